@@ -1,0 +1,42 @@
+# The newcomer's commands: `make train` and `make test`. Everything lands in .venv.
+
+PYTHON   ?= python3
+VENV     ?= .venv
+REPLICAS ?= 2
+MPI      ?= mpich
+BIN      := $(VENV)/bin
+# Hard limits for what runs under an MPI launcher, in seconds.
+LIMIT    ?= 600
+
+.PHONY: train test test-1 test-2 test-4 check bench chaos clean
+
+train: $(VENV)/.examples
+	$(BIN)/distoptrun -n $(REPLICAS) examples/digits.py
+
+test: test-1 test-2 test-4
+
+test-1: $(VENV)/.test
+	OMP_NUM_THREADS=1 timeout $(LIMIT) $(BIN)/python -m pytest tests
+
+test-2 test-4: test-%: $(VENV)/.test
+	OMP_NUM_THREADS=1 timeout $(LIMIT) $(BIN)/mpiexec -n $* $(BIN)/python -m pytest --with-mpi \
+		tests/contracts tests/mpi
+
+check: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict distopt launch
+
+bench: $(VENV)/.bench
+	$(BIN)/python -m benchmarks
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp an extra: a second `make train` starts at once.
+$(VENV)/.%: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --editable '.[$*,$(MPI)]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info out

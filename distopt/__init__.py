@@ -1,0 +1,103 @@
+"""Data-parallel training for programs started by MPI, with the API of ``tf.keras.optimizers``.
+
+Every replica runs the same program on its own share of the data. ``optimizer.apply_gradients(...)``
+sums the gradients of all replicas, transforms them, and applies one identical update everywhere.
+
+>>> import distopt as tf
+>>> v = tf.Variable([1.0, 2.0])
+>>> opt = tf.optimizers.SGD(learning_rate=0.5)
+>>> int(opt.minimize(lambda: v * v, [v]))
+1
+>>> v.numpy().tolist()
+[0.0, 0.0]
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from numpy import bool_ as bool  # noqa: A004
+from numpy import complex64, complex128, float16, float32, float64, int8, int16, int32, int64, uint8
+
+from distopt.core import (
+    IndexedSlices,
+    Tensor,
+    Variable,
+    VariableAggregation,
+    VariableSynchronization,
+    constant,
+    convert_to_tensor,
+)
+
+if TYPE_CHECKING:
+    from distopt import (
+        aggregators,
+        autodiff,
+        checkpoint,
+        compat,
+        distribute,
+        keras,
+        math,
+        optimizers,
+        transforms,
+    )
+    from distopt.autodiff import GradientTape
+
+__all__ = [
+    "GradientTape",
+    "IndexedSlices",
+    "Tensor",
+    "Variable",
+    "VariableAggregation",
+    "VariableSynchronization",
+    "aggregators",
+    "autodiff",
+    "bool",
+    "checkpoint",
+    "compat",
+    "complex128",
+    "complex64",
+    "constant",
+    "convert_to_tensor",
+    "distribute",
+    "float16",
+    "float32",
+    "float64",
+    "int16",
+    "int32",
+    "int64",
+    "int8",
+    "keras",
+    "math",
+    "optimizers",
+    "transforms",
+    "uint8",
+]
+
+# Loaded when first asked for, so that `import distopt` costs little and the parts can be used alone.
+_PARTS = frozenset(
+    {
+        "aggregators",
+        "autodiff",
+        "checkpoint",
+        "compat",
+        "distribute",
+        "keras",
+        "math",
+        "optimizers",
+        "transforms",
+    }
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PARTS:
+        return importlib.import_module(f"distopt.{name}")
+    if name == "GradientTape":
+        return importlib.import_module("distopt.autodiff").GradientTape
+    raise AttributeError(f"module 'distopt' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

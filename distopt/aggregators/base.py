@@ -1,0 +1,57 @@
+"""What an aggregator is: pairs of this replica in, pairs of all replicas together out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any
+
+from distopt.core.variable import Variable
+from distopt.distribute import ReplicaContext, get_replica_context
+from distopt.engine.update import Reduction
+
+__all__ = ["Aggregator", "replica_context"]
+
+
+class Aggregator(ABC):
+    """Combines the replicas' gradients. A plain function of the same signature does as well.
+
+    A class is needed for arguments that a config shall hold, and for state that is saved with the
+    optimizer's.
+    """
+
+    @abstractmethod
+    def __call__(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> list[tuple[Any, Variable]]:
+        """The pairs of all replicas together, every variable's once, shapes and dtypes kept.
+
+        Called in replica context, with all of ReplicaContext at its service.
+        """
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, as JSON can hold them."""
+        return {}
+
+    @property
+    def weights(self) -> list[Variable]:
+        """Variables that are state of the aggregator; they follow the optimizer's own weights."""
+        return []
+
+    def reduction(self) -> Reduction | None:
+        """What the step engine can do in this one's place, in its own pass; None: nothing."""
+        return None
+
+    def __str__(self) -> str:
+        arguments = ", ".join(f"{key}={value!r}" for key, value in self.get_config().items())
+        return f"{type(self).__name__.lower()}({arguments})" if arguments else type(self).__name__.lower()
+
+
+def replica_context() -> ReplicaContext:
+    """The replica's context.
+
+    Raises:
+        RuntimeError: in cross-replica context.
+    """
+    context = get_replica_context()
+    if context is None:
+        raise RuntimeError("gradients are aggregated in replica context: enter it with Strategy.run")
+    return context

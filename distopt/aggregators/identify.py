@@ -1,0 +1,56 @@
+"""Aggregators by name, config or themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from distopt.aggregators.sum import sum_over_replicas
+from distopt.registry import Registry
+
+__all__ = ["get", "registry", "serialize"]
+
+#: Built-ins and plugins alike come from the entry-point group.
+registry = Registry("aggregator", "distopt.aggregators")
+
+
+def get(identifier: Any) -> Callable[[Any], Any]:
+    """An aggregator from None (the sum), a name, a config ``{"class_name", "config"}``, or a callable.
+
+    Raises:
+        ValueError: an unknown name.
+        TypeError: anything else.
+    """
+    if identifier is None:
+        return sum_over_replicas
+    if isinstance(identifier, str):
+        return _make(registry.lookup(identifier), {})
+    if isinstance(identifier, dict) and "class_name" in identifier:
+        return _make(registry.lookup(identifier["class_name"]), identifier.get("config", {}))
+    if callable(identifier) and not isinstance(identifier, type):
+        return identifier  # type: ignore[no-any-return]
+    raise TypeError(
+        f"gradient_aggregator takes None, a name ({', '.join(registry.names())}), a config, or a callable "
+        f"from pairs to pairs; got {identifier!r}"
+    )
+
+
+def serialize(aggregator: Callable[[Any], Any]) -> dict[str, Any]:
+    """The config that :func:`get` makes an equal aggregator from.
+
+    Raises:
+        ValueError: a function or class that is registered under no name.
+    """
+    target = type(aggregator) if hasattr(aggregator, "get_config") else aggregator
+    for name in registry.names():
+        if registry.lookup(name) is target:
+            config = aggregator.get_config() if hasattr(aggregator, "get_config") else {}
+            return {"class_name": name, "config": config}
+    raise ValueError(
+        f"aggregator {aggregator!r} is registered under no name: add it to the entry-point group "
+        f"{registry.group!r}, or leave it out of configs"
+    )
+
+
+def _make(found: Any, config: dict[str, Any]) -> Callable[[Any], Any]:
+    return found(**config) if isinstance(found, type) else found  # type: ignore[no-any-return]

@@ -1,0 +1,68 @@
+"""A dense layer as one operation: matrix product, bias and activation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from distopt.autodiff import defvjp_argnums, primitive
+from distopt.autodiff.fused.activations import FORWARD, SLOPE
+from distopt.typing import Array
+
+__all__ = ["dense"]
+
+
+@primitive
+def dense(x: Array, kernel: Array, bias: Array | None = None, activation: str = "linear") -> Array:
+    """``activation(x @ kernel + bias)``.
+
+    Args:
+        x: ``[..., inputs]``.
+        kernel: ``[inputs, units]``.
+        bias: ``[units]`` or None.
+        activation: a name in :data:`~distopt.autodiff.fused.activations.FORWARD`.
+
+    Returns:
+        ``[..., units]`` in the common dtype of x and kernel.
+    """
+    z = _rows(x) @ kernel
+    if bias is not None:
+        z += bias
+    if activation != "linear":
+        z = FORWARD[activation](z)
+    return z if x.ndim == 2 else z.reshape(*x.shape[:-1], kernel.shape[1])
+
+
+def _rows(x: Any) -> Any:
+    """``[..., n]`` as a matrix; there may be no rows, so their number is not left to reshape."""
+    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
+def _dense_vjp(
+    argnums: tuple[int, ...], ans: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Callable[[Any], tuple[Any, ...]]:
+    x, kernel = args[:2]
+    activation = args[3] if len(args) > 3 else kwargs.get("activation", "linear")
+    slope = SLOPE.get(activation)
+
+    def backward(g: Any) -> tuple[Any, ...]:
+        dz = g if slope is None else g * slope(ans)
+        flat = _rows(dz)
+        grads = []
+        for argnum in argnums:
+            if argnum == 0:
+                dx = flat @ kernel.T
+                grads.append(dx if x.ndim == 2 else dx.reshape(x.shape))
+            elif argnum == 1:
+                grads.append(_rows(x).T @ flat)
+            else:
+                grads.append(np.sum(flat, axis=0))
+        return tuple(grads)
+
+    return backward
+
+
+defvjp_argnums(dense, _dense_vjp)

@@ -1,0 +1,327 @@
+"""What an open tape does with a call: trace what it watches, leave the rest plain."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from distopt.autodiff import functions
+from distopt.autodiff.boxes import (
+    TapeNode,
+    TensorBox,
+    box_of,
+    box_types,
+    is_root,
+    kind_of,
+    new_root,
+    new_trace,
+    set_run,
+)
+from distopt.core import dispatch
+from distopt.core.tensor import Tensor, TensorLike, _eager, _wrap, as_array
+from distopt.core.variable import Variable
+from distopt.typing import Array
+
+__all__ = ["Recording", "Root", "forget_boxes", "live", "open_recordings"]
+
+_log = logging.getLogger("distopt")
+
+#: What arguments are most often and what is never traced.
+_PLAIN = frozenset(
+    {np.ndarray, int, float, bool, str, slice, type(None), type(Ellipsis), np.float32, np.float64}
+)
+
+
+class Root:
+    """A variable or tensor that a tape watches.
+
+    Attributes:
+        watched: the object itself.
+        node: where its gradient arrives.
+        version: the variable's version when the tape first read it, -1 before.
+        copy: the value that a persistent tape keeps, with ``copy_version``.
+    """
+
+    __slots__ = ("copy", "copy_version", "node", "version", "watched")
+
+    def __init__(self, watched: Any) -> None:
+        self.watched = watched
+        self.node = new_root(watched.dtype)
+        self.version = -1
+        self.copy: Array | None = None
+        self.copy_version = -1
+
+    def changed(self) -> bool:
+        """Whether the variable was assigned after it was read and its old value is gone."""
+        return self.copy is None and 0 <= self.version != self.watched._version
+
+
+class Recording:
+    """The memory of one tape, and what stands on the stack of open tapes.
+
+    Args:
+        persistent: keep copies of variables, so that later assignments do not matter.
+        watch_accessed: watch trainable variables when they are read.
+    """
+
+    def __init__(self, persistent: bool, watch_accessed: bool) -> None:
+        self.persistent = persistent
+        self.watch_accessed = watch_accessed
+        #: The tape's number, given when it is first opened; -1 before.
+        self.trace = -1
+        self.roots: dict[int, Root] = {}
+        #: Values of variables that are constants here: what a derivative needs must not change.
+        self._constants: dict[int, tuple[Variable, int, Array]] = {}
+        self._boxes: dict[int, tuple[int, Any]] = {}
+
+    def record(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Runs ``func``, recorded by every open tape that watches one of its arguments."""
+        return _record(open_recordings(), func, args, kwargs)
+
+    def start(self) -> None:
+        """Gives the tape its number, above those of all tapes that are open."""
+        self.trace = new_trace()
+
+    def watch(self, value: Any) -> None:
+        """Makes a root of a variable, tensor or traced value, if it is not one already."""
+        if value.dtype.kind not in "fc":
+            _log.warning("a tape watches floating values only; %s has dtype %s", _label(value), value.dtype)
+        elif id(value) not in self.roots and box_of(value, self.trace) is None:
+            self.roots[id(value)] = Root(value)
+            forget_boxes()
+
+    def root_of(self, variable: Variable) -> Root | None:
+        """The variable's root, made now if the tape watches what is read."""
+        root = self.roots.get(id(variable))
+        if root is None:
+            if not (self.watch_accessed and variable._trainable and variable.dtype.kind in "fc"):
+                return None
+            root = self.roots[id(variable)] = Root(variable)
+        return root
+
+    def variable(self, variable: Variable, tapes: list[Recording]) -> Any:
+        """The variable's value now, boxed for each tape that watches it; itself if none does."""
+        known = self._boxes.get(id(variable))
+        if known is not None and known[0] == variable._version:
+            return known[1]
+        roots = [(tape.trace, root) for tape in tapes if (root := tape.root_of(variable)) is not None]
+        value: Any = variable
+        if roots:
+            value = _captured(variable, [root for _, root in roots], any(tape.persistent for tape in tapes))
+            for trace, root in roots:
+                value = TensorBox(value, trace, root.node)
+        self._boxes[id(variable)] = (variable._version, value)
+        return value
+
+    def constant(self, variable: Variable) -> Array:
+        """The value of a variable that no tape watches, kept from later assignments."""
+        known = self._constants.get(id(variable))
+        if known is None or known[1] != variable._version:
+            known = self._constants[id(variable)] = (variable, variable._version, variable._array().copy())
+        return known[2]
+
+    def forget(self) -> None:
+        """Lets go of everything but the roots, which keep what a later ``gradient`` needs."""
+        self._constants.clear()
+        self._boxes.clear()
+
+
+def _captured(variable: Variable, roots: list[Root], persistent: bool) -> Array:
+    """The array that stands for the variable: a copy for persistent tapes, else its storage."""
+    version = variable._version
+    for root in roots:
+        if root.version < 0:
+            root.version = version
+    if not persistent:
+        return variable._array().view()
+    copy = next((root.copy for root in roots if root.copy_version == version), None)
+    if copy is None:
+        copy = variable._array().copy()
+    for root in roots:
+        root.copy, root.copy_version = copy, version
+    return copy
+
+
+def open_recordings() -> list[Recording]:
+    """The tapes that record in this thread, outermost first."""
+    recorders = dispatch.active_recorders()
+    if len(recorders) == 1 and type(recorders[0]) is Recording:
+        return recorders  # type: ignore[return-value]
+    return [recorder for recorder in recorders if isinstance(recorder, Recording)]
+
+
+def forget_boxes() -> None:
+    """To be called when the tapes of this thread begin, end or watch something else."""
+    for recording in open_recordings():
+        recording._boxes.clear()
+
+
+def _label(value: Any) -> str:
+    return f"variable {value.name!r}" if isinstance(value, Variable) else "a tensor"
+
+
+# -- one call
+def _record(
+    tapes: list[Recording], func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    if kwargs and any(_holds_tensors(value) for value in kwargs.values()):
+        args, kwargs = _positional(func, args, kwargs)
+        for name, value in kwargs.items():
+            if _holds_tensors(value) and _holds_boxes(_boxed(value, tapes)):
+                raise TypeError(
+                    f"{functions.name_of(func)}({name}=...) got a traced value, which tapes follow only "
+                    "as an argument by place: use a function that takes it so"
+                )
+    boxed = []
+    traced = False
+    finish = False
+    innermost = tapes[-1].trace if tapes else -1
+    for arg in args:
+        kind = type(arg)
+        if kind in _PLAIN:
+            boxed.append(arg)
+            continue
+        if kind is TensorBox and arg._trace == innermost and type(arg._value) is not TensorBox:
+            boxed.append(arg)  # the usual case, found fast
+            traced = True
+            continue
+        value = _boxed(arg, tapes)
+        boxed.append(value)
+        kind = type(value)
+        if kind in box_types:
+            traced = True
+        elif isinstance(value, Variable):
+            finish = True
+        elif kind is list or isinstance(value, tuple):
+            finish = True
+            traced = traced or _holds_boxes(value)
+    if not traced:
+        return _eager(func, args, kwargs)
+    if finish:
+        boxed = [_settled(value, tapes) for value in boxed]
+    return _wrapped(functions.call(func, boxed, kwargs), boxed)
+
+
+def _boxed(value: Any, tapes: list[Recording]) -> Any:
+    """``value`` with everything that a tape follows as boxes, tensors as arrays, variables left."""
+    kind = type(value)
+    if kind is TensorBox:
+        plain = _live(value, tapes)
+    elif kind is Tensor:
+        plain = value._value
+    elif isinstance(value, Variable):
+        return tapes[-1].variable(value, tapes) if tapes else value
+    elif kind is list:
+        return [_boxed(item, tapes) for item in value]
+    elif isinstance(value, tuple):
+        items = [_boxed(item, tapes) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    else:
+        return value
+    for tape in tapes:
+        root = tape.roots.get(id(value)) if tape.roots else None
+        if root is not None and (type(plain) is not TensorBox or plain._trace < tape.trace):
+            plain = TensorBox(plain, tape.trace, root.node)
+    return plain
+
+
+def live(value: Any) -> Any:
+    """``value`` without the boxes of tapes that do not record now; tensors as arrays."""
+    if type(value) is TensorBox:
+        return _live(value, open_recordings())
+    return as_array(value) if isinstance(value, TensorLike) else value
+
+
+def _live(box: Any, tapes: list[Recording]) -> Any:
+    """The box without the levels of tapes that do not record now."""
+    node = box._node
+    value = box._value
+    kept = _live(value, tapes) if type(value) is TensorBox else value
+    if type(node) is TapeNode:
+        trace = box._trace
+        for tape in tapes:
+            if tape.trace == trace:
+                break
+        else:
+            return kept
+    return box if kept is value else TensorBox(kept, box._trace, node)
+
+
+def _settled(value: Any, tapes: list[Recording]) -> Any:
+    """``value`` with the variables left in it as arrays that stay as they are."""
+    if isinstance(value, Variable):
+        return tapes[-1].constant(value) if tapes else value._array().copy()
+    if type(value) is list:
+        return [_settled(item, tapes) for item in value]
+    if isinstance(value, tuple):
+        items = [_settled(item, tapes) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+    return value
+
+
+def _holds_boxes(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_holds_boxes(item) for item in value)
+    return type(value) in box_types
+
+
+def _holds_tensors(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return any(_holds_tensors(item) for item in value)
+    return isinstance(value, TensorLike)
+
+
+def _positional(
+    func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The call with tensors that were given by keyword put in their places, where there are places."""
+    try:
+        bound = inspect.signature(func).bind(*args, **kwargs)
+    except (TypeError, ValueError):
+        return args, kwargs
+    places = [
+        name
+        for name, parameter in bound.signature.parameters.items()
+        if parameter.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    last = max((i for i, name in enumerate(places) if _holds_tensors(kwargs.get(name))), default=-1)
+    if last < len(args):
+        return args, kwargs
+    bound.apply_defaults()
+    moved = places[: last + 1]
+    return (
+        tuple(bound.arguments[name] for name in moved),
+        {name: value for name, value in kwargs.items() if name not in moved},
+    )
+
+
+def _wrapped(result: Any, inputs: list[Any]) -> Any:
+    """The result of a recorded call: boxes as they are, other arrays as tensors."""
+    if type(result) is TensorBox:
+        value = result._value
+        if type(value) is np.ndarray and value.base is not None and _looks_into_root(result._node):
+            # Values are snapshots: a view would change with the variable.
+            return TensorBox(value.copy(), result._trace, result._node)
+        return result
+    if type(result) in box_types:  # a box of several arrays, from numpy.linalg.eigh for example
+        items = [_wrapped(result[i], inputs) for i in range(len(result))]
+        kind = kind_of(result)
+        return kind(*items) if hasattr(kind, "_fields") else kind(items)
+    return _wrap(result, tuple(inputs))
+
+
+def _looks_into_root(node: Any) -> bool:
+    return any(is_root(parent) for parent in node.parents)
+
+
+def _run(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A call on a traced value: the innermost recorder's, or autograd's own if no tape is open."""
+    recorders = dispatch.active_recorders()
+    return recorders[-1].record(func, args, kwargs) if recorders else _record([], func, args, kwargs)
+
+
+set_run(_run)

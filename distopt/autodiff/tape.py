@@ -1,0 +1,358 @@
+"""GradientTape: records what is computed and gives gradients (the API of tf.GradientTape)."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from distopt.autodiff.backward import backward
+from distopt.autodiff.boxes import TapeNode, TensorBox, box_of, unreachable_node
+from distopt.autodiff.recording import Recording, forget_boxes, open_recordings
+from distopt.autodiff.recording import live as live_value
+from distopt.core import dispatch, nest
+from distopt.core.indexed_slices import IndexedSlices
+from distopt.core.tensor import Tensor, TensorLike, as_array, convert_to_tensor
+from distopt.core.variable import Variable
+
+__all__ = ["GradientTape", "UnconnectedGradients"]
+
+
+class UnconnectedGradients(enum.Enum):
+    """What the gradient of something that the target does not depend on is."""
+
+    NONE = "none"
+    ZERO = "zero"
+
+
+_USED = (
+    "a GradientTape that is not persistent gives gradients (or a jacobian) once: "
+    "make it with GradientTape(persistent=True), or call reset() and record again"
+)
+_OWN_GRADIENT = (
+    "a derivative of a gradient was asked from the tape that gave this gradient: "
+    "compute the inner gradient with a second tape inside this one"
+)
+
+
+class GradientTape:
+    """Records the computations inside its ``with`` block, to give gradients of their results.
+
+    NumPy functions and operators on variables and tensors are recorded, not on plain arrays.
+    Trainable variables are watched when they are read; tensors, and variables that are not trainable,
+    after ``watch``. Tapes nest: the gradient that an inner one gives can be differentiated by an outer
+    one that is open. Open tapes belong to the thread that opened them.
+
+    Args:
+        persistent: ``gradient`` may be called several times. Values of variables are copied then;
+            otherwise they must not be assigned between their use and ``gradient``.
+        watch_accessed_variables: watch trainable variables when they are read.
+
+    >>> from distopt.core import Variable
+    >>> v = Variable(3.0)
+    >>> with GradientTape() as tape:
+    ...     y = v * v
+    >>> float(tape.gradient(y, v))
+    6.0
+    """
+
+    def __init__(self, persistent: bool = False, watch_accessed_variables: bool = True) -> None:
+        self._persistent = persistent
+        self._watch_accessed = watch_accessed_variables
+        self._recording = Recording(persistent, watch_accessed_variables)
+        self._open = False
+        self._used = False
+
+    # -- opening and closing
+    def __enter__(self) -> GradientTape:
+        self._push()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._open:
+            self._pop()
+
+    def _push(self) -> None:
+        if self._open:
+            raise ValueError("this GradientTape is recording already: it cannot be entered again")
+        if self._used:
+            self._recording = Recording(self._persistent, self._watch_accessed)
+            self._used = False
+        above = open_recordings()
+        if self._recording.trace < 0:
+            self._recording.start()
+        elif above and above[-1].trace > self._recording.trace:
+            raise ValueError(
+                "this GradientTape recorded before the tape around it began, so it cannot go on inside: "
+                "open it outside, or call reset() first"
+            )
+        forget_boxes()
+        dispatch.active_recorders().append(self._recording)
+        self._open = True
+
+    def _pop(self) -> None:
+        recorders = dispatch.active_recorders()
+        if self._recording not in recorders:
+            raise RuntimeError("a GradientTape was left in another thread than it was entered in")
+        recorders.remove(self._recording)
+        self._recording.forget()
+        forget_boxes()
+        self._open = False
+
+    @contextmanager
+    def stop_recording(self) -> Iterator[None]:
+        """Within this block nothing is recorded on this tape.
+
+        Raises:
+            ValueError: the tape is not recording.
+        """
+        if not self._open:
+            raise ValueError("stop_recording() on a GradientTape that is not recording")
+        recorders = dispatch.active_recorders()
+        place = recorders.index(self._recording)
+        self._pop()
+        try:
+            yield
+        finally:
+            recorders.insert(place, self._recording)
+            forget_boxes()
+            self._open = True
+
+    def reset(self) -> None:
+        """Forgets everything recorded and watched; recording goes on if the tape is open."""
+        was_open = self._open
+        if was_open:
+            self._pop()
+        self._recording = Recording(self._persistent, self._watch_accessed)
+        self._used = False
+        if was_open:
+            self._push()
+
+    # -- watching
+    def watch(self, tensor: Any) -> None:
+        """Watches tensors or variables (nested structures too); tensors are known by identity.
+
+        Raises:
+            TypeError: an array or number, which has no identity of its own.
+        """
+        for value in nest.flatten(tensor):
+            if not isinstance(value, TensorLike):
+                raise TypeError(
+                    f"watch() takes tensors and variables; got {type(value).__name__}: "
+                    "make it a tensor first, x = distopt.constant(x)"
+                )
+            self._recording.watch(value)
+
+    def watched_variables(self) -> tuple[Variable, ...]:
+        """The variables watched so far, in the order of their first use."""
+        watched = (root.watched for root in self._recording.roots.values())
+        return tuple(value for value in watched if isinstance(value, Variable))
+
+    # -- gradients
+    def gradient(
+        self,
+        target: Any,
+        sources: Any,
+        output_gradients: Any = None,
+        unconnected_gradients: UnconnectedGradients | str = UnconnectedGradients.NONE,
+    ) -> Any:
+        """The gradient of the sum of ``target`` with respect to each source.
+
+        Args:
+            target: a tensor computed inside the tape, or a nested structure of them (their sum counts).
+            sources: variables, watched tensors or values computed inside the tape, nested as you like.
+            output_gradients: weights of the target's elements, structured and shaped like ``target``;
+                ones by default.
+            unconnected_gradients: None (``"none"``) or zeros (``"zero"``) for sources that the target
+                does not depend on.
+
+        Returns:
+            A structure like ``sources`` of tensors with the source's shape and dtype, IndexedSlices (for
+            variables read with ``gather`` only), or None. Under an open outer tape they are traced by it.
+
+        Raises:
+            RuntimeError: a second call on a tape that is not persistent; a variable was assigned
+                between its use and this call.
+            TypeError: a plain array or number as target or source.
+            ValueError: output_gradients that do not fit, an unknown ``unconnected_gradients``.
+            NotImplementedError: a function on the way has no derivative.
+        """
+        fill = _unconnected(unconnected_gradients)
+        targets = _tensors(target, "target")
+        weights = _weights(target, targets, output_gradients)
+        leaves = _tensors(sources, "source")
+        own = self._begin()
+        seeds = []
+        for value, weight in zip(targets, weights, strict=True):
+            node = self._node(value)
+            if node is not None:
+                seeds.append((node, np.ones(value.shape, value.dtype) if weight is None else weight))
+        nodes = [self._node(source) for source in leaves]
+        wanted = {node for node in nodes if node is not None}
+        found = backward(seeds, wanted, self._unchanged_check(), not self._persistent)
+        results = []
+        for node, source in zip(nodes, leaves, strict=True):
+            result = None if node is None or node not in found else _finished(found[node], source)
+            if result is None and fill is UnconnectedGradients.ZERO:
+                result = Tensor._of(np.zeros(source.shape, source.dtype))
+            elif own and isinstance(result, TensorLike):
+                result = self._own_gradient(result)
+            results.append(result)
+        return nest.pack(sources, results)
+
+    def jacobian(
+        self,
+        target: Any,
+        sources: Any,
+        unconnected_gradients: UnconnectedGradients | str = UnconnectedGradients.NONE,
+        parallel_iterations: int | None = None,
+        experimental_use_pfor: bool = True,
+    ) -> Any:
+        """The derivatives of every element of ``target``, one pass backward for each.
+
+        Args:
+            target: a tensor computed inside the tape.
+            sources: as in :meth:`gradient`.
+            unconnected_gradients: as in :meth:`gradient`.
+            parallel_iterations: accepted and ignored.
+            experimental_use_pfor: accepted and ignored.
+
+        Returns:
+            A structure like ``sources`` of tensors of shape ``target.shape + source.shape``.
+
+        Raises:
+            RuntimeError: as in :meth:`gradient`.
+        """
+        fill = _unconnected(unconnected_gradients)
+        (value,) = _tensors([target], "target")
+        leaves = _tensors(sources, "source")
+        self._begin()
+        end = self._node(value)
+        nodes = [self._node(source) for source in leaves]
+        wanted = {node for node in nodes if node is not None}
+        check = self._unchanged_check()
+        rows: list[list[Any]] = [[] for _ in leaves]
+        for i in range(value.size):
+            seed = np.zeros(value.size, value.dtype)
+            seed[i] = 1
+            seeds = [] if end is None else [(end, seed.reshape(value.shape))]
+            found = backward(seeds, wanted, check, not self._persistent and i == value.size - 1)
+            for row, node, source in zip(rows, nodes, leaves, strict=True):
+                if node in found:
+                    row.append(_densified(_finished(found[node], source)))
+        results: list[Any] = []
+        for row, source in zip(rows, leaves, strict=True):
+            shape = (*value.shape, *source.shape)
+            if row:
+                results.append(np.reshape(np.stack(row), shape))
+            else:
+                zero = fill is UnconnectedGradients.ZERO
+                results.append(Tensor._of(np.zeros(shape, source.dtype)) if zero else None)
+        return nest.pack(sources, results)
+
+    def _begin(self) -> bool:
+        """Whether the tape goes on recording while it gives its gradients."""
+        if self._used:
+            raise RuntimeError(_USED)
+        if not self._persistent:
+            if self._open:
+                self._pop()
+            self._used = True
+        return self._open
+
+    def _node(self, value: Any) -> TapeNode | None:
+        root = self._recording.roots.get(id(value))
+        if root is not None:
+            return root.node
+        box = box_of(value, self._recording.trace)
+        return None if box is None else box._node
+
+    def _unchanged_check(self) -> Callable[[TapeNode], None]:
+        roots = {root.node: root for root in self._recording.roots.values()}
+
+        def check(node: TapeNode) -> None:
+            root = roots.get(node)
+            if root is not None and root.changed():
+                raise RuntimeError(
+                    f"variable {root.watched.name!r} was assigned between its use in the tape and "
+                    "gradient(), and its old value is gone: call gradient() before assigning, or use "
+                    "GradientTape(persistent=True), which keeps copies"
+                )
+
+        return check
+
+    def _own_gradient(self, result: Any) -> Any:
+        # Vector-Jacobian products run on values without this tape's boxes, so a second derivative by
+        # this same tape would come out as None; better an error.
+        node = unreachable_node(result.dtype, _OWN_GRADIENT)
+        value = result._value if type(result) is Tensor else result
+        return TensorBox(value, self._recording.trace, node)
+
+
+def _unconnected(value: Any) -> UnconnectedGradients:
+    try:
+        return UnconnectedGradients(value)
+    except ValueError:
+        raise ValueError(f"unconnected_gradients must be 'none' or 'zero'; got {value!r}") from None
+
+
+def _tensors(structure: Any, what: str) -> list[TensorLike]:
+    leaves = nest.flatten(structure)
+    for value in leaves:
+        if not isinstance(value, TensorLike):
+            raise TypeError(
+                f"gradient() got a {what} of type {type(value).__name__}, which no tape can follow: pass a "
+                "Variable, a tensor (distopt.constant) or what NumPy functions computed from them"
+            )
+    return leaves
+
+
+def _weights(structure: Any, targets: list[TensorLike], output_gradients: Any) -> list[Any]:
+    if output_gradients is None:
+        return [None] * len(targets)
+    nested = isinstance(structure, (list, tuple, dict))
+    given = nest.flatten(output_gradients) if nested else [output_gradients]
+    if len(given) != len(targets):
+        raise ValueError(f"{len(given)} output_gradients were given for {len(targets)} targets")
+    weights = []
+    for value, target in zip(given, targets, strict=True):
+        if value is not None:
+            value = live_value(value) if isinstance(value, TensorLike) else np.asarray(value, target.dtype)  # noqa: PLW2901
+            if value.shape != target.shape:
+                raise ValueError(
+                    f"output_gradients must have the target's shape {target.shape}; got {tuple(value.shape)}"
+                )
+        weights.append(value)
+    return weights
+
+
+def _finished(cotangent: Any, source: TensorLike) -> Any:
+    """The gradient of a source as the user gets it."""
+    if isinstance(cotangent, IndexedSlices):
+        values = live_value(cotangent.values)
+        return IndexedSlices(
+            _as_tensor(values), Tensor._of(as_array(cotangent.indices)), cotangent.dense_shape
+        )
+    if cotangent.shape != source.shape:
+        raise ValueError(
+            f"a gradient of shape {tuple(cotangent.shape)} came back for a source of shape {source.shape}: "
+            "the derivative of a function on the way (see distopt.autodiff.defvjp) has the wrong shape"
+        )
+    return _as_tensor(live_value(cotangent))
+
+
+def _as_tensor(value: Any) -> Any:
+    if isinstance(value, TensorLike):
+        return value
+    # A view may look into a variable, or lie over zeros strides; gradients are arrays of their own.
+    return Tensor._of(value if value.base is None else np.array(value))
+
+
+def _densified(result: Any) -> Any:
+    return result if isinstance(result, TensorLike) else convert_to_tensor(result.to_dense())

@@ -1,0 +1,144 @@
+"""Every collective call opens with a header, so that replicas which call different things all know it.
+
+A header is 64 bytes: which call this is (its number, kind, and a hash of what it is about) and flags.
+On a node the exchange is one row of a table in shared memory, and the wait that the call needs anyway.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import sys
+import traceback
+from collections.abc import Callable
+
+from distopt.comm import Communicator
+from distopt.errors import ReplicaFailed, ReplicaMismatch
+
+__all__ = ["Agreement", "digest", "user_line"]
+
+_FORMAT = struct.Struct("<qQQqq24x")
+_OK, _ERROR, _FINISHED = 0, 1, 2
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def digest(text: str) -> int:
+    """A 64-bit hash of ``text``, the same in every process."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def user_line() -> str:
+    """The file and line of the innermost caller outside the package, ``"train.py:12"``."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        frame = frame.f_back
+    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+
+
+class Agreement:
+    """One replica's side of the headers.
+
+    Args:
+        comm: the job.
+    """
+
+    def __init__(self, comm: Communicator) -> None:
+        self._comm = comm
+        self._calls = 0
+        self._kinds: dict[str, int] = {}
+        self._finished = False
+
+    def check(
+        self,
+        kind: str,
+        subject: int,
+        describe: Callable[[], str],
+        error: Exception | None = None,
+        flags: int = 0,
+    ) -> list[int]:
+        """Makes sure that all replicas are in the same call, about the same thing.
+
+        Args:
+            kind: the call's name, e.g. ``"all_reduce"``.
+            subject: a hash of what has to be equal: names, shapes, dtypes, ...
+            describe: tells the call in words; only called when replicas disagree.
+            error: what is wrong with this replica's arguments; then all replicas raise.
+            flags: a number of this replica's own, handed to all.
+
+        Returns:
+            the flags of all replicas, by number.
+
+        Raises:
+            ReplicaMismatch: replicas are in different calls.
+            ReplicaFailed: another replica's arguments were wrong.
+            Exception: ``error`` itself, on the replica that gave it.
+        """
+        self._calls += 1
+        if self._comm.size == 1:
+            if error is not None:
+                raise error
+            return [flags]
+        kind_hash = self._kinds.get(kind)
+        if kind_hash is None:
+            kind_hash = self._kinds[kind] = digest(kind)
+        self._comm.note(f"{kind} (call {self._calls}) at {user_line()}")
+        status = _OK if error is None else _ERROR
+        own = _FORMAT.pack(self._calls, kind_hash, subject, status, flags)
+        rows = self._comm.exchange(own)
+        if status == _OK and all(row[:32] == own[:32] for row in rows):
+            return [_FORMAT.unpack(row)[4] for row in rows]
+        self._disagree(rows, describe, error)
+        raise AssertionError("unreachable")
+
+    def _disagree(self, rows: list[bytes], describe: Callable[[], str], error: Exception | None) -> None:
+        """Raises on every replica, after all have told in words what they were doing."""
+        text = f"{describe()} at {user_line()}"
+        if error is not None:
+            trace = "".join(traceback.format_exception(error)).rstrip()
+            text = f"{text}, with an error:\n{trace}"
+        words = [w.decode() for w in self._comm.gather_bytes(text.encode())]
+        statuses = [_FORMAT.unpack(row)[3] for row in rows]
+        if error is not None:
+            raise error
+        failed = [r for r, status in enumerate(statuses) if status == _ERROR]
+        if failed:
+            raise ReplicaFailed(
+                f"nothing was applied, because replica {failed[0]} of {self._comm.size} could not go on: "
+                f"{words[failed[0]]}"
+            )
+        raise ReplicaMismatch(self._difference(words))
+
+    def _difference(self, words: list[str]) -> str:
+        groups: dict[str, list[int]] = {}
+        for replica, text in enumerate(words):
+            groups.setdefault(text, []).append(replica)
+        lines = ["replicas are in different calls; nothing was applied."]
+        for text, replicas in groups.items():
+            plural = "s" if len(replicas) > 1 else ""
+            lines.append(f"  replica{plural} {', '.join(map(str, replicas))}: {text}")
+        if len(groups) == 1:
+            lines.append("  (the same call in words; the replicas differ in the number of calls before it)")
+        lines.append("All replicas must make the same calls, in the same order, on the same variables.")
+        return "\n".join(lines)
+
+    def finish(self) -> None:
+        """Says that this replica has ended its program; others that still wait learn of it.
+
+        Raises:
+            ReplicaMismatch: other replicas are still in a collective call.
+        """
+        if self._comm.size == 1 or self._finished:
+            return
+        self._finished = True
+        self._calls += 1
+        self._comm.note("the end of its program")
+        own = _FORMAT.pack(self._calls, digest("finish"), 0, _FINISHED, 0)
+        rows = self._comm.exchange(own)
+        if any(_FORMAT.unpack(row)[3] != _FINISHED for row in rows):
+            self._disagree(rows, lambda: "the end of its program", None)
+
+    @property
+    def calls(self) -> int:
+        """How many collective calls this replica has made."""
+        return self._calls

@@ -1,0 +1,88 @@
+"""The order in which replicas' values are summed: one binary tree over replica numbers, always.
+
+Neighbours first: ``(0+1) (2+3) (4+5) ...``, then pairs of those, a replica left over going up alone.
+Floating-point sums depend on their order, so the order is part of the result: with it fixed, 8
+replicas give the same bits as 8 processes, 2 processes of 4 replicas, or 8 threads of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from distopt.typing import Array
+
+__all__ = ["live_rows", "local_pairs", "reduce_rows", "tree_pairs"]
+
+#: Elements combined at a time, so that all rows of a chunk stay in the cache.
+_CHUNK = 16384
+
+
+@lru_cache(maxsize=256)
+def tree_pairs(size: int) -> tuple[tuple[int, int], ...]:
+    """The combinations ``row[i] += row[j]``, in order, that leave the total in row 0.
+
+    >>> tree_pairs(5)
+    ((0, 1), (2, 3), (0, 2), (0, 4))
+    """
+    pairs = []
+    stride = 1
+    while stride < size:
+        pairs += [(i, i + stride) for i in range(0, size - stride, 2 * stride)]
+        stride *= 2
+    return tuple(pairs)
+
+
+@lru_cache(maxsize=256)
+def local_pairs(size: int, members: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """The combinations that the replicas ``members`` can make among themselves.
+
+    >>> local_pairs(6, (0, 1, 2))
+    ((0, 1),)
+    """
+    complete = set(members)
+    pairs = []
+    for i, j in tree_pairs(size):
+        if i in complete and j in complete:
+            pairs.append((i, j))
+        else:
+            complete.discard(i)
+        complete.discard(j)
+    return tuple(pairs)
+
+
+@lru_cache(maxsize=256)
+def live_rows(size: int, members: tuple[int, ...]) -> tuple[int, ...]:
+    """The rows that hold partial sums after :func:`local_pairs`: what has to be sent."""
+    spent = {j for _, j in local_pairs(size, members)}
+    return tuple(m for m in members if m not in spent)
+
+
+def reduce_rows(
+    rows: Sequence[Array],
+    out: Array,
+    ufunc: np.ufunc = np.add,
+    pairs: Sequence[tuple[int, int]] | None = None,
+) -> None:
+    """Combines equally long 1-D rows in tree order into ``out``; the rows are left as they are.
+
+    Args:
+        rows: one row a replica, by number.
+        out: the result, of the rows' length and dtype; may be row 0 itself.
+        ufunc: ``np.add``, ``np.minimum`` or ``np.maximum``.
+        pairs: the order; the tree over all rows by default.
+    """
+    order = tree_pairs(len(rows)) if pairs is None else pairs
+    if len(order) == 0:
+        np.copyto(out, rows[0])
+        return
+    scratch = np.empty((len(rows), min(_CHUNK, out.size)), out.dtype)
+    for start in range(0, out.size, _CHUNK):
+        part = slice(start, min(start + _CHUNK, out.size))
+        current = [row[part] for row in rows]
+        for i, j in order:
+            target = out[part] if (i, j) == order[-1] else scratch[i, : current[i].size]
+            ufunc(current[i], current[j], out=target)
+            current[i] = target

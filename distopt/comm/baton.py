@@ -1,0 +1,113 @@
+"""A baton: threads of which exactly one runs, handing on only where they meet.
+
+So prints come in the order of the replicas, a debugger has the program to itself, and a meeting
+that cannot happen any more is known at once, without a clock.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from distopt.errors import ReplicaFailed, ReplicaMismatch
+
+__all__ = ["Baton"]
+
+
+class Baton:
+    """``size`` threads taking turns in the order of their numbers.
+
+    Args:
+        size: the number of threads.
+        first: the job-wide number of thread 0's replica, for messages.
+    """
+
+    def __init__(self, size: int, first: int = 0) -> None:
+        self.size = size
+        self.first = first
+        self._turn = [threading.Semaphore(0) for _ in range(size)]
+        self._deposits: list[Any] = [None] * size
+        self._arrived = [False] * size
+        self._result: list[Any] = []
+        self._done = [False] * size
+        self._notes = [""] * size
+        self._failure: tuple[int, str] | None = None
+
+    def reset(self) -> None:
+        """Makes the baton ready for another round of ``size`` threads, after all have left."""
+        self._done = [False] * self.size
+        self._arrived = [False] * self.size
+        self._turn = [threading.Semaphore(0) for _ in range(self.size)]
+
+    # -- a thread's life
+    def enter(self, index: int) -> None:
+        """Waits for the first turn; thread 0 is let in by :meth:`start`."""
+        self._turn[index].acquire()
+
+    def start(self) -> None:
+        """Gives thread 0 its turn."""
+        self._turn[0].release()
+
+    def leave(self, index: int, failure: str | None = None) -> None:
+        """Ends a thread's part, with its traceback if it raised, and hands the baton on."""
+        self._done[index] = True
+        if failure is not None and self._failure is None:
+            self._failure = (index, failure)
+        self._hand_on(index)
+
+    def note(self, index: int, text: str) -> None:
+        """Leaves word of where the thread stands."""
+        self._notes[index] = text
+
+    # -- meeting
+    def meet(self, index: int, deposit: Any) -> list[Any]:
+        """Waits until every thread has come, and returns what all of them brought, by number.
+
+        Raises:
+            ReplicaFailed: a thread has raised.
+            ReplicaMismatch: a thread has ended, so the meeting can never happen.
+        """
+        self._check(index)
+        self._deposits[index] = deposit
+        self._arrived[index] = True
+        if all(self._arrived):
+            self._result = list(self._deposits)
+            self._arrived = [False] * self.size
+            self._deposits = [None] * self.size
+            self._pass_to(index, 0)
+        else:
+            self._hand_on(index)
+        if self._arrived[index]:  # woken without a meeting: somebody failed or left
+            self._check(index)
+        return self._result
+
+    def _check(self, index: int) -> None:
+        if self._failure is not None:
+            culprit, text = self._failure
+            raise ReplicaFailed(f"replica {self.first + culprit} raised:\n{text}")
+        gone = [self.first + i for i, done in enumerate(self._done) if done]
+        if gone:
+            raise ReplicaMismatch(
+                f"replica {self.first + index} waits in {self._notes[index] or 'a collective call'}, but "
+                f"replica {', '.join(map(str, gone))} has ended its program: the replicas make "
+                f"different numbers of calls"
+            )
+
+    # -- turns
+    def _pass_to(self, index: int, other: int) -> None:
+        if other != index:
+            self._turn[other].release()
+            self._turn[index].acquire()
+
+    def _hand_on(self, index: int) -> None:
+        """To the next thread that can run: one that has not arrived, else one to be told of an end."""
+        order = [(index + step) % self.size for step in range(1, self.size)]
+        runnable = [i for i in order if not self._done[i] and not self._arrived[i]]
+        waiting = [i for i in order if not self._done[i] and self._arrived[i]]
+        stuck = self._failure is not None or any(self._done)
+        candidates = waiting + runnable if stuck else runnable
+        if not candidates:
+            return
+        self._turn[candidates[0]].release()
+        if not self._done[index]:
+            self._turn[index].acquire()

@@ -1,0 +1,92 @@
+"""Communicator: how bytes move between the replicas of a job, and nothing else."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from distopt.comm.memory import SharedBlock
+from distopt.typing import Array
+
+__all__ = ["HEADER_BYTES", "Communicator"]
+
+#: Every header has this length: it is one row of a table in shared memory.
+HEADER_BYTES = 64
+
+
+class Communicator(ABC):
+    """The replicas of a job, or of one node of it, seen from one of them.
+
+    All methods are collective: every replica calls them in the same order, which the headers of
+    ``distopt.engine.header`` hold it to. Arrays are contiguous; none of them is written to.
+    """
+
+    rank: int
+    size: int
+
+    @abstractmethod
+    def barrier(self) -> None:
+        """Returns when all replicas have come here."""
+
+    @abstractmethod
+    def exchange(self, header: bytes) -> list[bytes]:
+        """Gives each replica's header (:data:`HEADER_BYTES` long) to all, by rank; a barrier too."""
+
+    @abstractmethod
+    def all_gather(self, array: Array) -> list[Array]:
+        """Each replica's array, by rank; shapes and dtypes are the same everywhere."""
+
+    @abstractmethod
+    def all_to_all(self, parts: Sequence[Array]) -> list[Array]:
+        """Sends ``parts[d]`` to replica d and returns what each replica sent to this one, by rank.
+
+        The parts are 1-D and of one dtype; ``parts[d]`` has the same length on every replica.
+        """
+
+    @abstractmethod
+    def broadcast(self, array: Array, root: int = 0) -> Array:
+        """``root``'s array on every replica; the others' arrays give shape and dtype."""
+
+    @abstractmethod
+    def gather_bytes(self, data: bytes) -> list[bytes]:
+        """Each replica's bytes, of any length, by rank. For small things: texts and shapes."""
+
+    def locally(self, deposit: Any, speak: Callable[[list[Any]], Any]) -> Any:
+        """Runs ``speak`` once a process, on what its replicas brought; all of them get its result."""
+        return speak([deposit])
+
+    @property
+    def local_size(self) -> int:
+        """The number of replicas in this process."""
+        return 1
+
+    @property
+    def local_index(self) -> int:
+        """This replica's number among those of its process."""
+        return 0
+
+    @property
+    @abstractmethod
+    def node(self) -> Communicator:
+        """The replicas that share memory with this one; it has :meth:`shared_block`."""
+
+    @property
+    @abstractmethod
+    def cross(self) -> Communicator:
+        """The replicas of equal rank within their nodes, one a node."""
+
+    @abstractmethod
+    def shared_block(self, nbytes: int) -> SharedBlock | None:
+        """Zero-filled memory that all replicas of this node see, or None where there is no room.
+
+        All replicas get a block or none does.
+        """
+
+    @abstractmethod
+    def note(self, text: str) -> None:
+        """Leaves word of where this replica stands, for messages of others that wait for it."""
+
+    @abstractmethod
+    def abort(self, code: int) -> None:
+        """Ends the whole job at once with this exit code."""

@@ -1,0 +1,93 @@
+"""Memory that the processes of a node share, and that vanishes with them.
+
+The memory has no name in any file system: an anonymous file (``memfd_create``) that the others open
+through ``/proc``, so that not even ``kill -9`` leaves anything behind. Its pages are reserved at
+once; a block that does not fit is refused here, not with a bus error later.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from collections.abc import Callable
+
+import numpy as np
+
+from distopt.typing import Array
+
+__all__ = ["SharedBlock", "create_block", "open_block"]
+
+
+class SharedBlock:
+    """Zero-filled bytes that several replicas see.
+
+    Attributes:
+        bytes: the block as a 1-D array of uint8.
+    """
+
+    def __init__(self, data: Array, handle: str = "") -> None:
+        self.bytes = data
+        self.handle = handle
+
+
+def _reserve(fd: int, nbytes: int) -> None:
+    os.ftruncate(fd, nbytes)
+    os.posix_fallocate(fd, 0, nbytes)
+
+
+def create_block(nbytes: int) -> SharedBlock:
+    """A block of its own; ``handle`` is what :func:`open_block` needs in other processes.
+
+    Raises:
+        OSError: no such memory on this system, or no room for it.
+    """
+    if not hasattr(os, "memfd_create"):
+        raise OSError("this system has no memfd_create")
+    fd = os.memfd_create("distopt", os.MFD_CLOEXEC)
+    try:
+        _reserve(fd, nbytes)
+        data = np.frombuffer(mmap.mmap(fd, nbytes), np.uint8)
+    except OSError:
+        os.close(fd)
+        raise
+    return SharedBlock(data, f"{os.getpid()}:{fd}:{nbytes}")
+
+
+def open_block(handle: str) -> SharedBlock:
+    """The block that another process of this node created.
+
+    Raises:
+        OSError: it cannot be opened from here, e.g. across containers.
+    """
+    pid, fd, nbytes = (int(part) for part in handle.split(":"))
+    own = os.open(f"/proc/{pid}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        return SharedBlock(np.frombuffer(mmap.mmap(own, nbytes), np.uint8), handle)
+    finally:
+        os.close(own)
+
+
+def release_handle(block: SharedBlock) -> None:
+    """Closes the creator's descriptor once everyone has opened the block; the memory stays."""
+    pid, fd, _ = (int(part) for part in block.handle.split(":"))
+    if pid == os.getpid():
+        os.close(fd)
+
+
+def thread_block(nbytes: int) -> SharedBlock:
+    """A block for the replicas of one process, which share all memory anyway."""
+    return SharedBlock(np.zeros(nbytes, np.uint8))
+
+
+_once_lock = threading.Lock()
+_said: set[str] = set()
+
+
+def once(text: str, say: Callable[[str], None]) -> None:
+    """Passes ``text`` to ``say`` the first time that it comes up in this process."""
+    with _once_lock:
+        if text in _said:
+            return
+        _said.add(text)
+    say(text)

@@ -1,0 +1,119 @@
+"""Classes and functions of the user's own, found by name when a config is turned back into an object."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = [
+    "custom_object_scope",
+    "deserialize_object",
+    "find_object",
+    "get_custom_objects",
+    "serialize_object",
+]
+
+_global: dict[str, Any] = {}
+
+
+class _Scopes(threading.local):
+    def __init__(self) -> None:
+        self.stack: list[dict[str, Any]] = []
+
+
+# A stack a thread: replicas that are threads enter and leave their scopes in turns.
+_scopes = _Scopes()
+
+
+def get_custom_objects() -> dict[str, Any]:
+    """The process-wide dict of custom objects, to be read and changed in place."""
+    return _global
+
+
+@contextmanager
+def custom_object_scope(*objects: Mapping[str, Any]) -> Iterator[None]:
+    """Within it, the names in ``objects`` are known to every ``deserialize`` of this thread.
+
+    Args:
+        objects: dicts from name to class or function; the last one wins.
+    """
+    merged: dict[str, Any] = {}
+    for mapping in objects:
+        merged.update(mapping)
+    _scopes.stack.append(merged)
+    try:
+        yield
+    finally:
+        _scopes.stack.remove(merged)
+
+
+def find_object(name: str, custom_objects: Mapping[str, Any] | None = None) -> Any | None:
+    """The custom object of that name, or None: from ``custom_objects``, the scopes, the global dict."""
+    for mapping in (custom_objects or {}, *reversed(_scopes.stack), _global):
+        if name in mapping:
+            return mapping[name]
+    return None
+
+
+def serialize_object(obj: Any) -> Any:
+    """``{"class_name", "config"}`` of an object with ``get_config``, a function's name, None for None.
+
+    Raises:
+        ValueError: ``obj`` has neither.
+    """
+    if obj is None:
+        return None
+    if hasattr(obj, "get_config"):
+        return {"class_name": type(obj).__name__, "config": obj.get_config()}
+    if hasattr(obj, "__name__"):
+        return obj.__name__
+    raise ValueError(f"Cannot serialize {obj!r}: it has neither get_config() nor a name")
+
+
+def deserialize_object(
+    config: Any, known: Mapping[str, Any], kind: str, custom_objects: Mapping[str, Any] | None = None
+) -> Any:
+    """The object that ``config`` tells of.
+
+    Args:
+        config: what :func:`serialize_object` gave: a dict, or the name of a function or class. A function
+            is returned as it is, a class is made with its default arguments.
+        known: the names that need no custom object.
+        kind: what it is, for error texts ("loss function").
+        custom_objects: names that win over all others.
+
+    Raises:
+        ValueError: the config is malformed, or the name is unknown; the text names the nearest one.
+    """
+    if isinstance(config, str):
+        found = _lookup(config, known, kind, custom_objects)
+        return found() if isinstance(found, type) else found
+    if not isinstance(config, Mapping) or "class_name" not in config or "config" not in config:
+        raise ValueError(
+            f"Improper config format for a {kind}: expected a dict with 'class_name' and 'config', "
+            f"got {config!r}"
+        )
+    cls = _lookup(config["class_name"], known, kind, custom_objects)
+    arguments = dict(config["config"])
+    if not hasattr(cls, "from_config"):
+        return cls(**arguments)
+    if "custom_objects" in inspect.signature(cls.from_config).parameters:
+        return cls.from_config(arguments, custom_objects=dict(custom_objects or {}))
+    return cls.from_config(arguments)
+
+
+def _lookup(name: str, known: Mapping[str, Any], kind: str, custom_objects: Mapping[str, Any] | None) -> Any:
+    found = find_object(name, custom_objects)
+    if found is None:
+        found = known.get(name)
+    if found is None:
+        near = difflib.get_close_matches(str(name), known, n=1)
+        hint = f"Did you mean {near[0]!r}? " if near else ""
+        raise ValueError(
+            f"Unknown {kind}: {name}. {hint}Pass your own by custom_objects or custom_object_scope."
+        )
+    return found

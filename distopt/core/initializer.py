@@ -1,0 +1,103 @@
+"""Initializer, the base of what makes a variable's first value; and those without randomness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distopt.core.tensor import Tensor, as_array
+from distopt.typing import DTypeLike
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Constant", "Identity", "Initializer", "Ones", "Zeros", "dtype_or_default"]
+
+
+class Initializer:
+    """A function from a shape and a dtype to a tensor; any such callable will do in its place.
+
+    The random ones take ``seed``. With an int each call gives the same numbers for the same shape. With
+    None the seed is drawn from NumPy's global generator, so ``numpy.random.seed`` makes a program
+    repeatable. All replicas get replica 0's values, whatever theirs are.
+    """
+
+    def __call__(self, shape: Sequence[int], dtype: DTypeLike | None = None, **kwargs: Any) -> Tensor:
+        """The values, float32 if no dtype is given."""
+        raise NotImplementedError(f"{type(self).__name__} must override __call__")
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """An initializer from what :meth:`get_config` returned; ``dtype`` in it is ignored, as in Keras."""
+        return cls(**{k: v for k, v in config.items() if k != "dtype"})
+
+
+class Zeros(Initializer):
+    """Zeros."""
+
+    def __call__(self, shape: Sequence[int], dtype: DTypeLike | None = None, **kwargs: Any) -> Tensor:
+        """Zeros of ``shape``, float32 if no dtype is given."""
+        return Tensor(np.zeros(tuple(shape), dtype_or_default(dtype)))
+
+
+class Ones(Initializer):
+    """Ones."""
+
+    def __call__(self, shape: Sequence[int], dtype: DTypeLike | None = None, **kwargs: Any) -> Tensor:
+        """Ones of ``shape``, float32 if no dtype is given."""
+        return Tensor(np.ones(tuple(shape), dtype_or_default(dtype)))
+
+
+class Constant(Initializer):
+    """One value everywhere, or an array of values of the shape.
+
+    Args:
+        value: a number, or an array that broadcasts to the shape.
+    """
+
+    def __init__(self, value: Any = 0) -> None:
+        self.value = value
+
+    def __call__(self, shape: Sequence[int], dtype: DTypeLike | None = None, **kwargs: Any) -> Tensor:
+        """The value of ``shape``, float32 if no dtype is given.
+
+        Raises:
+            ValueError: the value does not broadcast to ``shape``.
+        """
+        return Tensor(np.broadcast_to(as_array(self.value).astype(dtype_or_default(dtype)), tuple(shape)))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"value": self.value}
+
+
+class Identity(Initializer):
+    """The identity matrix times ``gain``."""
+
+    def __init__(self, gain: float = 1.0) -> None:
+        self.gain = gain
+
+    def __call__(self, shape: Sequence[int], dtype: DTypeLike | None = None, **kwargs: Any) -> Tensor:
+        """The matrix, float32 if no dtype is given.
+
+        Raises:
+            ValueError: ``shape`` has not two axes.
+        """
+        if len(shape) != 2:
+            raise ValueError(f"Identity makes matrices; got shape {tuple(shape)}")
+        return Tensor(self.gain * np.eye(shape[0], shape[1]), dtype_or_default(dtype))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"gain": self.gain}
+
+
+def dtype_or_default(dtype: DTypeLike | None) -> np.dtype[Any]:
+    """``dtype``, or float32 for None."""
+    return np.dtype(np.float32 if dtype is None else dtype)

@@ -1,0 +1,49 @@
+"""Nested structures: lists, tuples, named tuples and dicts of values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+__all__ = ["flatten", "map_structure", "pack"]
+
+
+def flatten(structure: Any) -> list[Any]:
+    """The leaves, left to right; dicts by sorted key."""
+    return list(_leaves(structure))
+
+
+def _leaves(structure: Any) -> Iterator[Any]:
+    if isinstance(structure, dict):
+        for key in sorted(structure):
+            yield from _leaves(structure[key])
+    elif isinstance(structure, (list, tuple)):
+        for item in structure:
+            yield from _leaves(item)
+    else:
+        yield structure
+
+
+def pack(structure: Any, leaves: list[Any]) -> Any:
+    """A structure like ``structure`` with ``leaves`` in the order of :func:`flatten`."""
+    rest = iter(leaves)
+    result = _build(structure, lambda _: next(rest))
+    if next(rest, rest) is not rest:
+        raise ValueError(f"pack() got {len(leaves)} leaves, more than the structure has")
+    return result
+
+
+def map_structure(func: Callable[[Any], Any], structure: Any) -> Any:
+    """``structure`` with ``func`` applied to every leaf."""
+    return _build(structure, func)
+
+
+def _build(structure: Any, leaf: Callable[[Any], Any]) -> Any:
+    if isinstance(structure, dict):
+        values = {key: _build(structure[key], leaf) for key in sorted(structure)}
+        return type(structure)((key, values[key]) for key in structure)
+    if isinstance(structure, tuple) and hasattr(structure, "_fields"):
+        return type(structure)(*(_build(item, leaf) for item in structure))
+    if isinstance(structure, (list, tuple)):
+        return type(structure)(_build(item, leaf) for item in structure)
+    return leaf(structure)

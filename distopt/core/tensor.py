@@ -1,0 +1,296 @@
+"""TensorLike, what variables, tensors and traced values have in common; and Tensor itself."""
+
+from __future__ import annotations
+
+import operator
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from distopt.core import dispatch
+from distopt.typing import Array, DTypeLike
+
+__all__ = ["Tensor", "TensorLike", "as_array", "constant", "convert_to_tensor", "unwrap"]
+
+
+class TensorLike(NDArrayOperatorsMixin):
+    """Anything that NumPy functions and operators take as an array and tapes can follow.
+
+    Subclasses say where their array lies (:meth:`_array`); everything else is here: operators,
+    indexing, NumPy's functions, and the array methods in common use.
+    """
+
+    __slots__ = ()
+    __array_priority__ = 200.0
+
+    @abstractmethod
+    def _array(self) -> Array:
+        """The value as a plain array, not copied."""
+
+    def numpy(self) -> Any:
+        """The value as a NumPy array, or as a NumPy scalar for shape ()."""
+        value = self._array()
+        return value[()] if value.ndim == 0 else value
+
+    # -- what NumPy asks for
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> Array:
+        value = self._array()
+        if dtype is not None and value.dtype != np.dtype(dtype):
+            return value.astype(dtype)
+        if copy:
+            return value.copy()
+        view = value.view()
+        view.flags.writeable = False
+        return view
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        func = ufunc if method == "__call__" else getattr(ufunc, method)
+        out = kwargs.pop("out", None)
+        result = self._run(func, inputs, kwargs)
+        if out is None:
+            return result
+        for target, value in zip(out, result if isinstance(result, tuple) else (result,), strict=True):
+            if not isinstance(target, np.ndarray):
+                raise TypeError(f"out= must be a NumPy array; got {type(target).__name__}")
+            np.copyto(target, as_array(value), casting="same_kind")
+        return out[0] if len(out) == 1 else out
+
+    def __array_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        return self._run(func, args, kwargs)
+
+    # -- values do not change: "x += y" gives the name x to a new value
+    def __iadd__(self, other: Any) -> Any:
+        return self + other
+
+    def __isub__(self, other: Any) -> Any:
+        return self - other
+
+    def __imul__(self, other: Any) -> Any:
+        return self * other
+
+    def __itruediv__(self, other: Any) -> Any:
+        return self / other
+
+    # -- shape and kind
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of the axes."""
+        return self._array().shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The NumPy dtype of the elements."""
+        return self._array().dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes."""
+        return self._array().ndim
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return self._array().size
+
+    # -- Python's conversions
+    def __float__(self) -> float:
+        return float(self._array())
+
+    def __int__(self) -> int:
+        return int(self._array())
+
+    def __index__(self) -> int:
+        return operator.index(self._array()[()])
+
+    def __bool__(self) -> bool:
+        return bool(self._array())
+
+    def __len__(self) -> int:
+        return len(self._array())
+
+    def __format__(self, spec: str) -> str:
+        return format(self._array()[()] if self.ndim == 0 else self._array(), spec)
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.ndim == 0:
+            raise TypeError("cannot iterate over a tensor of shape ()")
+        return (self[i] for i in range(len(self)))
+
+    __hash__ = object.__hash__
+
+    # -- indexing and the array methods in common use, all of them recorded
+    def __getitem__(self, index: Any) -> Any:
+        return self._run(operator.getitem, (self, index), {})
+
+    @property
+    def T(self) -> Any:  # noqa: N802 (NumPy's name)
+        """The value with its axes reversed."""
+        return self._call(np.transpose)
+
+    def _call(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return self._run(func, (self, *args), kwargs)
+
+    def _run(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Runs ``func``, recorded if a tape is open; traced values have their own way."""
+        return dispatch.call(_eager, func, args, kwargs)
+
+    def reshape(self, *shape: Any) -> Any:
+        """The same elements in another shape: ``reshape(2, 3)`` or ``reshape((2, 3))``."""
+        return self._call(np.reshape, shape[0] if len(shape) == 1 else shape)
+
+    def transpose(self, *axes: Any) -> Any:
+        """The value with its axes permuted, reversed by default."""
+        order = axes[0] if len(axes) == 1 else axes
+        return self._call(np.transpose, order or None)
+
+    def astype(self, dtype: DTypeLike) -> Any:
+        """The value in another dtype."""
+        return self._call(_astype, np.dtype(dtype))
+
+    def sum(self, axis: Any = None, keepdims: bool = False) -> Any:
+        """The sum over ``axis``, all axes by default."""
+        return self._call(np.sum, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis: Any = None, keepdims: bool = False) -> Any:
+        """The mean over ``axis``, all axes by default."""
+        return self._call(np.mean, axis=axis, keepdims=keepdims)
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> Any:
+        """The largest element over ``axis``, all axes by default."""
+        return self._call(np.max, axis=axis, keepdims=keepdims)
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> Any:
+        """The smallest element over ``axis``, all axes by default."""
+        return self._call(np.min, axis=axis, keepdims=keepdims)
+
+    def item(self) -> Any:
+        """The only element as a Python number."""
+        return self._array().item()
+
+    def tolist(self) -> Any:
+        """The value as nested lists of Python numbers."""
+        return self._array().tolist()
+
+
+class Tensor(TensorLike):
+    """An immutable array: the result of a computation, or :func:`constant`.
+
+    >>> (constant([1.0, 2.0]) * 3).numpy().tolist()
+    [3.0, 6.0]
+    """
+
+    __slots__ = ("__weakref__", "_value")
+
+    def __init__(self, value: Any, dtype: DTypeLike = None) -> None:
+        array = np.array(unwrap(value), dtype=_default_dtype(value, dtype))
+        array.flags.writeable = False
+        self._value = array
+
+    def _array(self) -> Array:
+        return self._value
+
+    @classmethod
+    def _of(cls, array: Array) -> Tensor:
+        """A tensor over ``array`` itself, without a copy."""
+        self = cls.__new__(cls)
+        self._value = array
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        return self
+
+    def __repr__(self) -> str:
+        body = np.array2string(self._value, separator=", ")
+        return f"<tf.Tensor: shape={self.shape}, dtype={self.dtype.name}, numpy={body}>"
+
+
+def constant(value: Any, dtype: DTypeLike = None, shape: Any = None, name: str | None = None) -> Tensor:
+    """A tensor holding a copy of ``value``.
+
+    Args:
+        value: number, nested lists, array or tensor. Python floats become float32 and Python ints
+            int32, as in TensorFlow; arrays keep their dtype.
+        dtype: the element type, if another one is wanted.
+        shape: the shape to fill or reshape to.
+        name: accepted and ignored.
+    """
+    array = np.array(unwrap(value), dtype=_default_dtype(value, dtype))
+    if shape is not None:
+        array = np.full(shape, array) if array.size == 1 else array.reshape(shape)
+    array.flags.writeable = False
+    return Tensor._of(array)
+
+
+def convert_to_tensor(value: Any, dtype: DTypeLike = None, name: str | None = None) -> Any:
+    """``value`` as a tensor; tensors and traced values of that dtype are returned as they are."""
+    if isinstance(value, TensorLike) and not hasattr(value, "assign"):
+        return value if dtype is None or value.dtype == np.dtype(dtype) else value.astype(dtype)
+    return constant(value, dtype)
+
+
+def unwrap(value: Any) -> Any:
+    """``value`` with every tensor in it, nested lists and tuples included, as a plain array."""
+    if isinstance(value, TensorLike):
+        return value._array()
+    if isinstance(value, (list, tuple)) and any(isinstance(v, (TensorLike, list, tuple)) for v in value):
+        items = [unwrap(v) for v in value]
+        if isinstance(value, tuple):
+            return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
+        return items
+    return value
+
+
+def as_array(value: Any) -> Array:
+    """``value`` as a plain array, not copied if it is one or a tensor."""
+    return value._array() if isinstance(value, TensorLike) else np.asarray(unwrap(value))
+
+
+def _default_dtype(value: Any, dtype: DTypeLike) -> np.dtype[Any] | None:
+    """TensorFlow's defaults: float32 and int32 for Python numbers, others keep their own."""
+    if dtype is not None:
+        return np.dtype(dtype)
+    if isinstance(value, (np.ndarray, np.generic, TensorLike)) or hasattr(value, "__array__"):
+        return None
+    if isinstance(value, (list, tuple)):
+        leaf: Any = value
+        while isinstance(leaf, (list, tuple)) and leaf:
+            leaf = leaf[0]
+        if isinstance(leaf, (np.ndarray, np.generic, TensorLike)):
+            return None
+    kind = np.asarray(unwrap(value)).dtype
+    return {"f": np.dtype(np.float32), "i": np.dtype(np.int32)}.get(kind.kind)
+
+
+def _astype(value: Any, dtype: np.dtype[Any]) -> Any:
+    return value.astype(dtype)
+
+
+def _eager(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Runs ``func`` on plain arrays; arrays in the result become tensors."""
+    plain = tuple(unwrap(a) for a in args)
+    if kwargs:
+        kwargs = {k: unwrap(v) for k, v in kwargs.items()}
+    return _wrap(func(*plain, **kwargs), plain)
+
+
+def _wrap(result: Any, inputs: tuple[Any, ...]) -> Any:
+    if isinstance(result, np.ndarray):
+        # A view would change with the variable that it looks into: values are snapshots.
+        if result.base is not None and any(
+            isinstance(a, np.ndarray) and np.may_share_memory(result, a) for a in inputs
+        ):
+            result = result.copy()
+        return Tensor._of(result)
+    if isinstance(result, np.generic):
+        return Tensor._of(np.asarray(result))
+    if isinstance(result, tuple):
+        items = [_wrap(r, inputs) for r in result]
+        return type(result)(*items) if hasattr(result, "_fields") else tuple(items)
+    if isinstance(result, list):
+        return [_wrap(r, inputs) for r in result]
+    return result

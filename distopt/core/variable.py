@@ -1,0 +1,267 @@
+"""Variable: the mutable tensor that optimizers train."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from distopt.core.tensor import Tensor, TensorLike, _default_dtype, as_array, unwrap
+from distopt.typing import Array, DTypeLike
+
+__all__ = [
+    "AssignPolicy",
+    "Variable",
+    "VariableAggregation",
+    "VariableSynchronization",
+    "detachments",
+    "set_assign_policy",
+]
+
+
+class VariableSynchronization(enum.Enum):
+    """When the replicas' values of a variable are brought together."""
+
+    AUTO = 0
+    NONE = 1
+    ON_WRITE = 2
+    ON_READ = 3
+
+
+class VariableAggregation(enum.Enum):
+    """How the values that replicas assign become one."""
+
+    NONE = 0
+    SUM = 1
+    MEAN = 2
+    ONLY_FIRST_REPLICA = 3
+
+
+class AssignPolicy(Protocol):
+    """What a strategy does with a value that a replica assigns (see ``distopt.distribute``)."""
+
+    def __call__(self, variable: Variable, value: Array) -> Array: ...
+
+
+_policy: list[AssignPolicy] = []
+_detachments = [0]
+
+
+def detachments() -> int:
+    """How many times variables of this process have left memory that they shared."""
+    return _detachments[0]
+
+
+def set_assign_policy(policy: AssignPolicy) -> None:
+    """Installs the rule that combines what replicas assign to a variable with an aggregation."""
+    _policy[:] = [policy]
+
+
+class Variable(TensorLike):
+    """A named array that keeps its shape and dtype and changes its value.
+
+    Args:
+        initial_value: number, nested lists, array, tensor, or a callable without arguments that
+            returns one. Python floats become float32 and Python ints int32; arrays keep their dtype.
+        trainable: whether tapes watch it by themselves; None means True, but for ON_READ.
+        name: its name, ``"Variable"`` by default; ``.name`` ends in ``":0"``, as in TensorFlow.
+        dtype: the element type, if another one is wanted.
+        constraint: called with the variable after each dense update; its result is assigned.
+        synchronization: ON_READ keeps one value a replica.
+        aggregation: how values assigned by the replicas become one; NONE assigns locally.
+        shape: the shape that ``initial_value`` must have.
+
+    Raises:
+        ValueError: the shape does not fit, or ``trainable=True`` with ON_READ.
+
+    >>> v = Variable([1.0, 2.0], name="v")
+    >>> v.assign_add([1.0, 1.0]).numpy().tolist()
+    [2.0, 3.0]
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_aggregation",
+        "_constraint",
+        "_name",
+        "_shared",
+        "_storage",
+        "_synchronization",
+        "_trainable",
+        "_version",
+        "_write_through",
+    )
+
+    def __init__(
+        self,
+        initial_value: Any,
+        trainable: bool | None = None,
+        name: str | None = None,
+        dtype: DTypeLike = None,
+        constraint: Callable[[Any], Any] | None = None,
+        synchronization: VariableSynchronization = VariableSynchronization.AUTO,
+        aggregation: VariableAggregation = VariableAggregation.NONE,
+        shape: Any = None,
+    ) -> None:
+        value = initial_value() if callable(initial_value) else initial_value
+        array = np.array(unwrap(value), dtype=_default_dtype(value, dtype), order="C")
+        if array.dtype.kind not in "biufc":
+            raise TypeError(f"a Variable holds numbers; got dtype {array.dtype} (name={name!r})")
+        if shape is not None and tuple(shape) != array.shape:
+            raise ValueError(f"initial_value has shape {array.shape}, shape={tuple(shape)} was asked for")
+        on_read = synchronization is VariableSynchronization.ON_READ
+        if trainable and on_read:
+            raise ValueError(
+                "synchronization=ON_READ keeps one value a replica, which cannot be trained: "
+                "set trainable=False"
+            )
+        self._storage: Array = array
+        self._name = name or "Variable"
+        self._trainable = (not on_read) if trainable is None else bool(trainable)
+        self._constraint = constraint
+        self._synchronization = synchronization
+        self._aggregation = aggregation
+        self._version = 0
+        self._shared = False
+        self._write_through = False
+
+    # -- reading
+    def _array(self) -> Array:
+        return self._storage
+
+    def numpy(self) -> Any:
+        """A copy of the value, as an array, or a NumPy scalar for shape ()."""
+        return self._storage[()] if self._storage.ndim == 0 else self._storage.copy()
+
+    def read_value(self) -> Tensor:
+        """The value now, as a tensor that later assignments do not change."""
+        return self + self.dtype.type(0) if self.dtype.kind == "b" else +self  # type: ignore[no-any-return]
+
+    value = read_value
+
+    @property
+    def name(self) -> str:
+        """The name, with ``":0"`` at the end, as in TensorFlow."""
+        return self._name + ":0"
+
+    @property
+    def device(self) -> str:
+        """Where it lies: there is one kind of device, named as in TensorFlow."""
+        return "CPU:0"
+
+    @property
+    def trainable(self) -> bool:
+        """Whether tapes watch it by themselves."""
+        return self._trainable
+
+    @property
+    def constraint(self) -> Callable[[Any], Any] | None:
+        """The function applied after each dense update, or None."""
+        return self._constraint
+
+    @property
+    def synchronization(self) -> VariableSynchronization:
+        """When the replicas' values are brought together."""
+        return self._synchronization
+
+    @property
+    def aggregation(self) -> VariableAggregation:
+        """How values assigned by the replicas become one."""
+        return self._aggregation
+
+    def ref(self) -> Variable:
+        """A hashable stand-in: the variable itself, since variables hash by identity."""
+        return self
+
+    # -- writing
+    def assign(
+        self, value: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Variable:
+        """Sets the value; the shape must be the variable's, the dtype is cast.
+
+        Raises:
+            ValueError: another shape.
+        """
+        self._set(self._checked(value, "assign"))
+        return self
+
+    def assign_add(
+        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Variable:
+        """Adds ``delta`` (of the variable's shape) to the value."""
+        self._set(self._storage + self._combined(self._checked(delta, "assign_add")), combined=True)
+        return self
+
+    def assign_sub(
+        self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
+    ) -> Variable:
+        """Subtracts ``delta`` (of the variable's shape) from the value."""
+        self._set(self._storage - self._combined(self._checked(delta, "assign_sub")), combined=True)
+        return self
+
+    def _checked(self, value: Any, call: str) -> Array:
+        array = as_array(value)
+        if array.shape != self._storage.shape:
+            raise ValueError(
+                f"{call}() on variable {self.name!r} of shape {self.shape}: got a value of shape {array.shape}"
+            )
+        if array.dtype != self._storage.dtype:
+            array = array.astype(self._storage.dtype)
+        return array
+
+    def _combined(self, value: Array) -> Array:
+        if self._aggregation is VariableAggregation.NONE or not _policy or self._write_through:
+            return value
+        return _policy[0](self, value)
+
+    def _set(self, value: Array, combined: bool = False) -> None:
+        if not combined:
+            value = self._combined(value)
+        if self._shared and not self._write_through:
+            # One memory for all replicas of the node: what this replica assigns stays its own
+            # until the next step, where all must have assigned alike.
+            self._storage = np.array(value)
+            self._shared = False
+            _detachments[0] += 1
+        else:
+            self._storage[...] = value
+        self._version += 1
+
+    # -- for the step engine
+    def _attach(self, storage: Array) -> None:
+        """Moves the variable into ``storage``, memory that holds its value for all of a node."""
+        self._storage = storage
+        self._shared = True
+
+    def _detach(self) -> None:
+        """Gives the variable memory of its own again, with the value that it has."""
+        self._storage = self._storage.copy()
+        self._shared = False
+
+    def _touch(self) -> None:
+        """Notes that the storage was changed from outside."""
+        self._version += 1
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Variable:
+        copy = Variable(
+            self._storage,
+            trainable=self._trainable,
+            name=self._name,
+            constraint=self._constraint,
+            synchronization=self._synchronization,
+            aggregation=self._aggregation,
+        )
+        memo[id(self)] = copy
+        return copy
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise TypeError(
+            f"variable {self.name!r} cannot be assigned by item: build the new value and call assign()"
+        )
+
+    def __repr__(self) -> str:
+        value = self._storage[()] if self._storage.ndim == 0 else self._storage
+        body = str(value) if self._storage.ndim == 0 else np.array2string(self._storage, separator=", ")
+        return f"<tf.Variable {self.name!r} shape={self.shape} dtype={self.dtype.name}, numpy={body}>"

@@ -1,0 +1,48 @@
+"""Who the replicas are, and how the program's code is run on them."""
+
+from __future__ import annotations
+
+from distopt.distribute import lifetime as _lifetime
+from distopt.distribute.context import ReplicaContext
+from distopt.distribute.frames import current_frame as _current_frame
+from distopt.distribute.reduce_op import ReduceOp
+from distopt.distribute.replica_strategy import MPIStrategy
+from distopt.distribute.strategy import Strategy
+from distopt.distribute.values import PerReplica
+from distopt.distribute.virtual import VirtualStrategy
+
+__all__ = [
+    "MPIStrategy",
+    "PerReplica",
+    "ReduceOp",
+    "ReplicaContext",
+    "Strategy",
+    "VirtualStrategy",
+    "get_replica_context",
+    "get_strategy",
+    "has_strategy",
+    "in_cross_replica_context",
+]
+
+
+def get_replica_context() -> ReplicaContext | None:
+    """The context of the replica that this code runs in, or None in cross-replica context."""
+    return _current_frame().context
+
+
+def in_cross_replica_context() -> bool:
+    """Whether this code speaks for all replicas: in ``scope()`` or ``merge_call``."""
+    return _current_frame().context is None
+
+
+def get_strategy() -> Strategy:
+    """The strategy in force; without one, the default of one replica, always the same object."""
+    return _current_frame().strategy
+
+
+def has_strategy() -> bool:
+    """Whether a strategy other than the default is in force."""
+    return _current_frame().strategy is not _lifetime.default_strategy()
+
+
+_lifetime.install()

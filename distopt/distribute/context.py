@@ -1,0 +1,242 @@
+"""ReplicaContext: what code in a replica sees of the job, and how it talks to the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distopt.collectives import Agreement, all_reduce, digest
+from distopt.comm import Communicator
+from distopt.core import nest
+from distopt.core.indexed_slices import IndexedSlices
+from distopt.core.tensor import Tensor, as_array
+from distopt.distribute.frames import frame
+from distopt.distribute.reduce_op import ReduceOp
+from distopt.distribute.values import regroup, select
+from distopt.typing import Array, Nested
+
+if TYPE_CHECKING:
+    from distopt.distribute.strategy import Strategy
+
+__all__ = ["ReplicaContext"]
+
+
+class ReplicaContext:
+    """One replica's place in its job.
+
+    Args:
+        strategy: the strategy that it runs under.
+        comm: how it reaches the other replicas.
+    """
+
+    def __init__(self, strategy: Strategy, comm: Communicator) -> None:
+        self._strategy = strategy
+        self._comm = comm
+        self._agreement = Agreement(comm)
+        self._subjects: dict[Any, int] = {}
+        #: State that lives as long as this replica's membership in the job, e.g. the step engine's.
+        self.attached: dict[Any, Any] = {}
+
+    @property
+    def strategy(self) -> Strategy:
+        """The strategy in force."""
+        return self._strategy
+
+    @property
+    def replica_id_in_sync_group(self) -> int:
+        """This replica's number, from 0."""
+        return self._comm.rank
+
+    @property
+    def num_replicas_in_sync(self) -> int:
+        """The number of replicas in the job."""
+        return self._comm.size
+
+    @property
+    def comm(self) -> Communicator:
+        """The communicator of the job, for code that moves bytes itself."""
+        return self._comm
+
+    @property
+    def agreement(self) -> Agreement:
+        """The headers that open every collective call."""
+        return self._agreement
+
+    # -- collective calls
+    def all_reduce(self, reduce_op: ReduceOp | str, value: Nested, options: Any = None) -> Nested:
+        """Combines a value over all replicas; all get the same bits.
+
+        Args:
+            reduce_op: ``"sum"``, ``"mean"``, ``"min"`` or ``"max"``, in any case, or a ReduceOp.
+            value: array, tensor, Variable, number or IndexedSlices, or lists, tuples and dicts of
+                them. Shapes and dtypes must be the same on every replica. IndexedSlices come back
+                as such, the replicas' rows joined in their order; only sum and mean.
+            options: accepted and ignored.
+
+        Returns:
+            the same structure of tensors. A mean of integers is float64.
+
+        Raises:
+            ValueError: an unknown op, or None among the values.
+            ReplicaMismatch: the replicas' values differ in number, shape or dtype.
+        """
+        op = ReduceOp.from_any(reduce_op)
+        leaves = nest.flatten(value)
+        error = _leaf_error(leaves, op)
+        values = [] if error else [_leaf(x) for x in leaves]
+        self._check(f"all_reduce({op.value!r})", values, error)
+        if self._comm.size == 1:
+            return nest.pack(value, [x if isinstance(x, IndexedSlices) else _own(x, op) for x in values])
+        return nest.pack(value, _reduce_leaves(self._comm, values, op))
+
+    def all_gather(self, value: Nested, axis: int, options: Any = None) -> Nested:
+        """Joins the replicas' arrays along ``axis``, in the order of the replicas.
+
+        Args:
+            value: arrays or structures of them; they may differ in length along ``axis`` only.
+            axis: the axis to join along.
+            options: accepted and ignored.
+
+        Raises:
+            ValueError: an array has no such axis.
+            ReplicaMismatch: the replicas' arrays differ otherwise.
+        """
+        leaves = nest.flatten(value)
+        error: Exception | None = None
+        arrays: list[Array] = []
+        for leaf in leaves:
+            array = np.ascontiguousarray(as_array(leaf)) if leaf is not None else np.empty(0)
+            if leaf is None or not -as_array(leaf).ndim <= axis < as_array(leaf).ndim:
+                error = ValueError(f"all_gather(axis={axis}) got {_shape_of(leaf)}, which has no such axis")
+            arrays.append(array)
+        rest = [] if error else [np.moveaxis(a, axis, 0) for a in arrays]
+        subject = [np.empty((0, *r.shape[1:]), r.dtype) for r in rest]
+        self._check(f"all_gather(axis={axis})", subject, error)
+        return nest.pack(value, [Tensor._of(_gather(self._comm, a, axis)) for a in arrays])
+
+    def broadcast(self, value: Nested, root: int = 0) -> Nested:
+        """Replica ``root``'s value on every replica; shapes and dtypes must agree."""
+        values = [as_array(x) for x in nest.flatten(value)]
+        self._check(f"broadcast(root={root})", values, None)
+        return nest.pack(
+            value,
+            [
+                Tensor._of(self._comm.broadcast(np.ascontiguousarray(v), root).reshape(v.shape))
+                for v in values
+            ],
+        )
+
+    def merge_call(
+        self, merge_fn: Callable[..., Any], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Calls ``merge_fn(strategy, *args, **kwargs)`` once a process, in cross-replica context.
+
+        Args:
+            merge_fn: what to call when all replicas have come here.
+            args: this replica's arguments; those that differ between the replicas of one process
+                arrive as PerReplica.
+            kwargs: likewise.
+
+        Returns:
+            the function's result; of a PerReplica in it, this replica's value.
+        """
+        name = getattr(merge_fn, "__name__", "merge_fn")
+        self._agreement.check("merge_call", digest(name), lambda: f"merge_call({name})")
+
+        def speak(calls: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> Any:
+            merged_args = regroup([list(c[0]) for c in calls]) if args else []
+            merged_kwargs = {key: regroup([c[1][key] for c in calls]) for key in calls[0][1]}
+            with frame(self._strategy, None, "merge"):
+                return merge_fn(self._strategy, *merged_args, **merged_kwargs)
+
+        result = self._comm.locally((args, kwargs or {}), speak)
+        return select(result, self._comm.local_index)
+
+    def _check(self, call: str, values: list[Any], error: Exception | None) -> None:
+        key = (call, *((v.shape, v.dtype.char, isinstance(v, IndexedSlices)) for v in values))
+        subject = self._subjects.get(key)
+        if subject is None:
+            subject = self._subjects[key] = digest(repr(key))
+        self._agreement.check(call, subject, lambda: f"{call} of {_describe(values)}", error)
+
+
+def _leaf_error(leaves: list[Any], op: ReduceOp) -> Exception | None:
+    for leaf in leaves:
+        if leaf is None:
+            return ValueError(
+                f"all_reduce({op.value!r}) got None among its values: leave it out on all replicas"
+            )
+        if isinstance(leaf, IndexedSlices) and op not in (ReduceOp.SUM, ReduceOp.MEAN):
+            return ValueError(
+                f"all_reduce({op.value!r}) does not take IndexedSlices: only 'sum' and 'mean' do"
+            )
+        if not isinstance(leaf, IndexedSlices) and as_array(leaf).dtype.kind not in "biufc":
+            return TypeError(f"all_reduce({op.value!r}) takes numbers; got {type(leaf).__name__}")
+    return None
+
+
+def _leaf(value: Any) -> Any:
+    return value if isinstance(value, IndexedSlices) else as_array(value)
+
+
+def _own(array: Array, op: ReduceOp) -> Tensor:
+    """One replica's result: its own value, with the dtype that several would give."""
+    if op is ReduceOp.MEAN and array.dtype.kind not in "fc":
+        return Tensor._of(array.astype(np.float64))
+    return Tensor._of(array)
+
+
+def _reduce_leaves(comm: Communicator, values: list[Any], op: ReduceOp) -> list[Any]:
+    """All dense leaves of one dtype travel as one flat array."""
+    results: list[Any] = [None] * len(values)
+    groups: dict[str, list[int]] = {}
+    for i, value in enumerate(values):
+        if isinstance(value, IndexedSlices):
+            results[i] = _reduce_slices(comm, value, op)
+        else:
+            groups.setdefault(value.dtype.char, []).append(i)
+    combine = "sum" if op is ReduceOp.MEAN else op.value
+    for members in groups.values():
+        flat = np.concatenate([values[i].reshape(-1) for i in members])
+        total = all_reduce(comm, flat, combine)
+        if op is ReduceOp.MEAN:
+            total = total / comm.size if flat.dtype.kind not in "fc" else total / flat.dtype.type(comm.size)
+        start = 0
+        for i in members:
+            stop = start + values[i].size
+            results[i] = Tensor._of(total[start:stop].reshape(values[i].shape))
+            start = stop
+    return results
+
+
+def _reduce_slices(comm: Communicator, slices: IndexedSlices, op: ReduceOp) -> IndexedSlices:
+    values = _gather(comm, as_array(slices.values), 0)
+    indices = _gather(comm, as_array(slices.indices), 0)
+    if op is ReduceOp.MEAN:
+        values = values / values.dtype.type(comm.size)
+    return IndexedSlices(Tensor._of(values), Tensor._of(indices), slices.dense_shape)
+
+
+def _gather(comm: Communicator, array: Array, axis: int) -> Array:
+    """The replicas' arrays joined along ``axis``; they may differ in length there."""
+    if comm.size == 1:
+        return array
+    moved = np.ascontiguousarray(np.moveaxis(array, axis, 0))
+    lengths = [int(n[0]) for n in comm.all_gather(np.array([len(moved)], np.int64))]
+    padded = np.zeros((max(lengths), *moved.shape[1:]), moved.dtype)
+    padded[: len(moved)] = moved
+    rows = comm.all_gather(padded)
+    joined = np.concatenate([row[:n] for row, n in zip(rows, lengths, strict=True)])
+    return np.ascontiguousarray(np.moveaxis(joined, 0, axis))
+
+
+def _describe(values: list[Any]) -> str:
+    shown = ", ".join(f"{v.dtype.name}{list(v.shape or ())}" for v in values[:8])
+    more = f", ... ({len(values)} values)" if len(values) > 8 else ""
+    return shown + more if values else "no values"
+
+
+def _shape_of(leaf: Any) -> str:
+    return "None" if leaf is None else f"a value of shape {as_array(leaf).shape}"

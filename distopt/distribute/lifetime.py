@@ -1,0 +1,93 @@
+"""From the start of an MPI program to its end, also a bad one.
+
+An exception that nobody catches ends the whole job, with its traceback; a program that ends while
+other replicas still wait for it tells them so.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import traceback
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from distopt.distribute.frames import Frame, process_frame_made, set_process_frame
+from distopt.errors import ReplicaMismatch
+from distopt.settings import launched, settings
+
+if TYPE_CHECKING:
+    from distopt.distribute.replica_strategy import MPIStrategy
+
+__all__ = ["adopt", "default_strategy", "install"]
+
+_jobs: list[MPIStrategy] = []
+_default: list[Any] = []
+_failed = False
+
+
+def default_strategy() -> Any:
+    """The one-replica strategy of a program without a launcher; always the same object."""
+    from distopt.distribute.replica_strategy import DefaultStrategy
+
+    if not _default:
+        _default.append(DefaultStrategy())
+    return _default[0]
+
+
+def _program_frame() -> Frame:
+    """What the program's top level is: one replica of an MPI job, or of one."""
+    from distopt.distribute.replica_strategy import MPIStrategy
+
+    if _jobs:
+        frame: Frame = _jobs[0].base_frame()
+        return frame
+    job = launched()
+    several = job is not None and job.size > 1
+    loaded = sys.modules.get("mpi4py.MPI")
+    if several or (loaded is not None and loaded.Is_initialized() and loaded.COMM_WORLD.size > 1):
+        return MPIStrategy().base_frame()
+    frame = default_strategy().base_frame()
+    return frame
+
+
+def adopt(strategy: MPIStrategy) -> None:
+    """Takes a new MPI strategy into care; the first one becomes the program's own."""
+    if not process_frame_made() or not _jobs:
+        _jobs.append(strategy)
+    if len(_jobs) == 1:
+        atexit.register(_finish)
+
+
+def _finish() -> None:
+    """At the program's normal end: tells replicas that still wait."""
+    if _failed:
+        return
+    try:
+        _jobs[0].context.agreement.finish()
+    except ReplicaMismatch as error:
+        print(f"distopt: {error}", file=sys.stderr, flush=True)
+        _jobs[0].context.comm.abort(1)
+
+
+def _abort_on_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    global _failed
+    _failed = True
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    traceback.print_exception(kind, error, trace)
+    sys.stderr.flush()
+    mpi = sys.modules.get("mpi4py.MPI")
+    code = 130 if issubclass(kind, KeyboardInterrupt) else 1
+    if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
+        mpi.COMM_WORLD.Abort(code)
+    os._exit(code)
+
+
+def install() -> None:
+    """Makes an uncaught exception end the job, when a launcher started several processes."""
+    set_process_frame(_program_frame)
+    job = launched()
+    if job is not None and job.size > 1 and settings().abort_on_exception:
+        sys.excepthook = _abort_on_exception

@@ -1,0 +1,31 @@
+"""ReduceOp: how values of replicas become one."""
+
+from __future__ import annotations
+
+import enum
+
+__all__ = ["ReduceOp"]
+
+
+class ReduceOp(enum.Enum):
+    """The ways to combine values over replicas."""
+
+    SUM = "sum"
+    MEAN = "mean"
+    MIN = "min"
+    MAX = "max"
+
+    @staticmethod
+    def from_any(op: ReduceOp | str) -> ReduceOp:
+        """A ReduceOp from itself or its name in any case.
+
+        Raises:
+            ValueError: no such op.
+        """
+        if isinstance(op, ReduceOp):
+            return op
+        try:
+            return ReduceOp(str(op).lower())
+        except ValueError:
+            known = ", ".join(repr(o.value) for o in ReduceOp)
+            raise ValueError(f"{op!r} is not a valid ReduceOp; use one of {known}") from None

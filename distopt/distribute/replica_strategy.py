@@ -1,0 +1,131 @@
+"""Strategies under which the program itself is one replica: alone, an MPI process, or a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from distopt.comm import Communicator, SoloCommunicator
+from distopt.distribute.context import ReplicaContext
+from distopt.distribute.frames import Frame, frame, require_cross_replica
+from distopt.distribute.strategy import Strategy
+from distopt.distribute.values import select
+from distopt.settings import Settings, settings
+from distopt.typing import Nested
+
+__all__ = ["DefaultStrategy", "MPIStrategy", "ReplicaStrategy", "ThreadStrategy"]
+
+MEMORY = ("auto", "shared", "private")
+UPDATE = ("auto", "sharded", "replicated")
+
+
+class ReplicaStrategy(Strategy):
+    """A program that is one replica of the communicator that its subclass brings."""
+
+    def __init__(self, comm: Communicator, options: Settings) -> None:
+        self.options = options
+        self._context = ReplicaContext(self, comm)
+
+    @property
+    def num_replicas_in_sync(self) -> int:
+        """The number of replicas in the job."""
+        return self._context.num_replicas_in_sync
+
+    @property
+    def context(self) -> ReplicaContext:
+        """The context of the replica that the program is."""
+        return self._context
+
+    def base_frame(self) -> Frame:
+        """The frame of a program's top level."""
+        return Frame(self, self._context, "base")
+
+    def run(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        options: Any = None,
+    ) -> Any:
+        """Runs ``fn(*args, **kwargs)`` in replica context, once in each process; returns its result.
+
+        Raises:
+            RuntimeError: inside ``run()``.
+        """
+        require_cross_replica("run()")
+        return self._on_replicas((args, kwargs or {}), lambda _, own: fn(*own[0], **own[1]))
+
+    def _on_replicas(self, value: Nested, call: Callable[[ReplicaContext, Any], Any]) -> Any:
+        own = select(value, self._context.comm.local_index)
+        with frame(self, self._context, "run"):
+            return call(self._context, own)
+
+
+class DefaultStrategy(ReplicaStrategy):
+    """One replica, without MPI: what a program is that no launcher started."""
+
+    def __init__(self) -> None:
+        super().__init__(SoloCommunicator(), settings())
+
+    @contextmanager
+    def scope(self) -> Iterator[Strategy]:
+        """Changes nothing: the default strategy stays in replica context."""
+        with frame(self, self._context, "base"):
+            yield self
+
+    def run(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        options: Any = None,
+    ) -> Any:
+        """Calls ``fn(*args, **kwargs)``."""
+        with frame(self, self._context, "base"):
+            return fn(*args, **(kwargs or {}))
+
+
+class MPIStrategy(ReplicaStrategy):
+    """Every process of an MPI job is one replica.
+
+    A program that an MPI launcher started is under this strategy without asking. Make one to choose
+    options; the first that is made before any other use of the job becomes the program's own.
+
+    Args:
+        memory: ``"shared"`` keeps one copy of parameters and slots a node, ``"private"`` one a
+            process; ``"auto"`` shares where the node's memory can be shared.
+        update: ``"sharded"``: each replica updates its part; ``"replicated"``: each updates
+            everything (with private memory always); ``"auto"``: sharded where memory is shared.
+        comm: an mpi4py communicator other than COMM_WORLD; it is duplicated.
+
+    Raises:
+        MissingExtra: mpi4py or its MPI library is missing.
+        LaunchError: the launcher belongs to another MPI.
+        ValueError: unknown ``memory`` or ``update``, or sharing without shared memory asked for.
+    """
+
+    def __init__(self, memory: str | None = None, update: str | None = None, comm: Any = None) -> None:
+        from distopt.comm.mpi import world
+        from distopt.distribute import lifetime
+
+        base = settings()
+        options = replace(base, memory=memory or base.memory, update=update or base.update)
+        for name, value, known in (("memory", options.memory, MEMORY), ("update", options.update, UPDATE)):
+            if value not in known:
+                raise ValueError(f"MPIStrategy({name}={value!r}): use one of {', '.join(map(repr, known))}")
+        if options.memory == "private" and options.update == "sharded":
+            raise ValueError(
+                "MPIStrategy(memory='private', update='sharded'): a replica updates a shard "
+                "of what others see, which needs shared memory"
+            )
+        super().__init__(world(options, comm), options)
+        lifetime.adopt(self)
+
+
+class ThreadStrategy(ReplicaStrategy):
+    """The program of one thread, which is one of several replicas of its process."""
+
+    def __init__(self, comm: Communicator) -> None:
+        super().__init__(comm, settings())

@@ -1,0 +1,111 @@
+"""Strategy: who the replicas are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from distopt.core import nest
+from distopt.core.tensor import Tensor, as_array
+from distopt.distribute.context import ReplicaContext
+from distopt.distribute.frames import current_frame, frame, require_cross_replica
+from distopt.distribute.reduce_op import ReduceOp
+from distopt.distribute.values import PerReplica
+from distopt.settings import Settings
+from distopt.typing import Nested
+
+__all__ = ["Strategy", "reduce_over_axis"]
+
+
+class Strategy(ABC):
+    """The replicas of a job, and how code is run on them."""
+
+    #: How the step engine is to keep this strategy's variables and updates.
+    options: Settings
+
+    @property
+    @abstractmethod
+    def num_replicas_in_sync(self) -> int:
+        """The number of replicas in the job."""
+
+    @abstractmethod
+    def run(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        options: Any = None,
+    ) -> Any:
+        """Runs ``fn`` in replica context on every replica; PerReplica arguments are split."""
+
+    @abstractmethod
+    def _on_replicas(self, value: Nested, call: Callable[[ReplicaContext, Any], Any]) -> Any:
+        """Runs a collective on all replicas, each with its own part of ``value``."""
+
+    @contextmanager
+    def scope(self) -> Iterator[Strategy]:
+        """Makes this strategy the one in force, in cross-replica context.
+
+        Raises:
+            RuntimeError: inside ``run()``, or inside the scope of another strategy.
+        """
+        require_cross_replica("scope()")
+        now = current_frame()
+        if now.kind != "base" and now.strategy is not self:
+            raise RuntimeError(
+                "Mixing different tf.distribute.Strategy objects: the scope of another strategy is open; "
+                "leave it first"
+            )
+        with frame(self, None, "scope"):
+            yield self
+
+    def reduce(self, reduce_op: ReduceOp | str, value: Nested, axis: int | None) -> Nested:
+        """Combines what ``run`` returned over all replicas.
+
+        Args:
+            reduce_op: sum, mean, min or max.
+            value: the replicas' values, or a structure of them.
+            axis: None, or the axis of each value to reduce over as well; a mean then divides by the
+                total length, so that replicas of different lengths weigh rightly.
+
+        Raises:
+            RuntimeError: inside ``run()``.
+            ValueError: an unknown op.
+        """
+        require_cross_replica("reduce()")
+        op = ReduceOp.from_any(reduce_op)
+        return self._on_replicas(value, lambda context, own: reduce_over_axis(context, op, own, axis))
+
+    def gather(self, value: Nested, axis: int) -> Nested:
+        """Joins what ``run`` returned along ``axis``, in the order of the replicas."""
+        require_cross_replica("gather()")
+        return self._on_replicas(value, lambda context, own: context.all_gather(own, axis))
+
+    def experimental_local_results(self, value: Any) -> tuple[Any, ...]:
+        """The values of this process's replicas."""
+        return value.values if isinstance(value, PerReplica) else (value,)
+
+
+_LOCAL: dict[str, Callable[..., Any]] = {"sum": np.sum, "mean": np.sum, "min": np.min, "max": np.max}
+
+
+def reduce_over_axis(context: ReplicaContext, op: ReduceOp, value: Nested, axis: int | None) -> Nested:
+    """One replica's part in :meth:`Strategy.reduce`."""
+    if axis is None:
+        return context.all_reduce(op, value)
+
+    def one(leaf: Any) -> Tensor:
+        array = as_array(leaf)
+        local = _LOCAL[op.value](array, axis=axis)
+        if op is not ReduceOp.MEAN:
+            result: Tensor = context.all_reduce(op, local)
+            return result
+        total, count = context.all_reduce("sum", [local, np.int64(array.shape[axis])])
+        result = total / int(count)
+        return result if array.dtype.kind not in "fc" else result.astype(array.dtype)
+
+    return nest.map_structure(one, value)

@@ -1,0 +1,152 @@
+"""VirtualStrategy: n replicas in this process, for tests and for debugging."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from distopt.comm import Baton, InProcessCommunicator
+from distopt.core.tensor import TensorLike
+from distopt.distribute.context import ReplicaContext
+from distopt.distribute.frames import frame, require_cross_replica
+from distopt.distribute.reduce_op import ReduceOp
+from distopt.distribute.strategy import Strategy
+from distopt.distribute.values import regroup, select
+from distopt.errors import ReplicaFailed
+from distopt.settings import settings
+from distopt.typing import Nested
+
+__all__ = ["VirtualStrategy", "run_threads"]
+
+
+class VirtualStrategy(Strategy):
+    """``num_replicas`` replicas as threads of this process that take turns.
+
+    Exactly one runs at a time, and they change only at collective calls: prints come in order, and
+    pdb has the program to itself. Replica 0 runs in the caller's own thread.
+
+    Args:
+        num_replicas: how many, at least 1.
+
+    >>> strategy = VirtualStrategy(2)
+    >>> strategy.run(lambda: get_id()).values  # doctest: +SKIP
+    (0, 1)
+    """
+
+    def __init__(self, num_replicas: int) -> None:
+        if num_replicas < 1:
+            raise ValueError(f"num_replicas must be at least 1; got {num_replicas}")
+        self.options = settings()
+        self._size = num_replicas
+        self._contexts = self._fresh_contexts()
+
+    def _fresh_contexts(self) -> list[ReplicaContext]:
+        self._baton = Baton(self._size)
+        return [ReplicaContext(self, InProcessCommunicator(self._baton, i)) for i in range(self._size)]
+
+    @property
+    def num_replicas_in_sync(self) -> int:
+        """The number of replicas."""
+        return self._size
+
+    def run(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        options: Any = None,
+    ) -> Any:
+        """Runs ``fn`` on every replica.
+
+        Args:
+            fn: called as ``fn(*args, **kwargs)`` in replica context.
+            args: handed to all; of a PerReplica in it each replica gets its own value.
+            kwargs: likewise.
+            options: accepted and ignored.
+
+        Returns:
+            PerReplica of the results, structures inside structures; the same object from all
+            replicas comes back bare.
+
+        Raises:
+            RuntimeError: inside ``run()``.
+            Exception: what a replica raised.
+        """
+        require_cross_replica("run()")
+        return self._on_replicas((args, kwargs or {}), lambda _, own: fn(*own[0], **own[1]))
+
+    def reduce(self, reduce_op: ReduceOp | str, value: Nested, axis: int | None) -> Nested:
+        """See Strategy; a value that is the same everywhere has a mean, but no sum."""
+        op = ReduceOp.from_any(reduce_op)
+        if isinstance(value, TensorLike) and self._size > 1:
+            if op is ReduceOp.SUM:
+                raise ValueError("reduce('sum') of one value that is not per replica: did run() return it?")
+            if axis is None:
+                return value
+        return select(super().reduce(op, value, axis), 0)
+
+    def gather(self, value: Nested, axis: int) -> Nested:
+        """See Strategy."""
+        return select(super().gather(value, axis), 0)
+
+    def _on_replicas(self, value: Nested, call: Callable[[ReplicaContext, Any], Any]) -> Any:
+        def program(index: int) -> Any:
+            context = self._contexts[index]
+            with frame(self, context, "run"):
+                return call(context, select(value, index))
+
+        self._baton.reset()
+        try:
+            return regroup(run_threads(self._baton, program))
+        except BaseException:
+            # Replicas may have stopped at different calls: they start anew.
+            self._contexts = self._fresh_contexts()
+            raise
+
+
+def run_threads(baton: Baton, program: Callable[[int], Any]) -> list[Any]:
+    """Runs ``program(i)`` for every thread of the baton, thread 0 being the caller's own.
+
+    Returns:
+        the results by number.
+
+    Raises:
+        BaseException: what the first thread that failed raised.
+    """
+    results: list[Any] = [None] * baton.size
+    errors: list[BaseException | None] = [None] * baton.size
+
+    def life(index: int) -> None:
+        failure = None
+        try:
+            baton.enter(index)
+            results[index] = program(index)
+        except BaseException as error:
+            errors[index] = error
+            failure = traceback.format_exc()
+        finally:
+            baton.leave(index, failure)
+
+    threads = [
+        threading.Thread(target=life, args=(i,), name=f"replica-{i}", daemon=True)
+        for i in range(1, baton.size)
+    ]
+    for thread in threads:
+        thread.start()
+    baton.start()
+    life(0)
+    if not isinstance(errors[0], KeyboardInterrupt):
+        for thread in threads:
+            thread.join()
+    raise_first(errors)
+    return results
+
+
+def raise_first(errors: list[BaseException | None]) -> None:
+    """Raises the error that came first: one that only tells of another's failure comes last."""
+    found = [e for e in errors if e is not None]
+    found.sort(key=lambda e: isinstance(e, ReplicaFailed))
+    if found:
+        raise found[0]

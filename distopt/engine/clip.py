@@ -1,0 +1,75 @@
+"""The arithmetic of clipping, on arrays; the same for whole gradients and for shards of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from distopt.typing import Array
+
+__all__ = ["Clip", "clip_norm", "clip_value", "global_scale"]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """What is clipped, in this order; None leaves a kind out.
+
+    Attributes:
+        value: each element to ``[-value, value]``.
+        norm: each gradient's l2 norm.
+        global_norm: the l2 norm of all gradients together.
+    """
+
+    value: float | None = None
+    norm: float | None = None
+    global_norm: float | None = None
+
+    @property
+    def needs_norms(self) -> bool:
+        """Whether all sums must be there before the first update."""
+        return self.norm is not None or self.global_norm is not None
+
+    def __str__(self) -> str:
+        kinds = (("value", self.value), ("norm", self.norm), ("global norm", self.global_norm))
+        return ", ".join(f"clip {name} {limit:g}" for name, limit in kinds if limit is not None)
+
+
+def clip_value(values: Array, limit: float, out: Array | None = None) -> Array:
+    """Each element moved into ``[-limit, limit]``; NaN stays."""
+    bound = values.dtype.type(limit)
+    return np.clip(values, -bound, bound, out=out)
+
+
+def clip_norm(values: Array, squares: float, limit: float, out: Array | None = None) -> Array:
+    """``g * c / max(norm, c)``, of a gradient whose squares sum to ``squares``.
+
+    An infinite element becomes NaN and makes all others 0.
+    """
+    if limit == 0:
+        return np.multiply(np.zeros_like(values), 0, out=out)
+    bound = values.dtype.type(limit)
+    scaled = np.multiply(values, bound, out=out)
+    result: Array = np.divide(scaled, np.maximum(values.dtype.type(math.sqrt(squares)), bound), out=out)
+    return result
+
+
+def global_scale(squares: float, limit: float, dtype: np.dtype[Any]) -> Any:
+    """The factor for all gradients, in their dtype: ``c * min(1/norm, 1/c)``.
+
+    Args:
+        squares: the sum of the squares of all elements.
+        limit: the largest norm allowed.
+        dtype: that of the gradients.
+
+    Returns:
+        a scalar; NaN when the norm is not finite.
+    """
+    if limit == 0:
+        return dtype.type(0)
+    with np.errstate(all="ignore"):
+        norm, bound, one = dtype.type(math.sqrt(squares)), dtype.type(limit), dtype.type(1)
+        scale = bound * np.minimum(one / norm, one / bound)
+        return scale + (norm - norm)  # NaN when the norm is not finite

@@ -1,0 +1,178 @@
+"""Where variables live: in memory that the replicas of a node share, or in each process.
+
+A variable moves into its home when an optimizer first meets it, with replica 0's value. What a
+replica assigns later stays its own until the next step; there all replicas must have assigned the
+same, which becomes the home's value.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from distopt.collectives import shard_bounds
+from distopt.comm import Communicator, SoloCommunicator
+from distopt.core.variable import Variable, detachments
+from distopt.distribute.context import ReplicaContext
+from distopt.settings import Settings
+from distopt.typing import Array
+
+__all__ = ["Home", "Homes"]
+
+#: Homes begin at multiples of this many bytes: whole cache lines.
+_ALIGN = 64
+
+
+@dataclass(frozen=True)
+class Home:
+    """A variable's place.
+
+    Attributes:
+        base: 1-D memory of the variable's dtype, shared by the node.
+        offset: where the variable begins in it, in elements.
+        view: the variable's part, in its shape.
+    """
+
+    base: Array
+    offset: int
+    view: Array
+
+    @property
+    def flat(self) -> Array:
+        """The variable's part as one axis."""
+        return self.view.reshape(-1)
+
+
+class Homes:
+    """All homes that one replica knows.
+
+    Args:
+        context: the replica.
+        options: whether memory may be shared.
+    """
+
+    def __init__(self, context: ReplicaContext, options: Settings) -> None:
+        self.job = context.comm
+        self.node, self.cross = _topology(context.comm, options)
+        self._homes: dict[int, tuple[weakref.ref[Variable], Home]] = {}
+        self._released: dict[int, weakref.ref[Variable]] = {}
+
+    @property
+    def shared(self) -> bool:
+        """Whether several replicas see one copy."""
+        return self.node.size > 1
+
+    def of(self, variable: Variable) -> Home | None:
+        """The variable's home, or None."""
+        entry = self._homes.get(id(variable))
+        return entry[1] if entry is not None and entry[0]() is variable else None
+
+    def released(self, variable: Variable) -> bool:
+        """Whether the variable left its home for good (see :meth:`release`)."""
+        entry = self._released.get(id(variable))
+        return entry is not None and entry() is variable
+
+    def strangers(self, variables: Sequence[Variable]) -> list[Variable]:
+        """Those that have no home yet, each once."""
+        unique = {id(v): v for v in variables}.values()
+        return [v for v in unique if self.of(v) is None and not self.released(v)]
+
+    def assigned(self, variables: Sequence[Variable]) -> list[Variable]:
+        """Those that this replica has assigned since the last step, each once."""
+        unique = {id(v): v for v in variables}.values()
+        homes = [(v, self.of(v)) for v in unique]
+        return [v for v, home in homes if home is not None and v._array() is not home.view]
+
+    # -- collective
+    def settle(self, variables: Sequence[Variable]) -> None:
+        """Gives variables a home side by side, holding replica 0's values."""
+        groups: dict[np.dtype[np.generic], list[Variable]] = {}
+        for v in variables:
+            groups.setdefault(v.dtype, []).append(v)
+        for dtype, members in groups.items():
+            offsets, total = _offsets(members)
+            base = self._memory(total, dtype)
+            homes = [
+                Home(base, offset, base[offset : offset + v.size].reshape(v.shape))
+                for v, offset in zip(members, offsets, strict=True)
+            ]
+            self._fill(members, homes)
+            for v, home in zip(members, homes, strict=True):
+                self._homes[id(v)] = (weakref.ref(v, self._forget(id(v))), home)
+                v._attach(home.view)
+
+    def resettle(self, variables: Sequence[Variable]) -> None:
+        """Brings variables home that all replicas have assigned, with the value assigned."""
+        homes = [home for v in variables if (home := self.of(v)) is not None]
+        self._fill(variables, homes)
+        for v, home in zip(variables, homes, strict=True):
+            v._attach(home.view)
+
+    def release(self, variables: Sequence[Variable]) -> None:
+        """Gives each replica its own copy, for good: from now on they may differ."""
+        for v in variables:
+            if self.of(v) is not None:
+                v._detach()
+                del self._homes[id(v)]
+            self._released[id(v)] = weakref.ref(v)
+
+    def _fill(self, variables: Sequence[Variable], homes: Sequence[Home]) -> None:
+        """Writes replica 0's values into the homes, once a node."""
+        if self.node.rank == 0:
+            for home, v in zip(homes, variables, strict=True):
+                np.copyto(home.view, v._array())
+        self.node.barrier()
+        if self.cross.size == 1:
+            return
+        for home in homes:
+            # Each replica of the first node sends its part to those of its rank in the others.
+            bounds = shard_bounds(home.flat.size, self.node.size)
+            part = home.flat[bounds[self.node.rank] : bounds[self.node.rank + 1]]
+            np.copyto(part, self.cross.broadcast(part))
+        self.node.barrier()
+
+    def _memory(self, elements: int, dtype: np.dtype[np.generic]) -> Array:
+        nbytes = max(elements * dtype.itemsize, _ALIGN)
+        if not self.shared:
+            return np.zeros(elements, dtype)
+        block = self.node.shared_block(nbytes)
+        if block is None:
+            raise MemoryError(
+                f"no room for {nbytes:,} more bytes of shared memory on this node: use "
+                f"MPIStrategy(memory='private'), or set DISTOPT_MEMORY=private"
+            )
+        array: Array = block.bytes[: elements * dtype.itemsize].view(dtype)
+        return array
+
+    def _forget(self, key: int) -> Callable[[object], None]:
+        homes = self._homes
+
+        def forget(_: object) -> None:
+            homes.pop(key, None)
+
+        return forget
+
+
+def _topology(comm: Communicator, options: Settings) -> tuple[Communicator, Communicator]:
+    """The replicas that share memory, and those of equal rank in other nodes."""
+    if comm.size == 1 or options.memory == "private" or options.update == "replicated":
+        return SoloCommunicator(), comm
+    probe = comm.node.shared_block(_ALIGN) if comm.node.size > 1 else None
+    everyone = all(flag == b"1" for flag in comm.gather_bytes(b"1" if probe is not None else b"0"))
+    if not everyone:
+        if options.memory == "shared":
+            raise MemoryError("MPIStrategy(memory='shared'): the replicas of this job cannot share memory")
+        return SoloCommunicator(), comm
+    return comm.node, comm.cross
+
+
+def _offsets(variables: Sequence[Variable]) -> tuple[list[int], int]:
+    """Places side by side, without gaps, so that neighbours are updated in one go."""
+    offsets, end = [], 0
+    for v in variables:
+        offsets.append(end)
+        end += v.size
+    return offsets, end

@@ -1,0 +1,239 @@
+"""Rules applied to arrays: compiled once for each rule and dtype, kept on disk.
+
+Results do not depend on where the arrays are cut: no fused or reordered arithmetic
+(``fastmath`` stays off), and each element is computed from its own inputs alone. So any shard may
+be updated by anyone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from distopt.engine.rule import Rule, Sparse, where
+from distopt.typing import Array
+
+__all__ = ["dense", "rows", "sparse"]
+
+Arrays: TypeAlias = tuple[Array, ...]
+Scalars: TypeAlias = tuple[Any, ...]
+
+#: Elements that are worked on together where scratch memory is needed: half a second-level cache.
+_BLOCK = 1 << 16
+_COMPILED = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+_FIRST_ROW = np.zeros(1, np.int64)
+
+
+def dense(rule: Rule, w: Array, g: Array, slots: Arrays, coefficients: Scalars) -> None:
+    """Updates ``w`` and ``slots`` in place.
+
+    Args:
+        rule: what to compute.
+        w: ``[n]``, contiguous, written.
+        g: ``[n]``, contiguous, of the same dtype; may be read-only.
+        slots: arrays like ``w``, one for each of the rule's slots, written.
+        coefficients: scalars of the same dtype, in the order of ``rule.coefficients``.
+    """
+    if w.dtype in _COMPILED:
+        _kernel(rule, w.dtype)(w, g, *slots, _FIRST_ROW, w.size, coefficients)
+        return
+    for start in range(0, w.size, _BLOCK):
+        part = slice(start, start + _BLOCK)
+        _evaluate(rule, (w, *slots), part, g[part], coefficients)
+
+
+def rows(
+    rule: Rule,
+    w: Array,
+    values: Array,
+    indices: Array,
+    slots: tuple[Array, ...],
+    coefficients: tuple[Any, ...],
+) -> None:
+    """Updates the rows ``indices`` of ``w`` and ``slots`` in place, no others.
+
+    Args:
+        rule: what to compute.
+        w: ``[n, width]``, contiguous, written.
+        values: ``[k, width]``, contiguous, of the same dtype: the gradient's rows.
+        indices: ``[k]`` int64, distinct, each in ``[0, n)``.
+        slots: arrays like ``w``.
+        coefficients: as in :func:`dense`.
+    """
+    if w.dtype in _COMPILED:
+        flat = [s.reshape(-1) for s in slots]
+        _kernel(rule, w.dtype)(w.reshape(-1), values.reshape(-1), *flat, indices, w.shape[1], coefficients)
+    else:
+        _evaluate(rule, (w, *slots), indices, values, coefficients)
+
+
+def sparse(
+    rule: Rule,
+    w: Array,
+    values: Array,
+    indices: Array,
+    slots: tuple[Array, ...],
+    coefficients: tuple[Any, ...],
+) -> None:
+    """Applies a sparse gradient as the rule's :class:`Sparse` says; arguments as in :func:`rows`.
+
+    ``w`` and ``slots`` may be a range of a variable's rows, with the gradient rows that fall into
+    it and their indices counted from its start. ``indices`` must increase.
+    """
+    if rule.sparse is Sparse.ROWS:
+        rows(rule, w, values, indices, slots, coefficients)
+        return
+    height = max(1, _BLOCK // max(1, w.shape[1]))
+    gradient = np.zeros((min(height, len(w)), w.shape[1]), w.dtype)
+    for start in range(0, len(w), height):
+        block = w[start : start + height]
+        first, last = np.searchsorted(indices, (start, start + height))
+        touched = indices[first:last] - start
+        g = gradient[: len(block)]
+        g[touched] = values[first:last]
+        kept = [s[start : start + height].reshape(-1) for s in slots]
+        if rule.sparse is Sparse.ALL:
+            dense(rule, block.reshape(-1), g.reshape(-1), tuple(kept), coefficients)
+        else:
+            moved = block.copy()
+            dense(rule, moved.reshape(-1), g.reshape(-1), tuple(kept), coefficients)
+            block[touched] = moved[touched]
+        g[touched] = 0
+
+
+def _evaluate(rule: Rule, state: Arrays, part: Any, g: Array, coefficients: Scalars) -> None:
+    """Runs the rule as NumPy code on one part of the arrays in ``state``."""
+    w, *slots = (array[part] for array in state)
+    with np.errstate(all="ignore"):
+        for array, value in zip(state, rule.function(w, g, *slots, *coefficients), strict=True):
+            array[part] = value
+
+
+@cache
+def _kernel(rule: Rule, dtype: np.dtype[Any]) -> Callable[..., None]:
+    """The compiled rule: ``(w, g, *slots, rows, width, coefficients)``, all arrays flat."""
+    import numba
+    from numba.extending import register_jitable
+
+    _overload_where()
+    register_jitable(rule.function)
+    scalar = numba.from_dtype(dtype)
+    written = numba.types.Array(scalar, 1, "C")
+    read = numba.types.Array(scalar, 1, "C", readonly=True)
+    numbers = numba.types.Array(numba.int64, 1, "C", readonly=True)
+    coefficients = numba.types.UniTuple(scalar, len(rule.coefficients))  # type: ignore[no-untyped-call]
+    signature = (written, read, *[written] * len(rule.slots), numbers, numba.int64, coefficients)
+    template = _TEMPLATES[len(rule.slots)]
+    fingerprint = _fingerprint(rule)
+    try:
+        kernel = template(rule.function, fingerprint, _jit(True))
+        kernel.compile(signature)
+    except Exception:
+        # A cache that cannot be written or read is no error; what else is wrong comes up again here.
+        kernel = template(rule.function, fingerprint, _jit(False))
+        kernel.compile(signature)
+    kernel.disable_compile()
+    return kernel  # type: ignore[no-any-return]
+
+
+def _jit(cached: bool) -> Callable[[Any], Any]:
+    import numba
+
+    return numba.njit(cache=cached, nogil=True, error_model="numpy")
+
+
+@cache
+def _overload_where() -> None:
+    from numba.extending import overload
+
+    @overload(where)
+    def select(condition, yes, no):  # type: ignore[no-untyped-def]  # noqa: ARG001
+        return lambda condition, yes, no: yes if condition else no
+
+
+def _fingerprint(rule: Rule) -> str:
+    """A hash of the rule's source file: the disk cache is keyed by it, so that an edit recompiles.
+
+    The rule itself enters Numba's key by name only.
+    """
+    code = rule.function.__code__
+    try:
+        source = Path(code.co_filename).read_bytes()
+    except OSError:
+        source = code.co_code + repr(code.co_consts).encode()
+    return hashlib.blake2b(source, digest_size=8).hexdigest()
+
+
+# One template for each number of slots: a tuple of arrays, indexed in a loop, is not vectorized.
+# Rows are sliced first, which spares the inner loop the test for negative indices. A dense update
+# is one row as wide as the array. The fingerprint is named so that it becomes part of the closure.
+
+
+def _no_slots(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
+    @jit
+    def kernel(w, g, rows, width, c):  # type: ignore[no-untyped-def]
+        fingerprint  # noqa: B018
+        for k in range(rows.size):
+            start = rows[k] * width
+            x = w[start : start + width]
+            y = g[k * width : (k + 1) * width]
+            for i in range(width):
+                (x[i],) = function(x[i], y[i], *c)
+
+    return kernel
+
+
+def _one_slot(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
+    @jit
+    def kernel(w, g, s0, rows, width, c):  # type: ignore[no-untyped-def]
+        fingerprint  # noqa: B018
+        for k in range(rows.size):
+            start = rows[k] * width
+            x = w[start : start + width]
+            y = g[k * width : (k + 1) * width]
+            a0 = s0[start : start + width]
+            for i in range(width):
+                x[i], a0[i] = function(x[i], y[i], a0[i], *c)
+
+    return kernel
+
+
+def _two_slots(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
+    @jit
+    def kernel(w, g, s0, s1, rows, width, c):  # type: ignore[no-untyped-def]
+        fingerprint  # noqa: B018
+        for k in range(rows.size):
+            start = rows[k] * width
+            x = w[start : start + width]
+            y = g[k * width : (k + 1) * width]
+            a0 = s0[start : start + width]
+            a1 = s1[start : start + width]
+            for i in range(width):
+                x[i], a0[i], a1[i] = function(x[i], y[i], a0[i], a1[i], *c)
+
+    return kernel
+
+
+def _three_slots(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
+    @jit
+    def kernel(w, g, s0, s1, s2, rows, width, c):  # type: ignore[no-untyped-def]
+        fingerprint  # noqa: B018
+        for k in range(rows.size):
+            start = rows[k] * width
+            x = w[start : start + width]
+            y = g[k * width : (k + 1) * width]
+            a0 = s0[start : start + width]
+            a1 = s1[start : start + width]
+            a2 = s2[start : start + width]
+            for i in range(width):
+                x[i], a0[i], a1[i], a2[i] = function(x[i], y[i], a0[i], a1[i], a2[i], *c)
+
+    return kernel
+
+
+_TEMPLATES = (_no_slots, _one_slot, _two_slots, _three_slots)

@@ -1,0 +1,108 @@
+"""Who updates what: variables -> pieces -> blocks -> shards.
+
+The elements of a step's variables, one after the other, are cut into blocks that fit the cache, and
+each block into one shard a replica. Cuts fall only between pieces of 4,096 elements, counted from
+each variable's start, so that sums over pieces (norms) do not depend on the number of replicas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from distopt.engine.norms import BLOCK as PIECE
+
+__all__ = ["BLOCK", "PIECE", "Block", "Segment", "Shard", "blocks"]
+
+#: Elements of a block: of all replicas together a few megabytes, which stay in the cache.
+BLOCK = 1 << 18
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Elements ``[start, stop)`` of variable number ``variable``, flat."""
+
+    variable: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The part of a block that one replica updates.
+
+    Attributes:
+        start: where it begins in the block, in elements.
+        size: its elements.
+        segments: the same as parts of variables, in order.
+    """
+
+    start: int
+    size: int
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
+class Block:
+    """One round of the step.
+
+    Attributes:
+        size: its elements.
+        shards: one for each replica of the node.
+    """
+
+    size: int
+    shards: tuple[Shard, ...]
+
+
+@lru_cache(maxsize=64)
+def blocks(sizes: tuple[int, ...], parts: int, block: int = BLOCK) -> tuple[Block, ...]:
+    """Cuts variables of ``sizes`` elements into blocks, and each block into ``parts`` shards."""
+    result = []
+    pending: list[Segment] = []
+    filled = 0
+    for segment in _pieces(sizes):
+        pending.append(segment)
+        filled += segment.stop - segment.start
+        if filled >= block:
+            result.append(_cut(pending, filled, parts))
+            pending, filled = [], 0
+    if pending:
+        result.append(_cut(pending, filled, parts))
+    return tuple(result)
+
+
+def _pieces(sizes: Sequence[int]) -> Iterator[Segment]:
+    for variable, size in enumerate(sizes):
+        for start in range(0, size, PIECE):
+            yield Segment(variable, start, min(start + PIECE, size))
+
+
+def _cut(pieces: list[Segment], size: int, parts: int) -> Block:
+    """Gives each part the pieces that begin in its share of the block."""
+    shards = []
+    place, start = 0, 0
+    for part in range(parts):
+        goal = size * (part + 1) // parts
+        mine: list[Segment] = []
+        begin = start
+        # The last part takes what is left; others stop where the next piece would overshoot more.
+        while place < len(pieces) and (part == parts - 1 or start + _length(pieces[place]) // 2 < goal):
+            _append(mine, pieces[place])
+            start += _length(pieces[place])
+            place += 1
+        shards.append(Shard(begin, start - begin, tuple(mine)))
+    return Block(size, tuple(shards))
+
+
+def _length(segment: Segment) -> int:
+    return segment.stop - segment.start
+
+
+def _append(segments: list[Segment], piece: Segment) -> None:
+    """Adds a piece, joined to the one before where that is of the same variable."""
+    if segments and segments[-1].variable == piece.variable:
+        segments[-1] = Segment(piece.variable, segments[-1].start, piece.stop)
+    else:
+        segments.append(piece)

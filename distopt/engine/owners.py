@@ -1,0 +1,67 @@
+"""Updates that are Python code: each variable's is run by one replica of the node, its owner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from distopt.comm import Communicator
+from distopt.core.variable import Variable
+
+__all__ = ["Job", "owners", "run_owned"]
+
+#: A variable, all variables that its update writes, and the update.
+Job = tuple[Variable, Sequence[Variable], Callable[[], None]]
+
+
+def owners(sizes: Sequence[int], parts: int) -> list[int]:
+    """Deals variables out to ``parts`` replicas, the largest first, each to the least loaded.
+
+    >>> owners([5, 3, 3], 2)
+    [0, 1, 1]
+    """
+    load = [0] * parts
+    result = [0] * len(sizes)
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        result[i] = min(range(parts), key=lambda p: (load[p], p))
+        load[result[i]] += max(sizes[i], 1)
+    return result
+
+
+def run_owned(node: Communicator, jobs: Sequence[Job]) -> None:
+    """Runs each job on its owner, which writes to the memory that all of the node see.
+
+    If a job raises, what this replica's jobs have written is put back.
+
+    Args:
+        node: the replicas that share the variables.
+        jobs: the same ones, in the same order, on all of them.
+    """
+    distinct = list({id(v): v for v, _, _ in jobs}.values())
+    dealt = owners([v.size for v in distinct], node.size)
+    owner = {id(v): rank for v, rank in zip(distinct, dealt, strict=True)}
+    mine = [job for job in jobs if owner[id(job[0])] == node.rank]
+    before = {id(v): (v, v._array().copy()) for _, written, _ in mine for v in written}
+    error: BaseException | None = None
+    try:
+        for _, written, run in mine:
+            _write_through(written, True)
+            try:
+                run()
+            finally:
+                _write_through(written, False)
+    except BaseException as problem:
+        error = problem
+        for v, value in before.values():
+            v._array()[...] = value
+    failed = [word for word in node.gather_bytes(repr(error).encode() if error else b"") if word]
+    for v, _ in before.values():
+        v._touch()
+    if error is not None:
+        raise error
+    if failed:
+        raise RuntimeError(f"another replica could not update its variables: {failed[0].decode()}")
+
+
+def _write_through(variables: Sequence[Variable], on: bool) -> None:
+    for v in variables:
+        v._write_through = on

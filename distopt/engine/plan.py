@@ -1,0 +1,148 @@
+"""Plan: all that a step needs to know of its variables and that stays the same from step to step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from distopt.collectives import digest
+from distopt.core.indexed_slices import IndexedSlices
+from distopt.core.variable import Variable
+from distopt.engine.homes import Homes
+from distopt.engine.layout import Block, Segment, blocks
+from distopt.engine.rule import Rule
+from distopt.engine.update import Update
+from distopt.typing import Array
+
+__all__ = ["Group", "Plan", "Span", "describe", "subject_of"]
+
+
+@dataclass(frozen=True)
+class Span:
+    """Elements ``[start, stop)`` of a shard, whose parameters and slots lie in one piece each.
+
+    Attributes:
+        start: where it begins in the shard.
+        stop: where it ends.
+        parameters: the elements themselves, written by the update.
+        slots: the same elements of each slot.
+    """
+
+    start: int
+    stop: int
+    parameters: Array
+    slots: tuple[Array, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """The dense updates of one dtype and rule.
+
+    Attributes:
+        members: their places among the step's updates.
+        rule: the arithmetic.
+        blocks: who updates what.
+        spans: for each block, this replica's shard as spans.
+        largest: elements of its largest shard.
+    """
+
+    members: tuple[int, ...]
+    rule: Rule
+    blocks: tuple[Block, ...]
+    spans: tuple[tuple[Span, ...], ...]
+    largest: int
+
+
+class Plan:
+    """One set of variables with their slots, as they come in a step.
+
+    Args:
+        updates: the step that the plan is made for.
+        subject: a hash of names, shapes, dtypes and rules, the same on every replica.
+    """
+
+    def __init__(self, updates: Sequence[Update], subject: int) -> None:
+        self.variables = [u.variable for u in updates]
+        self.state = [v for u in updates for v in (u.variable, *u.slots)]
+        self.columns = _columns(updates)
+        self.subject = subject
+        self.groups: tuple[Group, ...] = ()
+        #: Value of ``detachments()`` when the variables were last seen at home; -1: not yet.
+        self.seen = -1
+        self.arranged = False
+
+    def arrange(self, updates: Sequence[Update], homes: Homes) -> None:
+        """Works out who updates what, when all variables have their places."""
+        members: dict[tuple[np.dtype[np.generic], Rule], list[int]] = {}
+        for i, u in enumerate(updates):
+            if not isinstance(u.gradient, IndexedSlices):
+                members.setdefault((u.variable.dtype, u.rule), []).append(i)
+        self.groups = tuple(
+            _group(tuple(places), rule, [updates[i] for i in places], homes)
+            for (_, rule), places in members.items()
+        )
+        self.arranged = True
+
+
+def _columns(updates: Sequence[Update]) -> list[list[Variable]]:
+    """The variables, then their first slots, their second slots, ...: what should lie side by side."""
+    columns: list[list[Variable]] = [[u.variable for u in updates]]
+    for k in range(max((len(u.slots) for u in updates), default=0)):
+        columns.append([u.slots[k] for u in updates if len(u.slots) > k])
+    return columns
+
+
+def _group(members: tuple[int, ...], rule: Rule, updates: Sequence[Update], homes: Homes) -> Group:
+    cut = blocks(tuple(u.variable.size for u in updates), homes.node.size)
+    places = [[_place(v, homes) for v in (u.variable, *u.slots)] for u in updates]
+    own = [block.shards[homes.node.rank] for block in cut]
+    spans = tuple(tuple(_spans(shard.segments, places)) for shard in own)
+    return Group(members, rule, cut, spans, max((shard.size for shard in own), default=0))
+
+
+def _place(variable: Variable, homes: Homes) -> tuple[Array, int]:
+    """The flat memory that a variable lies in, and where it begins there."""
+    home = homes.of(variable)
+    return (variable._array().reshape(-1), 0) if home is None else (home.base, home.offset)
+
+
+def _spans(segments: Sequence[Segment], places: Sequence[Sequence[tuple[Array, int]]]) -> list[Span]:
+    runs: list[tuple[int, int, list[tuple[Array, int]]]] = []
+    at = 0
+    for s in segments:
+        length = s.stop - s.start
+        here = [(base, offset + s.start) for base, offset in places[s.variable]]
+        if runs and _follows(runs[-1], here):
+            start, size, where = runs[-1]
+            runs[-1] = (start, size + length, where)
+        else:
+            runs.append((at, length, here))
+        at += length
+    result = []
+    for start, size, where in runs:
+        arrays = [base[offset : offset + size] for base, offset in where]
+        result.append(Span(start, start + size, arrays[0], tuple(arrays[1:])))
+    return result
+
+
+def _follows(run: tuple[int, int, list[tuple[Array, int]]], here: Sequence[tuple[Array, int]]) -> bool:
+    _, size, where = run
+    return len(where) == len(here) and all(
+        a is b and start + size == offset for (a, start), (b, offset) in zip(where, here, strict=True)
+    )
+
+
+def subject_of(updates: Sequence[Update]) -> int:
+    """A hash of what has to be alike on all replicas: names, shapes, dtypes, rules, in order."""
+    return digest(
+        "|".join(f"{u.variable.name}{u.variable.shape}{u.variable.dtype}{u.rule.name}" for u in updates)
+    )
+
+
+def describe(variables: Sequence[Variable]) -> str:
+    """The variables in words, for messages."""
+    shown = ", ".join(f"{v.name} {v.dtype.name}{list(v.shape)}" for v in variables[:12])
+    more = f", ... ({len(variables)} variables)" if len(variables) > 12 else ""
+    return shown + more if variables else "no variables"

@@ -1,0 +1,122 @@
+"""Sparse gradients: rows of replicas brought together, and applied by their owners."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from distopt.collectives import all_reduce, reduce_rows
+from distopt.comm import Communicator
+from distopt.core.indexed_slices import IndexedSlices, sum_duplicates
+from distopt.core.variable import Variable
+from distopt.engine import kernels
+from distopt.engine.rule import Sparse
+from distopt.engine.update import Update
+from distopt.typing import Array
+
+__all__ = ["alike", "apply_rows", "sum_rows", "summed"]
+
+#: Where the replicas' rows together reach this share of all rows, they are summed as dense arrays.
+DENSITY = 0.5
+
+
+def summed(gradient: IndexedSlices) -> tuple[Array, Array]:
+    """This replica's rows with duplicates summed: ``(rows [k, ...], indices [k] int64, increasing)``."""
+    rows, indices = sum_duplicates(gradient.values, gradient.indices)
+    return np.ascontiguousarray(rows), indices.astype(np.int64, copy=False)
+
+
+def sum_rows(comm: Communicator, gradient: IndexedSlices, height: int) -> tuple[Array, Array]:
+    """The sum of all replicas' sparse gradients of one variable, in tree order row by row.
+
+    Whether rows or whole arrays travel, each row is the same sum: a replica without a row adds 0.
+
+    Args:
+        comm: all replicas.
+        gradient: this replica's.
+        height: the number of rows of the variable.
+
+    Returns:
+        ``(rows [k, ...], indices [k] int64, increasing)``, the same on every replica.
+    """
+    rows, indices = summed(gradient)
+    if comm.size == 1:
+        return rows, indices
+    counts = [int(n[0]) for n in comm.all_gather(np.array([len(indices)], np.int64))]
+    padded = np.full(max(counts), -1, np.int64)
+    padded[: len(indices)] = indices
+    everyone = [row[:n] for row, n in zip(comm.all_gather(padded), counts, strict=True)]
+    union = np.unique(np.concatenate(everyone))
+    if sum(counts) >= DENSITY * height:
+        dense = np.zeros((height, *rows.shape[1:]), rows.dtype)
+        dense[indices] = rows
+        return all_reduce(comm, dense.reshape(-1), "sum").reshape(dense.shape)[union], union
+    sent = np.zeros((max(counts), *rows.shape[1:]), rows.dtype)
+    sent[: len(rows)] = rows
+    spread = []
+    for values, where in zip(comm.all_gather(sent), everyone, strict=True):
+        full = np.zeros((len(union), *rows.shape[1:]), rows.dtype)
+        full[np.searchsorted(union, where)] = values[: len(where)]
+        spread.append(full.reshape(-1))
+    total = np.empty_like(spread[0])
+    reduce_rows(spread, total)
+    return total.reshape(len(union), *rows.shape[1:]), union
+
+
+def apply_rows(update: Update, rows: Array, indices: Array, node: Communicator) -> None:
+    """Updates this replica's share of a variable from rows that are the same on all replicas.
+
+    Args:
+        update: the variable, its slots, rule and coefficients.
+        rows: ``[k, ...]``, duplicates summed.
+        indices: ``[k]`` int64, increasing.
+        node: the replicas that share the work.
+    """
+    height = len(update.variable)
+    tables = [_table(v._array(), height) for v in (update.variable, *update.slots)]
+    values = rows.reshape(len(indices), tables[0].shape[1])
+    part, parts = node.rank, node.size
+    if update.rule.sparse is Sparse.ROWS:
+        mine = slice(len(indices) * part // parts, len(indices) * (part + 1) // parts)
+        kernels.rows(
+            update.rule, tables[0], values[mine], indices[mine], tuple(tables[1:]), update.coefficients
+        )
+        return
+    low, high = height * part // parts, height * (part + 1) // parts
+    first, last = np.searchsorted(indices, (low, high))
+    kernels.sparse(
+        update.rule,
+        tables[0][low:high],
+        values[first:last],
+        indices[first:last] - low,
+        tuple(t[low:high] for t in tables[1:]),
+        update.coefficients,
+    )
+
+
+def _table(array: Array, height: int) -> Array:
+    return array.reshape(height, array.size // height if height else 0)
+
+
+def alike(
+    comm: Communicator, gradients: Sequence[Array | IndexedSlices], variables: Sequence[Variable]
+) -> list[Array | IndexedSlices]:
+    """The gradients, made dense where they are dense on any replica."""
+    own = bytes(isinstance(g, IndexedSlices) for g in gradients)
+    everyone = comm.gather_bytes(own)
+    result: list[Array | IndexedSlices] = []
+    for i, (gradient, variable) in enumerate(zip(gradients, variables, strict=True)):
+        if isinstance(gradient, IndexedSlices) and not all(kinds[i] for kinds in everyone):
+            result.append(dense_of(gradient, variable.shape))
+        else:
+            result.append(gradient)
+    return result
+
+
+def dense_of(gradient: IndexedSlices, shape: tuple[int, ...]) -> Array:
+    """The whole gradient, where another replica's is dense."""
+    rows, indices = summed(gradient)
+    dense = np.zeros(shape, rows.dtype)
+    dense[indices] = rows
+    return dense

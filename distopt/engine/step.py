@@ -1,0 +1,352 @@
+"""StepEngine: one step of an optimizer on all replicas, at the memory's own speed.
+
+For block after block each replica sums the gradients of its own shard over all replicas and updates
+parameters and slots in the same pass, in memory that the node shares. The order of everything that
+is added is fixed, so the result does not depend on how many processes or nodes there are.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from distopt.collectives import digest
+from distopt.comm import SoloCommunicator
+from distopt.core.indexed_slices import IndexedSlices
+from distopt.core.variable import Variable, detachments
+from distopt.distribute import ReplicaContext, get_replica_context
+from distopt.engine import kernels, passes, sparse
+from distopt.engine.clip import Clip
+from distopt.engine.homes import Homes
+from distopt.engine.owners import Job, run_owned
+from distopt.engine.plan import Group, Plan, describe, subject_of
+from distopt.engine.ring import Ring, gather
+from distopt.engine.update import Reduction, Update
+from distopt.errors import ReplicaFailed, ReplicaMismatch, ReplicaStalled
+from distopt.typing import Array
+
+__all__ = ["StepEngine"]
+
+_PLANS = 32
+
+
+class StepEngine:
+    """The engine of one replica; :meth:`of` gives it.
+
+    Args:
+        context: the replica.
+    """
+
+    def __init__(self, context: ReplicaContext) -> None:
+        self._context = context
+        self.homes = Homes(context, context.strategy.options)
+        self._ring = Ring(context.comm, self.homes.node, self.homes.cross)
+        self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
+        self._scratch: dict[np.dtype[np.generic], Array] = {}
+        self._shared: WeakKeyDictionary[object, bool] = WeakKeyDictionary()
+
+    @classmethod
+    def of(cls, context: ReplicaContext) -> StepEngine:
+        """The engine of a replica, made when first asked for."""
+        engine: StepEngine | None = context.attached.get(cls)
+        if engine is None:
+            engine = context.attached[cls] = cls(context)
+        return engine
+
+    @classmethod
+    def current(cls) -> StepEngine:
+        """The engine of the replica that this code runs in.
+
+        Raises:
+            RuntimeError: in cross-replica context.
+        """
+        context = get_replica_context()
+        if context is None:
+            raise RuntimeError("a step is made in replica context: enter it with Strategy.run")
+        return cls.of(context)
+
+    @property
+    def replicas(self) -> int:
+        """The number of replicas in the job."""
+        return self._context.num_replicas_in_sync
+
+    # -- the step
+    def step(
+        self, call: str, updates: Sequence[Update], reduction: Reduction, clip: Clip | None = None
+    ) -> None:
+        """Sums the gradients of all replicas, clips, and updates: the fast path, in one pass.
+
+        Args:
+            call: who asks, for messages, e.g. ``"apply_gradients of Adam"``.
+            updates: one for each variable; no variable twice.
+            reduction: how the sum becomes the gradient.
+            clip: clips of the reduced gradients; not with sparse gradients.
+        """
+        weights = self._agree(call, updates, reduction.weight or 0)
+        updates = self._alike(updates, weights)
+        divisor = None if reduction.weight is None else sum(w >> 1 for w in weights)
+        scale = None if reduction.weight in (None, 1) else reduction.weight
+        plan = self._bring_home(updates)
+        for u in updates:
+            if isinstance(u.gradient, IndexedSlices):
+                gradient = u.gradient if scale is None else u.gradient * u.variable.dtype.type(scale)
+                rows, indices = sparse.sum_rows(self._context.comm, gradient, len(u.variable))
+                if divisor is not None:
+                    rows = rows / rows.dtype.type(divisor)
+                sparse.apply_rows(u, rows, indices, self.homes.node)
+        for group in plan.groups:
+            members = [updates[i] for i in group.members]
+            flats = [_flat(u.gradient, scale) for u in members]
+            if clip is not None and clip.needs_norms:
+                passes.two_passes(self._ring, self.homes.node, group, members[0], flats, divisor, clip)
+            else:
+                scratch = self._room(group, members[0].variable.dtype)
+                passes.one_pass(self._ring, group, members[0], flats, divisor, clip, scratch)
+        self._close(plan, updates)
+
+    def apply(self, call: str, updates: Sequence[Update]) -> None:
+        """Updates from gradients that are final and the same on every replica."""
+        for batch in _rounds(updates):
+            self._agree(call, batch, 0)
+            plan = self._bring_home(batch)
+            for u in batch:
+                if isinstance(u.gradient, IndexedSlices):
+                    sparse.apply_rows(u, *sparse.summed(u.gradient), self.homes.node)
+            for group in plan.groups:
+                members = [batch[i] for i in group.members]
+                flats = [_flat(u.gradient, None) for u in members]
+                scratch = self._room(group, members[0].variable.dtype)
+                for block, spans in zip(group.blocks, group.spans, strict=True):
+                    own = block.shards[self.homes.node.rank]
+                    passes.update_shard(
+                        group, members[0], spans, gather(flats, own.segments, scratch[: own.size])
+                    )
+            self._close(plan, batch)
+
+    def apply_alone(self, updates: Sequence[Update]) -> None:
+        """Updates this replica's own copies with its own gradients; the replicas may come to differ."""
+        if self.replicas > 1:
+            self.homes.release([v for u in updates for v in (u.variable, *u.slots)])
+        for u in updates:
+            state = [v._array() for v in (u.variable, *u.slots)]
+            if isinstance(u.gradient, IndexedSlices):
+                sparse.apply_rows(u, *sparse.summed(u.gradient), SoloCommunicator())
+            else:
+                flat, *slots = (array.reshape(-1) for array in state)
+                kernels.dense(u.rule, flat, _flat(u.gradient, None), tuple(slots), u.coefficients)
+            for v in (u.variable, *u.slots):
+                v._touch()
+            if u.variable.constraint is not None:
+                _constrain(u.variable)
+
+    def run(self, call: str, jobs: Sequence[Job]) -> None:
+        """Runs updates that are Python code, each on its owner; gradients are the same everywhere."""
+        state = list({id(v): v for _, written, _ in jobs for v in written}.values())
+        if self.replicas > 1:
+            assigned = self.homes.assigned(state)
+            subject = digest("|".join(f"{v.name}{v.shape}{v.dtype}" for v, _, _ in jobs)) ^ _contents(
+                assigned
+            )
+            variables = [v for v, _, _ in jobs]
+            self._context.agreement.check(call, subject, partial(_join, call, variables))
+            self._house(assigned, [state])
+        run_owned(self.homes.node, jobs)
+
+    def run_alone(self, jobs: Sequence[Job]) -> None:
+        """Runs updates that are Python code on this replica's own copies."""
+        if self.replicas > 1:
+            self.homes.release([v for _, written, _ in jobs for v in written])
+        run_owned(SoloCommunicator(), jobs)
+
+    # -- what a step is made of
+    def open(self, call: str, pairs: Sequence[tuple[Any, Variable]]) -> Sequence[tuple[Any, Variable]]:
+        """The header of a step whose aggregation is Python code; sparse and dense made alike."""
+        if self.replicas == 1:
+            return pairs
+        variables = [v for _, v in pairs]
+        gradients = [g for g, _ in pairs]
+        subject = digest("|".join(f"{v.name}{v.shape}{v.dtype}" for v in variables))
+        has_sparse = any(isinstance(g, IndexedSlices) for g in gradients)
+        words = partial(_join, call, variables)
+        flags = self._context.agreement.check(call, subject, words, flags=int(has_sparse))
+        if any(flags):
+            gradients = sparse.alike(self._context.comm, gradients, variables)
+        return tuple(zip(gradients, variables, strict=True))
+
+    @contextmanager
+    def together(self, call: str) -> Iterator[None]:
+        """What this replica raises inside is told to all, so that none goes on without it."""
+        try:
+            yield
+        except (ReplicaFailed, ReplicaMismatch, ReplicaStalled):
+            raise  # the others know
+        except Exception as error:
+            if self.replicas > 1:
+                self._context.agreement.check(call, 0, lambda: call, error)
+            raise
+
+    def once(self, owner: object, commit: Callable[[], None]) -> None:
+        """Runs ``commit`` for every replica; once, where replicas of one process share ``owner``."""
+        comm = self._context.comm
+        if comm.local_size > 1 and owner not in self._shared:
+            self._shared[owner] = comm.locally(id(owner), lambda ids: len(set(ids)) < len(ids))
+        if not (comm.local_size > 1 and self._shared[owner]) or comm.local_index == 0:
+            commit()
+
+    def shares(self, variables: Sequence[Variable]) -> bool:
+        """Whether replicas of this process train the same Variable objects; they meet to find out."""
+        ids = tuple(id(v) for v in variables)
+        result: bool = self._context.comm.local_size > 1 and self._context.comm.locally(
+            ids, lambda everyone: len(set(everyone)) == 1
+        )
+        return result
+
+    def released(self, variables: Sequence[Variable]) -> bool:
+        """Whether some of them are each replica's own, since it updated them alone."""
+        return self.replicas > 1 and any(self.homes.released(v) for v in variables)
+
+    # -- before and after
+    def _plan(self, updates: Sequence[Update]) -> Plan:
+        """The plan for these variables, slots and kinds of gradients, kept from step to step."""
+        key = tuple(
+            [
+                (id(u.variable), u.rule, isinstance(u.gradient, IndexedSlices), *map(id, u.slots))
+                for u in updates
+            ]
+        )
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = Plan(updates, subject_of(updates))
+            if len(self._plans) > _PLANS:
+                self._plans.popitem(last=False)
+        else:
+            self._plans.move_to_end(key)
+        return plan
+
+    def _agree(self, call: str, updates: Sequence[Update], weight: int) -> list[int]:
+        """The header: same call, variables and coefficients; what was assigned was assigned alike.
+
+        Returns:
+            for each replica, twice its weight, plus 1 if it has a sparse gradient.
+        """
+        flags = weight << 1 | any(isinstance(u.gradient, IndexedSlices) for u in updates)
+        if self.replicas == 1:
+            return [flags]
+        plan = self._plan(updates)
+        subject = plan.subject ^ _checksum(updates)
+        assigned = [] if plan.seen == detachments() else self.homes.assigned(plan.state)
+        subject ^= _contents(assigned)
+        words = _words(call, updates, assigned)
+        return self._context.agreement.check(call, subject, words, flags=flags)
+
+    def _alike(self, updates: Sequence[Update], weights: list[int]) -> Sequence[Update]:
+        """Makes gradients dense that are sparse here and dense on another replica."""
+        if self.replicas == 1 or not any(w & 1 for w in weights):
+            return updates
+        variables = [u.variable for u in updates]
+        gradients = sparse.alike(self._context.comm, [u.gradient for u in updates], variables)
+        return [replace(u, gradient=g) for u, g in zip(updates, gradients, strict=True)]
+
+    def _bring_home(self, updates: Sequence[Update]) -> Plan:
+        """The plan, when all its variables are where all replicas of the node see them."""
+        plan = self._plan(updates)
+        if self.replicas > 1 and plan.seen != detachments():
+            self._house(self.homes.assigned(plan.state), plan.columns)
+            plan.seen = detachments()
+            plan.arrange(updates, self.homes)
+        elif not plan.arranged:
+            plan.arrange(updates, self.homes)
+        return plan
+
+    def _house(self, assigned: Sequence[Variable], columns: Sequence[Sequence[Variable]]) -> None:
+        if assigned:
+            self.homes.resettle(assigned)
+        for column in columns:
+            strangers = self.homes.strangers(column)
+            if strangers:
+                self.homes.settle(strangers)
+
+    def _close(self, plan: Plan, updates: Sequence[Update]) -> None:
+        """Everyone sees everything updated; then come the constraints."""
+        if self.homes.shared:
+            self.homes.node.barrier()
+        for variable in plan.state:
+            variable._touch()
+        bound = [u.variable for u in updates if u.variable.constraint is not None]
+        if bound:
+            run_owned(self.homes.node, [(v, (v,), partial(_constrain, v)) for v in bound])
+
+    def _room(self, group: Group, dtype: np.dtype[np.generic]) -> Array:
+        """Scratch memory for the group's largest shard."""
+        scratch = self._scratch.get(dtype)
+        if scratch is None or scratch.size < group.largest:
+            scratch = self._scratch[dtype] = np.empty(group.largest, dtype)
+        return scratch
+
+
+def _constrain(variable: Variable) -> None:
+    assert variable.constraint is not None
+    variable.assign(variable.constraint(variable))
+
+
+def _flat(gradient: Any, scale: int | None) -> Array:
+    flat: Array = np.ascontiguousarray(gradient).reshape(-1)
+    return flat if scale is None else flat * flat.dtype.type(scale)
+
+
+def _rounds(updates: Sequence[Update]) -> list[list[Update]]:
+    """Each variable once a round, in the order given: one that comes twice is updated twice."""
+    rounds: list[list[Update]] = []
+    seen: dict[int, int] = {}
+    for u in updates:
+        turn = seen.get(id(u.variable), 0)
+        seen[id(u.variable)] = turn + 1
+        if turn == len(rounds):
+            rounds.append([])
+        rounds[turn].append(u)
+    return rounds
+
+
+def _contents(assigned: Sequence[Variable]) -> int:
+    """A hash of what this replica has assigned: all must have assigned the same."""
+    total = 0
+    for v in assigned:
+        total ^= digest(v.name) ^ zlib.crc32(v._array().tobytes())
+    return total
+
+
+def _checksum(updates: Sequence[Update]) -> int:
+    """A hash of the coefficients: all replicas must step with the same hyperparameters."""
+    distinct = {id(u.coefficients): u for u in updates}
+    total = 0
+    for u in distinct.values():
+        total = zlib.crc32(np.array(u.coefficients, u.variable.dtype).tobytes(), total)
+    return total
+
+
+def _join(call: str, variables: Sequence[Variable]) -> str:
+    return f"{call} on {describe(variables)}"
+
+
+def _words(call: str, updates: Sequence[Update], assigned: Sequence[Variable]) -> Callable[[], str]:
+    """Tells the call in words, when replicas turn out to disagree."""
+
+    def tell() -> str:
+        parts = [f"{call} on {describe([u.variable for u in updates])}"]
+        for u in {id(u.coefficients): u for u in updates}.values():
+            pairs = zip(u.rule.coefficients, u.coefficients, strict=True)
+            parts.append(f"{u.rule.name}: " + ", ".join(f"{name}={value:.9g}" for name, value in pairs))
+        for v in assigned:
+            crc = zlib.crc32(v._array().tobytes())
+            parts.append(f"{v.name} assigned since the last step (checksum {crc:08x})")
+        return "; ".join(parts)
+
+    return tell

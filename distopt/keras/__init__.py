@@ -1,0 +1,34 @@
+"""Models, layers and training loops with the names of Keras, correct over replicas."""
+
+from distopt import optimizers
+from distopt.keras import (
+    activations,
+    callbacks,
+    constraints,
+    data,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    models,
+    regularizers,
+)
+from distopt.keras.layers import Input
+from distopt.keras.models import Model, Sequential
+
+__all__ = [
+    "Input",
+    "Model",
+    "Sequential",
+    "activations",
+    "callbacks",
+    "constraints",
+    "data",
+    "initializers",
+    "layers",
+    "losses",
+    "metrics",
+    "models",
+    "optimizers",
+    "regularizers",
+]

@@ -1,0 +1,130 @@
+"""Callback: what is told of the beginnings and ends of training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from distopt.distribute import get_replica_context
+
+if TYPE_CHECKING:
+    from distopt.keras.models import Model
+
+__all__ = ["Callback", "CallbackList", "Logs", "is_chief"]
+
+#: Name -> value, alike on all replicas at the end of an epoch.
+Logs = dict[str, Any]
+
+
+def is_chief() -> bool:
+    """Whether this is replica 0, the one that prints and writes files."""
+    context = get_replica_context()
+    return context is None or context.replica_id_in_sync_group == 0
+
+
+class Callback:
+    """Overrides the methods of the moments that it wants to know of; all replicas call them.
+
+    Attributes:
+        model: the model in training.
+        params: ``epochs``, ``steps`` and ``samples`` of an epoch (None if not known), ``batch_size``,
+            ``replicas``.
+        local_batches: True if ``on_train_batch_end`` is content with this replica's own loss. Otherwise
+            the logs of every batch are gathered from all replicas first, and if it sets
+            ``model.stop_training`` on one replica, all stop after this batch.
+    """
+
+    local_batches = False
+
+    def __init__(self) -> None:
+        self.model: Model = None  # type: ignore[assignment]
+        self.params: dict[str, Any] = {}
+
+    def set_model(self, model: Model) -> None:
+        """Says which model is trained."""
+        self.model = model
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        """Says how it is trained."""
+        self.params = params
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Before the first epoch."""
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """After the last epoch."""
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Before an epoch."""
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """After an epoch and its validation; ``logs`` holds loss and metrics, the latter's as ``val_...``."""
+
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Before a batch."""
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """After a batch; ``logs`` holds the means since the epoch began, and ``size``, the global batch's."""
+
+
+class CallbackList:
+    """Several callbacks, told one after the other.
+
+    Args:
+        callbacks: in order.
+        model: the model in training.
+        params: see :class:`Callback`.
+
+    Raises:
+        TypeError: something that is no callback.
+    """
+
+    def __init__(self, callbacks: Sequence[Callback], model: Model, params: dict[str, Any]) -> None:
+        self._callbacks = list(callbacks)
+        for callback in self._callbacks:
+            if not isinstance(callback, Callback):
+                raise TypeError(f"callbacks must be Callback objects; got {callback!r}")
+            callback.set_model(model)
+            callback.set_params(params)
+        # Most callbacks do not look at batches, of which there are many.
+        self._at_begin = [c for c in self._callbacks if _overrides(c, "on_train_batch_begin")]
+        self._at_end = [c for c in self._callbacks if _overrides(c, "on_train_batch_end")]
+
+    @property
+    def shares_batches(self) -> bool:
+        """Whether some callback wants the logs of each batch as they are over all replicas."""
+        return any(not callback.local_batches for callback in self._at_end)
+
+    def on_train_begin(self) -> None:
+        """See Callback."""
+        for callback in self._callbacks:
+            callback.on_train_begin({})
+
+    def on_train_end(self, logs: Logs) -> None:
+        """See Callback."""
+        for callback in self._callbacks:
+            callback.on_train_end(logs)
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        """See Callback."""
+        for callback in self._callbacks:
+            callback.on_epoch_begin(epoch, {})
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        """See Callback; what a callback adds to ``logs`` the later ones see."""
+        for callback in self._callbacks:
+            callback.on_epoch_end(epoch, logs)
+
+    def on_train_batch_begin(self, batch: int) -> None:
+        """See Callback."""
+        for callback in self._at_begin:
+            callback.on_train_batch_begin(batch, {})
+
+    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
+        """See Callback."""
+        for callback in self._at_end:
+            callback.on_train_batch_end(batch, logs)
+
+
+def _overrides(callback: Callback, method: str) -> bool:
+    return getattr(type(callback), method) is not getattr(Callback, method) or method in vars(callback)

@@ -1,0 +1,108 @@
+"""Callbacks that write files: CSVLogger and ModelCheckpoint. Replica 0 writes."""
+
+from __future__ import annotations
+
+import csv
+import os
+from typing import Any, TextIO
+
+from distopt.keras.callbacks.callback import Callback, Logs, is_chief
+from distopt.keras.callbacks.monitor import Monitor
+
+__all__ = ["CSVLogger", "ModelCheckpoint"]
+
+
+class CSVLogger(Callback):
+    """Writes the numbers of each epoch into a file, one line an epoch.
+
+    Args:
+        filename: the file.
+        separator: between the columns.
+        append: go on with a file that is there, instead of starting it anew.
+    """
+
+    def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False) -> None:
+        super().__init__()
+        self.filename = filename
+        self.separator = separator
+        self.append = append
+        self._file: TextIO | None = None
+        self._writer: Any = None
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """See Callback."""
+        if is_chief():
+            self._file = open(self.filename, "a" if self.append else "w", newline="", encoding="utf-8")  # noqa: SIM115
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """See Callback."""
+        if self._file is None:
+            return
+        row = {"epoch": epoch, **(logs or {})}
+        if self._writer is None:
+            self._writer = csv.DictWriter(
+                self._file, list(row), delimiter=self.separator, restval="NA", extrasaction="ignore"
+            )
+            if self._file.tell() == 0:
+                self._writer.writeheader()
+        self._writer.writerow(row)
+        self._file.flush()
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """See Callback."""
+        if self._file is not None:
+            self._file.close()
+            self._file = self._writer = None
+
+
+class ModelCheckpoint(Callback):
+    """Saves the model's weights after an epoch.
+
+    Args:
+        filepath: the file, ending in ``.npz`` or ``.safetensors``; ``{epoch:02d}`` (from 1 on) and
+            names of the logs such as ``{val_loss:.3f}`` in it are filled in.
+        monitor: the number that says which weights are best.
+        verbose: 1 to say what was saved.
+        save_best_only: save only when the number became better.
+        save_weights_only: accepted; weights are what is saved.
+        mode: "min", "max" or "auto".
+        save_freq: "epoch", the only one.
+
+    Raises:
+        ValueError: another ending, or another ``save_freq``.
+    """
+
+    def __init__(
+        self,
+        filepath: str | os.PathLike[str],
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        save_weights_only: bool = True,
+        mode: str = "auto",
+        save_freq: str = "epoch",
+    ) -> None:
+        super().__init__()
+        self.filepath = os.fspath(filepath)
+        if not self.filepath.endswith((".npz", ".safetensors")):
+            raise ValueError(f"filepath must end in .npz or .safetensors; got {self.filepath!r}")
+        if save_freq != "epoch":
+            raise ValueError(f"save_freq must be 'epoch'; got {save_freq!r}")
+        self.monitor = Monitor(monitor, mode)
+        self.verbose = verbose
+        self.save_best_only = save_best_only
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """See Callback."""
+        if self.save_best_only and not self.monitor.improved(self.monitor.value(logs)):
+            return
+        try:
+            path = self.filepath.format(epoch=epoch + 1, **(logs or {}))
+        except KeyError as error:
+            raise ValueError(
+                f"filepath {self.filepath!r} names {error.args[0]!r}, which the logs do not hold. "
+                f"Known: epoch, {', '.join(logs or {})}"
+            ) from None
+        self.model.save_weights(path)
+        if self.verbose and is_chief():
+            print(f"Epoch {epoch + 1}: weights saved to {path}")

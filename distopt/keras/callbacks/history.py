@@ -1,0 +1,65 @@
+"""History: the numbers of each epoch, and their curves."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from distopt.errors import MissingExtra
+from distopt.keras.callbacks.callback import Callback, Logs, is_chief
+
+__all__ = ["History"]
+
+
+class History(Callback):
+    """Keeps what each epoch ended with; ``fit`` returns one.
+
+    Attributes:
+        history: name -> the values, one for each epoch.
+        epoch: the numbers of the epochs.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.history: dict[str, list[Any]] = {}
+        self.epoch: list[int] = []
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """See Callback."""
+        self.epoch.append(epoch)
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(value)
+
+    def plot(self, path: str | os.PathLike[str]) -> None:
+        """Draws the curves, each metric beside its validation, into a picture; replica 0 writes it.
+
+        Args:
+            path: the picture's file; its ending says the format.
+
+        Raises:
+            MissingExtra: matplotlib is not installed.
+            ValueError: there is no epoch yet.
+        """
+        if not self.epoch:
+            raise ValueError("there is nothing to draw: the history holds no epoch")
+        if not is_chief():
+            return
+        try:
+            from matplotlib.figure import Figure
+        except ImportError:
+            raise MissingExtra("History.plot()", "matplotlib", "keras") from None
+        names = [name for name in self.history if not name.startswith("val_")]
+        figure = Figure(figsize=(4.5 * len(names), 3.5), layout="constrained")
+        for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+            for shown, label in ((name, "training"), (f"val_{name}", "validation")):
+                values = self.history.get(shown, [])
+                # Validation may come less often than every epoch; it ends together with the training.
+                step = max(len(self.epoch) // max(len(values), 1), 1)
+                epochs = [epoch + 1 for epoch in self.epoch[step - 1 :: step]][: len(values)]
+                if values:
+                    axes.plot(epochs, values, marker=".", label=label)
+            axes.set_xlabel("epoch")
+            axes.set_title(name)
+            axes.grid(alpha=0.3)
+            axes.legend()
+        figure.savefig(path)

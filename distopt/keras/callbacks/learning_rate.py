@@ -1,0 +1,170 @@
+"""Callbacks that change the learning rate."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+from distopt.core.tensor import as_array
+from distopt.keras.callbacks.callback import Callback, Logs, is_chief
+from distopt.keras.callbacks.monitor import Monitor
+from distopt.optimizers import Optimizer
+from distopt.optimizers.schedules import LearningRateSchedule
+
+__all__ = ["LearningRateScheduler", "LearningRateWarmup", "ReduceLROnPlateau"]
+
+
+def learning_rate(optimizer: Optimizer, caller: str) -> float:
+    """The optimizer's learning rate.
+
+    Raises:
+        ValueError: it is a schedule or a function, which no callback can change.
+    """
+    rate = optimizer.learning_rate
+    if isinstance(rate, LearningRateSchedule) or (callable(rate) and not hasattr(rate, "dtype")):
+        raise ValueError(
+            f"{caller} changes the learning rate, which the optimizer takes from {rate!r}: "
+            "give the optimizer a number"
+        )
+    return float(as_array(rate))
+
+
+class LearningRateScheduler(Callback):
+    """Sets the learning rate at the beginning of each epoch.
+
+    Args:
+        schedule: from (epoch, learning rate now), or from the epoch alone, to the new learning rate.
+        verbose: 1 to print it.
+    """
+
+    def __init__(self, schedule: Callable[..., float], verbose: int = 0) -> None:
+        super().__init__()
+        self.schedule = schedule
+        self.verbose = verbose
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """See Callback."""
+        before = learning_rate(self.model.optimizer, "LearningRateScheduler")
+        takes_rate = len(inspect.signature(self.schedule).parameters) > 1
+        rate = float(self.schedule(epoch, before) if takes_rate else self.schedule(epoch))
+        self.model.optimizer.learning_rate = rate
+        if self.verbose and is_chief():
+            print(f"Epoch {epoch + 1}: learning rate {rate:.4g}")
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """See Callback."""
+        if logs is not None:
+            logs["lr"] = learning_rate(self.model.optimizer, "LearningRateScheduler")
+
+
+class LearningRateWarmup(Callback):
+    """Raises the learning rate step by step to ``scale`` times itself over the first epochs.
+
+    A global batch made larger by the number of replicas wants a learning rate as much larger, which is
+    too large for the first steps (Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.2).
+
+    Args:
+        epochs: how long it takes.
+        scale: the factor; the number of replicas by default.
+        verbose: 1 to say when it is done.
+
+    Raises:
+        ValueError: in training, if the number of batches of an epoch is not known.
+    """
+
+    local_batches = True
+
+    def __init__(self, epochs: int = 5, scale: float | None = None, verbose: int = 0) -> None:
+        super().__init__()
+        self.epochs = epochs
+        self.scale = scale
+        self.verbose = verbose
+        self._base = 0.0
+        self._epoch = 0
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """See Callback."""
+        if self.params["steps"] is None:
+            raise ValueError("LearningRateWarmup needs to know the batches of an epoch: give steps_per_epoch")
+        self._base = learning_rate(self.model.optimizer, "LearningRateWarmup")
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """See Callback."""
+        self._epoch = epoch
+
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """See Callback."""
+        steps = self.params["steps"]
+        done = self._epoch * steps + batch + 1
+        whole = self.epochs * steps
+        if done > whole:
+            return
+        scale = self.params["replicas"] if self.scale is None else self.scale
+        self.model.optimizer.learning_rate = self._base * (1 + (scale - 1) * done / whole)
+        if done == whole and self.verbose and is_chief():
+            print(f"Epoch {self._epoch + 1}: warmed up to learning rate {self._base * scale:.4g}")
+
+
+class ReduceLROnPlateau(Callback):
+    """Lowers the learning rate when a number has not become better for some epochs.
+
+    Args:
+        monitor: the number's name in the logs.
+        factor: what the learning rate is multiplied by, less than 1.
+        patience: so many epochs without a better value lower it.
+        verbose: 1 to say so.
+        mode: "min", "max" or "auto".
+        min_delta: a smaller change is none.
+        cooldown: so many epochs after a change do not count.
+        min_lr: it is not lowered further than this.
+
+    Raises:
+        ValueError: ``factor`` is 1 or more.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        verbose: int = 0,
+        mode: str = "auto",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if factor >= 1:
+            raise ValueError(f"factor of ReduceLROnPlateau must be less than 1; got {factor}")
+        self.monitor = Monitor(monitor, mode, min_delta)
+        self.factor = factor
+        self.patience = patience
+        self.verbose = verbose
+        self.cooldown = cooldown
+        self.min_lr = min_lr
+        self._waited = self._cooling = 0
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """See Callback."""
+        self.monitor.reset()
+        self._waited = self._cooling = 0
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """See Callback."""
+        rate = learning_rate(self.model.optimizer, "ReduceLROnPlateau")
+        value = self.monitor.value(logs)
+        if logs is not None:
+            logs["lr"] = rate
+        if self._cooling:
+            self._cooling -= 1
+            self._waited = 0
+        if self.monitor.improved(value):
+            self._waited = 0
+        elif not self._cooling:
+            self._waited += 1
+            if self._waited >= self.patience and rate > self.min_lr:
+                lower = max(rate * self.factor, self.min_lr)
+                self.model.optimizer.learning_rate = lower
+                self._cooling, self._waited = self.cooldown, 0
+                if self.verbose and is_chief():
+                    print(f"Epoch {epoch + 1}: learning rate lowered to {lower:.4g}")

@@ -1,0 +1,108 @@
+"""ProgressBar: how far training is."""
+
+from __future__ import annotations
+
+import sys
+import time
+from importlib.util import find_spec
+from typing import Any
+
+from distopt.errors import MissingExtra
+from distopt.keras.callbacks.callback import Callback, Logs, is_chief
+
+__all__ = ["ProgressBar", "shown_logs"]
+
+
+def shown_logs(logs: Logs) -> str:
+    """``loss 0.1234  accuracy 0.9876`` of numbers."""
+    return "  ".join(
+        f"{name} {value:.4f}" if isinstance(value, float) and abs(value) >= 1e-3 else f"{name} {value:.4g}"
+        for name, value in logs.items()
+        if isinstance(value, (int, float))
+    )
+
+
+class ProgressBar(Callback):
+    """On a terminal a bar for each epoch, elsewhere a line; on replica 0 only.
+
+    Shows loss and metrics, examples a second, the number of replicas, and on the bar the time that is left.
+    While the bar moves, the loss is that of replica 0's examples; at the end it is that of all.
+
+    Args:
+        verbose: 0: nothing; 1: a bar on a terminal, else lines; 2: lines; "auto": as 1, but lines where
+            the package for bars is not installed.
+
+    Raises:
+        ValueError: another ``verbose``.
+        MissingExtra: ``verbose=1`` on a terminal, and rich is not installed.
+    """
+
+    local_batches = True
+
+    def __init__(self, verbose: Any = "auto") -> None:
+        super().__init__()
+        if verbose not in (0, 1, 2, "auto"):
+            raise ValueError(f"verbose must be 0, 1, 2 or 'auto'; got {verbose!r}")
+        self.verbose = verbose
+        self._lines = self._bar = False
+        self._progress: Any = None
+        self._task: Any = None
+        self._begun = 0.0
+        self._examples = 0
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """See Callback."""
+        wanted = bool(self.verbose) and is_chief()
+        self._bar = wanted and self.verbose != 2 and sys.stdout.isatty()
+        if self._bar and find_spec("rich") is None:
+            if self.verbose == 1:
+                raise MissingExtra("the progress bar", "rich", "keras")
+            self._bar = False
+        self._lines = wanted and not self._bar
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """See Callback."""
+        self._begun, self._examples = time.perf_counter(), 0
+        if self._bar:
+            self._open_bar(epoch)
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """See Callback."""
+        if not (self._bar or self._lines) or not logs:
+            return
+        self._examples += logs["size"]
+        if self._bar:
+            shown = {name: value for name, value in logs.items() if name != "size"}
+            self._progress.update(self._task, advance=1, numbers=f"{shown_logs(shown)}  {self._rate()}")
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """See Callback."""
+        text = f"{shown_logs(logs or {})}  {self._rate()}"
+        if self._bar:
+            self._progress.update(self._task, numbers=text)
+            self._progress.stop()
+        elif self._lines:
+            seconds = time.perf_counter() - self._begun
+            print(f"{self._title(epoch)}  {text}  {seconds:.1f} s", flush=True)
+
+    def _open_bar(self, epoch: int) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+        )
+        self._task = self._progress.add_task(self._title(epoch), total=self.params["steps"], numbers="")
+        self._progress.start()
+
+    def _title(self, epoch: int) -> str:
+        return f"Epoch {epoch + 1}/{self.params['epochs']}"
+
+    def _rate(self) -> str:
+        seconds = max(time.perf_counter() - self._begun, 1e-9)
+        replicas = self.params["replicas"]
+        where = "1 replica" if replicas == 1 else f"{replicas} replicas"
+        return f"{self._examples / seconds:,.0f} examples/s on {where}"

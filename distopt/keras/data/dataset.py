@@ -1,0 +1,143 @@
+"""Dataset: a small pipeline of examples, batches and what is done to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from distopt.core.nest import flatten, map_structure, pack
+from distopt.keras.data.batch import as_arrays, count_examples
+from distopt.keras.data.dealing import example_order
+from distopt.keras.data.prefetch import prefetched
+
+__all__ = ["Dataset"]
+
+
+class Dataset:
+    """An iterable that can be read again and again; each method gives a new one.
+
+    Args:
+        make: from the number of the reading (0, 1, ...) to an iterator.
+        length: the number of elements, if known.
+
+    >>> data = Dataset.from_tensor_slices(np.arange(5)).batch(2)
+    >>> [batch.tolist() for batch in data]
+    [[0, 1], [2, 3], [4]]
+    """
+
+    def __init__(self, make: Callable[[int], Iterator[Any]], length: int | None = None) -> None:
+        self._make = make
+        self._length = length
+        self._readings = 0
+
+    @classmethod
+    def from_tensor_slices(cls, data: Any) -> Dataset:
+        """The examples of arrays, or of lists, tuples and dicts of arrays.
+
+        Raises:
+            ValueError: the arrays differ in length.
+        """
+        arrays = map_structure(np.asarray, data)
+        count = count_examples({"data": as_arrays(arrays)})
+
+        def example(i: int) -> Any:
+            return map_structure(lambda array: array[i], arrays)
+
+        return cls(lambda _: map(example, range(count)), count)
+
+    @classmethod
+    def from_generator(cls, generator: Callable[[], Iterable[Any]]) -> Dataset:
+        """What a function without arguments yields, called anew at each reading."""
+        return cls(lambda _: iter(generator()))
+
+    def __iter__(self) -> Iterator[Any]:
+        reading, self._readings = self._readings, self._readings + 1
+        return self._make(reading)
+
+    def __len__(self) -> int:
+        if self._length is None:
+            raise TypeError("the length of this Dataset is not known")
+        return self._length
+
+    def map(self, function: Callable[..., Any]) -> Dataset:
+        """``function`` of each element; a tuple's parts are its arguments."""
+
+        def make(reading: int) -> Iterator[Any]:
+            for item in self._make(reading):
+                yield function(*item) if isinstance(item, tuple) else function(item)
+
+        return Dataset(make, self._length)
+
+    def batch(self, batch_size: int, drop_remainder: bool = False) -> Dataset:
+        """Elements put together ``batch_size`` at a time, along a new first axis.
+
+        Raises:
+            ValueError: ``batch_size`` is below 1.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+
+        def make(reading: int) -> Iterator[Any]:
+            items = self._make(reading)
+            while chunk := list(islice(items, batch_size)):
+                if len(chunk) < batch_size and drop_remainder:
+                    return
+                columns = zip(*(flatten(item) for item in chunk), strict=True)
+                yield pack(chunk[0], [np.stack(column) for column in columns])
+
+        known = self._length
+        if known is not None:
+            known = known // batch_size if drop_remainder else -(-known // batch_size)
+        return Dataset(make, known)
+
+    def shuffle(self, buffer_size: int | None = None, seed: int = 0) -> Dataset:
+        """Elements in an order that depends on the seed and the number of the reading.
+
+        Args:
+            buffer_size: so many elements are shuffled at a time; all by default.
+            seed: of the order.
+        """
+
+        def make(reading: int) -> Iterator[Any]:
+            items, part = self._make(reading), 0
+            while chunk := list(items if buffer_size is None else islice(items, buffer_size)):
+                for i in example_order(len(chunk), seed + part, reading):
+                    yield chunk[i]
+                part += 1
+
+        return Dataset(make, self._length)
+
+    def shard(self, num_shards: int, index: int) -> Dataset:
+        """Every ``num_shards``-th element, beginning with number ``index``.
+
+        Raises:
+            ValueError: ``index`` is not from 0 to num_shards - 1.
+        """
+        if not 0 <= index < num_shards:
+            raise ValueError(f"index must be from 0 to {num_shards - 1}; got {index}")
+        known = None if self._length is None else len(range(index, self._length, num_shards))
+        return Dataset(lambda reading: islice(self._make(reading), index, None, num_shards), known)
+
+    def take(self, count: int) -> Dataset:
+        """The first ``count`` elements."""
+        known = None if self._length is None else min(count, self._length)
+        return Dataset(lambda reading: islice(self._make(reading), count), known)
+
+    def repeat(self, count: int | None = None) -> Dataset:
+        """All elements ``count`` times, without end by default."""
+
+        def make(reading: int) -> Iterator[Any]:
+            done = 0
+            while count is None or done < count:
+                yield from self._make(reading + done if count is None else reading * count + done)
+                done += 1
+
+        known = None if self._length is None or count is None else self._length * count
+        return Dataset(make, known)
+
+    def prefetch(self, buffer_size: int = 2) -> Dataset:
+        """The same elements, made ahead of time in a thread."""
+        return Dataset(lambda reading: prefetched(self._make(reading), buffer_size), self._length)

@@ -1,0 +1,183 @@
+"""Sources: arrays, or iterables of batches, dealt out to the replicas batch by batch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from distopt.core.nest import flatten
+from distopt.keras.data.batch import Batch, as_arrays, count_examples, take, unpack
+from distopt.keras.data.dealing import example_order, share
+
+__all__ = ["ArraySource", "IterableSource", "Source"]
+
+
+class Source(ABC):
+    """Batches, epoch after epoch.
+
+    Attributes:
+        steps: the number of batches of an epoch, None if it is not known.
+        examples: the number of examples of an epoch over all replicas, None if it is not known.
+        batch_size: the global one, None if it is not known.
+    """
+
+    steps: int | None = None
+    examples: int | None = None
+    batch_size: int | None = None
+
+    @abstractmethod
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """The batches of one epoch: this replica's share of each."""
+
+    @abstractmethod
+    def sample(self) -> tuple[Any, Any, Any]:
+        """A few examples ``(x, y, sample_weight)`` as they will come, to build and check the model with."""
+
+
+class ArraySource(Source):
+    """Whole arrays, the same on every replica, of which each reads its own share only.
+
+    The order is decided for the whole epoch first, then every global batch is cut into contiguous
+    shares: so which examples make up a batch does not depend on the number of replicas.
+
+    Args:
+        x: inputs, arrays or structures of them; ``np.memmap`` is read share by share.
+        y: labels, or None.
+        sample_weight: ``[n]`` or None.
+        batch_size: examples in a global batch.
+        shuffle: whether each epoch has an order of its own.
+        seed: of that order.
+        replica: the number of this replica.
+        replicas: how many there are.
+        steps: the most batches in an epoch; all by default.
+
+    Raises:
+        ValueError: data of different lengths, none at all, or a batch size below 1.
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        batch_size: int,
+        *,
+        shuffle: bool = False,
+        seed: int = 0,
+        replica: int = 0,
+        replicas: int = 1,
+        steps: int | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1; got {batch_size}")
+        self.x, self.y = as_arrays(x), as_arrays(y)
+        self.sample_weight = as_arrays(sample_weight)
+        if sample_weight is not None and self.sample_weight.shape[1:] == (1,):
+            self.sample_weight = self.sample_weight[:, 0]
+        self.count = count_examples({"x": self.x, "y": self.y, "sample_weight": self.sample_weight})
+        self.batch_size = int(batch_size)
+        self.shuffle, self.seed = shuffle, seed
+        self._replica, self._replicas = replica, replicas
+        every = -(-self.count // self.batch_size)
+        if steps is not None and not 1 <= steps <= every:
+            raise ValueError(
+                f"steps must be from 1 to {every}, the batches of {self.batch_size} in {self.count} "
+                f"examples; got {steps}"
+            )
+        self.steps: int = steps or every
+        self.examples = min(self.steps * self.batch_size, self.count)
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """See Source."""
+        order = example_order(self.count, self.seed, epoch) if self.shuffle else None
+        assert self.batch_size is not None
+        for step in range(self.steps):
+            start = step * self.batch_size
+            size = min(self.batch_size, self.count - start)
+            begin, end = share(size, self._replica, self._replicas)
+            where = slice(start + begin, start + end)
+            which = where if order is None else order[where]
+            yield Batch(
+                take(self.x, which), take(self.y, which), take(self.sample_weight, which), end - begin, size
+            )
+
+    def sample(self) -> tuple[Any, Any, Any]:
+        """See Source."""
+        first = slice(0, 1)
+        return take(self.x, first), take(self.y, first), take(self.sample_weight, first)
+
+
+class IterableSource(Source):
+    """Batches that each replica gets from an iterable of its own.
+
+    The replicas' iterables may end at different times: those that ended first contribute nothing until
+    the last one ends. The iterable is read again for each epoch; an iterator, which cannot be, goes on
+    where it stood, ``steps`` batches an epoch.
+
+    Args:
+        batches: an iterable of ``x``, ``(x, y)`` or ``(x, y, sample_weight)``.
+        total: sums a number over all replicas.
+        steps: the batches of an epoch; until the iterable ends by default.
+    """
+
+    def __init__(self, batches: Iterable[Any], total: Callable[[int], int], steps: int | None = None) -> None:
+        self._batches = batches
+        self._total = total
+        self.steps = steps if steps is not None else _length(batches)
+        self._limit = steps
+        self.once = iter(batches) is batches
+        self._iterator: Iterator[Any] | None = None
+        self._pending: list[Any] = []
+        self._template: tuple[Any, Any, Any] | None = None
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        """See Source."""
+        step = 0
+        while self._limit is None or step < self._limit:
+            item = self._next()
+            local = 0 if item is None else len(flatten(item[0])[0])
+            size = self._total(local)
+            if size == 0:
+                break
+            if item is None:
+                item = self._empty()
+            yield Batch(*item, local, size)
+            step += 1
+        if not self.once and not self._pending:
+            self._iterator = None
+
+    def sample(self) -> tuple[Any, Any, Any]:
+        """See Source; the batch is not lost."""
+        item = self._next()
+        if item is None:
+            raise ValueError("there is no batch in the data: the iterable (or generator) is empty")
+        self._pending.append(item)
+        return item
+
+    def _next(self) -> tuple[Any, Any, Any] | None:
+        if self._pending:
+            item: tuple[Any, Any, Any] = self._pending.pop()
+            return item
+        if self._iterator is None:
+            self._iterator = iter(self._batches)
+        raw = next(self._iterator, None)
+        if raw is None:
+            return None
+        x, y, sample_weight = unpack(raw)
+        item = as_arrays(x), as_arrays(y), sample_weight
+        count_examples({"x": item[0], "y": item[1], "sample_weight": sample_weight})
+        self._template = item
+        return item
+
+    def _empty(self) -> tuple[Any, Any, Any]:
+        assert self._template is not None  # sample() has seen a batch, or has raised
+        x, y, sample_weight = (take(part, slice(0, 0)) for part in self._template)
+        return x, y, sample_weight
+
+
+def _length(batches: Any) -> int | None:
+    try:
+        return len(batches)
+    except TypeError:
+        return None

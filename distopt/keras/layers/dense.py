@@ -1,0 +1,105 @@
+"""Dense: every output depends on every input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from distopt.autodiff.fused import FUSED_ACTIVATIONS, dense
+from distopt.core import Variable
+from distopt.keras.layers.activation import activate, activation_name
+from distopt.keras.layers.layer import InputSpec, Layer
+
+__all__ = ["Dense"]
+
+
+class Dense(Layer):
+    """``activation(inputs @ kernel + bias)``.
+
+    Input ``[batch, ..., n]``, output ``[batch, ..., units]``.
+
+    Args:
+        units: the number of outputs.
+        activation: a name or a function; none by default.
+        use_bias: whether a bias is added.
+        kernel_initializer: first values of the kernel, ``[n, units]``.
+        bias_initializer: first values of the bias, ``[units]``.
+        kernel_regularizer: a penalty on the kernel.
+        bias_regularizer: a penalty on the bias.
+        kernel_constraint: applied to the kernel after each update.
+        bias_constraint: applied to the bias after each update.
+        **kwargs: those of :class:`Layer`.
+
+    Raises:
+        ValueError: ``units`` is not a positive integer, or an unknown name.
+    """
+
+    kernel: Variable
+    bias: Variable | None = None
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.units = positive(units, "units", self)
+        self.activation = activation_name(activation)
+        self.use_bias = use_bias
+        self._kernel_options = (kernel_initializer, kernel_regularizer, kernel_constraint)
+        self._bias_options = (bias_initializer, bias_regularizer, bias_constraint)
+
+    def build(self, input_shape: Any) -> None:
+        """See Layer."""
+        inputs = input_shape[-1] if len(input_shape) > 1 else None
+        if inputs is None:
+            raise ValueError(
+                f"layer {self.name!r} (Dense) needs inputs of at least 2 axes with a known last one; "
+                f"got shape {input_shape}"
+            )
+        initializer, regularizer, constraint = self._kernel_options
+        self.kernel = self.add_weight(
+            "kernel",
+            (inputs, self.units),
+            initializer=initializer,
+            regularizer=regularizer,
+            constraint=constraint,
+        )
+        if self.use_bias:
+            initializer, regularizer, constraint = self._bias_options
+            self.bias = self.add_weight(
+                "bias", (self.units,), initializer=initializer, regularizer=regularizer, constraint=constraint
+            )
+        self.input_spec = InputSpec(min_ndim=2, axes={-1: inputs})
+
+    def call(self, inputs: Any) -> Any:
+        """See Layer."""
+        if inputs.dtype != self._dtype:  # integers; floats were cast on the way in
+            inputs = inputs.astype(self._dtype)
+        if self.activation in FUSED_ACTIVATIONS and self.activation != "sigmoid":  # its logits are wanted
+            return dense(inputs, self.kernel, self.bias, self.activation)
+        return activate(self.activation, dense(inputs, self.kernel, self.bias))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """See Layer."""
+        return (*input_shape[:-1], self.units)
+
+
+def positive(value: Any, argument: str, layer: Layer) -> int:
+    """``value`` as an int.
+
+    Raises:
+        ValueError: it is not a positive integer.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{argument} of layer {layer.name!r} must be a positive integer; got {value!r}")
+    return int(value)

@@ -1,0 +1,54 @@
+"""Dropout: random zeros while training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from distopt.core.random import stream
+from distopt.distribute import get_replica_context
+from distopt.keras.layers.layer import Layer
+
+__all__ = ["Dropout"]
+
+#: Keeps these numbers apart from the other uses of a seed.
+_PURPOSE = 0xD709
+
+
+class Dropout(Layer):
+    """Sets a share of the elements to zero while training, and scales the others up by ``1/(1-rate)``.
+
+    Srivastava et al. 2014. Each replica draws its own numbers from (seed, replica, call).
+
+    Args:
+        rate: the share, from 0 to less than 1.
+        seed: makes the choice repeatable; drawn from NumPy's global generator by default.
+        **kwargs: those of :class:`Layer`.
+
+    Raises:
+        ValueError: ``rate`` is outside of [0, 1).
+    """
+
+    def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not 0 <= rate < 1:
+            raise ValueError(f"rate of layer {self.name!r} (Dropout) must be in [0, 1); got {rate!r}")
+        self.rate = float(rate)
+        self.seed = int(np.random.randint(2**31)) if seed is None else seed
+        self._calls = 0
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """See Layer."""
+        if not training or self.rate == 0:
+            return inputs
+        context = get_replica_context()
+        replica = 0 if context is None else int(context.replica_id_in_sync_group)
+        rng = stream(self.seed, replica=replica, step=self._calls, purpose=_PURPOSE)
+        self._calls += 1
+        kept = rng.random(inputs.shape, np.float32) >= self.rate
+        return inputs * (kept * inputs.dtype.type(1 / (1 - self.rate)))
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """See Layer."""
+        return input_shape

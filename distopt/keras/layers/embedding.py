@@ -1,0 +1,88 @@
+"""Embedding: a vector for each integer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from distopt.autodiff import gather
+from distopt.core import Variable
+from distopt.core.tensor import as_array
+from distopt.keras.layers.dense import positive
+from distopt.keras.layers.layer import Layer
+
+__all__ = ["Embedding"]
+
+
+class Embedding(Layer):
+    """Rows of a table, by number; the table's gradient is :class:`~distopt.IndexedSlices`.
+
+    Input integers of any shape, output the same shape with ``output_dim`` at the end.
+
+    Args:
+        input_dim: the number of rows; inputs are from 0 to input_dim - 1.
+        output_dim: the length of a row.
+        embeddings_initializer: first values of the table, ``[input_dim, output_dim]``.
+        embeddings_regularizer: a penalty on the table; it makes the gradient dense.
+        embeddings_constraint: applied to the table; optimizers refuse it for sparse gradients.
+        input_length: the length of one example, to know the output's shape beforehand.
+        **kwargs: those of :class:`Layer`.
+
+    Raises:
+        ValueError: a dimension is not a positive integer; at the call, a number out of range.
+        TypeError: at the call, inputs that are no integers.
+    """
+
+    embeddings: Variable
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        embeddings_initializer: Any = "uniform",
+        embeddings_regularizer: Any = None,
+        embeddings_constraint: Any = None,
+        input_length: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("input_shape", (input_length,) if input_length else None)
+        super().__init__(**kwargs)
+        self.input_dim = positive(input_dim, "input_dim", self)
+        self.output_dim = positive(output_dim, "output_dim", self)
+        self._options = (embeddings_initializer, embeddings_regularizer, embeddings_constraint)
+
+    def build(self, input_shape: Any) -> None:
+        """See Layer."""
+        initializer, regularizer, constraint = self._options
+        self.embeddings = self.add_weight(
+            "embeddings",
+            (self.input_dim, self.output_dim),
+            initializer=initializer,
+            regularizer=regularizer,
+            constraint=constraint,
+        )
+
+    def _cast(self, value: Any) -> Any:
+        """Leaves the numbers alone: a float16 layer could not hold large ones."""
+        return np.asarray(value)
+
+    def call(self, inputs: Any) -> Any:
+        """See Layer."""
+        ids = as_array(inputs)
+        if ids.dtype.kind == "f" and np.array_equal(
+            ids, np.floor(ids)
+        ):  # pipelines make floats of everything
+            ids = ids.astype(np.int64)
+        if ids.dtype.kind not in "iu":
+            raise TypeError(f"layer {self.name!r} (Embedding) takes integers; got dtype {ids.dtype}")
+        if ids.size and not (ids.min() >= 0 and ids.max() < self.input_dim):
+            raise ValueError(
+                f"layer {self.name!r} (Embedding) takes integers from 0 to {self.input_dim - 1} "
+                f"(input_dim={self.input_dim}); got values from {ids.min()} to {ids.max()}"
+            )
+        return gather(self.embeddings, ids)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """See Layer."""
+        return (*input_shape, self.output_dim)

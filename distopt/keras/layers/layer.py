@@ -1,0 +1,319 @@
+"""Layer: a function with weights."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from distopt.core import Variable
+from distopt.core.nest import flatten, map_structure
+from distopt.core.tensor import as_array
+from distopt.keras import constraints, initializers, regularizers
+from distopt.keras.layers.naming import unique_name
+from distopt.typing import Array, DTypeLike
+
+__all__ = ["InputSpec", "Layer"]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What a layer takes; checked at every call.
+
+    Attributes:
+        ndim: the number of axes, if it must be this one.
+        min_ndim: the least number of axes.
+        axes: axis -> the length that it must have.
+    """
+
+    ndim: int | None = None
+    min_ndim: int | None = None
+    axes: dict[int, int] = field(default_factory=dict)
+
+    def fits(self, shape: tuple[int | None, ...]) -> bool:
+        """Whether a value of that shape (None: any length) may come in."""
+        if self.ndim is not None and len(shape) != self.ndim:
+            return False
+        if self.min_ndim is not None and len(shape) < self.min_ndim:
+            return False
+        return all(shape[axis] in (None, length) for axis, length in self.axes.items())
+
+    def __str__(self) -> str:
+        parts = [] if self.ndim is None else [f"{self.ndim} axes"]
+        if self.min_ndim is not None:
+            parts.append(f"at least {self.min_ndim} axes")
+        parts += [f"length {length} on axis {axis}" for axis, length in self.axes.items()]
+        return " and ".join(parts)
+
+
+class Layer:
+    """A function with weights, made when the shape of its input is known.
+
+    Subclasses override :meth:`call`, and :meth:`build` if they have weights. Layers and variables that
+    stand in attributes, also in lists, tuples and dicts there, are found by themselves.
+
+    Args:
+        trainable: whether its weights are trained.
+        name: its name; the class's name in snake case, numbered, by default.
+        dtype: the dtype of its weights, to which floating inputs are cast; float32 by default.
+        input_shape: the shape of one example, for the first layer of a Sequential.
+        input_dim: short for ``input_shape=(input_dim,)``.
+
+    Raises:
+        TypeError: an unknown keyword argument.
+
+    >>> class Scale(Layer):
+    ...     def build(self, input_shape):
+    ...         self.factor = self.add_weight("factor", shape=input_shape[-1:], initializer="ones")
+    ...
+    ...     def call(self, inputs):
+    ...         return inputs * self.factor
+    """
+
+    def __init__(
+        self,
+        trainable: bool = True,
+        name: str | None = None,
+        dtype: DTypeLike = None,
+        *,
+        input_shape: Sequence[int | None] | None = None,
+        input_dim: int | None = None,
+    ) -> None:
+        if input_shape is None and input_dim is not None:
+            input_shape = (input_dim,)
+        self.name = name or unique_name(type(self).__name__)
+        self.built = False
+        self.input_spec: InputSpec | None = None
+        self._trainable = trainable
+        self._dtype = np.dtype(dtype or np.float32)
+        self._example_shape = None if input_shape is None else tuple(input_shape)
+        self._own_weights: list[Variable] = []
+        self._penalties: list[tuple[Callable[[Any], Any], Variable]] = []
+        self._added_losses: list[Any] = []
+
+    # -- what subclasses override
+    def build(self, input_shape: Any) -> None:
+        """Makes the weights.
+
+        Args:
+            input_shape: the input's shape, None for the batch axis; nested as the input is.
+        """
+
+    def call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The output. Takes ``training`` if the layer behaves differently then."""
+        raise NotImplementedError(f"{type(self).__name__} must override call")
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """The output's shape for an input's; tried out with one example of zeros by default."""
+        zeros = map_shapes(lambda shape: np.zeros([n or 1 for n in shape], self._dtype), input_shape)
+        output = self.call(zeros, **({"training": False} if self._takes_training() else {}))
+        return map_structure(lambda value: (None, *value.shape[1:]), output)
+
+    # -- calling
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Builds the layer if need be, and calls :meth:`call` with the inputs in the layer's dtype.
+
+        Raises:
+            ValueError: the input's shape does not fit.
+        """
+        # A single array is by far the most frequent input, and nesting costs time.
+        single = hasattr(inputs, "shape")
+        inputs = self._cast(inputs) if single else map_structure(self._cast, inputs)
+        if not self.built:
+            shape = (None, *inputs.shape[1:]) if single else shapes_of(inputs)
+            self.ensure_built(shape)
+        if self.input_spec is not None and not self.input_spec.fits(inputs.shape):
+            self._refuse(inputs.shape)
+        if "training" in kwargs and not self._takes_training():
+            del kwargs["training"]
+        self._added_losses.clear()
+        return self.call(inputs, *args, **kwargs)
+
+    def ensure_built(self, input_shape: Any) -> None:
+        """Calls :meth:`build` if that has not happened yet."""
+        if not self.built:
+            self.build(input_shape)
+            self.built = True
+
+    def _cast(self, value: Any) -> Any:
+        if not hasattr(value, "dtype"):
+            value = np.asarray(value)
+        if value.dtype != self._dtype and value.dtype.kind == "f":
+            return value.astype(self._dtype)
+        return value
+
+    def _refuse(self, shape: tuple[int | None, ...]) -> None:
+        raise ValueError(
+            f"layer {self.name!r} ({type(self).__name__}) takes inputs of {self.input_spec}, the batch being "
+            f"axis 0; got shape {shape}"
+        )
+
+    @classmethod
+    def _takes_training(cls) -> bool:
+        known: bool | None = cls.__dict__.get("_training_argument")
+        if known is None:
+            parameters = inspect.signature(cls.call).parameters
+            known = "training" in parameters
+            cls._training_argument = known  # type: ignore[attr-defined]
+        return known
+
+    # -- weights
+    def add_weight(
+        self,
+        name: str | None = None,
+        shape: Sequence[int] = (),
+        dtype: DTypeLike = None,
+        initializer: Any = None,
+        regularizer: Any = None,
+        trainable: bool = True,
+        constraint: Any = None,
+    ) -> Variable:
+        """A new weight of this layer.
+
+        Args:
+            name: its name, after the layer's: ``dense/kernel:0``.
+            shape: its shape.
+            dtype: the layer's by default.
+            initializer: name, config or callable; "glorot_uniform" by default, "zeros" for shape ().
+            regularizer: name, config or callable; its result is added to the loss.
+            trainable: whether it is trained.
+            constraint: name, config or callable, applied after each update.
+        """
+        shape = tuple(int(n) for n in shape)
+        make = initializers.get(initializer or ("glorot_uniform" if shape else "zeros"))
+        kind = np.dtype(dtype or self._dtype)
+        weight = Variable(
+            as_array(make(shape, dtype=kind)),
+            trainable=trainable,
+            name=f"{self.name}/{name or 'weight'}",
+            dtype=kind,
+            constraint=constraints.get(constraint),
+        )
+        penalty = regularizers.get(regularizer)
+        if penalty is not None:
+            self._penalties.append((penalty, weight))
+        self._own_weights.append(weight)
+        return weight
+
+    def add_loss(self, loss: Any) -> None:
+        """Adds a scalar to the loss of this call; to be called in :meth:`call`."""
+        self._added_losses.append(loss)
+
+    @property
+    def losses(self) -> list[Any]:
+        """The penalties on weights and what :meth:`add_loss` added in the last call, of sublayers too."""
+        found: list[Any] = [penalty(weight) for penalty, weight in self._penalties] + self._added_losses
+        for layer in self.sublayers():
+            found += layer.losses
+        return found
+
+    def synchronize(self) -> None:
+        """Brings state together that replicas keep for themselves; called after each epoch, on all."""
+        for layer in self.sublayers():
+            layer.synchronize()
+
+    def sublayers(self) -> list[Layer]:
+        """The layers in its attributes, in the order in which they were set."""
+        return list(dict.fromkeys(found for found in _held(vars(self)) if isinstance(found, Layer)))
+
+    def _weights(self, wanted: bool | None, trainable: bool = True) -> Iterator[Variable]:
+        """Own weights, then those of sublayers; ``wanted`` picks the trainable or the other ones."""
+        trainable = trainable and self._trainable
+        own = [found for found in _held(vars(self)) if isinstance(found, Variable)]
+        for weight in (*self._own_weights, *own):
+            if wanted is None or (weight.trainable and trainable) is wanted:
+                yield weight
+        for layer in self.sublayers():
+            yield from layer._weights(wanted, trainable)
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        """The weights that training changes."""
+        return list(dict.fromkeys(self._weights(True)))
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        """The weights that training leaves alone."""
+        return list(dict.fromkeys(self._weights(False)))
+
+    @property
+    def weights(self) -> list[Variable]:
+        """All weights: the trainable ones, then the others."""
+        return self.trainable_weights + self.non_trainable_weights
+
+    trainable_variables = trainable_weights
+    non_trainable_variables = non_trainable_weights
+    variables = weights
+
+    @property
+    def trainable(self) -> bool:
+        """Whether its weights, and those of its sublayers, are trained."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        for layer in self.sublayers():
+            layer.trainable = value
+
+    def get_weights(self) -> list[Array]:
+        """Copies of all weights."""
+        return [np.array(weight) for weight in self.weights]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Sets all weights, in the order of :attr:`weights`.
+
+        Raises:
+            ValueError: another number of weights, or another shape.
+        """
+        mine = self.weights
+        if len(weights) != len(mine):
+            raise ValueError(
+                f"set_weights() on {self.name!r} takes {len(mine)} weights; got {len(weights)}"
+                + ("" if self.built else ": the layer is not built yet, call it or give input_shape")
+            )
+        for weight, value in zip(mine, weights, strict=True):
+            if weight.shape != as_array(value).shape:
+                raise ValueError(
+                    f"weight {weight.name!r} has shape {weight.shape}; got {as_array(value).shape}"
+                )
+        for weight, value in zip(mine, weights, strict=True):
+            weight.assign(value)
+
+    def count_params(self) -> int:
+        """The number of elements of all weights."""
+        return sum(weight.size for weight in self.weights)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of its weights and of what it computes."""
+        return self._dtype
+
+
+def _held(attributes: Any) -> Iterator[Any]:
+    """What stands in attributes, nested structures taken apart; a layer's own bookkeeping is left out."""
+    for name, value in attributes.items():
+        if isinstance(value, (Layer, Variable)):
+            yield value
+        elif isinstance(value, (list, tuple, dict)) and name not in _BOOKKEEPING:
+            yield from (found for found in flatten(value) if isinstance(found, (Layer, Variable)))
+
+
+_BOOKKEEPING = frozenset({"_own_weights", "_penalties", "_added_losses"})
+
+
+def shapes_of(inputs: Any) -> Any:
+    """The shapes of nested values, None for the batch axis."""
+    return map_structure(lambda value: (None, *value.shape[1:]), inputs)
+
+
+def map_shapes(func: Callable[[tuple[int | None, ...]], Any], shapes: Any) -> Any:
+    """``func`` applied to every shape (a tuple of ints and None) in lists, tuples and dicts of shapes."""
+    if isinstance(shapes, dict):
+        return {key: map_shapes(func, shape) for key, shape in shapes.items()}
+    if all(n is None or isinstance(n, (int, np.integer)) for n in shapes):
+        return func(tuple(shapes))
+    return type(shapes)(map_shapes(func, shape) for shape in shapes)

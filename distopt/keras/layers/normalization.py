@@ -1,0 +1,166 @@
+"""LayerNormalization and BatchNormalization."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from distopt.autodiff.fused import batch_norm, layer_norm
+from distopt.core import Variable
+from distopt.core.tensor import as_array
+from distopt.distribute import get_replica_context
+from distopt.keras.layers.layer import InputSpec, Layer
+from distopt.typing import Array
+
+__all__ = ["BatchNormalization", "LayerNormalization"]
+
+
+class _Normalization(Layer):
+    """What both have: gamma and beta over the last axis."""
+
+    gamma: Any
+    beta: Any
+
+    def __init__(
+        self,
+        axis: int = -1,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        beta_initializer: Any = "zeros",
+        gamma_initializer: Any = "ones",
+        beta_regularizer: Any = None,
+        gamma_regularizer: Any = None,
+        beta_constraint: Any = None,
+        gamma_constraint: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.axis = axis
+        self.epsilon = float(epsilon)
+        self._options = {
+            "gamma": (scale, gamma_initializer, gamma_regularizer, gamma_constraint, 1),
+            "beta": (center, beta_initializer, beta_regularizer, beta_constraint, 0),
+        }
+
+    def build(self, input_shape: Any) -> None:
+        """See Layer."""
+        last = len(input_shape) - 1
+        if self.axis not in (-1, last) or input_shape[-1] is None:
+            raise ValueError(
+                f"layer {self.name!r} ({type(self).__name__}) works over the last axis, of known length; "
+                f"got axis={self.axis} and input shape {input_shape}: transpose the input"
+            )
+        shape = (input_shape[-1],)
+        for name, (wanted, initializer, regularizer, constraint, neutral) in self._options.items():
+            value: Variable | Array = np.full(shape, neutral, self._dtype)
+            if wanted:
+                value = self.add_weight(
+                    name, shape, initializer=initializer, regularizer=regularizer, constraint=constraint
+                )
+            setattr(self, name, value)
+        self.input_spec = InputSpec(ndim=len(input_shape), axes={-1: input_shape[-1]})
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """See Layer."""
+        return input_shape
+
+
+class LayerNormalization(_Normalization):
+    """Mean 0 and variance 1 over the last axis of each example (Ba et al. 2016), then scale and shift.
+
+    Args:
+        axis: the last axis, the only one supported.
+        epsilon: added to the variance.
+        center: whether beta is added.
+        scale: whether it is multiplied by gamma.
+        beta_initializer: and the others: as for :class:`Dense`.
+        **kwargs: those of :class:`Layer`.
+
+    Raises:
+        ValueError: another axis.
+    """
+
+    def call(self, inputs: Any) -> Any:
+        """See Layer."""
+        return layer_norm(inputs, self.gamma, self.beta, self.epsilon)
+
+
+class BatchNormalization(_Normalization):
+    """Mean 0 and variance 1 of each channel (Ioffe and Szegedy 2015), then scale and shift.
+
+    While training, the statistics are those of the batch; otherwise, and if the layer is frozen, moving
+    averages of them. Without ``synchronized`` the batch is this replica's share, so that the result
+    depends on the number of replicas; the moving averages are brought together after each epoch.
+
+    Args:
+        axis: the last axis, the only one supported.
+        momentum: the share of the moving averages that a batch leaves alone.
+        epsilon: added to the variance.
+        synchronized: take the statistics over all replicas.
+        **kwargs: center, scale, beta_initializer, ...: as for :class:`LayerNormalization`.
+
+    Raises:
+        ValueError: another axis.
+    """
+
+    moving_mean: Variable
+    moving_variance: Variable
+
+    def __init__(
+        self,
+        axis: int = -1,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        synchronized: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(axis=axis, epsilon=epsilon, **kwargs)
+        self.momentum = float(momentum)
+        self.synchronized = synchronized
+
+    def build(self, input_shape: Any) -> None:
+        """See Layer."""
+        super().build(input_shape)
+        shape = (input_shape[-1],)
+        self.moving_mean = self.add_weight("moving_mean", shape, initializer="zeros", trainable=False)
+        self.moving_variance = self.add_weight("moving_variance", shape, initializer="ones", trainable=False)
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """See Layer."""
+        if not training or not self.trainable:
+            inverse = 1 / np.sqrt(as_array(self.moving_variance) + np.asarray(self.epsilon, self._dtype))
+            return (inputs - as_array(self.moving_mean)) * (self.gamma * inverse) + self.beta
+        mean, variance, count = self._statistics(as_array(inputs))
+        if count:
+            self._move(self.moving_mean, mean)
+            self._move(self.moving_variance, variance)
+        inverse = 1 / np.sqrt(variance + np.asarray(self.epsilon, self._dtype))
+        return batch_norm(inputs, self.gamma, self.beta, mean, inverse, max(count, 1), self._total)
+
+    def _statistics(self, x: Array) -> tuple[Array, Array, int]:
+        """Mean, variance and number of elements of each channel, over all that share them."""
+        leading = tuple(range(x.ndim - 1))
+        count = x.size // x.shape[-1]
+        sums = self._total(np.append(x.sum(axis=leading), x.dtype.type(count)))
+        count = int(sums[-1])
+        mean = sums[:-1] / max(count, 1)
+        # A second pass over the data: the difference of two sums would lose the digits of float32.
+        variance = self._total(np.square(x - mean).sum(axis=leading)) / max(count, 1)
+        return mean.astype(x.dtype), variance.astype(x.dtype), count
+
+    def _total(self, value: Array) -> Array:
+        context = get_replica_context() if self.synchronized else None
+        return value if context is None else as_array(context.all_reduce("sum", value))
+
+    def _move(self, average: Variable, value: Array) -> None:
+        average.assign(as_array(average) * self.momentum + value * (1 - self.momentum))
+
+    def synchronize(self) -> None:
+        """See Layer."""
+        context = get_replica_context()
+        if context is None or self.synchronized or not self.built:
+            return
+        for average in (self.moving_mean, self.moving_variance):
+            average.assign(context.all_reduce("mean", as_array(average)))

@@ -1,0 +1,36 @@
+"""Reduction: how the losses of a batch become one number."""
+
+from __future__ import annotations
+
+__all__ = ["Reduction"]
+
+
+class Reduction:
+    """The names of reductions.
+
+    Attributes:
+        AUTO: SUM_OVER_BATCH_SIZE.
+        NONE: the losses as they are, one a sample.
+        SUM: their sum.
+        SUM_OVER_BATCH_SIZE: their sum by their number; weights do not change the number.
+    """
+
+    AUTO = "auto"
+    NONE = "none"
+    SUM = "sum"
+    SUM_OVER_BATCH_SIZE = "sum_over_batch_size"
+
+    @classmethod
+    def all(cls) -> tuple[str, str, str, str]:
+        """Every reduction."""
+        return cls.AUTO, cls.NONE, cls.SUM, cls.SUM_OVER_BATCH_SIZE
+
+    @classmethod
+    def validate(cls, key: str) -> None:
+        """Checks the name of a reduction.
+
+        Raises:
+            ValueError: it is none of :meth:`all`.
+        """
+        if key not in cls.all():
+            raise ValueError(f"Invalid Reduction Key {key!r}. Use one of: {', '.join(cls.all())}")

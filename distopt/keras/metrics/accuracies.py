@@ -1,0 +1,140 @@
+"""Accuracies: the share of right predictions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from distopt.core.tensor import as_array
+from distopt.keras.metrics.mean import MeanMetricWrapper
+from distopt.typing import Array, DTypeLike
+
+__all__ = [
+    "Accuracy",
+    "BinaryAccuracy",
+    "CategoricalAccuracy",
+    "SparseCategoricalAccuracy",
+    "SparseTopKCategoricalAccuracy",
+    "TopKCategoricalAccuracy",
+    "accuracy",
+    "binary_accuracy",
+    "categorical_accuracy",
+    "sparse_categorical_accuracy",
+    "sparse_top_k_categorical_accuracy",
+    "top_k_categorical_accuracy",
+]
+
+
+def accuracy(y_true: Any, y_pred: Any) -> Array:
+    """1 where the prediction equals the label, else 0; both of one shape."""
+    return np.asarray(as_array(y_true) == as_array(y_pred), np.float32)
+
+
+def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> Array:
+    """The share of elements of the last axis whose prediction lies on the label's side of ``threshold``.
+
+    Args:
+        y_true: ``[batch, ..., n]`` labels 0 and 1.
+        y_pred: ``[batch, ..., n]`` probabilities.
+        threshold: predictions above it are 1.
+
+    Returns:
+        ``[batch, ...]``
+    """
+    right = as_array(y_true) == (as_array(y_pred) > threshold)
+    return np.asarray(np.mean(right, axis=-1), np.float32)
+
+
+def categorical_accuracy(y_true: Any, y_pred: Any) -> Array:
+    """1 where the largest prediction is the largest label's: ``[batch, ..., k]`` -> ``[batch, ...]``."""
+    right = as_array(y_true).argmax(axis=-1) == as_array(y_pred).argmax(axis=-1)
+    return np.asarray(right, np.float32)
+
+
+def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Array:
+    """1 where the largest prediction is the label's.
+
+    Args:
+        y_true: ``[batch, ...]`` or ``[batch, ..., 1]`` numbers of classes.
+        y_pred: ``[batch, ..., k]`` probabilities or logits.
+
+    Returns:
+        ``[batch, ...]``
+    """
+    labels, values = as_array(y_true), as_array(y_pred)
+    if labels.ndim == values.ndim and labels.shape[-1] == 1:
+        labels = labels[..., 0]
+    return np.asarray(labels == values.argmax(axis=-1), np.float32)
+
+
+def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Array:
+    """1 where fewer than ``k`` predictions are larger than the largest label's, ``[batch, classes]``."""
+    return sparse_top_k_categorical_accuracy(as_array(y_true).argmax(axis=-1), y_pred, k)
+
+
+def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Array:
+    """1 where fewer than ``k`` predictions are larger than that of the label.
+
+    Args:
+        y_true: ``[batch, ...]`` or ``[batch, ..., 1]`` numbers of classes.
+        y_pred: ``[batch, ..., classes]`` probabilities or logits.
+        k: how many may be named.
+
+    Returns:
+        ``[batch, ...]``; 0 where the label's prediction is not finite.
+    """
+    values = as_array(y_pred)
+    labels = as_array(y_true).astype(np.int64)
+    labels = labels if labels.ndim == values.ndim else labels[..., None]
+    chosen = np.take_along_axis(values, labels, -1)
+    larger = np.sum(values > chosen, axis=-1)
+    return np.asarray((larger < k) & np.isfinite(chosen[..., 0]), np.float32)
+
+
+class Accuracy(MeanMetricWrapper):
+    """How often predictions equal labels."""
+
+    def __init__(self, name: str = "accuracy", dtype: DTypeLike | None = None) -> None:
+        super().__init__(accuracy, name, dtype)
+
+
+class BinaryAccuracy(MeanMetricWrapper):
+    """How often predictions lie on the label's side of ``threshold``."""
+
+    def __init__(
+        self, name: str = "binary_accuracy", dtype: DTypeLike | None = None, threshold: float = 0.5
+    ) -> None:
+        super().__init__(binary_accuracy, name, dtype, threshold=threshold)
+
+
+class CategoricalAccuracy(MeanMetricWrapper):
+    """How often the largest prediction is right, for one-hot labels."""
+
+    def __init__(self, name: str = "categorical_accuracy", dtype: DTypeLike | None = None) -> None:
+        super().__init__(categorical_accuracy, name, dtype)
+
+
+class SparseCategoricalAccuracy(MeanMetricWrapper):
+    """How often the largest prediction is right, for numbers of classes as labels."""
+
+    def __init__(self, name: str = "sparse_categorical_accuracy", dtype: DTypeLike | None = None) -> None:
+        super().__init__(sparse_categorical_accuracy, name, dtype)
+
+
+class TopKCategoricalAccuracy(MeanMetricWrapper):
+    """How often the label is among the ``k`` largest predictions, for one-hot labels."""
+
+    def __init__(
+        self, k: int = 5, name: str = "top_k_categorical_accuracy", dtype: DTypeLike | None = None
+    ) -> None:
+        super().__init__(top_k_categorical_accuracy, name, dtype, k=k)
+
+
+class SparseTopKCategoricalAccuracy(MeanMetricWrapper):
+    """How often the label is among the ``k`` largest predictions, for numbers of classes as labels."""
+
+    def __init__(
+        self, k: int = 5, name: str = "sparse_top_k_categorical_accuracy", dtype: DTypeLike | None = None
+    ) -> None:
+        super().__init__(sparse_top_k_categorical_accuracy, name, dtype, k=k)

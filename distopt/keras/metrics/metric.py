@@ -1,0 +1,154 @@
+"""Metric: sums gathered over batches and replicas, and a number made of them."""
+
+from __future__ import annotations
+
+import functools
+import re
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distopt.core.initializers import get as get_initializer
+from distopt.core.tensor import Tensor, as_array
+from distopt.core.variable import Variable, VariableSynchronization
+from distopt.distribute import get_replica_context
+from distopt.typing import DTypeLike
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["Metric", "results", "summed_over_replicas"]
+
+
+class Metric:
+    """The base of metrics.
+
+    A subclass makes its state by :meth:`add_weight`, adds to it in :meth:`update_state`, and computes a
+    number from it in :meth:`result`. The state must be sums: where several replicas work on a job, each adds
+    what it has seen, and ``result`` sees the sum over all of them. So it must be called on every replica.
+
+    Args:
+        name: a label, the class name in snake case by default.
+        dtype: the dtype of the result, float32 by default; sums are kept in float64.
+    """
+
+    def __init__(self, name: str | None = None, dtype: DTypeLike | None = None) -> None:
+        self.name = name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+        self.dtype = np.dtype(np.float32 if dtype is None else dtype)
+        self.stateful = True
+        self._weights: list[Variable] = []
+        self._summed = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        # Whoever writes result() writes it for one replica; that it sees all of them is our part.
+        if "result" in cls.__dict__:
+            cls.result = _over_replicas(cls.__dict__["result"])  # type: ignore[method-assign]
+        if "reset_states" in cls.__dict__ and "reset_state" not in cls.__dict__:
+            cls.reset_state = cls.__dict__["reset_states"]  # type: ignore[method-assign]
+
+    def add_weight(
+        self, name: str, shape: Sequence[int] = (), initializer: Any = "zeros", dtype: DTypeLike | None = None
+    ) -> Variable:
+        """Makes a part of the state, not trained.
+
+        Args:
+            name: its label.
+            shape: its shape.
+            initializer: its first value; anything but zeros is counted once a replica.
+            dtype: float64 by default, so that sums of many values are exact.
+        """
+        value = get_initializer(initializer)(tuple(shape), np.dtype(dtype or np.float64))
+        variable = Variable(
+            value, trainable=False, name=name, synchronization=VariableSynchronization.ON_READ
+        )
+        self._weights.append(variable)
+        return variable
+
+    @property
+    def weights(self) -> list[Variable]:
+        """The state, in the order in which it was made."""
+        return self._weights
+
+    variables = weights
+
+    @abstractmethod
+    def update_state(self, *args: Any, **kwargs: Any) -> Any:
+        """Adds a batch, as a rule ``(y_true, y_pred, sample_weight=None)``, to this replica's state."""
+
+    @abstractmethod
+    def result(self) -> Any:
+        """The number, from the sums over all replicas: a collective call."""
+
+    def reset_state(self) -> None:
+        """Starts anew."""
+        for variable in self._weights:
+            variable.assign(np.zeros(variable.shape, variable.dtype))
+
+    def reset_states(self) -> None:
+        """:meth:`reset_state` by its older name."""
+        self.reset_state()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """:meth:`update_state`, then :meth:`result`."""
+        self.update_state(*args, **kwargs)
+        return self.result()
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"name": self.name, "dtype": self.dtype.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """A metric from what :meth:`get_config` returned."""
+        return cls(**config)
+
+    def _tensor(self, value: Any) -> Tensor:
+        return Tensor(np.asarray(value), self.dtype)
+
+
+def _over_replicas(result: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(result)
+    def wrapped(self: Metric) -> Any:
+        with summed_over_replicas([self]):
+            return result(self)
+
+    return wrapped
+
+
+@contextmanager
+def summed_over_replicas(metrics: Sequence[Metric]) -> Iterator[None]:
+    """Within it the metrics' states are the sums over all replicas; afterwards each replica's own again.
+
+    One collective call for all of the metrics, none where there is one replica.
+    """
+    context = get_replica_context()
+    mine = [m for m in metrics if not m._summed]
+    if context is None or context.num_replicas_in_sync == 1:
+        mine = []
+    variables = [v for m in mine for v in m.weights]
+    if not variables:
+        yield
+        return
+    own = [v.numpy() for v in variables]
+    assert context is not None
+    for variable, total in zip(variables, context.all_reduce("sum", own), strict=True):
+        variable.assign(as_array(total))
+    for metric in mine:
+        metric._summed = True
+    try:
+        yield
+    finally:
+        for metric in mine:
+            metric._summed = False
+        for variable, value in zip(variables, own, strict=True):
+            variable.assign(value)
+
+
+def results(metrics: Sequence[Metric]) -> list[Any]:
+    """The results of all metrics with one collective call."""
+    with summed_over_replicas(metrics):
+        return [metric.result() for metric in metrics]

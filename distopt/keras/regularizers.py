@@ -1,0 +1,154 @@
+"""Regularizers: penalties on weights that are added to the loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distopt.core.custom_objects import deserialize_object, serialize_object
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["L1", "L2", "L1L2", "Regularizer", "deserialize", "get", "l1", "l1_l2", "l2", "serialize"]
+
+
+class Regularizer:
+    """A function from a weight to a scalar penalty; any callable will do in its place."""
+
+    def __call__(self, x: Any) -> Any:
+        """The penalty, a scalar of ``x``'s dtype."""
+        raise NotImplementedError(f"{type(self).__name__} must override __call__")
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        raise NotImplementedError(f"{type(self).__name__} must override get_config to be saved")
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """A regularizer from what :meth:`get_config` returned."""
+        return cls(**config)
+
+
+class L1(Regularizer):
+    """``l1 * sum(|x|)``.
+
+    Args:
+        l1: the penalty's factor, a finite number.
+
+    Raises:
+        ValueError: ``l1`` is not a finite number.
+    """
+
+    def __init__(self, l1: float = 0.01) -> None:
+        self.l1 = _factor("l1", l1)
+
+    def __call__(self, x: Any) -> Any:
+        """The penalty, a scalar of ``x``'s dtype."""
+        return self.l1 * np.sum(np.abs(x))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"l1": self.l1}
+
+
+class L2(Regularizer):
+    """``l2 * sum(x ** 2)``.
+
+    Args:
+        l2: the penalty's factor, a finite number.
+
+    Raises:
+        ValueError: ``l2`` is not a finite number.
+
+    >>> import numpy as np
+    >>> float(L2(0.5)(np.array([1.0, 2.0])))
+    2.5
+    """
+
+    def __init__(self, l2: float = 0.01) -> None:
+        self.l2 = _factor("l2", l2)
+
+    def __call__(self, x: Any) -> Any:
+        """The penalty, a scalar of ``x``'s dtype."""
+        return self.l2 * np.sum(np.square(x))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"l2": self.l2}
+
+
+class L1L2(Regularizer):
+    """``l1 * sum(|x|) + l2 * sum(x ** 2)``.
+
+    Args:
+        l1: the factor of the absolute values.
+        l2: the factor of the squares.
+
+    Raises:
+        ValueError: a factor is not a finite number.
+    """
+
+    def __init__(self, l1: float = 0.0, l2: float = 0.0) -> None:
+        self.l1 = _factor("l1", l1)
+        self.l2 = _factor("l2", l2)
+
+    def __call__(self, x: Any) -> Any:
+        """The penalty, a scalar of ``x``'s dtype."""
+        return self.l1 * np.sum(np.abs(x)) + self.l2 * np.sum(np.square(x))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {"l1": self.l1, "l2": self.l2}
+
+
+def _factor(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
+        raise ValueError(f"{name} must be a finite number, the factor of a penalty; got {value!r}")
+    return float(value)
+
+
+l1 = L1
+l2 = L2
+
+
+def l1_l2(l1: float = 0.01, l2: float = 0.01) -> L1L2:  # the defaults of Keras, other than the class's
+    """:class:`L1L2` with both factors 0.01 by default."""
+    return L1L2(l1=l1, l2=l2)
+
+
+_KNOWN: dict[str, Any] = {"L1": L1, "L2": L2, "L1L2": L1L2, "l1": L1, "l2": L2}
+
+
+def serialize(regularizer: Any) -> Any:
+    """``{"class_name": ..., "config": {...}}`` of a regularizer, a function's name, None for None."""
+    return serialize_object(regularizer)
+
+
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The regularizer that :func:`serialize` made ``config`` of.
+
+    Raises:
+        ValueError: unknown, or malformed.
+    """
+    if config == "l1_l2":
+        return l1_l2()
+    return deserialize_object(config, _KNOWN, "regularizer", custom_objects)
+
+
+def get(identifier: Any) -> Any:
+    """A regularizer from a name, a config, a callable, or None.
+
+    Raises:
+        ValueError: ``identifier`` is none of these, or unknown.
+    """
+    if identifier is None:
+        return None
+    if isinstance(identifier, (str, Mapping)):
+        return deserialize(identifier)
+    if callable(identifier):
+        return identifier
+    raise ValueError(f"Could not interpret regularizer identifier: {identifier!r}")

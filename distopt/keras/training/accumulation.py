@@ -1,0 +1,74 @@
+"""Gradients added up over several batches before they are applied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from distopt.core import IndexedSlices, Variable
+from distopt.core.tensor import as_array
+
+__all__ = ["GradientAccumulator"]
+
+
+class GradientAccumulator:
+    """Joins ``steps`` batches to one, each weighing by its number of examples.
+
+    Args:
+        steps: the number of batches to an update.
+
+    Raises:
+        ValueError: ``steps`` is not a positive integer.
+    """
+
+    def __init__(self, steps: int) -> None:
+        if steps < 1:
+            raise ValueError(f"steps_per_update must be at least 1; got {steps}")
+        self.steps = steps
+        self._sums: dict[Variable, Any] = {}
+        self._examples = 0
+        self._batches = 0
+
+    def add(self, gradients: Sequence[Any], variables: Sequence[Variable], size: int) -> bool:
+        """Takes in this replica's gradients of a batch's mean loss.
+
+        Args:
+            gradients: arrays, tensors, IndexedSlices or None.
+            variables: what they belong to.
+            size: the examples of the batch, on all replicas.
+
+        Returns:
+            Whether an update is due.
+        """
+        for gradient, variable in zip(gradients, variables, strict=True):
+            if gradient is not None:
+                self._sums[variable] = _sum(self._sums.get(variable), _scaled(gradient, size))
+        self._examples += size
+        self._batches += 1
+        return self._batches >= self.steps
+
+    def take(self) -> list[tuple[Any, Variable]]:
+        """Pairs for ``apply_gradients``: the gradients of the mean over all; begins anew. May be empty."""
+        pairs = [(_scaled(total, 1 / self._examples), variable) for variable, total in self._sums.items()]
+        self._sums, self._examples, self._batches = {}, 0, 0
+        return pairs
+
+
+def _scaled(gradient: Any, factor: float) -> Any:
+    if isinstance(gradient, IndexedSlices):
+        values = as_array(gradient.values)
+        return IndexedSlices(values * values.dtype.type(factor), gradient.indices, gradient.dense_shape)
+    array = as_array(gradient)
+    return array * array.dtype.type(factor)
+
+
+def _sum(old: Any, new: Any) -> Any:
+    if old is None:
+        return new
+    if isinstance(old, IndexedSlices) and isinstance(new, IndexedSlices):
+        values = np.concatenate([as_array(old.values), as_array(new.values)])
+        indices = np.concatenate([as_array(old.indices), as_array(new.indices)])
+        return IndexedSlices(values, indices, old.dense_shape)
+    return np.asarray(old) + np.asarray(new)

@@ -1,0 +1,178 @@
+"""The loss of a compiled model: exact however a batch is shared out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from distopt.core.nest import flatten
+from distopt.core.tensor import as_array
+from distopt.keras import losses
+from distopt.keras.layers.logits import take_logits
+
+__all__ = ["CompiledLoss", "per_output"]
+
+
+class CompiledLoss:
+    """The losses of a model's outputs, weighted and added up.
+
+    Called with one replica's share of a batch, it returns this share's part of the loss of the whole
+    batch: the parts of all replicas add up to ``sum of losses / number of losses``, however uneven the
+    shares are. A loss with reduction SUM or NONE is not divided.
+
+    Args:
+        spec: a loss (name, function or object) for all outputs, or a list or dict of one for each.
+        weights: a list or dict of numbers likewise, or None.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+
+    def __init__(self, spec: Any, weights: Any = None) -> None:
+        self._spec = _map_spec(losses.for_model, spec)
+        self._weights = weights
+        self._outputs: list[tuple[str, _OutputLoss, float]] | None = None
+        self._examples: tuple[int, int] | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what :meth:`sums` tells."""
+        self._sums: dict[str, float] = {}
+        self._count = 0
+        self._local = 0
+
+    def share_is(self, local: int, size: int) -> None:
+        """Says how many of the next batch's ``size`` examples are here."""
+        self._examples = (local, size)
+
+    def __call__(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None, regularization_losses: Sequence[Any] = ()
+    ) -> Any:
+        """This replica's part of the loss, a scalar.
+
+        Args:
+            y_true: labels, nested as the outputs are.
+            y_pred: the model's outputs.
+            sample_weight: ``[local]`` or the shape of the losses; a list or dict for several outputs.
+            regularization_losses: scalars to add, alike on all replicas.
+        """
+        outputs = self._outputs or self._resolve(y_pred)
+        predictions = flatten(y_pred)
+        labels = _spread(y_true, y_pred, "y")
+        weights = _spread(sample_weight, y_pred, "sample_weight")
+        local, size = self._examples or (len(predictions[0]),) * 2
+        total: Any = None
+        for (name, loss, weight), label, prediction, sample in zip(
+            outputs, labels, predictions, weights, strict=True
+        ):
+            part = loss.part(label, prediction, sample, local, size)
+            if len(outputs) > 1:
+                self._add(f"{name}_loss", part, size)
+            part = part if weight == 1 else part * weight
+            total = part if total is None else total + part
+        for penalty in regularization_losses:
+            total = total + penalty * total.dtype.type(local / size)
+        self._add("loss", total, size)
+        self._count += size
+        self._local += local
+        return total
+
+    def _add(self, name: str, part: Any, size: int) -> None:
+        self._sums[name] = self._sums.get(name, 0.0) + float(part) * size
+
+    def sums(self) -> tuple[dict[str, float], int]:
+        """This replica's part of (loss times batch size) of all batches by name, and the examples on all."""
+        return dict(self._sums) or {"loss": 0.0}, self._count
+
+    def local_mean(self) -> float:
+        """The mean loss of this replica's examples."""
+        return self._sums.get("loss", 0.0) / max(self._local, 1)
+
+    @property
+    def loss_objects(self) -> list[losses.Loss]:
+        """The losses of the outputs, in order; empty before the first outputs are seen."""
+        return [loss.loss for _, loss, _ in self._outputs or []]
+
+    def resolve(self, y_pred: Any) -> None:
+        """Finds the loss of each output for outputs like these."""
+        if self._outputs is None:
+            self._resolve(y_pred)
+
+    def _resolve(self, y_pred: Any) -> list[tuple[str, _OutputLoss, float]]:
+        found = per_output(self._spec, y_pred, "loss")
+        weights = per_output(1.0 if self._weights is None else self._weights, y_pred, "loss_weights")
+        self._outputs = [
+            (name, _OutputLoss(loss), float(weight))
+            for (name, loss), (_, weight) in zip(found, weights, strict=True)
+        ]
+        return self._outputs
+
+
+class _OutputLoss:
+    """One output's loss, from the logits behind it if they are known."""
+
+    def __init__(self, loss: losses.Loss) -> None:
+        self.loss = loss
+        self._divide = loss.reduction not in (losses.Reduction.SUM, losses.Reduction.NONE)
+        self._behind = [
+            (activation, of_logits)
+            for activation in ("softmax", "sigmoid")
+            if (of_logits := losses.behind_activation(loss, activation)) is not None
+        ]
+
+    def part(self, y_true: Any, y_pred: Any, sample_weight: Any, local: int, size: int) -> Any:
+        if local == 0:
+            # A user's mean over no examples would be NaN; the graph must stay whole all the same.
+            return np.sum(y_pred) * y_pred.dtype.type(0)
+        loss = self.loss
+        for activation, of_logits in self._behind:
+            logits = take_logits(y_pred, activation)
+            if logits is not None:
+                loss, y_pred = of_logits, logits
+                break
+        total, count = loss.sum_and_count(y_true, y_pred, sample_weight)
+        return total * total.dtype.type(local / (count * size)) if self._divide else total
+
+
+def _map_spec(make: Any, spec: Any) -> Any:
+    if isinstance(spec, dict) and "class_name" not in spec:
+        return {key: make(value) for key, value in spec.items()}
+    if isinstance(spec, (list, tuple)):
+        return [make(value) for value in spec]
+    return make(spec)
+
+
+def per_output(spec: Any, y_pred: Any, argument: str) -> list[tuple[str, Any]]:
+    """``(output name, its part of spec)`` for each output, in the order of :func:`flatten`.
+
+    Raises:
+        ValueError: a list of another length, or a dict with other keys, than the model's outputs.
+    """
+    if isinstance(y_pred, dict):
+        names = sorted(y_pred)
+    else:
+        names = [f"output_{i + 1}" for i in range(len(flatten(y_pred)))]
+    if isinstance(spec, dict):
+        if sorted(spec) != names or not isinstance(y_pred, dict):
+            raise ValueError(f"{argument} has the keys {sorted(spec)}; the model's outputs are {names}")
+        return [(name, spec[name]) for name in names]
+    if isinstance(spec, (list, tuple)):
+        if len(spec) != len(names):
+            raise ValueError(f"{argument} has {len(spec)} entries for the {len(names)} outputs of the model")
+        return list(zip(names, spec, strict=True))
+    return [(name, spec) for name in names]
+
+
+def _spread(value: Any, y_pred: Any, argument: str) -> list[Any]:
+    """The part of labels or weights for each output."""
+    count = len(flatten(y_pred))
+    if value is None or (count == 1 and not isinstance(value, (list, tuple, dict, Mapping))):
+        return [value] * count
+    if argument == "sample_weight" and not isinstance(value, (list, tuple, dict)):
+        return [as_array(value)] * count
+    leaves = flatten(value)
+    if len(leaves) != count:
+        raise ValueError(f"{argument} has {len(leaves)} arrays for the {count} outputs of the model")
+    return leaves

@@ -1,0 +1,121 @@
+"""fit(): from its arguments to the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from distopt.keras.callbacks import CallbackList, History, ProgressBar
+from distopt.keras.data import Source
+from distopt.keras.data.batch import as_arrays, count_examples, take, unpack
+from distopt.keras.training.class_weight import weigh_classes
+from distopt.keras.training.loop import (
+    is_arrays,
+    make_source,
+    prepare,
+    replica_context,
+    run_test,
+    train_epochs,
+)
+
+if TYPE_CHECKING:
+    from distopt.keras.models import Model
+
+__all__ = ["FitOptions", "fit"]
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """The arguments of ``fit`` beside the data; ``Model.fit`` tells what they mean."""
+
+    batch_size: int | None
+    epochs: int
+    verbose: Any
+    callbacks: Sequence[Any] | None
+    validation_split: float
+    validation_data: Any
+    shuffle: bool
+    class_weight: Mapping[int, float] | None
+    initial_epoch: int
+    steps_per_epoch: int | None
+    validation_steps: int | None
+    validation_batch_size: int | None
+    validation_freq: int
+    seed: int
+
+
+def fit(model: Model, x: Any, y: Any, sample_weight: Any, options: FitOptions) -> History:
+    """Trains the model; see ``Model.fit``."""
+    context = replica_context("fit")
+    validation = options.validation_data
+    if options.validation_split:
+        x, y, sample_weight, validation = _split(x, y, sample_weight, options)
+    if options.class_weight is not None:
+        x, sample_weight = weigh_classes(x, y, sample_weight, options.class_weight)
+    source = make_source(
+        x,
+        y,
+        sample_weight,
+        options.batch_size,
+        call="fit",
+        shuffle=options.shuffle,
+        seed=options.seed,
+        steps=options.steps_per_epoch,
+    )
+    if getattr(source, "once", False) and options.steps_per_epoch is None and options.epochs > 1:
+        raise ValueError(
+            "fit() got an iterator or generator, which can be read once only, for several epochs: give "
+            "steps_per_epoch, or an iterable that can be read again (keras.data.Dataset.from_generator)"
+        )
+    prepare(model, source)
+    held_back = None if validation is None else _validation_source(validation, options)
+    history = History()
+    callbacks = CallbackList(
+        [history, ProgressBar(options.verbose), *(options.callbacks or ())],
+        model,
+        {
+            "epochs": options.epochs,
+            "steps": source.steps,
+            "samples": source.examples,
+            "batch_size": source.batch_size,
+            "replicas": context.num_replicas_in_sync,
+        },
+    )
+    model.history = history
+    train_epochs(
+        model,
+        source,
+        callbacks,
+        range(options.initial_epoch, options.epochs),
+        lambda: {} if held_back is None else run_test(model, held_back),
+        lambda epoch: held_back is not None and (epoch + 1) % options.validation_freq == 0,
+    )
+    return history
+
+
+def _validation_source(data: Any, options: FitOptions) -> Source:
+    x, y, sample_weight = unpack(data) if isinstance(data, tuple) else (data, None, None)
+    size = options.validation_batch_size or options.batch_size
+    return make_source(
+        x, y, sample_weight, size, call="fit(validation_data=...)", steps=options.validation_steps
+    )
+
+
+def _split(x: Any, y: Any, sample_weight: Any, options: FitOptions) -> tuple[Any, Any, Any, Any]:
+    """The last part of arrays is kept back for validation."""
+    fraction = options.validation_split
+    if not 0 < fraction < 1:
+        raise ValueError(f"validation_split must be from 0 to less than 1; got {fraction}")
+    if not is_arrays(x) or options.validation_data is not None:
+        raise ValueError("validation_split needs whole arrays, and no validation_data beside it")
+    parts = tuple(as_arrays(part) for part in (x, y, sample_weight))
+    count = count_examples(dict(zip(("x", "y", "sample_weight"), parts, strict=True)))
+    cut = int(count * (1 - fraction))
+    if cut in (0, count):
+        raise ValueError(
+            f"validation_split={fraction} of {count} examples leaves none for training or validation"
+        )
+    train = [take(part, slice(0, cut)) for part in parts]
+    kept = tuple(take(part, slice(cut, None)) for part in parts)
+    return train[0], train[1], train[2], kept if sample_weight is not None else kept[:2]

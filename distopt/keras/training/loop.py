@@ -1,0 +1,271 @@
+"""The loops over epochs and batches: fit, evaluate, predict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distopt.core.nest import flatten, map_structure, pack
+from distopt.core.tensor import as_array
+from distopt.distribute import ReplicaContext, get_replica_context
+from distopt.keras.data import ArraySource, Batch, IterableSource, Source, share
+from distopt.keras.data.batch import as_arrays, count_examples, take
+from distopt.keras.training import checks
+
+if TYPE_CHECKING:
+    from distopt.keras.callbacks import CallbackList
+    from distopt.keras.models import Model
+
+__all__ = [
+    "make_source",
+    "prepare",
+    "replica_context",
+    "run_epoch",
+    "run_epoch_of_one",
+    "run_predict",
+    "run_test",
+    "train_batch",
+    "train_epochs",
+]
+
+
+def replica_context(call: str) -> ReplicaContext:
+    """The context of this replica.
+
+    Raises:
+        RuntimeError: in cross-replica context, where no replica trains.
+    """
+    context = get_replica_context()
+    if context is None:
+        raise RuntimeError(
+            f"{call}() was called in cross-replica context (inside strategy.scope()): call it outside of the "
+            "scope, every replica runs it"
+        )
+    return context
+
+
+def is_arrays(x: Any) -> bool:
+    """Whether ``x`` is whole arrays rather than an iterable of batches."""
+    if isinstance(x, dict):
+        return True
+    return hasattr(x, "shape") or isinstance(x, (list, tuple))
+
+
+def make_source(
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+    batch_size: int | None,
+    *,
+    call: str,
+    shuffle: bool = False,
+    seed: int = 0,
+    steps: int | None = None,
+) -> Source:
+    """The batches of ``x``, whole arrays alike on all replicas or an iterable of a replica's own batches.
+
+    Raises:
+        ValueError: arguments that do not go together, or data that no step could use.
+    """
+    context = replica_context(call)
+    replicas = context.num_replicas_in_sync
+    if x is None:
+        raise ValueError(f"{call}() needs data: x is None")
+    if not is_arrays(x):
+        if y is not None or sample_weight is not None:
+            raise ValueError(
+                f"{call}() got an iterable of batches as x: labels and weights come in its batches, "
+                "(x, y) or (x, y, sample_weight), not in the arguments y and sample_weight"
+            )
+        if not hasattr(x, "__iter__"):
+            raise TypeError(f"{call}() takes arrays or an iterable of batches as x; got {type(x).__name__}")
+        return IterableSource(x, lambda count: _total(context, count), steps)
+    source = ArraySource(
+        x,
+        y,
+        sample_weight,
+        batch_size or 32,
+        shuffle=shuffle,
+        seed=seed,
+        replica=context.replica_id_in_sync_group,
+        replicas=replicas,
+        steps=steps,
+    )
+    for data, name in ((source.x, "x"), (source.y, "y"), (source.sample_weight, "sample_weight")):
+        checks.check_numbers(data, name)
+    if replicas > 1:
+        checks.check_shares(source.batch_size or 1, replicas)
+        checks.check_same_length(source.count, context)
+    return source
+
+
+def _total(context: ReplicaContext, count: int) -> int:
+    if context.num_replicas_in_sync == 1:
+        return count
+    return int(as_array(context.all_reduce("sum", np.array([count], np.int64)))[0])
+
+
+def prepare(model: Model, source: Source) -> None:
+    """Builds the model with a few examples, checks that all fits, takes replica 0's weights."""
+    x, y, _ = source.sample()
+    outputs = model(x, training=False)
+    model.take_first_weights()
+    loss = model.compiled.loss
+    if y is None or loss is None:
+        return
+    loss.resolve(outputs)
+    predictions, labels = flatten(outputs), flatten(y)
+    if len(predictions) != len(labels):
+        raise ValueError(f"the model has {len(predictions)} outputs; y holds {len(labels)} arrays")
+    whole = source.y if isinstance(source, ArraySource) else y
+    for one_loss, label, prediction, every in zip(
+        loss.loss_objects, labels, predictions, flatten(whole), strict=True
+    ):
+        checks.check_labels(as_array(label), as_array(prediction), one_loss, every)
+    model.compiled.metrics.resolve(y, outputs)
+
+
+def train_epochs(
+    model: Model,
+    source: Source,
+    callbacks: CallbackList,
+    epochs: range,
+    validate: Callable[[], dict[str, Any]],
+    validates: Callable[[int], bool],
+) -> None:
+    """Trains epoch after epoch, until the last one or until a callback says stop on any replica.
+
+    Args:
+        model: a compiled model.
+        source: what to train on.
+        callbacks: told of every beginning and end.
+        epochs: their numbers.
+        validate: evaluates the model on other data; its results get the prefix ``val_``.
+        validates: whether to validate after an epoch of that number.
+    """
+    model.stop_training = False
+    callbacks.on_train_begin()
+    logs: dict[str, Any] = {}
+    for epoch in epochs:
+        model.compiled.reset()
+        callbacks.on_epoch_begin(epoch)
+        logs = run_epoch(model, source.epoch(epoch), callbacks)
+        model.synchronize()
+        if validates(epoch):
+            logs |= {f"val_{name}": value for name, value in validate().items()}
+        callbacks.on_epoch_end(epoch, logs)
+        if agreed_to_stop(model):
+            break
+    callbacks.on_train_end(logs)
+
+
+def run_epoch(model: Model, batches: Iterator[Batch], callbacks: CallbackList) -> dict[str, Any]:
+    """One pass over the batches; the results of all replicas together."""
+    shared = callbacks.shares_batches
+    returned: dict[str, Any] | None = None
+    for step, batch in enumerate(batches):
+        callbacks.on_train_batch_begin(step)
+        returned = train_batch(model, batch)
+        logs = (returned or model.compiled.results()) if shared else {"loss": model.compiled.local_loss()}
+        callbacks.on_train_batch_end(step, {**logs, "size": batch.size})
+        if shared and agreed_to_stop(model):
+            break
+    model.compiled.finish_updates()
+    return model.compiled.results() if returned is None else plain(returned)
+
+
+def train_batch(model: Model, batch: Batch) -> dict[str, Any] | None:
+    """One step on one replica's share of a batch."""
+    model.compiled.share_is(batch.local, batch.size)
+    returned: dict[str, Any] | None = model.train_step(_data(batch))
+    return returned
+
+
+def _data(batch: Batch) -> tuple[Any, ...]:
+    if batch.sample_weight is None:
+        return batch.x, batch.y
+    return batch.x, batch.y, batch.sample_weight
+
+
+def run_epoch_of_one(model: Model, x: Any, y: Any, sample_weight: Any, reset: bool) -> dict[str, Any]:
+    """One step on one batch of whole arrays; the results of all replicas together."""
+    arrays = as_arrays(x)
+    count = count_examples({"x": arrays})
+    context = replica_context("train_on_batch")
+    source = make_source(
+        arrays, y, sample_weight, max(count, context.num_replicas_in_sync), call="train_on_batch"
+    )
+    _ = model.compiled
+    prepare(model, source)
+    if reset:
+        model.compiled.reset()
+    returned = train_batch(model, next(source.epoch(0)))
+    return model.compiled.results() if returned is None else plain(returned)
+
+
+def run_test(model: Model, source: Source) -> dict[str, Any]:
+    """The loss and the metrics over all batches and replicas."""
+    returned: dict[str, Any] | None = None
+    model.compiled.reset()
+    for batch in source.epoch(0):
+        model.compiled.share_is(batch.local, batch.size)
+        returned = model.test_step(_data(batch))
+    return model.compiled.results() if returned is None else plain(returned)
+
+
+def run_predict(model: Model, x: Any, batch_size: int, steps: int | None) -> Any:
+    """The outputs for all of ``x``, in its order, on every replica.
+
+    Each replica computes a contiguous part of whole arrays, in pieces. Of iterables it computes its own
+    batches; the outputs of all replicas follow one another.
+    """
+    context = replica_context("predict")
+    if is_arrays(x):
+        pieces = _pieces(x, batch_size, steps, context)
+    else:
+        source = make_source(x, None, None, None, call="predict", steps=steps)
+        pieces = (batch.x for batch in source.epoch(0))
+    outputs = [map_structure(as_array, model.predict_step((piece,))) for piece in pieces]
+    if not outputs:
+        raise ValueError("predict() got no data: the iterable (or generator) is empty")
+    joined = [np.concatenate(column) for column in zip(*map(flatten, outputs), strict=True)]
+    if context.num_replicas_in_sync > 1:
+        joined = [np.array(context.all_gather(array, axis=0)) for array in joined]
+    return pack(outputs[0], joined)
+
+
+def _pieces(x: Any, batch_size: int, steps: int | None, context: ReplicaContext) -> Iterator[Any]:
+    """This replica's contiguous part of whole arrays, in pieces of its share of a batch."""
+    arrays = as_arrays(x)
+    count = count_examples({"x": arrays})
+    checks.check_numbers(arrays, "x")
+    replicas = context.num_replicas_in_sync
+    if replicas > 1:
+        checks.check_same_length(count, context)
+    wanted = count if steps is None else min(steps * batch_size, count)
+    start, stop = share(wanted, context.replica_id_in_sync_group, replicas)
+    piece = max(math.ceil(batch_size / replicas), 1)
+    # A replica without any example computes one empty piece, to know the outputs' shapes.
+    for begin in range(start, max(stop, start + 1), piece):
+        yield take(arrays, slice(begin, min(begin + piece, stop)))
+
+
+def agreed_to_stop(model: Model) -> bool:
+    """Whether a callback on any replica said stop; then all of them stop."""
+    context = get_replica_context()
+    if context is not None and context.num_replicas_in_sync > 1:
+        flag = np.array([model.stop_training], np.int64)
+        model.stop_training = bool(as_array(context.all_reduce("max", flag))[0])
+    return model.stop_training
+
+
+def plain(logs: dict[str, Any]) -> dict[str, Any]:
+    """Values that a user's step returned, as Python numbers; replica 0's on all."""
+    context = get_replica_context()
+    values = {name: np.asarray(value, np.float64) for name, value in logs.items()}
+    if context is not None and context.num_replicas_in_sync > 1:
+        values = context.broadcast(values)
+    return {name: as_array(value).item() for name, value in values.items()}

@@ -1,0 +1,31 @@
+"""The optimizers of Keras, their base class, and learning-rate schedules."""
+
+from distopt.optimizers import schedules
+from distopt.optimizers.adadelta import Adadelta
+from distopt.optimizers.adagrad import Adagrad
+from distopt.optimizers.adam import Adam
+from distopt.optimizers.adamax import Adamax
+from distopt.optimizers.ftrl import Ftrl
+from distopt.optimizers.identify import deserialize, get, serialize
+from distopt.optimizers.nadam import Nadam
+from distopt.optimizers.optimizer import Optimizer
+from distopt.optimizers.rmsprop import RMSprop
+from distopt.optimizers.rule_optimizer import RuleOptimizer
+from distopt.optimizers.sgd import SGD
+
+__all__ = [
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "Adamax",
+    "Ftrl",
+    "Nadam",
+    "Optimizer",
+    "RMSprop",
+    "RuleOptimizer",
+    "SGD",
+    "deserialize",
+    "get",
+    "schedules",
+    "serialize",
+]

@@ -1,0 +1,74 @@
+"""Optimizers by name, by config, and to config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distopt.core.custom_objects import find_object, serialize_object
+from distopt.optimizers.adadelta import Adadelta
+from distopt.optimizers.adagrad import Adagrad
+from distopt.optimizers.adam import Adam
+from distopt.optimizers.adamax import Adamax
+from distopt.optimizers.ftrl import Ftrl
+from distopt.optimizers.nadam import Nadam
+from distopt.optimizers.optimizer import Optimizer
+from distopt.optimizers.rmsprop import RMSprop
+from distopt.optimizers.sgd import SGD
+from distopt.registry import Registry
+
+__all__ = ["deserialize", "get", "registry", "serialize"]
+
+#: Optimizer classes by name, in any case; plugins stand in the entry-point group ``distopt.optimizers``.
+registry = Registry("optimizer", "distopt.optimizers", normalize=str.lower)
+for _cls in (SGD, RMSprop, Adam, Adamax, Nadam, Adagrad, Adadelta, Ftrl):
+    registry.register(_cls.__name__, _cls)
+
+
+def serialize(optimizer: Optimizer | None) -> Any:
+    """``{"class_name": ..., "config": {...}}`` of an optimizer; None for None.
+
+    >>> from distopt.optimizers import SGD
+    >>> serialize(SGD(0.5))["config"]["learning_rate"]
+    0.5
+    """
+    return serialize_object(optimizer)
+
+
+def deserialize(config: Mapping[str, Any], custom_objects: dict[str, Any] | None = None) -> Any:
+    """The optimizer that :func:`serialize` made ``config`` of.
+
+    Args:
+        config: it is not changed. Names of the built-in classes may be in any case.
+        custom_objects: the user's own classes by name, in exact case.
+
+    Raises:
+        KeyError: no ``"class_name"``.
+        ValueError: no ``"config"``, or an unknown class.
+    """
+    name = config["class_name"]
+    if "config" not in config:
+        raise ValueError(f"Improper config format: {dict(config)!r} has no 'config'")
+    cls = find_object(name, custom_objects) or registry.lookup(name)
+    return cls.from_config(dict(config["config"]), custom_objects=custom_objects)
+
+
+def get(identifier: Any) -> Any:
+    """An optimizer from an instance, a name (with default arguments), or a config.
+
+    Raises:
+        ValueError: ``identifier`` is none of these, or unknown.
+
+    >>> get("adam").get_config()["beta_1"]
+    0.9
+    """
+    if isinstance(identifier, Optimizer):
+        return identifier
+    if isinstance(identifier, Mapping):
+        return deserialize(identifier)
+    if isinstance(identifier, str):
+        return deserialize({"class_name": identifier, "config": {}})
+    raise ValueError(
+        f"Could not interpret optimizer identifier: {identifier!r}. Pass an instance, a name such as 'adam', "
+        "or a config"
+    )

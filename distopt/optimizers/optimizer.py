@@ -1,0 +1,313 @@
+"""Optimizer: one step, from gradients to new values of the variables."""
+
+from __future__ import annotations
+
+import abc
+import inspect
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from distopt import aggregators, distribute
+from distopt.core.indexed_slices import IndexedSlices, sum_duplicates
+from distopt.core.tensor import Tensor
+from distopt.core.variable import Variable
+from distopt.engine.step import StepEngine
+from distopt.optimizers import schedules
+from distopt.optimizers.config import check_keywords, clip_config, snake_case_name
+from distopt.optimizers.hyper import Hyperparameters
+from distopt.optimizers.loss import LossGradients, variables_in
+from distopt.optimizers.pairs import Pairs, aggregated, checked, with_gradients
+from distopt.optimizers.result import StepResult
+from distopt.optimizers.slots import Slots
+from distopt.transforms import ClipByGlobalNorm, ClipByNorm, ClipByValue
+from distopt.typing import Aggregator, GradsAndVars, Transformer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["ApplyState", "Optimizer"]
+
+#: The coefficients of one step, by device and dtype: see ``_prepare_local``.
+ApplyState: TypeAlias = dict[tuple[str, "np.dtype[Any]"], dict[str, Any]]
+
+
+class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
+    """The base of all optimizers: aggregates gradients over replicas, transforms them, updates variables.
+
+    An optimizer of one's own overrides ``get_config``, ``_resource_apply_dense``,
+    ``_resource_apply_sparse`` and, if it keeps state beside the variables, ``_create_slots``.
+
+    Args:
+        name: prefix of the names of its variables; None for the class's name in snake case.
+        gradient_aggregator: combines the replicas' gradients: pairs in, every variable's pair out.
+            None for the sum over all replicas; or the name or config of an aggregator.
+        gradient_transformers: called one after the other on the aggregated pairs, after the clips;
+            pairs in, pairs out.
+        **kwargs: ``clipvalue`` (each element to ``[-c, c]``), ``clipnorm`` (each gradient's norm),
+            ``global_clipnorm`` (the norm of all together), ``decay`` (the learning rate is divided by
+            ``1 + decay * iterations``), ``lr`` (the same as learning_rate).
+
+    Raises:
+        TypeError: an unknown keyword.
+        ValueError: a negative number among the keywords, or both norms.
+
+    Source: tf.keras.optimizers.Optimizer of TensorFlow 2.4.
+    """
+
+    def __init__(
+        self,
+        name: str | None,
+        gradient_aggregator: Any = None,
+        gradient_transformers: Iterable[Transformer] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        check_keywords(kwargs)
+        self._name = snake_case_name(type(self)) if name is None else name
+        super().__init__(initial_decay=kwargs.get("decay", 0.0))
+        self.gradient_aggregator: Aggregator = aggregators.get(gradient_aggregator)
+        self.gradient_transformers: list[Transformer] = list(gradient_transformers or ())
+        self.clipnorm: float | None = kwargs.get("clipnorm")
+        self.clipvalue: float | None = kwargs.get("clipvalue")
+        self.global_clipnorm: float | None = kwargs.get("global_clipnorm")
+
+    # -- a step from the loss
+    def minimize(
+        self, loss: Any, var_list: Any, grad_loss: Any = None, name: str | None = None, tape: Any = None
+    ) -> StepResult | None:
+        """Computes the gradients of ``loss`` and applies them.
+
+        Args:
+            loss: a callable without arguments that returns the value to minimize, or such a value
+                together with the tape that computed it. A value that is no scalar is summed.
+            var_list: the variables: nested lists, or a callable that returns them, called after ``loss``.
+            grad_loss: a factor for each element of the loss, of its shape.
+            name: accepted and ignored.
+            tape: the tape that computed ``loss``, or that shall record it.
+
+        Returns:
+            The new number of steps; None when ``var_list`` is empty.
+
+        Raises:
+            ValueError: a value without its tape, something that is no variable, or no gradient at all.
+            RuntimeError: called in cross-replica context.
+        """
+        return self.apply_gradients(self._compute_gradients(loss, var_list, grad_loss, tape), name)
+
+    def get_updates(self, loss: Any, params: Any) -> list[StepResult | None]:
+        """Makes one step on ``loss``, a callable, see :meth:`get_gradients`; its result in a list."""
+        return [
+            self.apply_gradients(
+                list(zip(self.get_gradients(loss, params), variables_in(params), strict=True))
+            )
+        ]
+
+    # -- a step from gradients
+    def apply_gradients(
+        self,
+        grads_and_vars: GradsAndVars,
+        name: str | None = None,
+        experimental_aggregate_gradients: bool = True,
+    ) -> StepResult | None:
+        """Makes one step: aggregate over replicas, transform, update, on all replicas alike.
+
+        All pairs are checked before anything is changed. Pairs with gradient None are left out.
+
+        Args:
+            grads_and_vars: pairs of a gradient (tensor, array, nested lists, number or
+                :class:`~distopt.IndexedSlices`, of the variable's shape and dtype) and a variable.
+            name: accepted and ignored.
+            experimental_aggregate_gradients: False if the gradients are aggregated already.
+
+        Returns:
+            The new number of steps; None for no pairs at all, which is no step.
+
+        Raises:
+            TypeError: malformed pairs, or a gradient of another dtype.
+            ValueError: no gradient at all, or one of another shape, or an index out of range.
+            RuntimeError: called in cross-replica context, or sparse rows for a variable with a constraint.
+        """
+        call = f"apply_gradients of {self._name}"
+        with _told_to_all(call):
+            pairs = with_gradients(grads_and_vars, self._name)
+            with self._naming_after_optimizer():
+                self._create_all_weights([variable for _, variable in pairs])
+            if not pairs:
+                return None
+            if distribute.in_cross_replica_context():
+                raise RuntimeError(
+                    "apply_gradients() cannot be called in cross-replica context: use Strategy.run to enter "
+                    "replica context"
+                )
+            apply_state = self._prepare([variable for _, variable in pairs])
+        engine = StepEngine.current()
+        self._run_pipeline(engine, call, pairs, apply_state, experimental_aggregate_gradients)
+        engine.once(self, partial(self._count, apply_state))
+        return StepResult(int(self.iterations))
+
+    def _run_pipeline(
+        self, engine: StepEngine, call: str, pairs: Pairs, apply_state: ApplyState, aggregate: bool
+    ) -> None:
+        """Aggregate, transform, update."""
+        received: Any = engine.open(call, pairs) if aggregate else pairs
+        with engine.together(call):
+            if aggregate:
+                received = tuple(self._transform_unaggregated_gradients(received))
+                received = aggregated(received, self._aggregate_gradients(received))
+            transformed = self._transform_gradients(received)
+            if transformed is not received:
+                transformed = checked(transformed, "the gradient transformers' result")
+        variables = [variable for _, variable in transformed]
+        alone = engine.released(variables) or not (aggregate or engine.shares(variables))
+        self._apply(engine, call, transformed, apply_state, alone)
+
+    def _apply(
+        self, engine: StepEngine, call: str, pairs: Pairs, apply_state: ApplyState, alone: bool
+    ) -> None:
+        """Updates with gradients that are final: the same on all replicas, or each its own ``alone``."""
+        jobs = [
+            (v, (v, *self._slots.get(v, {}).values()), partial(self._update, g, v, apply_state))
+            for g, v in pairs
+        ]
+        if alone:
+            engine.run_alone(jobs)
+        else:
+            engine.run(call, jobs)
+
+    def _count(self, apply_state: ApplyState) -> None:
+        """Moves on what belongs to no variable."""
+        self._finish_step(apply_state)
+        iterations = self.iterations
+        iterations._array()[...] += 1
+        iterations._touch()
+
+    def _overrides(self, hook: str, base: type) -> bool:
+        """Whether this optimizer, by its class or by an attribute of its own, replaces ``base``'s hook."""
+        return hook in vars(self) or getattr(type(self), hook) is not getattr(base, hook)
+
+    def _create_all_weights(self, var_list: list[Variable]) -> None:
+        _ = self.iterations
+        self._create_hypers()
+        self._create_slots(var_list)
+
+    def _create_slots(self, var_list: list[Variable]) -> None:
+        """A hook: calls ``add_slot`` for each variable; called in every step."""
+
+    # -- prepare
+    def _prepare(self, var_list: list[Variable]) -> ApplyState:
+        """The coefficients of this step for each device and dtype among the variables."""
+        kinds = dict.fromkeys((variable.device, variable.dtype) for variable in var_list)
+        return {kind: self._fallback_apply_state(*kind) for kind in kinds}
+
+    def _prepare_local(self, var_device: str, var_dtype: Any, apply_state: ApplyState) -> None:
+        """A hook: puts into ``apply_state[var_device, var_dtype]`` what depends on the step only."""
+        if "learning_rate" in self._hyper:
+            apply_state[var_device, var_dtype]["lr_t"] = self._decayed_lr(var_dtype)
+
+    def _fallback_apply_state(self, var_device: str, var_dtype: Any) -> dict[str, Any]:
+        """The coefficients of one device and dtype, made now."""
+        apply_state: ApplyState = {(var_device, var_dtype): {}}
+        self._prepare_local(var_device, var_dtype, apply_state)
+        return apply_state[var_device, var_dtype]
+
+    # -- aggregate
+    def _transform_unaggregated_gradients(self, grads_and_vars: Pairs) -> Any:
+        """A hook: the pairs to aggregate in place of those of this replica."""
+        return grads_and_vars
+
+    def _aggregate_gradients(self, grads_and_vars: Any) -> Any:
+        """A hook: the pairs of all replicas together; calls ``gradient_aggregator``."""
+        return self.gradient_aggregator(grads_and_vars)
+
+    # -- transform
+    def _transform_gradients(self, grads_and_vars: Any) -> Any:
+        """A hook: the pairs to apply: clipvalue, clipnorm, global_clipnorm, then the transformers."""
+        if self.clipvalue is not None:
+            grads_and_vars = ClipByValue(self.clipvalue)(grads_and_vars)
+        if self.clipnorm is not None:
+            grads_and_vars = ClipByNorm(self.clipnorm)(grads_and_vars)
+        if self.global_clipnorm is not None:
+            grads_and_vars = ClipByGlobalNorm(self.global_clipnorm)(grads_and_vars)
+        for transformer in self.gradient_transformers:
+            grads_and_vars = transformer(grads_and_vars)
+        return grads_and_vars
+
+    # -- update
+    def _update(self, gradient: Any, variable: Variable, apply_state: ApplyState) -> None:
+        if isinstance(gradient, IndexedSlices):
+            extra = {"apply_state": apply_state} if _takes_state(self._resource_apply_sparse) else {}
+            self._resource_apply_sparse_duplicate_indices(
+                gradient.values, variable, gradient.indices, **extra
+            )
+            return
+        extra = {"apply_state": apply_state} if _takes_state(self._resource_apply_dense) else {}
+        self._resource_apply_dense(gradient, variable, **extra)
+        if variable.constraint is not None:
+            variable.assign(variable.constraint(variable))
+
+    def _resource_apply_dense(self, grad: Any, handle: Variable, apply_state: Any = None) -> Any:
+        """Updates the variable ``handle`` with ``grad``, a tensor of its shape and dtype."""
+        raise NotImplementedError(f"{type(self).__name__} must override _resource_apply_dense()")
+
+    def _resource_apply_sparse(
+        self, grad: Any, handle: Variable, indices: Any, apply_state: Any = None
+    ) -> Any:
+        """Updates the variable ``handle`` with the rows ``grad`` at ``indices``, distinct and increasing."""
+        raise NotImplementedError(f"{type(self).__name__} must override _resource_apply_sparse()")
+
+    def _resource_apply_sparse_duplicate_indices(
+        self, grad: Any, handle: Variable, indices: Any, **kwargs: Any
+    ) -> Any:
+        """Sums the rows of equal index, then calls ``_resource_apply_sparse``."""
+        rows, distinct = sum_duplicates(grad, indices)
+        return self._resource_apply_sparse(Tensor._of(rows), handle, Tensor._of(distinct), **kwargs)
+
+    def _finish_step(self, apply_state: ApplyState) -> None:
+        """Moves on the state that belongs to no variable, after all updates."""
+
+    # -- configs
+    @abc.abstractmethod
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments with their values now, as JSON can hold them."""
+        clips = {
+            "clipnorm": self.clipnorm,
+            "clipvalue": self.clipvalue,
+            "global_clipnorm": self.global_clipnorm,
+        }
+        return {"name": self._name, **clip_config(clips)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
+        """An optimizer from what :meth:`get_config` returned.
+
+        Args:
+            config: it is not changed. A dict as learning rate is a schedule's; ``lr`` is an old name.
+            custom_objects: the user's own schedules by name.
+
+        Raises:
+            TypeError: a key that the constructor does not take.
+            ValueError: an unknown schedule.
+        """
+        arguments = dict(config)
+        if "lr" in arguments:
+            arguments["learning_rate"] = arguments.pop("lr")
+        if isinstance(arguments.get("learning_rate"), dict):
+            arguments["learning_rate"] = schedules.deserialize(arguments["learning_rate"], custom_objects)
+        return cls(**arguments)
+
+
+def _told_to_all(call: str) -> AbstractContextManager[None]:
+    """What is raised inside is raised on all replicas; between replicas there is nobody to tell."""
+    return nullcontext() if distribute.in_cross_replica_context() else StepEngine.current().together(call)
+
+
+def _takes_state(method: Callable[..., Any]) -> bool:
+    return _names_state(getattr(method, "__func__", method))
+
+
+@cache
+def _names_state(function: Callable[..., Any]) -> bool:
+    return "apply_state" in inspect.getfullargspec(function).args

@@ -1,0 +1,161 @@
+"""The pairs of a step: taken in, checked and named, before anything is changed."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from distopt.core.indexed_slices import IndexedSlices
+from distopt.core.tensor import Tensor, TensorLike, as_array, unwrap
+from distopt.core.variable import Variable
+
+__all__ = ["Pair", "Pairs", "aggregated", "checked", "with_gradients"]
+
+Pair: TypeAlias = tuple[Any, Variable]
+Pairs: TypeAlias = tuple[Pair, ...]
+
+_log = logging.getLogger("distopt")
+
+
+def with_gradients(grads_and_vars: Any, optimizer: str) -> Pairs:
+    """The pairs whose gradient is not None, checked; one warning in the log names the others.
+
+    Raises:
+        TypeError: no iterable, elements that are no pairs, no variable in its place, or a wrong dtype.
+        ValueError: all gradients are None, or a wrong shape or index.
+        RuntimeError: sparse rows for a variable with a constraint.
+    """
+    pairs = _unpack(grads_and_vars, f"apply_gradients() of optimizer {optimizer!r}")
+    missing = [v.name for g, v in pairs if g is None]
+    if missing and len(missing) == len(pairs):
+        raise ValueError(
+            f"No gradients provided for any variable: {missing}. Does the loss depend on them, and was it "
+            "computed inside the tape?"
+        )
+    if missing:
+        _log.warning("Gradients do not exist for variables %s when minimizing the loss.", missing)
+    return checked([pair for pair in pairs if pair[0] is not None], "apply_gradients()")
+
+
+def checked(grads_and_vars: Any, call: str) -> Pairs:
+    """The pairs with gradients as tensors or IndexedSlices that fit their variables.
+
+    Args:
+        grads_and_vars: pairs without None.
+        call: who made them, for error texts.
+
+    Raises:
+        As :func:`with_gradients`.
+    """
+    return tuple((_fitting(g, v, call), v) for g, v in _unpack(grads_and_vars, call))
+
+
+def aggregated(before: Pairs, after: Any) -> list[Pair]:
+    """What an aggregator returned, checked; it must have every variable that it got, as often, and no other.
+
+    Raises:
+        TypeError: it returned None or something else that holds no pairs, or a gradient of another dtype.
+        ValueError: a variable is missing, new, or there more often than before, or a gradient of another
+            shape.
+    """
+    if after is before:
+        return list(before)
+    pairs = list(checked(after, "the gradient aggregator's result"))
+    got, gave = Counter(id(v) for _, v in before), Counter(id(v) for _, v in pairs)
+    if got != gave:
+        names = {id(v): v.name for _, v in (*before, *pairs)}
+        wrong = ", ".join(f"{names[i]} ({gave[i]} for {got[i]})" for i in names if got[i] != gave[i])
+        raise ValueError(
+            "The gradient aggregator must return every variable that it got, each once; returned: "
+            f"{wrong}. Nothing was applied"
+        )
+    return pairs
+
+
+def _unpack(grads_and_vars: Any, call: str) -> Pairs:
+    try:
+        items = tuple(grads_and_vars)
+    except TypeError:
+        raise TypeError(
+            f"{call}: expected (gradient, variable) pairs, got {type(grads_and_vars).__name__}: "
+            "pass a list of pairs, such as zip(gradients, variables)"
+        ) from None
+    return tuple(_pair(item, i, call) for i, item in enumerate(items))
+
+
+def _pair(item: Any, position: int, call: str) -> Pair:
+    if type(item) is tuple and len(item) == 2 and isinstance(item[1], Variable):
+        return item
+    if not isinstance(item, Sequence) or isinstance(item, (str, bytes)):
+        raise TypeError(
+            f"{call}: element {position} is {type(item).__name__}, not a (gradient, variable) pair: "
+            "pass a list of pairs, such as zip(gradients, variables)"
+        )
+    if len(item) != 2:
+        raise ValueError(f"{call}: element {position} has {len(item)} items, not 2: (gradient, variable)")
+    gradient, variable = item
+    if not isinstance(variable, Variable):
+        raise TypeError(
+            f"{call}: element {position} has {type(variable).__name__} in the variable's place; only a "
+            "distopt.Variable can be updated"
+        )
+    return gradient, variable
+
+
+def _fitting(gradient: Any, variable: Variable, call: str) -> Any:
+    if variable.dtype.kind not in "fc":
+        raise TypeError(
+            f"{call}: variable {variable.name!r} has dtype {variable.dtype}; only floating-point variables "
+            "are trained"
+        )
+    if isinstance(gradient, IndexedSlices):
+        _check_rows(gradient, variable, call)
+        return gradient
+    tensor = _tensor(gradient, variable)
+    if tensor.dtype != variable.dtype:
+        raise TypeError(
+            f"{call}: the gradient of variable {variable.name!r} has dtype {tensor.dtype}, the variable "
+            f"{variable.dtype}: cast it with .astype({variable.dtype.name!r})"
+        )
+    if tensor.shape != variable.shape:
+        raise ValueError(
+            f"{call}: the gradient of variable {variable.name!r} has shape {tensor.shape}, the variable "
+            f"{variable.shape}; gradients are not broadcast"
+        )
+    return tensor
+
+
+def _tensor(gradient: Any, variable: Variable) -> TensorLike:
+    if isinstance(gradient, Variable):
+        return gradient.read_value()  # its value now: it may be among the variables that are updated
+    if isinstance(gradient, TensorLike):
+        return gradient
+    if isinstance(gradient, (list, tuple, int, float, complex)):
+        return Tensor(np.asarray(unwrap(gradient), variable.dtype))
+    return Tensor._of(np.asarray(gradient))
+
+
+def _check_rows(gradient: IndexedSlices, variable: Variable, call: str) -> None:
+    where = f"{call}: the sparse gradient of variable {variable.name!r}"
+    if variable.constraint is not None:
+        raise RuntimeError(
+            f"Cannot use a constraint function on a sparse variable: {variable.name!r} has a constraint and "
+            f"got IndexedSlices in {call}. Drop the constraint, or pass the gradient's to_dense()"
+        )
+    values, indices = as_array(gradient.values), as_array(gradient.indices)
+    if values.dtype != variable.dtype:
+        raise TypeError(f"{where} has values of dtype {values.dtype}, the variable {variable.dtype}")
+    if indices.dtype.kind not in "iu":
+        raise TypeError(f"{where} has indices of dtype {indices.dtype}; they must be integers")
+    if indices.ndim != 1 or variable.ndim == 0 or values.shape != (len(indices), *variable.shape[1:]):
+        raise ValueError(
+            f"{where} has values of shape {values.shape} and indices of shape {indices.shape}; the variable "
+            f"has shape {variable.shape}: one row of shape {variable.shape[1:]} is needed for each index"
+        )
+    if len(indices) and not (indices.min() >= 0 and indices.max() < len(variable)):
+        wrong = indices[(indices < 0) | (indices >= len(variable))][0]
+        raise ValueError(f"{where} has index {wrong}, out of range for {len(variable)} rows")

@@ -1,0 +1,33 @@
+"""What a step returns."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distopt.core.tensor import TensorLike
+from distopt.typing import Array
+
+__all__ = ["StepResult"]
+
+
+class StepResult(TensorLike):
+    """The number of steps made, an int64 of shape (): what ``apply_gradients`` and ``minimize`` return.
+
+    In TensorFlow's graphs this is an operation yet to be run. Here the step has been made;
+    :meth:`run` is there so that programs that call it go on working.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, iterations: int) -> None:
+        self._value = np.asarray(iterations, np.int64)
+        self._value.flags.writeable = False
+
+    def _array(self) -> Array:
+        return self._value
+
+    def run(self) -> None:
+        """Does nothing: the step has been made."""
+
+    def __repr__(self) -> str:
+        return f"<tf.Variable 'UnreadVariable' shape=() dtype=int64, numpy={self._value}>"

@@ -1,0 +1,121 @@
+"""RMSprop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from distopt.core.tensor import TensorLike
+from distopt.engine.rule import Rule, Sparse
+from distopt.optimizers.rule_optimizer import DEFAULT_EPSILON, RuleOptimizer, check_fraction, with_step_count
+
+__all__ = ["RMSprop"]
+
+
+def _plain(w, g, rms, lr_t, rho, one_minus_rho, epsilon):  # type: ignore[no-untyped-def]
+    rms = rho * rms + one_minus_rho * (g * g)
+    return w - lr_t * g / (np.sqrt(rms) + epsilon), rms
+
+
+def _centered(w, g, rms, mg, lr_t, rho, one_minus_rho, epsilon):  # type: ignore[no-untyped-def]
+    rms = rho * rms + one_minus_rho * (g * g)
+    mg = rho * mg + one_minus_rho * g
+    return w - lr_t * g / (np.sqrt(rms - mg * mg) + epsilon), rms, mg
+
+
+# With momentum epsilon stands under the root.
+
+
+def _momentum(w, g, rms, m, lr_t, momentum, one_minus_rho, epsilon):  # type: ignore[no-untyped-def]
+    rms = rms + (g * g - rms) * one_minus_rho
+    m = momentum * m + lr_t * g / np.sqrt(rms + epsilon)
+    return w - m, rms, m
+
+
+def _centered_momentum(w, g, rms, m, mg, lr_t, momentum, one_minus_rho, epsilon):  # type: ignore[no-untyped-def]
+    rms = rms + (g * g - rms) * one_minus_rho
+    mg = mg + (g - mg) * one_minus_rho
+    m = momentum * m + lr_t * g / np.sqrt(rms - mg * mg + epsilon)
+    return w - m, rms, m, mg
+
+
+PLAIN = Rule("rmsprop", _plain, ("rms",), Sparse.DECAY)
+CENTERED = Rule("rmsprop_centered", _centered, ("rms", "mg"), Sparse.DECAY)
+MOMENTUM = Rule("rmsprop_momentum", _momentum, ("rms", "momentum"))
+CENTERED_MOMENTUM = Rule("rmsprop_centered_momentum", _centered_momentum, ("rms", "momentum", "mg"))
+
+
+class RMSprop(RuleOptimizer):
+    """Steps divided by the root of a running mean of the gradient's square.
+
+    ``rms = rho * rms + (1 - rho) * g**2``, ``w -= lr * g / (sqrt(rms) + epsilon)``; with momentum
+    ``m = momentum * m + lr * g / sqrt(rms + epsilon)``, ``w -= m``. Centered, the square of a running
+    mean ``mg`` of the gradient is taken from ``rms`` in the divisor. A sparse gradient changes its own
+    rows of ``w`` only; without momentum ``rms`` and ``mg`` decay in all rows.
+
+    Args:
+        learning_rate: a number, a callable without arguments, or a schedule.
+        rho: decay of the running means.
+        momentum: in [0, 1]. If 0 here, there is no momentum later either.
+        epsilon: keeps the divisor above zero; None and 0 mean 1e-7.
+        centered: whether to divide by the root of an estimate of the variance.
+        name: prefix of the names of its variables.
+        **kwargs: see :class:`~distopt.optimizers.Optimizer`.
+
+    Raises:
+        ValueError: ``momentum`` is outside [0, 1].
+
+    Source: Tieleman & Hinton 2012, lecture 6.5; centered: Graves 2013, arXiv:1308.0850, equation 40.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        rho: Any = 0.9,
+        momentum: Any = 0.0,
+        epsilon: float | None = 1e-7,
+        centered: bool = False,
+        name: str | None = "RMSprop",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name, **kwargs)
+        check_fraction("momentum", momentum)
+        self._set_hyper("learning_rate", kwargs.get("lr", learning_rate))
+        self._set_hyper("decay", self._initial_decay)
+        self._set_hyper("rho", rho)
+        self._has_momentum = isinstance(momentum, TensorLike) or callable(momentum) or momentum > 0
+        self._set_hyper("momentum", momentum)
+        self.epsilon = epsilon or DEFAULT_EPSILON
+        self.centered = centered
+
+    def _rule(self, coefficients: Mapping[str, Any]) -> Rule:
+        if self._has_momentum:
+            return CENTERED_MOMENTUM if self.centered else MOMENTUM
+        return CENTERED if self.centered else PLAIN
+
+    def _coefficients(self, lr: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
+        rho = self._scalar("rho", dtype)
+        return {
+            "rho": rho,
+            "one_minus_rho": dtype.type(1) - rho,
+            "momentum": self._scalar("momentum", dtype),
+            "epsilon": dtype.type(self.epsilon),
+        }
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """As in the base class; a list without the step count is taken as of step 0."""
+        super().set_weights(with_step_count(weights, len(self.weights)))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments with their values now."""
+        return {
+            **super().get_config(),
+            "learning_rate": self._serialize_hyperparameter("learning_rate"),
+            "decay": self._serialize_hyperparameter("decay"),
+            "rho": self._serialize_hyperparameter("rho"),
+            "momentum": self._serialize_hyperparameter("momentum"),
+            "epsilon": self.epsilon,
+            "centered": self.centered,
+        }

@@ -1,0 +1,192 @@
+"""RuleOptimizer: an optimizer given by a compiled rule."""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from distopt.core.indexed_slices import IndexedSlices, sum_duplicates
+from distopt.core.tensor import TensorLike, as_array
+from distopt.core.variable import Variable
+from distopt.engine import kernels
+from distopt.engine.clip import Clip
+from distopt.engine.rule import Rule
+from distopt.engine.step import StepEngine
+from distopt.engine.update import Reduction, Update
+from distopt.optimizers.optimizer import ApplyState, Optimizer
+from distopt.optimizers.pairs import Pairs
+from distopt.typing import Array
+
+__all__ = ["DEFAULT_EPSILON", "RuleOptimizer", "check_fraction", "check_not_negative", "with_step_count"]
+
+DEFAULT_EPSILON = 1e-7
+_STAGES = ("_transform_unaggregated_gradients", "_aggregate_gradients", "_transform_gradients", "_update")
+_UPDATES = ("_resource_apply_dense", "_resource_apply_sparse", "_resource_apply_sparse_duplicate_indices")
+
+
+class RuleOptimizer(Optimizer):
+    """The base of the optimizers whose update is a :class:`~distopt.engine.rule.Rule`.
+
+    A subclass says which rule is in force (:meth:`_rule`) and what the rule's coefficients are in this
+    step (:meth:`_coefficients`).
+    """
+
+    @abc.abstractmethod
+    def _rule(self, coefficients: Mapping[str, Any]) -> Rule:
+        """The rule of this step, as the attributes now say.
+
+        Args:
+            coefficients: those of the step.
+        """
+
+    @abc.abstractmethod
+    def _coefficients(self, lr: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
+        """The rule's coefficients by name, scalars of ``dtype``, computed in it.
+
+        Args:
+            lr: the learning rate in force, a scalar of ``dtype``.
+            dtype: that of the variables.
+        """
+
+    def step_rule(self, variable: Variable, apply_state: ApplyState | None) -> tuple[Rule, tuple[Any, ...]]:
+        """The rule and its coefficients for ``variable``, as the kernels take them.
+
+        Args:
+            variable: what is to be updated.
+            apply_state: what ``_prepare`` made; None to make it now.
+        """
+        key = (variable.device, variable.dtype)
+        values = (apply_state or {}).get(key) or self._fallback_apply_state(*key)
+        rule = self._rule(values)
+        scalar = variable.dtype.type
+        return rule, tuple(scalar(as_array(values[name])[()]) for name in rule.coefficients)
+
+    def _run_pipeline(
+        self, engine: StepEngine, call: str, pairs: Pairs, apply_state: ApplyState, aggregate: bool
+    ) -> None:
+        reduction = self._reduction(engine, pairs) if aggregate else None
+        if reduction is None:
+            super()._run_pipeline(engine, call, pairs, apply_state, aggregate)
+            return
+        clip = Clip(self.clipvalue, self.clipnorm, self.global_clipnorm)
+        updates = self._updates(pairs, apply_state)
+        engine.step(call, updates, reduction, clip if clip != Clip() else None)
+
+    def _reduction(self, engine: StepEngine, pairs: Pairs) -> Reduction | None:
+        """What the engine may do in one pass in place of the stages; None if they are user's code.
+
+        Clips look at the single rows of sparse gradients, and norms at gradients of one dtype.
+        """
+        variables = [variable for _, variable in pairs]
+        reduce = getattr(self.gradient_aggregator, "reduction", None)
+        norms = self.clipnorm is not None or self.global_clipnorm is not None
+        clips = norms or self.clipvalue is not None
+        if (
+            reduce is None
+            or self.gradient_transformers
+            or len(set(map(id, variables))) < len(variables)
+            or (clips and any(isinstance(gradient, IndexedSlices) for gradient, _ in pairs))
+            or (norms and len({variable.dtype for variable in variables}) > 1)
+            or any(self._overrides(hook, Optimizer) for hook in _STAGES)
+            or any(self._overrides(hook, RuleOptimizer) for hook in _UPDATES)
+            or engine.released(variables)
+        ):
+            return None
+        found: Reduction | None = reduce()
+        return found
+
+    def _apply(
+        self, engine: StepEngine, call: str, pairs: Pairs, apply_state: ApplyState, alone: bool
+    ) -> None:
+        if any(self._overrides(hook, RuleOptimizer) for hook in _UPDATES):
+            super()._apply(engine, call, pairs, apply_state, alone)
+        elif alone:
+            engine.apply_alone(self._updates(pairs, apply_state))
+        else:
+            engine.apply(call, self._updates(pairs, apply_state))
+
+    def _updates(self, pairs: Pairs, apply_state: ApplyState) -> list[Update]:
+        """The pairs as the engine takes them."""
+        rules: dict[Any, tuple[Rule, tuple[Any, ...]]] = {}
+        updates = []
+        for gradient, variable in pairs:
+            dtype = variable.dtype
+            if dtype not in rules:
+                rules[dtype] = self.step_rule(variable, apply_state)
+            rule, coefficients = rules[dtype]
+            of_variable = self._slots.get(variable, {})
+            slots = tuple([of_variable[name] for name in rule.slots])
+            final = gradient if isinstance(gradient, IndexedSlices) else as_array(gradient)
+            updates.append(Update(variable, final, slots, rule, coefficients))
+        return updates
+
+    def _create_slots(self, var_list: list[Variable]) -> None:
+        for slot in self._rule({}).slots:
+            for variable in var_list:
+                self.add_slot(variable, slot)
+
+    def _prepare_local(self, var_device: str, var_dtype: Any, apply_state: ApplyState) -> None:
+        super()._prepare_local(var_device, var_dtype, apply_state)
+        values = apply_state[var_device, var_dtype]
+        dtype = np.dtype(var_dtype)
+        with np.errstate(all="ignore"):
+            values.update(self._coefficients(dtype.type(as_array(values["lr_t"])[()]), dtype))
+
+    def _scalar(self, name: str, dtype: np.dtype[Any]) -> Any:
+        """The hyperparameter ``name`` as a scalar of ``dtype``."""
+        return self._get_hyper(name, dtype).numpy()
+
+    def _resource_apply_dense(
+        self, grad: Any, handle: Variable, apply_state: ApplyState | None = None
+    ) -> None:
+        rule, coefficients = self.step_rule(handle, apply_state)
+        slots = tuple(_flat(self.get_slot(handle, name)) for name in rule.slots)
+        gradient = np.ascontiguousarray(as_array(grad)).reshape(-1)
+        kernels.dense(rule, _flat(handle), gradient, slots, coefficients)
+        self._touch(handle, rule)
+
+    def _resource_apply_sparse(
+        self, grad: Any, handle: Variable, indices: Any, apply_state: ApplyState | None = None
+    ) -> None:
+        rule, coefficients = self.step_rule(handle, apply_state)
+        values, where = as_array(grad), as_array(indices)
+        if (np.diff(where) <= 0).any():
+            values, where = sum_duplicates(values, where)
+        slots = tuple(_matrix(self.get_slot(handle, name)._array()) for name in rule.slots)
+        values = _matrix(np.ascontiguousarray(values))
+        kernels.sparse(rule, _matrix(handle._array()), values, where.astype(np.int64), slots, coefficients)
+        self._touch(handle, rule)
+
+    def _touch(self, variable: Variable, rule: Rule) -> None:
+        variable._touch()
+        for name in rule.slots:
+            self.get_slot(variable, name)._touch()
+
+
+def _flat(variable: Variable) -> Array:
+    return variable._array().reshape(-1)
+
+
+def _matrix(array: Array) -> Array:
+    return array.reshape(len(array), math.prod(array.shape[1:]))
+
+
+def check_fraction(name: str, value: Any) -> None:
+    """Raises ValueError if ``value`` is a number outside [0, 1]; callables and tensors pass."""
+    if isinstance(value, (int, float)) and not 0 <= value <= 1:
+        raise ValueError(f"`{name}` must be between [0, 1], received: {value}")
+
+
+def check_not_negative(name: str, value: Any) -> None:
+    """Raises ValueError if ``value`` is a negative number; callables and tensors pass."""
+    if not callable(value) and not isinstance(value, TensorLike) and value < 0:
+        raise ValueError(f"{name} must be >= 0, received: {value}")
+
+
+def with_step_count(weights: Sequence[Any], expected: int) -> Sequence[Any]:
+    """``weights``, preceded by a step count of 0 if exactly one of the expected arrays is missing."""
+    return [np.array(0), *weights] if len(weights) == expected - 1 else weights

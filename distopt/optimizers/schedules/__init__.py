@@ -1,0 +1,26 @@
+"""Learning rates that depend on the step."""
+
+from distopt.optimizers.schedules.cosine_decay import CosineDecay
+from distopt.optimizers.schedules.cosine_decay_restarts import CosineDecayRestarts
+from distopt.optimizers.schedules.exponential_decay import ExponentialDecay
+from distopt.optimizers.schedules.inverse_time_decay import InverseTimeDecay
+from distopt.optimizers.schedules.linear_cosine_decay import LinearCosineDecay
+from distopt.optimizers.schedules.noisy_linear_cosine_decay import NoisyLinearCosineDecay
+from distopt.optimizers.schedules.piecewise_constant_decay import PiecewiseConstantDecay
+from distopt.optimizers.schedules.polynomial_decay import PolynomialDecay
+from distopt.optimizers.schedules.schedule import LearningRateSchedule
+from distopt.optimizers.schedules.serialization import deserialize, serialize
+
+__all__ = [
+    "CosineDecay",
+    "CosineDecayRestarts",
+    "ExponentialDecay",
+    "InverseTimeDecay",
+    "LearningRateSchedule",
+    "LinearCosineDecay",
+    "NoisyLinearCosineDecay",
+    "PiecewiseConstantDecay",
+    "PolynomialDecay",
+    "deserialize",
+    "serialize",
+]

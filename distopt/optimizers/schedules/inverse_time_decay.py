@@ -1,0 +1,62 @@
+"""InverseTimeDecay: falls like one over the step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from distopt.core.tensor import Tensor
+from distopt.optimizers.schedules.schedule import LearningRateSchedule, rate_array, step_array, tensor_of
+
+__all__ = ["InverseTimeDecay"]
+
+
+class InverseTimeDecay(LearningRateSchedule):
+    """``initial_learning_rate / (1 + decay_rate * step / decay_steps)`` (TF 2.4).
+
+    Args:
+        initial_learning_rate: the rate at step 0.
+        decay_steps: how often to apply the decay.
+        decay_rate: the weight of the step.
+        staircase: whether ``step / decay_steps`` is rounded down.
+        name: a label.
+
+    >>> float(InverseTimeDecay(1.0, decay_steps=1, decay_rate=0.5)(2))
+    0.5
+    """
+
+    def __init__(
+        self,
+        initial_learning_rate: Any,
+        decay_steps: Any,
+        decay_rate: Any,
+        staircase: bool = False,
+        name: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.initial_learning_rate = initial_learning_rate
+        self.decay_steps = decay_steps
+        self.decay_rate = decay_rate
+        self.staircase = staircase
+        self.name = name
+
+    def __call__(self, step: Any) -> Tensor:
+        """The learning rate at ``step``, of its shape."""
+        initial = rate_array(self.initial_learning_rate)
+        dtype = initial.dtype
+        with np.errstate(all="ignore"):
+            times = step_array(step, dtype) / step_array(self.decay_steps, dtype)
+            if self.staircase:
+                times = np.floor(times)
+            return tensor_of(initial / (1 + step_array(self.decay_rate, dtype) * times), dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "initial_learning_rate": self.initial_learning_rate,
+            "decay_steps": self.decay_steps,
+            "decay_rate": self.decay_rate,
+            "staircase": self.staircase,
+            "name": self.name,
+        }

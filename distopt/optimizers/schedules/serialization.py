@@ -1,0 +1,56 @@
+"""Schedules to configs and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distopt.core.custom_objects import deserialize_object, serialize_object
+from distopt.optimizers.schedules.cosine_decay import CosineDecay
+from distopt.optimizers.schedules.cosine_decay_restarts import CosineDecayRestarts
+from distopt.optimizers.schedules.exponential_decay import ExponentialDecay
+from distopt.optimizers.schedules.inverse_time_decay import InverseTimeDecay
+from distopt.optimizers.schedules.linear_cosine_decay import LinearCosineDecay
+from distopt.optimizers.schedules.noisy_linear_cosine_decay import NoisyLinearCosineDecay
+from distopt.optimizers.schedules.piecewise_constant_decay import PiecewiseConstantDecay
+from distopt.optimizers.schedules.polynomial_decay import PolynomialDecay
+from distopt.optimizers.schedules.schedule import LearningRateSchedule
+
+__all__ = ["deserialize", "serialize"]
+
+_CLASSES: dict[str, type[LearningRateSchedule]] = {
+    cls.__name__: cls
+    for cls in (
+        CosineDecay,
+        CosineDecayRestarts,
+        ExponentialDecay,
+        InverseTimeDecay,
+        LinearCosineDecay,
+        NoisyLinearCosineDecay,
+        PiecewiseConstantDecay,
+        PolynomialDecay,
+    )
+}
+
+
+def serialize(learning_rate_schedule: LearningRateSchedule) -> Any:
+    """``{"class_name": ..., "config": {...}}`` of a schedule.
+
+    >>> from distopt.optimizers.schedules import ExponentialDecay
+    >>> serialize(ExponentialDecay(0.1, 10, 0.5))["class_name"]
+    'ExponentialDecay'
+    """
+    return serialize_object(learning_rate_schedule)
+
+
+def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """The schedule that :func:`serialize` made ``config`` of.
+
+    Args:
+        config: ``{"class_name": ..., "config": {...}}``; class names in exact case.
+        custom_objects: the user's own classes by name.
+
+    Raises:
+        ValueError: the class is unknown, or the config is malformed.
+    """
+    return deserialize_object(config, _CLASSES, "decay", custom_objects)

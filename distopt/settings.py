@@ -1,0 +1,126 @@
+"""The one reader of the environment.
+
+``DISTOPT_*`` variables set limits and debugging aids; the variables of MPI launchers tell how many
+processes they started. An unknown ``DISTOPT_*`` name is an error, since a typing error there would
+otherwise be silent.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+__all__ = ["Launched", "Settings", "launched", "settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What ``DISTOPT_*`` environment variables say; each field is one, in upper case.
+
+    Attributes:
+        stall_seconds: after so long in one collective call, say who is waited for.
+        abort_seconds: after so long, end the job (0: never).
+        audit_every: compare the replicas' state every so many steps (0: never).
+        memory: default of ``MPIStrategy(memory=...)``.
+        update: default of ``MPIStrategy(update=...)``.
+        nodes: pretend that so many nodes share the processes out (for tests), 0 for the truth.
+        abort_on_exception: whether an uncaught exception ends the whole job.
+    """
+
+    stall_seconds: float = 60.0
+    abort_seconds: float = 600.0
+    audit_every: int = 1000
+    memory: str = "auto"
+    update: str = "auto"
+    nodes: int = 0
+    abort_on_exception: bool = True
+
+
+#: Names that belong to the launcher, which passes them on to its children.
+_LAUNCHER_NAMES = frozenset(
+    {
+        "DISTOPT_LAUNCHER",
+        "DISTOPT_LAUNCH_SIZE",
+        "DISTOPT_LAUNCH_RESTART",
+        "DISTOPT_LAUNCH_TRACE",
+        "DISTOPT_LAUNCH_TTY",
+        "DISTOPT_LAUNCH_CHANNEL",
+    }
+)
+
+_TRUTH = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+
+
+def settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Reads the settings from ``environ`` (the process's by default).
+
+    Raises:
+        ValueError: an unknown ``DISTOPT_*`` name, or a value that cannot be read.
+    """
+    env = os.environ if environ is None else environ
+    known = {"DISTOPT_" + f.name.upper(): f for f in fields(Settings)}
+    values: dict[str, object] = {}
+    for name, text in env.items():
+        if not name.startswith("DISTOPT_") or name in _LAUNCHER_NAMES:
+            continue
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise ValueError(f"unknown environment variable {name}.{hint} Known: {', '.join(sorted(known))}")
+        values[known[name].name] = _parse(name, text, known[name].default)
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+def _parse(name: str, text: str, default: object) -> object:
+    try:
+        if isinstance(default, bool):
+            return _TRUTH[text.strip().lower()]
+        if isinstance(default, (int, float)):
+            return type(default)(text)
+        return text
+    except (KeyError, ValueError):
+        raise ValueError(f"{name}={text!r} is not a {type(default).__name__}") from None
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What an MPI launcher says of the job.
+
+    Attributes:
+        launcher: its name, for messages.
+        size: the number of processes that it started.
+        variable: the environment variable that says so.
+    """
+
+    launcher: str
+    size: int
+    variable: str
+
+
+#: Where each launcher puts the number of processes; a second variable must be there too, if named.
+_SIZE_VARIABLES = (
+    ("OMPI_COMM_WORLD_SIZE", "Open MPI's mpirun", None),
+    ("PMI_SIZE", "MPICH's mpiexec or a PMI launcher", "PMI_RANK"),
+    ("SLURM_STEP_NUM_TASKS", "srun", "SLURM_STEP_ID"),
+)
+
+
+def launched(environ: Mapping[str, str] | None = None) -> Launched | None:
+    """What started this process, or None when no MPI launcher did."""
+    env = os.environ if environ is None else environ
+    for variable, launcher, second in _SIZE_VARIABLES:
+        text = env.get(variable, "")
+        if text.isdigit() and (second is None or env.get(second, "").isdigit()):
+            return Launched(launcher, int(text), variable)
+    return None

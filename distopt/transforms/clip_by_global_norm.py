@@ -1,0 +1,48 @@
+"""Clipping the norm of all gradients together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from distopt.engine import norms
+from distopt.engine.clip import global_scale
+from distopt.transforms.elementwise import map_values, values_of
+from distopt.typing import GradsAndVars
+
+__all__ = ["ClipByGlobalNorm"]
+
+
+@dataclass(frozen=True)
+class ClipByGlobalNorm:
+    """Scales all gradients down by one factor if the l2 norm of all together is above ``limit``.
+
+    A norm that is not finite makes all gradients NaN. Of sparse gradients the rows count as given,
+    before rows of equal index are summed.
+
+    Source: ``tf.clip_by_global_norm``.
+    """
+
+    limit: float
+
+    def __call__(self, grads_and_vars: GradsAndVars) -> list[tuple[Any, Any]]:
+        """The pairs with clipped gradients.
+
+        Raises:
+            ValueError: the gradients have several dtypes.
+        """
+        pairs = list(grads_and_vars)
+        values = [values_of(gradient) for gradient, _ in pairs]
+        dtypes = {array.dtype for array in values}
+        if len(dtypes) > 1:
+            names = ", ".join(f"{v.name}: {array.dtype}" for (_, v), array in zip(pairs, values, strict=True))
+            raise ValueError(
+                f"the global norm needs gradients of one dtype; got {names}. Clip each by clipnorm"
+            )
+        sums = [norms.sums_of_squares(np.ascontiguousarray(array).reshape(-1)) for array in values]
+        squares = norms.sum_of_blocks(sums)
+        return [
+            (map_values(lambda a: a * global_scale(squares, self.limit, a.dtype), g), v) for g, v in pairs
+        ]

@@ -1,0 +1,26 @@
+"""Clipping each element."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from distopt.engine.clip import clip_value
+from distopt.transforms.elementwise import map_values
+from distopt.typing import GradsAndVars
+
+__all__ = ["ClipByValue"]
+
+
+@dataclass(frozen=True)
+class ClipByValue:
+    """Moves each element of each gradient into ``[-limit, limit]``; NaN stays.
+
+    Of a sparse gradient the rows are clipped as given, before rows of equal index are summed.
+    """
+
+    limit: float
+
+    def __call__(self, grads_and_vars: GradsAndVars) -> list[tuple[Any, Any]]:
+        """The pairs with clipped gradients."""
+        return [(map_values(lambda g: clip_value(g, self.limit), g), v) for g, v in grads_and_vars]

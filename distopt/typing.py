@@ -1,0 +1,30 @@
+"""Names for the argument forms that the public functions take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from distopt.core.indexed_slices import IndexedSlices
+    from distopt.core.tensor import TensorLike
+    from distopt.core.variable import Variable
+
+__all__ = ["Aggregator", "Array", "DTypeLike", "Gradient", "GradsAndVars", "Nested", "Shape", "Transformer"]
+
+Array: TypeAlias = npt.NDArray[Any]
+DTypeLike: TypeAlias = npt.DTypeLike | None
+Shape: TypeAlias = Sequence[int]
+#: One value, or lists, tuples and dicts of values.
+Nested: TypeAlias = Any
+#: What stands in a gradient's place: an array, a tensor, sparse rows, or anything NumPy can read.
+Gradient: TypeAlias = "Array | TensorLike | IndexedSlices | np.generic | Sequence[Any] | float"
+#: A step's currency: pairs of a gradient and the variable that it belongs to.
+GradsAndVars: TypeAlias = "Iterable[tuple[Any, Variable]]"
+#: Sums, means, ... gradients over replicas: pairs in, pairs out, every variable kept.
+Aggregator: TypeAlias = Callable[[Any], Any]
+#: Changes gradients after aggregation: pairs in, pairs out.
+Transformer: TypeAlias = Callable[[Any], Any]

@@ -1,0 +1,129 @@
+"""What a batch system gave: hosts and sizes, from the variables that it sets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import LaunchError
+from .hosts import Host, merged, parse_hostfile
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """The machines of a batch job.
+
+    Attributes:
+        system: ``slurm`` or ``pbs``.
+        job: its number there.
+        hosts: with the processes that each is to hold.
+    """
+
+    system: str
+    job: str
+    hosts: tuple[Host, ...]
+
+    @property
+    def size(self) -> int:
+        """Processes in all."""
+        return sum(host.slots for host in self.hosts)
+
+
+def find_allocation(
+    environ: Mapping[str, str], read: Callable[[str], str] = lambda path: Path(path).read_text()
+) -> Allocation | None:
+    """The allocation that ``environ`` describes, or None outside of any.
+
+    Raises:
+        LaunchError: a batch system's variables that contradict each other.
+    """
+    if "SLURM_JOB_ID" in environ and environ.get("SLURM_JOB_NODELIST"):
+        return _slurm(environ)
+    if "PBS_JOBID" in environ and environ.get("PBS_NODEFILE"):
+        return _pbs(environ, read)
+    return None
+
+
+def _slurm(environ: Mapping[str, str]) -> Allocation:
+    names = expand_nodelist(environ["SLURM_JOB_NODELIST"])
+    # Tasks where the job asked for tasks; otherwise one per group of CPUs.
+    sources = ("SLURM_TASKS_PER_NODE", "SLURM_NTASKS_PER_NODE", "SLURM_JOB_CPUS_PER_NODE")
+    counts = expand_counts(next((text for name in sources if (text := environ.get(name))), "1"))
+    if len(counts) == 1:
+        counts *= len(names)
+    if len(counts) != len(names):
+        raise LaunchError(f"Slurm names {len(names)} nodes, but gives task counts for {len(counts)}")
+    total = environ.get("SLURM_NTASKS", "")
+    if total.isdigit() and int(total) < sum(counts):
+        counts = _trim(counts, int(total))
+    hosts = tuple(Host(name, count) for name, count in zip(names, counts, strict=True) if count)
+    return Allocation("slurm", environ["SLURM_JOB_ID"], hosts)
+
+
+def _trim(counts: list[int], total: int) -> list[int]:
+    """The first ``total`` places."""
+    kept = []
+    for count in counts:
+        kept.append(min(count, total))
+        total -= kept[-1]
+    return kept
+
+
+def _pbs(environ: Mapping[str, str], read: Callable[[str], str]) -> Allocation:
+    file = environ["PBS_NODEFILE"]
+    try:
+        text = read(file)
+    except OSError as error:
+        raise LaunchError(f"PBS_NODEFILE={file} cannot be read: {error.strerror}") from None
+    # One line for each process; a host of one line takes one.
+    hosts = merged(Host(host.name, host.slots or 1) for host in parse_hostfile(text, file))
+    return Allocation("pbs", environ["PBS_JOBID"], hosts)
+
+
+def expand_nodelist(text: str) -> list[str]:
+    """Slurm's compressed host names, e.g. ``n[01-03,7]-ib,gpu1``, one by one.
+
+    Raises:
+        LaunchError: unbalanced brackets or a range that is none.
+    """
+    names = []
+    for part in re.split(r",(?![^\[]*\])", text.strip()):
+        names.extend(_expand(part, text))
+    return names
+
+
+def _expand(part: str, whole: str) -> list[str]:
+    head, bracket, rest = part.partition("[")
+    if not bracket:
+        if not head or "]" in head:
+            raise LaunchError(f"cannot read Slurm's node list {whole!r}")
+        return [head]
+    inside, closed, tail = rest.partition("]")
+    if not closed:
+        raise LaunchError(f"cannot read Slurm's node list {whole!r}: a bracket is not closed")
+    tails = _expand(tail, whole) if tail else [""]
+    numbers = []
+    for piece in inside.split(","):
+        low, dash, high = piece.partition("-")
+        high = high if dash else low
+        if not (low.isdigit() and high.isdigit() and 0 <= int(high) - int(low) < 1_000_000):
+            raise LaunchError(f"cannot read Slurm's node list {whole!r}: {piece!r} is not a range")
+        numbers += [str(number).zfill(len(low)) for number in range(int(low), int(high) + 1)]
+    return [head + number + end for number in numbers for end in tails]
+
+
+def expand_counts(text: str) -> list[int]:
+    """Slurm's counts per node, e.g. ``2(x3),1``, one by one.
+
+    Raises:
+        LaunchError: anything else.
+    """
+    counts = []
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d{1,6})(?:\(x(\d{1,6})\))?", part.strip())
+        if not match:
+            raise LaunchError(f"cannot read Slurm's tasks per node {text!r}")
+        counts += [int(match[1])] * int(match[2] or 1)
+    return counts

@@ -1,0 +1,100 @@
+"""``distoptrun``: from the command line to the exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import environment
+from .commands import shown
+from .cores import cores, threads, usable
+from .display import Display
+from .errors import LaunchError
+from .job import Job, Outcome
+from .options import Options, parse
+from .plan import Plan
+from .prepare import in_process_words, make_plan, program_of
+from .program import check
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs ``distoptrun``.
+
+    Args:
+        argv: its arguments; those of the process by default.
+
+    Returns:
+        0; the first failing replica's exit code, 128 + signal if it was killed; 124 after ``--timeout``,
+        130 after Ctrl-C; 2 for a job that cannot be started.
+    """
+    try:
+        options = parse(sys.argv[1:] if argv is None else argv)
+        return _dispatch(options)
+    except LaunchError as error:
+        print(f"distoptrun: {error}", file=sys.stderr)
+        return error.code
+    except KeyboardInterrupt:
+        return 130
+
+
+def _dispatch(options: Options) -> int:
+    environ = environment.cleaned(environment.inherited())
+    if options.version:
+        from importlib.metadata import version
+
+        print(f"distoptrun {version('distopt')}")
+        return 0
+    if options.check:
+        from .check import run_check
+
+        return run_check(options, environ)
+    program = program_of(options)
+    if not options.dry_run:
+        check(program)
+    if options.in_process:
+        return _in_process(options, environ)
+    plan = make_plan(options, program, environ)
+    for note in plan.notes:
+        print(f"distoptrun: {note}", file=sys.stderr)
+    if options.dry_run:
+        print(shown(plan))
+        return 0
+    return run_plan(plan, options, environ)
+
+
+def run_plan(plan: Plan, options: Options, environ: dict[str, str]) -> int:
+    """Runs a plan, again after failures if the options say so; returns the exit code."""
+    logs = Path(options.log_dir) if options.log_dir else None
+    display = Display(options.ranks_filter, logs is None or options.tee, options.timestamps, logs)
+    deadline = None if options.timeout is None else time.monotonic() + options.timeout
+    outcome = Outcome(1, restart=True)
+    try:
+        for attempt in range(options.max_restarts + 1):
+            if attempt:
+                display.say(f"exit code {outcome.code}; starting again ({attempt} of {options.max_restarts})")
+            display.open_logs(plan.processes, attempt)
+            outcome = Job(plan, display, environ, deadline, options.grace).run(attempt)
+            if outcome.code == 0 or not outcome.restart:
+                break
+    finally:
+        display.close()
+    return outcome.code
+
+
+def _in_process(options: Options, environ: dict[str, str]) -> int:
+    """Becomes the one process: the terminal is the program's, for pdb."""
+    words = [sys.executable, "-m", *in_process_words(options, program_of(options))]
+    own = {
+        **threads(options.threads_per_replica, usable(len(cores())), 1, environ),
+        **dict(word.split("=", 1) for word in options.env if "=" in word),
+    }
+    if options.dry_run:
+        import shlex
+
+        print(" ".join([*(f"{name}={shlex.quote(value)}" for name, value in own.items()), shlex.join(words)]))
+        return 0
+    sys.stdout.flush()
+    os.execve(words[0], words, {**environ, **own})

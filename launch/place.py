@@ -1,0 +1,60 @@
+"""Where one process of the job stands, by the variables that each MPI's launcher sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .errors import LaunchError
+
+
+@dataclass(frozen=True)
+class Place:
+    """Number and size in the job, and among the processes of this machine."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+
+#: family -> variables for (rank, size, local rank, local size).
+_VARIABLES = {
+    "mpich": ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+    "intel": ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
+    "openmpi": (
+        "OMPI_COMM_WORLD_RANK",
+        "OMPI_COMM_WORLD_SIZE",
+        "OMPI_COMM_WORLD_LOCAL_RANK",
+        "OMPI_COMM_WORLD_LOCAL_SIZE",
+    ),
+    "srun": ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_TASKS_PER_NODE"),
+}
+
+
+def place(family: str, environ: Mapping[str, str]) -> Place:
+    """Reads a process's place.
+
+    Args:
+        family: the kind of launcher that started it; ``single`` when none did.
+        environ: the process's environment.
+
+    Raises:
+        LaunchError: rank or size are not there.
+    """
+    if family == "single":
+        return Place()
+    rank, size, local_rank, local_size = (_number(environ.get(name)) for name in _VARIABLES[family])
+    if rank is None or size is None:
+        names = " and ".join(_VARIABLES[family][:2])
+        raise LaunchError(f"{names} are not set: this process was not started by the {family} launcher")
+    if local_rank is None or local_size is None or local_rank >= local_size:
+        # Nobody says: then all are taken to be on this machine, for too few threads, never too many.
+        local_rank, local_size = rank, size
+    return Place(rank, size, local_rank, local_size)
+
+
+def _number(text: str | None) -> int | None:
+    """The leading number: Slurm writes ``2(x3)`` for two tasks on each of three nodes."""
+    digits = (text or "").partition("(")[0].partition(",")[0]
+    return int(digits) if digits.isascii() and digits.isdigit() else None

@@ -1,0 +1,72 @@
+"""What is to be started, where, and how: pure data, from which each launcher's command line is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .errors import LaunchError
+from .hosts import Host
+
+FAMILIES = ("mpich", "openmpi", "intel", "srun", "single")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One job.
+
+    Attributes:
+        family: whose command line; ``single`` starts one process without MPI.
+        launcher: file of mpiexec or srun; empty for ``single``.
+        processes: how many.
+        command: what each of them runs.
+        hosts: where; empty for this machine.
+        env: variables to set for the processes, on all hosts.
+        oversubscribe: more processes than the hosts have places for are wanted.
+        root: the superuser starts it.
+        slurm: the other hosts are reached through Slurm.
+        pmi: Slurm's plugin for the MPI in use, for ``srun``.
+        extra: words of the user for the launcher.
+        notes: what was added to the user's words, and why.
+    """
+
+    family: str
+    launcher: str
+    processes: int
+    command: tuple[str, ...]
+    hosts: tuple[Host, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    oversubscribe: bool = False
+    root: bool = False
+    slurm: bool = False
+    pmi: str = ""
+    extra: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def fit(processes: int, hosts: tuple[Host, ...], oversubscribe: bool) -> None:
+    """Checks that the hosts have places for all.
+
+    Raises:
+        LaunchError: too few, and nobody said that this is wanted.
+    """
+    places = sum(host.slots for host in hosts)
+    if hosts and all(host.slots for host in hosts) and processes > places and not oversubscribe:
+        named = ",".join(map(str, hosts[:8])) + (",..." if len(hosts) > 8 else "")
+        raise LaunchError(
+            f"{processes} processes were asked for, but {named} have {places} places. "
+            "Give more hosts or places, a smaller -n, or --oversubscribe."
+        )
+
+
+def shares(plan: Plan) -> list[tuple[Host, int]]:
+    """Processes per host: the hosts filled in order, and what is left dealt out evenly."""
+    known = all(host.slots for host in plan.hosts)
+    left = plan.processes
+    counts = []
+    for index, host in enumerate(plan.hosts):
+        even = -(-left // (len(plan.hosts) - index))
+        counts.append(min(left, host.slots) if known else even)
+        left -= counts[-1]
+    for turn in range(left):
+        counts[turn % len(counts)] += 1
+    return [(host, count) for host, count in zip(plan.hosts, counts, strict=True) if count]

@@ -1,0 +1,158 @@
+"""From options to a plan: hosts, the MPI in use, and what has to be put in."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from . import environment
+from .allocation import Allocation, find_allocation
+from .cores import cores, usable
+from .errors import LaunchError
+from .hosts import Host, is_here, parse_hostfile, parse_hosts
+from .mpi import find_launcher, find_library
+from .options import Options
+from .plan import Plan, fit
+from .program import Program
+
+_START = str(Path(__file__).with_name("start.py"))
+_IN_PROCESS = "distopt.testing.inprocess"
+_PMI = {"mpich": "pmi2", "intel": "pmi2", "openmpi": "pmix"}
+
+
+def program_of(options: Options) -> Program:
+    """The user's program.
+
+    Raises:
+        LaunchError: there is none.
+    """
+    if not options.program:
+        raise LaunchError("which program? Write: distoptrun -n N script.py args...")
+    return Program(options.program[0], options.program[1:], options.module)
+
+
+def in_process_words(options: Options, program: Program) -> tuple[str, ...]:
+    """The module that runs several replicas in one process, and its arguments up to the program's."""
+    words = [_IN_PROCESS, "--replicas", str(options.in_process or options.replicas_per_process)]
+    if options.break_at is not None:
+        words += ["--break", str(options.break_at)]
+    if options.post_mortem:
+        words += ["--post-mortem"]
+    return (*words, *program.words)
+
+
+def make_plan(options: Options, program: Program, environ: Mapping[str, str]) -> Plan:
+    """What the options mean on this machine.
+
+    Args:
+        options: the user's.
+        program: what to run.
+        environ: this process's environment; decides the allocation and the MPI.
+
+    Raises:
+        LaunchError: no number of processes, too few places, or no MPI that fits.
+    """
+    allocation = find_allocation(environ)
+    hosts, notes = _hosts(options, allocation)
+    processes = _processes(options, hosts)
+    fit(processes, hosts, options.oversubscribe)
+    if is_here(hosts):
+        hosts = ()
+    words = program.words
+    if options.replicas_per_process:
+        words = ("-m", *in_process_words(options, program))
+    single = processes == 1 and not hosts and not options.mpi_args and options.launcher == "auto"
+    family, launcher, pmi = "single", "", ""
+    if not single:
+        family, launcher, pmi = _launcher(options, allocation, environ)
+    settings = (f"family={family}", f"threads={options.threads_per_replica}", f"bind={options.bind}")
+    root = family == "openmpi" and hasattr(os, "geteuid") and os.geteuid() == 0
+    if root:
+        notes.append("started by root: --allow-run-as-root is put in for Open MPI")
+    oversubscribe = options.oversubscribe
+    places = usable(len(cores()))
+    if family == "openmpi" and not hosts and not oversubscribe and processes > places:
+        oversubscribe = True
+        word = "--map-by slot:OVERSUBSCRIBE"
+        notes.append(f"{processes} processes on {places} cores: {word} is put in for Open MPI")
+    return Plan(
+        family,
+        launcher,
+        processes,
+        (sys.executable, _START, *settings, "--", *words),
+        hosts,
+        _variables(options, environ),
+        oversubscribe,
+        root,
+        slurm=allocation is not None and allocation.system == "slurm" and bool(hosts),
+        pmi=pmi,
+        extra=_extra(options),
+        notes=tuple(notes),
+    )
+
+
+def _hosts(options: Options, allocation: Allocation | None) -> tuple[tuple[Host, ...], list[str]]:
+    if options.hosts:
+        return parse_hosts(options.hosts), []
+    if options.hostfile:
+        try:
+            text = Path(options.hostfile).read_text(encoding="utf-8", errors="replace")
+        except OSError as error:
+            raise LaunchError(f"cannot read the host file {options.hostfile}: {error.strerror}") from None
+        return parse_hostfile(text, options.hostfile), []
+    if allocation is None:
+        return (), []
+    note = f"{allocation.system} job {allocation.job}: {', '.join(map(str, allocation.hosts))}"
+    return allocation.hosts, [note]
+
+
+def _processes(options: Options, hosts: tuple[Host, ...]) -> int:
+    places = sum(host.slots for host in hosts)
+    if options.nproc:
+        return options.nproc
+    if hosts and all(host.slots for host in hosts):
+        return places
+    raise LaunchError("how many processes? Give -n N (or hosts with their places: -H a:4,b:4)")
+
+
+def _launcher(
+    options: Options, allocation: Allocation | None, environ: Mapping[str, str]
+) -> tuple[str, str, str]:
+    """Family, file, and Slurm's plugin for the MPI that mpi4py loads."""
+    library = find_library(environ)
+    slurm = allocation is not None and allocation.system == "slurm"
+    srun = shutil.which("srun", path=environ.get("PATH", ""))
+    if options.launcher != "srun":
+        try:
+            found = find_launcher(library, environ)
+            return found.family, found.path, ""
+        except LaunchError:
+            # Cluster builds often leave mpiexec out, since Slurm starts the processes.
+            if options.launcher == "mpiexec" or not (slurm and srun):
+                raise
+    if not srun:
+        raise LaunchError("--launcher srun: there is no srun on PATH")
+    return "srun", srun, _PMI[library.family]
+
+
+def _variables(options: Options, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    given = {}
+    for word in options.env:
+        name, equals, value = word.partition("=")
+        if not equals and name not in environ:
+            raise LaunchError(f"--env {name}: the variable is not set here, so it cannot be passed on")
+        given[name] = value if equals else environ[name]
+    if options.trace:
+        given[environment.TRACE] = os.path.abspath(options.trace)
+    return tuple(given.items())
+
+
+def _extra(options: Options) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(options.mpi_args))
+    except ValueError as error:
+        raise LaunchError(f"--mpi-args {options.mpi_args!r}: {error}") from None

@@ -1,0 +1,101 @@
+"""The replica's process: output into its pipes, then the program, then news of how it ended."""
+
+from __future__ import annotations
+
+import atexit
+import faulthandler
+import os
+import sys
+import types
+from contextlib import suppress
+from typing import NoReturn
+
+from .channel import TRACEBACK_BEGINS, TRACEBACK_ENDS, News, encode
+from .program import Program, execute, own_part
+
+
+def run(program: Program, rank: int, descriptors: tuple[int, int, int], leader: bool) -> NoReturn:
+    """Runs the program and exits with its code.
+
+    Args:
+        program: what to run.
+        rank: this process's number, for the news.
+        descriptors: where standard output, standard error and news go.
+        leader: become the leader of a session, so that the launcher can end all that the program leaves
+            behind; elsewhere the MPI launcher's own groups serve for that.
+    """
+    out, err, news = descriptors
+    if leader:
+        os.setsid()
+    os.dup2(out, 1)
+    os.dup2(err, 2)
+    for descriptor in (out, err):
+        if descriptor > 2:
+            os.close(descriptor)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    faulthandler.enable()  # a crash in compiled code then says where
+    ending = _Ending(rank, news)
+    # Registered first, so the last atexit function; still before mpi4py's finalization, which is collective.
+    atexit.register(ending.leave)
+    try:
+        execute(program)
+    except SystemExit as request:
+        ending.requested(request)
+    except BaseException as error:
+        ending.raised(error)
+    sys.exit(ending.code)
+
+
+class _Ending:
+    def __init__(self, rank: int, news: int) -> None:
+        self.code = 0
+        self._rank = rank
+        self._news = news
+
+    def requested(self, request: SystemExit) -> None:
+        code = request.code
+        if code is None or isinstance(code, int):
+            self.code = (code or 0) & 0xFF
+        else:
+            print(code, file=sys.stderr)
+            self.code = 1
+        if self.code:
+            self._tell("SystemExit")
+
+    def raised(self, error: BaseException) -> None:
+        self.code = 130 if isinstance(error, KeyboardInterrupt) else 1
+        self._tell(f"{type(error).__module__}.{type(error).__qualname__}")
+        _flush()
+        _mark(TRACEBACK_BEGINS)
+        # The hook in force: a strategy may have put in one that ends the job through MPI.
+        sys.excepthook(type(error), error, _with_traceback(error))
+        _flush()
+        _mark(TRACEBACK_ENDS)
+
+    def leave(self) -> None:
+        """Leaves without finalizing MPI after a failure: that would wait for replicas that never come."""
+        if self.code:
+            _flush()
+            os._exit(self.code)
+
+    def _tell(self, name: str) -> None:
+        with suppress(OSError):  # the launcher is gone; the exit code still tells
+            os.write(self._news, encode(News("raised", self._rank, (str(self.code), name))))
+
+
+def _with_traceback(error: BaseException) -> types.TracebackType | None:
+    trace = own_part(error)
+    error.__traceback__ = trace
+    return trace
+
+
+def _mark(mark: bytes) -> None:
+    with suppress(OSError):
+        os.write(2, mark + b"\n")
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # closed by the program, or the launcher is gone
+            stream.flush()

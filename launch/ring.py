@@ -1,0 +1,52 @@
+"""The program of ``distoptrun --check``: who is there, a ring, and the bandwidth to the next process."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+from mpi4py import MPI
+
+from .environment import inherited
+
+_ROUNDS = 200
+_BYTES = 8 << 20
+_REPEATS = 5
+
+
+def main() -> None:
+    """Process 0 writes one line of JSON into the file named by the first argument."""
+    world = MPI.COMM_WORLD
+    rank, size = world.rank, world.size
+    after, before = (rank + 1) % size, (rank - 1) % size
+    token = bytearray(8)
+    world.Barrier()
+    begin = time.perf_counter()
+    for _ in range(_ROUNDS):
+        world.Sendrecv_replace(token, dest=after, source=before)
+    hop = (time.perf_counter() - begin) / _ROUNDS
+    out, into = bytearray(os.urandom(1024) * (_BYTES // 1024)), bytearray(_BYTES)
+    best = float("inf")
+    for _ in range(_REPEATS):
+        world.Barrier()
+        begin = time.perf_counter()
+        world.Sendrecv(out, dest=after, recvbuf=into, source=before)
+        best = min(best, time.perf_counter() - begin)
+    row = {
+        "host": MPI.Get_processor_name(),
+        "next": after,
+        "hop_us": hop * 1e6,
+        "bandwidth": _BYTES / best,
+        "threads": inherited().get("OMP_NUM_THREADS", ""),
+        "size": size,
+    }
+    rows = world.gather(row)
+    if rank == 0 and rows is not None:
+        with open(sys.argv[1], "w", encoding="utf-8") as file:
+            json.dump(rows, file)
+
+
+if __name__ == "__main__":
+    main()

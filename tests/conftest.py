@@ -1,0 +1,63 @@
+"""What all tests share: replicas to run on, in one process or under an MPI launcher."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from distopt.settings import launched
+
+_JOB = launched()
+WORLD = 1 if _JOB is None else _JOB.size
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Under MPI one replica speaks for all, unless it is another one that fails."""
+    if WORLD > 1 and int(os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0"))) > 0:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        reporter = config.pluginmanager.getplugin("terminalreporter")
+        if reporter is not None:
+            reporter._tw._file = sys.stdout
+
+
+class Replicas:
+    """A number of replicas that a test runs a function on.
+
+    Attributes:
+        size: how many.
+        kind: ``"virtual"`` or ``"mpi"``.
+    """
+
+    def __init__(self, size: int, kind: str) -> None:
+        self.size, self.kind = size, kind
+
+    def run(self, program: Callable[[], Any]) -> list[Any]:
+        """Runs ``program`` in replica context on each; its results by replica number, everywhere."""
+        from distopt.distribute import VirtualStrategy, get_replica_context
+
+        if self.kind == "mpi":
+            from mpi4py import MPI
+
+            result = program()
+            gathered: list[Any] = MPI.COMM_WORLD.allgather(result)
+            return gathered
+        results: list[Any] = [None] * self.size
+
+        def collect() -> None:
+            context = get_replica_context()
+            assert context is not None
+            results[context.replica_id_in_sync_group] = program()
+
+        VirtualStrategy(self.size).run(collect)
+        return results
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """``replicas``: 1, 2 and 4 in one process; under a launcher, its processes."""
+    if "replicas" in metafunc.fixturenames:
+        choices = [Replicas(n, "virtual") for n in (1, 2, 4)] if WORLD == 1 else [Replicas(WORLD, "mpi")]
+        metafunc.parametrize("replicas", choices, ids=[f"{r.kind}-{r.size}" for r in choices])

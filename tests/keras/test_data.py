@@ -1,0 +1,166 @@
+"""Dealing out examples: shares, orders, sources, pipelines."""
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distopt.keras.data import ArraySource, Dataset, IterableSource, example_order, share
+
+
+@given(st.integers(0, 200), st.integers(1, 9))
+def test_shares_are_contiguous_even_and_whole(count: int, replicas: int) -> None:
+    parts = [share(count, r, replicas) for r in range(replicas)]
+    assert parts[0][0] == 0
+    assert parts[-1][1] == count
+    assert all(a[1] == b[0] for a, b in zip(parts, parts[1:], strict=False))
+    lengths = [stop - start for start, stop in parts]
+    assert max(lengths) - min(lengths) <= 1
+    assert lengths == sorted(lengths, reverse=True)
+
+
+def test_order_is_a_function_of_seed_and_epoch() -> None:
+    first = example_order(50, seed=1, epoch=2)
+    assert (first == example_order(50, seed=1, epoch=2)).all()
+    assert (first != example_order(50, seed=1, epoch=3)).any()
+    assert (first != example_order(50, seed=2, epoch=2)).any()
+    assert sorted(first) == list(range(50))
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 3, 5])
+def test_batches_do_not_depend_on_the_number_of_replicas(replicas: int) -> None:
+    x, y = np.arange(13.0), np.arange(13)
+
+    def batches(replica: int, of: int) -> list[Any]:
+        source = ArraySource(x, y, x + 0.5, 5, shuffle=True, seed=3, replica=replica, replicas=of)
+        assert (source.steps, source.examples) == (3, 13)
+        return list(source.epoch(1))
+
+    alone = batches(0, 1)
+    assert [b.size for b in alone] == [5, 5, 3]
+    parts = [batches(r, replicas) for r in range(replicas)]
+    for step, whole in enumerate(alone):
+        mine = [part[step] for part in parts]
+        assert {b.size for b in mine} == {whole.size}
+        assert [len(b.x) for b in mine] == [b.local for b in mine]
+        for name in ("x", "y", "sample_weight"):
+            joined = np.concatenate([getattr(b, name) for b in mine])
+            assert joined.tolist() == getattr(whole, name).tolist()
+
+
+def test_only_its_own_share_of_a_memmap_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.dat"
+    np.arange(20.0).tofile(path)
+
+    class Noted(np.memmap):
+        rows: list[int] = []
+
+        def __getitem__(self, index: Any) -> Any:
+            self.rows.extend(np.atleast_1d(np.arange(20)[index]) if not isinstance(index, tuple) else [])
+            return super().__getitem__(index)
+
+    mapped = Noted(path, float, "r", shape=(20, 1))
+    source = ArraySource(mapped, None, None, 8, replica=1, replicas=2)
+    Noted.rows.clear()
+    got = [b.x.ravel().tolist() for b in source.epoch(0)]
+    assert got == [[4, 5, 6, 7], [12, 13, 14, 15], [18, 19]]
+    assert Noted.rows == [4, 5, 6, 7, 12, 13, 14, 15, 18, 19]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ((np.ones((3, 2)), np.ones(4), None, 2), "x has 3, y has 4"),
+        ((np.ones((0, 2)), None, None, 2), "no example"),
+        ((np.ones((3, 2)), None, None, 0), "at least 1; got 0"),
+        (([np.ones((3, 2)), np.ones((2, 2))], None, None, 2), r"x\[0\] has 3, x\[1\] has 2"),
+        ((np.float64(3.0), None, None, 2), "single value"),
+    ],
+)
+def test_array_errors(arguments: Any, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        ArraySource(*arguments)
+
+
+def test_steps_are_within_the_data() -> None:
+    assert ArraySource(np.ones((9, 2)), None, None, 4, steps=2).examples == 8
+    with pytest.raises(ValueError, match="from 1 to 3"):
+        ArraySource(np.ones((9, 2)), None, None, 4, steps=4)
+
+
+def test_an_iterable_that_ended_contributes_empty_batches() -> None:
+    totals = iter([5, 4, 2, 0])
+    source = IterableSource([(np.ones((3, 2)), np.ones(3))], lambda local: next(totals))
+    source.sample()
+    got = [(b.local, b.size, b.x.shape, b.y.shape) for b in source.epoch(0)]
+    assert got == [(3, 5, (3, 2), (3, 1)), (0, 4, (0, 2), (0, 1)), (0, 2, (0, 2), (0, 1))]
+
+
+def test_an_iterator_goes_on_where_it_stood() -> None:
+    source = IterableSource((np.full((1, 1), i) for i in range(5)), lambda local: local, steps=2)
+    source.sample()
+    seen = [[int(b.x[0, 0]) for b in source.epoch(e)] for e in range(3)]
+    assert seen == [[0, 1], [2, 3], [4]]
+
+
+def test_an_iterable_is_read_again_each_epoch() -> None:
+    source = IterableSource([np.full((1, 1), i) for i in range(3)], lambda local: local)
+    source.sample()
+    seen = [[int(b.x[0, 0]) for b in source.epoch(e)] for e in range(2)]
+    assert seen == [[0, 1, 2], [0, 1, 2]]
+    assert source.steps == 3
+
+
+def test_bad_batches_are_refused() -> None:
+    with pytest.raises(ValueError, match="4 elements"):
+        IterableSource([(1, 2, 3, 4)], int).sample()
+    with pytest.raises(ValueError, match="empty"):
+        IterableSource([], int).sample()
+
+
+def test_dataset_pipeline() -> None:
+    x = np.arange(10)
+    data = Dataset.from_tensor_slices({"x": x, "y": -x}).map(lambda d: (d["x"] * 2, d["y"])).batch(4)
+    assert len(data) == 3
+    for _ in range(2):
+        assert [(a.tolist(), b.tolist()) for a, b in data][2] == ([16, 18], [-8, -9])
+    assert len(data.repeat(2)) == 6
+    assert [a.shape[0] for a, _ in data.repeat().take(5)] == [4, 4, 2, 4, 4]
+    assert len(Dataset.from_tensor_slices(x).batch(4, drop_remainder=True)) == 2
+    assert list(Dataset.from_tensor_slices(x).shard(3, 1)) == [1, 4, 7]
+
+
+def test_dataset_shuffles_anew_at_each_reading() -> None:
+    first, second = (Dataset.from_tensor_slices(np.arange(30)).shuffle(seed=s) for s in (1, 1))
+    one, two = list(first), list(first)
+    assert sorted(one) == sorted(two) == list(range(30))
+    assert one != two
+    assert list(second) == one
+    near = list(Dataset.from_tensor_slices(np.arange(30)).shuffle(buffer_size=10))
+    assert sorted(near[:10]) == list(range(10))
+
+
+def test_prefetch_keeps_order_hands_errors_on_and_ends_its_thread() -> None:
+    def numbers() -> Any:
+        yield from range(3)
+        raise KeyError("bad row")
+
+    read = iter(Dataset.from_generator(numbers).prefetch(2))
+    assert [next(read) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(KeyError, match="bad row"):
+        next(read)
+    dropped = iter(Dataset.from_generator(lambda: iter(range(10**9))).prefetch(1))
+    assert next(dropped) == 0
+    del dropped
+    deadline = time.monotonic() + 5
+    while any(t.name == "distopt-prefetch" for t in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert list(Dataset.from_tensor_slices(np.arange(4)).prefetch()) == [0, 1, 2, 3]
+    with pytest.raises(ValueError, match="at least 1"):
+        iter(Dataset.from_tensor_slices(np.arange(4)).prefetch(0))

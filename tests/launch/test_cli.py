@@ -1,0 +1,188 @@
+"""What ``distoptrun`` does before, and without, a start; and the recipes."""
+
+import json
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import distopt_launch
+import pytest
+from distopt_launch.cli import main
+from distopt_launch.options import parse
+from distopt_launch.prepare import make_plan, program_of
+
+pytest.importorskip("mpi4py")
+RECIPES = Path(distopt_launch.__file__).with_name("recipes")
+
+
+def test_missing_script(capsys):
+    assert main(["-n", "2", "no_such_script.py"]) == 2
+    assert capsys.readouterr().err == (
+        "distoptrun: cannot open the script 'no_such_script.py': No such file or directory\n"
+    )
+
+
+def test_missing_module(capsys):
+    assert main(["-n", "2", "-m", "no_such_module"]) == 1
+    assert "no module named 'no_such_module'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["-n", "2"], "which program?"),
+        ([__file__], "how many processes?"),
+        (["--hostfile", "/no/such/file", __file__], "cannot read the host file"),
+        (["-n", "3", "-H", "a:1,b:1", __file__], "3 processes were asked for"),
+        (["-n", "2", "--env", "NOT_SET_ANYWHERE", __file__], "is not set here"),
+        (["-n", "2", "--mpi-args", "'", __file__], "No closing quotation"),
+    ],
+)
+def test_errors(capsys, words, text):
+    assert main(words) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("distoptrun ")
+
+
+def test_dry_run_prints_one_line_and_starts_nothing(capsys, tmp_path):
+    script = str(tmp_path / "does not exist.py")
+    assert main(["-n", "2", "--env", "A=b c", "--dry_run", script, "x y"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    words = shlex.split(line)
+    assert words[0] == "A=b c"
+    assert words[-3:] == ["--", script, "x y"]
+    assert "family=" in line
+
+
+def test_in_process_becomes_the_debugging_module(capsys):
+    assert main(["--in-process", "4", "--break", "2", "--post-mortem", "--dry-run", __file__, "-n", "3"]) == 0
+    words = shlex.split(capsys.readouterr().out)
+    begin = words.index("-m")
+    expected = [
+        "distopt.testing.inprocess",
+        "--replicas",
+        "4",
+        "--break",
+        "2",
+        "--post-mortem",
+        __file__,
+        "-n",
+        "3",
+    ]
+    assert words[begin + 1 :] == expected
+
+
+def test_several_replicas_in_each_process(capsys):
+    assert main(["-n", "2", "--replicas-per-process", "3", "--dry-run", "a.py", "x"]) == 0
+    words = shlex.split(capsys.readouterr().out)
+    assert words[words.index("--") + 1 :] == [
+        "-m",
+        "distopt.testing.inprocess",
+        "--replicas",
+        "3",
+        "a.py",
+        "x",
+    ]
+
+
+def recorded(recipe_words, environ):
+    options = parse(recipe_words)
+    return make_plan(options, program_of(options), {**os.environ, **environ})
+
+
+def test_slurm_recipe():
+    text = (RECIPES / "slurm.sbatch").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("distoptrun")]
+    words = shlex.split(line.rstrip("& "))[1:]
+    words = [*words[: words.index("--") + 1], "train.py", "--epochs", "10"]
+    environ = {"SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_TASKS_PER_NODE": "4(x2)"}
+    plan = recorded(words, environ)
+    assert plan.processes == 8
+    assert [str(host) for host in plan.hosts] == ["n1:4", "n2:4"]
+    assert plan.slurm
+    assert plan.command[-3:] == ("train.py", "--epochs", "10")
+    assert "slurm job 1: n1:4, n2:4" in plan.notes
+
+
+def test_pbs_recipe(tmp_path):
+    nodes = tmp_path / "nodes"
+    nodes.write_text("n1\n" * 4 + "n2\n" * 4)
+    (line,) = [line for line in (RECIPES / "pbs.sh").read_text().splitlines() if "exec distoptrun" in line]
+    words = [*shlex.split(line)[2:-1], "train.py"]
+    plan = recorded(words, {"PBS_JOBID": "1.head", "PBS_NODEFILE": str(nodes)})
+    assert plan.processes == 8
+    assert [str(host) for host in plan.hosts] == ["n1:4", "n2:4"]
+    assert not plan.slurm
+
+
+def test_hostfile_recipe():
+    plan = recorded(["--hostfile", str(RECIPES / "hostfile"), "train.py"], {})
+    assert [str(host) for host in plan.hosts] == ["node1:4", "node2:4", "node3:2"]
+    assert plan.processes == 10
+
+
+def test_single_machine_allocation_needs_no_hosts():
+    here = os.uname().nodename
+    environ = {"SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": here, "SLURM_TASKS_PER_NODE": "3"}
+    plan = recorded(["train.py"], environ)
+    assert plan.processes == 3
+    assert plan.hosts == ()
+
+
+def test_kubernetes_recipe():
+    text = (RECIPES / "kubernetes-mpijob.yaml").read_text()
+    lines = [line for line in text.splitlines() if line.strip() and not line.strip().startswith("#")]
+    assert "\t" not in text
+    for key in ("apiVersion: kubeflow.org/v2beta1", "kind: MPIJob", "metadata:", "spec:"):
+        assert key in lines, key
+    for key in ("  mpiImplementation: MPICH", "  mpiReplicaSpecs:", "    Launcher:", "    Worker:"):
+        assert key in lines, key
+    # Each line one level deeper than one above it, or back to a level that is open.
+    open_levels = [0]
+    for line in lines:
+        level = len(line) - len(line.lstrip(" "))
+        assert level % 2 == 0
+        assert level <= open_levels[-1] + 4
+        open_levels.append(level)
+    (words,) = [json.loads(line.partition(": ")[2]) for line in lines if line.strip().startswith("args: ")]
+    options = parse(words)
+    assert options.hostfile == "/etc/mpi/hostfile"
+    assert options.program == ("/app/train.py",)
+
+
+@pytest.mark.parametrize("name", ["slurm.sbatch", "pbs.sh"])
+def test_recipes_are_shell(name):
+    done = subprocess.run(["bash", "-n", str(RECIPES / name)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.launches
+def test_check(capfd):
+    assert main(["--check", "-n", "2"]) == 0
+    out = capfd.readouterr().out
+    for word in (
+        "MPI that mpi4py loads",
+        "its mpiexec",
+        "2 of 2 in one world",
+        "us a hop",
+        "GB/s",
+        "shared memory",
+    ):
+        assert word in out
+
+
+def test_check_finds_a_foreign_mpiexec(capfd, monkeypatch):
+    from distopt_launch import check
+    from distopt_launch.errors import LaunchError
+
+    def refuse(*_args):
+        raise LaunchError("its mpiexec is not there")
+
+    monkeypatch.setattr(check, "find_launcher", refuse)
+    assert main(["--check"]) == 1
+    assert "WRONG" in capfd.readouterr().out

@@ -1,0 +1,121 @@
+"""Lines, records, and who failed first."""
+
+import pytest
+from distopt_launch.channel import (
+    TRACEBACK_BEGINS,
+    TRACEBACK_ENDS,
+    News,
+    decode,
+    encode,
+    parse_record,
+    records,
+)
+from distopt_launch.display import Display, Stream
+from distopt_launch.lines import Lines
+from distopt_launch.verdict import Verdict
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@given(st.lists(st.binary(max_size=20)))
+def test_lines_are_the_same_however_they_come(pieces):
+    lines = Lines()
+    found = [line for piece in pieces for line in lines.add(piece)]
+    assert b"\n".join([*found, lines.open]) == b"".join(pieces)
+
+
+@given(st.binary(max_size=10_000).filter(lambda data: b"\n" not in data), st.integers(0, 10**6))
+def test_records_carry_any_line_in_atomic_pieces(line, rank):
+    text = b""
+    pieces = records(rank, "err", line)
+    for piece in pieces:
+        assert len(piece) <= 4096
+        found, stream, part = parse_record(piece[:-1])
+        assert found == rank
+        assert stream == ("err" if piece is pieces[-1] else "err+")
+        text += part
+    assert text == line
+
+
+@given(st.binary(max_size=40))
+def test_foreign_lines_are_no_records(line):
+    record = parse_record(line)
+    assert record is None or line.startswith(b"\x1e")
+    news = decode(line)
+    assert news is None or news.kind in ("start", "raised", "exit")
+
+
+def test_news_travel():
+    news = News("raised", 3, ("1", "ValueError"))
+    assert decode(encode(news)) == news
+
+
+def verdict(*events):
+    found = Verdict(4)
+    for kind, rank, *values in events:
+        found.take(News(kind, rank, tuple(map(str, values))), here=True)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("events", "rank", "code", "how"),
+    [
+        ([("raised", 2, 1, "ValueError"), ("exit", 2, 1), ("exit", 0, 1)], 2, 1, "raised ValueError"),
+        (
+            [("raised", 1, 1, "distopt.errors.ReplicaFailed"), ("raised", 2, 1, "ValueError")],
+            2,
+            1,
+            "raised ValueError",
+        ),
+        (
+            [("raised", 1, 1, "mpi4py.MPI.Exception"), ("exit", 3, -9)],
+            3,
+            137,
+            "was killed by signal 9 (SIGKILL)",
+        ),
+        ([("raised", 1, 1, "mpi4py.MPI.Exception")], 1, 1, "raised Exception"),
+        ([("exit", 1, -15, 1), ("exit", 3, -9)], 3, 137, "was killed by signal 9 (SIGKILL)"),
+        ([("exit", 1, -15, 1), ("exit", 3, 0)], 1, 143, "was killed by signal 15 (SIGTERM)"),
+        ([("raised", 0, 3, "SystemExit"), ("exit", 0, 3)], 0, 3, "ended with exit code 3"),
+        ([("exit", 9, 1), ("exit", 0, 7)], 0, 7, "ended with exit code 7"),
+    ],
+)
+def test_the_first_failure(events, rank, code, how):
+    first = verdict(*events).first
+    assert (first.rank, first.code, first.how) == (rank, code, how)
+
+
+def test_pids_of_other_machines_are_not_kept():
+    found = Verdict(2)
+    found.take(News("start", 0, ("10", "11")), here=True)
+    found.take(News("start", 1, ("10", "11")), here=False)
+    assert found.started == {0, 1}
+    assert found.running == {0: (10, 11)}
+    found.take(News("exit", 0, ("0",)), here=True)
+    assert found.running == {}
+    assert found.first is None
+
+
+def test_a_traceback_that_ends_the_replica_is_held_back(capfd):
+    held = []
+    stream = Stream(1, "err", Display(None, True, False, None), lambda rank, line: held.append((rank, line)))
+    stream.add(b"Traceback caught\nhalf" + TRACEBACK_BEGINS + b"\nTraceback\n  File\n")
+    stream.add(
+        TRACEBACK_ENDS + b"\nafter\nAbort(1) on node 0 (rank 0 in comm 0): application called MPI_Abort(x)\n"
+    )
+    stream.add(b"last")
+    stream.end()
+    assert held == [(1, b"Traceback"), (1, b"  File")]
+    assert capfd.readouterr().err.splitlines() == [
+        "[1] Traceback caught",
+        "[1] half",
+        "[1] after",
+        "[1] last",
+    ]
+
+
+def test_overwritten_lines_show_their_last_state(capfd):
+    stream = Stream(0, "out", Display(None, True, False, None), lambda rank, line: None)
+    stream.add(b"1/3\r2/3\r")
+    stream.add(b"3/3\nplain\r\n")
+    assert capfd.readouterr().out == "[0] 3/3\n[0] plain\n"
