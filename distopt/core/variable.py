@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from distopt.core.placement import placement
 from distopt.core.tensor import Tensor, TensorLike, _default_dtype, as_array, unwrap
 from distopt.typing import Array, DTypeLike
 
 __all__ = [
-    "AssignPolicy",
     "Variable",
     "VariableAggregation",
     "VariableSynchronization",
     "detachments",
-    "set_assign_policy",
 ]
 
 
@@ -39,24 +38,12 @@ class VariableAggregation(enum.Enum):
     ONLY_FIRST_REPLICA = 3
 
 
-class AssignPolicy(Protocol):
-    """What a strategy does with a value that a replica assigns (see ``distopt.distribute``)."""
-
-    def __call__(self, variable: Variable, value: Array) -> Array: ...
-
-
-_policy: list[AssignPolicy] = []
 _detachments = [0]
 
 
 def detachments() -> int:
     """How many times variables of this process have left memory that they shared."""
     return _detachments[0]
-
-
-def set_assign_policy(policy: AssignPolicy) -> None:
-    """Installs the rule that combines what replicas assign to a variable with an aggregation."""
-    _policy[:] = [policy]
 
 
 class Variable(TensorLike):
@@ -84,8 +71,10 @@ class Variable(TensorLike):
     __slots__ = (
         "__weakref__",
         "_aggregation",
+        "_common",
         "_constraint",
         "_name",
+        "_own",
         "_shared",
         "_storage",
         "_synchronization",
@@ -126,14 +115,26 @@ class Variable(TensorLike):
         self._version = 0
         self._shared = False
         self._write_through = False
+        #: Whether several replicas of this process use this one object.
+        self._common = placement().made_for_all()
+        #: With ON_READ, the value of each replica of this process, by its number there.
+        self._own: dict[int, Array] | None = {} if on_read else None
 
     # -- reading
     def _array(self) -> Array:
-        return self._storage
+        return self._storage if self._own is None else self._own_value(self._own)
+
+    def _own_value(self, own: dict[int, Array]) -> Array:
+        """This replica's value; between replicas, all of them together as the aggregation says."""
+        replica = placement().replica()
+        if replica is None:
+            return placement().together(self, [own.get(i, self._storage) for i in range(max(own, default=0) + 1)])
+        return own.setdefault(replica, self._storage.copy())
 
     def numpy(self) -> Any:
         """A copy of the value, as an array, or a NumPy scalar for shape ()."""
-        return self._storage[()] if self._storage.ndim == 0 else self._storage.copy()
+        value = self._array()
+        return value[()] if value.ndim == 0 else value.copy()
 
     def read_value(self) -> Tensor:
         """The value now, as a tensor that later assignments do not change."""
@@ -181,24 +182,28 @@ class Variable(TensorLike):
     ) -> Variable:
         """Sets the value; the shape must be the variable's, the dtype is cast.
 
+        In a replica, an ``aggregation`` other than NONE first makes one value of those that all
+        replicas assign, which all of them must do then.
+
         Raises:
-            ValueError: another shape.
+            ValueError: another shape; or a replica assigns to a variable that all replicas of a
+                VirtualStrategy share, and its aggregation is NONE.
         """
-        self._set(self._checked(value, "assign"))
+        self._write(self._checked(value, "assign"), lambda now, new: new)
         return self
 
     def assign_add(
         self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
     ) -> Variable:
-        """Adds ``delta`` (of the variable's shape) to the value."""
-        self._set(self._storage + self._combined(self._checked(delta, "assign_add")), combined=True)
+        """Adds ``delta`` (of the variable's shape) to the value; see :meth:`assign`."""
+        self._write(self._checked(delta, "assign_add"), np.add)
         return self
 
     def assign_sub(
         self, delta: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
     ) -> Variable:
-        """Subtracts ``delta`` (of the variable's shape) from the value."""
-        self._set(self._storage - self._combined(self._checked(delta, "assign_sub")), combined=True)
+        """Subtracts ``delta`` (of the variable's shape) from the value; see :meth:`assign`."""
+        self._write(self._checked(delta, "assign_sub"), np.subtract)
         return self
 
     def _checked(self, value: Any, call: str) -> Array:
@@ -207,18 +212,32 @@ class Variable(TensorLike):
             raise ValueError(
                 f"{call}() on variable {self.name!r} of shape {self.shape}: got a value of shape {array.shape}"
             )
-        if array.dtype != self._storage.dtype:
-            array = array.astype(self._storage.dtype)
-        return array
+        return array if array.dtype == self._storage.dtype else array.astype(self._storage.dtype)
 
-    def _combined(self, value: Array) -> Array:
-        if self._aggregation is VariableAggregation.NONE or not _policy or self._write_through:
-            return value
-        return _policy[0](self, value)
+    def _write(self, value: Array, update: Callable[[Array, Array], Array]) -> None:
+        if self._own is not None:
+            self._write_own(self._own, value, update)
+        elif self._write_through or not (self._common or self._aggregation is not VariableAggregation.NONE):
+            self._store(update(self._storage, value))
+        elif placement().replica() is None:
+            self._store(update(self._storage, value))
+        else:
+            combined = placement().combine(self, value)
+            if not self._common or placement().replica() == 0:
+                self._store(update(self._storage, combined))
 
-    def _set(self, value: Array, combined: bool = False) -> None:
-        if not combined:
-            value = self._combined(value)
+    def _write_own(
+        self, own: dict[int, Array], value: Array, update: Callable[[Array, Array], Array]
+    ) -> None:
+        replica = placement().replica()
+        if replica is None:  # between replicas: a sum is dealt out, anything else goes to all
+            value = placement().dealt(self, value)
+            self._storage[...] = update(self._storage, value)
+        for number in list(own) if replica is None else [replica]:
+            own[number] = np.array(update(own.get(number, self._storage), value))
+        self._version += 1
+
+    def _store(self, value: Array) -> None:
         if self._shared and not self._write_through:
             # One memory for all replicas of the node: what this replica assigns stays its own
             # until the next step, where all must have assigned alike.
@@ -262,6 +281,6 @@ class Variable(TensorLike):
         )
 
     def __repr__(self) -> str:
-        value = self._storage[()] if self._storage.ndim == 0 else self._storage
-        body = str(value) if self._storage.ndim == 0 else np.array2string(self._storage, separator=", ")
+        value = self._array()
+        body = str(value[()]) if value.ndim == 0 else np.array2string(value, separator=", ")
         return f"<tf.Variable {self.name!r} shape={self.shape} dtype={self.dtype.name}, numpy={body}>"

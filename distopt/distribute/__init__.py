@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from distopt.core import placement as _placement
 from distopt.distribute import lifetime as _lifetime
 from distopt.distribute.context import ReplicaContext
 from distopt.distribute.frames import current_frame as _current_frame
+from distopt.distribute.placement import StrategyPlacement as _StrategyPlacement
 from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.replica_strategy import MPIStrategy
 from distopt.distribute.strategy import Strategy
@@ -46,3 +48,4 @@ def has_strategy() -> bool:
 
 
 _lifetime.install()
+_placement.install(_StrategyPlacement())

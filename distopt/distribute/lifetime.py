@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-import traceback
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,7 @@ __all__ = ["adopt", "default_strategy", "install"]
 _jobs: list[MPIStrategy] = []
 _default: list[Any] = []
 _failed = False
+_previous_hook: list[Callable[..., Any]] = [sys.__excepthook__]
 
 
 def default_strategy() -> Any:
@@ -74,9 +75,8 @@ def _finish() -> None:
 def _abort_on_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     global _failed
     _failed = True
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    traceback.print_exception(kind, error, trace)
+    sys.stdout.flush()
+    _previous_hook[0](kind, error, trace)
     sys.stderr.flush()
     mpi = sys.modules.get("mpi4py.MPI")
     code = 130 if issubclass(kind, KeyboardInterrupt) else 1
@@ -90,4 +90,5 @@ def install() -> None:
     set_process_frame(_program_frame)
     job = launched()
     if job is not None and job.size > 1 and settings().abort_on_exception:
+        _previous_hook[:] = [sys.excepthook]
         sys.excepthook = _abort_on_exception

@@ -32,6 +32,11 @@ class Strategy(ABC):
     def num_replicas_in_sync(self) -> int:
         """The number of replicas in the job."""
 
+    @property
+    def local_replicas(self) -> int:
+        """The number of replicas that run() starts in this process."""
+        return 1
+
     @abstractmethod
     def run(
         self,

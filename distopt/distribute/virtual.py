@@ -51,6 +51,11 @@ class VirtualStrategy(Strategy):
         """The number of replicas."""
         return self._size
 
+    @property
+    def local_replicas(self) -> int:
+        """All of them."""
+        return self._size
+
     def run(
         self,
         fn: Callable[..., Any],

@@ -25,7 +25,7 @@ class Sparse(enum.Enum):
     ALL = "all"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rule:
     """The update of one element: ``(w, g, *slots, *coefficients) -> (w, *slots)``.
 

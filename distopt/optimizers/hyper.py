@@ -133,6 +133,7 @@ class Hyperparameters(Weights):
 
 
 def _cast(value: Any, dtype: DTypeLike) -> Tensor:
-    # TensorFlow makes a float32 of a Python number, whatever it is needed as.
-    array = np.asarray(value, np.float32) if isinstance(value, (float, int)) else as_array(value)
+    # TensorFlow makes a float32 of a Python number, whatever it is needed as (np.float64 is a float, too).
+    python = isinstance(value, (float, int)) and not isinstance(value, np.generic)
+    array = np.asarray(value, np.float32) if python else as_array(value)
     return Tensor(array, np.dtype(dtype))

@@ -113,6 +113,9 @@ def _fitting(gradient: Any, variable: Variable, call: str) -> Any:
             "are trained"
         )
     if isinstance(gradient, IndexedSlices):
+        if isinstance(gradient.values, (list, tuple)):
+            values = np.asarray(unwrap(gradient.values), variable.dtype)
+            gradient = IndexedSlices(values, gradient.indices, gradient.dense_shape)
         _check_rows(gradient, variable, call)
         return gradient
     tensor = _tensor(gradient, variable)

@@ -114,7 +114,7 @@ class Weights:
         """
         kind = np.dtype(np.float32 if dtype is None else dtype)
         value = initial_value(initializer, tuple(shape), kind)
-        return Variable(
+        weight = Variable(
             value,
             trainable=trainable,
             name=self._name_prefix + name,
@@ -122,6 +122,9 @@ class Weights:
             synchronization=synchronization,
             aggregation=aggregation,
         )
+        # Replicas that share an optimizer all set the same: there is nothing to aggregate.
+        weight._common = weight._common and aggregation is not VariableAggregation.NONE
+        return weight
 
     @contextmanager
     def _naming_after_optimizer(self) -> Iterator[None]:

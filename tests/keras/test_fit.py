@@ -47,9 +47,8 @@ def small_model(seed: int = 1, dtype: str = "float64") -> keras.Sequential:
     )
 
 
-@pytest.mark.parametrize("replicas", [1, 2, 4])
 @pytest.mark.parametrize("case", FITS, ids=[c["optimizer"] for c in FITS])
-def test_fit_is_that_of_keras(case: Any, replicas: int) -> None:
+def test_fit_is_that_of_keras(case: Any, replicas: Any) -> None:
     x, y = recorded(case["x"]), recorded(case["y"])
 
     def program() -> Any:
@@ -70,7 +69,7 @@ def test_fit_is_that_of_keras(case: Any, replicas: int) -> None:
             model.optimizer.get_weights(),
         )
 
-    for history, evaluated, predicted, weights, state in on_replicas(replicas, program):
+    for history, evaluated, predicted, weights, state in replicas.run(program):
         for name, values in case["history"].items():
             np.testing.assert_allclose(history[name], values, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(evaluated, case["evaluate"], rtol=1e-4, atol=1e-6)
@@ -105,11 +104,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("replicas", [2, 3, 4])
+@pytest.mark.parametrize("count", [2, 3, 4])
 @pytest.mark.parametrize("name", OPTIONS)
-def test_replicas_give_the_weights_of_one(name: str, replicas: int) -> None:
+def test_replicas_give_the_weights_of_one(name: str, count: int) -> None:
     weights, history, evaluated, predicted = trained(**OPTIONS[name])
-    for other in on_replicas(replicas, lambda: trained(**OPTIONS[name])):
+    for other in on_replicas(count, lambda: trained(**OPTIONS[name])):
         for one, many in zip(weights, other[0], strict=True):
             np.testing.assert_allclose(many, one, rtol=1e-12, atol=1e-13)
         for key, values in history.items():
@@ -218,8 +217,8 @@ def test_train_and_test_on_batch(weights: str) -> None:
         assert other[2] == pytest.approx(alone[2], rel=1e-12)
 
 
-@pytest.mark.parametrize("replicas", [1, 2, 3])
-def test_predict_is_whole_and_in_order(replicas: int) -> None:
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_predict_is_whole_and_in_order(count: int) -> None:
     model = small_model()
     expected = np.concatenate([np.asarray(model(X[i : i + 1])) for i in range(len(X))])
 
@@ -227,7 +226,7 @@ def test_predict_is_whole_and_in_order(replicas: int) -> None:
         mine = small_model()
         return mine.predict(X, batch_size=4), mine.predict(X[:1]), mine.predict(X, batch_size=5, steps=2)
 
-    for whole, single, limited in on_replicas(replicas, program):
+    for whole, single, limited in on_replicas(count, program):
         np.testing.assert_allclose(whole, expected, rtol=1e-12)
         np.testing.assert_allclose(single, expected[:1], rtol=1e-12)
         np.testing.assert_allclose(limited, expected[:10], rtol=1e-12)

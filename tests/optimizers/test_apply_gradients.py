@@ -43,6 +43,11 @@ def test_a_gradient_that_is_an_updated_variable_counts_as_it_was(v):
     assert v.numpy().tolist() == [-1.0, -2.0]
 
 
+def test_lists_in_a_sparse_gradient(table):
+    SGD(0.5).apply_gradients([(IndexedSlices([[1.0, 2.0]], [2]), table)])
+    assert table.numpy().tolist() == [[1.0, 1.0], [1.0, 1.0], [0.5, 0.0]]
+
+
 def test_number_as_gradient_of_a_scalar():
     v = Variable(1.0)
     SGD(0.5).apply_gradients([(2.0, v)])

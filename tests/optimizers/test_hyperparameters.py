@@ -27,6 +27,7 @@ def test_what_a_callable_returns_passes_through_float32():
 
 
 def test_numpy_scalars_and_tensors_keep_their_dtype():
+    assert step(SGD(lambda: np.float64(0.1)), Variable(np.zeros((), "f8"))) == 0.1
     for value in (np.float64(0.1), constant(np.float64(0.1)), Variable(np.float64(0.1))):
         opt = SGD(value)
         assert step(opt, Variable(np.zeros((), "f8"))) == 0.1

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from distopt import IndexedSlices, Variable
-from distopt.distribute import VirtualStrategy, get_replica_context
+from distopt.distribute import get_replica_context
 from distopt.optimizers import SGD, Adam, Optimizer
 
 
@@ -83,7 +83,6 @@ def test_sparse_duplicates_are_summed_before_they_arrive():
     assert v.numpy().tolist() == [[-2.0], [0.0], [-5.0]]
 
 
-@pytest.mark.parametrize("replicas", [2, 4])
 def test_user_optimizer_on_replicas(replicas):
     def program():
         v, opt = Variable(0.0), Momentum()
@@ -91,7 +90,7 @@ def test_user_optimizer_on_replicas(replicas):
             opt.apply_gradients([(np.float32(g) / get_replica_context().num_replicas_in_sync, v)])
         return v.numpy().item()
 
-    assert VirtualStrategy(replicas).run(program) == by_hand([1, 2, 3]).item()
+    assert replicas.run(program) == [by_hand([1, 2, 3]).item()] * replicas.size
 
 
 def test_hooks_that_are_missing():
@@ -166,7 +165,6 @@ HOOKS = [
 ]
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
 @pytest.mark.parametrize("hook", HOOKS)
 def test_one_hook_of_a_built_in(hook, replicas):
     cls = hook_case(hook)
@@ -177,8 +175,8 @@ def test_one_hook_of_a_built_in(hook, replicas):
         cls(0.5).apply_gradients([(rows if "sparse" in hook else dense, v)])
         return v.numpy().reshape(-1).tolist()
 
-    moved = [0.0 if "sparse" in hook else -1.0 * replicas, -1.0 * replicas]
-    assert VirtualStrategy(replicas).run(program) == moved
+    moved = [0.0 if "sparse" in hook else -1.0 * replicas.size, -1.0 * replicas.size]
+    assert replicas.run(program) == [moved] * replicas.size
 
 
 def test_a_hook_put_on_the_instance():

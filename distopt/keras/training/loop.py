@@ -48,10 +48,10 @@ def replica_context(call: str) -> ReplicaContext:
 
 
 def is_arrays(x: Any) -> bool:
-    """Whether ``x`` is whole arrays rather than an iterable of batches."""
-    if isinstance(x, dict):
-        return True
-    return hasattr(x, "shape") or isinstance(x, (list, tuple))
+    """Whether ``x`` is whole arrays rather than an iterable of batches (a list of tuples of arrays, say)."""
+    if isinstance(x, list) and x and all(isinstance(batch, tuple) for batch in x):
+        return not all(hasattr(part, "shape") for batch in x for part in batch)
+    return hasattr(x, "shape") or isinstance(x, (list, tuple, dict))
 
 
 def make_source(

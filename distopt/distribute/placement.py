@@ -1,0 +1,73 @@
+"""What synchronization and aggregation of variables mean under the strategy in force."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distopt.core.placement import Placement
+from distopt.core.variable import Variable, VariableAggregation
+from distopt.distribute.context import ReplicaContext
+from distopt.distribute.frames import current_frame
+from distopt.typing import Array
+
+__all__ = ["StrategyPlacement"]
+
+_OPS = {VariableAggregation.SUM: "sum", VariableAggregation.MEAN: "mean"}
+
+
+class StrategyPlacement(Placement):
+    """The answers of the frame that code runs in."""
+
+    def made_for_all(self) -> bool:
+        """See Placement."""
+        frame = current_frame()
+        return frame.context is None and frame.strategy.local_replicas > 1
+
+    def replica(self) -> int | None:
+        """See Placement."""
+        context = current_frame().context
+        return None if context is None else context.comm.local_index
+
+    def combine(self, variable: Variable, value: Array) -> Array:
+        """See Placement.
+
+        Raises:
+            ValueError: the aggregation is NONE, and the variable is one for all replicas.
+        """
+        context = current_frame().context
+        assert context is not None
+        if variable.aggregation is VariableAggregation.NONE:
+            raise ValueError(
+                f"You must specify an aggregation method to update variable {variable.name!r} in replica "
+                f"context: it was made in the strategy's scope, one for all replicas. Pass aggregation=... "
+                f"to Variable, or make it inside run()"
+            )
+        if variable.aggregation is VariableAggregation.ONLY_FIRST_REPLICA:
+            return np.asarray(context.broadcast(value))
+        return np.asarray(context.all_reduce(_OPS[variable.aggregation], value)).astype(value.dtype)
+
+    def together(self, variable: Variable, values: list[Array]) -> Array:
+        """See Placement.
+
+        Raises:
+            ValueError: the aggregation is NONE.
+        """
+        if variable.aggregation is VariableAggregation.NONE:
+            raise ValueError(
+                f"variable {variable.name!r} has one value on each replica and aggregation NONE: it can be "
+                f"read in replica context only, or made with aggregation=..."
+            )
+
+        def read(context: ReplicaContext, _: object) -> Array:
+            index = context.comm.local_index
+            return self.combine(variable, values[index] if index < len(values) else values[0])
+
+        strategy = current_frame().strategy
+        result = strategy.experimental_local_results(strategy._on_replicas(None, read))[0]
+        return np.asarray(result)
+
+    def dealt(self, variable: Variable, value: Array) -> Array:
+        """See Placement."""
+        if variable.aggregation is not VariableAggregation.SUM:
+            return value
+        return np.asarray(value / current_frame().strategy.num_replicas_in_sync).astype(value.dtype)
