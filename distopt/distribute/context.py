@@ -182,10 +182,10 @@ def _leaf(value: Any) -> Any:
 
 
 def _own(array: Array, op: ReduceOp) -> Tensor:
-    """One replica's result: its own value, with the dtype that several would give."""
+    """One replica's result: a copy of its own value, with the dtype that several would give."""
     if op is ReduceOp.MEAN and array.dtype.kind not in "fc":
         return Tensor._of(array.astype(np.float64))
-    return Tensor._of(array)
+    return Tensor._of(array.copy())
 
 
 def _reduce_leaves(comm: Communicator, values: list[Any], op: ReduceOp) -> list[Any]:
@@ -222,7 +222,7 @@ def _reduce_slices(comm: Communicator, slices: IndexedSlices, op: ReduceOp) -> I
 def _gather(comm: Communicator, array: Array, axis: int) -> Array:
     """The replicas' arrays joined along ``axis``; they may differ in length there."""
     if comm.size == 1:
-        return array
+        return array.copy()
     moved = np.ascontiguousarray(np.moveaxis(array, axis, 0))
     lengths = [int(n[0]) for n in comm.all_gather(np.array([len(moved)], np.int64))]
     padded = np.zeros((max(lengths), *moved.shape[1:]), moved.dtype)

@@ -15,7 +15,7 @@ import numpy as np
 
 from distopt.collectives import shard_bounds
 from distopt.comm import Communicator, SoloCommunicator
-from distopt.core.variable import Variable, detachments
+from distopt.core.variable import Variable
 from distopt.distribute.context import ReplicaContext
 from distopt.settings import Settings
 from distopt.typing import Array

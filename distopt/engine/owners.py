@@ -30,7 +30,7 @@ def owners(sizes: Sequence[int], parts: int) -> list[int]:
 def run_owned(node: Communicator, jobs: Sequence[Job]) -> None:
     """Runs each job on its owner, which writes to the memory that all of the node see.
 
-    If a job raises, what this replica's jobs have written is put back.
+    If a job raises, what the jobs have written is put back on all replicas.
 
     Args:
         node: the replicas that share the variables.
@@ -51,9 +51,11 @@ def run_owned(node: Communicator, jobs: Sequence[Job]) -> None:
                 _write_through(written, False)
     except BaseException as problem:
         error = problem
+    failed = [word for word in node.gather_bytes(repr(error).encode() if error else b"") if word]
+    if failed:
         for v, value in before.values():
             v._array()[...] = value
-    failed = [word for word in node.gather_bytes(repr(error).encode() if error else b"") if word]
+        node.barrier()
     for v, _ in before.values():
         v._touch()
     if error is not None:

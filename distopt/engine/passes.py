@@ -55,6 +55,8 @@ def two_passes(
     clip: Clip,
 ) -> None:
     """Sums all shards first and keeps them, until the norms are known; arguments as in :func:`one_pass`."""
+    if not group.blocks:  # nothing but variables without elements
+        return
     own = [block.shards[node.rank] for block in group.blocks]
     kept = np.empty(sum(shard.size for shard in own), update.variable.dtype)
     parts = np.split(kept, np.cumsum([shard.size for shard in own])[:-1])

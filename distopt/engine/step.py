@@ -24,6 +24,7 @@ from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.variable import Variable, detachments
 from distopt.distribute import ReplicaContext, get_replica_context
 from distopt.engine import kernels, passes, sparse
+from distopt.engine.audit import audit
 from distopt.engine.clip import Clip
 from distopt.engine.homes import Homes
 from distopt.engine.owners import Job, run_owned
@@ -51,6 +52,7 @@ class StepEngine:
         self._ring = Ring(context.comm, self.homes.node, self.homes.cross)
         self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
         self._scratch: dict[np.dtype[np.generic], Array] = {}
+        self._steps: WeakKeyDictionary[object, int] = WeakKeyDictionary()
         self._shared: WeakKeyDictionary[object, bool] = WeakKeyDictionary()
 
     @classmethod
@@ -201,6 +203,21 @@ class StepEngine:
         if not (comm.local_size > 1 and self._shared[owner]) or comm.local_index == 0:
             commit()
 
+    def audited(
+        self, owner: object, name: str, state: Sequence[Variable], settings: Callable[[], str]
+    ) -> None:
+        """Compares the replicas' state at the first step of ``owner`` and at every so-many-th after."""
+        every = self._context.strategy.options.audit_every
+        if self.replicas == 1 or every == 0:
+            return
+        step = self._steps[owner] = self._steps.get(owner, 0) + 1
+        if step % every == 1 % every:
+            # What all replicas see in one memory cannot part; what each owns may.
+            one_memory = self.homes.shared and self.homes.cross.size == 1
+            apart = [v for v in state if not self.homes.released(v)]
+            own = [v for v in apart if not (one_memory and self.homes.of(v))]
+            audit(self._context, name, own, settings())
+
     def shares(self, variables: Sequence[Variable]) -> bool:
         """Whether replicas of this process train the same Variable objects; they meet to find out."""
         ids = tuple(id(v) for v in variables)
@@ -319,7 +336,8 @@ def _contents(assigned: Sequence[Variable]) -> int:
     """A hash of what this replica has assigned: all must have assigned the same."""
     total = 0
     for v in assigned:
-        total ^= digest(v.name) ^ zlib.crc32(v._array().tobytes())
+        # Chained, not combined by xor: values swapped between two variables have to differ.
+        total = digest(f"{total}{v.name}{zlib.crc32(v._array().tobytes())}")
     return total
 
 

@@ -18,6 +18,7 @@ from distopt.core.variable import Variable
 from distopt.engine.step import StepEngine
 from distopt.optimizers import schedules
 from distopt.optimizers.config import check_keywords, clip_config, snake_case_name
+from distopt.optimizers.describe import pipeline_text, settings_text
 from distopt.optimizers.hyper import Hyperparameters
 from distopt.optimizers.loss import LossGradients, variables_in
 from distopt.optimizers.pairs import Pairs, aggregated, checked, with_gradients
@@ -146,6 +147,9 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
         engine = StepEngine.current()
         self._run_pipeline(engine, call, pairs, apply_state, experimental_aggregate_gradients)
         engine.once(self, partial(self._count, apply_state))
+        if experimental_aggregate_gradients:
+            state = [*(variable for _, variable in pairs), *self._weights]
+            engine.audited(self, call, state, lambda: settings_text(self))
         return StepResult(int(self.iterations))
 
     def _run_pipeline(
@@ -268,7 +272,16 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
     def _finish_step(self, apply_state: ApplyState) -> None:
         """Moves on the state that belongs to no variable, after all updates."""
 
-    # -- configs
+    # -- in words, and as configs
+    def describe(self) -> str:
+        """Prints the pipeline in force, and returns it.
+
+        For example: ``sum over 4 replicas -> clip global norm 1 -> Adam(learning_rate=0.001, ...)``.
+        """
+        text = pipeline_text(self)
+        print(text)
+        return text
+
     @abc.abstractmethod
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments with their values now, as JSON can hold them."""

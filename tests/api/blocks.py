@@ -14,6 +14,11 @@ IMPORTS = {
     "from tensorflow import keras": "from distopt import keras",
     "from tensorflow.keras import layers": "from distopt.keras import layers",
 }
+# What the documents leave to the reader in angle brackets, as free names.
+PLACEHOLDERS = {
+    "<call_loss_function>": "call_loss_function()",
+    "<list_of_variables>": "list_of_variables",
+}
 OUTPUT = re.compile(r"<tf\.|Training \.\.\.|\d+$")
 
 
@@ -21,8 +26,7 @@ def run(block, **free):
     """Runs the block and returns its names.
 
     A line such as ``3`` or ``<tf.Variable...`` is what the expression before it shows; it is compared as
-    doctest does. ``<call_loss_function>`` and ``<list_of_variables>`` stand for the free names
-    ``call_loss_function`` and ``list_of_variables``.
+    doctest does.
     """
     space = {"tf": tf, "np": np, **free}
     pending = []
@@ -34,8 +38,9 @@ def run(block, **free):
                 assert doctest.OutputChecker().check_output(line, shown, doctest.ELLIPSIS), (line, shown)
             pending = []
         else:
-            line = IMPORTS.get(line, line)
-            pending.append(PLACEHOLDER.get(line.strip(), line))
+            for left_open, name in PLACEHOLDERS.items():
+                line = line.replace(left_open, name)
+            pending.append(IMPORTS.get(line, line))
     _execute(pending, space)
     return space
 

@@ -1,6 +1,6 @@
 """The code blocks of the page "Class Optimizer" of TensorFlow 2.0, as printed there.
 
-Source: https://www.tensorflow.org/versions/r2.0/api_docs/python/tf/keras/optimizers/Optimizer. The samples are
+Source: https://www.tensorflow.org/versions/r2.0/api_docs/python/tf/keras/optimizers/Optimizer. Samples are
 licensed under the Apache License 2.0, copyright 2020 The TensorFlow Authors.
 """
 
@@ -56,8 +56,6 @@ opt.apply_gradients(capped_grads_and_vars)
 """
 
 
-
-
 def test_minimize_updates_the_listed_variables():
     var1, var2 = tf.Variable(1.0), tf.Variable(2.0)
     names = run(USAGE, var1=var1, var2=var2)
@@ -102,9 +100,8 @@ def test_a_callable_var_list_finds_variables_made_by_the_first_call():
 
 def test_gradients_are_processed_and_capped_before_they_are_applied():
     v = tf.Variable([1.0, 2.0, 3.0])
-    block = PROCESSING.replace("<call_loss_function>", "call_loss_function()")
     names = run(
-        block,
+        PROCESSING,
         call_loss_function=lambda: tf.math.reduce_sum(v * [1.0, 10.0, 100.0]),
         list_of_variables=[v],
         var_list=[v],

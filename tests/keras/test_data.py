@@ -1,5 +1,6 @@
 """Dealing out examples: shares, orders, sources, pipelines."""
 
+import itertools
 import threading
 import time
 from pathlib import Path
@@ -19,7 +20,7 @@ def test_shares_are_contiguous_even_and_whole(count: int, replicas: int) -> None
     parts = [share(count, r, replicas) for r in range(replicas)]
     assert parts[0][0] == 0
     assert parts[-1][1] == count
-    assert all(a[1] == b[0] for a, b in zip(parts, parts[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(parts))
     lengths = [stop - start for start, stop in parts]
     assert max(lengths) - min(lengths) <= 1
     assert lengths == sorted(lengths, reverse=True)

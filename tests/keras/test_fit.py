@@ -1,4 +1,4 @@
-"""fit, evaluate, predict: the recordings of Keras, any number of replicas, all kinds of input, clear errors."""
+"""fit, evaluate, predict: the recordings of Keras, any number of replicas, kinds of input, clear errors."""
 
 import json
 from collections.abc import Callable
@@ -245,7 +245,7 @@ def test_single_numbers_go_in_as_columns() -> None:
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "nan": ({"x": np.where(X == X[7, 2], np.nan, X)}, "x holds NaN, first in example 7"),
+    "nan": ({"x": np.where(X[7, 2] == X, np.nan, X)}, "x holds NaN, first in example 7"),
     "lengths": ({"y": Y[:-1]}, "x has 43, y has 42"),
     "classes": ({"y": Y + 1}, "from 0 to 3, .* 4 outputs; got labels from 1 to 4"),
     "one-hot": ({"y": np.eye(4)[Y]}, r"got labels of shape \[batch, 4\]. One-hot labels go with cat"),
@@ -295,7 +295,7 @@ def test_bad_input_of_several_replicas() -> None:
         model.compile("sgd", "sparse_categorical_crossentropy")
         model.fit(X, Y, batch_size=2, verbose=0)
 
-    with pytest.raises(ValueError, match="batch_size=2 .* 3 replicas share: it must be at least 3"):
+    with pytest.raises(ValueError, match=r"batch_size=2 .* 3 replicas share: it must be at least 3"):
         VirtualStrategy(3).run(small_batch)
 
     def lengths() -> None:
@@ -319,5 +319,5 @@ def test_calls_in_the_wrong_place() -> None:
     with pytest.raises(RuntimeError, match="has no loss"):
         model.fit(X, Y, verbose=0)
     for arguments in ({"optimizer": "sgdd"}, {"loss": "msee"}, {"metrics": ["acuracy"]}):
-        with pytest.raises(ValueError, match="(?i)unknown|interpret"):
+        with pytest.raises(ValueError, match=r"(?i)unknown|interpret"):
             model.compile(**{"optimizer": "sgd", "loss": "mse", **arguments})

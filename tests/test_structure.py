@@ -1,0 +1,227 @@
+"""The shape of the package: who may import whom and what, and how long a file may be."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import distopt
+
+ROOT = Path(distopt.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
+NAMES = [str(file.relative_to(ROOT)) for file in FILES]
+
+#: From the bottom to the top; siblings in one row do not know each other.
+LEVELS = [
+    {"errors", "typing", "settings", "registry", "trace"},
+    {"core"},
+    {"autodiff"},
+    {"comm"},
+    {"collectives"},
+    {"distribute"},
+    {"engine"},
+    {"aggregators", "transforms"},
+    {"optimizers"},
+    {"checkpoint"},
+    {"keras"},
+    {"adapters"},
+]
+LEVEL = {part: i for i, parts in enumerate(LEVELS) for part in parts}
+#: The fronts and the tools of the package: they may see everything, and nobody below sees them.
+FRONTS = {"__init__", "math", "compat", "testing"}
+#: What only some files may import, and which.
+OWNERS = {
+    "mpi4py": ("comm/mpi.py",),
+    "autograd": ("autodiff/",),
+    "numba": ("engine/", "comm/spin.py"),
+    "llvmlite": ("engine/", "comm/spin.py"),
+    "torch": ("adapters/",),
+    "jax": ("adapters/",),
+    "sklearn": (),
+    "scipy": (),
+}
+#: Extras, loaded by the functions that need them.
+LAZY = {"rich", "matplotlib", "mpi4py", "torch", "jax"}
+
+
+def part_of(file):
+    first = file.relative_to(ROOT).parts[0]
+    return first.removesuffix(".py")
+
+
+def is_type_checking(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+
+
+def imports(node, file, module_level=True):
+    """``(dotted name, at module level)`` of all imports that are made at run time."""
+    for child in ast.iter_child_nodes(node):
+        if is_type_checking(child):
+            continue
+        inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        if isinstance(child, ast.Import):
+            for alias in child.names:
+                yield alias.name, module_level
+        elif isinstance(child, ast.ImportFrom):
+            assert not child.level, f"{file}: relative import"
+            for alias in child.names:
+                yield f"{child.module}.{alias.name}", module_level
+        else:
+            yield from imports(child, file, module_level and not inside)
+
+
+IMPORTS = {file: list(imports(ast.parse(file.read_text()), file)) for file in FILES}
+
+
+def module_of(file):
+    parts = ["distopt", *file.relative_to(ROOT).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(file): file for file in FILES}
+
+
+def target(name):
+    """The module of the package that ``name`` is, or is in; None outside the package."""
+    while name and name not in MODULES:
+        name = name.rpartition(".")[0]
+    return name or None
+
+
+def test_every_part_has_its_place():
+    assert {part_of(file) for file in FILES} <= set(LEVEL) | FRONTS
+
+
+@pytest.mark.parametrize("file", FILES, ids=NAMES)
+def test_imports_go_downward(file):
+    own = part_of(file)
+    if own in FRONTS:
+        return
+    wrong = []
+    for name, _ in IMPORTS[file]:
+        module = target(name)
+        if module is None or module == "distopt":
+            # `from distopt import aggregators` names a part; a bare `distopt` would be the front.
+            if module == "distopt":
+                wrong.append(name)
+            continue
+        other = module.split(".")[1]
+        if other != own and (other in FRONTS or LEVEL[other] >= LEVEL[own]):
+            wrong.append(name)
+    assert not wrong, f"{own} may only import what stands below it"
+
+
+def test_no_cycles_between_modules():
+    graph = {
+        module: {
+            found
+            for name, at_module_level in IMPORTS[file]
+            if at_module_level and (found := target(name)) not in (None, module, "distopt")
+        }
+        for module, file in MODULES.items()
+    }
+    # A package's __init__ takes names from its modules, which is no cycle; those do not take from it.
+    done, path = set(), []
+
+    def visit(module):
+        assert module not in path, " -> ".join([*path[path.index(module) :], module])
+        if module in done:
+            return
+        path.append(module)
+        for other in sorted(graph[module]):
+            visit(other)
+        path.pop()
+        done.add(module)
+
+    for module in graph:
+        visit(module)
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_who_may_import(library):
+    users = {
+        str(file.relative_to(ROOT))
+        for file, found in IMPORTS.items()
+        if any(name.split(".")[0] == library for name, _ in found)
+    }
+    assert not {user for user in users if not user.startswith(OWNERS[library] or "?")}
+
+
+def test_extras_are_imported_where_they_are_used():
+    early = [
+        (str(file.relative_to(ROOT)), name)
+        for file, found in IMPORTS.items()
+        for name, at_module_level in found
+        if at_module_level and name.split(".")[0] in LAZY and part_of(file) != "adapters"
+    ]
+    assert not early
+
+
+@pytest.mark.parametrize("file", FILES, ids=NAMES)
+def test_only_settings_reads_the_environment(file):
+    reads = [
+        ast.unparse(node)
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv", "environb")
+    ]
+    assert not reads or file.name == "settings.py"
+
+
+@pytest.mark.parametrize("file", FILES, ids=NAMES)
+def test_files_and_functions_are_short(file):
+    text = file.read_text()
+    assert len(text.splitlines()) < 400
+    long = {
+        node.name: node.end_lineno - node.lineno + 1
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and node.end_lineno - node.lineno + 1 >= 60
+    }
+    assert not long
+
+
+PACKAGES = [module_of(file) for file in FILES if file.name == "__init__.py"]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_public_names_exist_and_are_sorted(package):
+    if not MODULES[package].read_text().strip():
+        pytest.skip("an empty package")
+    module = importlib.import_module(package)
+    names = getattr(module, "__all__", [])
+    assert not [name for name in names if not hasattr(module, name)]
+    assert len(set(names)) == len(names)
+    in_order = sorted(names, key=lambda name: (not name.isupper(), name))
+    by_kind = sorted(names, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
+    assert list(names) in (in_order, by_kind, sorted(names), sorted(names, key=str.lower))
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+
+
+STEP = """
+import sys
+import distopt as tf
+from distopt import distribute, keras, optimizers
+v = tf.Variable([1.0, 2.0])
+optimizers.Adam(0.1).minimize(lambda: tf.math.reduce_sum(v * v), [v])
+assert distribute.get_replica_context().num_replicas_in_sync == 1
+assert float(distribute.get_replica_context().all_reduce("sum", 2.0)) == 2.0
+print(sorted(n for n in ("mpi4py", "rich", "matplotlib", "torch", "jax", "sklearn") if n in sys.modules))
+"""
+
+
+def test_one_replica_needs_no_mpi_and_no_extras():
+    done = run(STEP)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_importing_the_package_is_cheap():
+    done = run("import sys, distopt; print([n for n in ('autograd', 'numba', 'mpi4py') if n in sys.modules])")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
