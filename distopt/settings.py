@@ -27,6 +27,7 @@ class Settings:
         update: default of ``MPIStrategy(update=...)``.
         nodes: pretend that so many nodes share the processes out (for tests), 0 for the truth.
         abort_on_exception: whether an uncaught exception ends the whole job.
+        record: a directory in which replica 0 writes down the variables' values after each step.
     """
 
     stall_seconds: float = 60.0
@@ -36,6 +37,7 @@ class Settings:
     update: str = "auto"
     nodes: int = 0
     abort_on_exception: bool = True
+    record: str = ""
 
 
 #: Names that belong to the launcher, which passes them on to its children.

@@ -1,7 +1,6 @@
 """Handwritten digits by ``fit``: 1,797 images of 8 x 8 pixels, a fifth of them held back.
 
-python examples/digits.py                   one replica
-mpirun -n 2 python examples/digits.py       two replicas, the same result
+mpirun -n 2 python examples/digits.py
 """
 
 import argparse
@@ -9,6 +8,7 @@ import os
 import time
 
 import numpy as np
+from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 
 from distopt import keras
@@ -26,10 +26,24 @@ def load() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return x[:cut], y[:cut], x[cut:], y[cut:]
 
 
+def draw_confusions(labels: np.ndarray, predicted: np.ndarray, path: str) -> None:
+    """How often each digit was taken for each."""
+    counts = np.zeros((10, 10), int)
+    np.add.at(counts, (labels, predicted), 1)
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(counts, cmap="Blues")
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            axes.text(column, row, count, ha="center", va="center", color="white" if count > 20 else "black")
+    axes.set(xlabel="predicted", ylabel="digit", xticks=range(10), yticks=range(10))
+    figure.savefig(path)
+
+
 def main() -> float:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--curve", default="out/digits.png", help="where the training curve is drawn")
+    parser.add_argument("--out", default="out", help="the folder for the pictures")
     options = parser.parse_args()
 
     np.random.seed(1)  # for the first weights
@@ -45,16 +59,18 @@ def main() -> float:
     history = model.fit(x, y, batch_size=32, epochs=options.epochs, validation_data=(x_test, y_test))
     seconds = time.perf_counter() - begun
     loss, accuracy = model.evaluate(x_test, y_test, verbose=0)
+    predicted = model.predict(x_test)
 
     replica = get_replica_context()
     if replica.replica_id_in_sync_group == 0:
-        os.makedirs(os.path.dirname(options.curve) or ".", exist_ok=True)
+        os.makedirs(options.out, exist_ok=True)
         print(
             f"accuracy {accuracy:.4f} (loss {loss:.4f}) on {len(x_test)} images held back; "
             f"{len(x) * options.epochs / seconds:,.0f} images per second "
-            f"on {replica.num_replicas_in_sync} replica(s); curve in {options.curve}"
+            f"on {replica.num_replicas_in_sync} replica(s); pictures in {options.out}/"
         )
-    history.plot(options.curve)
+        draw_confusions(y_test.argmax(1), predicted.argmax(1), os.path.join(options.out, "confusions.png"))
+    history.plot(os.path.join(options.out, "curve.png"))
     return accuracy
 
 

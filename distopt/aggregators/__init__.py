@@ -5,8 +5,8 @@ Found by name through the entry-point group ``distopt.aggregators``, plugins and
 
 from distopt.aggregators.adasum import Adasum
 from distopt.aggregators.base import Aggregator
-from distopt.aggregators.chain import Chain
-from distopt.aggregators.identify import get, serialize
+from distopt.aggregators.chaining import Chain, chain
+from distopt.aggregators.identify import get, label, serialize
 from distopt.aggregators.mean import Mean, WeightedMean
 from distopt.aggregators.sum import Sum, sum_over_replicas
 
@@ -17,7 +17,9 @@ __all__ = [
     "Mean",
     "Sum",
     "WeightedMean",
+    "chain",
     "get",
+    "label",
     "serialize",
     "sum_over_replicas",
 ]

@@ -47,8 +47,10 @@ def _combined(context: ReplicaContext, gradient: Any, variable: Variable) -> Any
 
 
 def _pair(a: Array, b: Array) -> Array:
-    x, y = a.astype(np.float64).reshape(-1), b.astype(np.float64).reshape(-1)
-    dot, xx, yy = x @ y, x @ x, y @ y
+    # NumPy's own sums: those of BLAS may depend on the number of threads, and replicas must not part.
+    wide = np.result_type(a.dtype, np.float64)
+    x, y = a.astype(wide), b.astype(wide)
+    dot, xx, yy = np.sum(x * y.conj()).real, np.sum(x * x.conj()).real, np.sum(y * y.conj()).real
     with_a = 1.0 - dot / (2.0 * xx) if xx > 0 else 1.0
     with_b = 1.0 - dot / (2.0 * yy) if yy > 0 else 1.0
-    return np.asarray(with_a * a + with_b * b, a.dtype)
+    return np.asarray(with_a * x + with_b * y).astype(a.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from distopt.core.variable import Variable
@@ -17,24 +17,33 @@ class Aggregator(ABC):
     """Combines the replicas' gradients. A plain function of the same signature does as well.
 
     A class is needed for arguments that a config shall hold, and for state that is saved with the
-    optimizer's.
+    optimizer's. State is the same on all replicas; it is made in :meth:`build`, listed in
+    :attr:`weights`, read in ``__call__``, and changed in :meth:`finish_step`.
     """
 
     @abstractmethod
     def __call__(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> list[tuple[Any, Variable]]:
         """The pairs of all replicas together, every variable's once, shapes and dtypes kept.
 
-        Called in replica context, with all of ReplicaContext at its service.
+        Called in replica context, with all of ReplicaContext at its service. It changes neither the
+        gradients that it gets nor state: of several replicas in one process, each may call it on this
+        one object, and a step that fails must leave nothing behind.
         """
+
+    def build(self, variables: Sequence[Variable]) -> None:  # noqa: B027 (a hook)
+        """A hook: makes the state for variables that it has not met; called before each aggregation."""
+
+    @property
+    def weights(self) -> list[Variable]:
+        """The state: variables, which follow the optimizer's own weights, in a fixed order."""
+        return []
+
+    def finish_step(self) -> None:  # noqa: B027 (a hook)
+        """A hook: moves the state on, from what ``__call__`` left; called once, after the update."""
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as JSON can hold them."""
         return {}
-
-    @property
-    def weights(self) -> list[Variable]:
-        """Variables that are state of the aggregator; they follow the optimizer's own weights."""
-        return []
 
     def reduction(self) -> Reduction | None:
         """What the step engine can do in this one's place, in its own pass; None: nothing."""

@@ -8,7 +8,7 @@ from typing import Any
 from distopt.aggregators.sum import sum_over_replicas
 from distopt.registry import Registry
 
-__all__ = ["get", "registry", "serialize"]
+__all__ = ["get", "label", "registry", "serialize"]
 
 #: Built-ins and plugins alike come from the entry-point group.
 registry = Registry("aggregator", "distopt.aggregators")
@@ -19,7 +19,7 @@ def get(identifier: Any) -> Callable[[Any], Any]:
 
     Raises:
         ValueError: an unknown name.
-        TypeError: anything else.
+        TypeError: anything else, or a config with an argument that the aggregator does not take.
     """
     if identifier is None:
         return sum_over_replicas
@@ -50,6 +50,12 @@ def serialize(aggregator: Callable[[Any], Any]) -> dict[str, Any]:
         f"aggregator {aggregator!r} is registered under no name: add it to the entry-point group "
         f"{registry.group!r}, or leave it out of configs"
     )
+
+
+def label(aggregator: Callable[[Any], Any]) -> str:
+    """Who made it, for error texts: module and name, such as ``"my_aggregator.TrimmedMean"``."""
+    named = aggregator if hasattr(aggregator, "__qualname__") else type(aggregator)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _make(found: Any, config: dict[str, Any]) -> Callable[[Any], Any]:

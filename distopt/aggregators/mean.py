@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+
 from distopt.aggregators.base import Aggregator, replica_context
 from distopt.aggregators.sum import reduce_pairs
+from distopt.core.indexed_slices import IndexedSlices
+from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
-from distopt.engine.update import Reduction
+from distopt.engine.update import Reduction, lowest_terms, weighed
 
 __all__ = ["Mean", "WeightedMean"]
 
@@ -50,15 +54,19 @@ class WeightedMean(Aggregator):
         return count
 
     def __call__(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> list[tuple[Any, Variable]]:
-        """See Aggregator."""
+        """See Aggregator.
+
+        Raises:
+            ValueError: ``examples`` is no count, no replica has any, or all gradients are None.
+        """
         pairs = list(grads_and_vars)
         count = self._count()
-        total = int(replica_context().all_reduce("sum", count))
-        if total == 0:
-            raise ValueError("WeightedMean: no replica has any example")
-        weighed = [(gradient * variable.dtype.type(count), variable) for gradient, variable in pairs]
-        summed = reduce_pairs("sum", weighed)
-        return [(gradient / variable.dtype.type(total), variable) for gradient, variable in summed]
+        counts = as_array(replica_context().all_gather(np.array([count]), axis=0)).tolist()
+        factor, divisor = lowest_terms(count, counts)
+        if divisor == 0:
+            raise ValueError("WeightedMean: a mean over examples, but no replica has any example")
+        summed = reduce_pairs("sum", [(_weighed(gradient, factor), v) for gradient, v in pairs])
+        return [(g if g is None or divisor == 1 else _divided(g, divisor), v) for g, v in summed]
 
     def reduction(self) -> Reduction:
         """Weighs this replica's count."""
@@ -67,3 +75,16 @@ class WeightedMean(Aggregator):
     def get_config(self) -> dict[str, Any]:
         """``examples`` as it is; a callable is not kept."""
         return {} if callable(self.examples) else {"examples": self.examples}
+
+
+def _weighed(gradient: Any, factor: int | None) -> Any:
+    if gradient is None or factor is None:
+        return gradient
+    if isinstance(gradient, IndexedSlices):
+        values = weighed(as_array(gradient.values), factor)
+        return IndexedSlices(values, gradient.indices, gradient.dense_shape)
+    return weighed(as_array(gradient), factor)
+
+
+def _divided(gradient: Any, divisor: int | None) -> Any:
+    return gradient / gradient.dtype.type(divisor)

@@ -7,6 +7,7 @@ that cannot happen any more is known at once, without a clock.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from distopt.errors import ReplicaFailed, ReplicaMismatch
@@ -20,11 +21,17 @@ class Baton:
     Args:
         size: the number of threads.
         first: the job-wide number of thread 0's replica, for messages.
+        keep: called by a thread before it hands on; what it returns is called when its turn comes
+            again. So each thread can have for its own what belongs to the process.
     """
 
-    def __init__(self, size: int, first: int = 0) -> None:
+    def __init__(
+        self, size: int, first: int = 0, keep: Callable[[], Callable[[], None]] | None = None
+    ) -> None:
         self.size = size
         self.first = first
+        self._keep = keep
+        self._at_start: Callable[[], None] | None = None
         self._turn = [threading.Semaphore(0) for _ in range(size)]
         self._deposits: list[Any] = [None] * size
         self._arrived = [False] * size
@@ -43,9 +50,12 @@ class Baton:
     def enter(self, index: int) -> None:
         """Waits for the first turn; thread 0 is let in by :meth:`start`."""
         self._turn[index].acquire()
+        if self._at_start is not None:
+            self._at_start()
 
     def start(self) -> None:
-        """Gives thread 0 its turn."""
+        """Gives thread 0 its turn; every thread begins with what the process has now."""
+        self._at_start = self._keep() if self._keep is not None else None
         self._turn[0].release()
 
     def leave(self, index: int, failure: str | None = None) -> None:
@@ -96,8 +106,14 @@ class Baton:
     # -- turns
     def _pass_to(self, index: int, other: int) -> None:
         if other != index:
-            self._turn[other].release()
-            self._turn[index].acquire()
+            self._switch(index, other)
+
+    def _switch(self, index: int, other: int) -> None:
+        put_back = self._keep() if self._keep is not None else None
+        self._turn[other].release()
+        self._turn[index].acquire()
+        if put_back is not None:
+            put_back()
 
     def _hand_on(self, index: int) -> None:
         """To the next thread that can run: one that has not arrived, else one to be told of an end."""
@@ -108,6 +124,7 @@ class Baton:
         candidates = waiting + runnable if stuck else runnable
         if not candidates:
             return
-        self._turn[candidates[0]].release()
-        if not self._done[index]:
-            self._turn[index].acquire()
+        if self._done[index]:
+            self._turn[candidates[0]].release()
+        else:
+            self._switch(index, candidates[0])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from distopt.distribute.context import ReplicaContext
     from distopt.distribute.strategy import Strategy
 
-__all__ = ["Frame", "current_frame", "frame", "require_cross_replica", "set_process_frame"]
+__all__ = ["Frame", "current_frame", "frame", "require_cross_replica", "require_unmixed", "set_process_frame"]
 
 
 @dataclass(frozen=True)
@@ -81,4 +81,14 @@ def require_cross_replica(call: str) -> None:
         raise RuntimeError(
             f"{call}: Method requires being in cross-replica context, use "
             f"get_replica_context().merge_call(); it was called inside Strategy.run()"
+        )
+
+
+def require_unmixed(strategy: Strategy) -> None:
+    """Raises RuntimeError where a strategy other than ``strategy`` has been entered."""
+    now = current_frame()
+    if now.kind != "base" and now.strategy is not strategy:
+        raise RuntimeError(
+            "Mixing different tf.distribute.Strategy objects: the scope of another strategy is open; "
+            "leave it first"
         )

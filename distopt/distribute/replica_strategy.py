@@ -9,7 +9,7 @@ from typing import Any
 
 from distopt.comm import Communicator, SoloCommunicator
 from distopt.distribute.context import ReplicaContext
-from distopt.distribute.frames import Frame, frame, require_cross_replica
+from distopt.distribute.frames import Frame, frame, require_cross_replica, require_unmixed
 from distopt.distribute.strategy import Strategy
 from distopt.distribute.values import select
 from distopt.settings import Settings, settings
@@ -71,7 +71,12 @@ class DefaultStrategy(ReplicaStrategy):
 
     @contextmanager
     def scope(self) -> Iterator[Strategy]:
-        """Changes nothing: the default strategy stays in replica context."""
+        """Changes nothing: the default strategy stays in replica context.
+
+        Raises:
+            RuntimeError: inside the scope of another strategy.
+        """
+        require_unmixed(self)
         with frame(self, self._context, "base"):
             yield self
 

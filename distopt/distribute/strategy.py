@@ -12,7 +12,7 @@ import numpy as np
 from distopt.core import nest
 from distopt.core.tensor import Tensor, as_array
 from distopt.distribute.context import ReplicaContext
-from distopt.distribute.frames import current_frame, frame, require_cross_replica
+from distopt.distribute.frames import frame, require_cross_replica, require_unmixed
 from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.values import PerReplica
 from distopt.settings import Settings
@@ -59,12 +59,7 @@ class Strategy(ABC):
             RuntimeError: inside ``run()``, or inside the scope of another strategy.
         """
         require_cross_replica("scope()")
-        now = current_frame()
-        if now.kind != "base" and now.strategy is not self:
-            raise RuntimeError(
-                "Mixing different tf.distribute.Strategy objects: the scope of another strategy is open; "
-                "leave it first"
-            )
+        require_unmixed(self)
         with frame(self, None, "scope"):
             yield self
 

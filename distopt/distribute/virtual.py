@@ -84,6 +84,7 @@ class VirtualStrategy(Strategy):
 
     def reduce(self, reduce_op: ReduceOp | str, value: Nested, axis: int | None) -> Nested:
         """See Strategy; a value that is the same everywhere has a mean, but no sum."""
+        require_cross_replica("reduce()")
         op = ReduceOp.from_any(reduce_op)
         if isinstance(value, TensorLike) and self._size > 1:
             if op is ReduceOp.SUM:
@@ -121,7 +122,7 @@ def run_threads(baton: Baton, program: Callable[[int], Any]) -> list[Any]:
         BaseException: what the first thread that failed raised.
     """
     results: list[Any] = [None] * baton.size
-    errors: list[BaseException | None] = [None] * baton.size
+    errors: list[BaseException] = []  # in the order of time, since one thread runs at a time
 
     def life(index: int) -> None:
         failure = None
@@ -129,7 +130,7 @@ def run_threads(baton: Baton, program: Callable[[int], Any]) -> list[Any]:
             baton.enter(index)
             results[index] = program(index)
         except BaseException as error:
-            errors[index] = error
+            errors.append(error)
             failure = traceback.format_exc()
         finally:
             baton.leave(index, failure)
@@ -142,16 +143,25 @@ def run_threads(baton: Baton, program: Callable[[int], Any]) -> list[Any]:
         thread.start()
     baton.start()
     life(0)
-    if not isinstance(errors[0], KeyboardInterrupt):
+    if not any(isinstance(error, KeyboardInterrupt) for error in errors):
         for thread in threads:
             thread.join()
     raise_first(errors)
     return results
 
 
-def raise_first(errors: list[BaseException | None]) -> None:
-    """Raises the error that came first: one that only tells of another's failure comes last."""
-    found = [e for e in errors if e is not None]
-    found.sort(key=lambda e: isinstance(e, ReplicaFailed))
-    if found:
-        raise found[0]
+def raise_first(errors: list[BaseException]) -> None:
+    """Raises the error that came first; those that only tell of another's failure come last."""
+    if errors:
+        raise next((error for error in errors if not _is_echo(error)), errors[0])
+
+
+def _is_echo(error: BaseException | None) -> bool:
+    """Whether another replica's failure is the error, or its cause."""
+    seen = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, ReplicaFailed):
+            return True
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return False

@@ -75,6 +75,11 @@ class Homes:
         entry = self._released.get(id(variable))
         return entry is not None and entry() is variable
 
+    @property
+    def any_released(self) -> bool:
+        """Whether some variable left its home for good."""
+        return bool(self._released)
+
     def strangers(self, variables: Sequence[Variable]) -> list[Variable]:
         """Those that have no home yet, each once."""
         unique = {id(v): v for v in variables}.values()
@@ -84,7 +89,7 @@ class Homes:
         """Those that this replica has assigned since the last step, each once."""
         unique = {id(v): v for v in variables}.values()
         homes = [(v, self.of(v)) for v in unique]
-        return [v for v, home in homes if home is not None and v._array() is not home.view]
+        return [v for v, home in homes if home is not None and _place(v._array()) != _place(home.view)]
 
     # -- collective
     def settle(self, variables: Sequence[Variable]) -> None:
@@ -167,6 +172,11 @@ def _topology(comm: Communicator, options: Settings) -> tuple[Communicator, Comm
             raise MemoryError("MPIStrategy(memory='shared'): the replicas of this job cannot share memory")
         return SoloCommunicator(), comm
     return comm.node, comm.cross
+
+
+def _place(array: Array) -> int:
+    """Its address: replicas of one process may share a Variable, and see its home by views of their own."""
+    return int(array.__array_interface__["data"][0])
 
 
 def _offsets(variables: Sequence[Variable]) -> tuple[list[int], int]:

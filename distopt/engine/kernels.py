@@ -7,15 +7,14 @@ be updated by anyone.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from distopt.engine.rule import Rule, Sparse, where
+from distopt.engine.compiled import COMPILED, compiled
+from distopt.engine.rule import Rule, Sparse
 from distopt.typing import Array
 
 __all__ = ["dense", "rows", "sparse"]
@@ -25,7 +24,6 @@ Scalars: TypeAlias = tuple[Any, ...]
 
 #: Elements that are worked on together where scratch memory is needed: half a second-level cache.
 _BLOCK = 1 << 16
-_COMPILED = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 _FIRST_ROW = np.zeros(1, np.int64)
 
 
@@ -39,7 +37,7 @@ def dense(rule: Rule, w: Array, g: Array, slots: Arrays, coefficients: Scalars) 
         slots: arrays like ``w``, one for each of the rule's slots, written.
         coefficients: scalars of the same dtype, in the order of ``rule.coefficients``.
     """
-    if w.dtype in _COMPILED:
+    if w.dtype in COMPILED:
         _kernel(rule, w.dtype)(w, g, *slots, _FIRST_ROW, w.size, coefficients)
         return
     for start in range(0, w.size, _BLOCK):
@@ -65,7 +63,7 @@ def rows(
         slots: arrays like ``w``.
         coefficients: as in :func:`dense`.
     """
-    if w.dtype in _COMPILED:
+    if w.dtype in COMPILED:
         flat = [s.reshape(-1) for s in slots]
         _kernel(rule, w.dtype)(w.reshape(-1), values.reshape(-1), *flat, indices, w.shape[1], coefficients)
     else:
@@ -118,55 +116,10 @@ def _evaluate(rule: Rule, state: Arrays, part: Any, g: Array, coefficients: Scal
 def _kernel(rule: Rule, dtype: np.dtype[Any]) -> Callable[..., None]:
     """The compiled rule: ``(w, g, *slots, rows, width, coefficients)``, all arrays flat."""
     import numba
-    from numba.extending import register_jitable
 
-    _overload_where()
-    register_jitable(rule.function)
-    scalar = numba.from_dtype(dtype)
-    written = numba.types.Array(scalar, 1, "C")
-    read = numba.types.Array(scalar, 1, "C", readonly=True)
     numbers = numba.types.Array(numba.int64, 1, "C", readonly=True)
-    coefficients = numba.types.UniTuple(scalar, len(rule.coefficients))  # type: ignore[no-untyped-call]
-    signature = (written, read, *[written] * len(rule.slots), numbers, numba.int64, coefficients)
-    template = _TEMPLATES[len(rule.slots)]
-    fingerprint = _fingerprint(rule)
-    try:
-        kernel = template(rule.function, fingerprint, _jit(True))
-        kernel.compile(signature)
-    except Exception:
-        # A cache that cannot be written or read is no error; what else is wrong comes up again here.
-        kernel = template(rule.function, fingerprint, _jit(False))
-        kernel.compile(signature)
-    kernel.disable_compile()
-    return kernel  # type: ignore[no-any-return]
-
-
-def _jit(cached: bool) -> Callable[[Any], Any]:
-    import numba
-
-    return numba.njit(cache=cached, nogil=True, error_model="numpy")
-
-
-@cache
-def _overload_where() -> None:
-    from numba.extending import overload
-
-    @overload(where)
-    def select(condition, yes, no):  # type: ignore[no-untyped-def]  # noqa: ARG001
-        return lambda condition, yes, no: yes if condition else no
-
-
-def _fingerprint(rule: Rule) -> str:
-    """A hash of the rule's source file: the disk cache is keyed by it, so that an edit recompiles.
-
-    The rule itself enters Numba's key by name only.
-    """
-    code = rule.function.__code__
-    try:
-        source = Path(code.co_filename).read_bytes()
-    except OSError:
-        source = code.co_code + repr(code.co_consts).encode()
-    return hashlib.blake2b(source, digest_size=8).hexdigest()
+    slots = len(rule.slots)
+    return compiled(rule, _TEMPLATES[slots], dtype, f"wr{'w' * slots}", (numbers, numba.int64))
 
 
 # One template for each number of slots: a tuple of arrays, indexed in a loop, is not vectorized.

@@ -10,6 +10,7 @@ from distopt.comm import Communicator
 from distopt.engine import clip as clipping
 from distopt.engine import kernels, norms
 from distopt.engine.clip import Clip
+from distopt.engine.fold import Fold, fold
 from distopt.engine.layout import Segment
 from distopt.engine.plan import Group, Span
 from distopt.engine.ring import Ring
@@ -19,15 +20,7 @@ from distopt.typing import Array
 __all__ = ["one_pass", "two_passes", "update_shard"]
 
 
-def one_pass(
-    ring: Ring,
-    group: Group,
-    update: Update,
-    flats: Sequence[Array],
-    divisor: int | None,
-    clip: Clip | None,
-    scratch: Array,
-) -> None:
+def one_pass(ring: Ring, group: Group, update: Update, flats: Sequence[Array], then: Fold) -> None:
     """Sums and updates this replica's shard, block after block.
 
     Args:
@@ -35,14 +28,21 @@ def one_pass(
         group: the variables and who updates what.
         update: any of the group's, for its coefficients.
         flats: this replica's gradients, one flat array a variable.
-        divisor: what the sums are divided by, or None.
-        clip: of it the clip of values, if any.
-        scratch: as long as the largest shard.
+        then: what happens to the sums before the update.
     """
-    for block, spans in zip(group.blocks, group.spans, strict=True):
-        total = ring.sum_shard(block, flats, scratch)
-        total = _scaled(total, divisor, clip, scratch[: total.size])
-        update_shard(group, update, spans, total)
+    scratch = np.empty(0 if then.plain else group.largest, update.variable.dtype)
+    for turn, spans in zip(ring.rounds(group.blocks, flats), group.spans, strict=True):
+        if turn.second is None:
+            update_shard(group, update, spans, then(turn.first, scratch[: turn.first.size]))
+            np.copyto(turn.copy[1], turn.copy[0])
+            continue
+        copy = turn.copy
+        for span in spans:
+            part = slice(span.start, span.stop)
+            rows = (turn.first[part], turn.second[part])
+            fold(group.rule, span.parameters, rows, span.slots, update.coefficients, then, copy)
+            copy = (copy[0][:0], copy[1][:0])
+        np.copyto(copy[1], copy[0])
 
 
 def two_passes(
@@ -51,32 +51,34 @@ def two_passes(
     group: Group,
     update: Update,
     flats: Sequence[Array],
-    divisor: int | None,
+    then: Fold,
     clip: Clip,
 ) -> None:
     """Sums all shards first and keeps them, until the norms are known; arguments as in :func:`one_pass`."""
-    if not group.blocks:  # nothing but variables without elements
-        return
     own = [block.shards[node.rank] for block in group.blocks]
     kept = np.empty(sum(shard.size for shard in own), update.variable.dtype)
     parts = np.split(kept, np.cumsum([shard.size for shard in own])[:-1])
     sums = [np.zeros(-(-flat.size // norms.BLOCK)) for flat in flats]
-    for block, shard, part in zip(group.blocks, own, parts, strict=True):
-        total = ring.sum_shard(block, flats, part)
-        _scaled(total, divisor, clip, part)
-        if total is not part and divisor is None and clip.value is None:
-            np.copyto(part, total)
+    for turn, shard, part in zip(ring.rounds(group.blocks, flats), own, parts, strict=True):
+        if turn.second is None:
+            np.copyto(part, turn.first)
+        else:
+            np.add(turn.first, turn.second, out=part)
+        then(part, part)
+        np.copyto(turn.copy[1], turn.copy[0])
         for segment, values in _pieces(shard.segments, part):
             squares = norms.sums_of_squares(values)
             sums[segment.variable][segment.start // norms.BLOCK :][: squares.size] = squares
     squares_of = _everywhere(node, sums)
+    totals = [norms.sum_of_blocks([squares]) for squares in squares_of]
+    scale = None
+    if clip.global_norm is not None:
+        scale = clipping.global_scale(norms.sum_of_blocks(squares_of), clip.global_norm, kept.dtype)
     for shard, part, spans in zip(own, parts, group.spans, strict=True):
         if clip.norm is not None:
             for segment, values in _pieces(shard.segments, part):
-                total_squares = norms.sum_of_blocks([squares_of[segment.variable]])
-                clipping.clip_norm(values, total_squares, clip.norm, out=values)
-        if clip.global_norm is not None:
-            scale = clipping.global_scale(norms.sum_of_blocks(squares_of), clip.global_norm, part.dtype)
+                clipping.clip_norm(values, totals[segment.variable], clip.norm, out=values)
+        if scale is not None:
             np.multiply(part, scale, out=part)
         update_shard(group, update, spans, part)
 
@@ -86,14 +88,6 @@ def update_shard(group: Group, update: Update, spans: Sequence[Span], gradient: 
     for span in spans:
         part = gradient[span.start : span.stop]
         kernels.dense(group.rule, span.parameters, part, span.slots, update.coefficients)
-
-
-def _scaled(total: Array, divisor: int | None, clip: Clip | None, out: Array) -> Array:
-    if divisor is not None:
-        total = np.divide(total, total.dtype.type(divisor), out=out)
-    if clip is not None and clip.value is not None:
-        total = clipping.clip_value(total, clip.value, out=out)
-    return total
 
 
 def _pieces(segments: Sequence[Segment], values: Array) -> Iterator[tuple[Segment, Array]]:

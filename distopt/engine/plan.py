@@ -68,6 +68,7 @@ class Plan:
         self.state = [v for u in updates for v in (u.variable, *u.slots)]
         self.columns = _columns(updates)
         self.subject = subject
+        self.sparse = any(isinstance(u.gradient, IndexedSlices) for u in updates)
         self.groups: tuple[Group, ...] = ()
         #: Value of ``detachments()`` when the variables were last seen at home; -1: not yet.
         self.seen = -1
@@ -79,10 +80,12 @@ class Plan:
         for i, u in enumerate(updates):
             if not isinstance(u.gradient, IndexedSlices):
                 members.setdefault((u.variable.dtype, u.rule), []).append(i)
-        self.groups = tuple(
+        groups = [
             _group(tuple(places), rule, [updates[i] for i in places], homes)
             for (_, rule), places in members.items()
-        )
+        ]
+        # A group of variables without elements has no blocks, and nothing to be done.
+        self.groups = tuple(group for group in groups if group.blocks)
         self.arranged = True
 
 

@@ -8,7 +8,9 @@ cache. Between nodes, replicas of equal rank exchange their shards' partial sums
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, zip_longest
 
 import numpy as np
 
@@ -17,9 +19,26 @@ from distopt.comm import Communicator
 from distopt.engine.layout import BLOCK, PIECE, Block, Segment
 from distopt.typing import Array
 
-__all__ = ["Ring", "gather"]
+__all__ = ["Ring", "Round", "gather"]
 
 _CAPACITY = BLOCK + PIECE
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a replica has to do for one block.
+
+    Attributes:
+        block: which elements.
+        first: a row of its shard: the whole sum, if ``second`` is None.
+        second: the row to be added to it, or None.
+        copy: ``(source, target)``: elements that the next round needs copied by then; may be empty.
+    """
+
+    block: Block
+    first: Array
+    second: Array | None
+    copy: tuple[Array, Array]
 
 
 class Ring:
@@ -34,42 +53,70 @@ class Ring:
     def __init__(self, job: Communicator, node: Communicator, cross: Communicator) -> None:
         self._job, self._node, self._cross = job, node, cross
         self._memory: dict[int, Array] = {}
+        self._scratch: dict[str, Array] = {}
         self._turn = 0
         self._members = self._find_members() if cross.size > 1 else []
 
-    def sum_shard(self, block: Block, flats: Sequence[Array], scratch: Array) -> Array:
-        """The sum over all replicas of this one's shard of ``block``.
+    def rounds(self, blocks: Sequence[Block], flats: Sequence[Array]) -> Iterator[Round]:
+        """Goes through the blocks with all other replicas; whoever iterates does each round's copy.
 
         Args:
-            block: which elements.
+            blocks: which elements, in order.
             flats: this replica's gradients, one flat array for each variable of the layout.
-            scratch: at least as long as the shard; where a sum is written.
-
-        Returns:
-            the sum, of the shard's length: part of ``scratch``, or with one replica the gradient
-            itself where it lies in one piece.
         """
-        own = block.shards[self._node.rank]
         if self._node.size == 1:
-            row = gather(flats, own.segments, scratch[: own.size])
-            return row if self._cross.size == 1 else self._across([row], scratch[: own.size])
-        ring = self._rows(scratch.dtype)
-        mine = ring[self._node.rank]
-        for rank, shard in enumerate(block.shards):
-            if rank != self._node.rank and shard.size:
-                pack(flats, shard.segments, mine[shard.start : shard.start + shard.size])
-        self._node.barrier()
+            for block in blocks:
+                row = gather(flats, block.shards[0].segments, self._room("own", block.size, flats[0].dtype))
+                total = row
+                if self._cross.size > 1:
+                    total = self._across([row], self._room("total", block.size, row.dtype))
+                yield Round(block, total, None, (row[:0], row[:0]))
+            return
+        copy = self._fill(blocks[0], flats)
+        np.copyto(copy[1], copy[0])
+        for block, following in zip_longest(blocks, blocks[1:]):
+            self._node.barrier()
+            rows = self._own_rows(block, flats)
+            copy = (copy[0][:0], copy[1][:0]) if following is None else self._fill(following, flats)
+            yield self._last_two(block, rows, copy)
+
+    def _own_rows(self, block: Block, flats: Sequence[Array]) -> list[Array]:
+        """All replicas' parts of the own shard, by rank, from the turn that was filled last."""
+        ring = self._rows(flats[0].dtype)
+        own = block.shards[self._node.rank]
         part = slice(own.start, own.start + own.size)
         rows = [row[part] for row in ring]
-        rows[self._node.rank] = gather(flats, own.segments, mine[part])
-        total = scratch[: own.size]
-        if self._cross.size == 1:
-            reduce_rows(rows, total)
-            return total
-        return self._across(rows, total)
+        rows[self._node.rank] = gather(flats, own.segments, ring[self._node.rank, part])
+        return rows
+
+    def _last_two(self, block: Block, rows: list[Array], copy: tuple[Array, Array]) -> Round:
+        """Adds up all but what can be left to the update: the last addition."""
+        size, dtype = rows[0].size, rows[0].dtype
+        if self._cross.size > 1:
+            return Round(block, self._across(rows, self._room("total", size, dtype)), None, copy)
+        *before, (_, last) = tree_pairs(len(rows))
+        by_number = dict(enumerate(rows))
+        first = _subtotal(by_number, before, 0, self._room("first", size, dtype))
+        second = _subtotal(by_number, before, last, self._room("second", size, dtype))
+        return Round(block, first, second, copy)
+
+    def _fill(self, block: Block, flats: Sequence[Array]) -> tuple[Array, Array]:
+        """Copies what others own of a block into the next turn, but for the largest piece, returned."""
+        self._turn ^= 1
+        mine = self._rows(flats[0].dtype)[self._node.rank]
+        others = [shard for rank, shard in enumerate(block.shards) if rank != self._node.rank]
+        largest = max(others, key=lambda shard: shard.size if len(shard.segments) == 1 else 0)
+        left: tuple[Array, Array] = (mine[:0], mine[:0])
+        for shard in others:
+            target = mine[shard.start : shard.start + shard.size]
+            if shard is largest and len(shard.segments) == 1:
+                left = (gather(flats, shard.segments, target), target)
+            else:
+                pack(flats, shard.segments, target)
+        return left
 
     def _rows(self, dtype: np.dtype[np.generic]) -> Array:
-        """The rows of the turn, ``[replicas of the node, elements]``; the next call gets the other turn."""
+        """The rows of the current turn, ``[replicas of the node, elements]``."""
         memory = self._memory.get(dtype.itemsize)
         if memory is None:
             nbytes = 2 * self._node.size * _CAPACITY * dtype.itemsize
@@ -79,9 +126,16 @@ class Ring:
                     f"no room for {nbytes:,} bytes of shared memory on this node: set DISTOPT_MEMORY=private"
                 )
             memory = self._memory[dtype.itemsize] = block.bytes
-        self._turn ^= 1
         rows: Array = memory.view(dtype).reshape(2, self._node.size, _CAPACITY)[self._turn]
         return rows
+
+    def _room(self, purpose: str, size: int, dtype: np.dtype[np.generic]) -> Array:
+        """Scratch memory of ``size`` elements."""
+        room = self._scratch.get(purpose)
+        if room is None or room.nbytes < size * dtype.itemsize:
+            room = self._scratch[purpose] = np.empty(size * dtype.itemsize, np.uint8)
+        part: Array = room[: size * dtype.itemsize].view(dtype)
+        return part
 
     # -- between nodes
     def _find_members(self) -> list[tuple[int, ...]]:
@@ -98,36 +152,36 @@ class Ring:
         live = live_rows(size, mine)
         partial = np.zeros((max(len(live_rows(size, m)) for m in members), total.size), total.dtype)
         for place, root in enumerate(live):
-            _reduce_tree(by_number, local_pairs(size, mine), root, partial[place])
+            partial[place] = _subtotal(by_number, local_pairs(size, mine), root, partial[place])
         bounds = shard_bounds(total.size, self._cross.size)
-        sent = [
-            np.ascontiguousarray(partial[:, a:b]).reshape(-1)
-            for a, b in zip(bounds, bounds[1:], strict=False)
-        ]
+        sent = [np.ascontiguousarray(partial[:, a:b]).reshape(-1) for a, b in pairwise(bounds)]
         own = bounds[self._cross.rank + 1] - bounds[self._cross.rank]
         current: dict[int, Array] = {}
         for received, node in zip(self._cross.all_to_all(sent), members, strict=True):
             current.update(zip(live_rows(size, node), received.reshape(-1, own), strict=False))
         spent = {pair for node in members for pair in local_pairs(size, node)}
         rest = [pair for pair in tree_pairs(size) if pair not in spent]
-        width = max(b - a for a, b in zip(bounds, bounds[1:], strict=False))
+        width = max(b - a for a, b in pairwise(bounds))
         result = np.zeros(width, total.dtype)
-        _reduce_tree(current, rest, 0, result[:own])
+        result[:own] = _subtotal(current, rest, 0, result[:own])
         for start, stop, part in zip(bounds, bounds[1:], self._cross.all_gather(result), strict=False):
             total[start:stop] = part[: stop - start]
         return total
 
 
-def _reduce_tree(rows: dict[int, Array], pairs: Sequence[tuple[int, int]], root: int, out: Array) -> None:
-    """Adds up those rows that ``pairs`` bring together in row ``root``."""
+def _subtotal(rows: dict[int, Array], pairs: Sequence[tuple[int, int]], root: int, out: Array) -> Array:
+    """The sum of those rows that ``pairs`` bring together in row ``root``: ``out``, or the row itself."""
     below = {root}
     for i, j in reversed(pairs):
         if i in below:
             below.add(j)
+    if len(below) == 1:
+        return rows[root]
     numbers = sorted(below)
     place = {number: k for k, number in enumerate(numbers)}
     order = [(place[i], place[j]) for i, j in pairs if i in below]
     reduce_rows([rows[number] for number in numbers], out, np.add, order)
+    return out
 
 
 def gather(flats: Sequence[Array], segments: Sequence[Segment], out: Array) -> Array:

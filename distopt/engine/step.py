@@ -11,7 +11,6 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -21,17 +20,20 @@ import numpy as np
 from distopt.collectives import digest
 from distopt.comm import SoloCommunicator
 from distopt.core.indexed_slices import IndexedSlices
+from distopt.core.tensor import as_array
 from distopt.core.variable import Variable, detachments
 from distopt.distribute import ReplicaContext, get_replica_context
 from distopt.engine import kernels, passes, sparse
 from distopt.engine.audit import audit
 from distopt.engine.clip import Clip
+from distopt.engine.fold import Fold
 from distopt.engine.homes import Homes
 from distopt.engine.owners import Job, run_owned
 from distopt.engine.plan import Group, Plan, describe, subject_of
 from distopt.engine.ring import Ring, gather
-from distopt.engine.update import Reduction, Update
+from distopt.engine.update import Reduction, Update, lowest_terms, weighed
 from distopt.errors import ReplicaFailed, ReplicaMismatch, ReplicaStalled
+from distopt.trace import Recorder
 from distopt.typing import Array
 
 __all__ = ["StepEngine"]
@@ -54,6 +56,9 @@ class StepEngine:
         self._scratch: dict[np.dtype[np.generic], Array] = {}
         self._steps: WeakKeyDictionary[object, int] = WeakKeyDictionary()
         self._shared: WeakKeyDictionary[object, bool] = WeakKeyDictionary()
+        directory = context.strategy.options.record
+        first = context.replica_id_in_sync_group == 0
+        self._recorder = Recorder(directory) if directory and first else None
 
     @classmethod
     def of(cls, context: ReplicaContext) -> StepEngine:
@@ -94,25 +99,27 @@ class StepEngine:
         """
         weights = self._agree(call, updates, reduction.weight or 0)
         updates = self._alike(updates, weights)
-        divisor = None if reduction.weight is None else sum(w >> 1 for w in weights)
-        scale = None if reduction.weight in (None, 1) else reduction.weight
+        scale, divisor = lowest_terms(reduction.weight, [w >> 1 for w in weights])
+        if divisor == 0:
+            raise ValueError(f"{call}: a mean over examples, but no replica has any example")
         plan = self._bring_home(updates)
-        for u in updates:
+        for u in updates if plan.sparse else ():
             if isinstance(u.gradient, IndexedSlices):
-                gradient = u.gradient if scale is None else u.gradient * u.variable.dtype.type(scale)
+                values = weighed(as_array(u.gradient.values), scale)
+                gradient = IndexedSlices(values, u.gradient.indices, u.gradient.dense_shape)
                 rows, indices = sparse.sum_rows(self._context.comm, gradient, len(u.variable))
                 if divisor is not None:
                     rows = rows / rows.dtype.type(divisor)
                 sparse.apply_rows(u, rows, indices, self.homes.node)
+        then = Fold(divisor, None if clip is None else clip.value)
         for group in plan.groups:
             members = [updates[i] for i in group.members]
             flats = [_flat(u.gradient, scale) for u in members]
             if clip is not None and clip.needs_norms:
-                passes.two_passes(self._ring, self.homes.node, group, members[0], flats, divisor, clip)
+                passes.two_passes(self._ring, self.homes.node, group, members[0], flats, then, clip)
             else:
-                scratch = self._room(group, members[0].variable.dtype)
-                passes.one_pass(self._ring, group, members[0], flats, divisor, clip, scratch)
-        self._close(plan, updates)
+                passes.one_pass(self._ring, group, members[0], flats, then)
+        self._close(plan)
 
     def apply(self, call: str, updates: Sequence[Update]) -> None:
         """Updates from gradients that are final and the same on every replica."""
@@ -131,7 +138,7 @@ class StepEngine:
                     passes.update_shard(
                         group, members[0], spans, gather(flats, own.segments, scratch[: own.size])
                     )
-            self._close(plan, batch)
+            self._close(plan)
 
     def apply_alone(self, updates: Sequence[Update]) -> None:
         """Updates this replica's own copies with its own gradients; the replicas may come to differ."""
@@ -148,6 +155,7 @@ class StepEngine:
                 v._touch()
             if u.variable.constraint is not None:
                 _constrain(u.variable)
+        self._record([u.variable for u in updates])
 
     def run(self, call: str, jobs: Sequence[Job]) -> None:
         """Runs updates that are Python code, each on its owner; gradients are the same everywhere."""
@@ -161,12 +169,14 @@ class StepEngine:
             self._context.agreement.check(call, subject, partial(_join, call, variables))
             self._house(assigned, [state])
         run_owned(self.homes.node, jobs)
+        self._record([v for v, _, _ in jobs])
 
     def run_alone(self, jobs: Sequence[Job]) -> None:
         """Runs updates that are Python code on this replica's own copies."""
         if self.replicas > 1:
             self.homes.release([v for _, written, _ in jobs for v in written])
         run_owned(SoloCommunicator(), jobs)
+        self._record([v for v, _, _ in jobs])
 
     # -- what a step is made of
     def open(self, call: str, pairs: Sequence[tuple[Any, Variable]]) -> Sequence[tuple[Any, Variable]]:
@@ -204,7 +214,7 @@ class StepEngine:
             commit()
 
     def audited(
-        self, owner: object, name: str, state: Sequence[Variable], settings: Callable[[], str]
+        self, owner: object, name: str, state: Callable[[], Sequence[Variable]], settings: Callable[[], str]
     ) -> None:
         """Compares the replicas' state at the first step of ``owner`` and at every so-many-th after."""
         every = self._context.strategy.options.audit_every
@@ -214,7 +224,7 @@ class StepEngine:
         if step % every == 1 % every:
             # What all replicas see in one memory cannot part; what each owns may.
             one_memory = self.homes.shared and self.homes.cross.size == 1
-            apart = [v for v in state if not self.homes.released(v)]
+            apart = [v for v in state() if not self.homes.released(v)]
             own = [v for v in apart if not (one_memory and self.homes.of(v))]
             audit(self._context, name, own, settings())
 
@@ -228,16 +238,16 @@ class StepEngine:
 
     def released(self, variables: Sequence[Variable]) -> bool:
         """Whether some of them are each replica's own, since it updated them alone."""
-        return self.replicas > 1 and any(self.homes.released(v) for v in variables)
+        return self.replicas > 1 and self.homes.any_released and any(map(self.homes.released, variables))
 
     # -- before and after
     def _plan(self, updates: Sequence[Update]) -> Plan:
         """The plan for these variables, slots and kinds of gradients, kept from step to step."""
-        key = tuple(
-            [
-                (id(u.variable), u.rule, isinstance(u.gradient, IndexedSlices), *map(id, u.slots))
-                for u in updates
-            ]
+        key = (
+            tuple([id(u.variable) for u in updates]),
+            tuple([id(slot) for u in updates for slot in u.slots]),
+            tuple([i for i, u in enumerate(updates) if isinstance(u.gradient, IndexedSlices)]),
+            tuple({u.rule: None for u in updates}),
         )
         plan = self._plans.get(key)
         if plan is None:
@@ -254,10 +264,10 @@ class StepEngine:
         Returns:
             for each replica, twice its weight, plus 1 if it has a sparse gradient.
         """
-        flags = weight << 1 | any(isinstance(u.gradient, IndexedSlices) for u in updates)
         if self.replicas == 1:
-            return [flags]
+            return [weight << 1]
         plan = self._plan(updates)
+        flags = weight << 1 | plan.sparse
         subject = plan.subject ^ _checksum(updates)
         assigned = [] if plan.seen == detachments() else self.homes.assigned(plan.state)
         subject ^= _contents(assigned)
@@ -270,7 +280,7 @@ class StepEngine:
             return updates
         variables = [u.variable for u in updates]
         gradients = sparse.alike(self._context.comm, [u.gradient for u in updates], variables)
-        return [replace(u, gradient=g) for u, g in zip(updates, gradients, strict=True)]
+        return [u._replace(gradient=g) for u, g in zip(updates, gradients, strict=True)]
 
     def _bring_home(self, updates: Sequence[Update]) -> Plan:
         """The plan, when all its variables are where all replicas of the node see them."""
@@ -291,15 +301,20 @@ class StepEngine:
             if strangers:
                 self.homes.settle(strangers)
 
-    def _close(self, plan: Plan, updates: Sequence[Update]) -> None:
+    def _close(self, plan: Plan) -> None:
         """Everyone sees everything updated; then come the constraints."""
         if self.homes.shared:
             self.homes.node.barrier()
         for variable in plan.state:
-            variable._touch()
-        bound = [u.variable for u in updates if u.variable.constraint is not None]
+            variable._version += 1
+        bound = [v for v in plan.variables if v.constraint is not None]
         if bound:
             run_owned(self.homes.node, [(v, (v,), partial(_constrain, v)) for v in bound])
+        self._record(plan.variables)
+
+    def _record(self, variables: Sequence[Variable]) -> None:
+        if self._recorder is not None:
+            self._recorder.write(variables)
 
     def _room(self, group: Group, dtype: np.dtype[np.generic]) -> Array:
         """Scratch memory for the group's largest shard."""
@@ -315,8 +330,7 @@ def _constrain(variable: Variable) -> None:
 
 
 def _flat(gradient: Any, scale: int | None) -> Array:
-    flat: Array = np.ascontiguousarray(gradient).reshape(-1)
-    return flat if scale is None else flat * flat.dtype.type(scale)
+    return weighed(gradient.ravel(), scale)
 
 
 def _rounds(updates: Sequence[Update]) -> list[list[Update]]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from math import gcd
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.variable import Variable
 from distopt.engine.rule import Rule
 from distopt.typing import Array
 
-__all__ = ["Reduction", "Update"]
+__all__ = ["Reduction", "Update", "lowest_terms", "weighed"]
 
 
-@dataclass(frozen=True)
-class Update:
+class Update(NamedTuple):
     """One variable's part in a step.
 
     Attributes:
@@ -41,3 +44,26 @@ class Reduction:
     """
 
     weight: int | None = None
+
+
+def lowest_terms(weight: int | None, weights: Sequence[int]) -> tuple[int | None, int | None]:
+    """What a replica's gradients are multiplied by, and what their sum is divided by; None for 1.
+
+    In lowest terms, so that equal weights are the plain mean, and one replica's gradients stay as they are.
+
+    Args:
+        weight: this replica's, or None for a plain sum.
+        weights: those of all replicas.
+    """
+    common = gcd(*weights)
+    if weight is None or common == 0:
+        return None, None if weight is None else 0
+    factor = weight // common
+    return None if factor == 1 else factor, sum(weights) // common
+
+
+def weighed(values: Array, factor: int | None) -> Array:
+    """``values * factor``; zeros for factor 0, since a mean over no examples may well be NaN."""
+    if factor is None:
+        return values
+    return values * values.dtype.type(factor) if factor else np.zeros_like(values)

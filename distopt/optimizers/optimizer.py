@@ -127,8 +127,9 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
             The new number of steps; None for no pairs at all, which is no step.
 
         Raises:
-            TypeError: malformed pairs, or a gradient of another dtype.
-            ValueError: no gradient at all, or one of another shape, or an index out of range.
+            TypeError: malformed pairs, or a gradient of another dtype; also in what the aggregator returned.
+            ValueError: no gradient at all, or one of another shape, or an index out of range; an aggregator
+                that lost a variable.
             RuntimeError: called in cross-replica context, or sparse rows for a variable with a constraint.
         """
         call = f"apply_gradients of {self._name}"
@@ -146,10 +147,11 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
             apply_state = self._prepare([variable for _, variable in pairs])
         engine = StepEngine.current()
         self._run_pipeline(engine, call, pairs, apply_state, experimental_aggregate_gradients)
-        engine.once(self, partial(self._count, apply_state))
+        engine.once(self, partial(self._count, apply_state, experimental_aggregate_gradients))
         if experimental_aggregate_gradients:
-            state = [*(variable for _, variable in pairs), *self._weights]
-            engine.audited(self, call, state, lambda: settings_text(self))
+            engine.audited(
+                self, call, lambda: [*(v for _, v in pairs), *self.weights], lambda: settings_text(self)
+            )
         return StepResult(int(self.iterations))
 
     def _run_pipeline(
@@ -160,7 +162,8 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
         with engine.together(call):
             if aggregate:
                 received = tuple(self._transform_unaggregated_gradients(received))
-                received = aggregated(received, self._aggregate_gradients(received))
+                name = aggregators.label(self.gradient_aggregator)
+                received = aggregated(received, self._aggregate_gradients(received), name)
             transformed = self._transform_gradients(received)
             if transformed is not received:
                 transformed = checked(transformed, "the gradient transformers' result")
@@ -181,9 +184,11 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
         else:
             engine.run(call, jobs)
 
-    def _count(self, apply_state: ApplyState) -> None:
+    def _count(self, apply_state: ApplyState, aggregate: bool) -> None:
         """Moves on what belongs to no variable."""
         self._finish_step(apply_state)
+        if aggregate and isinstance(self.gradient_aggregator, aggregators.Aggregator):
+            self.gradient_aggregator.finish_step()
         iterations = self.iterations
         iterations._array()[...] += 1
         iterations._touch()
@@ -196,6 +201,12 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
         _ = self.iterations
         self._create_hypers()
         self._create_slots(var_list)
+        if isinstance(self.gradient_aggregator, aggregators.Aggregator):
+            self.gradient_aggregator.build(var_list)
+
+    def _weights_of_others(self) -> list[Variable]:
+        aggregator = self.gradient_aggregator
+        return aggregator.weights if isinstance(aggregator, aggregators.Aggregator) else []
 
     def _create_slots(self, var_list: list[Variable]) -> None:
         """A hook: calls ``add_slot`` for each variable; called in every step."""

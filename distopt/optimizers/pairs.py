@@ -54,8 +54,13 @@ def checked(grads_and_vars: Any, call: str) -> Pairs:
     return tuple((_fitting(g, v, call), v) for g, v in _unpack(grads_and_vars, call))
 
 
-def aggregated(before: Pairs, after: Any) -> list[Pair]:
+def aggregated(before: Pairs, after: Any, aggregator: str) -> list[Pair]:
     """What an aggregator returned, checked; it must have every variable that it got, as often, and no other.
+
+    Args:
+        before: what it got.
+        after: what it returned.
+        aggregator: its name, for error texts.
 
     Raises:
         TypeError: it returned None or something else that holds no pairs, or a gradient of another dtype.
@@ -64,14 +69,19 @@ def aggregated(before: Pairs, after: Any) -> list[Pair]:
     """
     if after is before:
         return list(before)
-    pairs = list(checked(after, "the gradient aggregator's result"))
+    source = f"the result of aggregator {aggregator}, of which nothing was applied"
+    returned = _unpack(after, source)
+    for gradient, variable in returned:
+        if gradient is None:
+            raise TypeError(f"{source}: the gradient of variable {variable.name!r} is None")
+    pairs = list(checked(returned, source))
     got, gave = Counter(id(v) for _, v in before), Counter(id(v) for _, v in pairs)
     if got != gave:
         names = {id(v): v.name for _, v in (*before, *pairs)}
         wrong = ", ".join(f"{names[i]} ({gave[i]} for {got[i]})" for i in names if got[i] != gave[i])
         raise ValueError(
-            "The gradient aggregator must return every variable that it got, each once; returned: "
-            f"{wrong}. Nothing was applied"
+            f"{source}: every variable that it got must be in it, each once; returned: {wrong}. To leave "
+            "variables out, use gradient_transformers"
         )
     return pairs
 
@@ -107,6 +117,10 @@ def _pair(item: Any, position: int, call: str) -> Pair:
 
 
 def _fitting(gradient: Any, variable: Variable, call: str) -> Any:
+    if type(gradient) is np.ndarray or type(gradient) is Tensor:  # the common case, at little cost
+        array, wanted = as_array(gradient), variable._array()
+        if array.dtype == wanted.dtype and array.shape == wanted.shape and array.dtype.kind == "f":
+            return gradient if type(gradient) is Tensor else Tensor._of(array)
     if variable.dtype.kind not in "fc":
         raise TypeError(
             f"{call}: variable {variable.name!r} has dtype {variable.dtype}; only floating-point variables "

@@ -114,10 +114,10 @@ class RuleOptimizer(Optimizer):
         rules: dict[Any, tuple[Rule, tuple[Any, ...]]] = {}
         updates = []
         for gradient, variable in pairs:
-            dtype = variable.dtype
-            if dtype not in rules:
-                rules[dtype] = self.step_rule(variable, apply_state)
-            rule, coefficients = rules[dtype]
+            known = rules.get(variable.dtype)
+            if known is None:
+                known = rules[variable.dtype] = self.step_rule(variable, apply_state)
+            rule, coefficients = known
             of_variable = self._slots.get(variable, {})
             slots = tuple([of_variable[name] for name in rule.slots])
             final = gradient if isinstance(gradient, IndexedSlices) else as_array(gradient)
@@ -125,8 +125,11 @@ class RuleOptimizer(Optimizer):
         return updates
 
     def _create_slots(self, var_list: list[Variable]) -> None:
-        for slot in self._rule({}).slots:
-            for variable in var_list:
+        names = self._rule({}).slots
+        none: dict[str, Variable] = {}
+        new = [v for v in var_list if not all(map(self._slots.get(v, none).__contains__, names))]
+        for slot in names:
+            for variable in new:
                 self.add_slot(variable, slot)
 
     def _prepare_local(self, var_device: str, var_dtype: Any, apply_state: ApplyState) -> None:

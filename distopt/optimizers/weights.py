@@ -51,16 +51,21 @@ class Weights:
 
     @property
     def weights(self) -> list[Variable]:
-        """The variables of this optimizer, in the order in which they were made."""
-        return self._weights
+        """The variables of this optimizer in the order in which they were made, then its aggregator's."""
+        others = self._weights_of_others()
+        return [*self._weights, *others] if others else self._weights
+
+    def _weights_of_others(self) -> list[Variable]:
+        """Variables that are saved with the optimizer's own."""
+        return []
 
     def variables(self) -> list[Variable]:
-        """The same list as :attr:`weights`."""
-        return self._weights
+        """The same as :attr:`weights`."""
+        return self.weights
 
     def get_weights(self) -> list[Any]:
         """The values of the weights, copied: first the step count, then the slots as they were made."""
-        return [weight.numpy() for weight in self._weights]
+        return [weight.numpy() for weight in self.weights]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """Sets the values of the weights, all or none.
@@ -71,7 +76,7 @@ class Weights:
         Raises:
             ValueError: another number of arrays, or an array of another shape.
         """
-        own = self._weights
+        own = self.weights
         if len(weights) != len(own):
             raise ValueError(
                 f"You called `set_weights(weights)` on optimizer {self._name} with a weight list of length "

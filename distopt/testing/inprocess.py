@@ -2,22 +2,21 @@
 
 What ``distoptrun --in-process N script.py`` starts. Replicas are threads that take turns and change
 only at collective calls, so a debugger has the program to itself. Started by an MPI launcher, every
-process holds that many replicas.
+process holds that many replicas. Modules that the script imports are run once and shared.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import pdb
-import runpy
 import sys
 import threading
 import traceback
+from bdb import BdbQuit
 from collections.abc import Sequence
-from types import CodeType
-from typing import Any, TextIO
+from types import TracebackType
+from typing import Any
 
 from distopt.comm import Baton, Communicator, InProcessCommunicator
 from distopt.distribute.frames import frame
@@ -25,14 +24,20 @@ from distopt.distribute.replica_strategy import ThreadStrategy
 from distopt.distribute.virtual import run_threads
 from distopt.errors import ReplicaFailed
 from distopt.settings import launched, settings
+from distopt.testing.program import Program, keep_own
+from distopt.testing.streams import Prefixed, replica
 
 __all__ = ["main", "run_script"]
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m distopt.testing.inprocess", description=__doc__)
-    parser.add_argument("--replicas", type=int, required=True, help="replicas in this process")
+    parser = argparse.ArgumentParser(
+        prog="python -m distopt.testing.inprocess", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument("--replicas", type=_count, required=True, help="replicas in this process")
     parser.add_argument(
         "--break", type=int, dest="stop", metavar="R", help="stop replica R at its first line"
     )
@@ -41,66 +46,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("script")
     parser.add_argument("args", nargs=argparse.REMAINDER)
     given = parser.parse_args(arguments)
-    sys.argv = [given.script, *given.args]
-    if not given.module:
-        sys.path.insert(0, os.path.dirname(os.path.abspath(given.script)))
-    return run_script(given.script, given.replicas, given.module, given.stop, given.post_mortem)
+    sys.path[0] = os.getcwd() if given.module else os.path.dirname(os.path.abspath(given.script))
+    try:
+        program = Program(given.script, given.module)
+    except (OSError, ImportError) as error:
+        parser.error(str(error))
+    sys.argv = [program.file if given.module else given.script, *given.args]
+    return run_script(program, given.replicas, given.stop, given.post_mortem)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
 
 
 def run_script(
-    script: str, replicas: int, module: bool = False, stop: int | None = None, post_mortem: bool = False
+    program: Program, replicas: int, stop: int | None = None, post_mortem: bool = False
 ) -> int:
-    """Runs ``script`` once as each replica of this process.
+    """Runs ``program`` once as each replica of this process.
 
     Args:
-        script: a file, or a module's name.
+        program: the script.
         replicas: how many.
-        module: whether it is a module's name.
         stop: the replica to stop at its first line, under pdb.
         post_mortem: whether to open pdb where a replica raises.
 
     Returns:
-        0, what the script passed to ``sys.exit``, or 1 when a replica raised.
+        0; what a replica passed to ``sys.exit``; 1 when one raised, whose traceback is written last;
+        130 after Ctrl-C.
     """
     outer = _processes()
-    first = outer.rank * replicas if outer is not None else 0
-    baton = Baton(replicas, first)
+    job = _Job(program, replicas, outer, stop, post_mortem)
+    plain = sys.stdout, sys.stderr
     if replicas * (outer.size if outer is not None else 1) > 1:
-        sys.stdout = _Prefixed(sys.stdout)
-
-    def program(index: int) -> None:
-        strategy = ThreadStrategy(InProcessCommunicator(baton, index, outer))
-        _replica.number = first + index
-        with frame(strategy, strategy.context, "base"):
-            try:
-                _execute(script, module, under_pdb=stop == first + index)
-                strategy.context.agreement.finish()
-            except SystemExit as leaving:
-                strategy.context.agreement.finish()
-                codes[index] = leaving.code
-            except ReplicaFailed:
-                raise
-            except BaseException:
-                if post_mortem:
-                    traceback.print_exc()
-                    pdb.Pdb(stdout=_plain(sys.stdout)).interaction(None, sys.exc_info()[2])  # type: ignore[arg-type]
-                raise
-
-    codes: list[Any] = [0] * replicas
+        sys.stdout, sys.stderr = Prefixed(sys.stdout), Prefixed(sys.stderr)
+    code = 0
     try:
-        run_threads(baton, program)
-    except BaseException:
-        sys.stdout.flush()
-        traceback.print_exc()
-        if outer is not None:
-            outer.abort(1)
-        return 1
+        run_threads(job.baton, job.replica)
+    except BaseException as error:
+        code = job.failed(error)
     finally:
-        sys.stdout = _plain(sys.stdout)
-    failed = [code for code in codes if code not in (0, None)]
-    if failed and isinstance(failed[0], str):
-        print(failed[0], file=sys.stderr)
-    return 0 if not failed else failed[0] if isinstance(failed[0], int) else 1
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = plain
+    if code and outer is not None:
+        outer.abort(code)
+    return code
 
 
 def _processes() -> Communicator | None:
@@ -112,50 +104,107 @@ def _processes() -> Communicator | None:
     return world(settings())
 
 
-def _execute(script: str, module: bool, under_pdb: bool) -> None:
-    if under_pdb:
-        with open(script, "rb") as source:
-            code: CodeType = compile(source.read(), script, "exec")
-        names = {"__name__": "__main__", "__file__": script, "__builtins__": __builtins__}
-        pdb.Pdb(stdout=_plain(sys.stdout)).runctx(code, names, names)
-    elif module:
-        runpy.run_module(script, run_name="__main__")
-    else:
-        runpy.run_path(script, run_name="__main__")
+class _Job:
+    """The replicas of this process, and what became of them."""
+
+    def __init__(
+        self, program: Program, replicas: int, outer: Communicator | None, stop: int | None, post_mortem: bool
+    ) -> None:
+        self.first = outer.rank * replicas if outer is not None else 0
+        self.baton = Baton(replicas, self.first, keep_own)
+        self._program = program
+        self._outer = outer
+        self._stop = stop
+        self._post_mortem = post_mortem
+        self._raised: dict[int, int] = {}
+        self._examined = False
+
+    def replica(self, index: int) -> None:
+        """The life of one replica."""
+        strategy = ThreadStrategy(InProcessCommunicator(self.baton, index, self._outer))
+        number = replica.number = self.first + index
+        debugger = _debugger(number) if self._stop == number else None
+        with frame(strategy, strategy.context, "base"):
+            try:
+                self._program.run(debugger)
+                strategy.context.agreement.finish()
+            except SystemExit as leaving:
+                self._raised[id(leaving)] = number
+                if leaving.code not in (0, None):
+                    raise  # the others cannot go on, as when a process of its own ended so
+                strategy.context.agreement.finish()
+            except BaseException as error:
+                self._raised[id(error)] = number
+                if self._post_mortem and isinstance(error, Exception):
+                    self._examine(error, number)
+                raise
+
+    def _examine(self, error: Exception, number: int) -> None:
+        """Opens pdb where the first replica raised; the others only hear of it."""
+        if self._examined or isinstance(error, (ReplicaFailed, BdbQuit)):
+            return
+        self._examined = True
+        trace = _own_part(error)
+        traceback.print_exception(type(error), error, trace)
+        debugger = _debugger(number)
+        debugger.reset()
+        debugger.interaction(None, trace)  # type: ignore[arg-type]
+
+    def failed(self, error: BaseException) -> int:
+        """Says how the job ended, and returns its exit code."""
+        replica.number = self._raised.get(id(error), self.first)
+        sys.stdout.flush()
+        if isinstance(error, SystemExit):
+            if isinstance(error.code, int):
+                return error.code
+            print(error.code, file=sys.stderr)
+            return 1
+        if isinstance(error, BdbQuit):
+            print("ended from pdb", file=sys.stderr)
+            return 1
+        if isinstance(error, KeyboardInterrupt):
+            _tell_places(error, self._program.file, self.first)
+            return 130
+        traceback.print_exception(type(error), error, _own_part(error))
+        return 1
 
 
-class _Number(threading.local):
-    number = 0
+def _debugger(number: int) -> pdb.Pdb:
+    debugger = pdb.Pdb()
+    debugger.prompt = f"(Pdb {number}) "
+    return debugger
 
 
-_replica = _Number()
+def _own_part(error: BaseException) -> TracebackType | None:
+    """The traceback from the program's first line on, without the frames that led to it."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        trace = trace.tb_next
+    return trace or error.__traceback__
 
 
-class _Prefixed(io.TextIOBase):
-    """Standard output with the replica's number before each line."""
-
-    def __init__(self, plain: TextIO) -> None:
-        self.plain = plain
-        self._at_start = True
-
-    def write(self, text: str) -> int:
-        for line in text.splitlines(keepends=True):
-            if self._at_start:
-                self.plain.write(f"[{_replica.number}] ")
-            self.plain.write(line)
-            self._at_start = line.endswith(("\n", "\r"))
-        return len(text)
-
-    def flush(self) -> None:
-        self.plain.flush()
-
-    def isatty(self) -> bool:
-        return self.plain.isatty()
+def _tell_places(error: BaseException, file: str, first: int) -> None:
+    """After Ctrl-C: where the replicas' programs stand. Replica 0's is the thread that got it."""
+    frames = sys._current_frames()
+    stacks = {0: [(f.f_code.co_filename, line) for f, line in traceback.walk_tb(error.__traceback__)]}
+    for thread in threading.enumerate():
+        if thread.name.startswith("replica-") and thread.ident in frames:
+            walk = traceback.walk_stack(frames[thread.ident])
+            index = int(thread.name.removeprefix("replica-"))
+            stacks[index] = [(f.f_code.co_filename, line) for f, line in walk][::-1]
+    for index, stack in sorted(stacks.items()):
+        own = [line for name, line in stack if name == file]
+        replica.number = first + index
+        print(f"interrupted at {file}:{own[-1]}" if own else "interrupted", file=sys.stderr)
 
 
-def _plain(stream: Any) -> Any:
-    return stream.plain if isinstance(stream, _Prefixed) else stream
+def _leave(code: Any) -> None:
+    if code == 130:  # threads may still wait for input, for which Python's own ending would wait too
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    _leave(main())

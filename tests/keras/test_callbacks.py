@@ -12,6 +12,7 @@ from distopt import keras
 from distopt.distribute import VirtualStrategy, get_replica_context
 from distopt.keras import callbacks as C
 from distopt.keras import layers as L
+from distopt.keras.callbacks.event_file import masked_checksum
 
 RNG = np.random.default_rng(4)
 X = RNG.normal(size=(20, 3))
@@ -248,7 +249,7 @@ def test_reduce_on_plateau() -> None:
 
 def test_learning_rate_scheduler() -> None:
     model = fitted(C.LearningRateScheduler(lambda epoch, rate: rate / 2 if epoch else 0.08), epochs=3)
-    assert model.history.history.get("lr") is None  # History stands before it
+    assert model.history.history["lr"] == pytest.approx([0.08, 0.04, 0.02])
     assert float(np.asarray(model.optimizer.learning_rate)) == pytest.approx(0.02)
     one = fitted(C.LearningRateScheduler(lambda epoch: 0.1 * (epoch + 1)), epochs=3)
     assert float(np.asarray(one.optimizer.learning_rate)) == pytest.approx(0.3)
@@ -289,6 +290,40 @@ def test_moving_average_of_the_weights() -> None:
     np.testing.assert_allclose(model.get_weights()[0], expected, rtol=1e-12)
     with pytest.raises(ValueError, match=r"\[0, 1\)"):
         C.ExponentialMovingAverage(1.0)
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard itself reads."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    read = EventAccumulator(str(folder))
+    read.Reload()
+    return {tag: [(e.step, e.value) for e in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
+
+
+def test_tensorboard_reads_the_events(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    model = fitted(C.TensorBoard(tmp_path, update_freq=2), epochs=3, validation_data=(X, Y))
+    history = model.history.history
+    train, validation = scalars(tmp_path / "train"), scalars(tmp_path / "validation")
+    assert sorted(train) == ["batch_loss", "batch_mae", "epoch_loss", "epoch_mae"]
+    assert sorted(validation) == ["epoch_loss", "epoch_mae"]
+    assert [step for step, _ in train["batch_loss"]] == [2, 4, 6, 8]
+    for name in ("loss", "mae"):
+        for read, prefix in ((train, ""), (validation, "val_")):
+            assert [step for step, _ in read[f"epoch_{name}"]] == [0, 1, 2]
+            values = [value for _, value in read[f"epoch_{name}"]]
+            assert values == pytest.approx(history[prefix + name], rel=1e-6)
+    with pytest.raises(ValueError, match="positive integer; got 0"):
+        C.TensorBoard(tmp_path, update_freq=0)
+    VirtualStrategy(2).run(lambda: fitted(C.TensorBoard(tmp_path / "two"), epochs=1) and None)
+    assert len(list((tmp_path / "two" / "train").iterdir())) == 1
+
+
+def test_checksums_of_event_files() -> None:
+    """The check value of CRC-32C for the digits 1 to 9 is 0xE3069283 (RFC 3720, B.4)."""
+    crc = (masked_checksum(b"123456789") - 0xA282EAD8) & 0xFFFFFFFF
+    assert ((crc >> 17) | (crc << 15)) & 0xFFFFFFFF == 0xE3069283
 
 
 def test_what_is_no_callback_is_refused() -> None:

@@ -141,10 +141,14 @@ def test_first_weights_are_those_of_replica_0() -> None:
     def program() -> Any:
         rank = get_replica_context().replica_id_in_sync_group
         model = small_model(seed=rank)
-        return model.predict(X), small_model(seed=0).predict(X)
+        init = keras.initializers.GlorotUniform(seed=rank)
+        late = keras.Sequential([L.Dense(2, kernel_initializer=init)])
+        return model.predict(X), small_model(seed=0).predict(X), late.predict(X)
 
-    for got, expected in on_replicas(3, program):
+    results = on_replicas(3, program)
+    for got, expected, late in results:
         np.testing.assert_allclose(got, expected, rtol=1e-12)
+        assert (late == results[0][2]).all()
 
 
 def test_generators_may_end_at_different_times() -> None:
@@ -179,6 +183,13 @@ def test_dataset_and_generator_input() -> None:
     for other in (trained(data=(pipeline,))[0], trained(data=(endless,), steps_per_epoch=6)[0]):
         for one, two in zip(arrays, other, strict=True):
             np.testing.assert_allclose(two, one, rtol=1e-12)
+
+
+def test_an_iterator_that_ended_is_an_error() -> None:
+    model = small_model()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match="no batch for this epoch: the iterator has ended"):
+        model.fit(iter([(X, Y)] * 3), epochs=3, steps_per_epoch=2, verbose=0)
 
 
 def test_shuffling_depends_on_seed_and_epoch_only() -> None:

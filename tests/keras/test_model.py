@@ -91,6 +91,21 @@ class TwoHeads(keras.Model):
         return {"number": self.number(inputs), "kind": self.kind(inputs)}
 
 
+def test_layers_in_a_model_are_in_its_mode() -> None:
+    class Plain(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop = L.Dropout(0.5, seed=0)
+
+        def call(self, inputs: Any) -> Any:
+            return self.drop(inputs)
+
+    model = Plain()
+    assert (as_array(model(X, training=True)) == 0).any()
+    assert (as_array(model(X)) == X).all()
+    assert (as_array(keras.Sequential([Plain()])(X, training=True)) == 0).any()
+
+
 def test_several_outputs_with_their_losses_and_metrics() -> None:
     labels = {"number": Y, "kind": (Y > 0).astype(int)}
 

@@ -28,7 +28,7 @@ def dense(x: Array, kernel: Array, bias: Array | None = None, activation: str = 
     Returns:
         ``[..., units]`` in the common dtype of x and kernel.
     """
-    z = _rows(x) @ kernel
+    z: Array = _rows(x) @ kernel
     if bias is not None:
         z += bias
     if activation != "linear":
@@ -59,7 +59,7 @@ def _dense_vjp(
             elif argnum == 1:
                 grads.append(_rows(x).T @ flat)
             else:
-                grads.append(np.sum(flat, axis=0))
+                grads.append(np.add.reduce(flat, 0))
         return tuple(grads)
 
     return backward

@@ -8,6 +8,7 @@ from distopt.keras.callbacks.history import History
 from distopt.keras.callbacks.learning_rate import LearningRateScheduler, LearningRateWarmup, ReduceLROnPlateau
 from distopt.keras.callbacks.progress import ProgressBar
 from distopt.keras.callbacks.stopping import EarlyStopping, TerminateOnNaN
+from distopt.keras.callbacks.tensorboard import TensorBoard
 
 __all__ = [
     "CSVLogger",
@@ -22,5 +23,6 @@ __all__ = [
     "ModelCheckpoint",
     "ProgressBar",
     "ReduceLROnPlateau",
+    "TensorBoard",
     "TerminateOnNaN",
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from distopt.distribute import get_replica_context
 
 if TYPE_CHECKING:
-    from distopt.keras.models import Model
+    from distopt.keras.model import Model
 
 __all__ = ["Callback", "CallbackList", "Logs", "is_chief"]
 
@@ -53,6 +53,9 @@ class Callback:
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         """After the last epoch."""
+
+    def close(self) -> None:
+        """At the very end, also if training ends with an exception: lets go of files and the like."""
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """Before an epoch."""
@@ -104,6 +107,11 @@ class CallbackList:
         """See Callback."""
         for callback in self._callbacks:
             callback.on_train_end(logs)
+
+    def close(self) -> None:
+        """See Callback."""
+        for callback in self._callbacks:
+            callback.close()
 
     def on_epoch_begin(self, epoch: int) -> None:
         """See Callback."""

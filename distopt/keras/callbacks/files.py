@@ -48,7 +48,7 @@ class CSVLogger(Callback):
         self._writer.writerow(row)
         self._file.flush()
 
-    def on_train_end(self, logs: Logs | None = None) -> None:
+    def close(self) -> None:
         """See Callback."""
         if self._file is not None:
             self._file.close()

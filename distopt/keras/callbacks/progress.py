@@ -47,7 +47,7 @@ class ProgressBar(Callback):
         self._lines = self._bar = False
         self._progress: Any = None
         self._task: Any = None
-        self._begun = 0.0
+        self._begun = self._batch_ended = 0.0
         self._examples = 0
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
@@ -63,6 +63,7 @@ class ProgressBar(Callback):
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """See Callback."""
         self._begun, self._examples = time.perf_counter(), 0
+        self._batch_ended = self._begun
         if self._bar:
             self._open_bar(epoch)
 
@@ -71,6 +72,7 @@ class ProgressBar(Callback):
         if not (self._bar or self._lines) or not logs:
             return
         self._examples += logs["size"]
+        self._batch_ended = time.perf_counter()
         if self._bar:
             shown = {name: value for name, value in logs.items() if name != "size"}
             self._progress.update(self._task, advance=1, numbers=f"{shown_logs(shown)}  {self._rate()}")
@@ -80,10 +82,16 @@ class ProgressBar(Callback):
         text = f"{shown_logs(logs or {})}  {self._rate()}"
         if self._bar:
             self._progress.update(self._task, numbers=text)
-            self._progress.stop()
+            self.close()
         elif self._lines:
             seconds = time.perf_counter() - self._begun
             print(f"{self._title(epoch)}  {text}  {seconds:.1f} s", flush=True)
+
+    def close(self) -> None:
+        """See Callback."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
 
     def _open_bar(self, epoch: int) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -102,7 +110,7 @@ class ProgressBar(Callback):
         return f"Epoch {epoch + 1}/{self.params['epochs']}"
 
     def _rate(self) -> str:
-        seconds = max(time.perf_counter() - self._begun, 1e-9)
+        seconds = max(self._batch_ended - self._begun, 1e-9)
         replicas = self.params["replicas"]
         where = "1 replica" if replicas == 1 else f"{replicas} replicas"
         return f"{self._examples / seconds:,.0f} examples/s on {where}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,7 +40,10 @@ class InputSpec:
             return False
         if self.min_ndim is not None and len(shape) < self.min_ndim:
             return False
-        return all(shape[axis] in (None, length) for axis, length in self.axes.items())
+        for axis, length in self.axes.items():
+            if shape[axis] != length and shape[axis] is not None:
+                return False
+        return True
 
     def __str__(self) -> str:
         parts = [] if self.ndim is None else [f"{self.ndim} axes"]
@@ -47,6 +51,15 @@ class InputSpec:
             parts.append(f"at least {self.min_ndim} axes")
         parts += [f"length {length} on axis {axis}" for axis, length in self.axes.items()]
         return " and ".join(parts)
+
+
+class _Calls(threading.local):
+    """Whether the call that is going on in this thread is one of training."""
+
+    training: bool | None = None
+
+
+_calls = _Calls()
 
 
 class Layer:
@@ -116,6 +129,12 @@ class Layer:
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Builds the layer if need be, and calls :meth:`call` with the inputs in the layer's dtype.
 
+        Args:
+            inputs: an array or tensor ``[batch, ...]``, or lists, tuples and dicts of them.
+            *args: handed on.
+            **kwargs: handed on; ``training`` only if :meth:`call` takes it. Without it the mode is that of
+                the call around this one.
+
         Raises:
             ValueError: the input's shape does not fit.
         """
@@ -127,10 +146,17 @@ class Layer:
             self.ensure_built(shape)
         if self.input_spec is not None and not self.input_spec.fits(inputs.shape):
             self._refuse(inputs.shape)
-        if "training" in kwargs and not self._takes_training():
-            del kwargs["training"]
         self._added_losses.clear()
-        return self.call(inputs, *args, **kwargs)
+        # A call within another one is of the same mode, unless it is told otherwise.
+        outer = _calls.training
+        training = kwargs.pop("training", None)
+        _calls.training = training = outer if training is None else training
+        if self._takes_training():
+            kwargs["training"] = training
+        try:
+            return self.call(inputs, *args, **kwargs)
+        finally:
+            _calls.training = outer
 
     def ensure_built(self, input_shape: Any) -> None:
         """Calls :meth:`build` if that has not happened yet."""

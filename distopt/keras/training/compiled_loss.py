@@ -132,8 +132,9 @@ class _OutputLoss:
             if logits is not None:
                 loss, y_pred = of_logits, logits
                 break
-        total, count = loss.sum_and_count(y_true, y_pred, sample_weight)
-        return total * total.dtype.type(local / (count * size)) if self._divide else total
+        if self._divide:
+            return loss.mean(y_true, y_pred, sample_weight, local / size)
+        return loss.sum_and_count(y_true, y_pred, sample_weight)[0]
 
 
 def _map_spec(make: Any, spec: Any) -> Any:

@@ -20,37 +20,45 @@ from distopt.keras.training.loop import (
 )
 
 if TYPE_CHECKING:
-    from distopt.keras.models import Model
+    from distopt.keras.model import Model
 
-__all__ = ["FitOptions", "fit"]
+__all__ = ["FitOptions", "Validation", "fit"]
 
 
 @dataclass(frozen=True)
 class FitOptions:
-    """The arguments of ``fit`` beside the data; ``Model.fit`` tells what they mean."""
+    """The arguments of ``fit`` on training; ``Model.fit`` tells what they mean."""
 
     batch_size: int | None
     epochs: int
-    verbose: Any
-    callbacks: Sequence[Any] | None
-    validation_split: float
-    validation_data: Any
-    shuffle: bool
-    class_weight: Mapping[int, float] | None
     initial_epoch: int
     steps_per_epoch: int | None
-    validation_steps: int | None
-    validation_batch_size: int | None
-    validation_freq: int
+    shuffle: bool
     seed: int
+    class_weight: Mapping[int, float] | None
+    verbose: Any
+    callbacks: Sequence[Any] | None
 
 
-def fit(model: Model, x: Any, y: Any, sample_weight: Any, options: FitOptions) -> History:
+@dataclass(frozen=True)
+class Validation:
+    """The arguments of ``fit`` on validation."""
+
+    split: float
+    data: Any
+    steps: int | None
+    batch_size: int | None
+    freq: int
+
+
+def fit(
+    model: Model, x: Any, y: Any, sample_weight: Any, options: FitOptions, validation: Validation
+) -> History:
     """Trains the model; see ``Model.fit``."""
     context = replica_context("fit")
-    validation = options.validation_data
-    if options.validation_split:
-        x, y, sample_weight, validation = _split(x, y, sample_weight, options)
+    held_back = validation.data
+    if validation.split:
+        x, y, sample_weight, held_back = _split(x, y, sample_weight, validation)
     if options.class_weight is not None:
         x, sample_weight = weigh_classes(x, y, sample_weight, options.class_weight)
     source = make_source(
@@ -69,10 +77,11 @@ def fit(model: Model, x: Any, y: Any, sample_weight: Any, options: FitOptions) -
             "steps_per_epoch, or an iterable that can be read again (keras.data.Dataset.from_generator)"
         )
     prepare(model, source)
-    held_back = None if validation is None else _validation_source(validation, options)
+    held_source = None if held_back is None else _validation_source(held_back, options, validation)
     history = History()
     callbacks = CallbackList(
-        [history, ProgressBar(options.verbose), *(options.callbacks or ())],
+        # As in Keras, the shipped ones come last: they see what the others put into the logs.
+        [*(options.callbacks or ()), ProgressBar(options.verbose), history],
         model,
         {
             "epochs": options.epochs,
@@ -88,26 +97,24 @@ def fit(model: Model, x: Any, y: Any, sample_weight: Any, options: FitOptions) -
         source,
         callbacks,
         range(options.initial_epoch, options.epochs),
-        lambda: {} if held_back is None else run_test(model, held_back),
-        lambda epoch: held_back is not None and (epoch + 1) % options.validation_freq == 0,
+        lambda: {} if held_source is None else run_test(model, held_source),
+        lambda epoch: held_source is not None and (epoch + 1) % validation.freq == 0,
     )
     return history
 
 
-def _validation_source(data: Any, options: FitOptions) -> Source:
+def _validation_source(data: Any, options: FitOptions, validation: Validation) -> Source:
     x, y, sample_weight = unpack(data) if isinstance(data, tuple) else (data, None, None)
-    size = options.validation_batch_size or options.batch_size
-    return make_source(
-        x, y, sample_weight, size, call="fit(validation_data=...)", steps=options.validation_steps
-    )
+    size = validation.batch_size or options.batch_size
+    return make_source(x, y, sample_weight, size, call="fit(validation_data=...)", steps=validation.steps)
 
 
-def _split(x: Any, y: Any, sample_weight: Any, options: FitOptions) -> tuple[Any, Any, Any, Any]:
+def _split(x: Any, y: Any, sample_weight: Any, validation: Validation) -> tuple[Any, Any, Any, Any]:
     """The last part of arrays is kept back for validation."""
-    fraction = options.validation_split
+    fraction = validation.split
     if not 0 < fraction < 1:
         raise ValueError(f"validation_split must be from 0 to less than 1; got {fraction}")
-    if not is_arrays(x) or options.validation_data is not None:
+    if not is_arrays(x) or validation.data is not None:
         raise ValueError("validation_split needs whole arrays, and no validation_data beside it")
     parts = tuple(as_arrays(part) for part in (x, y, sample_weight))
     count = count_examples(dict(zip(("x", "y", "sample_weight"), parts, strict=True)))

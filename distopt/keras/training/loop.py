@@ -17,7 +17,7 @@ from distopt.keras.training import checks
 
 if TYPE_CHECKING:
     from distopt.keras.callbacks import CallbackList
-    from distopt.keras.models import Model
+    from distopt.keras.model import Model
 
 __all__ = [
     "make_source",
@@ -147,25 +147,29 @@ def train_epochs(
         validates: whether to validate after an epoch of that number.
     """
     model.stop_training = False
-    callbacks.on_train_begin()
     logs: dict[str, Any] = {}
-    for epoch in epochs:
-        model.compiled.reset()
-        callbacks.on_epoch_begin(epoch)
-        logs = run_epoch(model, source.epoch(epoch), callbacks)
-        model.synchronize()
-        if validates(epoch):
-            logs |= {f"val_{name}": value for name, value in validate().items()}
-        callbacks.on_epoch_end(epoch, logs)
-        if agreed_to_stop(model):
-            break
-    callbacks.on_train_end(logs)
+    try:
+        callbacks.on_train_begin()
+        for epoch in epochs:
+            model.compiled.reset()
+            callbacks.on_epoch_begin(epoch)
+            logs = run_epoch(model, source.epoch(epoch), callbacks)
+            model.synchronize()
+            if validates(epoch):
+                logs |= {f"val_{name}": value for name, value in validate().items()}
+            callbacks.on_epoch_end(epoch, logs)
+            if agreed_to_stop(model):
+                break
+        callbacks.on_train_end(logs)
+    finally:
+        callbacks.close()
 
 
 def run_epoch(model: Model, batches: Iterator[Batch], callbacks: CallbackList) -> dict[str, Any]:
     """One pass over the batches; the results of all replicas together."""
     shared = callbacks.shares_batches
     returned: dict[str, Any] | None = None
+    step = -1
     for step, batch in enumerate(batches):
         callbacks.on_train_batch_begin(step)
         returned = train_batch(model, batch)
@@ -173,6 +177,11 @@ def run_epoch(model: Model, batches: Iterator[Batch], callbacks: CallbackList) -
         callbacks.on_train_batch_end(step, {**logs, "size": batch.size})
         if shared and agreed_to_stop(model):
             break
+    if step < 0:
+        raise ValueError(
+            "there was no batch for this epoch: the iterator has ended. Give fewer epochs or steps_per_epoch,"
+            " or an iterable that can be read again"
+        )
     model.compiled.finish_updates()
     return model.compiled.results() if returned is None else plain(returned)
 
@@ -224,22 +233,25 @@ def run_predict(model: Model, x: Any, batch_size: int, steps: int | None) -> Any
     """
     context = replica_context("predict")
     if is_arrays(x):
-        pieces = _pieces(x, batch_size, steps, context)
+        arrays = as_arrays(x)
+        pieces = _pieces(arrays, batch_size, steps, context)
+        sample = take(arrays, slice(0, 1))
     else:
         source = make_source(x, None, None, None, call="predict", steps=steps)
+        sample = source.sample()[0]
         pieces = (batch.x for batch in source.epoch(0))
+    if not model.built:
+        model(sample, training=False)
+    model.take_first_weights()
     outputs = [map_structure(as_array, model.predict_step((piece,))) for piece in pieces]
-    if not outputs:
-        raise ValueError("predict() got no data: the iterable (or generator) is empty")
     joined = [np.concatenate(column) for column in zip(*map(flatten, outputs), strict=True)]
     if context.num_replicas_in_sync > 1:
         joined = [np.array(context.all_gather(array, axis=0)) for array in joined]
     return pack(outputs[0], joined)
 
 
-def _pieces(x: Any, batch_size: int, steps: int | None, context: ReplicaContext) -> Iterator[Any]:
+def _pieces(arrays: Any, batch_size: int, steps: int | None, context: ReplicaContext) -> Iterator[Any]:
     """This replica's contiguous part of whole arrays, in pieces of its share of a batch."""
-    arrays = as_arrays(x)
     count = count_examples({"x": arrays})
     checks.check_numbers(arrays, "x")
     replicas = context.num_replicas_in_sync

@@ -1,0 +1,85 @@
+"""``python -m benchmarks [NAME ...]``: runs benchmarks; tables, JSON and pictures."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+from benchmarks.effort import EFFORTS
+from benchmarks.jobs import ROOT, JobFailed
+from benchmarks.network import Unavailable
+from benchmarks.plots import draw
+from benchmarks.report import print_tables, write_json
+
+BENCHMARKS = {
+    "step": "the step of Adam beside PyTorch's, MPI + NumPy's, and the memory's floor",
+    "optimizers": "the step of each optimizer, with clips, user code, private memory: over its floor",
+    "mlp": "whole training steps of MLPs beside PyTorch DDP",
+    "memory": "bytes a node beside PyTorch DDP",
+    "scaling": "the step over replicas and parameters",
+    "network": "two hosts joined at 1 Gbit/s: over the wire's floor (superuser, Linux, iproute2)",
+    "startup": "from the command line to the first finished step, beside torchrun",
+    "layers": "forward and backward, and fit, beside PyTorch, one replica",
+}
+
+
+def main() -> int:
+    """Runs what the command line asks for.
+
+    Returns:
+        0; 1 if a benchmark failed or, asked for by name, is not possible here.
+    """
+    options = _parse()
+    # So that what a benchmark has set up (network namespaces, jobs) is taken down again.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    effort = EFFORTS[options.effort]
+    failed = False
+    for name in options.names or BENCHMARKS:
+        begin = time.perf_counter()
+        try:
+            found = importlib.import_module(f"benchmarks.{name}").report(effort)
+        except Unavailable as reason:
+            print(f"{name}: not possible here: {reason}", file=sys.stderr)
+            failed = failed or bool(options.names)
+            continue
+        except JobFailed as reason:
+            print(f"{name}: {reason}", file=sys.stderr)
+            failed = True
+            continue
+        files = [write_json(found, effort.name, options.out), draw(found, options.out)]
+        if options.json:
+            print(json.dumps(found.document(effort.name)))
+            continue
+        print_tables(found)
+        print(f"{time.perf_counter() - begin:.0f} s; {', '.join(map(str, files))}\n", flush=True)
+    return int(failed)
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Times distopt and its peers in the same run.",
+        epilog="\n".join(f"  {name:<11} {what}" for name, what in BENCHMARKS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="which; all by default")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--full", dest="effort", action="store_const", const="full", help="largest sizes, more rounds")
+    size.add_argument("--tiny", dest="effort", action="store_const", const="tiny", help="only show that they run")
+    parser.add_argument("--json", action="store_true", help="print JSON, one line a benchmark, not tables")
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "bench", help="folder of JSON files and pictures")
+    parser.set_defaults(effort="quick")
+    options = parser.parse_args()
+    for name in options.names:
+        if name not in BENCHMARKS:
+            parser.error(f"no benchmark {name!r}; known: {', '.join(BENCHMARKS)}")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""Plain values as JSON and arrays, and back: numbers, texts, lists, tuples, dicts, arrays. Nothing else."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from distopt.core.tensor import TensorLike, as_array
+from distopt.typing import Array
+
+__all__ = ["decode", "dtype_of", "encode", "is_plain"]
+
+_DTYPE = re.compile(r"[<>|=][biufcSUmM]\d{1,6}(\[\w{1,10}\])?")
+
+
+def dtype_of(text: Any) -> np.dtype[Any]:
+    """The dtype of NumPy's short text, such as ``"<f4"``.
+
+    Raises:
+        ValueError: it is none, or one of objects.
+    """
+    if not isinstance(text, str) or not _DTYPE.fullmatch(text):
+        raise ValueError(f"{text!r} is no dtype of plain elements")
+    try:
+        return np.dtype(text)
+    except TypeError as error:
+        raise ValueError(f"{text!r} is no dtype of plain elements") from error
+
+
+def is_plain(value: Any) -> bool:
+    """Whether :func:`encode` takes the value: no objects are in it, at any depth."""
+    if isinstance(value, dict):
+        return all(is_plain(key) and is_plain(item) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(is_plain(item) for item in value)
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.dtype.kind in "biufcSUmM"
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def encode(value: Any, arrays: list[Array], where: str) -> Any:
+    """What JSON can hold of ``value``; its arrays are put into ``arrays`` and named by their place there.
+
+    Every JSON object tells in its one key, or by ``"array"``, what it stands for, so that all that
+    comes back is what was given: tuples, keys that are no texts, infinities and NumPy's scalars too.
+
+    Args:
+        value: plain values.
+        arrays: is appended to; not copied.
+        where: names the value, for messages.
+
+    Raises:
+        TypeError: something that is not plain.
+        ValueError: a structure that holds itself.
+    """
+    try:
+        return _encode(value, arrays, where)
+    except RecursionError:
+        raise ValueError(f"{where} is nested too deeply, or holds itself") from None
+
+
+def _encode(value: Any, arrays: list[Array], where: str) -> Any:
+    if isinstance(value, dict):
+        pairs = [
+            [_encode(k, arrays, where), _encode(v, arrays, f"{where}[{k!r}]")] for k, v in value.items()
+        ]
+        return {"dict": pairs}
+    if isinstance(value, (list, tuple)):
+        items = [_encode(item, arrays, f"{where}[{i}]") for i, item in enumerate(value)]
+        return items if isinstance(value, list) else {"tuple": items}
+    if isinstance(value, (np.ndarray, np.generic, TensorLike)):
+        array = as_array(value)
+        if array.dtype.kind not in "biufcSUmM":
+            raise TypeError(f"{where} is an array of {array.dtype}, which a checkpoint cannot hold")
+        arrays.append(array)
+        kind = "scalar" if isinstance(value, np.generic) else "array"
+        return {kind: len(arrays) - 1, "dtype": array.dtype.str, "shape": list(array.shape)}
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": repr(value)}
+    raise TypeError(
+        f"{where} is a {type(value).__name__}, which a checkpoint cannot hold: keep numbers, texts, arrays, "
+        "lists, tuples and dicts of them, or give it get_state() and set_state()"
+    )
+
+
+def decode(tree: Any, array: Callable[[int, np.dtype[Any], tuple[int, ...]], Array]) -> Any:
+    """The value that :func:`encode` was given.
+
+    Args:
+        tree: its result.
+        array: gives an array by its number, dtype and shape.
+
+    Raises:
+        ValueError: ``tree`` is no such result.
+    """
+    if isinstance(tree, list):
+        return [decode(item, array) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    try:
+        match tree:
+            case {"dict": pairs, **rest} if not rest:
+                return {decode(key, array): decode(item, array) for key, item in pairs}
+            case {"tuple": items, **rest} if not rest:
+                return tuple([decode(item, array) for item in items])
+            case {"float": text, **rest} if not rest:
+                return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[text]
+            case {"array": int(number), "dtype": dtype, "shape": shape}:
+                return np.array(array(number, dtype_of(dtype), tuple(shape)))
+            case {"scalar": int(number), "dtype": dtype, "shape": []}:
+                return array(number, dtype_of(dtype), ())[()]
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"a value cannot be read: {error}") from error
+    raise ValueError(f"a value cannot be read: unknown form {sorted(tree)}")

@@ -1,0 +1,108 @@
+"""What has state beside variables: how it is read, and put back into the object that the user holds."""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from distopt.checkpoint.encoding import is_plain
+
+__all__ = ["GlobalStreams", "Stateful", "holder_of"]
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """An object that tells its state and takes it back, such as a position in the data.
+
+    A state consists of numbers, texts, arrays, None, and lists, tuples and dicts of them.
+    """
+
+    def get_state(self) -> Any:
+        """The state now."""
+
+    def set_state(self, state: Any) -> None:
+        """Goes back to what :meth:`get_state` returned, in this run or an earlier one."""
+
+
+class _Dict:
+    """The plain members of a dict, which is changed in place."""
+
+    def __init__(self, value: dict[Any, Any]) -> None:
+        self._value = value
+
+    def get_state(self) -> dict[Any, Any]:
+        return {key: item for key, item in self._value.items() if is_plain(item)}
+
+    def set_state(self, state: dict[Any, Any]) -> None:
+        for key in self.get_state():
+            del self._value[key]
+        self._value.update(state)
+
+
+class _List:
+    """A list, changed in place."""
+
+    def __init__(self, value: list[Any]) -> None:
+        self._value = value
+
+    def get_state(self) -> list[Any]:
+        return self._value
+
+    def set_state(self, state: list[Any]) -> None:
+        self._value[:] = state
+
+
+class _Generator:
+    """A NumPy generator; its numbers go on where they stood."""
+
+    def __init__(self, generator: np.random.Generator) -> None:
+        self._bits = generator.bit_generator
+
+    def get_state(self) -> Any:
+        return self._bits.state
+
+    def set_state(self, state: Any) -> None:
+        self._bits.state = state
+
+
+class _PythonRandom:
+    """A generator of Python's module ``random``."""
+
+    def __init__(self, generator: random.Random) -> None:
+        self._generator = generator
+
+    def get_state(self) -> Any:
+        return self._generator.getstate()
+
+    def set_state(self, state: Any) -> None:
+        self._generator.setstate(state)
+
+
+class GlobalStreams:
+    """The global generators of NumPy and of Python."""
+
+    def get_state(self) -> Any:
+        """See Stateful."""
+        return {"numpy": np.random.get_state(legacy=False), "python": random.getstate()}
+
+    def set_state(self, state: Any) -> None:
+        """See Stateful."""
+        np.random.set_state(state["numpy"])
+        random.setstate(state["python"])
+
+
+def holder_of(value: Any) -> Stateful | None:
+    """The state of a generator, of a dict's plain members, of a plain list, of a Stateful; else None."""
+    if isinstance(value, np.random.Generator):
+        return _Generator(value)
+    if isinstance(value, random.Random):
+        return _PythonRandom(value)
+    if isinstance(value, dict) and (not value or any(is_plain(item) for item in value.values())):
+        return _Dict(value)
+    if isinstance(value, list) and is_plain(value):
+        return _List(value)
+    if isinstance(value, Stateful) and not isinstance(value, type):
+        return value
+    return None

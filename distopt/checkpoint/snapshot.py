@@ -1,0 +1,185 @@
+"""Who writes what: the state of all replicas, divided into files.
+
+What is the same on all replicas is written once, by the replicas of the first node, each its part. What
+differs goes into a file of each replica.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from distopt.checkpoint.contents import Contents, Entry
+from distopt.checkpoint.encoding import encode
+from distopt.checkpoint.manifest import Manifest, Record, StateRecord, array_name, tensor_name
+from distopt.collectives import digest
+from distopt.core.tensor import as_array
+from distopt.core.variable import VariableSynchronization
+from distopt.distribute import ReplicaContext
+from distopt.engine.owners import owners
+from distopt.engine.step import StepEngine
+from distopt.typing import Array
+
+__all__ = ["Encoded", "File", "Plan", "encode_states", "plan", "subject_of"]
+
+#: Marks what all replicas have in common by its nature, so that it needs no comparison.
+_COMMON, _OWN = 1, 2
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A state as JSON and arrays."""
+
+    tree: Any
+    arrays: list[Array]
+
+    def mark(self) -> int:
+        """A hash of the contents."""
+        total = digest(json.dumps(self.tree))
+        for array in self.arrays:
+            total ^= digest(f"{total}{zlib.crc32(np.ascontiguousarray(array).tobytes())}")
+        return total
+
+
+@dataclass
+class File:
+    """A file to be written: its arrays by name, and texts beside them."""
+
+    tensors: dict[str, Array] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checkpoint to be written.
+
+    Attributes:
+        manifest: without its files.
+        expected: the names of all files, of all replicas.
+        files: those of this replica.
+    """
+
+    manifest: Manifest
+    expected: list[str]
+    files: dict[str, File]
+
+
+def encode_states(contents: Contents) -> dict[str, Encoded]:
+    """The states as they are now.
+
+    Raises:
+        TypeError: something in a state that a checkpoint cannot hold.
+    """
+    encoded = {}
+    for name, holder in contents.states.items():
+        arrays: list[Array] = []
+        encoded[name] = Encoded(encode(holder.get_state(), arrays, name), arrays)
+    return encoded
+
+
+def subject_of(contents: Contents) -> int:
+    """A hash of what must be alike on all replicas: names, shapes and dtypes."""
+    entries = [
+        (group, e.name, e.variable.shape, e.variable.dtype.str, e.slot)
+        for group, members in contents.groups.items()
+        for e in members
+    ]
+    return digest(repr((entries, list(contents.states))))
+
+
+def plan(context: ReplicaContext, contents: Contents, states: dict[str, Encoded], number: int) -> Plan:
+    """Decides what each replica writes; collective."""
+    places = {
+        id(e.variable): (group, place)
+        for group, members in contents.groups.items()
+        for place, e in enumerate(members)
+    }
+    keyed = [(group, place, e) for group, es in contents.groups.items() for place, e in enumerate(es)]
+    marks = [_mark(context, e) for _, _, e in keyed] + [state.mark() for state in states.values()]
+    common = _alike(context, marks)
+    shared = [i for i in range(len(keyed)) if common[i]]
+    dealt = owners([keyed[i][2].variable.nbytes for i in shared], context.comm.node.size)
+    file_of = {i: f"state-{writer:05d}.safetensors" for i, writer in zip(shared, dealt, strict=True)}
+
+    groups: dict[str, list[Record]] = {group: [] for group in contents.groups}
+    for i, (group, _, entry) in enumerate(keyed):
+        groups[group].append(_record(entry, file_of.get(i, ""), places))
+    records = {
+        name: StateRecord(state.tree, "state-00000.safetensors") if same else StateRecord(None, "")
+        for (name, state), same in zip(states.items(), common[len(keyed) :], strict=True)
+    }
+    kinds = {group: type(optimizer).__name__ for group, optimizer in contents.optimizers.items()}
+    manifest = Manifest(number, context.num_replicas_in_sync, kinds, groups, records, [])
+    expected = {"state-00000.safetensors", *file_of.values()}
+    if not all(common):
+        expected |= {f"replica-{r:05d}.safetensors" for r in range(context.num_replicas_in_sync)}
+    files = {name: File() for name in _names_of(context, expected)}
+    for i, (group, place, entry) in enumerate(keyed):
+        name = file_of.get(i, _own_name(context))
+        if name in files:
+            files[name].tensors[tensor_name(group, place, entry.name)] = as_array(entry.variable)
+    _add_states(files, states, records, _own_name(context))
+    return Plan(manifest, sorted(expected), files)
+
+
+def _record(entry: Entry, file: str, places: dict[int, tuple[str, int]]) -> Record:
+    v, of = entry.variable, None
+    if entry.owner is not None:
+        of = places.get(id(entry.owner))
+        if of is None:
+            raise ValueError(
+                f"the optimizer has state for variable {entry.owner.name!r}, which is not among the objects of "
+                "the CheckpointManager: add it, for example as variables=[...] or model=..."
+            )
+    on_read = v.synchronization is VariableSynchronization.ON_READ
+    return Record(entry.name, v.shape, v.dtype.str, file, on_read, v.aggregation.name, of, entry.slot)
+
+
+def _mark(context: ReplicaContext, entry: Entry) -> int:
+    """A number that differs between replicas if the values may."""
+    variable = entry.variable
+    if variable.synchronization is VariableSynchronization.ON_READ:
+        return _OWN
+    home = StepEngine.of(context).homes.of(variable)
+    if home is not None and variable._array() is home.view:
+        return _COMMON
+    return digest(f"{zlib.crc32(np.ascontiguousarray(variable._array()).tobytes())}")
+
+
+def _alike(context: ReplicaContext, marks: list[int]) -> list[bool]:
+    own = np.array(marks, np.uint64)
+    rows = np.stack(context.comm.all_gather(own)) if len(own) else own[np.newaxis]
+    alike: list[bool] = ((rows == rows[0]).all(axis=0) & (rows[0] != _OWN)).tolist()
+    return alike
+
+
+def _own_name(context: ReplicaContext) -> str:
+    return f"replica-{context.replica_id_in_sync_group:05d}.safetensors"
+
+
+def _names_of(context: ReplicaContext, expected: set[str]) -> set[str]:
+    """The files that this replica writes."""
+    node = context.comm.node
+    ranks = np.concatenate(node.all_gather(np.array([context.comm.rank])))
+    names = {_own_name(context)}
+    if 0 in ranks:
+        names.add(f"state-{node.rank:05d}.safetensors")
+    return names & expected
+
+
+def _add_states(
+    files: dict[str, File], states: dict[str, Encoded], records: dict[str, StateRecord], own: str
+) -> None:
+    for name, state in states.items():
+        file = files.get(records[name].file or own)
+        if file is None:
+            continue
+        for i, array in enumerate(state.arrays):
+            file.tensors[array_name(name, i)] = array
+    if own in files:
+        trees = {name: state.tree for name, state in states.items() if not records[name].file}
+        files[own].texts["states"] = json.dumps(trees)

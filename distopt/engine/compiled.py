@@ -1,0 +1,86 @@
+"""Compiling rules: once for each rule, template and dtype, kept on disk.
+
+Results do not depend on where the arrays are cut: no fused or reordered arithmetic
+(``fastmath`` stays off), and each element is computed from its own inputs alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distopt.engine.rule import Rule, where
+
+__all__ = ["COMPILED", "Template", "compiled"]
+
+#: What Numba computes in on a CPU; other dtypes run the rule as NumPy code.
+COMPILED = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
+
+#: Makes a kernel of the rule's function, the rule's fingerprint and Numba's decorator.
+Template = Callable[[Any, str, Callable[[Any], Any]], Any]
+
+
+def compiled(
+    rule: Rule, template: Template, dtype: np.dtype[Any], arrays: str, others: tuple[Any, ...]
+) -> Callable[..., None]:
+    """The kernel that ``template`` makes of ``rule``, compiled for ``dtype``.
+
+    Args:
+        rule: what to compute.
+        template: the loop around it.
+        dtype: float32 or float64.
+        arrays: for each leading argument of the kernel, a flat array: ``"w"`` written, ``"r"`` read.
+        others: Numba types of the arguments between the arrays and the last, the coefficients.
+    """
+    import numba
+    from numba.extending import register_jitable
+
+    _overload_where()
+    register_jitable(rule.function)
+    scalar = numba.from_dtype(dtype)
+    kinds = {kind: numba.types.Array(scalar, 1, "C", readonly=kind == "r") for kind in "wr"}
+    coefficients = numba.types.UniTuple(scalar, len(rule.coefficients))  # type: ignore[no-untyped-call]
+    signature = (*(kinds[kind] for kind in arrays), *others, coefficients)
+    fingerprint = _fingerprint(rule)
+    try:
+        kernel = template(rule.function, fingerprint, _jit(True))
+        kernel.compile(signature)
+    except Exception:
+        # A cache that cannot be written or read is no error; what else is wrong comes up again here.
+        kernel = template(rule.function, fingerprint, _jit(False))
+        kernel.compile(signature)
+    kernel.disable_compile()
+    return kernel  # type: ignore[no-any-return]
+
+
+def _jit(cached: bool) -> Callable[[Any], Any]:
+    import numba
+
+    return numba.njit(cache=cached, nogil=True, error_model="numpy")
+
+
+@cache
+def _overload_where() -> None:
+    from numba.extending import overload
+
+    @overload(where)
+    def select(condition, yes, no):  # type: ignore[no-untyped-def]  # noqa: ARG001
+        return lambda condition, yes, no: yes if condition else no
+
+
+def _fingerprint(rule: Rule) -> str:
+    """A hash of the rule's source file: the disk cache is keyed by it, so that an edit recompiles.
+
+    The rule itself enters Numba's key by name only.
+    """
+    code = rule.function.__code__
+    try:
+        source = Path(code.co_filename).read_bytes()
+    except OSError:
+        source = code.co_code + repr(code.co_consts).encode()
+    return hashlib.blake2b(source, digest_size=8).hexdigest()

@@ -1,0 +1,282 @@
+"""The last addition, the rule, and the copying for the next block, in one pass over the memory.
+
+What a replica sums last is two rows: its own part of the gradient, read from where it lies, and the
+other, read from the ring. Copying for the next block goes on between the chunks of the update,
+because both wait for memory, and wait shorter together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from distopt.engine import kernels
+from distopt.engine.clip import clip_value
+from distopt.engine.compiled import COMPILED, compiled
+from distopt.engine.rule import Rule, where
+from distopt.typing import Array
+
+__all__ = ["Fold", "fold"]
+
+#: Elements between two turns of updating and copying: both stay in the first-level cache.
+_CHUNK = 512
+
+
+class Fold:
+    """What happens to the sum of the last two rows before the rule gets it.
+
+    Args:
+        divisor: what it is divided by, or None.
+        limit: the bound of its elements, or None.
+    """
+
+    def __init__(self, divisor: int | None, limit: float | None) -> None:
+        self.divisor, self.limit = divisor, limit
+        self.plain = divisor is None and limit is None
+
+    def __call__(self, total: Array, out: Array) -> Array:
+        """The same on a whole array: ``total`` itself, or ``out``, of its length."""
+        if self.divisor is not None:
+            total = np.divide(total, total.dtype.type(self.divisor), out=out)
+        if self.limit is not None:
+            total = clip_value(total, self.limit, out=out)
+        return total
+
+
+def fold(
+    rule: Rule,
+    w: Array,
+    rows: tuple[Array, Array],
+    slots: tuple[Array, ...],
+    coefficients: tuple[Any, ...],
+    then: Fold,
+    copy: tuple[Array, Array],
+) -> None:
+    """Updates ``w`` and ``slots`` with the sum of two rows, and copies on the side.
+
+    Args:
+        rule: what to compute.
+        w: ``[n]``, contiguous, written.
+        rows: two arrays like ``w``, read.
+        slots: arrays like ``w``, one for each of the rule's slots, written.
+        coefficients: scalars of the dtype, in the order of ``rule.coefficients``.
+        then: division and bound of the sum.
+        copy: ``(source, target)``, of one length; may be empty.
+    """
+    if w.dtype not in COMPILED:
+        total = rows[0] + rows[1]
+        kernels.dense(rule, w, then(total, total), slots, coefficients)
+        np.copyto(copy[1], copy[0])
+        return
+    number = w.dtype.type
+    divisor = number(1 if then.divisor is None else then.divisor)
+    limit = number(np.inf if then.limit is None else then.limit)
+    kernel = _kernel(rule, w.dtype, then.plain)
+    kernel(w, *slots, copy[1], *rows, copy[0], divisor, limit, coefficients)
+
+
+@cache
+def _kernel(rule: Rule, dtype: np.dtype[Any], plain: bool) -> Callable[..., None]:
+    import numba
+
+    slots = len(rule.slots)
+    scalar = numba.from_dtype(dtype)
+    template = (_PLAIN if plain else _SCALED)[slots]
+    return compiled(rule, template, dtype, f"w{'w' * slots}wrrr", (scalar, scalar))
+
+
+@cache
+def _scaler() -> Any:
+    from numba.extending import register_jitable
+
+    return register_jitable(_bounded)
+
+
+def _bounded(total, divisor, limit):  # type: ignore[no-untyped-def]
+    total = total / divisor
+    return where(total > limit, limit, where(total < -limit, -limit, total))
+
+
+# As in kernels.py there is one template for each number of slots. The division costs as much as the
+# rest of some rules, so plain sums have templates without it.
+
+
+def _plain_none(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
+    @jit
+    def kernel(w, target, a, b, source, divisor, limit, c):  # type: ignore[no-untyped-def]  # noqa: ARG001
+        fingerprint  # noqa: B018
+        for lo in range(0, max(w.size, target.size), _CHUNK):
+            hi = lo + _CHUNK
+            x = w[lo:hi]
+            p = a[lo:hi]
+            q = b[lo:hi]
+            for i in range(x.size):
+                (x[i],) = function(x[i], p[i] + q[i], *c)
+            out = target[lo:hi]
+            part = source[lo:hi]
+            for i in range(out.size):
+                out[i] = part[i]
+
+    return kernel
+
+
+def _plain_one(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
+    @jit
+    def kernel(w, s0, target, a, b, source, divisor, limit, c):  # type: ignore[no-untyped-def]  # noqa: ARG001
+        fingerprint  # noqa: B018
+        for lo in range(0, max(w.size, target.size), _CHUNK):
+            hi = lo + _CHUNK
+            x = w[lo:hi]
+            p = a[lo:hi]
+            q = b[lo:hi]
+            y0 = s0[lo:hi]
+            for i in range(x.size):
+                x[i], y0[i] = function(x[i], p[i] + q[i], y0[i], *c)
+            out = target[lo:hi]
+            part = source[lo:hi]
+            for i in range(out.size):
+                out[i] = part[i]
+
+    return kernel
+
+
+def _plain_two(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
+    @jit
+    def kernel(w, s0, s1, target, a, b, source, divisor, limit, c):  # type: ignore[no-untyped-def]  # noqa: ARG001
+        fingerprint  # noqa: B018
+        for lo in range(0, max(w.size, target.size), _CHUNK):
+            hi = lo + _CHUNK
+            x = w[lo:hi]
+            p = a[lo:hi]
+            q = b[lo:hi]
+            y0 = s0[lo:hi]
+            y1 = s1[lo:hi]
+            for i in range(x.size):
+                x[i], y0[i], y1[i] = function(x[i], p[i] + q[i], y0[i], y1[i], *c)
+            out = target[lo:hi]
+            part = source[lo:hi]
+            for i in range(out.size):
+                out[i] = part[i]
+
+    return kernel
+
+
+def _plain_three(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
+    @jit
+    def kernel(w, s0, s1, s2, target, a, b, source, divisor, limit, c):  # type: ignore[no-untyped-def]  # noqa: ARG001
+        fingerprint  # noqa: B018
+        for lo in range(0, max(w.size, target.size), _CHUNK):
+            hi = lo + _CHUNK
+            x = w[lo:hi]
+            p = a[lo:hi]
+            q = b[lo:hi]
+            y0 = s0[lo:hi]
+            y1 = s1[lo:hi]
+            y2 = s2[lo:hi]
+            for i in range(x.size):
+                x[i], y0[i], y1[i], y2[i] = function(x[i], p[i] + q[i], y0[i], y1[i], y2[i], *c)
+            out = target[lo:hi]
+            part = source[lo:hi]
+            for i in range(out.size):
+                out[i] = part[i]
+
+    return kernel
+
+
+def _scaled_none(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
+    scale = _scaler()
+
+    @jit
+    def kernel(w, target, a, b, source, divisor, limit, c):  # type: ignore[no-untyped-def]
+        fingerprint  # noqa: B018
+        for lo in range(0, max(w.size, target.size), _CHUNK):
+            hi = lo + _CHUNK
+            x = w[lo:hi]
+            p = a[lo:hi]
+            q = b[lo:hi]
+            for i in range(x.size):
+                (x[i],) = function(x[i], scale((p[i] + q[i]), divisor, limit), *c)
+            out = target[lo:hi]
+            part = source[lo:hi]
+            for i in range(out.size):
+                out[i] = part[i]
+
+    return kernel
+
+
+def _scaled_one(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
+    scale = _scaler()
+
+    @jit
+    def kernel(w, s0, target, a, b, source, divisor, limit, c):  # type: ignore[no-untyped-def]
+        fingerprint  # noqa: B018
+        for lo in range(0, max(w.size, target.size), _CHUNK):
+            hi = lo + _CHUNK
+            x = w[lo:hi]
+            p = a[lo:hi]
+            q = b[lo:hi]
+            y0 = s0[lo:hi]
+            for i in range(x.size):
+                x[i], y0[i] = function(x[i], scale((p[i] + q[i]), divisor, limit), y0[i], *c)
+            out = target[lo:hi]
+            part = source[lo:hi]
+            for i in range(out.size):
+                out[i] = part[i]
+
+    return kernel
+
+
+def _scaled_two(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
+    scale = _scaler()
+
+    @jit
+    def kernel(w, s0, s1, target, a, b, source, divisor, limit, c):  # type: ignore[no-untyped-def]
+        fingerprint  # noqa: B018
+        for lo in range(0, max(w.size, target.size), _CHUNK):
+            hi = lo + _CHUNK
+            x = w[lo:hi]
+            p = a[lo:hi]
+            q = b[lo:hi]
+            y0 = s0[lo:hi]
+            y1 = s1[lo:hi]
+            for i in range(x.size):
+                x[i], y0[i], y1[i] = function(x[i], scale((p[i] + q[i]), divisor, limit), y0[i], y1[i], *c)
+            out = target[lo:hi]
+            part = source[lo:hi]
+            for i in range(out.size):
+                out[i] = part[i]
+
+    return kernel
+
+
+def _scaled_three(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
+    scale = _scaler()
+
+    @jit
+    def kernel(w, s0, s1, s2, target, a, b, source, divisor, limit, c):  # type: ignore[no-untyped-def]
+        fingerprint  # noqa: B018
+        for lo in range(0, max(w.size, target.size), _CHUNK):
+            hi = lo + _CHUNK
+            x = w[lo:hi]
+            p = a[lo:hi]
+            q = b[lo:hi]
+            y0 = s0[lo:hi]
+            y1 = s1[lo:hi]
+            y2 = s2[lo:hi]
+            for i in range(x.size):
+                x[i], y0[i], y1[i], y2[i] = function(
+                    x[i], scale((p[i] + q[i]), divisor, limit), y0[i], y1[i], y2[i], *c
+                )
+            out = target[lo:hi]
+            part = source[lo:hi]
+            for i in range(out.size):
+                out[i] = part[i]
+
+    return kernel
+
+
+_PLAIN = (_plain_none, _plain_one, _plain_two, _plain_three)
+_SCALED = (_scaled_none, _scaled_one, _scaled_two, _scaled_three)

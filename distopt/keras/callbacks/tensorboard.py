@@ -1,0 +1,67 @@
+"""TensorBoard: the numbers of each epoch in its files."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from distopt.keras.callbacks.callback import Callback, Logs, is_chief
+from distopt.keras.callbacks.event_file import EventFile
+
+__all__ = ["TensorBoard"]
+
+
+class TensorBoard(Callback):
+    """Writes loss and metrics for ``tensorboard --logdir``; replica 0 does.
+
+    Training's numbers go to ``train`` in the folder, validation's to ``validation``, both with the tags
+    ``epoch_loss``, ``epoch_accuracy`` and so on; with ``update_freq`` those of batches as ``batch_loss``.
+
+    Args:
+        log_dir: the folder.
+        update_freq: "epoch", or a number: write the batches' numbers after every so many as well.
+
+    Raises:
+        ValueError: another ``update_freq``.
+    """
+
+    local_batches = True
+
+    def __init__(self, log_dir: str | os.PathLike[str] = "logs", update_freq: Any = "epoch") -> None:
+        super().__init__()
+        if update_freq != "epoch" and not (isinstance(update_freq, int) and update_freq >= 1):
+            raise ValueError(f"update_freq must be 'epoch' or a positive integer; got {update_freq!r}")
+        self.log_dir = os.fspath(log_dir)
+        self.update_freq = update_freq
+        # What is written of batches is what all replicas saw, so all have to gather it.
+        self.local_batches = update_freq == "epoch"
+        self._files: dict[str, EventFile] = {}
+        self._step = 0
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """See Callback."""
+        self._step += 1
+        if self.update_freq != "epoch" and self._step % self.update_freq == 0:
+            numbers = {name: value for name, value in (logs or {}).items() if name != "size"}
+            self._write("train", "batch_", self._step, numbers)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """See Callback."""
+        known = logs or {}
+        train = {name: value for name, value in known.items() if not name.startswith("val_")}
+        validation = {name[4:]: value for name, value in known.items() if name.startswith("val_")}
+        self._write("train", "epoch_", epoch, train)
+        self._write("validation", "epoch_", epoch, validation)
+
+    def close(self) -> None:
+        """See Callback."""
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+
+    def _write(self, part: str, prefix: str, step: int, numbers: Logs) -> None:
+        if not numbers or not is_chief():
+            return
+        if part not in self._files:
+            self._files[part] = EventFile(os.path.join(self.log_dir, part))
+        self._files[part].add(step, {prefix + name: float(value) for name, value in numbers.items()})

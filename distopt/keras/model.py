@@ -1,0 +1,360 @@
+"""Model: a layer that knows how to be trained."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from distopt.autodiff import GradientTape
+from distopt.core.tensor import as_array
+from distopt.distribute import get_replica_context
+from distopt.keras.callbacks import History
+from distopt.keras.callbacks.callback import is_chief
+from distopt.keras.callbacks.progress import shown_logs
+from distopt.keras.data.batch import unpack
+from distopt.keras.layers.layer import Layer, map_shapes
+from distopt.keras.training.class_weight import weigh_classes
+from distopt.keras.training.compiled import Compiled
+from distopt.keras.training.fit import FitOptions, Validation, fit
+from distopt.keras.training.loop import make_source, prepare, run_epoch_of_one, run_predict, run_test
+from distopt.keras.training.summary import summary_text
+from distopt.keras.training.weights_file import read_weights, write_weights
+from distopt.optimizers import Optimizer
+
+__all__ = ["Model"]
+
+_log = logging.getLogger("distopt")
+
+
+class Model(Layer):
+    """A layer with ``compile``, ``fit``, ``evaluate`` and ``predict``.
+
+    Subclasses make layers in ``__init__`` and override :meth:`call`; who wants another step overrides
+    :meth:`train_step`. Every replica runs the same program and is given the same whole arrays; each takes
+    its share of every batch, and results are those of all replicas together.
+
+    Args:
+        name: its name.
+        **kwargs: those of :class:`Layer`.
+
+    Attributes:
+        history: the :class:`History` of the last ``fit``.
+        stop_training: set by a callback to end training.
+    """
+
+    def __init__(self, name: str | None = None, **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+        self.history: History | None = None
+        self.stop_training = False
+        self._compiled: Compiled | None = None
+        self._first_weights_taken = False
+
+    # -- building
+    def ensure_built(self, input_shape: Any) -> None:
+        """See Layer. The layers of a model that overrides ``call`` build themselves in it."""
+        if not self.built and type(self).build is not Model.build:
+            self.build(input_shape)
+        self.built = True
+
+    def build(self, input_shape: Any) -> None:
+        """Makes all weights by calling the model once, with an example of zeros.
+
+        Args:
+            input_shape: the input's shape with the batch axis, None or a length.
+        """
+        zeros = map_shapes(lambda shape: np.zeros([n or 1 for n in shape], self._dtype), input_shape)
+        self.call(zeros, **({"training": False} if self._takes_training() else {}))
+        self.built = True
+
+    def take_first_weights(self) -> None:
+        """Gives all replicas the weights of replica 0, once, before anything is computed with them."""
+        context = get_replica_context()
+        if self._first_weights_taken or context is None or not self.built:
+            return
+        self._first_weights_taken = True
+        weights = self.weights
+        if context.num_replicas_in_sync == 1 or not weights:
+            return
+        for weight, value in zip(weights, context.broadcast([as_array(w) for w in weights]), strict=True):
+            if not np.array_equal(as_array(weight), as_array(value)):
+                weight.assign(value)
+
+    # -- training
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        metrics: Any = None,
+        loss_weights: Any = None,
+        weighted_metrics: Any = None,
+        run_eagerly: bool | None = None,
+        steps_per_update: int = 1,
+    ) -> None:
+        """Says how to train.
+
+        Args:
+            optimizer: a name, a config or an optimizer.
+            loss: a name, a function ``(y_true, y_pred) -> losses`` or a Loss; for several outputs a list,
+                or a dict by the names of the outputs. Its mean is that of the global batch.
+            metrics: names, functions or Metrics; they do not see sample weights.
+            loss_weights: a list or dict of numbers, one for each output's loss.
+            weighted_metrics: metrics that see sample weights.
+            run_eagerly: ignored, everything runs eagerly.
+            steps_per_update: so many batches make one update of the weights, by their common mean gradient.
+
+        Raises:
+            ValueError: an unknown name.
+        """
+        if run_eagerly is not None:
+            _log.warning("compile(run_eagerly=%s) changes nothing: distopt always runs eagerly", run_eagerly)
+        self._compiled = Compiled(optimizer, loss, metrics, loss_weights, weighted_metrics, steps_per_update)
+
+    @property
+    def compiled(self) -> Compiled:
+        """What :meth:`compile` made.
+
+        Raises:
+            RuntimeError: it was not called.
+        """
+        if self._compiled is None:
+            raise RuntimeError(
+                f"model {self.name!r} is not compiled: call compile(optimizer=..., loss=...) first"
+            )
+        return self._compiled
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer."""
+        return self.compiled.optimizer
+
+    def compiled_loss(
+        self, y_true: Any, y_pred: Any, sample_weight: Any = None, regularization_losses: Sequence[Any] = ()
+    ) -> Any:
+        """This replica's part of the batch's loss, for one's own ``train_step``.
+
+        Raises:
+            RuntimeError: compile() was given no loss, or there are no labels.
+        """
+        if self.compiled.loss is None:
+            raise RuntimeError(f"model {self.name!r} has no loss: give compile() one, or override train_step")
+        if y_true is None:
+            raise RuntimeError(f"model {self.name!r} was given no labels (y), which its loss needs")
+        return self.compiled.loss(y_true, y_pred, sample_weight, regularization_losses)
+
+    @property
+    def compiled_metrics(self) -> Any:
+        """The metrics given to ``compile``: ``update_state(y, y_pred)``."""
+        return self.compiled.metrics
+
+    @property
+    def metrics(self) -> list[Any]:
+        """The metric objects; known once a batch was seen."""
+        return self.compiled.metrics.metrics
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """The names of what ``evaluate`` returns; known once a batch was seen."""
+        return ["loss", *(metric.name for metric in self.metrics)]
+
+    def train_step(self, data: Any) -> dict[str, Any] | None:
+        """One step on this replica's share of a batch.
+
+        Args:
+            data: ``(x, y)`` or ``(x, y, sample_weight)``.
+
+        Returns:
+            None, and the compiled loss and metrics tell the results; or a dict of results, of which the
+            last one of an epoch counts, replica 0's on all.
+        """
+        x, y, sample_weight = unpack(data)
+        with GradientTape() as tape:
+            y_pred = self(x, training=True)
+            loss = self.compiled_loss(y, y_pred, sample_weight, regularization_losses=self.losses)
+        self.compiled.minimize(tape, loss, self.trainable_weights)
+        self.compiled_metrics.update_state(y, y_pred, sample_weight)
+        return None
+
+    def test_step(self, data: Any) -> dict[str, Any] | None:
+        """The same without training; see :meth:`train_step`."""
+        x, y, sample_weight = unpack(data)
+        y_pred = self(x, training=False)
+        self.compiled_loss(y, y_pred, sample_weight, regularization_losses=self.losses)
+        self.compiled_metrics.update_state(y, y_pred, sample_weight)
+        return None
+
+    def predict_step(self, data: Any) -> Any:
+        """The outputs for ``(x,)``."""
+        return self(unpack(data)[0], training=False)
+
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Any = "auto",
+        callbacks: Sequence[Any] | None = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: Mapping[int, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        validation_steps: int | None = None,
+        validation_batch_size: int | None = None,
+        validation_freq: int = 1,
+        seed: int = 0,
+    ) -> History:
+        """Trains.
+
+        Args:
+            x: inputs: arrays ``[n, ...]`` (``np.memmap`` too: a replica reads its share only), lists or dicts
+                of arrays; the same whole arrays on all replicas. Or an iterable of batches ``(x, y)`` or
+                ``(x, y, sample_weight)``, each replica its own; they may end at different times.
+            y: labels, likewise.
+            batch_size: examples in a global batch, which all replicas share; 32 by default.
+            epochs: the number of the last epoch.
+            verbose: see :class:`~distopt.keras.callbacks.ProgressBar`.
+            callbacks: told of epochs and batches, on all replicas.
+            validation_split: the last part of the arrays, from 0 to less than 1, is kept for validation.
+            validation_data: ``(x, y)``, ``(x, y, sample_weight)`` or an iterable of batches.
+            shuffle: whether each epoch has an order of its own (arrays only).
+            class_weight: class number -> weight of its examples in the loss.
+            sample_weight: ``[n]``, weights of the examples in the loss.
+            initial_epoch: the number of the first epoch.
+            steps_per_epoch: the most batches in an epoch.
+            validation_steps: the most batches in a validation.
+            validation_batch_size: ``batch_size`` by default.
+            validation_freq: validate after every so many epochs.
+            seed: the order of the examples is a function of it and of the epoch's number.
+
+        Returns:
+            The numbers of each epoch; ``.plot("curve.png")`` draws them.
+
+        Raises:
+            ValueError: data, model and loss do not fit together; nothing has been trained then.
+            RuntimeError: the model is not compiled, or this is cross-replica context.
+        """
+        _ = self.compiled
+        validation = Validation(
+            validation_split, validation_data, validation_steps, validation_batch_size, validation_freq
+        )
+        options = FitOptions(
+            batch_size,
+            epochs,
+            initial_epoch,
+            steps_per_epoch,
+            shuffle,
+            seed,
+            class_weight,
+            verbose,
+            callbacks,
+        )
+        return fit(self, x, y, sample_weight, options, validation)
+
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: Any = "auto",
+        sample_weight: Any = None,
+        steps: int | None = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """The loss and the metrics on all examples; arguments as for :meth:`fit`.
+
+        Returns:
+            The loss if there are no metrics, else ``[loss, metric, ...]``; or a dict by name.
+        """
+        _ = self.compiled
+        source = make_source(x, y, sample_weight, batch_size, call="evaluate", steps=steps)
+        prepare(self, source)
+        results = run_test(self, source)
+        if verbose and is_chief():
+            print(f"Evaluated  {shown_logs(results)}", flush=True)
+        return _results(results, return_dict)
+
+    def predict(
+        self, x: Any, batch_size: int | None = None, verbose: Any = 0, steps: int | None = None
+    ) -> Any:
+        """The outputs for all inputs, as arrays in the order of the inputs, whole on every replica.
+
+        Args:
+            x: arrays, or an iterable of batches: then the outputs of the replicas follow one another.
+            batch_size: inputs computed at a time, all replicas together; 32 by default.
+            verbose: accepted and ignored.
+            steps: the most batches.
+        """
+        return run_predict(self, x, batch_size or 32, steps)
+
+    def train_on_batch(
+        self,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Mapping[int, float] | None = None,
+        reset_metrics: bool = True,
+        return_dict: bool = False,
+    ) -> Any:
+        """One step on one batch, of which each replica takes its share; results as of :meth:`evaluate`."""
+        if class_weight is not None:
+            x, sample_weight = weigh_classes(x, y, sample_weight, class_weight)
+        results = run_epoch_of_one(self, x, y, sample_weight, reset_metrics)
+        return _results(results, return_dict)
+
+    def test_on_batch(
+        self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
+    ) -> Any:
+        """:meth:`evaluate` of one batch."""
+        return self.evaluate(x, y, len(as_array(y)), 0, sample_weight, return_dict=return_dict)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """:meth:`predict` of one batch."""
+        return self.predict(x)
+
+    # -- looking, saving
+    def summary(self) -> None:
+        """Prints the layers, their output shapes and their weights; replica 0 does."""
+        if is_chief():
+            print(summary_text(self, self.layers, self._output_shapes()))
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, in order."""
+        return self.sublayers()
+
+    def _output_shapes(self) -> dict[Layer, Any]:
+        return {}
+
+    def save_weights(self, filepath: str | os.PathLike[str]) -> None:
+        """Writes all weights into a ``.npz`` or ``.safetensors`` file; replica 0 does.
+
+        Raises:
+            ValueError: another ending.
+        """
+        if is_chief():
+            write_weights(os.fspath(filepath), [(w._name, np.array(w)) for w in self.weights])
+        context = get_replica_context()
+        if context is not None and context.num_replicas_in_sync > 1:
+            context.all_reduce("sum", np.zeros(1))  # so that whoever reads it finds it there
+
+    def load_weights(self, filepath: str | os.PathLike[str]) -> None:
+        """Sets all weights from such a file, in order.
+
+        Raises:
+            ValueError: the weights do not fit.
+        """
+        self.set_weights([array for _, array in read_weights(os.fspath(filepath))])
+
+
+def _results(results: dict[str, Any], return_dict: bool) -> Any:
+    if return_dict:
+        return results
+    values = list(results.values())
+    return values[0] if len(values) == 1 else values

@@ -1,0 +1,101 @@
+"""Sequential: layers one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from distopt.keras.layers.layer import Layer
+from distopt.keras.model import Model
+
+__all__ = ["Sequential"]
+
+
+class Sequential(Model):
+    """Layers one after the other.
+
+    Its weights are made when the shape of the input is known: from ``input_shape`` of the first layer, or
+    when it is called first.
+
+    Args:
+        layers: the layers, in order.
+        name: its name.
+
+    >>> from distopt.keras.layers import Dense
+    >>> model = Sequential([Dense(4, activation="relu", input_shape=(3,)), Dense(1)])
+    >>> model.count_params()
+    21
+    """
+
+    def __init__(self, layers: Iterable[Layer] | None = None, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self._stack: list[Layer] = []
+        self._shapes: list[Any] = []
+        for layer in layers or ():
+            self.add(layer)
+
+    def add(self, layer: Layer) -> None:
+        """Appends a layer.
+
+        Raises:
+            TypeError: it is no layer.
+            ValueError: it does not fit behind the last one, or is there already.
+        """
+        if not isinstance(layer, Layer):
+            raise TypeError(f"Sequential takes layers; got {layer!r}")
+        if layer in self._stack:
+            raise ValueError(f"layer {layer.name!r} is in this Sequential already")
+        if not self._stack and layer._example_shape is not None:
+            self._shapes = [(None, *layer._example_shape)]
+        self._stack.append(layer)
+        if self._shapes:
+            self._extend(layer)
+            self.built = True
+
+    def pop(self) -> None:
+        """Takes the last layer away.
+
+        Raises:
+            TypeError: there is none.
+        """
+        if not self._stack:
+            raise TypeError("there are no layers in this Sequential")
+        self._stack.pop()
+        if self._shapes:
+            self._shapes.pop()
+
+    def _extend(self, layer: Layer) -> None:
+        """Builds a layer for the last known shape, and finds out the next one."""
+        layer.ensure_built(self._shapes[-1])
+        if layer.input_spec is not None and not layer.input_spec.fits(self._shapes[-1]):
+            layer._refuse(self._shapes[-1])
+        self._shapes.append(layer.compute_output_shape(self._shapes[-1]))
+
+    def build(self, input_shape: Any = None) -> None:
+        """Builds all layers for inputs of that shape, the batch axis included."""
+        if not self._stack:
+            raise ValueError(f"model {self.name!r} has no layers: add() some first")
+        self._shapes = [input_shape]
+        for layer in self._stack:
+            self._extend(layer)
+        self.built = True
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """The layers' result one after the other."""
+        for layer in self._stack:
+            inputs = layer(inputs, training=training)
+        return inputs
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """See Layer."""
+        for layer in self._stack:
+            input_shape = layer.compute_output_shape(input_shape)
+        return input_shape
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers, in order."""
+        return list(self._stack)
+
+    def _output_shapes(self) -> dict[Layer, Any]:
+        return dict(zip(self._stack, self._shapes[1:], strict=False))

@@ -1,0 +1,92 @@
+"""Two recordings of one program: whether they agree to the last bit, and where they part."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+
+from distopt.trace import Record
+from distopt.typing import Array
+
+__all__ = ["Parting", "final_state", "first_parting"]
+
+
+@dataclass(frozen=True)
+class Parting:
+    """The first place where two recordings differ.
+
+    Attributes:
+        step: the step, from 1.
+        variable: the variable's name; empty where the steps themselves differ.
+        index: the first element that differs, in the order of memory.
+        values: what it is in the first and in the second recording.
+        reason: what differs, where it is not a value.
+    """
+
+    step: int
+    variable: str = ""
+    index: tuple[int, ...] = ()
+    values: tuple[Any, Any] = (None, None)
+    reason: str = ""
+
+    def __str__(self) -> str:
+        if self.reason:
+            return f"step {self.step}: {self.reason}"
+        where = f"variable {self.variable!r}, index {self.index}"
+        return f"step {self.step}, {where}: {self.values[1]!s} against {self.values[0]!s}"
+
+
+def first_parting(first: Iterable[Record], second: Iterable[Record]) -> Parting | None:
+    """Where two recordings part; None when they are the same, bit for bit."""
+    step = 0
+    for a, b in zip_longest(first, second):
+        if a is None or b is None:
+            return Parting(step + 1, reason=f"the {'first' if a is None else 'second'} has ended after {step}")
+        step = a.step
+        if _kinds(a) != _kinds(b):
+            return Parting(step, reason=f"other variables, {_described(b)} against {_described(a)}")
+        for name, x, y in zip(a.names, a.values, b.values, strict=True):
+            index = _first_index(x, y)
+            if index is not None:
+                return Parting(step, name, index, (x[index], y[index]))
+    return None
+
+
+def final_state(records: Iterable[Record]) -> tuple[int, str]:
+    """The number of steps, and a SHA-256 of the last values of all variables, by name."""
+    last: dict[tuple[str, int], Array] = {}
+    steps = 0
+    for record in records:
+        seen: Counter[str] = Counter()
+        for name, value in zip(record.names, record.values, strict=True):
+            last[name, seen[name]] = value
+            seen[name] += 1
+        steps = record.step
+    state = hashlib.sha256()
+    for (name, _), value in sorted(last.items(), key=lambda item: item[0]):
+        state.update(f"{name} {value.dtype.str} {value.shape}\n".encode())
+        state.update(value.tobytes())
+    return steps, state.hexdigest()
+
+
+def _kinds(record: Record) -> list[tuple[str, str, tuple[int, ...]]]:
+    pairs = zip(record.names, record.values, strict=True)
+    return [(name, value.dtype.str, value.shape) for name, value in pairs]
+
+
+def _described(record: Record) -> str:
+    kinds = [f"{name} {dtype}{list(shape)}" for name, dtype, shape in _kinds(record)]
+    return ", ".join(kinds[:4]) + (", ..." if len(kinds) > 4 else "")
+
+
+def _first_index(a: Array, b: Array) -> tuple[int, ...] | None:
+    """The first element whose bytes differ; so NaN is like itself, and 0 is not like -0."""
+    x, y = (np.frombuffer(v.tobytes(), np.uint8).reshape(v.size, v.itemsize) for v in (a, b))
+    places = np.flatnonzero((x != y).any(axis=1))
+    return tuple(int(i) for i in np.unravel_index(places[0], a.shape)) if len(places) else None

@@ -1,0 +1,209 @@
+"""Runs a script under several layouts of its replicas: ``python -m distopt.testing.layouts``.
+
+``python -m distopt.testing.layouts script.py --replicas 8`` runs it as 1 process of 8 replicas, 2 of 4,
+4 of 2 and 8 of 1, one after the other, and says whether all variables are the same after every step, bit
+for bit, and else where two layouts part: the step, the variable, the first index. All values of all
+steps are kept in a temporary folder meanwhile, so let the script make few steps.
+
+Exit code 0: all agree; 1: some part; 2: a run failed, or there is nothing to compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from distopt.testing.compare import Parting, final_state, first_parting
+from distopt.trace import FILE, read
+
+__all__ = ["Layout", "layouts_of", "main"]
+
+_STANDARD = (1, 2, 4, 8)
+_HEADS = ("layout", "exit code", "steps", "SHA-256 of last values", "result")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How replicas are shared out.
+
+    Attributes:
+        processes: how many processes.
+        replicas: how many replicas each holds.
+    """
+
+    processes: int
+    replicas: int
+
+    def __str__(self) -> str:
+        return f"{self.processes}x{self.replicas}"
+
+    def words(self) -> list[str]:
+        """The launcher's options."""
+        if self.processes == 1:
+            return ["--in-process", str(self.replicas)]
+        many = ["--replicas-per-process", str(self.replicas)] if self.replicas > 1 else []
+        return ["-n", str(self.processes), *many]
+
+
+@dataclass
+class Run:
+    """What became of a layout.
+
+    Attributes:
+        layout: the layout.
+        code: the exit code; 124 when the time was over.
+        output: what it wrote.
+        steps: how many steps it recorded.
+        state: the SHA-256 of its last values.
+        parting: where it parts from the first layout.
+    """
+
+    layout: Layout
+    code: int
+    output: str
+    steps: int = 0
+    state: str = ""
+    parting: Parting | None = None
+
+
+def layouts_of(replicas: int) -> list[Layout]:
+    """1, 2, 4, 8 processes and one for each replica, as far as they divide the number of replicas.
+
+    >>> [str(layout) for layout in layouts_of(6)]
+    ['1x6', '2x3', '6x1']
+    """
+    counts = sorted({n for n in (*_STANDARD, replicas) if n <= replicas and replicas % n == 0})
+    return [Layout(n, replicas // n) for n in counts]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns the exit code."""
+    parser = _parser()
+    given, extra = parser.parse_known_args(arguments)
+    words = [*given.args, *extra]
+    if given.layouts is not None:
+        layouts = given.layouts
+        wrong = [str(n) for n in layouts if n.processes * n.replicas != given.replicas]
+        if wrong:
+            parser.error(f"--layouts: {', '.join(wrong)} are not {given.replicas} replicas")
+    else:
+        layouts = layouts_of(given.replicas)
+    if not Path(given.script).is_file():
+        parser.error(f"there is no script {given.script!r}")
+    with tempfile.TemporaryDirectory(prefix="distopt-layouts-") as folder:
+        runs = [_run(layout, given.script, words, Path(folder), given.timeout) for layout in layouts]
+        for run in runs:
+            _judge(run, runs, Path(folder))
+    for run in runs:
+        if run.code:
+            print(f"--- {run.layout} ended with exit code {run.code}:\n{_tail(run.output)}", file=sys.stderr)
+    _show(runs)
+    for run in runs:
+        if run.parting is not None:
+            print(f"{run.layout} parts from {_first(runs).layout} at {run.parting}")
+    if any(run.code or not run.steps for run in runs):
+        return 2
+    return 1 if any(run.parting for run in runs) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m distopt.testing.layouts",
+        usage="python -m distopt.testing.layouts script.py --replicas N [--layouts 1x8,2x4] [-- args ...]",
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("script", help="a script that runs under mpirun")
+    parser.add_argument("args", nargs="*", help="its own arguments, after -- where they look like ours")
+    parser.add_argument("--replicas", type=int, required=True, metavar="N", help="replicas in all")
+    parser.add_argument("--layouts", type=_layouts, metavar="PxK,...", help="processes x replicas of each")
+    parser.add_argument("--timeout", type=float, default=600.0, metavar="S", help="seconds for each (600)")
+    return parser
+
+
+def _layouts(text: str) -> list[Layout]:
+    layouts = []
+    for word in text.split(","):
+        processes, _, replicas = word.strip().partition("x")
+        if not (processes.isdigit() and replicas.isdigit() and int(processes) and int(replicas)):
+            raise argparse.ArgumentTypeError(f"{word!r} is no layout such as 2x4")
+        layouts.append(Layout(int(processes), int(replicas)))
+    return layouts
+
+
+def _run(layout: Layout, script: str, words: Sequence[str], folder: Path, seconds: float) -> Run:
+    # Sums inside a replica may depend on its number of threads, so that is the same everywhere.
+    own = ["--threads-per-replica", "1", "--env", f"DISTOPT_RECORD={folder / str(layout)}"]
+    command = [sys.executable, "-m", "distopt_launch", *layout.words(), *own, script, *words]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as job:
+        try:
+            output, _ = job.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            job.terminate()  # the launcher ends what it started
+            try:
+                output, _ = job.communicate(timeout=40)
+            except subprocess.TimeoutExpired:
+                job.kill()
+                output, _ = job.communicate()
+            return Run(layout, 124, f"{output}\nended after {seconds:g} seconds")
+    return Run(layout, job.returncode, output)
+
+
+def _first(runs: Sequence[Run]) -> Run:
+    """The run that the others are compared with: the first that was whole."""
+    return next((run for run in runs if run.code == 0), runs[0])
+
+
+def _judge(run: Run, runs: Sequence[Run], folder: Path) -> None:
+    first = _first(runs)
+    own, others = folder / str(run.layout), folder / str(first.layout)
+    if not (own / FILE).exists():
+        return
+    run.steps, run.state = final_state(read(str(own)))
+    if run is not first and run.code == 0 and (others / FILE).exists():
+        run.parting = first_parting(read(str(others)), read(str(own)))
+
+
+def _result(run: Run, first: Run) -> str:
+    if run.code:
+        return "failed"
+    if not run.steps:
+        return "made no step"
+    if run is first:
+        return "the others are compared with it"
+    return "agrees" if run.parting is None else f"parts at step {run.parting.step}"
+
+
+def _show(runs: Sequence[Run]) -> None:
+    first = _first(runs)
+    rows = [(str(r.layout), str(r.code), str(r.steps), r.state[:16], _result(r, first)) for r in runs]
+    if importlib.util.find_spec("rich") is not None:
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(*_HEADS)
+        for row in rows:
+            table.add_row(*map(Text, row))
+        Console().print(table)
+        return
+    widths = [max(map(len, column)) for column in zip(_HEADS, *rows, strict=True)]
+    for row in (_HEADS, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _tail(output: str, lines: int = 20) -> str:
+    return "\n".join(output.rstrip().splitlines()[-lines:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""The values of every step in a file, so that two runs can be compared step by step.
+
+A file holds records: one line of JSON, ``{"step": n, "variables": [[name, dtype, shape], ...]}``, then
+the arrays' bytes in that order.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from distopt.core.variable import Variable
+from distopt.typing import Array
+
+__all__ = ["FILE", "Record", "Recorder", "read"]
+
+#: The file's name in the directory that ``DISTOPT_RECORD`` names.
+FILE = "steps"
+
+
+class Recorder:
+    """Writes the values of variables after each step. Its file grows by all of them at each step.
+
+    Args:
+        directory: where the file is made; an older one is replaced.
+    """
+
+    def __init__(self, directory: str) -> None:
+        path = Path(directory)
+        path.mkdir(parents=True, exist_ok=True)
+        self._file = (path / FILE).open("wb")
+        self._steps = 0
+
+    def write(self, variables: Sequence[Variable]) -> None:
+        """Adds a record of the values now; on disk when it returns, since a job may end badly."""
+        self._steps += 1
+        arrays = [np.ascontiguousarray(v._array()) for v in variables]
+        names = [[v.name, a.dtype.str, list(v.shape)] for v, a in zip(variables, arrays, strict=True)]
+        self._file.write(json.dumps({"step": self._steps, "variables": names}).encode() + b"\n")
+        for array in arrays:
+            self._file.write(array.tobytes())
+        self._file.flush()
+
+
+@dataclass(frozen=True)
+class Record:
+    """One step.
+
+    Attributes:
+        step: its number, from 1.
+        names: the variables' names.
+        values: their values after it.
+    """
+
+    step: int
+    names: tuple[str, ...]
+    values: tuple[Array, ...]
+
+
+def read(directory: str) -> Iterator[Record]:
+    """The records of a directory, one after the other; a last one that is not whole is left out.
+
+    Raises:
+        FileNotFoundError: nothing was recorded there.
+    """
+    with (Path(directory) / FILE).open("rb") as file:
+        while line := file.readline():
+            if not line.endswith(b"\n"):
+                return
+            head = json.loads(line)
+            names, values = [], []
+            for name, dtype, shape in head["variables"]:
+                kind = np.dtype(dtype)
+                data = file.read(math.prod(shape) * kind.itemsize)
+                if len(data) < math.prod(shape) * kind.itemsize:
+                    return
+                names.append(name)
+                values.append(np.frombuffer(data, kind).reshape(shape))
+            yield Record(head["step"], tuple(names), tuple(values))

@@ -1,0 +1,68 @@
+"""The README's code runs, its smallest program is the example, and its links and commands exist."""
+
+import re
+from importlib.metadata import metadata
+
+import pytest
+from pages import ROOT, blocks, run_page
+
+from distopt.distribute import VirtualStrategy
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_all_blocks_run_in_order(capsys):
+    names = run_page("README.md")
+    assert re.match(r"1 replica\(s\): w = \[.*\], off the best by \d\.\de-1\d\n", capsys.readouterr().out)
+    assert int(names["model"].optimizer.iterations) == 2 * 4
+    w = names["tf"].Variable([0.0])
+    names["optimizer"].apply_gradients([([2.0], w)])
+    assert w.numpy().tolist() == pytest.approx([-0.2])
+
+
+def test_all_blocks_run_on_two_replicas(capsys):
+    """Each replica goes through the whole page, but for what shows a number of replicas."""
+    pages = [text for _, text in blocks("README.md") if ">>>" not in text]
+
+    def program():
+        names = {}
+        for text in pages:
+            exec(text, names)
+        w = names["tf"].Variable([0.0])
+        mine = [1.0, 5.0][names["replica"].replica_id_in_sync_group]
+        names["optimizer"].apply_gradients([([mine], w)])
+        return w.numpy().tolist(), [v.tolist() for v in names["model"].get_weights()]
+
+    result = VirtualStrategy(2).run(program)
+    assert result[0] == pytest.approx([-0.5])  # the largest of both, at a rate of 0.1
+    assert isinstance(result[1], list), "the replicas' weights differ"
+    out = capsys.readouterr().out
+    assert re.fullmatch(r"2 replica\(s\): w = \[.*\], off the best by \d\.\de-1\d\n", out)
+
+
+def test_the_smallest_program_is_the_example():
+    _, first = blocks("README.md")[0]
+    assert first == (ROOT / "examples/plain_numpy.py").read_text()
+    assert len(first.splitlines()) < 25
+
+
+def test_commands_are_targets_of_the_makefile():
+    makefile = (ROOT / "Makefile").read_text()
+    pages = README + (ROOT / "CONTRIBUTING.md").read_text()
+    for target in set(re.findall(r"\bmake ([a-z]+)", pages)) - {"chaos"}:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target}"
+
+
+def test_extras_exist():
+    named = set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE))
+    assert named
+    assert named <= set(metadata("distopt").get_all("Provides-Extra"))
+
+
+PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text()):
+        assert (ROOT / page).parent.joinpath(target).exists(), target
