@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -134,6 +135,17 @@ def _join(names: tuple[str, str], rate: str) -> None:
             *("ip", "netns", "exec", name, "tc", "qdisc", "add", "dev", _DEVICE, "root"),
             *("tbf", "rate", rate, "burst", "256kb", "latency", "50ms"),
         )
+    for name in names:
+        _wait_until_up(name)
+
+
+def _wait_until_up(name: str) -> None:
+    """The kernel tells of a link that is up only after a while, and MPI believes what it tells."""
+    give_up = time.monotonic() + 10
+    while _said(["ip", "netns", "exec", name, "cat", f"/sys/class/net/{_DEVICE}/operstate"]).strip() != "up":
+        if time.monotonic() > give_up:
+            raise Unavailable(f"the link {_DEVICE} of {name} does not come up")
+        time.sleep(0.05)
 
 
 def _remove_stale() -> None:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         keras,
         math,
         optimizers,
+        random,
         transforms,
     )
     from distopt.autodiff import GradientTape
@@ -71,6 +72,7 @@ __all__ = [
     "keras",
     "math",
     "optimizers",
+    "random",
     "transforms",
     "uint8",
 ]
@@ -86,6 +88,7 @@ _PARTS = frozenset(
         "keras",
         "math",
         "optimizers",
+        "random",
         "transforms",
     }
 )

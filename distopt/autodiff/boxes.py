@@ -33,6 +33,7 @@ __all__ = [
     "autograd_getitem",
     "box_of",
     "box_types",
+    "is_mean",
     "is_root",
     "kind_of",
     "new_root",
@@ -58,7 +59,7 @@ def set_run(run: Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]],
 class TapeNode(VJPNode):  # type: ignore[misc]
     """One recorded operation: the nodes that it came from and how cotangents go back to them."""
 
-    __slots__ = ("dtype",)
+    __slots__ = ("dtype", "function")
 
     def __init__(
         self,
@@ -71,6 +72,7 @@ class TapeNode(VJPNode):  # type: ignore[misc]
     ) -> None:
         self.parents = parents  # type: ignore[misc]
         self.dtype = getattr(value, "dtype", None)
+        self.function = fun
         try:
             self.vjp = primitive_vjps[fun](argnums, value, args, kwargs)  # type: ignore[misc]
         except Exception as error:
@@ -81,6 +83,7 @@ class TapeNode(VJPNode):  # type: ignore[misc]
         """Makes this the node of a variable or watched tensor."""
         self.parents = ()  # type: ignore[misc]
         self.dtype = dtype
+        self.function = None
         self.vjp = _nothing
 
 
@@ -90,6 +93,14 @@ notrace_primitives[TapeNode] = notrace_primitives[VJPNode]
 def is_root(node: Any) -> bool:
     """Whether the node stands for something watched, not for an operation."""
     return not node.parents and node.vjp is _nothing
+
+
+def is_mean(value: Any) -> bool:
+    """Whether ``value`` is a traced scalar that a mean over all elements gave: its last operation."""
+    if type(value) is not TensorBox or value.shape:
+        return False
+    name = getattr(getattr(value._node, "function", None), "__name__", "")
+    return name in ("mean", "average")
 
 
 def release(node: TapeNode) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from distopt.autodiff.backward import backward
-from distopt.autodiff.boxes import TapeNode, TensorBox, box_of, unreachable_node
+from distopt.autodiff.boxes import TapeNode, TensorBox, box_of, is_mean, unreachable_node
 from distopt.autodiff.recording import Recording, forget_boxes, open_recordings
 from distopt.autodiff.recording import live as live_value
 from distopt.core import dispatch, nest
@@ -195,6 +195,7 @@ class GradientTape:
                 seeds.append((node, np.ones(value.shape, value.dtype) if weight is None else weight))
         nodes = [self._node(source) for source in leaves]
         wanted = {node for node in nodes if node is not None}
+        of_mean = len(targets) == 1 and is_mean(targets[0]) and weights == [None]
         found = backward(seeds, wanted, self._unchanged_check(), not self._persistent)
         results = []
         for node, source in zip(nodes, leaves, strict=True):
@@ -203,6 +204,8 @@ class GradientTape:
                 result = Tensor._of(np.zeros(source.shape, source.dtype))
             elif own and isinstance(result, TensorLike):
                 result = self._own_gradient(result)
+            elif of_mean:
+                _mark(result)
             results.append(result)
         return nest.pack(sources, results)
 
@@ -345,6 +348,13 @@ def _finished(cotangent: Any, source: TensorLike) -> Any:
             "the derivative of a function on the way (see distopt.autodiff.defvjp) has the wrong shape"
         )
     return _as_tensor(live_value(cotangent))
+
+
+def _mark(gradient: Any) -> None:
+    """Notes on a gradient that it is that of a mean."""
+    tensor = gradient.values if isinstance(gradient, IndexedSlices) else gradient
+    if type(tensor) is Tensor:
+        tensor._of_mean = True
 
 
 def _as_tensor(value: Any) -> Any:

@@ -1,0 +1,6 @@
+"""Checkpoints: a job that ends, in whatever way, goes on from the last one with the same bits."""
+
+from distopt.checkpoint.holders import Stateful
+from distopt.checkpoint.manager import CheckpointManager
+
+__all__ = ["CheckpointManager", "Stateful"]

@@ -53,6 +53,7 @@ def collect(objects: Mapping[str, Any]) -> Contents:
 
     Raises:
         TypeError: an object that has neither variables nor state, or that could not be put back in place.
+        ValueError: an optimizer that has trained a variable which is not among the objects.
     """
     contents = Contents(states={STREAMS: GlobalStreams()})
     seen: set[int] = set()
@@ -63,6 +64,12 @@ def collect(objects: Mapping[str, Any]) -> Contents:
         with optimizer._naming_after_optimizer():
             optimizer._create_all_weights([])
         fresh = [e for e in optimizer_entries(optimizer) if id(e.variable) not in seen]
+        for entry in fresh:
+            if entry.owner is not None and id(entry.owner) not in seen:
+                raise ValueError(
+                    f"{group} has state for variable {entry.owner.name!r}, which is not among the objects of "
+                    "the CheckpointManager: add it, for example as variables=[...] or model=..."
+                )
         seen.update(id(e.variable) for e in fresh)
         contents.groups[group] = fresh
     return contents
@@ -93,9 +100,9 @@ def _collect(contents: Contents, seen: set[int], name: str, value: Any) -> None:
         found = True
     if not found:
         raise TypeError(
-            f"CheckpointManager({name}=...) cannot save a {type(value).__name__}: give variables, an optimizer, "
-            "something with weights, a random generator, an object with get_state() and set_state(), or a dict "
-            "or list of plain values, which restore() can change in place"
+            f"CheckpointManager({name}=...) cannot save a {type(value).__name__}: give variables, an "
+            "optimizer, something with weights, a random generator, an object with get_state() and set_state(), "
+            "or a dict or list of plain values, which restore() can change in place"
         )
 
 
@@ -145,9 +152,7 @@ def optimizer_entries(optimizer: Optimizer) -> list[Entry]:
         for name, value in sorted(optimizer._hyper.items())
         if isinstance(value, Variable)
     ]
-    slots = {
-        id(slot): (owner, name) for owner, own in optimizer._slots.items() for name, slot in own.items()
-    }
+    slots = {id(slot): (owner, name) for owner, own in optimizer._slots.items() for name, slot in own.items()}
     weights = []
     for weight in optimizer.weights:
         owner, slot = slots.get(id(weight), (None, ""))

@@ -65,9 +65,7 @@ def encode(value: Any, arrays: list[Array], where: str) -> Any:
 
 def _encode(value: Any, arrays: list[Array], where: str) -> Any:
     if isinstance(value, dict):
-        pairs = [
-            [_encode(k, arrays, where), _encode(v, arrays, f"{where}[{k!r}]")] for k, v in value.items()
-        ]
+        pairs = [[_encode(k, arrays, where), _encode(v, arrays, f"{where}[{k!r}]")] for k, v in value.items()]
         return {"dict": pairs}
     if isinstance(value, (list, tuple)):
         items = [_encode(item, arrays, f"{where}[{i}]") for i, item in enumerate(value)]
@@ -104,17 +102,21 @@ def decode(tree: Any, array: Callable[[int, np.dtype[Any], tuple[int, ...]], Arr
     if not isinstance(tree, dict):
         return tree
     try:
-        match tree:
-            case {"dict": pairs, **rest} if not rest:
-                return {decode(key, array): decode(item, array) for key, item in pairs}
-            case {"tuple": items, **rest} if not rest:
-                return tuple([decode(item, array) for item in items])
-            case {"float": text, **rest} if not rest:
-                return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[text]
-            case {"array": int(number), "dtype": dtype, "shape": shape}:
-                return np.array(array(number, dtype_of(dtype), tuple(shape)))
-            case {"scalar": int(number), "dtype": dtype, "shape": []}:
-                return array(number, dtype_of(dtype), ())[()]
+        return _decode(tree, array)
     except (TypeError, KeyError) as error:
-        raise ValueError(f"a value cannot be read: {error}") from error
+        raise ValueError(f"a value cannot be read: {error!r}") from error
+
+
+def _decode(tree: dict[str, Any], array: Callable[[int, np.dtype[Any], tuple[int, ...]], Array]) -> Any:
+    match tree:
+        case {"dict": pairs}:
+            return {decode(key, array): decode(item, array) for key, item in pairs}
+        case {"tuple": items}:
+            return tuple([decode(item, array) for item in items])
+        case {"float": text}:
+            return {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}[text]
+        case {"array": int(number), "dtype": dtype, "shape": shape}:
+            return np.array(array(number, dtype_of(dtype), tuple(shape)))
+        case {"scalar": int(number), "dtype": dtype}:
+            return array(number, dtype_of(dtype), ())[()]
     raise ValueError(f"a value cannot be read: unknown form {sorted(tree)}")

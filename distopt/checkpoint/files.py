@@ -108,15 +108,15 @@ def prune(directory: str, keep: int, damaged: set[str]) -> None:
 
 def _seems_whole(path: str) -> bool:
     try:
-        for record in read_manifest(path).files:
+        for record in read_manifest(path)[0].files:
             verify(path, record, contents=False)
-    except (Damaged, ValueError):
+    except ValueError:
         return False
     return True
 
 
-def read_manifest(path: str) -> Manifest:
-    """The manifest of the checkpoint at ``path``.
+def read_manifest(path: str) -> tuple[Manifest, str]:
+    """The manifest of the checkpoint at ``path``, and the SHA-256 of its file.
 
     Raises:
         Damaged: it is missing or not whole.
@@ -130,7 +130,7 @@ def read_manifest(path: str) -> Manifest:
     manifest = Manifest.parse(data)
     if path_of(os.path.dirname(path), manifest.number) != path:
         raise Damaged(f"{MANIFEST} is that of checkpoint {manifest.number}")
-    return manifest
+    return manifest, hashlib.sha256(data).hexdigest()
 
 
 def verify(path: str, record: FileRecord, contents: bool) -> None:

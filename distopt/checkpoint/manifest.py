@@ -18,7 +18,7 @@ FORMAT = 1
 _FILE = re.compile(r"(state|replica)-\d{5,}\.safetensors")
 
 
-class Damaged(Exception):
+class Damaged(ValueError):
     """A checkpoint is not whole; the text tells what is wrong with which file."""
 
 
@@ -106,7 +106,9 @@ class Manifest:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise Damaged(f"{MANIFEST} is no manifest: {error}") from error
         if version != FORMAT:
-            raise ValueError(f"format {version!r} of this checkpoint is not known; this version reads {FORMAT}")
+            raise ValueError(
+                f"format {version!r} of this checkpoint is not known; this version reads {FORMAT}"
+            )
         try:
             return _manifest(content)
         except (ValueError, KeyError, TypeError, AttributeError) as error:

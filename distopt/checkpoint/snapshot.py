@@ -6,8 +6,8 @@ differs goes into a file of each replica.
 
 from __future__ import annotations
 
+import hashlib
 import json
-import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from distopt.collectives import digest
 from distopt.core.tensor import as_array
 from distopt.core.variable import VariableSynchronization
 from distopt.distribute import ReplicaContext
+from distopt.engine.homes import Homes
 from distopt.engine.owners import owners
 from distopt.engine.step import StepEngine
 from distopt.typing import Array
@@ -39,10 +40,7 @@ class Encoded:
 
     def mark(self) -> int:
         """A hash of the contents."""
-        total = digest(json.dumps(self.tree))
-        for array in self.arrays:
-            total ^= digest(f"{total}{zlib.crc32(np.ascontiguousarray(array).tobytes())}")
-        return total
+        return _hash(json.dumps(self.tree).encode(), *(array.tobytes() for array in self.arrays))
 
 
 @dataclass
@@ -99,10 +97,11 @@ def plan(context: ReplicaContext, contents: Contents, states: dict[str, Encoded]
         for place, e in enumerate(members)
     }
     keyed = [(group, place, e) for group, es in contents.groups.items() for place, e in enumerate(es)]
-    marks = [_mark(context, e) for _, _, e in keyed] + [state.mark() for state in states.values()]
+    homes = StepEngine.of(context).homes
+    marks = [_mark(homes, e) for _, _, e in keyed] + [state.mark() for state in states.values()]
     common = _alike(context, marks)
     shared = [i for i in range(len(keyed)) if common[i]]
-    dealt = owners([keyed[i][2].variable.nbytes for i in shared], context.comm.node.size)
+    dealt = owners([as_array(keyed[i][2].variable).nbytes for i in shared], context.comm.node.size)
     file_of = {i: f"state-{writer:05d}.safetensors" for i, writer in zip(shared, dealt, strict=True)}
 
     groups: dict[str, list[Record]] = {group: [] for group in contents.groups}
@@ -127,27 +126,28 @@ def plan(context: ReplicaContext, contents: Contents, states: dict[str, Encoded]
 
 
 def _record(entry: Entry, file: str, places: dict[int, tuple[str, int]]) -> Record:
-    v, of = entry.variable, None
-    if entry.owner is not None:
-        of = places.get(id(entry.owner))
-        if of is None:
-            raise ValueError(
-                f"the optimizer has state for variable {entry.owner.name!r}, which is not among the objects of "
-                "the CheckpointManager: add it, for example as variables=[...] or model=..."
-            )
+    v = entry.variable
+    of = None if entry.owner is None else places[id(entry.owner)]
     on_read = v.synchronization is VariableSynchronization.ON_READ
     return Record(entry.name, v.shape, v.dtype.str, file, on_read, v.aggregation.name, of, entry.slot)
 
 
-def _mark(context: ReplicaContext, entry: Entry) -> int:
-    """A number that differs between replicas if the values may."""
+def _mark(homes: Homes, entry: Entry) -> int:
+    """A number that differs between replicas if the values do."""
     variable = entry.variable
     if variable.synchronization is VariableSynchronization.ON_READ:
         return _OWN
-    home = StepEngine.of(context).homes.of(variable)
+    home = homes.of(variable)
     if home is not None and variable._array() is home.view:
         return _COMMON
-    return digest(f"{zlib.crc32(np.ascontiguousarray(variable._array()).tobytes())}")
+    return _hash(variable._array().tobytes())
+
+
+def _hash(*parts: bytes) -> int:
+    hashed = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        hashed.update(part)
+    return int.from_bytes(hashed.digest(), "little")
 
 
 def _alike(context: ReplicaContext, marks: list[int]) -> list[bool]:

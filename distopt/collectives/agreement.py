@@ -12,6 +12,8 @@ import struct
 import sys
 import traceback
 from collections.abc import Callable
+from functools import cache
+from types import CodeType
 
 from distopt.comm import Communicator
 from distopt.errors import ReplicaFailed, ReplicaMismatch
@@ -31,9 +33,19 @@ def digest(text: str) -> int:
 def user_line() -> str:
     """The file and line of the innermost caller outside the package, ``"train.py:12"``."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame.f_back is not None and _is_ours(frame.f_code):
         frame = frame.f_back
-    return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+    return _line(frame.f_code.co_filename, frame.f_lineno)
+
+
+@cache
+def _is_ours(code: CodeType) -> bool:
+    return code.co_filename.startswith(_PACKAGE)
+
+
+@cache
+def _line(file: str, number: int) -> str:
+    return f"{os.path.basename(file)}:{number}"
 
 
 class Agreement:
@@ -47,6 +59,7 @@ class Agreement:
         self._comm = comm
         self._calls = 0
         self._kinds: dict[str, int] = {}
+        self._places: dict[tuple[str, str], str] = {}
         self._finished = False
 
     def check(
@@ -82,14 +95,23 @@ class Agreement:
         kind_hash = self._kinds.get(kind)
         if kind_hash is None:
             kind_hash = self._kinds[kind] = digest(kind)
-        self._comm.note(f"{kind} (call {self._calls}) at {user_line()}")
+        self._comm.note(self._place(kind, user_line()), self._calls)
         status = _OK if error is None else _ERROR
         own = _FORMAT.pack(self._calls, kind_hash, subject, status, flags)
         rows = self._comm.exchange(own)
+        if status == _OK and rows.count(own) == len(rows):
+            return [flags] * len(rows)
         if status == _OK and all(row[:32] == own[:32] for row in rows):
             return [_FORMAT.unpack(row)[4] for row in rows]
         self._disagree(rows, describe, error)
         raise AssertionError("unreachable")
+
+    def _place(self, kind: str, line: str) -> str:
+        """Where the replica is, in words; the same object for the same place."""
+        place = self._places.get((kind, line))
+        if place is None:
+            place = self._places[kind, line] = f"{kind} at {line}"
+        return place
 
     def _disagree(self, rows: list[bytes], describe: Callable[[], str], error: Exception | None) -> None:
         """Raises on every replica, after all have told in words what they were doing."""
@@ -132,7 +154,7 @@ class Agreement:
             return
         self._finished = True
         self._calls += 1
-        self._comm.note("the end of its program")
+        self._comm.note("the end of its program", self._calls)
         own = _FORMAT.pack(self._calls, digest("finish"), 0, _FINISHED, 0)
         rows = self._comm.exchange(own)
         if any(_FORMAT.unpack(row)[3] != _FINISHED for row in rows):

@@ -84,8 +84,13 @@ class Communicator(ABC):
         """
 
     @abstractmethod
-    def note(self, text: str) -> None:
-        """Leaves word of where this replica stands, for messages of others that wait for it."""
+    def note(self, place: str, call: int) -> None:
+        """Leaves word of where this replica stands, for messages of others that wait for it.
+
+        Args:
+            place: the call and its source line.
+            call: the number of the collective call.
+        """
 
     @abstractmethod
     def abort(self, code: int) -> None:

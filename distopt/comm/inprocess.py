@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from distopt.comm.baton import Baton
 from distopt.comm.communicator import HEADER_BYTES, Communicator
 from distopt.comm.memory import SharedBlock, thread_block
 from distopt.comm.solo import SoloCommunicator
+from distopt.errors import ReplicaFailed
 from distopt.typing import Array
 
 __all__ = ["InProcessCommunicator"]
@@ -40,10 +42,17 @@ class InProcessCommunicator(Communicator):
         deposits = self._baton.meet(self._index, deposit)
         # All threads wake in turn, thread 0 first: it speaks, then the others get its word.
         if self._index == 0:
-            deposits.append(speak(deposits[: self._baton.size]))
-        if len(deposits) == self._baton.size:  # thread 0 failed while it spoke
+            try:
+                deposits.append((speak(deposits[: self._baton.size]), ""))
+            except Exception:
+                deposits.append((None, traceback.format_exc()))
+                raise
+        if len(deposits) == self._baton.size:  # thread 0 was ended while it spoke
             self._baton.meet(self._index, None)
-        return deposits[self._baton.size]
+        result, failure = deposits[self._baton.size]
+        if failure:
+            raise ReplicaFailed(f"replica {self.rank - self._index} raised, for all of its process:\n{failure}")
+        return result
 
     def locally(self, deposit: Any, speak: Callable[[list[Any]], Any]) -> Any:
         """See Communicator."""
@@ -154,10 +163,10 @@ class InProcessCommunicator(Communicator):
         result: SharedBlock | None = self._together(None, speak)
         return result
 
-    def note(self, text: str) -> None:
+    def note(self, place: str, call: int) -> None:
         """See Communicator."""
-        self._baton.note(self._index, text)
-        self._outer.note(text)
+        self._baton.note(self._index, f"{place} (call {call})")
+        self._outer.note(place, call)
 
     def abort(self, code: int) -> None:
         """See Communicator."""
@@ -224,9 +233,9 @@ class InProcessCross(Communicator):
         """Replicas of different nodes share no memory."""
         raise RuntimeError("replicas of different nodes share no memory")
 
-    def note(self, text: str) -> None:
+    def note(self, place: str, call: int) -> None:
         """See Communicator."""
-        self._baton.note(self._index, text)
+        self._baton.note(self._index, f"{place} (call {call})")
 
     def abort(self, code: int) -> None:
         """See Communicator."""

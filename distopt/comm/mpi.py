@@ -68,7 +68,7 @@ class MPICommunicator(Communicator):
         self._mpi, self._comm, self._settings = mpi, comm, settings
         self._table = table
         self.rank, self.size = comm.rank, comm.size
-        self._note = ""
+        self._note: tuple[str, int] | None = None
         self._patience = Patience(settings.stall_seconds, settings.abort_seconds, self._where, self.abort)
 
     # -- small and often
@@ -205,14 +205,15 @@ class MPICommunicator(Communicator):
         return block if everyone else None
 
     # -- words
-    def note(self, text: str) -> None:
+    def note(self, place: str, call: int) -> None:
         """See Communicator."""
-        self._note = text
+        self._note = (place, call)
         if self._table is not None:
-            self._table.note(text)
+            self._table.note(place, call)
 
     def _where(self) -> str:
-        lines = [f"  replica {self.rank}: {self._note or 'in a collective call'} (this one)"]
+        own = "in a collective call" if self._note is None else "in {} (call {})".format(*self._note)
+        lines = [f"  replica {self.rank}: {own} (this one)"]
         if self._table is not None:
             missing = set(self._table.missing())
             for rank, note in enumerate(self._table.notes()):

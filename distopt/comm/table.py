@@ -36,7 +36,10 @@ class Table:
         self._headers = block[start : start + 2 * size * HEADER_BYTES].reshape(2, size, HEADER_BYTES)
         start += 2 * size * HEADER_BYTES
         self._notes = block[start : start + size * _NOTE_BYTES].reshape(size, _NOTE_BYTES)
+        self._numbers = self._notes[:, :8].view(np.int64)[:, 0]
+        self._place = ""
         self._memory = (memoryview(self._headers[0, rank]), memoryview(self._headers[1, rank]))
+        self._tables = [memoryview(table.reshape(-1)) for table in self._headers]
         self._meetings = 0
 
     @staticmethod
@@ -57,7 +60,10 @@ class Table:
         spin.signal(self._counters, self.rank, self._meetings)
         if spin.wait(self._counters, self.size, self._meetings, _SPINS, _YIELDS) >= 0:
             until(self._everyone_came)
-        return [row.tobytes() for row in self._headers[turn]] if header is not None else []
+        if header is None:
+            return []
+        rows = bytes(self._tables[turn])
+        return [rows[i : i + HEADER_BYTES] for i in range(0, len(rows), HEADER_BYTES)]
 
     def _everyone_came(self) -> bool:
         return spin.wait(self._counters, self.size, self._meetings, 1, 1) < 0
@@ -66,13 +72,17 @@ class Table:
         """The replicas that have not come to the current meeting."""
         return [r for r in range(self.size) if spin.arrived(self._counters, r) < self._meetings]
 
-    def note(self, text: str) -> None:
-        """Leaves a note of at most 255 bytes in the own row."""
-        data = text.encode()[: _NOTE_BYTES - 1]
-        row = self._notes[self.rank]
-        row[: len(data)] = np.frombuffer(data, np.uint8)
-        row[len(data)] = 0
+    def note(self, place: str, call: int) -> None:
+        """Leaves a place, of at most 247 bytes, and the number of the call in the own row."""
+        self._numbers[self.rank] = call
+        if place is not self._place:  # the same string object step after step: nothing to write
+            self._place = place
+            data = place.encode()[: _NOTE_BYTES - 9]
+            row = self._notes[self.rank, 8:]
+            row[: len(data)] = np.frombuffer(data, np.uint8)
+            row[len(data)] = 0
 
     def notes(self) -> list[str]:
-        """Everyone's last note, by rank."""
-        return [row.tobytes().split(b"\0", 1)[0].decode(errors="replace") for row in self._notes]
+        """Everyone's last note in words, by rank; empty where there is none."""
+        texts = [row[8:].tobytes().split(b"\0", 1)[0].decode(errors="replace") for row in self._notes]
+        return [f"{t} (call {n})" if t else "" for t, n in zip(texts, self._numbers, strict=True)]

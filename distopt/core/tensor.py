@@ -184,7 +184,11 @@ class Tensor(TensorLike):
     [3.0, 6.0]
     """
 
-    __slots__ = ("__weakref__", "_value")
+    __slots__ = ("__weakref__", "_of_mean", "_value")
+
+    #: True on the gradients of a mean, not set elsewhere: an optimizer that sums them over replicas
+    #: may want to say so.
+    _of_mean: bool
 
     def __init__(self, value: Any, dtype: DTypeLike = None) -> None:
         array = np.array(unwrap(value), dtype=_default_dtype(value, dtype))
@@ -247,6 +251,8 @@ def unwrap(value: Any) -> Any:
 
 def as_array(value: Any) -> Array:
     """``value`` as a plain array, not copied if it is one or a tensor."""
+    if type(value) is np.ndarray:
+        return value
     return value._array() if isinstance(value, TensorLike) else np.asarray(unwrap(value))
 
 

@@ -101,6 +101,7 @@ class ReplicaContext:
 
         Raises:
             ValueError: an array has no such axis.
+            TypeError: something that is no array of numbers.
             ReplicaMismatch: the replicas' arrays differ otherwise.
         """
         leaves = nest.flatten(value)
@@ -110,6 +111,7 @@ class ReplicaContext:
             array = np.ascontiguousarray(as_array(leaf)) if leaf is not None else np.empty(0)
             if leaf is None or not -as_array(leaf).ndim <= axis < as_array(leaf).ndim:
                 error = ValueError(f"all_gather(axis={axis}) got {_shape_of(leaf)}, which has no such axis")
+            error = error or _kind_error(f"all_gather(axis={axis})", leaf)
             arrays.append(array)
         rest = [] if error else [np.moveaxis(a, axis, 0) for a in arrays]
         subject = [np.empty((0, *r.shape[1:]), r.dtype) for r in rest]
@@ -117,9 +119,19 @@ class ReplicaContext:
         return nest.pack(value, [Tensor._of(_gather(self._comm, a, axis)) for a in arrays])
 
     def broadcast(self, value: Nested, root: int = 0) -> Nested:
-        """Replica ``root``'s value on every replica; shapes and dtypes must agree."""
+        """Replica ``root``'s value on every replica; shapes and dtypes must agree.
+
+        Raises:
+            ValueError: no such replica.
+            TypeError: something that is no array of numbers.
+            ReplicaMismatch: the replicas' values differ in number, shape or dtype.
+        """
         values = [as_array(x) for x in nest.flatten(value)]
-        self._check(f"broadcast(root={root})", values, None)
+        call = f"broadcast(root={root})"
+        error = next((problem for x in values if (problem := _kind_error(call, x))), None)
+        if not 0 <= root < self._comm.size:
+            error = ValueError(f"{call}: the replicas are 0 to {self._comm.size - 1}")
+        self._check(call, values if error is None else [], error)
         return nest.pack(
             value,
             [
@@ -172,9 +184,16 @@ def _leaf_error(leaves: list[Any], op: ReduceOp) -> Exception | None:
             return ValueError(
                 f"all_reduce({op.value!r}) does not take IndexedSlices: only 'sum' and 'mean' do"
             )
-        if not isinstance(leaf, IndexedSlices) and as_array(leaf).dtype.kind not in "biufc":
-            return TypeError(f"all_reduce({op.value!r}) takes numbers; got {type(leaf).__name__}")
+        if not isinstance(leaf, IndexedSlices) and (error := _kind_error(f"all_reduce({op.value!r})", leaf)):
+            return error
     return None
+
+
+def _kind_error(call: str, leaf: Any) -> Exception | None:
+    array = as_array(leaf)
+    if array.dtype.kind in "biufc":
+        return None
+    return TypeError(f"{call} takes numbers; got {type(leaf).__name__} of dtype {array.dtype}")
 
 
 def _leaf(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from distopt.comm import Baton, InProcessCommunicator
 from distopt.core.tensor import TensorLike
 from distopt.distribute.context import ReplicaContext
-from distopt.distribute.frames import frame, require_cross_replica
+from distopt.distribute.frames import current_frame, frame, require_cross_replica
 from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.strategy import Strategy
 from distopt.distribute.values import regroup, select
@@ -103,6 +103,10 @@ class VirtualStrategy(Strategy):
             with frame(self, context, "run"):
                 return call(context, select(value, index))
 
+        resting = self._baton, self._contexts
+        nested = current_frame().kind == "merge"
+        if nested:  # the replicas themselves wait in merge_call: others stand in for them
+            self._contexts = self._fresh_contexts()
         self._baton.reset()
         try:
             return regroup(run_threads(self._baton, program))
@@ -110,6 +114,9 @@ class VirtualStrategy(Strategy):
             # Replicas may have stopped at different calls: they start anew.
             self._contexts = self._fresh_contexts()
             raise
+        finally:
+            if nested:
+                self._baton, self._contexts = resting
 
 
 def run_threads(baton: Baton, program: Callable[[int], Any]) -> list[Any]:

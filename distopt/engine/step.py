@@ -85,6 +85,21 @@ class StepEngine:
         """The number of replicas in the job."""
         return self._context.num_replicas_in_sync
 
+    def describe(self) -> str:
+        """Where the variables live, and what watches over the replicas, in words."""
+        node, options = self.homes.node.size, self._context.strategy.options
+        nodes = self.replicas // node
+        memory = "a copy of its own in each replica"
+        if self.homes.shared:
+            memory = f"one copy for {node} replicas" + (f" on each of {nodes} nodes" if nodes > 1 else "")
+        audit = f"every {options.audit_every} steps" if options.audit_every else "off"
+        abort = f"{options.abort_seconds:g} s" if options.abort_seconds else "never"
+        return (
+            f"variables: {memory}; {'each replica updates its shard' if self.homes.shared else 'all update all'}\n"
+            f"watch: headers at every call; audit {audit}; warning after {options.stall_seconds:g} s of "
+            f"waiting, end of the job after {abort}"
+        )
+
     # -- the step
     def step(
         self, call: str, updates: Sequence[Update], reduction: Reduction, clip: Clip | None = None
@@ -360,7 +375,7 @@ def _checksum(updates: Sequence[Update]) -> int:
     distinct = {id(u.coefficients): u for u in updates}
     total = 0
     for u in distinct.values():
-        total = zlib.crc32(np.array(u.coefficients, u.variable.dtype).tobytes(), total)
+        total = zlib.crc32(b"".join([c.tobytes() for c in u.coefficients]), total)
     return total
 
 

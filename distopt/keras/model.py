@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from distopt.autodiff import GradientTape
+from distopt.core import Variable
 from distopt.core.tensor import as_array
 from distopt.distribute import get_replica_context
 from distopt.keras.callbacks import History
@@ -52,6 +53,16 @@ class Model(Layer):
         self.stop_training = False
         self._compiled: Compiled | None = None
         self._first_weights_taken = False
+
+    @property
+    def weights(self) -> list[Variable]:
+        """All weights, layer after layer, trained or not."""
+        found = list(self._own())
+        for layer in self.sublayers():
+            found += layer.weights
+        return list(dict.fromkeys(found))
+
+    variables = weights
 
     # -- building
     def ensure_built(self, input_shape: Any) -> None:
@@ -210,7 +221,7 @@ class Model(Layer):
         validation_freq: int = 1,
         seed: int = 0,
     ) -> History:
-        """Trains.
+        """Trains, and returns the numbers of each epoch.
 
         Args:
             x: inputs: arrays ``[n, ...]`` (``np.memmap`` too: a replica reads its share only), lists or dicts
@@ -233,9 +244,6 @@ class Model(Layer):
             validation_freq: validate after every so many epochs.
             seed: the order of the examples is a function of it and of the epoch's number.
 
-        Returns:
-            The numbers of each epoch; ``.plot("curve.png")`` draws them.
-
         Raises:
             ValueError: data, model and loss do not fit together; nothing has been trained then.
             RuntimeError: the model is not compiled, or this is cross-replica context.
@@ -245,17 +253,9 @@ class Model(Layer):
             validation_split, validation_data, validation_steps, validation_batch_size, validation_freq
         )
         options = FitOptions(
-            batch_size,
-            epochs,
-            initial_epoch,
-            steps_per_epoch,
-            shuffle,
-            seed,
-            class_weight,
-            verbose,
-            callbacks,
+            batch_size, epochs, initial_epoch, steps_per_epoch, shuffle, seed, class_weight, verbose
         )
-        return fit(self, x, y, sample_weight, options, validation)
+        return fit(self, x, y, sample_weight, options, validation, callbacks or ())
 
     def evaluate(
         self,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from distopt import distribute
 from distopt.core.tensor import TensorLike
 from distopt.engine.clip import Clip
+from distopt.engine.step import StepEngine
 
 if TYPE_CHECKING:
     from distopt.optimizers.optimizer import Optimizer
@@ -22,7 +23,11 @@ def pipeline_text(optimizer: Optimizer) -> str:
     config = {key: value for key, value in optimizer.get_config().items() if key not in _SHOWN_APART}
     update = f"{type(optimizer).__name__}({', '.join(f'{k}={_value(v)}' for k, v in config.items())})"
     transformers = [_name(transformer) for transformer in optimizer.gradient_transformers]
-    return " -> ".join(part for part in (over, str(clips), *transformers, update) if part)
+    stages = " -> ".join(part for part in (over, str(clips), *transformers, update) if part)
+    context = distribute.get_replica_context()
+    if context is None or replicas == 1:
+        return stages
+    return f"{stages}\n{StepEngine.of(context).describe()}"
 
 
 def settings_text(optimizer: Optimizer) -> str:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 from distopt.autodiff import GradientTape
 from distopt.core import nest
+from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.variable import Variable
+from distopt.distribute import get_replica_context
 from distopt.optimizers.pairs import Pair
 
 __all__ = ["LossGradients", "variables_in"]
 
 
+_log = logging.getLogger("distopt")
+
+
 class LossGradients:
     """The part of an optimizer that computes gradients."""
+
+    _name: str
+    _looked_for_means = False
 
     def _compute_gradients(
         self, loss: Any, var_list: Any, grad_loss: Any = None, tape: Any = None
@@ -54,6 +63,24 @@ class LossGradients:
                     f"Invalid type {tensor.dtype} for {tensor.name}, expected a floating-point dtype"
                 )
 
+    def _look_for_means(self, pairs: Sequence[Pair], summed: bool) -> None:
+        """At the first aggregated step: says so if gradients of each replica's own mean are summed."""
+        context = get_replica_context()
+        if self._looked_for_means or context is None:
+            return
+        self._looked_for_means = True
+        replicas, first = context.num_replicas_in_sync, context.replica_id_in_sync_group == 0
+        if summed and replicas > 1 and first and any(_of_mean(gradient) for gradient, _ in pairs):
+            _log.warning(
+                "optimizer %r sums gradients over %d replicas, and the loss looks like a mean over each "
+                "replica's own examples: the step is %d times that of the mean over all. Use "
+                "gradient_aggregator='mean' (or 'weighted_mean' for batches of unequal sizes), or divide the "
+                "sum of the losses by the size of the batch on all replicas",
+                self._name,
+                replicas,
+                replicas,
+            )
+
     def get_gradients(self, loss: Any, params: Any) -> list[Any]:
         """The gradients of ``loss`` with respect to ``params``.
 
@@ -76,6 +103,11 @@ class LossGradients:
                     f"Variable {variable.name!r} has `None` for gradient: the loss does not depend on it"
                 )
         return [gradient for gradient, _ in pairs]
+
+
+def _of_mean(gradient: Any) -> bool:
+    tensor = gradient.values if isinstance(gradient, IndexedSlices) else gradient
+    return getattr(tensor, "_of_mean", False)
 
 
 def variables_in(var_list: Any) -> list[Variable]:

@@ -146,6 +146,8 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
                 )
             apply_state = self._prepare([variable for _, variable in pairs])
         engine = StepEngine.current()
+        if experimental_aggregate_gradients:
+            self._look_for_means(pairs, isinstance(self.gradient_aggregator, aggregators.Sum))
         self._run_pipeline(engine, call, pairs, apply_state, experimental_aggregate_gradients)
         engine.once(self, partial(self._count, apply_state, experimental_aggregate_gradients))
         if experimental_aggregate_gradients:
@@ -193,9 +195,9 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
         iterations._array()[...] += 1
         iterations._touch()
 
-    def _overrides(self, hook: str, base: type) -> bool:
-        """Whether this optimizer, by its class or by an attribute of its own, replaces ``base``'s hook."""
-        return hook in vars(self) or getattr(type(self), hook) is not getattr(base, hook)
+    def _overrides(self, base: type, hooks: tuple[str, ...]) -> bool:
+        """Whether this optimizer, by its class or by attributes, replaces any of ``base``'s hooks."""
+        return _replaced(type(self), base, hooks) or not vars(self).keys().isdisjoint(hooks)
 
     def _create_all_weights(self, var_list: list[Variable]) -> None:
         _ = self.iterations
@@ -330,6 +332,11 @@ def _told_to_all(call: str) -> AbstractContextManager[None]:
 
 def _takes_state(method: Callable[..., Any]) -> bool:
     return _names_state(getattr(method, "__func__", method))
+
+
+@cache
+def _replaced(cls: type, base: type, hooks: tuple[str, ...]) -> bool:
+    return any(getattr(cls, hook) is not getattr(base, hook) for hook in hooks)
 
 
 @cache

@@ -63,7 +63,8 @@ class RuleOptimizer(Optimizer):
         values = (apply_state or {}).get(key) or self._fallback_apply_state(*key)
         rule = self._rule(values)
         scalar = variable.dtype.type
-        return rule, tuple(scalar(as_array(values[name])[()]) for name in rule.coefficients)
+        found = [values[name] for name in rule.coefficients]
+        return rule, tuple([c if type(c) is scalar else scalar(as_array(c)[()]) for c in found])
 
     def _run_pipeline(
         self, engine: StepEngine, call: str, pairs: Pairs, apply_state: ApplyState, aggregate: bool
@@ -91,8 +92,8 @@ class RuleOptimizer(Optimizer):
             or len(set(map(id, variables))) < len(variables)
             or (clips and any(isinstance(gradient, IndexedSlices) for gradient, _ in pairs))
             or (norms and len({variable.dtype for variable in variables}) > 1)
-            or any(self._overrides(hook, Optimizer) for hook in _STAGES)
-            or any(self._overrides(hook, RuleOptimizer) for hook in _UPDATES)
+            or self._overrides(Optimizer, _STAGES)
+            or self._overrides(RuleOptimizer, _UPDATES)
             or engine.released(variables)
         ):
             return None
@@ -102,7 +103,7 @@ class RuleOptimizer(Optimizer):
     def _apply(
         self, engine: StepEngine, call: str, pairs: Pairs, apply_state: ApplyState, alone: bool
     ) -> None:
-        if any(self._overrides(hook, RuleOptimizer) for hook in _UPDATES):
+        if self._overrides(RuleOptimizer, _UPDATES):
             super()._apply(engine, call, pairs, apply_state, alone)
         elif alone:
             engine.apply_alone(self._updates(pairs, apply_state))
@@ -141,6 +142,9 @@ class RuleOptimizer(Optimizer):
 
     def _scalar(self, name: str, dtype: np.dtype[Any]) -> Any:
         """The hyperparameter ``name`` as a scalar of ``dtype``."""
+        value = self._hyper[name]
+        if type(value) is Variable:  # the common case, at little cost
+            return dtype.type(value._array()[()])
         return self._get_hyper(name, dtype).numpy()
 
     def _resource_apply_dense(

@@ -1,1 +1,8 @@
-"""For those who test programs and plugins: replicas in one process, layouts compared, plugins checked."""
+"""For those who test programs and plugins: replicas in one process, layouts compared, plugins checked.
+
+``python -m distopt.testing.inprocess`` and ``python -m distopt.testing.layouts`` run whole scripts.
+"""
+
+from distopt.testing.conformance import AggregatorReport, Finding, check_aggregator
+
+__all__ = ["AggregatorReport", "Finding", "check_aggregator"]

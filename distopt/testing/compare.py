@@ -47,7 +47,8 @@ def first_parting(first: Iterable[Record], second: Iterable[Record]) -> Parting 
     step = 0
     for a, b in zip_longest(first, second):
         if a is None or b is None:
-            return Parting(step + 1, reason=f"the {'first' if a is None else 'second'} has ended after {step}")
+            ended = "the first" if a is None else "the second"
+            return Parting(step + 1, reason=f"{ended} has ended after {step} steps")
         step = a.step
         if _kinds(a) != _kinds(b):
             return Parting(step, reason=f"other variables, {_described(b)} against {_described(a)}")
@@ -59,7 +60,7 @@ def first_parting(first: Iterable[Record], second: Iterable[Record]) -> Parting 
 
 
 def final_state(records: Iterable[Record]) -> tuple[int, str]:
-    """The number of steps, and a SHA-256 of the last values of all variables, by name."""
+    """The number of steps, and a SHA-256 of the last values of all variables by name; none without steps."""
     last: dict[tuple[str, int], Array] = {}
     steps = 0
     for record in records:
@@ -72,7 +73,7 @@ def final_state(records: Iterable[Record]) -> tuple[int, str]:
     for (name, _), value in sorted(last.items(), key=lambda item: item[0]):
         state.update(f"{name} {value.dtype.str} {value.shape}\n".encode())
         state.update(value.tobytes())
-    return steps, state.hexdigest()
+    return steps, state.hexdigest() if steps else ""
 
 
 def _kinds(record: Record) -> list[tuple[str, str, tuple[int, ...]]]:

@@ -61,9 +61,7 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def run_script(
-    program: Program, replicas: int, stop: int | None = None, post_mortem: bool = False
-) -> int:
+def run_script(program: Program, replicas: int, stop: int | None = None, post_mortem: bool = False) -> int:
     """Runs ``program`` once as each replica of this process.
 
     Args:
@@ -148,7 +146,7 @@ class _Job:
         traceback.print_exception(type(error), error, trace)
         debugger = _debugger(number)
         debugger.reset()
-        debugger.interaction(None, trace)  # type: ignore[arg-type]
+        debugger.interaction(None, trace)
 
     def failed(self, error: BaseException) -> int:
         """Says how the job ended, and returns its exit code."""

@@ -46,7 +46,8 @@ class Program:
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.submodule_search_locations is not None:
             spec = importlib.util.find_spec(name + ".__main__")
-        code = spec.loader.get_code(spec.name) if spec and hasattr(spec.loader, "get_code") else None
+        get_code = getattr(spec.loader, "get_code", None) if spec is not None else None
+        code: CodeType | None = get_code(spec.name) if spec is not None and get_code is not None else None
         if spec is None or code is None:
             raise ImportError(f"no module named {name!r} that could be run as a program")
         self.file = spec.origin or name
@@ -56,7 +57,7 @@ class Program:
             "__spec__": spec,
             "__package__": spec.parent,
         }
-        return code  # type: ignore[no-any-return]
+        return code
 
     def run(self, debugger: pdb.Pdb | None = None) -> None:
         """Runs it once, in a ``__main__`` module of its own; stopped at its first line by a debugger."""

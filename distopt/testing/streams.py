@@ -60,7 +60,7 @@ class Prefixed(io.TextIOBase):
         return self.plain.encoding
 
     @property
-    def errors(self) -> Any:
+    def errors(self) -> Any:  # type: ignore[override]
         """That of the stream below."""
         return self.plain.errors
 

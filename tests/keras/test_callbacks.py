@@ -78,7 +78,8 @@ def test_history_holds_every_epoch_and_draws_it(tmp_path: Path) -> None:
         "val_loss": 2,
         "val_mae": 2,
     }
-    history.plot(tmp_path / "curve.png")
+    assert [axes.get_title() for axes in history.plot(tmp_path / "curve.png").axes] == ["loss", "mae"]
+    assert len(history.plot().axes[0].get_lines()) == 2
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="no epoch"):
         C.History().plot(tmp_path / "none.png")

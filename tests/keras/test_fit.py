@@ -185,6 +185,15 @@ def test_dataset_and_generator_input() -> None:
             np.testing.assert_allclose(two, one, rtol=1e-12)
 
 
+def test_weights_in_batches_are_those_of_arrays() -> None:
+    weight = np.linspace(0, 2, 43)
+    arrays = trained(batch_size=8, shuffle=False, sample_weight=weight)[0]
+    batches = [(X[i : i + 8], Y[i : i + 8], weight[i : i + 8].tolist()) for i in range(0, 43, 8)]
+    pipeline = keras.data.Dataset.from_generator(lambda: batches)
+    for one, two in zip(arrays, trained(data=(pipeline,))[0], strict=True):
+        np.testing.assert_allclose(two, one, rtol=1e-12)
+
+
 def test_an_iterator_that_ended_is_an_error() -> None:
     model = small_model()
     model.compile("sgd", "sparse_categorical_crossentropy")
@@ -269,6 +278,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no data": ({"x": None}, "x is None"),
     "batches and labels": ({"x": iter([(X, Y)])}, "labels and weights come in its batches"),
     "iterator": ({"x": iter([(X, Y)]), "y": None, "epochs": 2}, "read once only"),
+    "nan in a batch": ({"x": [(X * np.nan, Y)], "y": None}, "the first batch's x holds NaN"),
     "no batch": ({"x": [].__iter__(), "y": None}, "empty"),
 }
 

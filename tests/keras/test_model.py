@@ -32,6 +32,13 @@ def test_sequential_is_built_by_input_shape_or_by_the_first_call() -> None:
     assert behind_input.weights[0].name.endswith("/kernel:0")
 
 
+def test_weights_stand_layer_after_layer() -> None:
+    model = keras.Sequential([L.BatchNormalization(input_shape=(3,)), L.Dense(2)])
+    names = [w.name.split("/")[1] for w in model.weights]
+    assert names == ["gamma:0", "beta:0", "moving_mean:0", "moving_variance:0", "kernel:0", "bias:0"]
+    assert [w.name.split("/")[1] for w in model.trainable_weights] == ["gamma:0", "beta:0", *names[4:]]
+
+
 def test_sequential_changes() -> None:
     model = keras.Sequential([L.Dense(4, input_dim=3)])
     layer = L.Dense(2)
@@ -154,8 +161,8 @@ def test_a_frozen_layer_stays_as_it_is() -> None:
     model.fit(X, Y, verbose=0)
     assert len(model.trainable_weights) == 2
     frozen, trained = model.layers
-    assert (np.asarray(frozen.kernel) == before[2]).all()
-    assert (np.asarray(trained.kernel) != before[0]).any()
+    assert (np.asarray(frozen.kernel) == before[0]).all()
+    assert (np.asarray(trained.kernel) != before[2]).any()
 
 
 class OwnStep(keras.Sequential):

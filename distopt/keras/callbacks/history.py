@@ -30,11 +30,14 @@ class History(Callback):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(value)
 
-    def plot(self, path: str | os.PathLike[str]) -> None:
-        """Draws the curves, each metric beside its validation, into a picture; replica 0 writes it.
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draws the curves, each metric beside its validation.
 
         Args:
-            path: the picture's file; its ending says the format.
+            path: the picture's file, which replica 0 writes; its ending says the format. None: no file.
+
+        Returns:
+            the figure, of matplotlib.
 
         Raises:
             MissingExtra: matplotlib is not installed.
@@ -42,8 +45,6 @@ class History(Callback):
         """
         if not self.epoch:
             raise ValueError("there is nothing to draw: the history holds no epoch")
-        if not is_chief():
-            return
         try:
             from matplotlib.figure import Figure
         except ImportError:
@@ -62,4 +63,6 @@ class History(Callback):
             axes.set_title(name)
             axes.grid(alpha=0.3)
             axes.legend()
-        figure.savefig(path)
+        if path is not None and is_chief():
+            figure.savefig(path)
+        return figure

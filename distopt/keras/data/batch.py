@@ -12,7 +12,7 @@ from distopt.core.nest import flatten, map_structure
 from distopt.core.tensor import TensorLike, as_array
 from distopt.typing import Array
 
-__all__ = ["Batch", "as_arrays", "count_examples", "take", "unpack"]
+__all__ = ["Batch", "as_arrays", "as_weights", "count_examples", "take", "unpack"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,13 @@ def as_arrays(data: Any) -> Any:
         return type(data)(as_arrays(value) for value in data)
     array: Array = as_array(data)
     return array[:, None] if array.ndim == 1 else array
+
+
+def as_weights(data: Any) -> Any:
+    """Sample weights as arrays, ``[n]`` or of the losses' shape; nested as the outputs are, or None."""
+    if data is None:
+        return None
+    return map_structure(lambda array: array[:, 0] if array.shape[1:] == (1,) else array, as_arrays(data))
 
 
 def _is_input(value: Any) -> bool:

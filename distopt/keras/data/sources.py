@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from distopt.core.nest import flatten
-from distopt.keras.data.batch import Batch, as_arrays, count_examples, take, unpack
+from distopt.keras.data.batch import Batch, as_arrays, as_weights, count_examples, take, unpack
 from distopt.keras.data.dealing import example_order, share
 
 __all__ = ["ArraySource", "IterableSource", "Source"]
@@ -72,9 +72,7 @@ class ArraySource(Source):
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1; got {batch_size}")
         self.x, self.y = as_arrays(x), as_arrays(y)
-        self.sample_weight = as_arrays(sample_weight)
-        if sample_weight is not None and self.sample_weight.shape[1:] == (1,):
-            self.sample_weight = self.sample_weight[:, 0]
+        self.sample_weight = as_weights(sample_weight)
         self.count = count_examples({"x": self.x, "y": self.y, "sample_weight": self.sample_weight})
         self.batch_size = int(batch_size)
         self.shuffle, self.seed = shuffle, seed
@@ -165,8 +163,8 @@ class IterableSource(Source):
         if raw is None:
             return None
         x, y, sample_weight = unpack(raw)
-        item = as_arrays(x), as_arrays(y), sample_weight
-        count_examples({"x": item[0], "y": item[1], "sample_weight": sample_weight})
+        item = as_arrays(x), as_arrays(y), as_weights(sample_weight)
+        count_examples(dict(zip(("x", "y", "sample_weight"), item, strict=True)))
         self._template = item
         return item
 

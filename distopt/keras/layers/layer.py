@@ -245,11 +245,15 @@ class Layer:
         """The layers in its attributes, in the order in which they were set."""
         return list(dict.fromkeys(found for found in _held(vars(self)) if isinstance(found, Layer)))
 
+    def _own(self) -> Iterator[Variable]:
+        """The weights that are not those of sublayers; some may come twice."""
+        yield from self._own_weights
+        yield from (found for found in _held(vars(self)) if isinstance(found, Variable))
+
     def _weights(self, wanted: bool | None, trainable: bool = True) -> Iterator[Variable]:
         """Own weights, then those of sublayers; ``wanted`` picks the trainable or the other ones."""
         trainable = trainable and self._trainable
-        own = [found for found in _held(vars(self)) if isinstance(found, Variable)]
-        for weight in (*self._own_weights, *own):
+        for weight in self._own():
             if wanted is None or (weight.trainable and trainable) is wanted:
                 yield weight
         for layer in self.sublayers():

@@ -37,7 +37,6 @@ class FitOptions:
     seed: int
     class_weight: Mapping[int, float] | None
     verbose: Any
-    callbacks: Sequence[Any] | None
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,13 @@ class Validation:
 
 
 def fit(
-    model: Model, x: Any, y: Any, sample_weight: Any, options: FitOptions, validation: Validation
+    model: Model,
+    x: Any,
+    y: Any,
+    sample_weight: Any,
+    options: FitOptions,
+    validation: Validation,
+    callbacks: Sequence[Any],
 ) -> History:
     """Trains the model; see ``Model.fit``."""
     context = replica_context("fit")
@@ -79,9 +84,9 @@ def fit(
     prepare(model, source)
     held_source = None if held_back is None else _validation_source(held_back, options, validation)
     history = History()
-    callbacks = CallbackList(
+    told = CallbackList(
         # As in Keras, the shipped ones come last: they see what the others put into the logs.
-        [*(options.callbacks or ()), ProgressBar(options.verbose), history],
+        [*callbacks, ProgressBar(options.verbose), history],
         model,
         {
             "epochs": options.epochs,
@@ -95,7 +100,7 @@ def fit(
     train_epochs(
         model,
         source,
-        callbacks,
+        told,
         range(options.initial_epoch, options.epochs),
         lambda: {} if held_source is None else run_test(model, held_source),
         lambda epoch: held_source is not None and (epoch + 1) % validation.freq == 0,

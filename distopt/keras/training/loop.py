@@ -110,7 +110,10 @@ def _total(context: ReplicaContext, count: int) -> int:
 
 def prepare(model: Model, source: Source) -> None:
     """Builds the model with a few examples, checks that all fits, takes replica 0's weights."""
-    x, y, _ = source.sample()
+    x, y, sample_weight = source.sample()
+    if not isinstance(source, ArraySource):
+        for data, name in ((x, "x"), (y, "y"), (sample_weight, "sample_weight")):
+            checks.check_numbers(data, f"the first batch's {name}")
     outputs = model(x, training=False)
     model.take_first_weights()
     loss = model.compiled.loss

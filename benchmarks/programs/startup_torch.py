@@ -1,0 +1,20 @@
+"""The same under ``torchrun``: one step of DDP."""
+
+import sys
+import time
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+dist.init_process_group("gloo")
+model = DistributedDataParallel(torch.nn.Linear(64, 64))
+optimizer = torch.optim.Adam(model.parameters(), fused=True)
+model(torch.ones(1, 64)).sum().backward()
+optimizer.step()
+
+finished = time.time()
+if dist.get_rank() == 0:
+    Path(sys.argv[1]).write_text(repr(finished))
+dist.destroy_process_group()

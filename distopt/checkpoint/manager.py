@@ -1,0 +1,262 @@
+"""CheckpointManager: saves what a program has learned, and goes on from it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from distopt.checkpoint import files, preemption
+from distopt.checkpoint.contents import Contents, collect
+from distopt.checkpoint.manifest import Manifest
+from distopt.checkpoint.matching import Pair, matched
+from distopt.checkpoint.restoring import apply, examine
+from distopt.checkpoint.snapshot import Encoded, encode_states, plan, subject_of
+from distopt.checkpoint.writing import Saving, safetensors
+from distopt.collectives import digest
+from distopt.distribute import ReplicaContext, get_replica_context
+from distopt.errors import ReplicaFailed
+
+__all__ = ["CheckpointManager"]
+
+_log = logging.getLogger("distopt")
+
+
+class CheckpointManager:
+    """Saves objects in numbered checkpoints and restores the newest one that is whole.
+
+    Every replica makes one, with its own objects, and calls :meth:`save` and :meth:`restore` together
+    with the others. Beside the objects, the global random generators of NumPy and Python are saved.
+
+    Args:
+        directory: where the checkpoints are; all replicas must see it. One job at a time may use it.
+        keep: how many whole checkpoints stay; older ones are removed when a new one is whole.
+        **objects: what to save, each by a name of its own: variables (or lists, tuples and dicts of them),
+            optimizers, models and metrics (anything with ``weights``), random generators, objects with
+            ``get_state()`` and ``set_state()``, and dicts or lists of one's own numbers, texts and arrays,
+            which are changed in place. Whatever variables an optimizer trains must be among them.
+
+    Raises:
+        ValueError: ``keep`` is below 1, or there are no objects.
+        MissingExtra: safetensors is not installed.
+
+    >>> w = Variable([1.0, 2.0])
+    >>> mine = {"epoch": 0}
+    >>> manager = CheckpointManager("out/run", variables=[w], mine=mine)  # doctest: +SKIP
+    >>> manager.restore()  # doctest: +SKIP
+    False
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], *, keep: int = 3, **objects: Any) -> None:
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1; got {keep}")
+        if not objects:
+            raise ValueError("CheckpointManager(directory, ...) was given nothing to save: name some objects")
+        safetensors()
+        self.directory = os.path.abspath(os.fspath(directory))
+        self.keep = keep
+        self._objects = objects
+        self._damaged: set[str] = set()
+        # By replica: those of a VirtualStrategy may share one manager.
+        self._savings: dict[int, Saving] = {}
+
+    @property
+    def checkpoints(self) -> list[str]:
+        """The paths of the checkpoints in the directory, the oldest first."""
+        return files.checkpoints(self.directory)
+
+    @property
+    def latest(self) -> str | None:
+        """The path of the newest checkpoint, or None."""
+        return next(reversed(self.checkpoints), None)
+
+    def save(self, background: bool = False) -> str:
+        """Writes a checkpoint. All replicas must call it.
+
+        Args:
+            background: return when the values have been copied, and write them in a thread. The next
+                ``save``, or ``wait``, raises what goes wrong.
+
+        Returns:
+            the checkpoint's path.
+
+        Raises:
+            OSError: it could not be written; the older checkpoints are untouched, and the job can go on.
+            TypeError: an object that cannot be saved.
+            ValueError: an optimizer's variable is not among the objects.
+            ReplicaFailed: one of these happened on another replica.
+            ReplicaMismatch: the replicas have different objects.
+        """
+        self.wait()
+        context = _context("save")
+        rank = context.comm.rank
+        contents, states, number, subject = Contents(), dict[str, Encoded](), 0, 0
+        error: Exception | None = None
+        try:
+            contents = collect(self._objects)
+            states = encode_states(contents)
+            subject = subject_of(contents)
+            number = files.begin(self.directory) if rank == 0 else 0
+        except OSError as problem:
+            error = self._told(problem)
+        except Exception as problem:
+            error = problem
+        call = "CheckpointManager.save"
+        words = lambda: f"{call}({', '.join(self._objects)})"  # noqa: E731
+        number = context.agreement.check(call, subject, words, error, flags=number)[0]
+        patience = context.strategy.options.abort_seconds
+        content = plan(context, contents, states, number)
+        self._savings[rank] = Saving(self.directory, content, rank == 0, background, patience, self._prune)
+        context.comm.barrier()  # the copies are made: values may change
+        if not background:
+            self.wait()
+        return files.path_of(self.directory, number)
+
+    def wait(self) -> None:
+        """Returns when a save in the background is complete. All replicas must call it.
+
+        Raises:
+            OSError: it could not be written; the older checkpoints are untouched.
+            ReplicaFailed: this happened on another replica.
+        """
+        context = _context("wait")
+        saving = self._savings.pop(context.comm.rank, None)
+        if saving is None:
+            return
+        call = "CheckpointManager.save"
+        words = lambda: f"{call}, checkpoint {saving.number}"  # noqa: E731
+        try:
+            for error in (saving.written(), saving.published()):
+                told = self._told(error) if isinstance(error, OSError) else error
+                context.agreement.check(call, saving.number, words, told)
+        except Exception:
+            saving.give_up()
+            raise
+
+    def restore(self) -> bool:
+        """Restores the newest checkpoint that is whole on all replicas, which must all call this.
+
+        One that is not whole is passed over, with a warning. The number of replicas may be another
+        than when it was saved.
+
+        Returns:
+            whether there was one.
+
+        Raises:
+            ValueError: the checkpoint is of other objects; the differences are listed, nothing changed.
+            RuntimeError: there are checkpoints, but none is whole.
+            OSError: the directory cannot be read.
+            ReplicaFailed: one of these happened on another replica.
+        """
+        self.wait()
+        context = _context("restore")
+        contents, found = Contents(), ""
+        error: Exception | None = None
+        try:
+            contents = collect(self._objects)
+            found = "\n".join(map(os.path.basename, self.checkpoints))
+        except Exception as problem:
+            error = problem
+        self._agree(context, error)
+        names = context.comm.gather_bytes(found.encode())[0].decode().split()
+        for name in reversed(names):
+            path = os.path.join(self.directory, name)
+            manifest, wrong = examine(context, path)
+            if manifest is not None:
+                self._put_back(context, contents, path, manifest)
+                return True
+            self._damaged.add(path)
+            if context.comm.rank == 0:
+                _log.warning("checkpoint %s is passed over: %s", path, wrong)
+        if names:
+            raise RuntimeError(
+                f"none of the checkpoints in {self.directory} is whole ({', '.join(names)}): move them away to "
+                "begin anew"
+            )
+        return False
+
+    def _put_back(self, context: ReplicaContext, contents: Contents, path: str, manifest: Manifest) -> None:
+        """Checks on all replicas that everything fits, then assigns it on all."""
+        pairs: list[Pair] = []
+        error: Exception | None = None
+        try:
+            pairs = matched(contents, manifest)
+        except Exception as problem:
+            error = problem
+        self._agree(context, error)
+        try:
+            apply(context, contents, pairs, path, manifest)
+        except Exception as problem:
+            error = problem
+        self._agree(context, error)
+
+    # -- preemption
+    def on_preemption(self, signals: Iterable[int] = (signal.SIGTERM,)) -> None:
+        """Makes these signals ask for a last checkpoint, which :meth:`step` writes.
+
+        Raises:
+            ValueError: called outside of the main thread.
+        """
+        if _context("on_preemption").comm.local_index == 0:  # the others of this process are its threads
+            preemption.listen(signals)
+
+    def step(self) -> None:
+        """To be called by all replicas after each step, when :meth:`on_preemption` was.
+
+        If a signal has come to any of them, all save and exit with code 143.
+
+        Raises:
+            SystemExit: that exit.
+        """
+        context = _context("step")
+        call = "CheckpointManager.step"
+        flags = context.agreement.check(call, digest(call), lambda: call, flags=int(preemption.asked()))
+        if not any(flags):
+            return
+        preemption.forget()
+        try:
+            self.wait()
+        except (OSError, ReplicaFailed) as error:
+            _log.warning("the checkpoint before the last one failed: %s", error)
+        path = self.save()
+        if context.comm.rank == 0:
+            _log.warning("asked to end: saved %s, exit code %d", path, preemption.EXIT_CODE)
+        sys.exit(preemption.EXIT_CODE)
+
+    # -- helpers
+    def _agree(self, context: ReplicaContext, error: Exception | None) -> None:
+        call = "CheckpointManager.restore"
+        context.agreement.check(call, digest(call), lambda: call, error)
+
+    def _told(self, error: OSError) -> OSError:
+        """The error, with what it means here."""
+        try:
+            latest = self.latest
+        except OSError:
+            latest = None
+        kept = f"the newest one is {latest}" if latest else "there is none yet"
+        text = (
+            f"the checkpoint could not be written: {error.strerror or error}. Nothing else is affected: the "
+            f"program can go on, and checkpoints before it are as they were ({kept}). Look at the room, the "
+            f"limits and the rights of the directory"
+        )
+        return OSError(error.errno, text, error.filename or self.directory)
+
+    def _prune(self) -> None:
+        try:
+            files.prune(self.directory, self.keep, self._damaged)
+        except OSError as error:
+            _log.warning("old checkpoints could not be removed from %s: %s", self.directory, error)
+
+
+def _context(call: str) -> ReplicaContext:
+    context = get_replica_context()
+    if context is None:
+        raise RuntimeError(
+            f"CheckpointManager.{call}() was called in cross-replica context (inside strategy.scope()): each "
+            "replica calls it, outside of the scope or in Strategy.run"
+        )
+    return context

@@ -1,0 +1,99 @@
+"""Finding the newest checkpoint that is whole on all replicas, and putting it into the objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from distopt.checkpoint import files
+from distopt.checkpoint.contents import Contents
+from distopt.checkpoint.manifest import Damaged, Manifest
+from distopt.checkpoint.matching import Pair
+from distopt.checkpoint.reading import Reader
+from distopt.distribute import ReplicaContext
+from distopt.distribute.frames import frame
+from distopt.engine.owners import owners
+from distopt.engine.step import StepEngine
+from distopt.typing import Array
+
+__all__ = ["apply", "examine"]
+
+
+def examine(context: ReplicaContext, path: str) -> tuple[Manifest | None, str]:
+    """Reads a checkpoint's manifest and verifies its files, of which each replica takes a part; collective.
+
+    Returns:
+        the manifest, or None if any replica found something wrong; and what that was, else "".
+
+    Raises:
+        ValueError: its format is that of a newer version.
+    """
+    manifest, problem, mark = None, "", ""
+    newer: ValueError | None = None
+    try:
+        manifest, mark = files.read_manifest(path)
+        dealt = owners([record.nbytes for record in manifest.files], context.comm.size)
+        for record, replica in zip(manifest.files, dealt, strict=True):
+            files.verify(path, record, contents=replica == context.comm.rank)
+    except Damaged as error:
+        problem = str(error)
+    except ValueError as error:
+        newer = error
+    found = context.comm.gather_bytes(f"{mark}\n{newer or problem}".encode())
+    marks, problems = zip(*(text.decode().split("\n", 1) for text in found), strict=True)
+    if newer is not None:
+        raise newer
+    problem = next(
+        (p for p in problems if p), "" if len(set(marks)) == 1 else "the replicas see different ones"
+    )
+    return (None if problem else manifest), problem
+
+
+def apply(
+    context: ReplicaContext, contents: Contents, pairs: Sequence[Pair], path: str, manifest: Manifest
+) -> None:
+    """Gives the program's objects their saved values.
+
+    Where each replica has a value of its own, it gets it back. At another number of replicas a sum that
+    they share goes to replica 0, other floats are averaged, and states stay as they are on replicas that
+    the checkpoint does not know.
+
+    Raises:
+        Damaged: a file does not hold what the manifest says.
+    """
+    replica = context.replica_id_in_sync_group
+    same = context.num_replicas_in_sync == manifest.replicas
+    with Reader(path, manifest) as reader:
+        values = [_value(reader, pair, replica, manifest.replicas, same) for pair in pairs]
+        states = {
+            name: reader.state(name, record, replica)
+            for name in contents.states
+            if (record := manifest.states[name]).file or replica < manifest.replicas
+        }
+    for pair, value in zip(pairs, values, strict=True):
+        if pair.record.on_read:
+            pair.variable.assign(value)
+        else:
+            # Not as one replica among others, whose values would be combined: all assign the same.
+            with frame(context.strategy, None, "merge"):
+                pair.variable.assign(value)
+    if same and context.num_replicas_in_sync > 1:
+        # The replicas had come to differ, each with updates of its own: so it stays.
+        own = [p.variable for p in pairs if not p.record.file and not p.record.on_read]
+        StepEngine.of(context).homes.release(own)
+    for name, state in states.items():
+        contents.states[name].set_state(state)
+
+
+def _value(reader: Reader, pair: Pair, replica: int, saved: int, same: bool) -> Array:
+    record = pair.record
+    if record.file or same:
+        return reader.variable(pair.group, pair.place, record, replica)
+    rows = [reader.variable(pair.group, pair.place, record, r) for r in range(saved)]
+    if record.on_read and record.aggregation in ("NONE", "SUM"):
+        total: Array = np.sum(rows, axis=0, dtype=rows[0].dtype)
+        return total if replica == 0 else np.zeros_like(total)
+    if rows[0].dtype.kind in "fc" and record.aggregation != "ONLY_FIRST_REPLICA":
+        return np.asarray(np.mean(rows, axis=0), rows[0].dtype)
+    return rows[0]

@@ -1,0 +1,157 @@
+"""Writing a checkpoint while the program goes on: a thread of each replica that has files to write.
+
+The threads cannot use the job's communicator, which belongs to the program. Each leaves a note beside
+each file that it has finished; replica 0's second thread waits for all notes, then publishes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from distopt.checkpoint import files
+from distopt.checkpoint.manifest import FileRecord
+from distopt.checkpoint.snapshot import File, Plan
+from distopt.errors import MissingExtra
+from distopt.typing import Array
+
+__all__ = ["Saving", "safetensors"]
+
+_NOTE = ".written"
+_POLL_SECONDS = 0.002
+
+#: NumPy's dtypes that every safetensors knows; others are written as bytes.
+_KNOWN = frozenset(["b1", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8"])
+
+
+def safetensors() -> Any:
+    """The package.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        import safetensors
+        import safetensors.numpy
+    except ImportError as error:
+        raise MissingExtra("distopt.checkpoint", "safetensors", "checkpoint") from error
+    return safetensors
+
+
+class Saving:
+    """A checkpoint on its way to the disk.
+
+    Args:
+        directory: that of the checkpoints.
+        plan: what is written by whom.
+        chief: whether this is replica 0, which publishes.
+        copy: whether the arrays will change before they are written.
+        patience: seconds after which replica 0 gives the others' notes up; 0 for never.
+        prune: called when the checkpoint is published.
+    """
+
+    def __init__(
+        self, directory: str, plan: Plan, chief: bool, copy: bool, patience: float, prune: Callable[[], None]
+    ) -> None:
+        self.number = plan.manifest.number
+        self._directory, self._plan = directory, plan
+        self._chief, self._patience, self._prune = chief, patience, prune
+        self._folder = files.path_of(directory, self.number) + files.PART
+        self._error: Exception | None = None
+        self._publish_error: Exception | None = None
+        self._given_up = threading.Event()
+        self._threads: list[threading.Thread] = []
+        try:
+            if copy:
+                for file in plan.files.values():
+                    file.tensors = {name: np.array(array) for name, array in file.tensors.items()}
+            self._writer = self._start(self._write, "write")
+            self._publisher = self._start(self._publish, "publish") if chief else None
+        except Exception as error:
+            # Not raised: the other replicas are to learn of it when they meet.
+            self._error = self._error or error
+
+    def _start(self, run: Callable[[], None], task: str) -> threading.Thread:
+        thread = threading.Thread(target=run, name=f"checkpoint-{self.number}-{task}")
+        thread.start()
+        self._threads.append(thread)
+        return thread
+
+    def written(self) -> Exception | None:
+        """Waits until this replica has written its files; what went wrong."""
+        for thread in self._threads[:1]:
+            thread.join()
+        return self._error
+
+    def published(self) -> Exception | None:
+        """Waits until the checkpoint is there, if this is replica 0; what went wrong."""
+        for thread in self._threads:
+            thread.join()
+        return self._publish_error
+
+    def give_up(self) -> None:
+        """Takes away what was written, if this is replica 0, after a failure anywhere."""
+        self._given_up.set()
+        for thread in self._threads:
+            thread.join()
+        if self._chief:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    # -- in the threads
+    def _write(self) -> None:
+        try:
+            for name, file in self._plan.files.items():
+                record = files.write_file(os.path.join(self._folder, name), _serialized(file))
+                files.write_file(
+                    os.path.join(self._folder, name + _NOTE), json.dumps(asdict(record)).encode()
+                )
+                file.tensors.clear()
+        except Exception as error:
+            self._error = error
+
+    def _publish(self) -> None:
+        try:
+            records = self._records()
+            if records is not None:
+                for record in records:
+                    os.unlink(os.path.join(self._folder, record.name + _NOTE))
+                files.publish(self._directory, replace(self._plan.manifest, files=records))
+                self._prune()
+        except Exception as error:
+            self._publish_error = error
+
+    def _records(self) -> list[FileRecord] | None:
+        """The notes of all files, when they are there; None if this has been given up."""
+        end = time.monotonic() + (self._patience or float("inf"))
+        records = []
+        for name in self._plan.expected:
+            note = os.path.join(self._folder, name + _NOTE)
+            while not os.path.exists(note):
+                if self._given_up.wait(_POLL_SECONDS):
+                    return None
+                if time.monotonic() > end:
+                    raise TimeoutError(f"{name} was not written within {self._patience:g} seconds")
+            with open(note, "rb") as file:
+                records.append(FileRecord(**json.loads(file.read())))
+        return records
+
+
+def _serialized(file: File) -> bytes:
+    tensors = {name: _storable(array) for name, array in file.tensors.items()}
+    data: bytes = safetensors().numpy.save(tensors, metadata=file.texts or None)
+    return data
+
+
+def _storable(array: Array) -> Array:
+    array = np.asarray(array, order="C")
+    if array.dtype.isnative and array.dtype.str[1:] in _KNOWN:
+        return array
+    return np.frombuffer(array.tobytes(), np.uint8)

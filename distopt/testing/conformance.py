@@ -1,0 +1,235 @@
+"""The conformance kit for aggregators: what a plugin has to do on any number of replicas."""
+
+from __future__ import annotations
+
+import copy
+import json
+import warnings
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from distopt import aggregators
+from distopt.core.indexed_slices import IndexedSlices
+from distopt.core.tensor import as_array
+from distopt.core.variable import Variable
+from distopt.distribute import VirtualStrategy, get_replica_context
+from distopt.optimizers.pairs import aggregated
+from distopt.testing.cases import CASES, Pairs
+from distopt.typing import Array
+
+__all__ = ["AggregatorReport", "Finding", "check_aggregator"]
+
+SIZES = (1, 2, 4)
+IDENTITY = "identity"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that an aggregator does wrong.
+
+    Attributes:
+        case: the gradients that it was tried with.
+        replicas: the number of replicas, 0 where that does not matter.
+        reason: what is wrong.
+    """
+
+    case: str
+    replicas: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class AggregatorReport:
+    """What :func:`check_aggregator` found; ``str(report)`` is a table to read.
+
+    Attributes:
+        name: the aggregator's.
+        cases: what it was tried with.
+        findings: what is wrong; nothing for an aggregator that conforms.
+    """
+
+    name: str
+    cases: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+    def __str__(self) -> str:
+        verdict = "conforms" if self.passed else f"{len(self.findings)} findings"
+        lines = [f"aggregator {self.name}: {verdict}"]
+        for case in self.cases:
+            own = [f for f in self.findings if f.case == case]
+            lines.append(f"  {case:<18} {'FAILED' if own else 'ok'}")
+            lines += [f"    {_replicas(f.replicas)}{f.reason}" for f in own]
+        return "\n".join(lines)
+
+
+def check_aggregator(aggregator: Any, skip: Collection[str] = ()) -> AggregatorReport:
+    """Tries an aggregator with 1, 2 and 4 replicas in this process, on every kind of gradient.
+
+    It must return every pair once, with shape and dtype; leave its inputs, the variables and its state as
+    they are; make the same calls and get the same bits on every replica, and twice the same; return one
+    replica's own gradients as they are (``"identity"``); and be rebuilt by its config, if it has one.
+
+    Args:
+        aggregator: a callable, or the name or config of one. Each replica gets a deep copy.
+        skip: what it does not promise: names of cases (``"sparse"``, ``"None gradients"``, ...) or
+            ``"identity"``. An optimizer hands no None gradients to an aggregator; other callers may.
+
+    Raises:
+        AssertionError: something is wrong; the text is the report.
+        ValueError: an unknown name in ``skip``.
+
+    >>> check_aggregator("mean").passed
+    True
+    """
+    unknown = set(skip) - {*CASES, IDENTITY, "config"}
+    if unknown:
+        raise ValueError(
+            f"check_aggregator(skip=...): unknown {sorted(unknown)}; use {[*CASES, IDENTITY, 'config']}"
+        )
+    function = aggregators.get(aggregator)
+    cases = [case for case in CASES if case not in skip]
+    findings = [finding for case in cases for finding in dict.fromkeys(_findings(function, case, skip))]
+    if isinstance(function, aggregators.Aggregator) and "config" not in skip:
+        cases.append("config")
+        findings += _config_findings(function)
+    report = AggregatorReport(aggregators.label(function), tuple(cases), tuple(findings))
+    if not report.passed:
+        raise AssertionError(str(report))
+    return report
+
+
+def _findings(function: Any, case: str, skip: Collection[str]) -> Iterator[Finding]:
+    for size in SIZES:
+        trials: list[_Trial] = []
+        try:
+            VirtualStrategy(size).run(lambda trials=trials: trials.append(_try(function, case)))
+        except Exception as error:
+            yield Finding(case, size, f"raised {type(error).__name__}: {error}")
+            continue
+        for trial in trials:
+            yield from (Finding(case, size, reason) for reason in trial.reasons)
+        if any(trial.reasons for trial in trials):
+            continue
+        first = trials[0].values
+        parted = [n for n in first if any(not _same(trial.values[n], first[n]) for trial in trials)]
+        changed = [n for n in first if not _same(first[n], trials[0].own[n])]
+        if parted:
+            yield Finding(case, size, f"the replicas got different gradients of {', '.join(parted)}")
+        elif size == 1 and IDENTITY not in skip and changed:
+            names = ", ".join(changed)
+            yield Finding(case, size, f"one replica's own gradients of {names} did not come back")
+
+
+@dataclass
+class _Trial:
+    """One replica's part: what came back, what it had brought, and what was wrong at once."""
+
+    values: dict[str, Array | None]
+    own: dict[str, Array | None]
+    reasons: list[str]
+
+
+def _try(function: Any, case: str) -> _Trial:
+    """Runs in replica context. Whatever is wrong, every replica makes the same calls in here."""
+    context = get_replica_context()
+    assert context is not None
+    mine = copy.deepcopy(function)
+    pairs = CASES[case](context.replica_id_in_sync_group)
+    if isinstance(mine, aggregators.Aggregator):
+        mine.build([v for _, v in pairs])
+    given, state, own = _contents(pairs), _state(mine), _by_name(pairs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of numbers: 0/0 in a case of zeros, say
+        first, second = _listed(mine(tuple(pairs))), _listed(mine(tuple(pairs)))
+    reasons = _wrong(pairs, first, aggregators.label(function))
+    if _contents(pairs) != given:
+        reasons.append("it changed a gradient or a variable that it was given: make new arrays")
+    if _state(mine) != state:
+        reasons.append("a call changed its state: move it on in finish_step()")
+    values = {} if reasons else _by_name(first)
+    if not reasons:
+        again = {} if _wrong(pairs, second, "") else _by_name(second)
+        if any(not _same(again.get(name), value) for name, value in values.items()):
+            reasons.append("called twice with the same gradients, it gave different results")
+    return _Trial(values, own, reasons)
+
+
+def _wrong(pairs: Pairs, result: Any, name: str) -> list[str]:
+    """What an optimizer would refuse in a result."""
+    absent = {id(v): v.name for g, v in pairs if g is None}
+    if not isinstance(result, list):
+        return [f"it returned {type(result).__name__}: return (gradient, variable) pairs"]
+    rest, seen = [], []
+    for item in result:
+        if isinstance(item, tuple) and len(item) == 2 and id(item[1]) in absent:
+            seen.append((id(item[1]), item[0]))
+        else:
+            rest.append(item)
+    reasons = []
+    if sorted(i for i, _ in seen) != sorted(absent) or any(g is not None for _, g in seen):
+        reasons.append(f"None, the gradient of {', '.join(absent.values())}, did not come back as None")
+    try:
+        aggregated(tuple((g, v) for g, v in pairs if g is not None), rest, name)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reasons.append(str(error))
+    return reasons
+
+
+def _config_findings(function: aggregators.Aggregator) -> Iterator[Finding]:
+    try:
+        config = function.get_config()
+        again = type(function)(**json.loads(json.dumps(config))).get_config()
+    except Exception as error:
+        yield Finding("config", 0, f"get_config() and the constructor: {type(error).__name__}: {error}")
+        return
+    if any(again.get(key) != value for key, value in config.items()):
+        yield Finding("config", 0, f"an aggregator made from its config {config} has the config {again}")
+
+
+def _listed(result: Any) -> Any:
+    return list(result) if isinstance(result, Iterable) else result
+
+
+def _contents(pairs: Pairs) -> list[bytes]:
+    parts = [part for g, v in pairs for part in (_parts(g), (v,))]
+    return [as_array(x).tobytes() for part in parts for x in part]
+
+
+def _parts(gradient: Any) -> tuple[Any, ...]:
+    if isinstance(gradient, IndexedSlices):
+        return gradient.values, gradient.indices
+    return () if gradient is None else (gradient,)
+
+
+def _state(aggregator: Any) -> list[bytes]:
+    return [v.numpy().tobytes() for v in getattr(aggregator, "weights", ())]
+
+
+def _by_name(pairs: Sequence[tuple[Any, Variable]]) -> dict[str, Array | None]:
+    return {v.name: _dense(g, v) for g, v in pairs}
+
+
+def _dense(gradient: Any, variable: Variable) -> Array | None:
+    if gradient is None:
+        return None
+    if isinstance(gradient, IndexedSlices):
+        return gradient.to_dense(variable.shape)
+    return np.array(as_array(gradient), variable.dtype)
+
+
+def _same(a: Array | None, b: Array | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+def _replicas(count: int) -> str:
+    return {0: "", 1: "1 replica: "}.get(count, f"{count} replicas: ")

@@ -1,0 +1,88 @@
+"""fit over MPI: the weights of one replica, data that end at different times, files for all."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distopt import keras
+from distopt.distribute import VirtualStrategy, get_replica_context
+from distopt.keras import callbacks, layers
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(45, 6))
+Y = RNG.integers(0, 4, 45)
+
+
+def model_of(dtype: str = "float64") -> keras.Sequential:
+    init = keras.initializers.GlorotUniform(seed=1)
+    model = keras.Sequential(
+        [
+            layers.Dense(8, kernel_initializer=init, input_shape=(6,), dtype=dtype),
+            layers.BatchNormalization(synchronized=True, dtype=dtype),
+            layers.Activation("relu", dtype=dtype),
+            layers.Dense(4, activation="softmax", kernel_initializer=init, dtype=dtype),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", ["accuracy"])
+    return model
+
+
+def trained() -> Any:
+    """45 examples in batches of 11: the last batch has one."""
+    model = model_of()
+    history = model.fit(X, Y, batch_size=11, epochs=3, validation_split=0.2, verbose=0)
+    return model.get_weights(), history.history, model.evaluate(X, Y, verbose=0), model.predict(X)
+
+
+def test_fit_is_that_of_one_replica(replicas: Any) -> None:
+    alone: list[Any] = []
+    VirtualStrategy(1).run(lambda: alone.append(trained()))
+    weights, history, evaluated, predicted = alone[0]
+    for other in replicas.run(trained):
+        for one, many in zip(weights, other[0], strict=True):
+            np.testing.assert_allclose(many, one, rtol=1e-9, atol=1e-12)
+        for name, values in history.items():
+            np.testing.assert_allclose(other[1][name], values, rtol=1e-9)
+        np.testing.assert_allclose(other[2], evaluated, rtol=1e-9)
+        np.testing.assert_allclose(other[3], predicted, rtol=1e-8)
+
+
+def test_data_that_end_at_different_times_do_not_hang(replicas: Any) -> None:
+    def program() -> Any:
+        rank = int(get_replica_context().replica_id_in_sync_group)
+        model = model_of()
+        batches = ((X[i : i + 3], Y[i : i + 3]) for i in range(rank + 1))
+        model.fit(batches, verbose=0)
+        return int(model.optimizer.iterations.numpy()), [w.tolist() for w in model.get_weights()]
+
+    results = replicas.run(program)
+    assert [steps for steps, _ in results] == [replicas.size] * replicas.size
+    assert all(weights == results[0][1] for _, weights in results)
+
+
+def test_a_stop_on_one_replica_stops_all(replicas: Any) -> None:
+    def program() -> int:
+        rank = int(get_replica_context().replica_id_in_sync_group)
+
+        def end(batch: int, logs: Any) -> None:
+            model.stop_training = batch == 1 and rank == replicas.size - 1
+
+        model = model_of()
+        model.fit(X, Y, batch_size=11, verbose=0, callbacks=[callbacks.LambdaCallback(on_batch_end=end)])
+        return int(model.optimizer.iterations.numpy())
+
+    assert replicas.run(program) == [2] * replicas.size
+
+
+def test_weights_in_a_file_are_there_for_all(replicas: Any, tmp_path: Path) -> None:
+    def program() -> float:
+        path = replicas.run(lambda: str(tmp_path))[0] if replicas.kind == "mpi" else str(tmp_path)
+        model, other = model_of(), model_of()
+        model.fit(X, Y, verbose=0)
+        model.save_weights(f"{path}/w.safetensors")
+        other.load_weights(f"{path}/w.safetensors")
+        pairs = zip(model.get_weights(), other.get_weights(), strict=True)
+        return float(max(np.abs(a - b).max() for a, b in pairs))
+
+    assert replicas.run(program) == [0.0] * replicas.size
