@@ -59,4 +59,11 @@ def label(aggregator: Callable[[Any], Any]) -> str:
 
 
 def _make(found: Any, config: dict[str, Any]) -> Callable[[Any], Any]:
-    return found(**config) if isinstance(found, type) else found  # type: ignore[no-any-return]
+    if not isinstance(found, type):
+        return found  # type: ignore[no-any-return]
+    try:
+        return found(**config)  # type: ignore[no-any-return]
+    except TypeError as error:
+        raise TypeError(
+            f"no aggregator {label(found)} could be made from the config {config}: {error}"
+        ) from error

@@ -72,7 +72,7 @@ class TapeNode(VJPNode):  # type: ignore[misc]
     ) -> None:
         self.parents = parents  # type: ignore[misc]
         self.dtype = getattr(value, "dtype", None)
-        self.function = fun
+        self.function: Callable[..., Any] | None = fun
         try:
             self.vjp = primitive_vjps[fun](argnums, value, args, kwargs)  # type: ignore[misc]
         except Exception as error:

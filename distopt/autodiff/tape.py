@@ -195,7 +195,7 @@ class GradientTape:
                 seeds.append((node, np.ones(value.shape, value.dtype) if weight is None else weight))
         nodes = [self._node(source) for source in leaves]
         wanted = {node for node in nodes if node is not None}
-        of_mean = len(targets) == 1 and is_mean(targets[0]) and weights == [None]
+        of_mean = len(targets) == 1 and output_gradients is None and is_mean(targets[0])
         found = backward(seeds, wanted, self._unchanged_check(), not self._persistent)
         results = []
         for node, source in zip(nodes, leaves, strict=True):

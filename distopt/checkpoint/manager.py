@@ -129,7 +129,8 @@ class CheckpointManager:
         call = "CheckpointManager.save"
         words = lambda: f"{call}, checkpoint {saving.number}"  # noqa: E731
         try:
-            for error in (saving.written(), saving.published()):
+            for finished in (saving.written, saving.published):
+                error = finished()
                 told = self._told(error) if isinstance(error, OSError) else error
                 context.agreement.check(call, saving.number, words, told)
         except Exception:
@@ -173,8 +174,8 @@ class CheckpointManager:
                 _log.warning("checkpoint %s is passed over: %s", path, wrong)
         if names:
             raise RuntimeError(
-                f"none of the checkpoints in {self.directory} is whole ({', '.join(names)}): move them away to "
-                "begin anew"
+                f"none of the checkpoints in {self.directory} is whole ({', '.join(names)}): move them "
+                "away to begin anew"
             )
         return False
 

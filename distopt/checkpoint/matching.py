@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from distopt.checkpoint.contents import Contents, Entry, optimizer_entries
 from distopt.checkpoint.manifest import Manifest, Record
@@ -89,18 +92,18 @@ class _Matching:
         with optimizer._naming_after_optimizer():
             optimizer._create_all_weights([known[of] for of in wanted])
         entries = optimizer_entries(optimizer)
-        slots = {(e.owner, e.slot): e for e in entries if e.owner is not None}
+        keyed = {key: e for e in entries if (key := _key(e.owner, e.slot, e.name))}
+        rest = []
         for place, record in enumerate(records):
-            if record.of is None:
-                continue
-            entry = slots.pop((known[record.of], record.slot), None)
-            if entry is None:
-                self.differences.append(f"{group}: {_saved(record)} is in the checkpoint only")
+            key = _key(None if record.of is None else known[record.of], record.slot, record.name)
+            if key is None:
+                rest.append((place, record))
+            elif key in keyed:
+                self._add(group, place, record, keyed.pop(key))
             else:
-                self._add(group, place, record, entry)
-        self.differences += [f"{group}: {_own(e)} is here only" for e in slots.values()]
-        rest = [(place, record) for place, record in enumerate(records) if record.of is None]
-        self.pair(group, rest, [e for e in entries if e.owner is None])
+                self.differences.append(f"{group}: {_saved(record)} is in the checkpoint only")
+        self.differences += [f"{group}: {_own(e)} is here only" for e in keyed.values()]
+        self.pair(group, rest, [e for e in entries if _key(e.owner, e.slot, e.name) is None])
         # In the order of the checkpoint, that of the steps which made them; so is get_weights().
         order = {id(p.variable): p.place for p in self.pairs if p.group == group}
         optimizer._weights.sort(key=lambda weight: order.get(id(weight), len(order)))
@@ -111,12 +114,17 @@ class _Matching:
         self.pairs.append(Pair(group, place, record, entry.variable))
 
 
+def _key(owner: Variable | None, slot: str, name: str) -> Any:
+    """What tells a slot or a hyperparameter from the others; None for other weights."""
+    return (owner, slot) if owner is not None else name if name.startswith("hyper/") else None
+
+
 def _saved(record: Record) -> str:
-    return f"{record.name!r} {record.dtype[1:]}{list(record.shape)}"
+    return f"{record.name!r} {np.dtype(record.dtype).name}{list(record.shape)}"
 
 
 def _own(entry: Entry) -> str:
-    return f"{entry.name!r} {entry.variable.dtype.str[1:]}{list(entry.variable.shape)}"
+    return f"{entry.name!r} {entry.variable.dtype.name}{list(entry.variable.shape)}"
 
 
 def _text(differences: list[str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from distopt.checkpoint.encoding import encode
 from distopt.checkpoint.manifest import Manifest, Record, StateRecord, array_name, tensor_name
 from distopt.collectives import digest
 from distopt.core.tensor import as_array
-from distopt.core.variable import VariableSynchronization
+from distopt.core.variable import Variable, VariableSynchronization
 from distopt.distribute import ReplicaContext
 from distopt.engine.homes import Homes
 from distopt.engine.owners import owners
@@ -26,9 +27,6 @@ from distopt.engine.step import StepEngine
 from distopt.typing import Array
 
 __all__ = ["Encoded", "File", "Plan", "encode_states", "plan", "subject_of"]
-
-#: Marks what all replicas have in common by its nature, so that it needs no comparison.
-_COMMON, _OWN = 1, 2
 
 
 @dataclass(frozen=True)
@@ -97,9 +95,7 @@ def plan(context: ReplicaContext, contents: Contents, states: dict[str, Encoded]
         for place, e in enumerate(members)
     }
     keyed = [(group, place, e) for group, es in contents.groups.items() for place, e in enumerate(es)]
-    homes = StepEngine.of(context).homes
-    marks = [_mark(homes, e) for _, _, e in keyed] + [state.mark() for state in states.values()]
-    common = _alike(context, marks)
+    common = _same_everywhere(context, [e.variable for _, _, e in keyed], list(states.values()))
     shared = [i for i in range(len(keyed)) if common[i]]
     dealt = owners([as_array(keyed[i][2].variable).nbytes for i in shared], context.comm.node.size)
     file_of = {i: f"state-{writer:05d}.safetensors" for i, writer in zip(shared, dealt, strict=True)}
@@ -132,15 +128,33 @@ def _record(entry: Entry, file: str, places: dict[int, tuple[str, int]]) -> Reco
     return Record(entry.name, v.shape, v.dtype.str, file, on_read, v.aggregation.name, of, entry.slot)
 
 
-def _mark(homes: Homes, entry: Entry) -> int:
-    """A number that differs between replicas if the values do."""
-    variable = entry.variable
-    if variable.synchronization is VariableSynchronization.ON_READ:
-        return _OWN
+def _same_everywhere(
+    context: ReplicaContext, variables: Sequence[Variable], states: Sequence[Encoded]
+) -> list[bool]:
+    """Which variables, then which states, have one value on all replicas.
+
+    Those that the step engine keeps are the same by their nature; the contents of the others are
+    compared. What ON_READ variables hold are parts of something, also when the parts are equal.
+    """
+    homes = StepEngine.of(context).homes
+    at_home = np.array([_at_home(homes, v) for v in variables], np.uint64)
+    kept = _rows(context, at_home).all(axis=0)
+    marks = [0 if k else _hash(v._array().tobytes()) for v, k in zip(variables, kept, strict=True)]
+    rows = _rows(context, np.array([*marks, *(state.mark() for state in states)], np.uint64))
+    same: list[bool] = (rows == rows[0]).all(axis=0).tolist()
+    for i, variable in enumerate(variables):
+        same[i] &= variable.synchronization is not VariableSynchronization.ON_READ
+    return same
+
+
+def _at_home(homes: Homes, variable: Variable) -> bool:
     home = homes.of(variable)
-    if home is not None and variable._array() is home.view:
-        return _COMMON
-    return _hash(variable._array().tobytes())
+    # Not "is": replicas of one process may have views of their own of the one memory.
+    return home is not None and variable._array().ctypes.data == home.view.ctypes.data
+
+
+def _rows(context: ReplicaContext, own: Array) -> Array:
+    return np.stack(context.comm.all_gather(own))
 
 
 def _hash(*parts: bytes) -> int:
@@ -148,13 +162,6 @@ def _hash(*parts: bytes) -> int:
     for part in parts:
         hashed.update(part)
     return int.from_bytes(hashed.digest(), "little")
-
-
-def _alike(context: ReplicaContext, marks: list[int]) -> list[bool]:
-    own = np.array(marks, np.uint64)
-    rows = np.stack(context.comm.all_gather(own)) if len(own) else own[np.newaxis]
-    alike: list[bool] = ((rows == rows[0]).all(axis=0) & (rows[0] != _OWN)).tolist()
-    return alike
 
 
 def _own_name(context: ReplicaContext) -> str:

@@ -103,16 +103,23 @@ class StepEngine:
     # -- the step
     def step(
         self, call: str, updates: Sequence[Update], reduction: Reduction, clip: Clip | None = None
-    ) -> None:
+    ) -> bool:
         """Sums the gradients of all replicas, clips, and updates: the fast path, in one pass.
+
+        Sparse gradients are not clipped in this way: if any replica has one, nothing is done.
 
         Args:
             call: who asks, for messages, e.g. ``"apply_gradients of Adam"``.
             updates: one for each variable; no variable twice.
             reduction: how the sum becomes the gradient.
-            clip: clips of the reduced gradients; not with sparse gradients.
+            clip: clips of the reduced gradients.
+
+        Returns:
+            whether the step was made; the same on all replicas.
         """
         weights = self._agree(call, updates, reduction.weight or 0)
+        if clip is not None and (self._plan(updates).sparse or any(w & 1 for w in weights)):
+            return False
         updates = self._alike(updates, weights)
         scale, divisor = lowest_terms(reduction.weight, [w >> 1 for w in weights])
         if divisor == 0:
@@ -135,6 +142,7 @@ class StepEngine:
             else:
                 passes.one_pass(self._ring, group, members[0], flats, then)
         self._close(plan)
+        return True
 
     def apply(self, call: str, updates: Sequence[Update]) -> None:
         """Updates from gradients that are final and the same on every replica."""
@@ -200,13 +208,19 @@ class StepEngine:
             return pairs
         variables = [v for _, v in pairs]
         gradients = [g for g, _ in pairs]
-        subject = digest("|".join(f"{v.name}{v.shape}{v.dtype}" for v in variables))
         has_sparse = any(isinstance(g, IndexedSlices) for g in gradients)
-        words = partial(_join, call, variables)
-        flags = self._context.agreement.check(call, subject, words, flags=int(has_sparse))
-        if any(flags):
+        if any(self.meet(call, variables, int(has_sparse))):
             gradients = sparse.alike(self._context.comm, gradients, variables)
         return tuple(zip(gradients, variables, strict=True))
+
+    def meet(self, call: str, variables: Sequence[Variable], flags: int = 0) -> list[int]:
+        """A header alone: all replicas are in this call, on these variables, and none has failed.
+
+        Returns:
+            the flags of all replicas.
+        """
+        subject = digest("|".join(f"{v.name}{v.shape}{v.dtype}" for v in variables))
+        return self._context.agreement.check(call, subject, partial(_join, call, variables), flags=flags)
 
     @contextmanager
     def together(self, call: str) -> Iterator[None]:

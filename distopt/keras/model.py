@@ -57,8 +57,8 @@ class Model(Layer):
     @property
     def weights(self) -> list[Variable]:
         """All weights, layer after layer, trained or not."""
-        found = list(self._own())
-        for layer in self.sublayers():
+        found, layers = self._members()
+        for layer in layers:
             found += layer.weights
         return list(dict.fromkeys(found))
 

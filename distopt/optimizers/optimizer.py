@@ -170,6 +170,8 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
             if transformed is not received:
                 transformed = checked(transformed, "the gradient transformers' result")
         variables = [variable for _, variable in transformed]
+        if not aggregate:
+            engine.meet(f"{call}, not aggregated,", variables)
         alone = engine.released(variables) or not (aggregate or engine.shares(variables))
         self._apply(engine, call, transformed, apply_state, alone)
 

@@ -69,28 +69,25 @@ class RuleOptimizer(Optimizer):
     def _run_pipeline(
         self, engine: StepEngine, call: str, pairs: Pairs, apply_state: ApplyState, aggregate: bool
     ) -> None:
-        reduction = self._reduction(engine, pairs) if aggregate else None
-        if reduction is None:
-            super()._run_pipeline(engine, call, pairs, apply_state, aggregate)
-            return
+        with engine.together(call):
+            reduction = self._reduction(engine, pairs) if aggregate else None
         clip = Clip(self.clipvalue, self.clipnorm, self.global_clipnorm)
-        updates = self._updates(pairs, apply_state)
-        engine.step(call, updates, reduction, clip if clip != Clip() else None)
+        clips = clip if clip != Clip() else None
+        if reduction is None or not engine.step(call, self._updates(pairs, apply_state), reduction, clips):
+            super()._run_pipeline(engine, call, pairs, apply_state, aggregate)
 
     def _reduction(self, engine: StepEngine, pairs: Pairs) -> Reduction | None:
         """What the engine may do in one pass in place of the stages; None if they are user's code.
 
-        Clips look at the single rows of sparse gradients, and norms at gradients of one dtype.
+        Norms are those of gradients of one dtype.
         """
         variables = [variable for _, variable in pairs]
         reduce = getattr(self.gradient_aggregator, "reduction", None)
         norms = self.clipnorm is not None or self.global_clipnorm is not None
-        clips = norms or self.clipvalue is not None
         if (
             reduce is None
             or self.gradient_transformers
             or len(set(map(id, variables))) < len(variables)
-            or (clips and any(isinstance(gradient, IndexedSlices) for gradient, _ in pairs))
             or (norms and len({variable.dtype for variable in variables}) > 1)
             or self._overrides(Optimizer, _STAGES)
             or self._overrides(RuleOptimizer, _UPDATES)

@@ -160,6 +160,27 @@ def test_sparse_gradients_are_joined(replicas, name):
     assert programs.same_bits(results[0], programs.alone(lambda: program(lambda: range(replicas.size))))
 
 
+@pytest.mark.parametrize("clips", [{"clipvalue": 0.5}, {"clipnorm": 0.5}, {"global_clipnorm": 0.5}])
+def test_sparse_here_and_dense_there_are_clipped_as_dense(replicas, clips):
+    """Rows and arrays of one variable: what is clipped is their sum, a dense array."""
+
+    def program(gradients):
+        v, optimizer = Variable(np.ones((6, 2), "f4")), Adam(0.1, **clips)
+        optimizer.apply_gradients([(gradients(), v)])
+        return programs.state(optimizer, [v])
+
+    dense = np.full((6, 2), 0.25, "f4")
+    want = dense * (replicas.size - 1)
+    want[3] += [1.0, 2.0]
+    if replicas.size == 1:
+        return
+    results = replicas.run(
+        lambda: program(lambda: slices([[1.0, 2.0]], [3]) if programs.rank() == 0 else dense)
+    )
+    assert programs.equal(results)
+    assert programs.same_bits(results[0], programs.alone(lambda: program(lambda: want)))
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_sparse_here_and_dense_there_are_summed(replicas, name):
     def program():

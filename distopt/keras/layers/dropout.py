@@ -49,6 +49,14 @@ class Dropout(Layer):
         kept = rng.random(inputs.shape, np.float32) >= self.rate
         return inputs * (kept * inputs.dtype.type(1 / (1 - self.rate)))
 
+    def get_state(self) -> dict[str, int]:
+        """Where its random numbers stand, for checkpoints."""
+        return {"seed": self.seed, "calls": self._calls}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Goes on from what :meth:`get_state` told."""
+        self.seed, self._calls = state["seed"], state["calls"]
+
     def compute_output_shape(self, input_shape: Any) -> Any:
         """See Layer."""
         return input_shape

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from distopt.core import Variable
-from distopt.core.nest import flatten, map_structure
+from distopt.core.nest import map_structure
 from distopt.core.tensor import as_array
 from distopt.keras import constraints, initializers, regularizers
 from distopt.keras.layers.naming import unique_name
@@ -243,21 +243,29 @@ class Layer:
 
     def sublayers(self) -> list[Layer]:
         """The layers in its attributes, in the order in which they were set."""
-        return list(dict.fromkeys(found for found in _held(vars(self)) if isinstance(found, Layer)))
+        return self._members()[1]
 
-    def _own(self) -> Iterator[Variable]:
-        """The weights that are not those of sublayers; some may come twice."""
-        yield from self._own_weights
-        yield from (found for found in _held(vars(self)) if isinstance(found, Variable))
+    def _members(self) -> tuple[list[Variable], list[Layer]]:
+        """Its weights, but for those of sublayers, and its sublayers.
 
-    def _weights(self, wanted: bool | None, trainable: bool = True) -> Iterator[Variable]:
+        Every step asks for them, so this looks at each attribute once; lists may have grown meanwhile.
+        """
+        variables: dict[Variable, None] = dict.fromkeys(self._own_weights)
+        layers: dict[Layer, None] = {}
+        for name, value in vars(self).items():
+            kind = _kinds.get(type(value)) or _kind_of(type(value))
+            if kind != "other" and name not in _BOOKKEEPING:
+                _collect(value, kind, variables, layers)
+        return list(variables), list(layers)
+
+    def _weights(self, wanted: bool, trainable: bool = True) -> list[Variable]:
         """Own weights, then those of sublayers; ``wanted`` picks the trainable or the other ones."""
         trainable = trainable and self._trainable
-        for weight in self._own():
-            if wanted is None or (weight.trainable and trainable) is wanted:
-                yield weight
-        for layer in self.sublayers():
-            yield from layer._weights(wanted, trainable)
+        variables, layers = self._members()
+        found = [weight for weight in variables if (weight.trainable and trainable) is wanted]
+        for layer in layers:
+            found += layer._weights(wanted, trainable)
+        return found
 
     @property
     def trainable_weights(self) -> list[Variable]:
@@ -323,16 +331,30 @@ class Layer:
         return self._dtype
 
 
-def _held(attributes: Any) -> Iterator[Any]:
-    """What stands in attributes, nested structures taken apart; a layer's own bookkeeping is left out."""
-    for name, value in attributes.items():
-        if isinstance(value, (Layer, Variable)):
-            yield value
-        elif isinstance(value, (list, tuple, dict)) and name not in _BOOKKEEPING:
-            yield from (found for found in flatten(value) if isinstance(found, (Layer, Variable)))
+#: What a type is to a layer that has a value of it in an attribute.
+_kinds: dict[type, str] = {}
 
 
-_BOOKKEEPING = frozenset({"_own_weights", "_penalties", "_added_losses"})
+def _kind_of(cls: type) -> str:
+    containers = {list: "many", tuple: "many", dict: "dict", Variable: "variable", Layer: "layer"}
+    kind = next((kind for base, kind in containers.items() if issubclass(cls, base)), "other")
+    return _kinds.setdefault(cls, kind)
+
+
+def _collect(value: Any, kind: str, variables: dict[Variable, None], layers: dict[Layer, None]) -> None:
+    """Notes a variable or layer, or those in nested lists, tuples and dicts, in order."""
+    if kind == "variable":
+        variables[value] = None
+    elif kind == "layer":
+        layers[value] = None
+    else:
+        for item in value if kind == "many" else value.values():
+            kind_of_item = _kinds.get(type(item)) or _kind_of(type(item))
+            if kind_of_item != "other":
+                _collect(item, kind_of_item, variables, layers)
+
+
+_BOOKKEEPING = frozenset({"_own_weights", "_penalties", "_added_losses", "_example_shape"})
 
 
 def shapes_of(inputs: Any) -> Any:

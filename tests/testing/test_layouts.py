@@ -1,0 +1,129 @@
+"""One script under several layouts, and recordings of what its steps did."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from distopt import Variable
+from distopt.testing import compare, layouts
+from distopt.trace import FILE, Record, Recorder, read
+
+SCRIPT = """
+import sys
+import numpy as np
+import distopt as tf
+context = tf.distribute.get_replica_context()
+replica = context.replica_id_in_sync_group
+v = tf.Variable(np.ones((5, 3), "f4"), name="v")
+w = tf.Variable(np.ones(2, "f4"), name="w", constraint=lambda x: np.clip(x, 0, 1))
+table = tf.Variable(np.ones((4, 2), "f4"), name="table")
+optimizer = tf.optimizers.Adam(0.1)
+for step in range(3):
+    random = tf.random.stream(1, step)
+    g = random.normal(size=(5, 3)).astype("f4")
+    if "spoil" in sys.argv and step == 1 and replica == 0 and context.comm.local_size == 1:
+        g[2, 1] += 1
+    if "fail" in sys.argv and context.comm.local_size == 1:
+        raise ValueError("only in processes")
+    rows = tf.IndexedSlices(random.normal(size=(3, 2)).astype("f4"), random.integers(4, size=3), (4, 2))
+    optimizer.apply_gradients([(g, v), (g[0, :2], w), (rows, table)])
+"""
+
+
+def record(step, **values):
+    return Record(step, tuple(values), tuple(np.array(v, "f4") for v in values.values()))
+
+
+def test_layouts_that_divide():
+    assert [str(n) for n in layouts.layouts_of(8)] == ["1x8", "2x4", "4x2", "8x1"]
+    assert [str(n) for n in layouts.layouts_of(6)] == ["1x6", "2x3", "6x1"]
+    assert [str(n) for n in layouts.layouts_of(1)] == ["1x1"]
+
+
+def test_a_recording_is_read_as_it_was_written(tmp_path):
+    a, b = Variable([1.0, 2.0], name="a"), Variable(np.zeros((0, 3)), name="b")
+    c = Variable(np.float16(3), name="c")
+    recorder = Recorder(str(tmp_path / "new"))
+    recorder.write([a, b])
+    a.assign([5.0, np.nan])
+    recorder.write([a, c])
+    first, second = read(str(tmp_path / "new"))
+    assert (first.step, first.names, second.step, second.names) == (1, ("a:0", "b:0"), 2, ("a:0", "c:0"))
+    assert first.values[0].tolist() == [1.0, 2.0]
+    assert (first.values[1].shape, first.values[1].dtype) == ((0, 3), np.float64)
+    assert (second.values[1].dtype, float(second.values[1])) == (np.float16, 3.0)
+    whole = (tmp_path / "new" / FILE).read_bytes()
+    (tmp_path / "new" / FILE).write_bytes(whole[:-1])  # a job that was killed while it wrote
+    assert [r.step for r in read(str(tmp_path / "new"))] == [1]
+
+
+def test_where_recordings_part():
+    one = [record(1, a=[1, 2], b=[[1, 2], [3, 4]]), record(2, a=[1, 2], b=[[1, 2], [3, 4]])]
+    two = [one[0], record(2, a=[1, 2], b=[[1, 2], [3, 5]])]
+    assert compare.first_parting(one, one) is None
+    found = compare.first_parting(one, two)
+    assert (found.step, found.variable, found.index, found.values) == (2, "b", (1, 1), (4.0, 5.0))
+    assert str(found) == "step 2, variable 'b', index (1, 1): 5.0 against 4.0"
+    assert "the second has ended after 1 steps" in str(compare.first_parting(one, one[:1]))
+    assert "other variables" in str(compare.first_parting(one[:1], [record(1, a=[1, 2])]))
+    assert compare.first_parting([record(1, a=np.nan)], [record(1, a=np.nan)]) is None
+    assert compare.first_parting([record(1, a=0.0)], [record(1, a=-0.0)]).index == ()
+
+
+def test_the_final_state_is_that_of_the_last_values():
+    steps, state = compare.final_state([record(1, a=[1, 2], b=3), record(2, a=[5, 6])])
+    assert steps == 2
+    assert state == compare.final_state([record(2, b=3, a=[5, 6])])[1]
+    assert state != compare.final_state([record(2, b=3, a=[5, 7])])[1]
+
+
+def command(tmp_path, *words):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    return subprocess.run(
+        [sys.executable, "-m", "distopt.testing.layouts", str(script), *words],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=None,
+    )
+
+
+@pytest.mark.launches
+def test_layouts_agree(tmp_path):
+    done = command(tmp_path, "--replicas", "4")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for layout in ("1x4", "2x2", "4x1"):
+        assert layout in done.stdout
+    assert done.stdout.count("agrees") == 2
+
+
+@pytest.mark.launches
+def test_where_layouts_part(tmp_path):
+    done = command(tmp_path, "--replicas", "2", "--layouts", "1x2,2x1", "spoil")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "2x1 parts from 1x2 at step 2, variable 'v:0', index (2, 1): " in done.stdout
+
+
+@pytest.mark.launches
+def test_a_layout_that_fails(tmp_path):
+    done = command(tmp_path, "--replicas", "2", "fail")
+    assert done.returncode == 2
+    assert "--- 2x1 ended with exit code 1" in done.stderr
+    assert "ValueError: only in processes" in done.stderr
+
+
+@pytest.mark.launches
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--replicas", "2", "--layouts", "2x2"], "2x2 are not 2 replicas"),
+        (["--layouts", "2"], "no layout such as 2x4"),
+    ],
+)
+def test_wrong_words(tmp_path, words, text):
+    done = command(tmp_path, *words)
+    assert done.returncode == 2
+    assert text in done.stderr
