@@ -69,10 +69,16 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="which; all by default")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--full", dest="effort", action="store_const", const="full", help="largest sizes, more rounds")
-    size.add_argument("--tiny", dest="effort", action="store_const", const="tiny", help="only show that they run")
+    size.add_argument(
+        "--full", dest="effort", action="store_const", const="full", help="largest sizes, more rounds"
+    )
+    size.add_argument(
+        "--tiny", dest="effort", action="store_const", const="tiny", help="only show that they run"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON, one line a benchmark, not tables")
-    parser.add_argument("--out", type=Path, default=ROOT / "out" / "bench", help="folder of JSON files and pictures")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "out" / "bench", help="folder of JSON files and pictures"
+    )
     parser.set_defaults(effort="quick")
     options = parser.parse_args()
     for name in options.names:

@@ -35,7 +35,10 @@ class Floor:
         read, state = _arrays(elements, gradients), _arrays(elements, 1 + slots)
         if kept:
             between = _arrays(elements, 1)
-            self._passes = [(_loop(gradients, 1, True), read + between), (_loop(1, 1 + slots), between + state)]
+            self._passes = [
+                (_loop(gradients, 1, True), read + between),
+                (_loop(1, 1 + slots), between + state),
+            ]
         else:
             self._passes = [(_loop(gradients, 1 + slots), read + state)]
 

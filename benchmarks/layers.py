@@ -36,7 +36,12 @@ def report(effort: Effort) -> Report:
         medians = {peer: statistics.median(times) for peer, times in peers.items()}
         for peer, times in peers.items():
             found.rows.append(
-                {"model": name, "peer": peer, "ms": 1e3 * medians[peer], "rounds_ms": [1e3 * t for t in times]}
+                {
+                    "model": name,
+                    "peer": peer,
+                    "ms": 1e3 * medians[peer],
+                    "rounds_ms": [1e3 * t for t in times],
+                }
             )
         if name == LOOP:
             found.targets.append(Target("fit over the bare loop", medians[FIT] / medians[BARE], 1.15, " x"))
@@ -58,7 +63,7 @@ def work(config: dict[str, Any]) -> dict[str, Any]:
     result = {}
     for name, (widths, batch) in models.MLPS.items():
         if tiny:
-            widths, batch = [min(width, 16) for width in widths], 4  # noqa: PLW2901
+            widths, batch = [min(width, 16) for width in widths], 4
         x, y = models.classes(widths[:1], batch, seed=0)
         peers: dict[str, Any] = {
             OURS: models.Training(models.keras_mlp(widths), x, y),
@@ -88,10 +93,9 @@ class Fit:
     """A peer that trains by ``fit``: its step is so many epochs."""
 
     def __init__(self, widths: list[int], batch: int, x: Any, y: Any) -> None:
+        from benchmarks.models import keras_mlp
         from distopt import keras
         from distopt.optimizers import Adam
-
-        from benchmarks.models import keras_mlp
 
         self._model, self._batch, self._x, self._y = keras_mlp(widths), batch, x, y
         self._model.compile(Adam(), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
@@ -108,9 +112,8 @@ class BareLoop:
     """The same written out with a tape."""
 
     def __init__(self, widths: list[int], batch: int, x: Any, y: Any) -> None:
-        from distopt.optimizers import Adam
-
         from benchmarks.models import Training, keras_mlp
+        from distopt.optimizers import Adam
 
         self._batch, self._x, self._y = batch, x, y
         self._training = Training(keras_mlp(widths), x[:batch], y[:batch], optimizer=Adam())

@@ -37,7 +37,9 @@ def report(effort: Effort) -> Report:
                     "rounds_ms": [1e3 * t for t in times],
                 }
             )
-        found.targets.append(Target(f"{name}: share of DDP's time", medians[OURS] / medians[DDP], 1 / faster, " x"))
+        found.targets.append(
+            Target(f"{name}: share of DDP's time", medians[OURS] / medians[DDP], 1 / faster, " x")
+        )
     return found
 
 
@@ -56,7 +58,7 @@ def work(config: dict[str, Any]) -> dict[str, Any] | None:
     with process_group(everyone):
         for name, (widths, batch) in models.MLPS.items():
             if config["tiny"]:
-                widths, batch = [min(width, 16) for width in widths], 4  # noqa: PLW2901
+                widths, batch = [min(width, 16) for width in widths], 4
             x, y = models.classes(widths[:1], batch, seed=everyone.rank)
             other = DistributedDataParallel(models.torch_mlp(widths))
             adam = torch.optim.Adam(other.parameters(), fused=True)

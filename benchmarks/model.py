@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
-__all__ = ["Constants", "predicted", "wire_floor"]
+__all__ = ["BLOCK", "Constants", "predicted", "wire_floor"]
+
+#: Elements that the step engine exchanges at a time, about.
+BLOCK = 2**18
 
 
 @dataclass(frozen=True)
@@ -12,16 +16,16 @@ class Constants:
     """What is measured on two nodes, or on one.
 
     Attributes:
-        fixed: seconds of a step of next to no parameters, on the nodes.
+        fixed: seconds of a step of next to no parameters, over the nodes.
         per_parameter: seconds a parameter of a step on one node alone.
-        bytes_per_second: what MPI brings over the wire in each direction at once.
-        latency: seconds of one message.
+        bytes_per_second: what MPI brings over the wire in each direction at once, in long messages.
+        message: seconds that each message takes on top of its bytes.
     """
 
     fixed: float
     per_parameter: float
     bytes_per_second: float
-    latency: float = 0.0
+    message: float = 0.0
 
 
 def wire_floor(parameters: int, nodes: int, bytes_per_second: float, itemsize: int = 4) -> float:
@@ -33,22 +37,14 @@ def wire_floor(parameters: int, nodes: int, bytes_per_second: float, itemsize: i
     return 2 * (nodes - 1) / nodes * parameters * itemsize / bytes_per_second
 
 
-def predicted(parameters: int, nodes: int, constants: Constants, blocks: int = 1) -> float:
+def predicted(parameters: int, nodes: int, constants: Constants) -> float:
     """The seconds of a step: what is fixed, and the longer of wire and memory, which go on together.
 
-    The first block's wire time and the last one's update have nothing to go on with. Each of the two
-    exchanges of a block sends to every other node, the messages of one exchange in flight together;
-    a longer tree of nodes costs latencies, not bytes.
-
-    Args:
-        parameters: in all.
-        nodes: how many.
-        constants: measured.
-        blocks: in how many the parameters are exchanged.
+    For each block a node sends one message to every other node, twice: parts of its sums, then its
+    part of the whole sum. Of the shorter work one block has nothing to go on beside.
     """
+    blocks = max(math.ceil(parameters / BLOCK), 1)
     node = constants.per_parameter * parameters
-    if nodes == 1:
-        return constants.fixed + node
-    net = wire_floor(parameters, nodes, constants.bytes_per_second)
-    latency = 2 * constants.latency * max(nodes - 2, 0)
-    return constants.fixed + latency + max(node, net) + min(node, net) / max(blocks, 1)
+    wire = wire_floor(parameters, nodes, constants.bytes_per_second)
+    wire += 2 * (nodes - 1) * blocks * constants.message
+    return constants.fixed + max(node, wire) + min(node, wire) / blocks

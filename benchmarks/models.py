@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["MLPS", "TorchTraining", "Training", "classes", "keras_conv", "keras_mlp", "torch_conv", "torch_mlp"]
+__all__ = [
+    "MLPS",
+    "TorchTraining",
+    "Training",
+    "classes",
+    "keras_conv",
+    "keras_mlp",
+    "torch_conv",
+    "torch_mlp",
+]
 
 #: Layer widths and the batch of one replica.
 MLPS: dict[str, tuple[list[int], int]] = {
@@ -38,7 +48,7 @@ def torch_mlp(widths: Sequence[int]) -> Any:
     from torch import nn
 
     parts: list[Any] = []
-    for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+    for inputs, outputs in pairwise(widths):
         parts += [nn.Linear(inputs, outputs), nn.ReLU()]
     return nn.Sequential(*parts[:-1])
 

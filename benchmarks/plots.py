@@ -39,7 +39,9 @@ def _bars(axes: Any, report: Report) -> None:
         places = [groups.index(str(row[picture.x])) + (k - (len(series) - 1) / 2) * width for row in members]
         axes.bar(places, [row[picture.y] for row in members], width, label=name)
     turned = sum(map(len, groups)) > 90
-    axes.set_xticks(range(len(groups)), groups, rotation=30 if turned else 0, ha="right" if turned else "center")
+    axes.set_xticks(
+        range(len(groups)), groups, rotation=30 if turned else 0, ha="right" if turned else "center"
+    )
     if picture.log:
         axes.set_yscale("log")
 

@@ -50,34 +50,6 @@ class Picture:
     log: bool = False
 
 
-@dataclass
-class Report:
-    """The result of one benchmark.
-
-    Attributes:
-        rows: dicts of columns; lists in them (single rounds) go to the JSON only.
-    """
-
-    name: str
-    title: str
-    picture: Picture
-    rows: list[Row] = field(default_factory=list)
-    targets: list[Target] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def document(self, effort: str) -> dict[str, Any]:
-        """Everything, as JSON takes it."""
-        return {
-            "benchmark": self.name,
-            "title": self.title,
-            "effort": effort,
-            "machine": machine(),
-            "rows": self.rows,
-            "targets": [{**asdict(target), "met": target.met} for target in self.targets],
-            "notes": self.notes,
-        }
-
-
 def machine() -> dict[str, Any]:
     """Where and when this was measured, and how busy the machine was."""
     import numpy
@@ -85,7 +57,9 @@ def machine() -> dict[str, Any]:
     model = platform.processor()
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model)
+        model = next(
+            (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), model
+        )
     except OSError:
         pass
     return {
@@ -96,6 +70,36 @@ def machine() -> dict[str, Any]:
         "numpy": numpy.__version__,
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+
+
+@dataclass
+class Report:
+    """The result of one benchmark.
+
+    Attributes:
+        rows: dicts of columns; lists in them (single rounds) go to the JSON only.
+        machine: what it is measured on, as it was before.
+    """
+
+    name: str
+    title: str
+    picture: Picture
+    rows: list[Row] = field(default_factory=list)
+    targets: list[Target] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    machine: dict[str, Any] = field(default_factory=machine)
+
+    def document(self, effort: str) -> dict[str, Any]:
+        """Everything, as JSON takes it."""
+        return {
+            "benchmark": self.name,
+            "title": self.title,
+            "effort": effort,
+            "machine": self.machine,
+            "rows": self.rows,
+            "targets": [{**asdict(target), "met": target.met} for target in self.targets],
+            "notes": self.notes,
+        }
 
 
 def write_json(report: Report, effort: str, folder: Path) -> Path:
@@ -124,7 +128,9 @@ def print_tables(report: Report) -> None:
         table = Table("to reach", "measured", "at most", "")
         for target in report.targets:
             verdict = "[green]reached[/]" if target.met else "[red]not reached[/]"
-            table.add_row(target.what, *(shown(n) + target.unit for n in (target.value, target.limit)), verdict)
+            table.add_row(
+                target.what, *(shown(n) + target.unit for n in (target.value, target.limit)), verdict
+            )
         console.print(table)
     for note in report.notes:
         console.print(note, highlight=False)

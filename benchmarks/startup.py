@@ -24,7 +24,9 @@ _PROGRAMS = Path(__file__).parent / "programs"
 def report(effort: Effort) -> Report:
     """Starts everything by turns."""
     found = Report(
-        "startup", "From the command line to the first finished step, 2 replicas", Picture("bars", "case", "peer", "s")
+        "startup",
+        "From the command line to the first finished step, 2 replicas",
+        Picture("bars", "case", "peer", "s"),
     )
     timeout = min(effort.timeout, 120.0)
     rounds = 1 if effort.tiny else min(effort.rounds, 5)
@@ -43,7 +45,8 @@ def report(effort: Effort) -> Report:
                 times[name].append(start(k))
     medians = {name: statistics.median(seconds) for name, seconds in times.items()}
     found.rows = [
-        {"case": name, "peer": name.split(",")[0], "s": medians[name], "rounds_s": times[name]} for name in times
+        {"case": name, "peer": name.split(",")[0], "s": medians[name], "rounds_s": times[name]}
+        for name in times
     ]
     found.targets = [Target("warm", medians[WARM], 1.0, " s"), Target("cold", medians[COLD], 4.0, " s")]
     return found
@@ -61,7 +64,7 @@ def _torchrun(timeout: float) -> float:
 
 
 def _until_first_step(words: Sequence[str], timeout: float, env: dict[str, str]) -> float:
-    """The seconds until the program said that it finished its step; it says so in the file that it is given."""
+    """The seconds until the program finished its step; it says when in the file that it is given."""
     with tempfile.TemporaryDirectory(prefix="distopt-bench-") as folder:
         said = Path(folder, "finished")
         begin = time.time()

@@ -70,7 +70,9 @@ def targets(medians: dict[str, dict[str, float]], many: int) -> list[Target]:
         Target("25 M: share of Gloo's time", big[OURS] / big[GLOO], 1 / 5, " x"),
         Target("25 M: share of MPI + NumPy's time", big[OURS] / big[NUMPY], 1 / 15, " x"),
         Target("ResNet-50: time over the floor", net[OURS] / net[FLOOR], 1.4, " x"),
-        Target("2,000 variables: over the floor, each", 1e6 * (small[OURS] - small[FLOOR]) / many, 3.0, " us"),
+        Target(
+            "2,000 variables: over the floor, each", 1e6 * (small[OURS] - small[FLOOR]) / many, 3.0, " us"
+        ),
         Target("one small variable: a step", 1e6 * medians["one of 1,000"][OURS], 60.0, " us"),
     ]
 

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-
-from distopt.core.variable import Variable
-from distopt.typing import Array
+import numpy.typing as npt
 
 __all__ = ["FILE", "Record", "Recorder", "read"]
 
@@ -33,18 +32,19 @@ class Recorder:
     def __init__(self, directory: str) -> None:
         path = Path(directory)
         path.mkdir(parents=True, exist_ok=True)
-        self._file = (path / FILE).open("wb")
+        self._path = path / FILE
+        self._path.write_bytes(b"")
         self._steps = 0
 
-    def write(self, variables: Sequence[Variable]) -> None:
-        """Adds a record of the values now; on disk when it returns, since a job may end badly."""
+    def write(self, values: Iterable[tuple[str, npt.NDArray[Any]]]) -> None:
+        """Adds a record of names and arrays; in the file when it returns, since a job may end badly."""
         self._steps += 1
-        arrays = [np.ascontiguousarray(v._array()) for v in variables]
-        names = [[v.name, a.dtype.str, list(v.shape)] for v, a in zip(variables, arrays, strict=True)]
-        self._file.write(json.dumps({"step": self._steps, "variables": names}).encode() + b"\n")
-        for array in arrays:
-            self._file.write(array.tobytes())
-        self._file.flush()
+        pairs = list(values)
+        names = [[name, array.dtype.str, list(array.shape)] for name, array in pairs]
+        with self._path.open("ab") as file:
+            file.write(json.dumps({"step": self._steps, "variables": names}).encode() + b"\n")
+            for _, array in pairs:
+                file.write(array.tobytes())
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Record:
 
     step: int
     names: tuple[str, ...]
-    values: tuple[Array, ...]
+    values: tuple[npt.NDArray[Any], ...]
 
 
 def read(directory: str) -> Iterator[Record]:

@@ -17,7 +17,7 @@ def blocks(page, language="python"):
 
 
 def run(page, line, text, names):
-    """Runs one block: as a session where it has prompts, comparing what is shown; else as a program."""
+    """Runs one block: as a dialogue where it has prompts, comparing what is shown; else as a program."""
     if ">>>" not in text:
         exec(compile("\n" * (line - 1) + text, str(ROOT / page), "exec"), names)
         return

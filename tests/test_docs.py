@@ -12,4 +12,6 @@ def test_blocks_run_and_show_what_is_printed(page):
 
 
 def test_the_pages_with_code_are_known():
-    assert {"docs/aggregators.md", "docs/debugging.md", "docs/differences.md", "docs/sharp-bits.md"} <= set(PAGES)
+    assert {"docs/aggregators.md", "docs/debugging.md", "docs/differences.md", "docs/sharp-bits.md"} <= set(
+        PAGES
+    )

@@ -31,7 +31,7 @@ LEVELS = [
 ]
 LEVEL = {part: i for i, parts in enumerate(LEVELS) for part in parts}
 #: The fronts and the tools of the package: they may see everything, and nobody below sees them.
-FRONTS = {"__init__", "math", "compat", "testing"}
+FRONTS = {"__init__", "math", "random", "compat", "testing"}
 #: What only some files may import, and which.
 OWNERS = {
     "mpi4py": ("comm/mpi.py",),

@@ -138,7 +138,7 @@ def _same_everywhere(
     """
     homes = StepEngine.of(context).homes
     at_home = np.array([_at_home(homes, v) for v in variables], np.uint64)
-    kept = _rows(context, at_home).all(axis=0)
+    kept: Array = np.all(_rows(context, at_home), axis=0)
     marks = [0 if k else _hash(v._array().tobytes()) for v, k in zip(variables, kept, strict=True)]
     rows = _rows(context, np.array([*marks, *(state.mark() for state in states)], np.uint64))
     same: list[bool] = (rows == rows[0]).all(axis=0).tolist()

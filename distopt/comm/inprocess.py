@@ -51,7 +51,9 @@ class InProcessCommunicator(Communicator):
             self._baton.meet(self._index, None)
         result, failure = deposits[self._baton.size]
         if failure:
-            raise ReplicaFailed(f"replica {self.rank - self._index} raised, for all of its process:\n{failure}")
+            raise ReplicaFailed(
+                f"replica {self.rank - self._index} raised, for all of its process:\n{failure}"
+            )
         return result
 
     def locally(self, deposit: Any, speak: Callable[[list[Any]], Any]) -> Any:

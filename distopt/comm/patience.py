@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -53,7 +54,9 @@ class Patience:
                 print(text, file=sys.stderr, flush=True)
                 self.abort(1)
                 raise ReplicaStalled(text)
-            if waited > 0.002:
+            if waited < 0.002:
+                os.sched_yield()  # there may be more replicas than cores
+            else:
                 time.sleep(_NAPS[min(turn, len(_NAPS) - 1)])
                 turn += 1
 

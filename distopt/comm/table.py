@@ -39,7 +39,7 @@ class Table:
         self._numbers = self._notes[:, :8].view(np.int64)[:, 0]
         self._place = ""
         self._memory = (memoryview(self._headers[0, rank]), memoryview(self._headers[1, rank]))
-        self._tables = [memoryview(table.reshape(-1)) for table in self._headers]
+        self._tables = [memoryview(turn.reshape(-1)) for turn in (self._headers[0], self._headers[1])]
         self._meetings = 0
 
     @staticmethod

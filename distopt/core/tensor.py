@@ -213,7 +213,7 @@ class Tensor(TensorLike):
         return f"<tf.Tensor: shape={self.shape}, dtype={self.dtype.name}, numpy={body}>"
 
 
-def constant(value: Any, dtype: DTypeLike = None, shape: Any = None, name: str | None = None) -> Tensor:
+def constant(value: Any, dtype: DTypeLike = None, shape: Any = None, name: str | None = None) -> Tensor:  # noqa: ARG001
     """A tensor holding a copy of ``value``.
 
     Args:
@@ -230,7 +230,7 @@ def constant(value: Any, dtype: DTypeLike = None, shape: Any = None, name: str |
     return Tensor._of(array)
 
 
-def convert_to_tensor(value: Any, dtype: DTypeLike = None, name: str | None = None) -> Any:
+def convert_to_tensor(value: Any, dtype: DTypeLike = None, name: str | None = None) -> Any:  # noqa: ARG001
     """``value`` as a tensor; tensors and traced values of that dtype are returned as they are."""
     if isinstance(value, TensorLike) and not hasattr(value, "assign"):
         return value if dtype is None or value.dtype == np.dtype(dtype) else value.astype(dtype)

@@ -128,7 +128,8 @@ class Variable(TensorLike):
         """This replica's value; between replicas, all of them together as the aggregation says."""
         replica = placement().replica()
         if replica is None:
-            return placement().together(self, [own.get(i, self._storage) for i in range(max(own, default=0) + 1)])
+            here = range(max(own, default=0) + 1)
+            return placement().together(self, [own.get(i, self._storage) for i in here])
         return own.setdefault(replica, self._storage.copy())
 
     def numpy(self) -> Any:
@@ -189,7 +190,7 @@ class Variable(TensorLike):
             ValueError: another shape; or a replica assigns to a variable that all replicas of a
                 VirtualStrategy share, and its aggregation is NONE.
         """
-        self._write(self._checked(value, "assign"), lambda now, new: new)
+        self._write(self._checked(value, "assign"), lambda _, new: new)
         return self
 
     def assign_add(
@@ -210,16 +211,17 @@ class Variable(TensorLike):
         array = as_array(value)
         if array.shape != self._storage.shape:
             raise ValueError(
-                f"{call}() on variable {self.name!r} of shape {self.shape}: got a value of shape {array.shape}"
+                f"{call}() on variable {self.name!r} of shape {self.shape}: got a value of shape "
+                f"{array.shape}"
             )
         return array if array.dtype == self._storage.dtype else array.astype(self._storage.dtype)
 
     def _write(self, value: Array, update: Callable[[Array, Array], Array]) -> None:
         if self._own is not None:
             self._write_own(self._own, value, update)
-        elif self._write_through or not (self._common or self._aggregation is not VariableAggregation.NONE):
-            self._store(update(self._storage, value))
-        elif placement().replica() is None:
+            return
+        local = not self._common and self._aggregation is VariableAggregation.NONE
+        if local or self._write_through or placement().replica() is None:
             self._store(update(self._storage, value))
         else:
             combined = placement().combine(self, value)

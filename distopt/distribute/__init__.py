@@ -43,8 +43,14 @@ def get_strategy() -> Strategy:
 
 
 def has_strategy() -> bool:
-    """Whether a strategy other than the default is in force."""
-    return _current_frame().strategy is not _lifetime.default_strategy()
+    """Whether a strategy other than the default is in force.
+
+    At a program's top level that is so when the job has more than one replica.
+    """
+    frame = _current_frame()
+    if frame.kind == "base" and frame.strategy.num_replicas_in_sync == 1:
+        return False
+    return frame.strategy is not _lifetime.default_strategy()
 
 
 _lifetime.install()

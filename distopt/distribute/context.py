@@ -252,7 +252,10 @@ def _gather(comm: Communicator, array: Array, axis: int) -> Array:
 
 
 def _describe(values: list[Any]) -> str:
-    shown = ", ".join(f"{v.dtype.name}{list(v.shape or ())}" for v in values[:8])
+    kinds = ["rows of " if isinstance(v, IndexedSlices) else "" for v in values[:8]]
+    shown = ", ".join(
+        f"{kind}{v.dtype.name}{list(v.shape or ())}" for kind, v in zip(kinds, values, strict=False)
+    )
     more = f", ... ({len(values)} values)" if len(values) > 8 else ""
     return shown + more if values else "no values"
 

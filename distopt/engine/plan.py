@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distopt.collectives import digest
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.variable import Variable
 from distopt.engine.homes import Homes
@@ -16,7 +15,7 @@ from distopt.engine.rule import Rule
 from distopt.engine.update import Update
 from distopt.typing import Array
 
-__all__ = ["Group", "Plan", "Span", "describe", "subject_of"]
+__all__ = ["Group", "Plan", "Span"]
 
 
 @dataclass(frozen=True)
@@ -135,17 +134,3 @@ def _follows(run: tuple[int, int, list[tuple[Array, int]]], here: Sequence[tuple
     return len(where) == len(here) and all(
         a is b and start + size == offset for (a, start), (b, offset) in zip(where, here, strict=True)
     )
-
-
-def subject_of(updates: Sequence[Update]) -> int:
-    """A hash of what has to be alike on all replicas: names, shapes, dtypes, rules, in order."""
-    return digest(
-        "|".join(f"{u.variable.name}{u.variable.shape}{u.variable.dtype}{u.rule.name}" for u in updates)
-    )
-
-
-def describe(variables: Sequence[Variable]) -> str:
-    """The variables in words, for messages."""
-    shown = ", ".join(f"{v.name} {v.dtype.name}{list(v.shape)}" for v in variables[:12])
-    more = f", ... ({len(variables)} variables)" if len(variables) > 12 else ""
-    return shown + more if variables else "no variables"

@@ -158,7 +158,7 @@ class Ring:
         own = bounds[self._cross.rank + 1] - bounds[self._cross.rank]
         current: dict[int, Array] = {}
         for received, node in zip(self._cross.all_to_all(sent), members, strict=True):
-            current.update(zip(live_rows(size, node), received.reshape(-1, own), strict=False))
+            current.update(zip(live_rows(size, node), received.reshape(len(partial), own), strict=False))
         spent = {pair for node in members for pair in local_pairs(size, node)}
         rest = [pair for pair in tree_pairs(size) if pair not in spent]
         width = max(b - a for a, b in pairwise(bounds))

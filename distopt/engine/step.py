@@ -7,7 +7,6 @@ is added is fixed, so the result does not depend on how many processes or nodes 
 
 from __future__ import annotations
 
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,19 +16,18 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from distopt.collectives import digest
 from distopt.comm import SoloCommunicator
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import as_array
 from distopt.core.variable import Variable, detachments
 from distopt.distribute import ReplicaContext, get_replica_context
-from distopt.engine import kernels, passes, sparse
+from distopt.engine import kernels, passes, sparse, subject
 from distopt.engine.audit import audit
 from distopt.engine.clip import Clip
 from distopt.engine.fold import Fold
 from distopt.engine.homes import Homes
 from distopt.engine.owners import Job, run_owned
-from distopt.engine.plan import Group, Plan, describe, subject_of
+from distopt.engine.plan import Group, Plan
 from distopt.engine.ring import Ring, gather
 from distopt.engine.update import Reduction, Update, lowest_terms, weighed
 from distopt.errors import ReplicaFailed, ReplicaMismatch, ReplicaStalled
@@ -65,6 +63,8 @@ class StepEngine:
         """The engine of a replica, made when first asked for."""
         engine: StepEngine | None = context.attached.get(cls)
         if engine is None:
+            # Making it is collective, so it needs a header of its own.
+            context.agreement.check("an optimizer's first step", 0, lambda: "an optimizer's first step")
             engine = context.attached[cls] = cls(context)
         return engine
 
@@ -94,8 +94,9 @@ class StepEngine:
             memory = f"one copy for {node} replicas" + (f" on each of {nodes} nodes" if nodes > 1 else "")
         audit = f"every {options.audit_every} steps" if options.audit_every else "off"
         abort = f"{options.abort_seconds:g} s" if options.abort_seconds else "never"
+        who = "each replica updates its shard" if self.homes.shared else "all update all"
         return (
-            f"variables: {memory}; {'each replica updates its shard' if self.homes.shared else 'all update all'}\n"
+            f"variables: {memory}; {who}\n"
             f"watch: headers at every call; audit {audit}; warning after {options.stall_seconds:g} s of "
             f"waiting, end of the job after {abort}"
         )
@@ -185,11 +186,9 @@ class StepEngine:
         state = list({id(v): v for _, written, _ in jobs for v in written}.values())
         if self.replicas > 1:
             assigned = self.homes.assigned(state)
-            subject = digest("|".join(f"{v.name}{v.shape}{v.dtype}" for v, _, _ in jobs)) ^ _contents(
-                assigned
-            )
             variables = [v for v, _, _ in jobs]
-            self._context.agreement.check(call, subject, partial(_join, call, variables))
+            about = subject.of_variables(variables) ^ subject.contents(assigned)
+            self._context.agreement.check(call, about, partial(subject.joined, call, variables))
             self._house(assigned, [state])
         run_owned(self.homes.node, jobs)
         self._record([v for v, _, _ in jobs])
@@ -219,8 +218,10 @@ class StepEngine:
         Returns:
             the flags of all replicas.
         """
-        subject = digest("|".join(f"{v.name}{v.shape}{v.dtype}" for v in variables))
-        return self._context.agreement.check(call, subject, partial(_join, call, variables), flags=flags)
+        about = subject.of_variables(variables)
+        return self._context.agreement.check(
+            call, about, partial(subject.joined, call, variables), flags=flags
+        )
 
     @contextmanager
     def together(self, call: str) -> Iterator[None]:
@@ -280,7 +281,7 @@ class StepEngine:
         )
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._plans[key] = Plan(updates, subject_of(updates))
+            plan = self._plans[key] = Plan(updates, subject.of_updates(updates))
             if len(self._plans) > _PLANS:
                 self._plans.popitem(last=False)
         else:
@@ -297,11 +298,11 @@ class StepEngine:
             return [weight << 1]
         plan = self._plan(updates)
         flags = weight << 1 | plan.sparse
-        subject = plan.subject ^ _checksum(updates)
+        about = plan.subject ^ subject.checksum(updates)
         assigned = [] if plan.seen == detachments() else self.homes.assigned(plan.state)
-        subject ^= _contents(assigned)
-        words = _words(call, updates, assigned)
-        return self._context.agreement.check(call, subject, words, flags=flags)
+        about ^= subject.contents(assigned)
+        words = subject.words(call, updates, assigned)
+        return self._context.agreement.check(call, about, words, flags=flags)
 
     def _alike(self, updates: Sequence[Update], weights: list[int]) -> Sequence[Update]:
         """Makes gradients dense that are sparse here and dense on another replica."""
@@ -343,7 +344,7 @@ class StepEngine:
 
     def _record(self, variables: Sequence[Variable]) -> None:
         if self._recorder is not None:
-            self._recorder.write(variables)
+            self._recorder.write((v.name, v._array()) for v in variables)
 
     def _room(self, group: Group, dtype: np.dtype[np.generic]) -> Array:
         """Scratch memory for the group's largest shard."""
@@ -373,41 +374,3 @@ def _rounds(updates: Sequence[Update]) -> list[list[Update]]:
             rounds.append([])
         rounds[turn].append(u)
     return rounds
-
-
-def _contents(assigned: Sequence[Variable]) -> int:
-    """A hash of what this replica has assigned: all must have assigned the same."""
-    total = 0
-    for v in assigned:
-        # Chained, not combined by xor: values swapped between two variables have to differ.
-        total = digest(f"{total}{v.name}{zlib.crc32(v._array().tobytes())}")
-    return total
-
-
-def _checksum(updates: Sequence[Update]) -> int:
-    """A hash of the coefficients: all replicas must step with the same hyperparameters."""
-    distinct = {id(u.coefficients): u for u in updates}
-    total = 0
-    for u in distinct.values():
-        total = zlib.crc32(b"".join([c.tobytes() for c in u.coefficients]), total)
-    return total
-
-
-def _join(call: str, variables: Sequence[Variable]) -> str:
-    return f"{call} on {describe(variables)}"
-
-
-def _words(call: str, updates: Sequence[Update], assigned: Sequence[Variable]) -> Callable[[], str]:
-    """Tells the call in words, when replicas turn out to disagree."""
-
-    def tell() -> str:
-        parts = [f"{call} on {describe([u.variable for u in updates])}"]
-        for u in {id(u.coefficients): u for u in updates}.values():
-            pairs = zip(u.rule.coefficients, u.coefficients, strict=True)
-            parts.append(f"{u.rule.name}: " + ", ".join(f"{name}={value:.9g}" for name, value in pairs))
-        for v in assigned:
-            crc = zlib.crc32(v._array().tobytes())
-            parts.append(f"{v.name} assigned since the last step (checksum {crc:08x})")
-        return "; ".join(parts)
-
-    return tell

@@ -44,15 +44,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--post-mortem", action="store_true", help="open pdb where a replica raised")
     parser.add_argument("-m", dest="module", action="store_true", help="the script is a module's name")
     parser.add_argument("script")
-    parser.add_argument("args", nargs=argparse.REMAINDER)
-    given = parser.parse_args(arguments)
+    own, args = _split(sys.argv[1:] if arguments is None else arguments)
+    given = parser.parse_args(own)
+    job = launched()
+    replicas = given.replicas * (job.size if job is not None else 1)
+    if given.stop is not None and not 0 <= given.stop < replicas:
+        parser.error(f"--break {given.stop}: the replicas are 0 to {replicas - 1}")
     sys.path[0] = os.getcwd() if given.module else os.path.dirname(os.path.abspath(given.script))
     try:
         program = Program(given.script, given.module)
     except (OSError, ImportError) as error:
         parser.error(str(error))
-    sys.argv = [program.file if given.module else given.script, *given.args]
+    sys.argv = [program.file if given.module else given.script, *args]
     return run_script(program, given.replicas, given.stop, given.post_mortem)
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Our own words, up to the script, and the script's, which are left as they are."""
+    end = 0
+    while end < len(arguments) and arguments[end].startswith("-"):
+        end += 2 if arguments[end] in ("--replicas", "--break") else 1
+    return list(arguments[: end + 1]), list(arguments[end + 1 :])
 
 
 def _count(text: str) -> int:

@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from distopt.testing.compare import Parting, final_state, first_parting
@@ -24,6 +25,7 @@ from distopt.trace import FILE, read
 
 __all__ = ["Layout", "layouts_of", "main"]
 
+_OPTIONS = ("--replicas", "--layouts", "--timeout")
 _STANDARD = (1, 2, 4, 8)
 _HEADS = ("layout", "exit code", "steps", "SHA-256 of last values", "result")
 
@@ -85,8 +87,10 @@ def layouts_of(replicas: int) -> list[Layout]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
     parser = _parser()
-    given, extra = parser.parse_known_args(arguments)
-    words = [*given.args, *extra]
+    own, words = _split(sys.argv[1:] if arguments is None else arguments)
+    given = parser.parse_args(own)
+    if not words or not Path(words[0]).is_file():
+        parser.error(f"there is no script {words[0]!r}" if words else "which script?")
     if given.layouts is not None:
         layouts = given.layouts
         wrong = [str(n) for n in layouts if n.processes * n.replicas != given.replicas]
@@ -94,10 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"--layouts: {', '.join(wrong)} are not {given.replicas} replicas")
     else:
         layouts = layouts_of(given.replicas)
-    if not Path(given.script).is_file():
-        parser.error(f"there is no script {given.script!r}")
     with tempfile.TemporaryDirectory(prefix="distopt-layouts-") as folder:
-        runs = [_run(layout, given.script, words, Path(folder), given.timeout) for layout in layouts]
+        runs = [_run(layout, words, Path(folder), given.timeout) for layout in layouts]
         for run in runs:
             _judge(run, runs, Path(folder))
     for run in runs:
@@ -112,16 +114,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if any(run.parting for run in runs) else 0
 
 
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Our own options, and the script with its arguments in their order; after ``--`` all are its own."""
+    own: list[str] = []
+    words: list[str] = []
+    rest = iter(arguments)
+    for word in rest:
+        if word == "--":
+            words += rest
+        elif word.partition("=")[0] in _OPTIONS:
+            own += [word] if "=" in word else [word, *islice(rest, 1)]
+        elif word in ("-h", "--help") and not words:
+            own.append(word)
+        else:
+            words.append(word)
+    return own, words
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m distopt.testing.layouts",
-        usage="python -m distopt.testing.layouts script.py --replicas N [--layouts 1x8,2x4] [-- args ...]",
+        usage="python -m distopt.testing.layouts script.py --replicas N [options] args ...",
         description=__doc__,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("script", help="a script that runs under mpirun")
-    parser.add_argument("args", nargs="*", help="its own arguments, after -- where they look like ours")
     parser.add_argument("--replicas", type=int, required=True, metavar="N", help="replicas in all")
     parser.add_argument("--layouts", type=_layouts, metavar="PxK,...", help="processes x replicas of each")
     parser.add_argument("--timeout", type=float, default=600.0, metavar="S", help="seconds for each (600)")
@@ -138,10 +155,10 @@ def _layouts(text: str) -> list[Layout]:
     return layouts
 
 
-def _run(layout: Layout, script: str, words: Sequence[str], folder: Path, seconds: float) -> Run:
+def _run(layout: Layout, words: Sequence[str], folder: Path, seconds: float) -> Run:
     # Sums inside a replica may depend on its number of threads, so that is the same everywhere.
     own = ["--threads-per-replica", "1", "--env", f"DISTOPT_RECORD={folder / str(layout)}"]
-    command = [sys.executable, "-m", "distopt_launch", *layout.words(), *own, script, *words]
+    command = [sys.executable, "-m", "distopt_launch", *layout.words(), *own, *words]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as job:

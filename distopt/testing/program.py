@@ -83,7 +83,17 @@ def keep_own() -> Callable[[], None]:
 
     These are ``sys.modules["__main__"]`` and the states of the global random generators of NumPy and
     Python: a script that seeds them by replica gets the numbers that it gets under an MPI launcher.
+
+    Raises:
+        RuntimeError: a module is being imported, which happens once for all replicas of a process: the
+            others would wait for its end, and it for them.
     """
+    module = _importing()
+    if module is not None:
+        raise RuntimeError(
+            f"a collective call while module {module!r} is imported: replicas in one process share the "
+            "modules that they import, so they cannot meet in there; call it in a function, or in the script"
+        )
     main = sys.modules["__main__"]
     arrays, numbers = np.random.get_state(legacy=False), random.getstate()
 
@@ -93,3 +103,16 @@ def keep_own() -> Callable[[], None]:
         random.setstate(numbers)
 
     return put_back
+
+
+def _importing() -> str | None:
+    """The module whose import this thread is in, since the program began."""
+    frame = sys._getframe(1)
+    module = None
+    while frame is not None and frame.f_code is not Program.run.__code__:
+        if frame.f_code.co_name == "<module>":
+            module = str(frame.f_globals.get("__name__"))
+        if module is not None and frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return module
+        frame = frame.f_back  # type: ignore[assignment]
+    return None

@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import pytest
+from saved_training import training
 
 from distopt import Variable, VariableAggregation, VariableSynchronization, keras
 from distopt.checkpoint import CheckpointManager
@@ -12,7 +13,6 @@ from distopt.errors import ReplicaFailed
 from distopt.keras import layers
 from distopt.optimizers import SGD, Adam, Nadam
 from distopt.optimizers.schedules import ExponentialDecay
-from tests.checkpoint.training import training
 
 
 @pytest.mark.parametrize("background", [False, True])

@@ -13,9 +13,7 @@ SIZES = range(1, 10)
 def reference(terms):
     """Neighbours first, then pairs of those; one left over goes up alone."""
     while len(terms) > 1:
-        terms = [
-            terms[i] + terms[i + 1] if i + 1 < len(terms) else terms[i] for i in range(0, len(terms), 2)
-        ]
+        terms = [terms[i] + terms[i + 1] if i + 1 < len(terms) else terms[i] for i in range(0, len(terms), 2)]
     return terms[0]
 
 
@@ -51,9 +49,7 @@ def test_order_is_that_of_the_recursive_tree(size):
 
 def splittings(size):
     """All ways to cut the replicas into nodes of neighbours; some dealt out crosswise as well."""
-    for cuts in itertools.chain.from_iterable(
-        itertools.combinations(range(1, size), k) for k in range(size)
-    ):
+    for cuts in itertools.chain.from_iterable(itertools.combinations(range(1, size), k) for k in range(size)):
         bounds = [0, *cuts, size]
         yield [tuple(range(a, b)) for a, b in itertools.pairwise(bounds)]
     for nodes in range(2, size):

@@ -45,9 +45,7 @@ def close(got, want, rtol):
         return len(got) == len(want) and all(close(g, w, rtol) for g, w in zip(got, want))
     got, want = np.asarray(got), np.asarray(want)
     scale = float(np.max(np.abs(want), initial=0.0))
-    return (
-        got.shape == want.shape and got.dtype == want.dtype and np.allclose(got, want, rtol, rtol * scale)
-    )
+    return got.shape == want.shape and got.dtype == want.dtype and np.allclose(got, want, rtol, rtol * scale)
 
 
 def equal(results):

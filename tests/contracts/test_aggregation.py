@@ -163,7 +163,7 @@ def test_own_sum_and_the_default_count_twice(replicas):
         optimizer.apply_gradients([(g, v)])
         return float(v[0])
 
-    assert set(replicas.run(program)) == {-float(replicas.size) ** 2}
+    assert set(replicas.run(program)) == {-(float(replicas.size) ** 2)}
 
 
 def test_without_aggregation_each_replica_keeps_to_its_own(replicas):
@@ -172,7 +172,11 @@ def test_without_aggregation_each_replica_keeps_to_its_own(replicas):
         for _ in range(2):
             g = np.full(2, programs.rank() + 1, "f4")
             optimizer.apply_gradients([(g, v)], experimental_aggregate_gradients=False)
-        return v.numpy().tolist(), optimizer.get_slot(v, "momentum").numpy().tolist(), int(optimizer.iterations)
+        return (
+            v.numpy().tolist(),
+            optimizer.get_slot(v, "momentum").numpy().tolist(),
+            int(optimizer.iterations),
+        )
 
     want = [([-2.5 * r] * 2, [-1.5 * r] * 2, 2) for r in range(1, replicas.size + 1)]
     assert replicas.run(program) == want

@@ -225,9 +225,9 @@ def test_broadcast(replicas):
         return first["a"].numpy().tolist(), int(first["b"][0]), float(last["a"][0, 0]), int(last["b"][0])
 
     last = replicas.size - 1
-    assert replicas.run(program) == [
-        ([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]], 0, float(last), last)
-    ] * replicas.size
+    assert (
+        replicas.run(program) == [([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]], 0, float(last), last)] * replicas.size
+    )
 
 
 def test_merge_call_hands_arguments_over_and_the_result_back(replicas):
@@ -256,9 +256,7 @@ def test_reduce_inside_merge_call(replicas, op):
 
     def program():
         value = np.float32(rank() + 1)
-        return float(
-            get_replica_context().merge_call(lambda s, v: s.reduce(op, v, axis=None), args=(value,))
-        )
+        return float(get_replica_context().merge_call(lambda s, v: s.reduce(op, v, axis=None), args=(value,)))
 
     assert replicas.run(program) == [THEORY[op](numbers(replicas.size))] * replicas.size
 

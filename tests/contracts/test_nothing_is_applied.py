@@ -187,7 +187,7 @@ WRONG = {
     "None": (lambda pairs: None, TypeError),
     "no pairs": (lambda pairs: [g for g, _ in pairs], TypeError),
     "one lost": (lambda pairs: list(pairs)[:-1], ValueError),
-    "one twice": (lambda pairs: [*pairs, list(pairs)[0]], ValueError),
+    "one twice": (lambda pairs: [*pairs, next(iter(pairs))], ValueError),
     "another shape": (lambda pairs: [(np.ravel(g)[:1], v) for g, v in pairs], ValueError),
     "another dtype": (lambda pairs: [(np.asarray(g, "f8"), v) for g, v in pairs], TypeError),
 }

@@ -16,9 +16,7 @@ from distopt.optimizers import SGD
 
 def here():
     context = get_replica_context()
-    where = (
-        None if context is None else (int(context.replica_id_in_sync_group), context.num_replicas_in_sync)
-    )
+    where = None if context is None else (int(context.replica_id_in_sync_group), context.num_replicas_in_sync)
     return where, in_cross_replica_context(), get_strategy(), has_strategy()
 
 
@@ -106,7 +104,9 @@ def test_calls_for_all_replicas_are_refused_inside_run(strategy, call):
         "reduce": lambda: strategy.reduce("sum", Variable(1.0), axis=None),
         "gather": lambda: strategy.gather(np.ones(2), axis=0),
     }
-    with pytest.raises(RuntimeError, match=r"cross-replica context, use\s+get_replica_context\(\).merge_call"):
+    with pytest.raises(
+        RuntimeError, match=r"cross-replica context, use\s+get_replica_context\(\).merge_call"
+    ):
         strategy.run(calls[call])
 
 
@@ -150,6 +150,4 @@ def test_a_strategy_has_replicas():
 
 
 def test_public_names():
-    assert {"MPIStrategy", "PerReplica", "ReduceOp", "ReplicaContext", "Strategy"} <= set(
-        distribute.__all__
-    )
+    assert {"MPIStrategy", "PerReplica", "ReduceOp", "ReplicaContext", "Strategy"} <= set(distribute.__all__)

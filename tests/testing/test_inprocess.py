@@ -52,9 +52,9 @@ def test_turns_and_prefixes(start):
 
 
 def test_one_replica_has_no_prefix(start):
-    assert start("print(replica, __name__, sys.argv[1:])", replicas=1, args=("--x", "y")).stdout == (
-        "0 __main__ ['--x', 'y']\n"
-    )
+    assert start(
+        "print(replica, __name__, sys.argv[1:])", replicas=1, args=("--x", "--", "--replicas")
+    ).stdout == ("0 __main__ ['--x', '--', '--replicas']\n")
 
 
 def test_each_replica_has_its_own_main(start):
@@ -171,9 +171,17 @@ def test_ctrl_c_says_where_the_replicas_stand(tmp_path):
     assert job.returncode == 130
     places = [line for line in err.splitlines() if "interrupted at" in line]
     assert [re.sub(r"/.*/", "", place) for place in places] == [
-        "[0] interrupted at program.py:13",
+        "[0] interrupted at program.py:8",  # inside meet()
         "[1] interrupted at program.py:12",
     ]
+
+
+def test_meeting_in_an_import_is_an_error_and_no_hang(start, tmp_path):
+    (tmp_path / "helper.py").write_text(HEAD + "meet()\n")
+    done = start("import helper\n", code=1)
+    assert done.stderr.splitlines()[-1].startswith(
+        "[0] RuntimeError: a collective call while module 'helper' is imported"
+    )
 
 
 # -- pdb
@@ -187,6 +195,10 @@ def test_break_stops_one_replica_at_its_first_line(start):
     assert "(Pdb 1) " in done.stdout
     assert "[0] total 3.0" in done.stdout
     assert "[1] total 3.0" in done.stdout
+
+
+def test_break_at_a_replica_that_is_not_there(start):
+    assert "--break 2: the replicas are 0 to 1" in start("", "--break", "2", code=2).stderr
 
 
 def test_stepping_over_a_collective_call(start):

@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pytest
 
-from distopt import Variable
 from distopt.testing import compare, layouts
 from distopt.trace import FILE, Record, Recorder, read
 
@@ -42,13 +41,17 @@ def test_layouts_that_divide():
     assert [str(n) for n in layouts.layouts_of(1)] == ["1x1"]
 
 
+def test_the_scripts_words_keep_their_order():
+    words = ["--timeout=5", "s.py", "--epochs", "2", "--replicas", "8", "x", "--", "--layouts", "y"]
+    own, script = layouts._split(words)
+    assert own == ["--timeout=5", "--replicas", "8"]
+    assert script == ["s.py", "--epochs", "2", "x", "--layouts", "y"]
+
+
 def test_a_recording_is_read_as_it_was_written(tmp_path):
-    a, b = Variable([1.0, 2.0], name="a"), Variable(np.zeros((0, 3)), name="b")
-    c = Variable(np.float16(3), name="c")
     recorder = Recorder(str(tmp_path / "new"))
-    recorder.write([a, b])
-    a.assign([5.0, np.nan])
-    recorder.write([a, c])
+    recorder.write([("a:0", np.array([1.0, 2.0], "f4")), ("b:0", np.zeros((0, 3)))])
+    recorder.write([("a:0", np.array([5.0, np.nan], "f4")), ("c:0", np.array(3, "f2"))])
     first, second = read(str(tmp_path / "new"))
     assert (first.step, first.names, second.step, second.names) == (1, ("a:0", "b:0"), 2, ("a:0", "c:0"))
     assert first.values[0].tolist() == [1.0, 2.0]

@@ -1,7 +1,7 @@
 """A small training that saves and goes on; run as a script by every replica, and by tests.
 
-python training.py DIRECTORY STEPS [SAVE_AT] trains up to STEPS, saves after step SAVE_AT, and prints the
-SHA-256 of weights, slots and all that the next step would draw from.
+python saved_training.py DIRECTORY STEPS [SAVE_AT] trains up to STEPS, saves after step SAVE_AT, and prints
+the SHA-256 of weights, slots and all that the next step would draw from.
 """
 
 import hashlib

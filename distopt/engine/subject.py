@@ -1,0 +1,70 @@
+"""What a step's header is about: hashes that replicas compare, and the words for when they differ."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+
+from distopt.collectives import digest
+from distopt.core.variable import Variable
+from distopt.engine.update import Update
+
+__all__ = ["checksum", "contents", "describe", "joined", "of_updates", "of_variables", "words"]
+
+
+def of_variables(variables: Sequence[Variable]) -> int:
+    """A hash of names, shapes and dtypes, in order."""
+    return digest("|".join(f"{v.name}{v.shape}{v.dtype}" for v in variables))
+
+
+def of_updates(updates: Sequence[Update]) -> int:
+    """A hash of what has to be alike on all replicas: names, shapes, dtypes, rules, in order."""
+    return digest(
+        "|".join(f"{u.variable.name}{u.variable.shape}{u.variable.dtype}{u.rule.name}" for u in updates)
+    )
+
+
+def contents(assigned: Sequence[Variable]) -> int:
+    """A hash of what this replica has assigned: all must have assigned the same."""
+    total = 0
+    for v in assigned:
+        # Chained, not combined by xor: values swapped between two variables have to differ.
+        total = digest(f"{total}{v.name}{zlib.crc32(v._array().tobytes())}")
+    return total
+
+
+def checksum(updates: Sequence[Update]) -> int:
+    """A hash of the coefficients: all replicas must step with the same hyperparameters."""
+    distinct = {id(u.coefficients): u for u in updates}
+    total = 0
+    for u in distinct.values():
+        total = zlib.crc32(b"".join([c.tobytes() for c in u.coefficients]), total)
+    return total
+
+
+def joined(call: str, variables: Sequence[Variable]) -> str:
+    """The call and its variables in words."""
+    return f"{call} on {describe(variables)}"
+
+
+def words(call: str, updates: Sequence[Update], assigned: Sequence[Variable]) -> Callable[[], str]:
+    """Tells the call in words, when replicas turn out to disagree."""
+
+    def tell() -> str:
+        parts = [f"{call} on {describe([u.variable for u in updates])}"]
+        for u in {id(u.coefficients): u for u in updates}.values():
+            pairs = zip(u.rule.coefficients, u.coefficients, strict=True)
+            parts.append(f"{u.rule.name}: " + ", ".join(f"{name}={value:.9g}" for name, value in pairs))
+        for v in assigned:
+            crc = zlib.crc32(v._array().tobytes())
+            parts.append(f"{v.name} assigned since the last step (checksum {crc:08x})")
+        return "; ".join(parts)
+
+    return tell
+
+
+def describe(variables: Sequence[Variable]) -> str:
+    """The variables in words, for messages."""
+    shown = ", ".join(f"{v.name} {v.dtype.name}{list(v.shape)}" for v in variables[:12])
+    more = f", ... ({len(variables)} variables)" if len(variables) > 12 else ""
+    return shown + more if variables else "no variables"
