@@ -22,7 +22,7 @@ def draw(report: Report, folder: Path) -> Path:
     axes.set_ylabel(report.picture.y)
     axes.grid(axis="y", alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8)
+        figure.legend(loc="outside lower center", ncols=2, fontsize=8)
     path = folder / f"{report.name}.png"
     figure.savefig(path, dpi=130)
     return path

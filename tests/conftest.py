@@ -56,8 +56,13 @@ class Replicas:
         return results
 
 
+def _own_choice(metafunc: pytest.Metafunc) -> bool:
+    """Whether the test itself says how many replicas it wants."""
+    return any("replicas" in str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize"))
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """``replicas``: 1, 2 and 4 in one process; under a launcher, its processes."""
-    if "replicas" in metafunc.fixturenames:
+    if "replicas" in metafunc.fixturenames and not _own_choice(metafunc):
         choices = [Replicas(n, "virtual") for n in (1, 2, 4)] if WORLD == 1 else [Replicas(WORLD, "mpi")]
         metafunc.parametrize("replicas", choices, ids=[f"{r.kind}-{r.size}" for r in choices])

@@ -80,6 +80,17 @@ def test_diabetes_explains_some_of_the_variance(way, tmp_path):
     assert 0.3 <= float(explained) < 1
 
 
+def test_resume_goes_on_where_it_was_asked_to_end(tmp_path):
+    command = [sys.executable, str(ROOT / "examples" / "resume.py"), "--stop-after", "40"]
+    stopped = subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, timeout=LIMIT, check=False)
+    assert stopped.returncode == 143
+    out = run("mpiexec", "resume.py", tmp_path)
+    assert "going on at epoch 2, example 704" in out
+    accuracy, steps, replicas = last_line(r"accuracy (\S+) after (\d+) steps, (\d) replica", out)
+    assert float(accuracy) > 0.95
+    assert (steps, replicas) == ("290", "2")
+
+
 def test_every_example_is_tested():
     here = (ROOT / "tests" / "test_examples.py").read_text()
     for path in (ROOT / "examples").glob("*.py"):

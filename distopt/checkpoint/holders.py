@@ -68,29 +68,34 @@ class _Generator:
 
 
 class _PythonRandom:
-    """A generator of Python's module ``random``."""
+    """A generator of Python's module ``random``, or the module itself."""
 
-    def __init__(self, generator: random.Random) -> None:
+    def __init__(self, generator: Any) -> None:
         self._generator = generator
 
     def get_state(self) -> Any:
-        return self._generator.getstate()
+        version, numbers, gauss = self._generator.getstate()
+        return version, np.array(numbers, np.uint32), gauss
 
     def set_state(self, state: Any) -> None:
-        self._generator.setstate(state)
+        version, numbers, gauss = state
+        self._generator.setstate((version, tuple(map(int, numbers)), gauss))
 
 
 class GlobalStreams:
     """The global generators of NumPy and of Python."""
 
+    def __init__(self) -> None:
+        self._python = _PythonRandom(random)
+
     def get_state(self) -> Any:
         """See Stateful."""
-        return {"numpy": np.random.get_state(legacy=False), "python": random.getstate()}
+        return {"numpy": np.random.get_state(legacy=False), "python": self._python.get_state()}
 
     def set_state(self, state: Any) -> None:
         """See Stateful."""
         np.random.set_state(state["numpy"])
-        random.setstate(state["python"])
+        self._python.set_state(state["python"])
 
 
 def holder_of(value: Any) -> Stateful | None:

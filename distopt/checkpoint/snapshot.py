@@ -136,15 +136,16 @@ def _same_everywhere(
     Those that the step engine keeps are the same by their nature; the contents of the others are
     compared. What ON_READ variables hold are parts of something, also when the parts are equal.
     """
+    parts = [v.synchronization is VariableSynchronization.ON_READ for v in variables]
+    if context.num_replicas_in_sync == 1:
+        return [not part for part in parts] + [True] * len(states)
     homes = StepEngine.of(context).homes
     at_home = np.array([_at_home(homes, v) for v in variables], np.uint64)
     kept: Array = np.all(_rows(context, at_home), axis=0)
     marks = [0 if k else _hash(v._array().tobytes()) for v, k in zip(variables, kept, strict=True)]
     rows = _rows(context, np.array([*marks, *(state.mark() for state in states)], np.uint64))
     same: list[bool] = (rows == rows[0]).all(axis=0).tolist()
-    for i, variable in enumerate(variables):
-        same[i] &= variable.synchronization is not VariableSynchronization.ON_READ
-    return same
+    return [s and not part for s, part in zip(same, [*parts, *[False] * len(states)], strict=True)]
 
 
 def _at_home(homes: Homes, variable: Variable) -> bool:

@@ -4,6 +4,7 @@ from distopt.comm.baton import Baton
 from distopt.comm.communicator import HEADER_BYTES, Communicator
 from distopt.comm.inprocess import InProcessCommunicator
 from distopt.comm.memory import SharedBlock
+from distopt.comm.output import drain
 from distopt.comm.solo import SoloCommunicator
 
 __all__ = [
@@ -13,4 +14,5 @@ __all__ = [
     "InProcessCommunicator",
     "SharedBlock",
     "SoloCommunicator",
+    "drain",
 ]

@@ -12,6 +12,7 @@ import numpy as np
 
 from distopt.comm.communicator import Communicator
 from distopt.comm.memory import SharedBlock, create_block, once, open_block, release_handle
+from distopt.comm.output import drain
 from distopt.comm.patience import Patience
 from distopt.comm.table import Table
 from distopt.errors import LaunchError, MissingExtra
@@ -226,6 +227,7 @@ class MPICommunicator(Communicator):
 
     def abort(self, code: int) -> None:
         """See Communicator."""
+        drain()
         self._mpi.COMM_WORLD.Abort(code)
 
 

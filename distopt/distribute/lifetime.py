@@ -13,6 +13,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from distopt.comm import drain
 from distopt.distribute.frames import Frame, process_frame_made, set_process_frame
 from distopt.errors import ReplicaMismatch
 from distopt.settings import launched, settings
@@ -77,7 +78,7 @@ def _abort_on_exception(kind: type[BaseException], error: BaseException, trace: 
     _failed = True
     sys.stdout.flush()
     _previous_hook[0](kind, error, trace)
-    sys.stderr.flush()
+    drain()
     mpi = sys.modules.get("mpi4py.MPI")
     code = 130 if issubclass(kind, KeyboardInterrupt) else 1
     if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():

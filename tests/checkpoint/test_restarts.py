@@ -164,13 +164,14 @@ def test_killed_at_any_moment(tmp_path, processes):
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, env=environment(), start_new_session=True
         )
         try:
-            assert job.stdout.readline(), "it could not go on"
+            for _ in range(2 * processes):  # one save at least was waited for
+                assert job.stdout.readline(), "it could not go on"
             time.sleep(0.11 + 0.17 * attempt)
         finally:
             os.killpg(job.pid, signal.SIGKILL)
-            out, _ = job.communicate(timeout=30)
+            job.communicate(timeout=30)
         mine = {}
-        assert CheckpointManager(tmp_path, mine=mine).restore() or not out
+        assert CheckpointManager(tmp_path, mine=mine).restore()
         assert mine["n"] > before
         before = mine["n"]
 
@@ -193,7 +194,8 @@ while mine["step"] < 40:
     if mine["step"] == int(sys.argv[2]) and rank == 1:
         os.kill(os.getpid(), signal.SIGTERM)
     manager.step()
-print("end", mine["step"], w.numpy()[0], flush=True)
+if rank == 0:
+    print("end", mine["step"], w.numpy()[0], flush=True)
 """
 
 
@@ -203,4 +205,4 @@ def test_preempted_and_started_again(tmp_path):
         assert done.returncode == 143, (done.returncode, done.stdout, done.stderr)
         assert "asked to end: saved" in done.stderr
     done = run(2, "-c", PREEMPTED, tmp_path, 0)
-    assert done.stdout.splitlines() == ["end 40 -80.0"] * 2, done.stderr
+    assert done.stdout.splitlines() == ["end 40 -80.0"], done.stderr

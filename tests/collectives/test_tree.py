@@ -21,7 +21,7 @@ class Name(str):
     """A term whose sum shows how it was made."""
 
     def __add__(self, other):
-        return Name(f"({str(self)}+{str(other)})")
+        return Name(f"({self!s}+{other!s})")
 
 
 def names(size):

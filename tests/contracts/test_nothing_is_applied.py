@@ -20,7 +20,7 @@ def rows(*indices, width=2):
     return IndexedSlices(ones(len(indices), width), np.array(indices), (4, width))
 
 
-#: A gradient for the second variable, of shape [4, 2], that is wrong on one replica, and what is raised there.
+#: A gradient for the second variable, [4, 2], that is wrong on one replica, and what is raised there.
 BAD = {
     "shape": (lambda: ones(2, 4), ValueError, "gradients are not broadcast"),
     "dtype": (lambda: ones(4, 2, dtype="f8"), TypeError, "cast it with"),

@@ -1,0 +1,37 @@
+"""Letting words out before a job is ended: what still lies in a pipe then is lost."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+__all__ = ["drain"]
+
+#: After the launcher's local process has read the pipe it passes the words on; that takes a moment.
+_PASSED_ON = 0.1
+
+
+def drain(limit: float = 2.0) -> None:
+    """Waits until standard output and errors have been read by whoever holds the other end.
+
+    Args:
+        limit: seconds to wait at most.
+    """
+    end = time.monotonic() + limit
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    for descriptor in (1, 2):
+        while _unread(descriptor) and time.monotonic() < end:
+            time.sleep(0.005)
+    time.sleep(_PASSED_ON)
+
+
+def _unread(descriptor: int) -> int:
+    """The bytes that lie in a pipe; 0 where there is no pipe, or the system does not tell."""
+    try:
+        from fcntl import ioctl
+        from termios import FIONREAD
+
+        return int.from_bytes(ioctl(descriptor, FIONREAD, bytes(4)), sys.byteorder)
+    except (ImportError, OSError):
+        return 0
