@@ -61,6 +61,11 @@ class InProcessCommunicator(Communicator):
         return self._together(deposit, speak)
 
     @property
+    def outer(self) -> Communicator:
+        """How the processes talk."""
+        return self._outer
+
+    @property
     def local_size(self) -> int:
         """See Communicator."""
         return self._baton.size

@@ -7,10 +7,12 @@ once; a block that does not fit is refused here, not with a bus error later.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -32,8 +34,25 @@ class SharedBlock:
 
 
 def _reserve(fd: int, nbytes: int) -> None:
+    room = _room()
+    if nbytes > room:  # taking what is not there would end with the system killing processes
+        raise OSError(errno.ENOMEM, f"{nbytes:,} bytes asked for, {room:,} bytes of memory free")
     os.ftruncate(fd, nbytes)
     os.posix_fallocate(fd, 0, nbytes)
+
+
+def _room() -> int:
+    """The bytes of memory that can still be had, in this machine or its container."""
+    info = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    free = int(info["MemAvailable"].split()[0]) * 1024
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit = (group / "memory.max").read_text().strip()
+        if limit != "max":
+            free = min(free, int(limit) - int((group / "memory.current").read_text()))
+    except (OSError, ValueError):
+        pass  # no such limit here
+    return free
 
 
 def create_block(nbytes: int) -> SharedBlock:

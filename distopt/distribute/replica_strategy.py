@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from distopt.comm import Communicator, SoloCommunicator
+from distopt.comm import Baton, Communicator, InProcessCommunicator, SoloCommunicator
 from distopt.distribute.context import ReplicaContext
-from distopt.distribute.frames import Frame, frame, require_cross_replica, require_unmixed
+from distopt.distribute.frames import Frame, current_frame, frame, require_cross_replica, require_unmixed
+from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.strategy import Strategy
-from distopt.distribute.values import select
+from distopt.distribute.values import regroup, select
+from distopt.distribute.virtual import run_threads
 from distopt.settings import Settings, settings
 from distopt.typing import Nested
 
@@ -130,7 +132,33 @@ class MPIStrategy(ReplicaStrategy):
 
 
 class ThreadStrategy(ReplicaStrategy):
-    """The program of one thread, which is one of several replicas of its process."""
+    """The program of one thread, which is one of several replicas of its process.
 
-    def __init__(self, comm: Communicator) -> None:
+    Args:
+        comm: the thread's place among the replicas.
+    """
+
+    def __init__(self, comm: InProcessCommunicator) -> None:
         super().__init__(comm, settings())
+        self._comm = comm
+
+    def reduce(self, reduce_op: ReduceOp | str, value: Nested, axis: int | None) -> Nested:
+        """See Strategy."""
+        return select(super().reduce(reduce_op, value, axis), 0)
+
+    def gather(self, value: Nested, axis: int) -> Nested:
+        """See Strategy."""
+        return select(super().gather(value, axis), 0)
+
+    def _on_replicas(self, value: Nested, call: Callable[[ReplicaContext, Any], Any]) -> Any:
+        if current_frame().kind != "merge":
+            return super()._on_replicas(value, call)
+        # The other replicas of this process wait in merge_call: others stand in for them.
+        baton = Baton(self._comm.local_size)
+
+        def program(index: int) -> Any:
+            context = ReplicaContext(self, InProcessCommunicator(baton, index, self._comm.outer))
+            with frame(self, context, "run"):
+                return call(context, select(value, index))
+
+        return regroup(run_threads(baton, program))
