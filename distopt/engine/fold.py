@@ -1,8 +1,7 @@
-"""The last addition, the rule, and the copying for the next block, in one pass over the memory.
+"""The last addition and the rule in one pass over the memory.
 
 What a replica sums last is two rows: its own part of the gradient, read from where it lies, and the
-other, read from the ring. Copying for the next block goes on between the chunks of the update,
-because both wait for memory, and wait shorter together.
+other, read from the ring.
 """
 
 from __future__ import annotations
@@ -20,9 +19,6 @@ from distopt.engine.rule import Rule, where
 from distopt.typing import Array
 
 __all__ = ["Fold", "fold"]
-
-#: Elements between two turns of updating and copying: both stay in the first-level cache.
-_CHUNK = 512
 
 
 class Fold:
@@ -53,9 +49,8 @@ def fold(
     slots: tuple[Array, ...],
     coefficients: tuple[Any, ...],
     then: Fold,
-    copy: tuple[Array, Array],
 ) -> None:
-    """Updates ``w`` and ``slots`` with the sum of two rows, and copies on the side.
+    """Updates ``w`` and ``slots`` with the sum of two rows.
 
     Args:
         rule: what to compute.
@@ -64,18 +59,16 @@ def fold(
         slots: arrays like ``w``, one for each of the rule's slots, written.
         coefficients: scalars of the dtype, in the order of ``rule.coefficients``.
         then: division and bound of the sum.
-        copy: ``(source, target)``, of one length; may be empty.
     """
     if w.dtype not in COMPILED:
         total = rows[0] + rows[1]
         kernels.dense(rule, w, then(total, total), slots, coefficients)
-        np.copyto(copy[1], copy[0])
         return
     number = w.dtype.type
     divisor = number(1 if then.divisor is None else then.divisor)
     limit = number(np.inf if then.limit is None else then.limit)
     kernel = _kernel(rule, w.dtype, then.plain)
-    kernel(w, *slots, copy[1], *rows, copy[0], divisor, limit, coefficients)
+    kernel(w, *slots, *rows, divisor, limit, coefficients)
 
 
 @cache
@@ -85,7 +78,7 @@ def _kernel(rule: Rule, dtype: np.dtype[Any], plain: bool) -> Callable[..., None
     slots = len(rule.slots)
     scalar = numba.from_dtype(dtype)
     template = (_PLAIN if plain else _SCALED)[slots]
-    return compiled(rule, template, dtype, f"w{'w' * slots}wrrr", (scalar, scalar))
+    return compiled(rule, template, dtype, f"w{'w' * slots}rr", (scalar, scalar))
 
 
 @cache
@@ -106,82 +99,40 @@ def _bounded(total, divisor, limit):  # type: ignore[no-untyped-def]
 
 def _plain_none(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
     @jit
-    def kernel(w, target, a, b, source, divisor, limit, c):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    def kernel(w, a, b, divisor, limit, c):  # type: ignore[no-untyped-def]  # noqa: ARG001
         fingerprint  # noqa: B018
-        for lo in range(0, max(w.size, target.size), _CHUNK):
-            hi = lo + _CHUNK
-            x = w[lo:hi]
-            p = a[lo:hi]
-            q = b[lo:hi]
-            for i in range(x.size):
-                (x[i],) = function(x[i], p[i] + q[i], *c)
-            out = target[lo:hi]
-            part = source[lo:hi]
-            for i in range(out.size):
-                out[i] = part[i]
+        for i in range(w.size):
+            (w[i],) = function(w[i], a[i] + b[i], *c)
 
     return kernel
 
 
 def _plain_one(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
     @jit
-    def kernel(w, s0, target, a, b, source, divisor, limit, c):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    def kernel(w, s0, a, b, divisor, limit, c):  # type: ignore[no-untyped-def]  # noqa: ARG001
         fingerprint  # noqa: B018
-        for lo in range(0, max(w.size, target.size), _CHUNK):
-            hi = lo + _CHUNK
-            x = w[lo:hi]
-            p = a[lo:hi]
-            q = b[lo:hi]
-            y0 = s0[lo:hi]
-            for i in range(x.size):
-                x[i], y0[i] = function(x[i], p[i] + q[i], y0[i], *c)
-            out = target[lo:hi]
-            part = source[lo:hi]
-            for i in range(out.size):
-                out[i] = part[i]
+        for i in range(w.size):
+            w[i], s0[i] = function(w[i], a[i] + b[i], s0[i], *c)
 
     return kernel
 
 
 def _plain_two(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
     @jit
-    def kernel(w, s0, s1, target, a, b, source, divisor, limit, c):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    def kernel(w, s0, s1, a, b, divisor, limit, c):  # type: ignore[no-untyped-def]  # noqa: ARG001
         fingerprint  # noqa: B018
-        for lo in range(0, max(w.size, target.size), _CHUNK):
-            hi = lo + _CHUNK
-            x = w[lo:hi]
-            p = a[lo:hi]
-            q = b[lo:hi]
-            y0 = s0[lo:hi]
-            y1 = s1[lo:hi]
-            for i in range(x.size):
-                x[i], y0[i], y1[i] = function(x[i], p[i] + q[i], y0[i], y1[i], *c)
-            out = target[lo:hi]
-            part = source[lo:hi]
-            for i in range(out.size):
-                out[i] = part[i]
+        for i in range(w.size):
+            w[i], s0[i], s1[i] = function(w[i], a[i] + b[i], s0[i], s1[i], *c)
 
     return kernel
 
 
 def _plain_three(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
     @jit
-    def kernel(w, s0, s1, s2, target, a, b, source, divisor, limit, c):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    def kernel(w, s0, s1, s2, a, b, divisor, limit, c):  # type: ignore[no-untyped-def]  # noqa: ARG001
         fingerprint  # noqa: B018
-        for lo in range(0, max(w.size, target.size), _CHUNK):
-            hi = lo + _CHUNK
-            x = w[lo:hi]
-            p = a[lo:hi]
-            q = b[lo:hi]
-            y0 = s0[lo:hi]
-            y1 = s1[lo:hi]
-            y2 = s2[lo:hi]
-            for i in range(x.size):
-                x[i], y0[i], y1[i], y2[i] = function(x[i], p[i] + q[i], y0[i], y1[i], y2[i], *c)
-            out = target[lo:hi]
-            part = source[lo:hi]
-            for i in range(out.size):
-                out[i] = part[i]
+        for i in range(w.size):
+            w[i], s0[i], s1[i], s2[i] = function(w[i], a[i] + b[i], s0[i], s1[i], s2[i], *c)
 
     return kernel
 
@@ -190,19 +141,10 @@ def _scaled_none(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> 
     scale = _scaler()
 
     @jit
-    def kernel(w, target, a, b, source, divisor, limit, c):  # type: ignore[no-untyped-def]
+    def kernel(w, a, b, divisor, limit, c):  # type: ignore[no-untyped-def]
         fingerprint  # noqa: B018
-        for lo in range(0, max(w.size, target.size), _CHUNK):
-            hi = lo + _CHUNK
-            x = w[lo:hi]
-            p = a[lo:hi]
-            q = b[lo:hi]
-            for i in range(x.size):
-                (x[i],) = function(x[i], scale((p[i] + q[i]), divisor, limit), *c)
-            out = target[lo:hi]
-            part = source[lo:hi]
-            for i in range(out.size):
-                out[i] = part[i]
+        for i in range(w.size):
+            (w[i],) = function(w[i], scale((a[i] + b[i]), divisor, limit), *c)
 
     return kernel
 
@@ -211,20 +153,10 @@ def _scaled_one(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> A
     scale = _scaler()
 
     @jit
-    def kernel(w, s0, target, a, b, source, divisor, limit, c):  # type: ignore[no-untyped-def]
+    def kernel(w, s0, a, b, divisor, limit, c):  # type: ignore[no-untyped-def]
         fingerprint  # noqa: B018
-        for lo in range(0, max(w.size, target.size), _CHUNK):
-            hi = lo + _CHUNK
-            x = w[lo:hi]
-            p = a[lo:hi]
-            q = b[lo:hi]
-            y0 = s0[lo:hi]
-            for i in range(x.size):
-                x[i], y0[i] = function(x[i], scale((p[i] + q[i]), divisor, limit), y0[i], *c)
-            out = target[lo:hi]
-            part = source[lo:hi]
-            for i in range(out.size):
-                out[i] = part[i]
+        for i in range(w.size):
+            w[i], s0[i] = function(w[i], scale((a[i] + b[i]), divisor, limit), s0[i], *c)
 
     return kernel
 
@@ -233,21 +165,10 @@ def _scaled_two(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> A
     scale = _scaler()
 
     @jit
-    def kernel(w, s0, s1, target, a, b, source, divisor, limit, c):  # type: ignore[no-untyped-def]
+    def kernel(w, s0, s1, a, b, divisor, limit, c):  # type: ignore[no-untyped-def]
         fingerprint  # noqa: B018
-        for lo in range(0, max(w.size, target.size), _CHUNK):
-            hi = lo + _CHUNK
-            x = w[lo:hi]
-            p = a[lo:hi]
-            q = b[lo:hi]
-            y0 = s0[lo:hi]
-            y1 = s1[lo:hi]
-            for i in range(x.size):
-                x[i], y0[i], y1[i] = function(x[i], scale((p[i] + q[i]), divisor, limit), y0[i], y1[i], *c)
-            out = target[lo:hi]
-            part = source[lo:hi]
-            for i in range(out.size):
-                out[i] = part[i]
+        for i in range(w.size):
+            w[i], s0[i], s1[i] = function(w[i], scale((a[i] + b[i]), divisor, limit), s0[i], s1[i], *c)
 
     return kernel
 
@@ -256,24 +177,12 @@ def _scaled_three(function: Any, fingerprint: str, jit: Callable[[Any], Any]) ->
     scale = _scaler()
 
     @jit
-    def kernel(w, s0, s1, s2, target, a, b, source, divisor, limit, c):  # type: ignore[no-untyped-def]
+    def kernel(w, s0, s1, s2, a, b, divisor, limit, c):  # type: ignore[no-untyped-def]
         fingerprint  # noqa: B018
-        for lo in range(0, max(w.size, target.size), _CHUNK):
-            hi = lo + _CHUNK
-            x = w[lo:hi]
-            p = a[lo:hi]
-            q = b[lo:hi]
-            y0 = s0[lo:hi]
-            y1 = s1[lo:hi]
-            y2 = s2[lo:hi]
-            for i in range(x.size):
-                x[i], y0[i], y1[i], y2[i] = function(
-                    x[i], scale((p[i] + q[i]), divisor, limit), y0[i], y1[i], y2[i], *c
-                )
-            out = target[lo:hi]
-            part = source[lo:hi]
-            for i in range(out.size):
-                out[i] = part[i]
+        for i in range(w.size):
+            w[i], s0[i], s1[i], s2[i] = function(
+                w[i], scale((a[i] + b[i]), divisor, limit), s0[i], s1[i], s2[i], *c
+            )
 
     return kernel
 

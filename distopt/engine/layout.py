@@ -1,7 +1,7 @@
 """Who updates what: variables -> pieces -> blocks -> shards.
 
-The elements of a step's variables, one after the other, are cut into blocks that fit the cache, and
-each block into one shard a replica. Cuts fall only between pieces of 4,096 elements, counted from
+The elements of a step's variables, one after the other, are cut into blocks, and each block into
+one shard a replica. Cuts fall only between pieces of 4,096 elements, counted from
 each variable's start, so that sums over pieces (norms) do not depend on the number of replicas.
 """
 
@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+
+import numpy as np
 
 from distopt.engine.norms import BLOCK as PIECE
+from distopt.typing import Array
 
 __all__ = ["BLOCK", "PIECE", "Block", "Segment", "Shard", "blocks"]
 
-#: Elements of a block: of all replicas together a few megabytes, which stay in the cache.
-BLOCK = 1 << 18
+#: Elements of a block: large enough that meetings cost nothing, small beside a model.
+BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,12 @@ class Shard:
     start: int
     size: int
     segments: tuple[Segment, ...]
+
+    @cached_property
+    def pieces(self) -> Array:
+        """The segments as numbers, ``[3, n]`` int64: variable, first element, number of elements."""
+        rows = [(s.variable, s.start, s.stop - s.start) for s in self.segments]
+        return np.array(rows, np.int64).reshape(-1, 3).T.copy()
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +14,15 @@ from distopt.engine.clip import Clip
 from distopt.engine.fold import Fold, fold
 from distopt.engine.layout import Segment
 from distopt.engine.plan import Group, Span
-from distopt.engine.ring import Ring
+from distopt.engine.ring import Ring, Round, gather
+from distopt.engine.rule import Rule
 from distopt.engine.update import Update
 from distopt.typing import Array
 
-__all__ = ["one_pass", "two_passes", "update_shard"]
+__all__ = ["one_pass", "two_passes", "update_own"]
+
+#: Elements that are worked on while they are in the cache.
+_CACHED = 1 << 16
 
 
 def one_pass(ring: Ring, group: Group, update: Update, flats: Sequence[Array], then: Fold) -> None:
@@ -30,19 +35,17 @@ def one_pass(ring: Ring, group: Group, update: Update, flats: Sequence[Array], t
         flats: this replica's gradients, one flat array a variable.
         then: what happens to the sums before the update.
     """
-    scratch = np.empty(0 if then.plain else group.largest, update.variable.dtype)
+    dtype = update.variable.dtype
     for turn, spans in zip(ring.rounds(group.blocks, flats), group.spans, strict=True):
-        if turn.second is None:
-            update_shard(group, update, spans, then(turn.first, scratch[: turn.first.size]))
-            np.copyto(turn.copy[1], turn.copy[0])
-            continue
-        copy = turn.copy
         for span in spans:
-            part = slice(span.start, span.stop)
-            rows = (turn.first[part], turn.second[part])
-            fold(group.rule, span.parameters, rows, span.slots, update.coefficients, then, copy)
-            copy = (copy[0][:0], copy[1][:0])
-        np.copyto(copy[1], copy[0])
+            size = span.stop - span.start
+            first = _first(turn, span, flats, ring.room("own", size, dtype))
+            if turn.second is None:
+                total = then(first, ring.room("total", size, dtype))
+                kernels.dense(group.rule, span.parameters, total, span.slots, update.coefficients)
+            else:
+                rows = (first, turn.second[span.start : span.stop])
+                fold(group.rule, span.parameters, rows, span.slots, update.coefficients, then)
 
 
 def two_passes(
@@ -56,16 +59,19 @@ def two_passes(
 ) -> None:
     """Sums all shards first and keeps them, until the norms are known; arguments as in :func:`one_pass`."""
     own = [block.shards[node.rank] for block in group.blocks]
-    kept = np.empty(sum(shard.size for shard in own), update.variable.dtype)
+    kept = ring.room("kept", sum(shard.size for shard in own), update.variable.dtype)
     parts = np.split(kept, np.cumsum([shard.size for shard in own])[:-1])
     sums = [np.zeros(-(-flat.size // norms.BLOCK)) for flat in flats]
-    for turn, shard, part in zip(ring.rounds(group.blocks, flats), own, parts, strict=True):
-        if turn.second is None:
-            np.copyto(part, turn.first)
-        else:
-            np.add(turn.first, turn.second, out=part)
-        then(part, part)
-        np.copyto(turn.copy[1], turn.copy[0])
+    rounds = zip(ring.rounds(group.blocks, flats), own, parts, group.spans, strict=True)
+    for turn, shard, part, spans in rounds:
+        for span in spans:
+            here = part[span.start : span.stop]
+            first = _first(turn, span, flats, here)
+            if turn.second is not None:
+                np.add(first, turn.second[span.start : span.stop], out=here)
+            elif first is not here:
+                np.copyto(here, first)
+            then(here, here)
         for segment, values in _pieces(shard.segments, part):
             squares = norms.sums_of_squares(values)
             sums[segment.variable][segment.start // norms.BLOCK :][: squares.size] = squares
@@ -78,16 +84,35 @@ def two_passes(
         if clip.norm is not None:
             for segment, values in _pieces(shard.segments, part):
                 clipping.clip_norm(values, totals[segment.variable], clip.norm, out=values)
+        for span in spans:
+            _update_scaled(group.rule, update, span, part[span.start : span.stop], scale)
+
+
+def update_own(group: Group, update: Update, flats: Sequence[Array], ring: Ring) -> None:
+    """Updates this replica's shards with its own gradients, which are final; arguments as in one_pass."""
+    for spans in group.spans:
+        for span in spans:
+            scratch = ring.room("own", span.stop - span.start, update.variable.dtype)
+            gradient = gather(flats, span.segments, scratch)
+            kernels.dense(group.rule, span.parameters, gradient, span.slots, update.coefficients)
+
+
+def _first(turn: Round, span: Span, flats: Sequence[Array], scratch: Array) -> Array:
+    """The first row of a span: what the ring brought, or this replica's own gradient."""
+    if turn.first is None:
+        return gather(flats, span.segments, scratch)
+    return turn.first[span.start : span.stop]
+
+
+def _update_scaled(rule: Rule, update: Update, span: Span, gradient: Array, scale: Any) -> None:
+    """Updates a span with its gradient, multiplied on the way while it is in the cache."""
+    for start in range(0, gradient.size, _CACHED):
+        part = slice(start, start + _CACHED)
+        values = gradient[part]
         if scale is not None:
-            np.multiply(part, scale, out=part)
-        update_shard(group, update, spans, part)
-
-
-def update_shard(group: Group, update: Update, spans: Sequence[Span], gradient: Array) -> None:
-    """Updates this replica's shard of a block with its reduced gradient."""
-    for span in spans:
-        part = gradient[span.start : span.stop]
-        kernels.dense(group.rule, span.parameters, part, span.slots, update.coefficients)
+            np.multiply(values, scale, out=values)
+        slots = tuple(slot[part] for slot in span.slots)
+        kernels.dense(rule, span.parameters[part], values, slots, update.coefficients)
 
 
 def _pieces(segments: Sequence[Segment], values: Array) -> Iterator[tuple[Segment, Array]]:

@@ -17,6 +17,9 @@ from distopt.typing import Array
 
 __all__ = ["Group", "Plan", "Span"]
 
+#: From this many elements on, a copy of a gradient costs more than another call of a kernel.
+_LARGE = 1 << 15
+
 
 @dataclass(frozen=True)
 class Span:
@@ -27,12 +30,14 @@ class Span:
         stop: where it ends.
         parameters: the elements themselves, written by the update.
         slots: the same elements of each slot.
+        segments: the same as parts of variables, in order.
     """
 
     start: int
     stop: int
     parameters: Array
     slots: tuple[Array, ...]
+    segments: tuple[Segment, ...]
 
 
 @dataclass(frozen=True)
@@ -111,26 +116,44 @@ def _place(variable: Variable, homes: Homes) -> tuple[Array, int]:
 
 
 def _spans(segments: Sequence[Segment], places: Sequence[Sequence[tuple[Array, int]]]) -> list[Span]:
-    runs: list[tuple[int, int, list[tuple[Array, int]]]] = []
+    """Joins what lies side by side; large segments stay alone, so that their gradients need no copy."""
+    runs: list[_Run] = []
     at = 0
     for s in segments:
         length = s.stop - s.start
         here = [(base, offset + s.start) for base, offset in places[s.variable]]
-        if runs and _follows(runs[-1], here):
-            start, size, where = runs[-1]
-            runs[-1] = (start, size + length, where)
+        if runs and max(length, runs[-1].largest) < _LARGE and runs[-1].reaches(here):
+            runs[-1].segments.append(s)
         else:
-            runs.append((at, length, here))
+            runs.append(_Run(at, here, [s]))
         at += length
     result = []
-    for start, size, where in runs:
-        arrays = [base[offset : offset + size] for base, offset in where]
-        result.append(Span(start, start + size, arrays[0], tuple(arrays[1:])))
+    for run in runs:
+        arrays = [base[offset : offset + run.size] for base, offset in run.where]
+        stop = run.start + run.size
+        result.append(Span(run.start, stop, arrays[0], tuple(arrays[1:]), tuple(run.segments)))
     return result
 
 
-def _follows(run: tuple[int, int, list[tuple[Array, int]]], here: Sequence[tuple[Array, int]]) -> bool:
-    _, size, where = run
-    return len(where) == len(here) and all(
-        a is b and start + size == offset for (a, start), (b, offset) in zip(where, here, strict=True)
-    )
+@dataclass
+class _Run:
+    """Segments side by side, in the memory ``where`` of variables and slots."""
+
+    start: int
+    where: list[tuple[Array, int]]
+    segments: list[Segment]
+
+    @property
+    def size(self) -> int:
+        return sum(s.stop - s.start for s in self.segments)
+
+    @property
+    def largest(self) -> int:
+        return max(s.stop - s.start for s in self.segments)
+
+    def reaches(self, here: Sequence[tuple[Array, int]]) -> bool:
+        size = self.size
+        return len(self.where) == len(here) and all(
+            a is b and start + size == offset
+            for (a, start), (b, offset) in zip(self.where, here, strict=True)
+        )

@@ -1,9 +1,9 @@
 """Sums of gradients: each replica gets the sum of its own shard, block after block.
 
-A replica copies what others own of its gradients into its row of a small ring in shared memory,
-meets the others, and adds up its own shard over all rows, its own part straight from where it lies.
-The ring has two turns, so one meeting a block is enough, and it is small enough to stay in the
-cache. Between nodes, replicas of equal rank exchange their shards' partial sums.
+A replica streams what others own of its gradients into its row of a ring in shared memory, meets the
+others, and adds up its own shard over all rows, its own part straight from where it lies. The ring
+has two turns, so one meeting a block is enough. Between nodes, replicas of equal rank exchange their
+shards' partial sums.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ import numpy as np
 from distopt.collectives import live_rows, local_pairs, reduce_rows, shard_bounds, tree_pairs
 from distopt.comm import Communicator
 from distopt.engine.layout import BLOCK, PIECE, Block, Segment
+from distopt.engine.stream import stream
 from distopt.typing import Array
 
 __all__ = ["Ring", "Round", "gather"]
 
+#: A block ends with the piece that fills it; rows begin at cache lines.
 _CAPACITY = BLOCK + PIECE
 
 
@@ -30,15 +32,13 @@ class Round:
 
     Attributes:
         block: which elements.
-        first: a row of its shard: the whole sum, if ``second`` is None.
-        second: the row to be added to it, or None.
-        copy: ``(source, target)``: elements that the next round needs copied by then; may be empty.
+        first: a row of its shard; None for this replica's own gradient, where it lies.
+        second: the row to be added to it; None if there is nothing to add.
     """
 
     block: Block
-    first: Array
+    first: Array | None
     second: Array | None
-    copy: tuple[Array, Array]
 
 
 class Ring:
@@ -58,7 +58,7 @@ class Ring:
         self._members = self._find_members() if cross.size > 1 else []
 
     def rounds(self, blocks: Sequence[Block], flats: Sequence[Array]) -> Iterator[Round]:
-        """Goes through the blocks with all other replicas; whoever iterates does each round's copy.
+        """Goes through the blocks with all other replicas.
 
         Args:
             blocks: which elements, in order.
@@ -66,54 +66,54 @@ class Ring:
         """
         if self._node.size == 1:
             for block in blocks:
-                row = gather(flats, block.shards[0].segments, self._room("own", block.size, flats[0].dtype))
-                total = row
+                total = None
                 if self._cross.size > 1:
-                    total = self._across([row], self._room("total", block.size, row.dtype))
-                yield Round(block, total, None, (row[:0], row[:0]))
+                    dtype = flats[0].dtype
+                    row = gather(flats, block.shards[0].segments, self.room("own", block.size, dtype))
+                    total = self._across([row], self.room("total", block.size, dtype))
+                yield Round(block, total, None)
             return
-        copy = self._fill(blocks[0], flats)
-        np.copyto(copy[1], copy[0])
+        starts = np.array([flat.__array_interface__["data"][0] for flat in flats], np.int64)
+        self._fill(blocks[0], starts, flats[0].dtype)
         for block, following in zip_longest(blocks, blocks[1:]):
             self._node.barrier()
-            rows = self._own_rows(block, flats)
-            copy = (copy[0][:0], copy[1][:0]) if following is None else self._fill(following, flats)
-            yield self._last_two(block, rows, copy)
+            ring = self._rows(flats[0].dtype)
+            if following is not None:
+                self._fill(following, starts, flats[0].dtype)
+            if self._job.size == 2:  # one addition: the own gradient is read where it lies
+                own = block.shards[self._node.rank]
+                yield Round(block, None, ring[1 - self._node.rank, own.start : own.start + own.size])
+            else:
+                yield self._last_two(block, self._own_rows(ring, block, flats))
 
-    def _own_rows(self, block: Block, flats: Sequence[Array]) -> list[Array]:
-        """All replicas' parts of the own shard, by rank, from the turn that was filled last."""
-        ring = self._rows(flats[0].dtype)
+    def _own_rows(self, ring: Array, block: Block, flats: Sequence[Array]) -> list[Array]:
+        """All replicas' parts of the own shard, by rank, from the rows of a turn."""
         own = block.shards[self._node.rank]
         part = slice(own.start, own.start + own.size)
         rows = [row[part] for row in ring]
         rows[self._node.rank] = gather(flats, own.segments, ring[self._node.rank, part])
         return rows
 
-    def _last_two(self, block: Block, rows: list[Array], copy: tuple[Array, Array]) -> Round:
+    def _last_two(self, block: Block, rows: list[Array]) -> Round:
         """Adds up all but what can be left to the update: the last addition."""
         size, dtype = rows[0].size, rows[0].dtype
         if self._cross.size > 1:
-            return Round(block, self._across(rows, self._room("total", size, dtype)), None, copy)
+            return Round(block, self._across(rows, self.room("total", size, dtype)), None)
         *before, (_, last) = tree_pairs(len(rows))
         by_number = dict(enumerate(rows))
-        first = _subtotal(by_number, before, 0, self._room("first", size, dtype))
-        second = _subtotal(by_number, before, last, self._room("second", size, dtype))
-        return Round(block, first, second, copy)
+        first = _subtotal(by_number, before, 0, self.room("first", size, dtype))
+        second = _subtotal(by_number, before, last, self.room("second", size, dtype))
+        return Round(block, first, second)
 
-    def _fill(self, block: Block, flats: Sequence[Array]) -> tuple[Array, Array]:
-        """Copies what others own of a block into the next turn, but for the largest piece, returned."""
+    def _fill(self, block: Block, starts: Array, dtype: np.dtype[np.generic]) -> None:
+        """Streams what others own of a block into the next turn."""
         self._turn ^= 1
-        mine = self._rows(flats[0].dtype)[self._node.rank]
-        others = [shard for rank, shard in enumerate(block.shards) if rank != self._node.rank]
-        largest = max(others, key=lambda shard: shard.size if len(shard.segments) == 1 else 0)
-        left: tuple[Array, Array] = (mine[:0], mine[:0])
-        for shard in others:
-            target = mine[shard.start : shard.start + shard.size]
-            if shard is largest and len(shard.segments) == 1:
-                left = (gather(flats, shard.segments, target), target)
-            else:
-                pack(flats, shard.segments, target)
-        return left
+        mine = self._rows(dtype)[self._node.rank]
+        for rank, shard in enumerate(block.shards):
+            if rank != self._node.rank and shard.size:
+                variables, first, length = shard.pieces
+                addresses = starts[variables] + first * dtype.itemsize
+                stream(mine[shard.start : shard.start + shard.size], addresses, length * dtype.itemsize)
 
     def _rows(self, dtype: np.dtype[np.generic]) -> Array:
         """The rows of the current turn, ``[replicas of the node, elements]``."""
@@ -129,7 +129,7 @@ class Ring:
         rows: Array = memory.view(dtype).reshape(2, self._node.size, _CAPACITY)[self._turn]
         return rows
 
-    def _room(self, purpose: str, size: int, dtype: np.dtype[np.generic]) -> Array:
+    def room(self, purpose: str, size: int, dtype: np.dtype[np.generic]) -> Array:
         """Scratch memory of ``size`` elements."""
         room = self._scratch.get(purpose)
         if room is None or room.nbytes < size * dtype.itemsize:

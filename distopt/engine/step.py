@@ -14,8 +14,6 @@ from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
-
 from distopt.comm import SoloCommunicator
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import as_array
@@ -27,8 +25,8 @@ from distopt.engine.clip import Clip
 from distopt.engine.fold import Fold
 from distopt.engine.homes import Homes
 from distopt.engine.owners import Job, run_owned
-from distopt.engine.plan import Group, Plan
-from distopt.engine.ring import Ring, gather
+from distopt.engine.plan import Plan
+from distopt.engine.ring import Ring
 from distopt.engine.update import Reduction, Update, lowest_terms, weighed
 from distopt.errors import ReplicaFailed, ReplicaMismatch, ReplicaStalled
 from distopt.trace import Recorder
@@ -51,7 +49,6 @@ class StepEngine:
         self.homes = Homes(context, context.strategy.options)
         self._ring = Ring(context.comm, self.homes.node, self.homes.cross)
         self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
-        self._scratch: dict[np.dtype[np.generic], Array] = {}
         self._steps: WeakKeyDictionary[object, int] = WeakKeyDictionary()
         self._shared: WeakKeyDictionary[object, bool] = WeakKeyDictionary()
         directory = context.strategy.options.record
@@ -156,12 +153,7 @@ class StepEngine:
             for group in plan.groups:
                 members = [batch[i] for i in group.members]
                 flats = [_flat(u.gradient, None) for u in members]
-                scratch = self._room(group, members[0].variable.dtype)
-                for block, spans in zip(group.blocks, group.spans, strict=True):
-                    own = block.shards[self.homes.node.rank]
-                    passes.update_shard(
-                        group, members[0], spans, gather(flats, own.segments, scratch[: own.size])
-                    )
+                passes.update_own(group, members[0], flats, self._ring)
             self._close(plan)
 
     def apply_alone(self, updates: Sequence[Update]) -> None:
@@ -345,13 +337,6 @@ class StepEngine:
     def _record(self, variables: Sequence[Variable]) -> None:
         if self._recorder is not None:
             self._recorder.write((v.name, v._array()) for v in variables)
-
-    def _room(self, group: Group, dtype: np.dtype[np.generic]) -> Array:
-        """Scratch memory for the group's largest shard."""
-        scratch = self._scratch.get(dtype)
-        if scratch is None or scratch.size < group.largest:
-            scratch = self._scratch[dtype] = np.empty(group.largest, dtype)
-        return scratch
 
 
 def _constrain(variable: Variable) -> None:
