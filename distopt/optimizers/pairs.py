@@ -38,7 +38,7 @@ def with_gradients(grads_and_vars: Any, optimizer: str) -> Pairs:
         )
     if missing:
         _log.warning("Gradients do not exist for variables %s when minimizing the loss.", missing)
-    return checked([pair for pair in pairs if pair[0] is not None], "apply_gradients()")
+    return tuple([(_fitting(g, v, "apply_gradients()"), v) for g, v in pairs if g is not None])
 
 
 def checked(grads_and_vars: Any, call: str) -> Pairs:
@@ -51,7 +51,7 @@ def checked(grads_and_vars: Any, call: str) -> Pairs:
     Raises:
         As :func:`with_gradients`.
     """
-    return tuple((_fitting(g, v, call), v) for g, v in _unpack(grads_and_vars, call))
+    return tuple([(_fitting(g, v, call), v) for g, v in _unpack(grads_and_vars, call)])
 
 
 def aggregated(before: Pairs, after: Any, aggregator: str) -> list[Pair]:
@@ -94,7 +94,7 @@ def _unpack(grads_and_vars: Any, call: str) -> Pairs:
             f"{call}: expected (gradient, variable) pairs, got {type(grads_and_vars).__name__}: "
             "pass a list of pairs, such as zip(gradients, variables)"
         ) from None
-    return tuple(_pair(item, i, call) for i, item in enumerate(items))
+    return tuple([_pair(item, i, call) for i, item in enumerate(items)])
 
 
 def _pair(item: Any, position: int, call: str) -> Pair:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -116,8 +118,7 @@ class RuleOptimizer(Optimizer):
             if known is None:
                 known = rules[variable.dtype] = self.step_rule(variable, apply_state)
             rule, coefficients = known
-            of_variable = self._slots.get(variable, {})
-            slots = tuple([of_variable[name] for name in rule.slots])
+            slots = _in_order(rule)(self._slots[variable]) if rule.slots else ()
             final = gradient if isinstance(gradient, IndexedSlices) else as_array(gradient)
             updates.append(Update(variable, final, slots, rule, coefficients))
         return updates
@@ -169,6 +170,14 @@ class RuleOptimizer(Optimizer):
         variable._touch()
         for name in rule.slots:
             self.get_slot(variable, name)._touch()
+
+
+@cache
+def _in_order(rule: Rule) -> Callable[[dict[str, Variable]], tuple[Variable, ...]]:
+    """What picks a rule's slots out of a variable's."""
+    if len(rule.slots) == 1:
+        return lambda slots: (slots[rule.slots[0]],)
+    return itemgetter(*rule.slots)
 
 
 def _flat(variable: Variable) -> Array:

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from distopt.autodiff import GradientTape
 from distopt.autodiff.fused import (
@@ -22,6 +21,8 @@ from distopt.autodiff.fused import (
 )
 from distopt.core import Variable
 from distopt.core.tensor import as_array
+
+torch = pytest.importorskip("torch")
 
 RNG = np.random.default_rng(3)
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from distopt import keras
 from distopt.autodiff import GradientTape
@@ -12,6 +11,8 @@ from distopt.core import IndexedSlices, Variable
 from distopt.core.tensor import as_array
 from distopt.distribute import VirtualStrategy, get_replica_context
 from distopt.keras import layers as L
+
+torch = pytest.importorskip("torch")
 
 RNG = np.random.default_rng(5)
 IMAGES = RNG.normal(size=(2, 8, 7, 3)).astype(np.float32)
