@@ -18,7 +18,7 @@ class Constants:
     Attributes:
         fixed: seconds of a step of next to no parameters, over the nodes.
         per_parameter: seconds a parameter of a step on one node alone.
-        bytes_per_second: what MPI brings over the wire in each direction at once, in long messages.
+        bytes_per_second: what MPI brings over the wire in each direction at once.
         message: seconds that each message takes on top of its bytes.
     """
 

@@ -53,7 +53,7 @@ def _measure(found: Report, hosts: Wire, replicas: int, parameters: int, effort:
     constants = Constants(
         fixed=seconds[SMALL],
         per_parameter=max(one[OURS] - one[SMALL], 0.0) / parameters,
-        bytes_per_second=sent / seconds[PLAIN],
+        bytes_per_second=sent / min(seconds[PLAIN], seconds[BLOCKS]),
         message=max(seconds[BLOCKS] - seconds[PLAIN], 0.0) / messages,
     )
     seconds[PREDICTED] = predicted(parameters, HOSTS, constants)

@@ -68,7 +68,8 @@ def _dispatch(options: Options) -> int:
 def run_plan(plan: Plan, options: Options, environ: dict[str, str]) -> int:
     """Runs a plan, again after failures if the options say so; returns the exit code."""
     logs = Path(options.log_dir) if options.log_dir else None
-    display = Display(options.ranks_filter, logs is None or options.tee, options.timestamps, logs)
+    named = options.replicas_per_process is not None
+    display = Display(options.ranks_filter, logs is None or options.tee, options.timestamps, logs, named)
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
     outcome = Outcome(1, restart=True)
     try:

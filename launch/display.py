@@ -26,11 +26,19 @@ class Display:
         terminal: whether output goes there at all (tracebacks and messages always do).
         timestamps: put the time before each line.
         logs: folder for one file per replica; None for none.
+        named: whether the lines of standard output carry a replica's number already, as where
+            a process holds several replicas.
     """
 
     def __init__(
-        self, shown: tuple[int, ...] | None, terminal: bool, timestamps: bool, logs: Path | None
+        self,
+        shown: tuple[int, ...] | None,
+        terminal: bool,
+        timestamps: bool,
+        logs: Path | None,
+        named: bool = False,
     ) -> None:
+        self._named = named
         self._shown, self._terminal, self._timestamps, self._logs = shown, terminal, timestamps, logs
         self._files: dict[int, BinaryIO] = {}
         self._live = terminal and sys.stdout.isatty()
@@ -58,7 +66,8 @@ class Display:
         """Shows a replica's line; ``text`` is without its end."""
         self._log(rank, text)
         if self._terminal and (self._shown is None or rank in self._shown):
-            self._write(stream, self._prefix(rank) + _overwritten(text))
+            prefix = b"" if self._named and stream == "out" else self._prefix(rank)
+            self._write(stream, prefix + _overwritten(text))
 
     def unfinished(self, rank: int, text: bytes) -> None:
         """Shows a line that is still being written: a progress bar; on a terminal only."""

@@ -130,3 +130,28 @@ def test_wrong_words(tmp_path, words, text):
     done = command(tmp_path, *words)
     assert done.returncode == 2
     assert text in done.stderr
+
+
+FIT = """
+import numpy as np
+from distopt import keras
+rng = np.random.default_rng(0)
+x = rng.normal(size=(44, 6)).astype("f4")  # the last batch is uneven
+y = rng.integers(0, 3, 44)
+model = keras.Sequential([
+    keras.layers.Dense(8, activation="relu", kernel_initializer=keras.initializers.GlorotUniform(seed=1)),
+    keras.layers.Dense(3, activation="softmax", kernel_initializer=keras.initializers.GlorotUniform(seed=2)),
+])
+model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+model.fit(x, y, batch_size=16, epochs=2, validation_split=0.25, verbose=0)
+"""
+
+
+@pytest.mark.launches
+def test_fit_gives_the_same_bits_under_every_layout(tmp_path):
+    (tmp_path / "fit.py").write_text(FIT)
+    command = [sys.executable, "-m", "distopt.testing.layouts", "fit.py", "--replicas", "4"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1x4" in done.stdout
+    assert "4x1" in done.stdout
