@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,12 @@ from distopt.settings import launched
 
 _JOB = launched()
 WORLD = 1 if _JOB is None else _JOB.size
+
+
+if WORLD > 1:
+    # Replicas that share pytest's folder of temporary folders clean it up under each other's feet.
+    _temporary = tempfile.TemporaryDirectory(prefix="distopt-tests-")
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = _temporary.name
 
 
 def pytest_configure(config: pytest.Config) -> None:

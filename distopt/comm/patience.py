@@ -12,8 +12,9 @@ from distopt.errors import ReplicaStalled
 
 __all__ = ["Patience"]
 
-#: Looks in quick succession before the first sleep; then sleeps of growing length, in seconds.
-_NAPS = (0.00005, 0.0001, 0.0002, 0.0005, 0.001)
+#: Until so many seconds have passed, how long to sleep between two looks. Messages may move only
+#: while they are looked at, so sleep is short as long as somebody may well come soon.
+_NAPS = ((0.002, 0.0), (0.5, 0.00005), (float("inf"), 0.001))
 
 
 @dataclass
@@ -42,7 +43,6 @@ class Patience:
             return
         start = time.monotonic()
         said = False
-        turn = 0
         while not done():
             waited = time.monotonic() - start
             if not said and waited > self.stall_seconds > 0:
@@ -54,11 +54,11 @@ class Patience:
                 print(text, file=sys.stderr, flush=True)
                 self.abort(1)
                 raise ReplicaStalled(text)
-            if waited < 0.002:
-                os.sched_yield()  # there may be more replicas than cores
+            nap = next(length for until, length in _NAPS if waited < until)
+            if nap:
+                time.sleep(nap)
             else:
-                time.sleep(_NAPS[min(turn, len(_NAPS) - 1)])
-                turn += 1
+                os.sched_yield()  # there may be more replicas than cores
 
     def _message(self, waited: float) -> str:
         return f"distopt: waiting for {waited:.0f} s\n{self.where()}"

@@ -7,6 +7,7 @@ same, which becomes the home's value.
 
 from __future__ import annotations
 
+import ctypes
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -108,6 +109,7 @@ class Homes:
             for v, home in zip(members, homes, strict=True):
                 self._homes[id(v)] = (weakref.ref(v, self._forget(id(v))), home)
                 v._attach(home.view)
+        _give_back()
 
     def resettle(self, variables: Sequence[Variable]) -> None:
         """Brings variables home that all replicas have assigned, with the value assigned."""
@@ -159,6 +161,13 @@ class Homes:
             homes.pop(key, None)
 
         return forget
+
+
+def _give_back() -> None:
+    """Returns memory that the variables left to the system, which the C library would rather keep."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _topology(comm: Communicator, options: Settings) -> tuple[Communicator, Communicator]:
