@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from distopt.engine.rule import Rule
 from distopt.engine.update import Update
 from distopt.typing import Array
 
-__all__ = ["Group", "Plan", "Span"]
+__all__ = ["Group", "Plan", "Span", "columns_of"]
 
 #: From this many elements on, a copy of a gradient costs more than another call of a kernel.
 _LARGE = 1 << 15
@@ -60,7 +61,7 @@ class Group:
 
 
 class Plan:
-    """One set of variables with their slots, as they come in a step.
+    """One set of variables with their slots, as they come in a step. It does not keep them alive.
 
     Args:
         updates: the step that the plan is made for.
@@ -68,15 +69,18 @@ class Plan:
     """
 
     def __init__(self, updates: Sequence[Update], subject: int) -> None:
-        self.variables = [u.variable for u in updates]
-        self.state = [v for u in updates for v in (u.variable, *u.slots)]
-        self.columns = _columns(updates)
         self.subject = subject
+        #: The updates whose variables have a constraint.
+        self.bound = [i for i, u in enumerate(updates) if u.variable.constraint is not None]
         self.sparse = any(isinstance(u.gradient, IndexedSlices) for u in updates)
         self.groups: tuple[Group, ...] = ()
         #: Value of ``detachments()`` when the variables were last seen at home; -1: not yet.
         self.seen = -1
         self.arranged = False
+
+    def watch(self, updates: Sequence[Update], end: Callable[[object], object]) -> None:
+        """Calls ``end`` when one of the variables or slots is gone, since numbers of objects come again."""
+        self._watched = [weakref.ref(v, end) for u in updates for v in (u.variable, *u.slots)]
 
     def arrange(self, updates: Sequence[Update], homes: Homes) -> None:
         """Works out who updates what, when all variables have their places."""
@@ -93,7 +97,7 @@ class Plan:
         self.arranged = True
 
 
-def _columns(updates: Sequence[Update]) -> list[list[Variable]]:
+def columns_of(updates: Sequence[Update]) -> list[list[Variable]]:
     """The variables, then their first slots, their second slots, ...: what should lie side by side."""
     columns: list[list[Variable]] = [[u.variable for u in updates]]
     for k in range(max((len(u.slots) for u in updates), default=0)):

@@ -25,7 +25,7 @@ from distopt.engine.clip import Clip
 from distopt.engine.fold import Fold
 from distopt.engine.homes import Homes
 from distopt.engine.owners import Job, run_owned
-from distopt.engine.plan import Plan
+from distopt.engine.plan import Plan, columns_of
 from distopt.engine.ring import Ring
 from distopt.engine.update import Reduction, Update, lowest_terms, weighed
 from distopt.errors import ReplicaFailed, ReplicaMismatch, ReplicaStalled
@@ -115,14 +115,17 @@ class StepEngine:
         Returns:
             whether the step was made; the same on all replicas.
         """
-        weights = self._agree(call, updates, reduction.weight or 0)
-        if clip is not None and (self._plan(updates).sparse or any(w & 1 for w in weights)):
+        plan = self._plan(updates)
+        weights = self._agree(call, plan, updates, reduction.weight or 0)
+        if clip is not None and (plan.sparse or any(w & 1 for w in weights)):
             return False
-        updates = self._alike(updates, weights)
+        if self.replicas > 1 and any(w & 1 for w in weights):
+            updates = self._alike(updates)
+            plan = self._plan(updates)
         scale, divisor = lowest_terms(reduction.weight, [w >> 1 for w in weights])
         if divisor == 0:
             raise ValueError(f"{call}: a mean over examples, but no replica has any example")
-        plan = self._bring_home(updates)
+        self._bring_home(plan, updates)
         for u in updates if plan.sparse else ():
             if isinstance(u.gradient, IndexedSlices):
                 values = weighed(as_array(u.gradient.values), scale)
@@ -139,14 +142,15 @@ class StepEngine:
                 passes.two_passes(self._ring, self.homes.node, group, members[0], flats, then, clip)
             else:
                 passes.one_pass(self._ring, group, members[0], flats, then)
-        self._close(plan)
+        self._close(plan, updates)
         return True
 
     def apply(self, call: str, updates: Sequence[Update]) -> None:
         """Updates from gradients that are final and the same on every replica."""
         for batch in _rounds(updates):
-            self._agree(call, batch, 0)
-            plan = self._bring_home(batch)
+            plan = self._plan(batch)
+            self._agree(call, plan, batch, 0)
+            self._bring_home(plan, batch)
             for u in batch:
                 if isinstance(u.gradient, IndexedSlices):
                     sparse.apply_rows(u, *sparse.summed(u.gradient), self.homes.node)
@@ -154,7 +158,7 @@ class StepEngine:
                 members = [batch[i] for i in group.members]
                 flats = [_flat(u.gradient, None) for u in members]
                 passes.update_own(group, members[0], flats, self._ring)
-            self._close(plan)
+            self._close(plan, batch)
 
     def apply_alone(self, updates: Sequence[Update]) -> None:
         """Updates this replica's own copies with its own gradients; the replicas may come to differ."""
@@ -274,13 +278,14 @@ class StepEngine:
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plans[key] = Plan(updates, subject.of_updates(updates))
+            plan.watch(updates, lambda _: self._plans.pop(key, None))
             if len(self._plans) > _PLANS:
                 self._plans.popitem(last=False)
         else:
             self._plans.move_to_end(key)
         return plan
 
-    def _agree(self, call: str, updates: Sequence[Update], weight: int) -> list[int]:
+    def _agree(self, call: str, plan: Plan, updates: Sequence[Update], weight: int) -> list[int]:
         """The header: same call, variables and coefficients; what was assigned was assigned alike.
 
         Returns:
@@ -288,32 +293,27 @@ class StepEngine:
         """
         if self.replicas == 1:
             return [weight << 1]
-        plan = self._plan(updates)
         flags = weight << 1 | plan.sparse
         about = plan.subject ^ subject.checksum(updates)
-        assigned = [] if plan.seen == detachments() else self.homes.assigned(plan.state)
+        assigned = [] if plan.seen == detachments() else self.homes.assigned(_state(updates))
         about ^= subject.contents(assigned)
         words = subject.words(call, updates, assigned)
         return self._context.agreement.check(call, about, words, flags=flags)
 
-    def _alike(self, updates: Sequence[Update], weights: list[int]) -> Sequence[Update]:
+    def _alike(self, updates: Sequence[Update]) -> Sequence[Update]:
         """Makes gradients dense that are sparse here and dense on another replica."""
-        if self.replicas == 1 or not any(w & 1 for w in weights):
-            return updates
         variables = [u.variable for u in updates]
         gradients = sparse.alike(self._context.comm, [u.gradient for u in updates], variables)
         return [u._replace(gradient=g) for u, g in zip(updates, gradients, strict=True)]
 
-    def _bring_home(self, updates: Sequence[Update]) -> Plan:
-        """The plan, when all its variables are where all replicas of the node see them."""
-        plan = self._plan(updates)
+    def _bring_home(self, plan: Plan, updates: Sequence[Update]) -> None:
+        """Sees to it that all variables are where all replicas of the node see them."""
         if self.replicas > 1 and plan.seen != detachments():
-            self._house(self.homes.assigned(plan.state), plan.columns)
+            self._house(self.homes.assigned(_state(updates)), columns_of(updates))
             plan.seen = detachments()
             plan.arrange(updates, self.homes)
         elif not plan.arranged:
             plan.arrange(updates, self.homes)
-        return plan
 
     def _house(self, assigned: Sequence[Variable], columns: Sequence[Sequence[Variable]]) -> None:
         if assigned:
@@ -323,20 +323,24 @@ class StepEngine:
             if strangers:
                 self.homes.settle(strangers)
 
-    def _close(self, plan: Plan) -> None:
+    def _close(self, plan: Plan, updates: Sequence[Update]) -> None:
         """Everyone sees everything updated; then come the constraints."""
         if self.homes.shared:
             self.homes.node.barrier()
-        for variable in plan.state:
-            variable._version += 1
-        bound = [v for v in plan.variables if v.constraint is not None]
-        if bound:
+        for u in updates:
+            u.variable._version += 1
+        if plan.bound:
+            bound = [updates[i].variable for i in plan.bound]
             run_owned(self.homes.node, [(v, (v,), partial(_constrain, v)) for v in bound])
-        self._record(plan.variables)
+        self._record([u.variable for u in updates])
 
     def _record(self, variables: Sequence[Variable]) -> None:
         if self._recorder is not None:
             self._recorder.write((v.name, v._array()) for v in variables)
+
+
+def _state(updates: Sequence[Update]) -> list[Variable]:
+    return [v for u in updates for v in (u.variable, *u.slots)]
 
 
 def _constrain(variable: Variable) -> None:
