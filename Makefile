@@ -8,7 +8,7 @@ BIN      := $(VENV)/bin
 # Hard limits for what runs under an MPI launcher, in seconds.
 LIMIT    ?= 600
 
-.PHONY: train test test-1 test-2 test-4 check bench chaos clean
+.PHONY: train test test-1 test-2 test-4 check bench clean
 
 train: $(VENV)/.examples
 	$(BIN)/distoptrun -n $(REPLICAS) examples/digits.py

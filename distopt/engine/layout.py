@@ -16,9 +16,9 @@ import numpy as np
 from distopt.engine.norms import BLOCK as PIECE
 from distopt.typing import Array
 
-__all__ = ["BLOCK", "PIECE", "Block", "Segment", "Shard", "blocks"]
+__all__ = ["BLOCK", "PIECE", "Block", "Segment", "Shard", "block_size", "blocks"]
 
-#: Elements of a block: large enough that meetings cost nothing, small beside a model.
+#: Elements of a block for up to 2 replicas: large enough that meetings cost nothing, small beside a model.
 BLOCK = 1 << 20
 
 
@@ -65,9 +65,21 @@ class Block:
     shards: tuple[Shard, ...]
 
 
+def block_size(parts: int) -> int:
+    """The elements of a block for so many replicas: all their rows together take the same memory."""
+    return max(BLOCK * 2 // max(parts, 2), 16 * PIECE)
+
+
 @lru_cache(maxsize=64)
-def blocks(sizes: tuple[int, ...], parts: int, block: int = BLOCK) -> tuple[Block, ...]:
-    """Cuts variables of ``sizes`` elements into blocks, and each block into ``parts`` shards."""
+def blocks(sizes: tuple[int, ...], parts: int, block: int | None = None) -> tuple[Block, ...]:
+    """Cuts variables of ``sizes`` elements into blocks, and each block into ``parts`` shards.
+
+    Args:
+        sizes: the variables' elements.
+        parts: replicas of the node.
+        block: elements of a block; :func:`block_size` by default.
+    """
+    block = block_size(parts) if block is None else block
     result = []
     pending: list[Segment] = []
     filled = 0

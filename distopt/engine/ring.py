@@ -16,14 +16,11 @@ import numpy as np
 
 from distopt.collectives import live_rows, local_pairs, reduce_rows, shard_bounds, tree_pairs
 from distopt.comm import Communicator
-from distopt.engine.layout import BLOCK, PIECE, Block, Segment
+from distopt.engine.layout import PIECE, Block, Segment, block_size
 from distopt.engine.stream import stream
 from distopt.typing import Array
 
 __all__ = ["Ring", "Round", "gather"]
-
-#: A block ends with the piece that fills it; rows begin at cache lines.
-_CAPACITY = BLOCK + PIECE
 
 
 @dataclass(frozen=True)
@@ -55,6 +52,8 @@ class Ring:
         self._memory: dict[int, Array] = {}
         self._scratch: dict[str, Array] = {}
         self._turn = 0
+        #: A block ends with the piece that fills it.
+        self._capacity = block_size(node.size) + PIECE
         self._members = self._find_members() if cross.size > 1 else []
 
     def rounds(self, blocks: Sequence[Block], flats: Sequence[Array]) -> Iterator[Round]:
@@ -119,14 +118,14 @@ class Ring:
         """The rows of the current turn, ``[replicas of the node, elements]``."""
         memory = self._memory.get(dtype.itemsize)
         if memory is None:
-            nbytes = 2 * self._node.size * _CAPACITY * dtype.itemsize
+            nbytes = 2 * self._node.size * self._capacity * dtype.itemsize
             block = self._node.shared_block(nbytes)
             if block is None:
                 raise MemoryError(
                     f"no room for {nbytes:,} bytes of shared memory on this node: set DISTOPT_MEMORY=private"
                 )
             memory = self._memory[dtype.itemsize] = block.bytes
-        rows: Array = memory.view(dtype).reshape(2, self._node.size, _CAPACITY)[self._turn]
+        rows: Array = memory.view(dtype).reshape(2, self._node.size, self._capacity)[self._turn]
         return rows
 
     def room(self, purpose: str, size: int, dtype: np.dtype[np.generic]) -> Array:

@@ -51,8 +51,20 @@ def test_cuts_fall_between_pieces(sizes, parts):
 
 
 @given(sizes=sizes, parts=st.integers(1, 9))
-def test_blocks_do_not_depend_on_the_replicas(sizes, parts):
-    assert [b.size for b in blocks(tuple(sizes), parts)] == [b.size for b in blocks(tuple(sizes), 1)]
+def test_blocks_hold_every_element_once_in_order(sizes, parts):
+    found = [s for block in blocks(tuple(sizes), parts) for shard in block.shards for s in shard.segments]
+    at = {}
+    for s in found:
+        assert s.start == at.get(s.variable, 0)
+        at[s.variable] = s.stop
+    assert [s.variable for s in found] == sorted(s.variable for s in found)
+    assert at == {i: size for i, size in enumerate(sizes) if size}
+
+
+@given(sizes=sizes, parts=st.integers(2, 32))
+def test_the_rows_of_all_replicas_take_the_same_memory(sizes, parts):
+    for block in blocks(tuple(sizes), parts):
+        assert parts * (block.size - PIECE) <= 2 * BLOCK
 
 
 @pytest.mark.parametrize("parts", [2, 3, 8])
