@@ -8,7 +8,7 @@ from dataclasses import dataclass
 __all__ = ["BLOCK", "Constants", "predicted", "wire_floor"]
 
 #: Elements that the step engine exchanges at a time, about.
-BLOCK = 2**18
+BLOCK = 2**20
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ def wire_floor(parameters: int, nodes: int, bytes_per_second: float, itemsize: i
 
 
 def predicted(parameters: int, nodes: int, constants: Constants) -> float:
-    """The seconds of a step: what is fixed, and the longer of wire and memory, which go on together.
+    """The seconds of a step: what is fixed, the memory's work, and the wire's, one after the other.
 
     For each block a node sends one message to every other node, twice: parts of its sums, then its
-    part of the whole sum. Of the shorter work one block has nothing to go on beside.
+    part of the whole sum.
     """
     blocks = max(math.ceil(parameters / BLOCK), 1)
     node = constants.per_parameter * parameters
     wire = wire_floor(parameters, nodes, constants.bytes_per_second)
     wire += 2 * (nodes - 1) * blocks * constants.message
-    return constants.fixed + max(node, wire) + min(node, wire) / blocks
+    return constants.fixed + node + wire
