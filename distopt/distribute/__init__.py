@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from distopt.core import placement as _placement
 from distopt.distribute import lifetime as _lifetime
+from distopt.distribute import program as _program
 from distopt.distribute.context import ReplicaContext
 from distopt.distribute.frames import current_frame as _current_frame
+from distopt.distribute.frames import set_process_frame as _set_process_frame
 from distopt.distribute.placement import StrategyPlacement as _StrategyPlacement
 from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.replica_strategy import MPIStrategy
@@ -50,8 +52,9 @@ def has_strategy() -> bool:
     frame = _current_frame()
     if frame.kind == "base" and frame.strategy.num_replicas_in_sync == 1:
         return False
-    return frame.strategy is not _lifetime.default_strategy()
+    return frame.strategy is not _program.default_strategy()
 
 
 _lifetime.install()
+_set_process_frame(_program.program_frame)
 _placement.install(_StrategyPlacement())

@@ -60,11 +60,6 @@ def current_frame() -> Frame:
     return _process[0]
 
 
-def process_frame_made() -> bool:
-    """Whether the process's own frame exists already."""
-    return bool(_process)
-
-
 @contextmanager
 def frame(strategy: Strategy, context: ReplicaContext | None, kind: str) -> Iterator[None]:
     """Pushes a frame for the time of a ``with`` block."""

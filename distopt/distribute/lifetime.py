@@ -14,51 +14,28 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from distopt.comm import drain
-from distopt.distribute.frames import Frame, process_frame_made, set_process_frame
 from distopt.errors import ReplicaMismatch
 from distopt.settings import launched, settings
 
 if TYPE_CHECKING:
     from distopt.distribute.replica_strategy import MPIStrategy
 
-__all__ = ["adopt", "default_strategy", "install"]
+__all__ = ["adopt", "adopted", "install"]
 
 _jobs: list[MPIStrategy] = []
-_default: list[Any] = []
 _failed = False
 _previous_hook: list[Callable[..., Any]] = [sys.__excepthook__]
 
 
-def default_strategy() -> Any:
-    """The one-replica strategy of a program without a launcher; always the same object."""
-    from distopt.distribute.replica_strategy import DefaultStrategy
-
-    if not _default:
-        _default.append(DefaultStrategy())
-    return _default[0]
-
-
-def _program_frame() -> Frame:
-    """What the program's top level is: one replica of an MPI job, or of one."""
-    from distopt.distribute.replica_strategy import MPIStrategy
-
-    if _jobs:
-        frame: Frame = _jobs[0].base_frame()
-        return frame
-    job = launched()
-    several = job is not None and job.size > 1
-    loaded = sys.modules.get("mpi4py.MPI")
-    if several or (loaded is not None and loaded.Is_initialized() and loaded.COMM_WORLD.size > 1):
-        return MPIStrategy().base_frame()
-    frame = default_strategy().base_frame()
-    return frame
+def adopted() -> Any:
+    """The program's own MPI strategy, or None if none has been made."""
+    return _jobs[0] if _jobs else None
 
 
 def adopt(strategy: MPIStrategy) -> None:
     """Takes a new MPI strategy into care; the first one becomes the program's own."""
-    if not process_frame_made() or not _jobs:
+    if not _jobs:
         _jobs.append(strategy)
-    if len(_jobs) == 1:
         atexit.register(_finish)
 
 
@@ -88,7 +65,6 @@ def _abort_on_exception(kind: type[BaseException], error: BaseException, trace: 
 
 def install() -> None:
     """Makes an uncaught exception end the job, when a launcher started several processes."""
-    set_process_frame(_program_frame)
     job = launched()
     if job is not None and job.size > 1 and settings().abort_on_exception:
         _previous_hook[:] = [sys.excepthook]

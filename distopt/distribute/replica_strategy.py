@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from distopt.comm import Baton, Communicator, InProcessCommunicator, SoloCommunicator
+from distopt.distribute import lifetime
 from distopt.distribute.context import ReplicaContext
 from distopt.distribute.frames import Frame, current_frame, frame, require_cross_replica, require_unmixed
 from distopt.distribute.reduce_op import ReduceOp
@@ -115,7 +116,6 @@ class MPIStrategy(ReplicaStrategy):
 
     def __init__(self, memory: str | None = None, update: str | None = None, comm: Any = None) -> None:
         from distopt.comm.mpi import world
-        from distopt.distribute import lifetime
 
         base = settings()
         options = replace(base, memory=memory or base.memory, update=update or base.update)
