@@ -41,7 +41,7 @@ def one_pass(ring: Ring, group: Group, update: Update, flats: Sequence[Array], t
             size = span.stop - span.start
             first = _first(turn, span, flats, ring.room("own", size, dtype))
             if turn.second is None:
-                total = then(first, ring.room("total", size, dtype))
+                total = then(first, ring.room("then", size, dtype))
                 kernels.dense(group.rule, span.parameters, total, span.slots, update.coefficients)
             else:
                 rows = (first, turn.second[span.start : span.stop])

@@ -28,12 +28,10 @@ class Round:
     """What a replica has to do for one block.
 
     Attributes:
-        block: which elements.
         first: a row of its shard; None for this replica's own gradient, where it lies.
         second: the row to be added to it; None if there is nothing to add.
     """
 
-    block: Block
     first: Array | None
     second: Array | None
 
@@ -70,7 +68,7 @@ class Ring:
                     dtype = flats[0].dtype
                     row = gather(flats, block.shards[0].segments, self.room("own", block.size, dtype))
                     total = self._across([row], self.room("total", block.size, dtype))
-                yield Round(block, total, None)
+                yield Round(total, None)
             return
         starts = np.array([flat.__array_interface__["data"][0] for flat in flats], np.int64)
         self._fill(blocks[0], starts, flats[0].dtype)
@@ -81,9 +79,9 @@ class Ring:
                 self._fill(following, starts, flats[0].dtype)
             if self._job.size == 2:  # one addition: the own gradient is read where it lies
                 own = block.shards[self._node.rank]
-                yield Round(block, None, ring[1 - self._node.rank, own.start : own.start + own.size])
+                yield Round(None, ring[1 - self._node.rank, own.start : own.start + own.size])
             else:
-                yield self._last_two(block, self._own_rows(ring, block, flats))
+                yield self._last_two(self._own_rows(ring, block, flats))
 
     def _own_rows(self, ring: Array, block: Block, flats: Sequence[Array]) -> list[Array]:
         """All replicas' parts of the own shard, by rank, from the rows of a turn."""
@@ -93,16 +91,16 @@ class Ring:
         rows[self._node.rank] = gather(flats, own.segments, ring[self._node.rank, part])
         return rows
 
-    def _last_two(self, block: Block, rows: list[Array]) -> Round:
+    def _last_two(self, rows: list[Array]) -> Round:
         """Adds up all but what can be left to the update: the last addition."""
         size, dtype = rows[0].size, rows[0].dtype
         if self._cross.size > 1:
-            return Round(block, self._across(rows, self.room("total", size, dtype)), None)
+            return Round(self._across(rows, self.room("total", size, dtype)), None)
         *before, (_, last) = tree_pairs(len(rows))
         by_number = dict(enumerate(rows))
         first = _subtotal(by_number, before, 0, self.room("first", size, dtype))
         second = _subtotal(by_number, before, last, self.room("second", size, dtype))
-        return Round(block, first, second)
+        return Round(first, second)
 
     def _fill(self, block: Block, starts: Array, dtype: np.dtype[np.generic]) -> None:
         """Streams what others own of a block into the next turn."""

@@ -7,20 +7,9 @@ import pytest
 import recordings
 
 import distopt
-from distopt.distribute import get_replica_context
 
 CASES = recordings.load("cases")
 CONFIGS = recordings.load("configs")
-
-CLIPS = {"clipvalue", "clipnorm", "global_clipnorm"}
-
-
-def sparse(case):
-    return any(g is not None and "values" in g for step in case["steps"] for g in step["grads"])
-
-
-def clipped(case):
-    return bool(CLIPS & set(case["kwargs"]) or CLIPS & {e["set"] for e in case["events"]})
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c["id"])
@@ -31,31 +20,6 @@ def test_case(case):
     assert int(optimizer.iterations) == expected["iterations"]
     assert optimizer.get_slot_names() == expected["slot_names"]
     assert [w.name for w in optimizer.weights] == expected["weight_names"]
-
-
-def part_of(gradient, variable):
-    """This replica's part: parts are exact, for they are single elements, rows, or halves."""
-    context = get_replica_context()
-    own, count = context.replica_id_in_sync_group, context.num_replicas_in_sync
-    if isinstance(gradient, distopt.IndexedSlices):
-        mine = slice(own, None, count)
-        return distopt.IndexedSlices(gradient.values[mine], gradient.indices[mine], gradient.dense_shape)
-    values = np.array(gradient)
-    flat = values.reshape(-1)
-    flat[np.arange(flat.size) % count != own] = 0
-    return distopt.convert_to_tensor(values)
-
-
-# Clipped sparse gradients aside: their rule looks at single rows as given.
-@pytest.mark.parametrize("case", [c for c in CASES if not (sparse(c) and clipped(c))], ids=lambda c: c["id"])
-def test_case_with_gradients_split_over_replicas(case, replicas):
-    def program():
-        optimizer, after = recordings.replay(case, part_of)
-        return recordings.mismatches(case, optimizer, after), int(optimizer.iterations)
-
-    for found, iterations in replicas.run(program):
-        assert not found
-        assert iterations == case["expected"]["iterations"]
 
 
 def same(got, want):
