@@ -52,7 +52,20 @@ def world(settings: Settings, comm: Any = None) -> MPICommunicator:
         comm: an mpi4py communicator other than COMM_WORLD; it is duplicated.
     """
     mpi = load_mpi()
-    return MPICommunicator(mpi, (comm or mpi.COMM_WORLD).Dup(), settings)
+    base = comm or mpi.COMM_WORLD
+
+    def where() -> str:
+        return f"  replica {base.rank}: at its first use of the job; not all of {base.size} have come so far"
+
+    def abort(code: int) -> None:
+        mpi.COMM_WORLD.Abort(code)
+
+    # What MPI does next it does without a watchdog, so all replicas have to be here.
+    patience = Patience(settings.stall_seconds, settings.abort_seconds, where, abort)
+    patience.until(base.Ibarrier().Test)
+    job = MPICommunicator(mpi, base.Dup(), settings)
+    job.barrier()
+    return job
 
 
 class MPICommunicator(Communicator):

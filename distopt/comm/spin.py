@@ -6,6 +6,7 @@ wrote before its signal is seen by those that waited for it, on every processor.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -49,20 +50,32 @@ def _store(typingctx: Any, array: Any, index: Any = None, value: Any = None) -> 
 _I64 = "int64[::1]"
 
 
-@njit(f"void({_I64}, int64, int64)", cache=True, nogil=True)
+def _compiled(signature: str) -> Callable[[Any], Any]:
+    """Compiles for ``signature``, kept on disk where that can be; an unwritable cache is no error."""
+
+    def compile_it(function: Any) -> Any:
+        try:
+            return njit(signature, cache=True, nogil=True)(function)
+        except RuntimeError:
+            return njit(signature, nogil=True)(function)
+
+    return compile_it
+
+
+@_compiled(f"void({_I64}, int64, int64)")
 def signal(counters: Any, rank: int, value: int) -> None:
     """Says that replica ``rank`` has come to ``value``."""
     _store(counters, rank * STRIDE, value)
 
 
-@njit(f"int64({_I64}, int64)", cache=True, nogil=True)
+@_compiled(f"int64({_I64}, int64)")
 def arrived(counters: Any, rank: int) -> int:
     """Where replica ``rank`` has come to."""
     value: int = _load(counters, rank * STRIDE)
     return value
 
 
-@njit(f"int64({_I64}, int64, int64, int64, int64)", cache=True, nogil=True)
+@_compiled(f"int64({_I64}, int64, int64, int64, int64)")
 def wait(counters: Any, size: int, value: int, spins: int, yields: int) -> int:
     """Waits until all ``size`` counters are at least ``value``.
 

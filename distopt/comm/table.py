@@ -66,7 +66,7 @@ class Table:
         return [rows[i : i + HEADER_BYTES] for i in range(0, len(rows), HEADER_BYTES)]
 
     def _everyone_came(self) -> bool:
-        return spin.wait(self._counters, self.size, self._meetings, 1, 1) < 0
+        return bool(spin.wait(self._counters, self.size, self._meetings, 1, 1) < 0)
 
     def missing(self) -> list[int]:
         """The replicas that have not come to the current meeting."""

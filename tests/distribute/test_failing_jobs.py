@@ -159,6 +159,26 @@ def test_the_watchdog_names_who_is_waited_for_and_ends_the_job(job):
     assert "ending the job (abort limit 3 s)" in done.err
 
 
+def test_the_watchdog_watches_a_jobs_first_call(tmp_path):
+    """What is made at a job's first call is made by MPI itself, which waits in silence."""
+    (tmp_path / "program.py").write_text(FIRST_CALL)
+    command = jobs.mpi(2, tmp_path / "program.py")
+    done = jobs.run(command, DISTOPT_STALL_SECONDS="1", DISTOPT_ABORT_SECONDS="3")
+    assert done.code != 0
+    assert "replica 1: has not come" in done.err
+    assert "replica 0: in all_reduce('sum') at program.py:" in done.err
+
+
+FIRST_CALL = """
+import time
+from distopt.distribute import get_replica_context
+context = get_replica_context()
+if context.replica_id_in_sync_group == 1:
+    time.sleep(30)
+context.all_reduce("sum", 1.0)
+"""
+
+
 @pytest.mark.parametrize(
     "variables",
     [
