@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from distopt.checkpoint.manifest import MANIFEST, Damaged, FileRecord, Manifest
 
-__all__ = ["begin", "checkpoints", "prune", "publish", "read_manifest", "verify", "write_file"]
+__all__ = ["begin", "checkpoints", "clear", "prune", "publish", "read_manifest", "verify", "write_file"]
 
 _NAME = re.compile(r"checkpoint-(\d{8,})")
 #: A checkpoint that is being written, or removed, has this ending; it is none for :func:`checkpoints`.
@@ -85,6 +85,24 @@ def publish(directory: str, manifest: Manifest) -> None:
     sync_directory(directory)
 
 
+def clear(directory: str) -> None:
+    """Removes all checkpoints, the newest last, and the directory if nothing else is in it.
+
+    Raises:
+        OSError: something cannot be removed.
+    """
+    for path in checkpoints(directory):
+        _remove(path)
+    if os.path.isdir(directory) and not os.listdir(directory):
+        os.rmdir(directory)
+
+
+def _remove(path: str) -> None:
+    # Under the temporary name first: half of a checkpoint must not look like one.
+    os.rename(path, path + PART)
+    shutil.rmtree(path + PART)
+
+
 def prune(directory: str, keep: int, damaged: set[str]) -> None:
     """Removes all checkpoints but the newest ``keep``, not counting those that are not whole.
 
@@ -101,9 +119,7 @@ def prune(directory: str, keep: int, damaged: set[str]) -> None:
     for path in checkpoints(directory):
         if _number(path) >= _number(whole[-keep]):
             return
-        # Under the temporary name first: half of a checkpoint must not look like one.
-        os.rename(path, path + PART)
-        shutil.rmtree(path + PART)
+        _remove(path)
 
 
 def _seems_whole(path: str) -> bool:

@@ -62,6 +62,7 @@ class CheckpointManager:
         self._damaged: set[str] = set()
         # By replica: those of a VirtualStrategy may share one manager.
         self._savings: dict[int, Saving] = {}
+        self._handlers: dict[int, Any] = {}
 
     @property
     def checkpoints(self) -> list[str]:
@@ -194,6 +195,24 @@ class CheckpointManager:
             error = problem
         self._agree(context, error)
 
+    def clear(self) -> None:
+        """Removes all checkpoints of the directory, and the directory if it is empty then; collective.
+
+        Raises:
+            OSError: one could not be removed.
+            ReplicaFailed: this happened on replica 0.
+        """
+        self.wait()
+        context = _context("clear")
+        error: Exception | None = None
+        try:
+            if context.comm.rank == 0:
+                files.clear(self.directory)
+        except OSError as problem:
+            error = problem
+        call = "CheckpointManager.clear"
+        context.agreement.check(call, digest(call), lambda: call, error)
+
     # -- preemption
     def on_preemption(self, signals: Iterable[int] = (signal.SIGTERM,)) -> None:
         """Makes these signals ask for a last checkpoint, which :meth:`step` writes.
@@ -202,7 +221,13 @@ class CheckpointManager:
             ValueError: called outside of the main thread.
         """
         if _context("on_preemption").comm.local_index == 0:  # the others of this process are its threads
-            preemption.listen(signals)
+            self._handlers.update(preemption.listen(signals))
+
+    def release_preemption(self) -> None:
+        """The signals of :meth:`on_preemption` do again what they did before."""
+        if _context("release_preemption").comm.local_index == 0:
+            preemption.release(self._handlers)
+            self._handlers.clear()
 
     def step(self) -> None:
         """To be called by all replicas after each step, when :meth:`on_preemption` was.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import FrameType
+from typing import Any
 
-__all__ = ["EXIT_CODE", "asked", "forget", "listen"]
+__all__ = ["EXIT_CODE", "asked", "forget", "listen", "release"]
 
 #: 128 + SIGTERM, what a shell says of a program that this signal ended.
 EXIT_CODE = 143
@@ -15,14 +16,23 @@ EXIT_CODE = 143
 _asked = threading.Event()
 
 
-def listen(signals: Iterable[int]) -> None:
+def listen(signals: Iterable[int]) -> dict[int, Any]:
     """From now on these signals ask, and do nothing else.
+
+    Returns:
+        what they did before, for :func:`release`.
 
     Raises:
         ValueError: this is not the main thread, which alone may say what signals do.
     """
-    for number in signals:
-        signal.signal(number, _note)
+    return {number: signal.signal(number, _note) for number in signals}
+
+
+def release(before: Mapping[int, Any]) -> None:
+    """The signals do again what they did before."""
+    for number, handler in before.items():
+        if signal.getsignal(number) is _note:
+            signal.signal(number, handler)
 
 
 def asked() -> bool:

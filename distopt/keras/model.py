@@ -21,6 +21,7 @@ from distopt.keras.layers.layer import Layer, map_shapes
 from distopt.keras.training.class_weight import weigh_classes
 from distopt.keras.training.compiled import Compiled
 from distopt.keras.training.fit import FitOptions, Validation, fit
+from distopt.keras.training.fit_state import FitState
 from distopt.keras.training.loop import make_source, prepare, run_epoch_of_one, run_predict, run_test
 from distopt.keras.training.summary import summary_text
 from distopt.keras.training.weights_file import read_weights, write_weights
@@ -44,12 +45,14 @@ class Model(Layer):
 
     Attributes:
         history: the :class:`History` of the last ``fit``.
+        fit_state: where the last ``fit`` stands.
         stop_training: set by a callback to end training.
     """
 
     def __init__(self, name: str | None = None, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.history: History | None = None
+        self.fit_state: FitState | None = None
         self.stop_training = False
         self._compiled: Compiled | None = None
         self._first_weights_taken = False

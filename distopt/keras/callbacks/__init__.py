@@ -1,6 +1,7 @@
 """Callbacks: what happens around epochs and batches."""
 
 from distopt.keras.callbacks.averaging import ExponentialMovingAverage
+from distopt.keras.callbacks.backup import BackupAndRestore
 from distopt.keras.callbacks.callback import Callback, CallbackList
 from distopt.keras.callbacks.files import CSVLogger, ModelCheckpoint
 from distopt.keras.callbacks.functions import LambdaCallback
@@ -11,6 +12,7 @@ from distopt.keras.callbacks.stopping import EarlyStopping, TerminateOnNaN
 from distopt.keras.callbacks.tensorboard import TensorBoard
 
 __all__ = [
+    "BackupAndRestore",
     "CSVLogger",
     "Callback",
     "CallbackList",

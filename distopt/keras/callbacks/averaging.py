@@ -39,6 +39,14 @@ class ExponentialMovingAverage(Callback):
         """See Callback."""
         self.averages = [np.array(weight) for weight in self.model.trainable_weights]
 
+    def get_state(self) -> list[Array]:
+        """For backups."""
+        return self.averages
+
+    def set_state(self, state: list[Array]) -> None:
+        """Goes back to what :meth:`get_state` told."""
+        self.averages = state
+
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """See Callback."""
         for average, weight in zip(self.averages, self.model.trainable_weights, strict=True):

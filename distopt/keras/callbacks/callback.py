@@ -32,9 +32,14 @@ class Callback:
         local_batches: True if ``on_train_batch_end`` is content with this replica's own loss. Otherwise
             the logs of every batch are gathered from all replicas first, and if it sets
             ``model.stop_training`` on one replica, all stop after this batch.
+        told_last: True if it has to be told of everything after the other callbacks.
+
+    One that remembers something, and is to go on after a restart as if there had been none, has
+    ``get_state()`` and ``set_state(state)`` of plain values: see ``BackupAndRestore``.
     """
 
     local_batches = False
+    told_last = False
 
     def __init__(self) -> None:
         self.model: Model = None  # type: ignore[assignment]
@@ -83,7 +88,7 @@ class CallbackList:
     """
 
     def __init__(self, callbacks: Sequence[Callback], model: Model, params: dict[str, Any]) -> None:
-        self._callbacks = list(callbacks)
+        self._callbacks = sorted(callbacks, key=lambda callback: getattr(callback, "told_last", False))
         for callback in self._callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"callbacks must be Callback objects; got {callback!r}")

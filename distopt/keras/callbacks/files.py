@@ -106,3 +106,11 @@ class ModelCheckpoint(Callback):
         self.model.save_weights(path)
         if self.verbose and is_chief():
             print(f"Epoch {epoch + 1}: weights saved to {path}")
+
+    def get_state(self) -> float:
+        """For backups."""
+        return self.monitor.best
+
+    def set_state(self, state: float) -> None:
+        """Goes back to what :meth:`get_state` told."""
+        self.monitor.best = state

@@ -30,6 +30,14 @@ class History(Callback):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(value)
 
+    def get_state(self) -> dict[str, Any]:
+        """For backups."""
+        return {"epoch": self.epoch, "history": self.history}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes back to what :meth:`get_state` told."""
+        self.epoch, self.history = state["epoch"], state["history"]
+
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draws the curves, each metric beside its validation.
 

@@ -56,6 +56,14 @@ class LearningRateScheduler(Callback):
         if logs is not None:
             logs["lr"] = learning_rate(self.model.optimizer, "LearningRateScheduler")
 
+    def get_state(self) -> float:
+        """The learning rate in force, for backups."""
+        return learning_rate(self.model.optimizer, "LearningRateScheduler")
+
+    def set_state(self, state: float) -> None:
+        """Goes back to what :meth:`get_state` told: an epoch that begins again is not another one."""
+        self.model.optimizer.learning_rate = state
+
 
 class LearningRateWarmup(Callback):
     """Raises the learning rate step by step to ``scale`` times itself over the first epochs.
@@ -103,6 +111,14 @@ class LearningRateWarmup(Callback):
         self.model.optimizer.learning_rate = self._base * (1 + (scale - 1) * done / whole)
         if done == whole and self.verbose and is_chief():
             print(f"Epoch {self._epoch + 1}: warmed up to learning rate {self._base * scale:.4g}")
+
+    def get_state(self) -> float:
+        """For backups."""
+        return self._base
+
+    def set_state(self, state: float) -> None:
+        """Goes back to what :meth:`get_state` told."""
+        self._base = state
 
 
 class ReduceLROnPlateau(Callback):
@@ -168,3 +184,12 @@ class ReduceLROnPlateau(Callback):
                 self._cooling, self._waited = self.cooldown, 0
                 if self.verbose and is_chief():
                     print(f"Epoch {epoch + 1}: learning rate lowered to {lower:.4g}")
+
+    def get_state(self) -> dict[str, float]:
+        """For backups."""
+        return {"best": self.monitor.best, "waited": self._waited, "cooling": self._cooling}
+
+    def set_state(self, state: dict[str, float]) -> None:
+        """Goes back to what :meth:`get_state` told."""
+        self.monitor.best = state["best"]
+        self._waited, self._cooling = int(state["waited"]), int(state["cooling"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from distopt.keras.callbacks.callback import Callback, Logs, is_chief
 from distopt.keras.callbacks.monitor import Monitor
@@ -51,6 +52,15 @@ class EarlyStopping(Callback):
         self.monitor.reset()
         self.stopped_epoch = self._waited = 0
         self._best_weights = None
+
+    def get_state(self) -> dict[str, Any]:
+        """For backups."""
+        return {"best": self.monitor.best, "waited": self._waited, "weights": self._best_weights}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes back to what :meth:`get_state` told."""
+        self.monitor.best, self._waited = state["best"], state["waited"]
+        self._best_weights = state["weights"]
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """See Callback."""

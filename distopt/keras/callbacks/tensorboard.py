@@ -53,6 +53,14 @@ class TensorBoard(Callback):
         self._write("train", "epoch_", epoch, train)
         self._write("validation", "epoch_", epoch, validation)
 
+    def get_state(self) -> int:
+        """For backups."""
+        return self._step
+
+    def set_state(self, state: int) -> None:
+        """Goes back to what :meth:`get_state` told."""
+        self._step = state
+
     def close(self) -> None:
         """See Callback."""
         for file in self._files.values():

@@ -57,6 +57,14 @@ class Dataset:
         reading, self._readings = self._readings, self._readings + 1
         return self._make(reading)
 
+    def get_state(self) -> dict[str, int]:
+        """Which reading is next, for checkpoints."""
+        return {"readings": self._readings}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Goes back to what :meth:`get_state` told."""
+        self._readings = state["readings"]
+
     def __len__(self) -> int:
         if self._length is None:
             raise TypeError("the length of this Dataset is not known")

@@ -27,8 +27,15 @@ class Source(ABC):
     batch_size: int | None = None
 
     @abstractmethod
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of one epoch: this replica's share of each."""
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch from number ``first`` on: this replica's share of each."""
+
+    def get_state(self) -> Any:
+        """What beside epoch and batch tells where this replica is, for checkpoints."""
+        return None
+
+    def set_state(self, state: Any) -> None:  # noqa: B027 (most have none)
+        """Goes back to what :meth:`get_state` told."""
 
     @abstractmethod
     def sample(self) -> tuple[Any, Any, Any]:
@@ -86,11 +93,11 @@ class ArraySource(Source):
         self.steps: int = steps or every
         self.examples = min(self.steps * self.batch_size, self.count)
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """See Source."""
         order = example_order(self.count, self.seed, epoch) if self.shuffle else None
         assert self.batch_size is not None
-        for step in range(self.steps):
+        for step in range(first, self.steps):
             start = step * self.batch_size
             size = min(self.batch_size, self.count - start)
             begin, end = share(size, self._replica, self._replicas)
@@ -114,7 +121,8 @@ class IterableSource(Source):
     where it stood, ``steps`` batches an epoch.
 
     Args:
-        batches: an iterable of ``x``, ``(x, y)`` or ``(x, y, sample_weight)``.
+        batches: an iterable of ``x``, ``(x, y)`` or ``(x, y, sample_weight)``. If its readings differ, it
+            tells and takes back which one is next, by ``get_state()`` and ``set_state(state)``.
         total: sums a number over all replicas.
         steps: the batches of an epoch; until the iterable ends by default.
     """
@@ -128,10 +136,12 @@ class IterableSource(Source):
         self._iterator: Iterator[Any] | None = None
         self._pending: list[Any] = []
         self._template: tuple[Any, Any, Any] | None = None
+        self._taken = 0
+        self._begun: Any = None
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """See Source."""
-        step = 0
+        step = first
         while self._limit is None or step < self._limit:
             item = self._next()
             local = 0 if item is None else len(flatten(item[0])[0])
@@ -144,6 +154,25 @@ class IterableSource(Source):
             step += 1
         if not self.once and not self._pending:
             self._iterator = None
+            self._taken = 0
+
+    def get_state(self) -> dict[str, Any]:
+        """How many batches were taken since the iterable was last begun, and its own state before that."""
+        return {
+            "taken": self._taken,
+            "begun": self._next_reading() if self._iterator is None else self._begun,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Reads the batches anew that were taken then, and drops them."""
+        if not self.once:
+            self._iterator = None
+            self._pending.clear()
+            if state["begun"] is not None:
+                self._batches.set_state(state["begun"])  # type: ignore[attr-defined]
+        self._taken = 0
+        for _ in range(state["taken"]):
+            self._next()
 
     def sample(self) -> tuple[Any, Any, Any]:
         """See Source; the batch is not lost."""
@@ -151,13 +180,16 @@ class IterableSource(Source):
         if item is None:
             raise ValueError("there is no batch in the data: the iterable (or generator) is empty")
         self._pending.append(item)
+        self._taken -= 1
         return item
 
     def _next(self) -> tuple[Any, Any, Any] | None:
         if self._pending:
+            self._taken += 1
             item: tuple[Any, Any, Any] = self._pending.pop()
             return item
         if self._iterator is None:
+            self._begun = self._next_reading()
             self._iterator = iter(self._batches)
         raw = next(self._iterator, None)
         if raw is None:
@@ -166,7 +198,11 @@ class IterableSource(Source):
         item = as_arrays(x), as_arrays(y), as_weights(sample_weight)
         count_examples(dict(zip(("x", "y", "sample_weight"), item, strict=True)))
         self._template = item
+        self._taken += 1
         return item
+
+    def _next_reading(self) -> Any:
+        return self._batches.get_state() if hasattr(self._batches, "get_state") else None
 
     def _empty(self) -> tuple[Any, Any, Any]:
         assert self._template is not None  # sample() has seen a batch, or has raised

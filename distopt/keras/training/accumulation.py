@@ -49,6 +49,11 @@ class GradientAccumulator:
         self._batches += 1
         return self._batches >= self.steps
 
+    @property
+    def pending(self) -> bool:
+        """Whether there are gradients that wait for further batches."""
+        return self._batches > 0
+
     def take(self) -> list[tuple[Any, Variable]]:
         """Pairs for ``apply_gradients``: the gradients of the mean over all; begins anew. May be empty."""
         pairs = [(_scaled(total, 1 / self._examples), variable) for variable, total in self._sums.items()]

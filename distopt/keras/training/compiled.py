@@ -61,6 +61,11 @@ class Compiled:
         elif self._accumulator.add(tape.gradient(loss, list(variables)), variables, self._size):
             self.finish_updates()
 
+    @property
+    def pending(self) -> bool:
+        """Whether gradients of past batches still wait to be applied."""
+        return self._accumulator.pending
+
     def finish_updates(self) -> None:
         """Applies what gradients were kept."""
         pairs = self._accumulator.take()

@@ -86,6 +86,20 @@ class CompiledLoss:
         """This replica's part of (loss times batch size) of all batches by name, and the examples on all."""
         return dict(self._sums) or {"loss": 0.0}, self._count
 
+    @property
+    def totals(self) -> list[float]:
+        """What this replica has added up: examples, then the sums of the outputs' losses and of the loss."""
+        return [float(self._local), *(self._sums.get(name, 0.0) for name in self._names())]
+
+    def go_on_from(self, totals: Sequence[float], count: int) -> None:
+        """Takes :attr:`totals` of an earlier run, and the examples on all replicas then."""
+        self._local, self._count = int(totals[0]), count
+        self._sums = dict(zip(self._names(), map(float, totals[1:]), strict=True)) if count else {}
+
+    def _names(self) -> list[str]:
+        outputs = self._outputs or []
+        return [*(f"{name}_loss" for name, _, _ in outputs if len(outputs) > 1), "loss"]
+
     def local_mean(self) -> float:
         """The mean loss of this replica's examples."""
         return self._sums.get("loss", 0.0) / max(self._local, 1)

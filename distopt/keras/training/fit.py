@@ -10,6 +10,7 @@ from distopt.keras.callbacks import CallbackList, History, ProgressBar
 from distopt.keras.data import Source
 from distopt.keras.data.batch import as_arrays, count_examples, take, unpack
 from distopt.keras.training.class_weight import weigh_classes
+from distopt.keras.training.fit_state import FitState
 from distopt.keras.training.loop import (
     is_arrays,
     make_source,
@@ -84,9 +85,10 @@ def fit(
     prepare(model, source)
     held_source = None if held_back is None else _validation_source(held_back, options, validation)
     history = History()
+    # As in Keras, the shipped ones come last: they see what the others put into the logs.
+    everyone = [*callbacks, ProgressBar(options.verbose), history]
     told = CallbackList(
-        # As in Keras, the shipped ones come last: they see what the others put into the logs.
-        [*callbacks, ProgressBar(options.verbose), history],
+        everyone,
         model,
         {
             "epochs": options.epochs,
@@ -97,11 +99,13 @@ def fit(
         },
     )
     model.history = history
+    sources = [source, *([] if held_source is None else [held_source])]
+    model.fit_state = FitState(model, sources, everyone, options.initial_epoch)
     train_epochs(
         model,
         source,
         told,
-        range(options.initial_epoch, options.epochs),
+        options.epochs,
         lambda: {} if held_source is None else run_test(model, held_source),
         lambda epoch: held_source is not None and (epoch + 1) % validation.freq == 0,
     )

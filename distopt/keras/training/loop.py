@@ -18,6 +18,7 @@ from distopt.keras.training import checks
 if TYPE_CHECKING:
     from distopt.keras.callbacks import CallbackList
     from distopt.keras.model import Model
+    from distopt.keras.training.fit_state import FitState
 
 __all__ = [
     "make_source",
@@ -135,7 +136,7 @@ def train_epochs(
     model: Model,
     source: Source,
     callbacks: CallbackList,
-    epochs: range,
+    epochs: int,
     validate: Callable[[], dict[str, Any]],
     validates: Callable[[int], bool],
 ) -> None:
@@ -145,48 +146,66 @@ def train_epochs(
         model: a compiled model.
         source: what to train on.
         callbacks: told of every beginning and end.
-        epochs: their numbers.
+        epochs: the number of epochs; ``model.fit_state`` tells where to begin.
         validate: evaluates the model on other data; its results get the prefix ``val_``.
         validates: whether to validate after an epoch of that number.
     """
+    state = model.fit_state
+    assert state is not None
+    position = state.position
     model.stop_training = False
     logs: dict[str, Any] = {}
     try:
         callbacks.on_train_begin()
-        for epoch in epochs:
-            model.compiled.reset()
-            callbacks.on_epoch_begin(epoch)
-            logs = run_epoch(model, source.epoch(epoch), callbacks)
+        stopped = position.restored and agreed_to_stop(model)
+        while position.epoch < epochs and not stopped:
+            epoch = position.epoch
+            begin_epoch(model, state, callbacks)
+            logs = run_epoch(model, source.epoch(epoch, position.batch), state, callbacks)
             model.synchronize()
             if validates(epoch):
                 logs |= {f"val_{name}": value for name, value in validate().items()}
+            position.epoch, position.batch = epoch + 1, 0
             callbacks.on_epoch_end(epoch, logs)
-            if agreed_to_stop(model):
-                break
+            stopped = agreed_to_stop(model)
+        state.callbacks.hand_out()  # if no epoch was left
         callbacks.on_train_end(logs)
     finally:
         callbacks.close()
 
 
-def run_epoch(model: Model, batches: Iterator[Batch], callbacks: CallbackList) -> dict[str, Any]:
-    """One pass over the batches; the results of all replicas together."""
+def begin_epoch(model: Model, state: FitState, callbacks: CallbackList) -> None:
+    """Begins an epoch, or begins it again where it was interrupted."""
+    if not state.position.batch:
+        state.callbacks.hand_out()
+        state.returned = None
+        model.compiled.reset()
+    callbacks.on_epoch_begin(state.position.epoch)
+    state.callbacks.hand_out()  # what they did at this epoch's first beginning stays as it was
+
+
+def run_epoch(
+    model: Model, batches: Iterator[Batch], state: FitState, callbacks: CallbackList
+) -> dict[str, Any]:
+    """One pass over the batches, or over those that are left; the results of all replicas together."""
     shared = callbacks.shares_batches
-    returned: dict[str, Any] | None = None
-    step = -1
-    for step, batch in enumerate(batches):
+    position = state.position
+    for batch in batches:
+        step = position.batch
         callbacks.on_train_batch_begin(step)
-        returned = train_batch(model, batch)
+        returned = state.returned = train_batch(model, batch)
+        position.batch = step + 1
         logs = (returned or model.compiled.results()) if shared else {"loss": model.compiled.local_loss()}
         callbacks.on_train_batch_end(step, {**logs, "size": batch.size})
         if shared and agreed_to_stop(model):
             break
-    if step < 0:
+    if not position.batch:
         raise ValueError(
             "there was no batch for this epoch: the iterator has ended. Give fewer epochs or steps_per_epoch,"
             " or an iterable that can be read again"
         )
     model.compiled.finish_updates()
-    return model.compiled.results() if returned is None else plain(returned)
+    return model.compiled.results() if state.returned is None else plain(state.returned)
 
 
 def train_batch(model: Model, batch: Batch) -> dict[str, Any] | None:

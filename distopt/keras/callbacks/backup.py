@@ -1,0 +1,133 @@
+"""BackupAndRestore: a fit that can be ended at any moment and goes on where it was."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any
+
+from distopt.checkpoint import CheckpointManager
+from distopt.keras.callbacks.callback import Callback, Logs, is_chief
+
+__all__ = ["BackupAndRestore"]
+
+_log = logging.getLogger("distopt")
+
+
+class BackupAndRestore(Callback):
+    """Saves all that ``fit`` needs to go on, and goes on from it when the program is started again.
+
+    Weights, optimizer, random streams, the position in the data, the epoch's loss and metrics so far, and
+    the state of the callbacks that have one: what comes out has the same bits as if there had been no
+    interruption. The backups are those of a :class:`~distopt.checkpoint.CheckpointManager`.
+
+    An epoch that is gone on with begins once more for the callbacks: ``on_epoch_begin`` is called for
+    it again. An iterable as data is read again up to where it was.
+
+    Args:
+        backup_dir: where they are; all replicas must see it. One ``fit`` at a time may use it.
+        save_freq: "epoch", or a number: after so many batches.
+        delete_checkpoint: whether the backups go when training is complete. Otherwise the weights of the
+            end are saved too, and the same program started again trains no more.
+        save_before_preemption: SIGTERM asks for a last backup at the end of the step, and for the end of
+            the program with exit code 143. Only if fit is called in the main thread.
+        background: write while training goes on.
+        keep: how many backups stay.
+
+    Raises:
+        ValueError: another ``save_freq``, or ``keep`` below 1.
+        MissingExtra: in training, if safetensors is not installed.
+    """
+
+    local_batches = True
+    told_last = True
+
+    def __init__(
+        self,
+        backup_dir: str | os.PathLike[str],
+        save_freq: Any = "epoch",
+        delete_checkpoint: bool = True,
+        save_before_preemption: bool = True,
+        *,
+        background: bool = False,
+        keep: int = 2,
+    ) -> None:
+        super().__init__()
+        whole = isinstance(save_freq, int) and not isinstance(save_freq, bool) and save_freq >= 1
+        if save_freq != "epoch" and not whole:
+            raise ValueError(f"save_freq must be 'epoch' or a positive integer; got {save_freq!r}")
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1; got {keep}")
+        self.backup_dir = os.fspath(backup_dir)
+        self.save_freq = save_freq
+        self.delete_checkpoint = delete_checkpoint
+        self.save_before_preemption = save_before_preemption
+        self.background, self.keep = background, keep
+        self._manager: CheckpointManager | None = None
+        self._batches = 0  # since the last backup
+
+    @property
+    def manager(self) -> CheckpointManager:
+        """What saves and restores, in training.
+
+        Raises:
+            RuntimeError: there is no training.
+        """
+        if self._manager is None:
+            raise RuntimeError("BackupAndRestore has no manager before fit() begins")
+        return self._manager
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """See Callback."""
+        model, state = self.model, self.model.fit_state
+        assert state is not None
+        objects = {"metrics": model.metrics, "loss": state.loss}
+        self._manager = CheckpointManager(
+            self.backup_dir,
+            keep=self.keep,
+            model=model,
+            position=state.position,
+            callbacks=state.callbacks,
+            fit=state,
+            **{name: value for name, value in objects.items() if value},
+        )
+        self._batches = 0
+        if self.save_before_preemption:
+            try:
+                self._manager.on_preemption()
+            except ValueError as error:
+                _log.warning("fit will not notice a preemption, not being in the main thread: %s", error)
+        if self._manager.restore() and is_chief():
+            position = state.position
+            _log.warning("going on at epoch %d, batch %d", position.epoch + 1, position.batch + 1)
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """See Callback."""
+        self._batches += 1
+        # Gradients that wait for further batches are no state of any number of replicas.
+        if not self.model.compiled.pending:
+            self._save_if(self.save_freq != "epoch" and self._batches >= self.save_freq)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """See Callback."""
+        self._save_if(self.save_freq == "epoch")
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """See Callback."""
+        if self.delete_checkpoint:
+            self.manager.clear()
+            return
+        self._save_if(self._batches > 0)
+        self.manager.wait()
+
+    def close(self) -> None:
+        """See Callback."""
+        if self._manager is not None:
+            self._manager.release_preemption()
+
+    def _save_if(self, due: bool) -> None:
+        if due:
+            self.manager.save(self.background)
+            self._batches = 0
+        if self.save_before_preemption:
+            self.manager.step()
