@@ -10,6 +10,7 @@ import numpy as np
 from distopt.comm import Communicator
 from distopt.engine import clip as clipping
 from distopt.engine import kernels, norms
+from distopt.engine.arrays import Flats
 from distopt.engine.clip import Clip
 from distopt.engine.fold import Fold, fold
 from distopt.engine.layout import Segment
@@ -25,7 +26,7 @@ __all__ = ["one_pass", "two_passes", "update_own"]
 _CACHED = 1 << 16
 
 
-def one_pass(ring: Ring, group: Group, update: Update, flats: Sequence[Array], then: Fold) -> None:
+def one_pass(ring: Ring, group: Group, update: Update, flats: Flats, then: Fold) -> None:
     """Sums and updates this replica's shard, block after block.
 
     Args:
@@ -53,7 +54,7 @@ def two_passes(
     node: Communicator,
     group: Group,
     update: Update,
-    flats: Sequence[Array],
+    flats: Flats,
     then: Fold,
     clip: Clip,
 ) -> None:
@@ -88,7 +89,7 @@ def two_passes(
             _update_scaled(group.rule, update, span, part[span.start : span.stop], scale)
 
 
-def update_own(group: Group, update: Update, flats: Sequence[Array], ring: Ring) -> None:
+def update_own(group: Group, update: Update, flats: Flats, ring: Ring) -> None:
     """Updates this replica's shards with its own gradients, which are final; arguments as in one_pass."""
     for spans in group.spans:
         for span in spans:
@@ -97,7 +98,7 @@ def update_own(group: Group, update: Update, flats: Sequence[Array], ring: Ring)
             kernels.dense(group.rule, span.parameters, gradient, span.slots, update.coefficients)
 
 
-def _first(turn: Round, span: Span, flats: Sequence[Array], scratch: Array) -> Array:
+def _first(turn: Round, span: Span, flats: Flats, scratch: Array) -> Array:
     """The first row of a span: what the ring brought, or this replica's own gradient."""
     if turn.first is None:
         return gather(flats, span.segments, scratch)

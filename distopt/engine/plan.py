@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,10 +76,6 @@ class Plan:
         #: Value of ``detachments()`` when the variables were last seen at home; -1: not yet.
         self.seen = -1
         self.arranged = False
-
-    def watch(self, updates: Sequence[Update], end: Callable[[object], object]) -> None:
-        """Calls ``end`` when one of the variables or slots is gone, since numbers of objects come again."""
-        self._watched = [weakref.ref(v, end) for u in updates for v in (u.variable, *u.slots)]
 
     def arrange(self, updates: Sequence[Update], homes: Homes) -> None:
         """Works out who updates what, when all variables have their places."""

@@ -16,6 +16,7 @@ import numpy as np
 
 from distopt.collectives import live_rows, local_pairs, reduce_rows, shard_bounds, tree_pairs
 from distopt.comm import Communicator
+from distopt.engine.arrays import Flats
 from distopt.engine.layout import PIECE, Block, Segment, block_size
 from distopt.engine.stream import stream
 from distopt.typing import Array
@@ -54,29 +55,28 @@ class Ring:
         self._capacity = block_size(node.size) + PIECE
         self._members = self._find_members() if cross.size > 1 else []
 
-    def rounds(self, blocks: Sequence[Block], flats: Sequence[Array]) -> Iterator[Round]:
+    def rounds(self, blocks: Sequence[Block], flats: Flats) -> Iterator[Round]:
         """Goes through the blocks with all other replicas.
 
         Args:
             blocks: which elements, in order.
-            flats: this replica's gradients, one flat array for each variable of the layout.
+            flats: this replica's gradients, one for each variable of the layout.
         """
         if self._node.size == 1:
             for block in blocks:
                 total = None
                 if self._cross.size > 1:
-                    dtype = flats[0].dtype
+                    dtype = flats.dtype
                     row = gather(flats, block.shards[0].segments, self.room("own", block.size, dtype))
                     total = self._across([row], self.room("total", block.size, dtype))
                 yield Round(total, None)
             return
-        starts = np.array([flat.__array_interface__["data"][0] for flat in flats], np.int64)
-        self._fill(blocks[0], starts, flats[0].dtype)
+        self._fill(blocks[0], flats)
         for block, following in zip_longest(blocks, blocks[1:]):
             self._node.barrier()
-            ring = self._rows(flats[0].dtype)
+            ring = self._rows(flats.dtype)
             if following is not None:
-                self._fill(following, starts, flats[0].dtype)
+                self._fill(following, flats)
             if self._job.size == 2:  # one addition: the own gradient is read where it lies
                 own = block.shards[self._node.rank]
                 yield Round(None, ring[1 - self._node.rank, own.start : own.start + own.size])
@@ -102,14 +102,14 @@ class Ring:
         second = _subtotal(by_number, before, last, self.room("second", size, dtype))
         return Round(first, second)
 
-    def _fill(self, block: Block, starts: Array, dtype: np.dtype[np.generic]) -> None:
+    def _fill(self, block: Block, flats: Flats) -> None:
         """Streams what others own of a block into the next turn."""
         self._turn ^= 1
-        mine = self._rows(dtype)[self._node.rank]
+        dtype, mine = flats.dtype, self._rows(flats.dtype)[self._node.rank]
         for rank, shard in enumerate(block.shards):
             if rank != self._node.rank and shard.size:
                 variables, first, length = shard.pieces
-                addresses = starts[variables] + first * dtype.itemsize
+                addresses = flats.starts[variables] + first * dtype.itemsize
                 stream(mine[shard.start : shard.start + shard.size], addresses, length * dtype.itemsize)
 
     def _rows(self, dtype: np.dtype[np.generic]) -> Array:

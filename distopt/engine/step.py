@@ -7,7 +7,6 @@ is added is fixed, so the result does not depend on how many processes or nodes 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -27,13 +26,13 @@ from distopt.engine.homes import Homes
 from distopt.engine.owners import Job, run_owned
 from distopt.engine.plan import Plan, columns_of
 from distopt.engine.ring import Ring
-from distopt.engine.update import Reduction, Update, lowest_terms, weighed
+from distopt.engine.update import Reduction, Targets, Updates, lowest_terms, weighed
 from distopt.errors import ReplicaFailed, ReplicaMismatch, ReplicaStalled
 from distopt.trace import Recorder
-from distopt.typing import Array
 
 __all__ = ["StepEngine"]
 
+#: Plans of one optimizer for one list of variables: one for each set of sparse gradients.
 _PLANS = 32
 
 
@@ -48,7 +47,7 @@ class StepEngine:
         self._context = context
         self.homes = Homes(context, context.strategy.options)
         self._ring = Ring(context.comm, self.homes.node, self.homes.cross)
-        self._plans: OrderedDict[tuple[Any, ...], Plan] = OrderedDict()
+        self._plans: WeakKeyDictionary[Targets, dict[tuple[int, ...], Plan]] = WeakKeyDictionary()
         self._steps: WeakKeyDictionary[object, int] = WeakKeyDictionary()
         self._shared: WeakKeyDictionary[object, bool] = WeakKeyDictionary()
         directory = context.strategy.options.record
@@ -99,9 +98,7 @@ class StepEngine:
         )
 
     # -- the step
-    def step(
-        self, call: str, updates: Sequence[Update], reduction: Reduction, clip: Clip | None = None
-    ) -> bool:
+    def step(self, call: str, updates: Updates, reduction: Reduction, clip: Clip | None = None) -> bool:
         """Sums the gradients of all replicas, clips, and updates: the fast path, in one pass.
 
         Sparse gradients are not clipped in this way: if any replica has one, nothing is done.
@@ -136,18 +133,17 @@ class StepEngine:
                 sparse.apply_rows(u, rows, indices, self.homes.node)
         then = Fold(divisor, None if clip is None else clip.value)
         for group in plan.groups:
-            members = [updates[i] for i in group.members]
-            flats = [_flat(u.gradient, scale) for u in members]
+            flats, first = updates.flats(group.members, scale), updates[group.members[0]]
             if clip is not None and clip.needs_norms:
-                passes.two_passes(self._ring, self.homes.node, group, members[0], flats, then, clip)
+                passes.two_passes(self._ring, self.homes.node, group, first, flats, then, clip)
             else:
-                passes.one_pass(self._ring, group, members[0], flats, then)
+                passes.one_pass(self._ring, group, first, flats, then)
         self._close(plan, updates)
         return True
 
-    def apply(self, call: str, updates: Sequence[Update]) -> None:
+    def apply(self, call: str, updates: Updates) -> None:
         """Updates from gradients that are final and the same on every replica."""
-        for batch in _rounds(updates):
+        for batch in updates.rounds():
             plan = self._plan(batch)
             self._agree(call, plan, batch, 0)
             self._bring_home(plan, batch)
@@ -155,12 +151,10 @@ class StepEngine:
                 if isinstance(u.gradient, IndexedSlices):
                     sparse.apply_rows(u, *sparse.summed(u.gradient), self.homes.node)
             for group in plan.groups:
-                members = [batch[i] for i in group.members]
-                flats = [_flat(u.gradient, None) for u in members]
-                passes.update_own(group, members[0], flats, self._ring)
+                passes.update_own(group, batch[group.members[0]], batch.flats(group.members), self._ring)
             self._close(plan, batch)
 
-    def apply_alone(self, updates: Sequence[Update]) -> None:
+    def apply_alone(self, updates: Updates) -> None:
         """Updates this replica's own copies with its own gradients; the replicas may come to differ."""
         if self.replicas > 1:
             self.homes.release([v for u in updates for v in (u.variable, *u.slots)])
@@ -170,12 +164,12 @@ class StepEngine:
                 sparse.apply_rows(u, *sparse.summed(u.gradient), SoloCommunicator())
             else:
                 flat, *slots = (array.reshape(-1) for array in state)
-                kernels.dense(u.rule, flat, _flat(u.gradient, None), tuple(slots), u.coefficients)
+                kernels.dense(u.rule, flat, u.gradient.ravel(), tuple(slots), u.coefficients)
             for v in (u.variable, *u.slots):
                 v._touch()
             if u.variable.constraint is not None:
                 _constrain(u.variable)
-        self._record([u.variable for u in updates])
+        self._record(updates.variables)
 
     def run(self, call: str, jobs: Sequence[Job]) -> None:
         """Runs updates that are Python code, each on its owner; gradients are the same everywhere."""
@@ -267,25 +261,17 @@ class StepEngine:
         return self.replicas > 1 and self.homes.any_released and any(map(self.homes.released, variables))
 
     # -- before and after
-    def _plan(self, updates: Sequence[Update]) -> Plan:
+    def _plan(self, updates: Updates) -> Plan:
         """The plan for these variables, slots and kinds of gradients, kept from step to step."""
-        key = (
-            tuple([id(u.variable) for u in updates]),
-            tuple([id(slot) for u in updates for slot in u.slots]),
-            tuple([i for i, u in enumerate(updates) if isinstance(u.gradient, IndexedSlices)]),
-            tuple({u.rule: None for u in updates}),
-        )
-        plan = self._plans.get(key)
+        plans, sparse_ones = self._plans.setdefault(updates.targets, {}), updates.sparse
+        plan = plans.get(sparse_ones)
         if plan is None:
-            plan = self._plans[key] = Plan(updates, subject.of_updates(updates))
-            plan.watch(updates, lambda _: self._plans.pop(key, None))
-            if len(self._plans) > _PLANS:
-                self._plans.popitem(last=False)
-        else:
-            self._plans.move_to_end(key)
+            if len(plans) == _PLANS:
+                plans.clear()
+            plan = plans[sparse_ones] = Plan(updates, subject.of_updates(updates))
         return plan
 
-    def _agree(self, call: str, plan: Plan, updates: Sequence[Update], weight: int) -> list[int]:
+    def _agree(self, call: str, plan: Plan, updates: Updates, weight: int) -> list[int]:
         """The header: same call, variables and coefficients; what was assigned was assigned alike.
 
         Returns:
@@ -294,19 +280,17 @@ class StepEngine:
         if self.replicas == 1:
             return [weight << 1]
         flags = weight << 1 | plan.sparse
-        about = plan.subject ^ subject.checksum(updates)
+        about = plan.subject ^ subject.checksum(updates.coefficients)
         assigned = [] if plan.seen == detachments() else self.homes.assigned(_state(updates))
         about ^= subject.contents(assigned)
         words = subject.words(call, updates, assigned)
         return self._context.agreement.check(call, about, words, flags=flags)
 
-    def _alike(self, updates: Sequence[Update]) -> Sequence[Update]:
+    def _alike(self, updates: Updates) -> Updates:
         """Makes gradients dense that are sparse here and dense on another replica."""
-        variables = [u.variable for u in updates]
-        gradients = sparse.alike(self._context.comm, [u.gradient for u in updates], variables)
-        return [u._replace(gradient=g) for u, g in zip(updates, gradients, strict=True)]
+        return updates.having(sparse.alike(self._context.comm, updates.gradients, updates.variables))
 
-    def _bring_home(self, plan: Plan, updates: Sequence[Update]) -> None:
+    def _bring_home(self, plan: Plan, updates: Updates) -> None:
         """Sees to it that all variables are where all replicas of the node see them."""
         if self.replicas > 1 and plan.seen != detachments():
             self._house(self.homes.assigned(_state(updates)), columns_of(updates))
@@ -323,43 +307,26 @@ class StepEngine:
             if strangers:
                 self.homes.settle(strangers)
 
-    def _close(self, plan: Plan, updates: Sequence[Update]) -> None:
+    def _close(self, plan: Plan, updates: Updates) -> None:
         """Everyone sees everything updated; then come the constraints."""
         if self.homes.shared:
             self.homes.node.barrier()
-        for u in updates:
-            u.variable._version += 1
+        for variable in updates.variables:
+            variable._version += 1
         if plan.bound:
-            bound = [updates[i].variable for i in plan.bound]
+            bound = [updates.variables[i] for i in plan.bound]
             run_owned(self.homes.node, [(v, (v,), partial(_constrain, v)) for v in bound])
-        self._record([u.variable for u in updates])
+        self._record(updates.variables)
 
     def _record(self, variables: Sequence[Variable]) -> None:
         if self._recorder is not None:
             self._recorder.write((v.name, v._array()) for v in variables)
 
 
-def _state(updates: Sequence[Update]) -> list[Variable]:
+def _state(updates: Updates) -> list[Variable]:
     return [v for u in updates for v in (u.variable, *u.slots)]
 
 
 def _constrain(variable: Variable) -> None:
     assert variable.constraint is not None
     variable.assign(variable.constraint(variable))
-
-
-def _flat(gradient: Any, scale: int | None) -> Array:
-    return weighed(gradient.ravel(), scale)
-
-
-def _rounds(updates: Sequence[Update]) -> list[list[Update]]:
-    """Each variable once a round, in the order given: one that comes twice is updated twice."""
-    rounds: list[list[Update]] = []
-    seen: dict[int, int] = {}
-    for u in updates:
-        turn = seen.get(id(u.variable), 0)
-        seen[id(u.variable)] = turn + 1
-        if turn == len(rounds):
-            rounds.append([])
-        rounds[turn].append(u)
-    return rounds

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from distopt.collectives import digest
 from distopt.core.variable import Variable
@@ -33,12 +34,11 @@ def contents(assigned: Sequence[Variable]) -> int:
     return total
 
 
-def checksum(updates: Sequence[Update]) -> int:
+def checksum(coefficients: Sequence[Sequence[Any]]) -> int:
     """A hash of the coefficients: all replicas must step with the same hyperparameters."""
-    distinct = {id(u.coefficients): u for u in updates}
     total = 0
-    for u in distinct.values():
-        total = zlib.crc32(b"".join([c.tobytes() for c in u.coefficients]), total)
+    for scalars in coefficients:
+        total = zlib.crc32(b"".join([scalar.tobytes() for scalar in scalars]), total)
     return total
 
 

@@ -63,14 +63,14 @@ class LossGradients:
                     f"Invalid type {tensor.dtype} for {tensor.name}, expected a floating-point dtype"
                 )
 
-    def _look_for_means(self, pairs: Sequence[Pair], summed: bool) -> None:
+    def _look_for_means(self, gradients: Sequence[Any], summed: bool) -> None:
         """At the first aggregated step: says so if gradients of each replica's own mean are summed."""
         context = get_replica_context()
         if self._looked_for_means or context is None:
             return
         self._looked_for_means = True
         replicas, first = context.num_replicas_in_sync, context.replica_id_in_sync_group == 0
-        if summed and replicas > 1 and first and any(_of_mean(gradient) for gradient, _ in pairs):
+        if summed and replicas > 1 and first and any(map(_of_mean, gradients)):
             _log.warning(
                 "optimizer %r sums gradients over %d replicas, and the loss looks like a mean over each "
                 "replica's own examples: the step is %d times that of the mean over all. Use "

@@ -15,13 +15,14 @@ from distopt import aggregators, distribute
 from distopt.core.indexed_slices import IndexedSlices, sum_duplicates
 from distopt.core.tensor import Tensor
 from distopt.core.variable import Variable
+from distopt.engine.roster import Roster
 from distopt.engine.step import StepEngine
 from distopt.optimizers import schedules
 from distopt.optimizers.config import check_keywords, clip_config, snake_case_name
 from distopt.optimizers.describe import pipeline_text, settings_text
 from distopt.optimizers.hyper import Hyperparameters
 from distopt.optimizers.loss import LossGradients, variables_in
-from distopt.optimizers.pairs import Pairs, aggregated, checked, with_gradients
+from distopt.optimizers.pairs import Columns, Pairs, aggregated, checked, with_gradients
 from distopt.optimizers.result import StepResult
 from distopt.optimizers.slots import Slots
 from distopt.transforms import ClipByGlobalNorm, ClipByNorm, ClipByValue
@@ -134,33 +135,32 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
         """
         call = f"apply_gradients of {self._name}"
         with _told_to_all(call):
-            pairs = with_gradients(grads_and_vars, self._name)
+            columns = with_gradients(grads_and_vars, self._name)
+            variables = list(columns.variables)
             with self._naming_after_optimizer():
-                self._create_all_weights([variable for _, variable in pairs])
-            if not pairs:
+                self._create_all_weights(variables)
+            if not variables:
                 return None
             if distribute.in_cross_replica_context():
                 raise RuntimeError(
                     "apply_gradients() cannot be called in cross-replica context: use Strategy.run to enter "
                     "replica context"
                 )
-            apply_state = self._prepare([variable for _, variable in pairs])
+            apply_state = self._prepare(variables)
         engine = StepEngine.current()
         if experimental_aggregate_gradients:
-            self._look_for_means(pairs, isinstance(self.gradient_aggregator, aggregators.Sum))
-        self._run_pipeline(engine, call, pairs, apply_state, experimental_aggregate_gradients)
+            self._look_for_means(columns.gradients, isinstance(self.gradient_aggregator, aggregators.Sum))
+        self._run_pipeline(engine, call, columns, apply_state, experimental_aggregate_gradients)
         engine.once(self, partial(self._count, apply_state, experimental_aggregate_gradients))
         if experimental_aggregate_gradients:
-            engine.audited(
-                self, call, lambda: [*(v for _, v in pairs), *self.weights], lambda: settings_text(self)
-            )
+            engine.audited(self, call, lambda: [*variables, *self.weights], lambda: settings_text(self))
         return StepResult(int(self.iterations))
 
     def _run_pipeline(
-        self, engine: StepEngine, call: str, pairs: Pairs, apply_state: ApplyState, aggregate: bool
+        self, engine: StepEngine, call: str, columns: Columns, apply_state: ApplyState, aggregate: bool
     ) -> None:
         """Aggregate, transform, update."""
-        received: Any = engine.open(call, pairs) if aggregate else pairs
+        received: Any = engine.open(call, columns.pairs()) if aggregate else columns.pairs()
         with engine.together(call):
             if aggregate:
                 received = tuple(self._transform_unaggregated_gradients(received))
@@ -218,7 +218,8 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
     # -- prepare
     def _prepare(self, var_list: list[Variable]) -> ApplyState:
         """The coefficients of this step for each device and dtype among the variables."""
-        kinds = dict.fromkeys((variable.device, variable.dtype) for variable in var_list)
+        roster = Roster.of(var_list)
+        kinds = [(var_list[i].device, dtype) for i, dtype in zip(roster.first, roster.dtypes, strict=True)]
         return {kind: self._fallback_apply_state(*kind) for kind in kinds}
 
     def _prepare_local(self, var_device: str, var_dtype: Any, apply_state: ApplyState) -> None:

@@ -12,16 +12,52 @@ import numpy as np
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import Tensor, TensorLike, as_array, unwrap
 from distopt.core.variable import Variable
+from distopt.engine.arrays import Flats
+from distopt.engine.roster import Roster
 
-__all__ = ["Pair", "Pairs", "aggregated", "checked", "with_gradients"]
+__all__ = ["Columns", "Pair", "Pairs", "aggregated", "checked", "with_gradients"]
 
 Pair: TypeAlias = tuple[Any, Variable]
 Pairs: TypeAlias = tuple[Pair, ...]
 
 _log = logging.getLogger("distopt")
+_PAIR, _TWO, _VARIABLE = {tuple}, {2}, {Variable}
+_ARRAY, _DENSE = {np.ndarray}, {np.ndarray, Tensor}
 
 
-def with_gradients(grads_and_vars: Any, optimizer: str) -> Pairs:
+class Columns:
+    """Checked pairs as two columns, so that thousands of them are handled at once.
+
+    Args:
+        variables: all of them.
+        gradients: for each an array, a tensor or IndexedSlices that fit it.
+        roster: that of the variables.
+        flats: the gradients, where all of them are known to be plain arrays.
+    """
+
+    def __init__(
+        self,
+        variables: tuple[Variable, ...],
+        gradients: tuple[Any, ...],
+        roster: Roster,
+        flats: Flats | None = None,
+    ) -> None:
+        self.variables, self.gradients = variables, gradients
+        self.roster, self.flats = roster, flats
+
+    @classmethod
+    def of(cls, pairs: Pairs) -> Columns:
+        """The columns of checked pairs."""
+        gradients, variables = zip(*pairs, strict=True) if pairs else ((), ())
+        return cls(variables, gradients, Roster.of(variables))
+
+    def pairs(self) -> Pairs:
+        """The pairs again, as hooks, aggregators and transformers get them: no gradient is a bare array."""
+        tensors = [Tensor._of(g) if type(g) is np.ndarray else g for g in self.gradients]
+        return tuple(zip(tensors, self.variables, strict=True))
+
+
+def with_gradients(grads_and_vars: Any, optimizer: str) -> Columns:
     """The pairs whose gradient is not None, checked; one warning in the log names the others.
 
     Raises:
@@ -29,7 +65,12 @@ def with_gradients(grads_and_vars: Any, optimizer: str) -> Pairs:
         ValueError: all gradients are None, or a wrong shape or index.
         RuntimeError: sparse rows for a variable with a constraint.
     """
-    pairs = _unpack(grads_and_vars, f"apply_gradients() of optimizer {optimizer!r}")
+    call = f"apply_gradients() of optimizer {optimizer!r}"
+    items = _items(grads_and_vars, call)
+    plain = _plain(items)
+    if plain is not None:
+        return plain
+    pairs = _unpack(items, call)
     missing = [v.name for g, v in pairs if g is None]
     if missing and len(missing) == len(pairs):
         raise ValueError(
@@ -38,7 +79,20 @@ def with_gradients(grads_and_vars: Any, optimizer: str) -> Pairs:
         )
     if missing:
         _log.warning("Gradients do not exist for variables %s when minimizing the loss.", missing)
-    return tuple([(_fitting(g, v, "apply_gradients()"), v) for g, v in pairs if g is not None])
+    return Columns.of(tuple([(_fitting(g, v, "apply_gradients()"), v) for g, v in pairs if g is not None]))
+
+
+def _plain(items: tuple[Any, ...]) -> Columns | None:
+    """Pairs of the common kind, looked at all at once; None if any is of another, or wrong."""
+    if set(map(type, items)) != _PAIR or set(map(len, items)) != _TWO:
+        return None
+    gradients, variables = zip(*items, strict=True)
+    kinds = set(map(type, gradients))
+    if not kinds <= _DENSE or set(map(type, variables)) != _VARIABLE:
+        return None
+    roster = Roster.of(variables)
+    flats = roster.fits(gradients if kinds == _ARRAY else tuple(map(as_array, gradients)))
+    return None if flats is None else Columns(variables, gradients, roster, flats)
 
 
 def checked(grads_and_vars: Any, call: str) -> Pairs:
@@ -51,7 +105,7 @@ def checked(grads_and_vars: Any, call: str) -> Pairs:
     Raises:
         As :func:`with_gradients`.
     """
-    return tuple([(_fitting(g, v, call), v) for g, v in _unpack(grads_and_vars, call)])
+    return tuple([(_fitting(g, v, call), v) for g, v in _unpack(_items(grads_and_vars, call), call)])
 
 
 def aggregated(before: Pairs, after: Any, aggregator: str) -> list[Pair]:
@@ -70,7 +124,7 @@ def aggregated(before: Pairs, after: Any, aggregator: str) -> list[Pair]:
     if after is before:
         return list(before)
     source = f"the result of aggregator {aggregator}, of which nothing was applied"
-    returned = _unpack(after, source)
+    returned = _unpack(_items(after, source), source)
     for gradient, variable in returned:
         if gradient is None:
             raise TypeError(f"{source}: the gradient of variable {variable.name!r} is None")
@@ -86,14 +140,17 @@ def aggregated(before: Pairs, after: Any, aggregator: str) -> list[Pair]:
     return pairs
 
 
-def _unpack(grads_and_vars: Any, call: str) -> Pairs:
+def _items(grads_and_vars: Any, call: str) -> tuple[Any, ...]:
     try:
-        items = tuple(grads_and_vars)
+        return tuple(grads_and_vars)
     except TypeError:
         raise TypeError(
             f"{call}: expected (gradient, variable) pairs, got {type(grads_and_vars).__name__}: "
             "pass a list of pairs, such as zip(gradients, variables)"
         ) from None
+
+
+def _unpack(items: tuple[Any, ...], call: str) -> Pairs:
     return tuple([_pair(item, i, call) for i, item in enumerate(items)])
 
 

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from operator import itemgetter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from distopt.core.indexed_slices import IndexedSlices, sum_duplicates
+from distopt.core.indexed_slices import sum_duplicates
 from distopt.core.tensor import TensorLike, as_array
 from distopt.core.variable import Variable
 from distopt.engine import kernels
 from distopt.engine.clip import Clip
+from distopt.engine.roster import Roster
 from distopt.engine.rule import Rule
 from distopt.engine.step import StepEngine
-from distopt.engine.update import Reduction, Update
+from distopt.engine.update import Reduction, Updates
 from distopt.optimizers.optimizer import ApplyState, Optimizer
-from distopt.optimizers.pairs import Pairs
+from distopt.optimizers.pairs import Columns, Pairs
 from distopt.typing import Array
 
 __all__ = ["DEFAULT_EPSILON", "RuleOptimizer", "check_fraction", "check_not_negative", "with_step_count"]
@@ -69,31 +68,30 @@ class RuleOptimizer(Optimizer):
         return rule, tuple([c if type(c) is scalar else scalar(as_array(c)[()]) for c in found])
 
     def _run_pipeline(
-        self, engine: StepEngine, call: str, pairs: Pairs, apply_state: ApplyState, aggregate: bool
+        self, engine: StepEngine, call: str, columns: Columns, apply_state: ApplyState, aggregate: bool
     ) -> None:
         with engine.together(call):
-            reduction = self._reduction(engine, pairs) if aggregate else None
+            reduction = self._reduction(engine, columns) if aggregate else None
         clip = Clip(self.clipvalue, self.clipnorm, self.global_clipnorm)
         clips = clip if clip != Clip() else None
-        if reduction is None or not engine.step(call, self._updates(pairs, apply_state), reduction, clips):
-            super()._run_pipeline(engine, call, pairs, apply_state, aggregate)
+        if reduction is None or not engine.step(call, self._updates(columns, apply_state), reduction, clips):
+            super()._run_pipeline(engine, call, columns, apply_state, aggregate)
 
-    def _reduction(self, engine: StepEngine, pairs: Pairs) -> Reduction | None:
+    def _reduction(self, engine: StepEngine, columns: Columns) -> Reduction | None:
         """What the engine may do in one pass in place of the stages; None if they are user's code.
 
         Norms are those of gradients of one dtype.
         """
-        variables = [variable for _, variable in pairs]
         reduce = getattr(self.gradient_aggregator, "reduction", None)
         norms = self.clipnorm is not None or self.global_clipnorm is not None
         if (
             reduce is None
             or self.gradient_transformers
-            or len(set(map(id, variables))) < len(variables)
-            or (norms and len({variable.dtype for variable in variables}) > 1)
+            or not columns.roster.distinct
+            or (norms and len(columns.roster.dtypes) > 1)
             or self._overrides(Optimizer, _STAGES)
             or self._overrides(RuleOptimizer, _UPDATES)
-            or engine.released(variables)
+            or engine.released(columns.variables)
         ):
             return None
         found: Reduction | None = reduce()
@@ -105,26 +103,23 @@ class RuleOptimizer(Optimizer):
         if self._overrides(RuleOptimizer, _UPDATES):
             super()._apply(engine, call, pairs, apply_state, alone)
         elif alone:
-            engine.apply_alone(self._updates(pairs, apply_state))
+            engine.apply_alone(self._updates(Columns.of(pairs), apply_state))
         else:
-            engine.apply(call, self._updates(pairs, apply_state))
+            engine.apply(call, self._updates(Columns.of(pairs), apply_state))
 
-    def _updates(self, pairs: Pairs, apply_state: ApplyState) -> list[Update]:
+    def _updates(self, columns: Columns, apply_state: ApplyState) -> Updates:
         """The pairs as the engine takes them."""
-        rules: dict[Any, tuple[Rule, tuple[Any, ...]]] = {}
-        updates = []
-        for gradient, variable in pairs:
-            known = rules.get(variable.dtype)
-            if known is None:
-                known = rules[variable.dtype] = self.step_rule(variable, apply_state)
-            rule, coefficients = known
-            slots = _in_order(rule)(self._slots[variable]) if rule.slots else ()
-            final = gradient if isinstance(gradient, IndexedSlices) else as_array(gradient)
-            updates.append(Update(variable, final, slots, rule, coefficients))
-        return updates
+        variables, roster = columns.variables, columns.roster
+        known = [self.step_rule(variables[i], apply_state) for i in roster.first]
+        rules, coefficients = zip(*known, strict=True) if known else ((), ())
+        targets = self._targets_of(variables, roster, rules)
+        return Updates(variables, columns.gradients, targets, coefficients, columns.flats)
 
     def _create_slots(self, var_list: list[Variable]) -> None:
         names = self._rule({}).slots
+        targets = self._targets.get(Roster.of(var_list))
+        if targets is not None and all(rule.slots == names for rule in targets.rules):
+            return
         none: dict[str, Variable] = {}
         new = [v for v in var_list if not all(map(self._slots.get(v, none).__contains__, names))]
         for slot in names:
@@ -170,14 +165,6 @@ class RuleOptimizer(Optimizer):
         variable._touch()
         for name in rule.slots:
             self.get_slot(variable, name)._touch()
-
-
-@cache
-def _in_order(rule: Rule) -> Callable[[dict[str, Variable]], tuple[Variable, ...]]:
-    """What picks a rule's slots out of a variable's."""
-    if len(rule.slots) == 1:
-        return lambda slots: (slots[rule.slots[0]],)
-    return itemgetter(*rule.slots)
 
 
 def _flat(variable: Variable) -> Array:
