@@ -103,26 +103,29 @@ class Launched:
         launcher: its name, for messages.
         size: the number of processes that it started.
         variable: the environment variable that says so.
+        rank: this process's number; None if the launcher does not say.
     """
 
     launcher: str
     size: int
     variable: str
+    rank: int | None = None
 
 
-#: Where each launcher puts the number of processes; a second variable must be there too, if named.
+#: Where each launcher puts the number of processes and the process's own; a third variable must be a
+#: number too, if named.
 _SIZE_VARIABLES = (
-    ("OMPI_COMM_WORLD_SIZE", "Open MPI's mpirun", None),
-    ("PMI_SIZE", "MPICH's mpiexec or a PMI launcher", "PMI_RANK"),
-    ("SLURM_STEP_NUM_TASKS", "srun", "SLURM_STEP_ID"),
+    ("OMPI_COMM_WORLD_SIZE", "Open MPI's mpirun", "OMPI_COMM_WORLD_RANK", None),
+    ("PMI_SIZE", "MPICH's mpiexec or a PMI launcher", "PMI_RANK", "PMI_RANK"),
+    ("SLURM_STEP_NUM_TASKS", "srun", "SLURM_PROCID", "SLURM_STEP_ID"),
 )
 
 
 def launched(environ: Mapping[str, str] | None = None) -> Launched | None:
     """What started this process, or None when no MPI launcher did."""
     env = os.environ if environ is None else environ
-    for variable, launcher, second in _SIZE_VARIABLES:
-        text = env.get(variable, "")
-        if text.isdigit() and (second is None or env.get(second, "").isdigit()):
-            return Launched(launcher, int(text), variable)
+    for variable, launcher, number, needed in _SIZE_VARIABLES:
+        text, rank = env.get(variable, ""), env.get(number, "")
+        if text.isdigit() and (needed is None or env.get(needed, "").isdigit()):
+            return Launched(launcher, int(text), variable, int(rank) if rank.isdigit() else None)
     return None

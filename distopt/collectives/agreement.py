@@ -57,6 +57,8 @@ class Agreement:
 
     def __init__(self, comm: Communicator) -> None:
         self._comm = comm
+        #: How many optimizer steps this replica has begun; for messages.
+        self.steps = 0
         self._calls = 0
         self._kinds: dict[str, int] = {}
         self._places: dict[tuple[str, str], str] = {}
@@ -95,7 +97,7 @@ class Agreement:
         kind_hash = self._kinds.get(kind)
         if kind_hash is None:
             kind_hash = self._kinds[kind] = digest(kind)
-        self._comm.note(self._place(kind, user_line()), self._calls)
+        self._comm.note(self._place(kind, user_line()), self._calls, self.steps)
         status = _OK if error is None else _ERROR
         own = _FORMAT.pack(self._calls, kind_hash, subject, status, flags)
         rows = self._comm.exchange(own)
@@ -154,7 +156,7 @@ class Agreement:
             return
         self._finished = True
         self._calls += 1
-        self._comm.note("the end of its program", self._calls)
+        self._comm.note("the end of its program", self._calls, self.steps)
         own = _FORMAT.pack(self._calls, digest("finish"), 0, _FINISHED, 0)
         rows = self._comm.exchange(own)
         if any(_FORMAT.unpack(row)[3] != _FINISHED for row in rows):

@@ -19,7 +19,7 @@ class Communicator(ABC):
     """The replicas of a job, or of one node of it, seen from one of them.
 
     All methods are collective: every replica calls them in the same order, which the headers of
-    ``distopt.engine.header`` hold it to. Arrays are contiguous; none of them is written to.
+    ``distopt.collectives.agreement`` hold it to. Arrays are contiguous; none of them is written to.
     """
 
     rank: int
@@ -84,12 +84,13 @@ class Communicator(ABC):
         """
 
     @abstractmethod
-    def note(self, place: str, call: int) -> None:
+    def note(self, place: str, call: int, step: int) -> None:
         """Leaves word of where this replica stands, for messages of others that wait for it.
 
         Args:
             place: the call and its source line.
             call: the number of the collective call.
+            step: how many optimizer steps this replica has begun.
         """
 
     @abstractmethod

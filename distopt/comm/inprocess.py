@@ -170,10 +170,11 @@ class InProcessCommunicator(Communicator):
         result: SharedBlock | None = self._together(None, speak)
         return result
 
-    def note(self, place: str, call: int) -> None:
+    def note(self, place: str, call: int, step: int) -> None:
         """See Communicator."""
         self._baton.note(self._index, f"{place} (call {call})")
-        self._outer.note(place, call)
+        if self._index == self._baton.size - 1:  # the last one in turn: all of this process have come so far
+            self._outer.note(place, call, step)
 
     def abort(self, code: int) -> None:
         """See Communicator."""
@@ -240,7 +241,7 @@ class InProcessCross(Communicator):
         """Replicas of different nodes share no memory."""
         raise RuntimeError("replicas of different nodes share no memory")
 
-    def note(self, place: str, call: int) -> None:
+    def note(self, place: str, call: int, step: int) -> None:
         """See Communicator."""
         self._baton.note(self._index, f"{place} (call {call})")
 

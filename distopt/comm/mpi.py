@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -12,9 +13,12 @@ import numpy as np
 
 from distopt.comm.communicator import Communicator
 from distopt.comm.memory import SharedBlock, create_block, once, open_block, release_handle
+from distopt.comm.notes import Notes
 from distopt.comm.output import drain
 from distopt.comm.patience import Patience
+from distopt.comm.start import FirstUse, watched_start
 from distopt.comm.table import Table
+from distopt.comm.whereabouts import Whereabouts
 from distopt.errors import LaunchError, MissingExtra
 from distopt.settings import Settings, launched
 from distopt.typing import Array
@@ -22,18 +26,25 @@ from distopt.typing import Array
 __all__ = ["MPICommunicator", "load_mpi", "world"]
 
 
-def load_mpi() -> Any:
+def load_mpi(settings: Settings) -> Any:
     """The module ``mpi4py.MPI``, initialized.
+
+    Args:
+        settings: the watchdog's limits.
 
     Raises:
         MissingExtra: mpi4py is not installed, or finds no MPI library.
         LaunchError: a launcher started several processes, but this MPI sees one alone.
     """
+    job = launched()
     try:
-        from mpi4py import MPI
+        if "mpi4py.MPI" in sys.modules:  # the program's own import has started MPI
+            from mpi4py import MPI
+        else:
+            with watched_start(settings, job):
+                from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
         raise MissingExtra("running under MPI", "mpi4py", "mpich") from error
-    job = launched()
     if job is not None and job.size > 1 and MPI.COMM_WORLD.size == 1:
         raise LaunchError(
             f"{job.launcher} says that it started {job.size} processes ({job.variable}={job.size}), but "
@@ -44,27 +55,30 @@ def load_mpi() -> Any:
     return MPI
 
 
-def world(settings: Settings, comm: Any = None) -> MPICommunicator:
+def world(settings: Settings, comm: Any = None, replicas: int = 1) -> MPICommunicator:
     """The communicator of the whole job.
 
     Args:
         settings: the watchdog's limits; ``nodes`` to pretend a number of nodes.
         comm: an mpi4py communicator other than COMM_WORLD; it is duplicated.
+        replicas: how many replicas each process holds, for messages.
     """
-    mpi = load_mpi()
+    mpi = load_mpi(settings)
     base = comm or mpi.COMM_WORLD
 
-    def where() -> str:
-        return f"  replica {base.rank}: at its first use of the job; not all of {base.size} have come so far"
-
     def abort(code: int) -> None:
+        drain()
         mpi.COMM_WORLD.Abort(code)
+        os._exit(code)  # some MPIs return from there before the process is ended
 
     # What MPI does next it does without a watchdog, so all replicas have to be here.
-    patience = Patience(settings.stall_seconds, settings.abort_seconds, where, abort)
+    patience = Patience(
+        settings.stall_seconds, settings.abort_seconds, FirstUse(base.rank, base.size, replicas), abort
+    )
     patience.until(base.Ibarrier().Test)
-    job = MPICommunicator(mpi, base.Dup(), settings)
+    job = MPICommunicator(mpi, base.Dup(), settings.nodes, patience)
     job.barrier()
+    job.share_notes(replicas)
     return job
 
 
@@ -74,16 +88,15 @@ class MPICommunicator(Communicator):
     Args:
         mpi: the module ``mpi4py.MPI``.
         comm: the communicator, used by nobody else.
-        settings: the watchdog's limits.
-        table: rows in shared memory, when all processes are on one node.
+        nodes: how many nodes to pretend; 0 for the truth.
+        patience: how the processes of the job wait, in whatever group.
     """
 
-    def __init__(self, mpi: Any, comm: Any, settings: Settings, table: Table | None = None) -> None:
-        self._mpi, self._comm, self._settings = mpi, comm, settings
-        self._table = table
+    def __init__(self, mpi: Any, comm: Any, nodes: int, patience: Patience) -> None:
+        self._mpi, self._comm, self._nodes = mpi, comm, nodes
         self.rank, self.size = comm.rank, comm.size
-        self._note: tuple[str, int] | None = None
-        self._patience = Patience(settings.stall_seconds, settings.abort_seconds, self._where, self.abort)
+        self._patience = patience
+        self._whereabouts: Whereabouts | None = None
 
     # -- small and often
     def barrier(self) -> None:
@@ -161,19 +174,20 @@ class MPICommunicator(Communicator):
         if group.size == self.size:
             group.Free()
             return self
-        node = MPICommunicator(self._mpi, group, self._settings)
+        node = MPICommunicator(self._mpi, group, self._nodes, self._patience)
         node.__dict__["node"] = node
         return node
 
     @cached_property
     def cross(self) -> Communicator:
         """The processes of equal rank within their nodes."""
-        cross = MPICommunicator(self._mpi, self._comm.Split(self.node.rank, self.rank), self._settings)
+        group = self._comm.Split(self.node.rank, self.rank)
+        cross = MPICommunicator(self._mpi, group, self._nodes, self._patience)
         cross.__dict__["node"] = cross  # never asked for memory: one process a node
         return cross
 
     def _node_comm(self) -> Any:
-        pretend = self._settings.nodes
+        pretend = self._nodes
         if pretend > 0:
             return self._comm.Split(self.rank * min(pretend, self.size) // self.size, self.rank)
         real = self._comm.Split_type(self._mpi.COMM_TYPE_SHARED, self.rank)
@@ -194,10 +208,10 @@ class MPICommunicator(Communicator):
     @cached_property
     def _meeting_table(self) -> Table | None:
         """The node's table, when all processes are on it; made at the first meeting."""
-        if self._table is None and self.node is self and self.size > 1:
-            block = self.shared_block(Table.room(self.size))
-            self._table = None if block is None else Table(block.bytes, self.rank, self.size)
-        return self._table
+        if self.node is not self or self.size == 1:
+            return None
+        block = self.shared_block(Table.room(self.size))
+        return None if block is None else Table(block.bytes, self.rank, self.size)
 
     def shared_block(self, nbytes: int) -> SharedBlock | None:
         """See Communicator."""
@@ -219,29 +233,27 @@ class MPICommunicator(Communicator):
         return block if everyone else None
 
     # -- words
-    def note(self, place: str, call: int) -> None:
-        """See Communicator."""
-        self._note = (place, call)
-        if self._table is not None:
-            self._table.note(place, call)
+    def share_notes(self, replicas: int) -> None:
+        """From now on those who wait see where the others stand; called once, by all of the job."""
+        node = self.node
+        block = node.shared_block(Notes.room(node.size))
+        notes = Notes(np.zeros(Notes.room(1), np.uint8), 0, 1)
+        members = [self.rank]
+        if block is not None:
+            notes = Notes(block.bytes, node.rank, node.size)
+            members = [int(rank[0]) for rank in node.all_gather(np.array([self.rank]))]
+        far = self._comm.Dup() if len(members) < self.size else None
+        self._whereabouts = Whereabouts(self._mpi, far, self.rank, notes, members, self.size, replicas)
+        self._patience.company = self._whereabouts
 
-    def _where(self) -> str:
-        own = "in a collective call" if self._note is None else "in {} (call {})".format(*self._note)
-        lines = [f"  replica {self.rank}: {own} (this one)"]
-        if self._table is not None:
-            missing = set(self._table.missing())
-            for rank, note in enumerate(self._table.notes()):
-                if rank != self.rank:
-                    state = "has not come; last seen in" if rank in missing else "waits in"
-                    lines.append(f"  replica {rank}: {state} {note or 'no collective call yet'}")
-        else:
-            lines.append(f"  the other {self.size - 1} replicas: on several nodes, no word of them")
-        return "\n".join(lines)
+    def note(self, place: str, call: int, step: int) -> None:
+        """See Communicator."""
+        if self._whereabouts is not None:
+            self._whereabouts.note(place, call, step)
 
     def abort(self, code: int) -> None:
         """See Communicator."""
-        drain()
-        self._mpi.COMM_WORLD.Abort(code)
+        self._patience.abort(code)
 
 
 def _bytes(array: Array) -> Array:

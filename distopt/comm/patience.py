@@ -2,36 +2,63 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Protocol
 
 from distopt.errors import ReplicaStalled
 
-__all__ = ["Patience"]
+__all__ = ["Company", "Patience"]
 
+#: At the end only the replica that waits longest speaks; the others leave it this many seconds.
+_GRACE = 5.0
 #: Until so many seconds have passed, how long to sleep between two looks. Messages may move only
 #: while they are looked at, so sleep is short as long as somebody may well come soon.
 _NAPS = ((0.002, 0.0), (0.5, 0.00005), (float("inf"), 0.001))
 
 
-@dataclass
+class Company(Protocol):
+    """Those whom a replica waits with, and for."""
+
+    def wait(self) -> None:
+        """Learns that this replica waits from now on."""
+
+    def go_on(self) -> None:
+        """Learns that it does not wait any more."""
+
+    def attend(self) -> None:
+        """Does for the others what can be done while waiting; called often."""
+
+    def report(self, waited: float) -> str:
+        """Who has been waited for, for so many seconds, and where everyone stands.
+
+        Returns:
+            the message; empty if it is another replica's to say, which waits longer.
+        """
+
+    def last_report(self, waited: float) -> str:
+        """The same before the job is ended, whoever else says it."""
+
+
 class Patience:
     """How long a replica waits for others, and what it says meanwhile.
 
-    Attributes:
-        stall_seconds: after so long, say who is waited for; once a wait.
+    Args:
+        stall_seconds: after so long, say who is waited for; once a wait (0: never).
         abort_seconds: after so long, give up (0: never).
-        where: tells where every replica stands, for the message.
+        company: tells where every replica stands, for the message.
         abort: ends the job with an exit code.
     """
 
-    stall_seconds: float
-    abort_seconds: float
-    where: Callable[[], str]
-    abort: Callable[[int], None]
+    def __init__(
+        self, stall_seconds: float, abort_seconds: float, company: Company, abort: Callable[[int], None]
+    ) -> None:
+        self.stall_seconds, self.abort_seconds = stall_seconds, abort_seconds
+        self.company = company
+        self.abort = abort
 
     def until(self, done: Callable[[], bool]) -> None:
         """Calls ``done`` until it is true.
@@ -41,24 +68,41 @@ class Patience:
         """
         if done():
             return
+        self.company.wait()
+        try:
+            self._wait(done)
+        finally:
+            self.company.go_on()
+
+    def _wait(self, done: Callable[[], bool]) -> None:
         start = time.monotonic()
-        said = False
+        warning, end = self.stall_seconds or math.inf, self.abort_seconds or math.inf
+        yielded = False
         while not done():
             waited = time.monotonic() - start
-            if not said and waited > self.stall_seconds > 0:
-                said = True
-                print(self._message(waited), file=sys.stderr, flush=True)
-            if waited > self.abort_seconds > 0:
-                limit = f"distopt: ending the job (abort limit {self.abort_seconds:g} s)"
-                text = f"{self._message(waited)}\n{limit}"
-                print(text, file=sys.stderr, flush=True)
-                self.abort(1)
-                raise ReplicaStalled(text)
+            if waited > warning:
+                warning = math.inf
+                _say(self.company.report(waited))
+            if waited > end:
+                report = self.company.last_report(waited) if yielded else self.company.report(waited)
+                if report:
+                    self._give_up(report)
+                end, yielded = waited + _GRACE, True  # the one that waits longer ends the job
+            self.company.attend()
             nap = next(length for until, length in _NAPS if waited < until)
             if nap:
                 time.sleep(nap)
             else:
                 os.sched_yield()  # there may be more replicas than cores
 
-    def _message(self, waited: float) -> str:
-        return f"distopt: waiting for {waited:.0f} s\n{self.where()}"
+    def _give_up(self, report: str) -> None:
+        text = f"{report}\ndistopt: ending the job (abort limit {self.abort_seconds:g} s)"
+        _say(text)
+        self.abort(1)
+        raise ReplicaStalled(text)
+
+
+def _say(text: str) -> None:
+    if text:
+        sys.stderr.write(text + "\n")  # in one piece: other replicas may speak too
+        sys.stderr.flush()

@@ -54,7 +54,7 @@ class SoloCommunicator(Communicator):
         """Memory of this process."""
         return thread_block(nbytes)
 
-    def note(self, place: str, call: int) -> None:
+    def note(self, place: str, call: int, step: int) -> None:
         """Nobody waits for a replica that is alone."""
 
     def abort(self, code: int) -> None:

@@ -1,4 +1,4 @@
-"""Waiting on counters in shared memory: signal and wait, compiled, without the interpreter's lock.
+"""Waiting, compiled, without the interpreter's lock: on counters in shared memory, and over MPI's start.
 
 Counters lie 64 bytes apart, one a cache line. Loads acquire and stores release, so what a replica
 wrote before its signal is seen by those that waited for it, on every processor.
@@ -14,12 +14,20 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-__all__ = ["STRIDE", "arrived", "signal", "wait"]
+__all__ = ["STRIDE", "counters", "signal", "wait", "watch"]
 
 #: int64 items between two counters: one cache line.
 STRIDE = 8
 
+#: Between two looks of a watch, and what a launcher needs to pass on the words of a process that ends.
+_LOOK_MICROSECONDS, _PASSED_ON_MICROSECONDS = 2000, 200_000
+_MONOTONIC = 1
+
 _sched_yield = types.ExternalFunction("sched_yield", types.int32())
+_usleep = types.ExternalFunction("usleep", types.int32(types.uint32))
+_write = types.ExternalFunction("write", types.intp(types.int32, types.intp, types.intp))
+_exit = types.ExternalFunction("_exit", types.int32(types.int32))
+_clock_gettime: Any = types.ExternalFunction("clock_gettime", types.int32(types.int32, types.intp))
 
 
 @intrinsic
@@ -62,17 +70,18 @@ def _compiled(signature: str) -> Callable[[Any], Any]:
     return compile_it
 
 
+@_compiled("float64()")
+def _seconds() -> float:
+    now = np.zeros(2, np.int64)  # struct timespec
+    _clock_gettime(_MONOTONIC, now.ctypes.data)
+    seconds: float = now[0] + now[1] * 1e-9
+    return seconds
+
+
 @_compiled(f"void({_I64}, int64, int64)")
 def signal(counters: Any, rank: int, value: int) -> None:
     """Says that replica ``rank`` has come to ``value``."""
     _store(counters, rank * STRIDE, value)
-
-
-@_compiled(f"int64({_I64}, int64)")
-def arrived(counters: Any, rank: int) -> int:
-    """Where replica ``rank`` has come to."""
-    value: int = _load(counters, rank * STRIDE)
-    return value
 
 
 @_compiled(f"int64({_I64}, int64, int64, int64, int64)")
@@ -93,6 +102,32 @@ def wait(counters: Any, size: int, value: int, spins: int, yields: int) -> int:
             if looks > spins + yields:
                 return rank
     return -1
+
+
+@_compiled(f"void({_I64}, float64, float64, uint8[::1], uint8[::1])")
+def watch(state: Any, stall: float, abort: float, warning: Any, ending: Any) -> None:
+    """Watches, from a thread, over a call that keeps the interpreter's lock.
+
+    Args:
+        state: two counters. The first becomes 1 when the watch has begun, the second ends it.
+        stall: seconds after which ``warning`` is written to the error output (0: never).
+        abort: seconds after which ``ending`` is, and the process ended with code 1 (0: never).
+        warning: bytes.
+        ending: bytes.
+    """
+    start = _seconds()
+    said = False
+    _store(state, 0, 1)
+    while _load(state, STRIDE) == 0:
+        _usleep(_LOOK_MICROSECONDS)
+        waited = _seconds() - start
+        if not said and waited > stall > 0:
+            said = True
+            _write(2, warning.ctypes.data, warning.size)
+        if waited > abort > 0:
+            _write(2, ending.ctypes.data, ending.size)
+            _usleep(_PASSED_ON_MICROSECONDS)
+            _exit(1)
 
 
 def counters(block: np.ndarray[Any, np.dtype[np.uint8]], size: int) -> np.ndarray[Any, np.dtype[np.int64]]:

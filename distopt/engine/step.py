@@ -98,6 +98,10 @@ class StepEngine:
         )
 
     # -- the step
+    def begin(self) -> None:
+        """A step begins: counted for messages of those that wait for this replica."""
+        self._context.agreement.steps += 1
+
     def step(self, call: str, updates: Updates, reduction: Reduction, clip: Clip | None = None) -> bool:
         """Sums the gradients of all replicas, clips, and updates: the fast path, in one pass.
 

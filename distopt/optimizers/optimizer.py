@@ -148,6 +148,7 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
                 )
             apply_state = self._prepare(variables)
         engine = StepEngine.current()
+        engine.begin()
         if experimental_aggregate_gradients:
             self._look_for_means(columns.gradients, isinstance(self.gradient_aggregator, aggregators.Sum))
         self._run_pipeline(engine, call, columns, apply_state, experimental_aggregate_gradients)

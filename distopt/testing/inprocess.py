@@ -86,7 +86,7 @@ def run_script(program: Program, replicas: int, stop: int | None = None, post_mo
         0; what a replica passed to ``sys.exit``; 1 when one raised, whose traceback is written last;
         130 after Ctrl-C.
     """
-    outer = _processes()
+    outer = _processes(replicas)
     job = _Job(program, replicas, outer, stop, post_mortem)
     plain = sys.stdout, sys.stderr
     if replicas * (outer.size if outer is not None else 1) > 1:
@@ -105,13 +105,13 @@ def run_script(program: Program, replicas: int, stop: int | None = None, post_mo
     return code
 
 
-def _processes() -> Communicator | None:
+def _processes(replicas: int) -> Communicator | None:
     job = launched()
     if job is None or job.size == 1:
         return None
     from distopt.comm.mpi import world
 
-    return world(settings())
+    return world(settings(), replicas=replicas)
 
 
 class _Job:

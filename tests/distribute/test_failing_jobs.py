@@ -2,7 +2,6 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import jobs
@@ -10,53 +9,7 @@ import pytest
 
 pytestmark = pytest.mark.launches
 
-PROLOGUE = """
-import os, pathlib, signal, sys, time
-import numpy as np
-from distopt import Variable
-from distopt.distribute import get_replica_context
-from distopt.optimizers import SGD
-context = get_replica_context()
-rank = context.replica_id_in_sync_group
-(pathlib.Path(os.environ["PIDS"]) / str(os.getpid())).touch()
-v, w, optimizer = Variable(np.ones((300, 70), "f4"), name="v"), Variable([1.0], name="w"), SGD(0.5)
-def say(*words):
-    os.write(1, (" ".join(map(str, words)) + chr(10)).encode())  # in one piece
-def step(*variables):
-    optimizer.apply_gradients([(np.ones(x.shape, "f4"), x) for x in variables or (v, w)])
-step()
-"""
-
 ALONE = "import distopt\ndistopt.distribute.get_replica_context()\n"
-
-
-@pytest.fixture
-def job(tmp_path):
-    """``job(text, replicas=2, send=None, **environment)``: runs the program; nothing may be left of it."""
-
-    def run(text, replicas=2, send=None, prologue=PROLOGUE, limit=60, **variables):
-        script, pids = tmp_path / "program.py", tmp_path / "pids"
-        pids.mkdir()
-        script.write_text(prologue + text)
-        before = set(os.listdir("/dev/shm"))
-        command = jobs.mpi(replicas, script) if replicas else jobs.python(script)
-        begin = time.monotonic()
-        process = jobs.start(command, PIDS=str(pids), **variables)
-        if send is not None:
-            while not list(tmp_path.glob("ready*")) and time.monotonic() < begin + limit:
-                assert process.poll() is None, process.communicate()
-                time.sleep(0.02)
-            send(process, [int(file.name) for file in pids.iterdir()])
-            begin = time.monotonic()
-        done = jobs.finish(process, begin, limit)
-        known = [int(file.name) for file in pids.iterdir()]
-        assert jobs.gone(known), "processes were left behind"
-        mine = {name for name in set(os.listdir("/dev/shm")) - before if "distopt" in name}
-        assert not mine, "shared memory was left behind"
-        assert len(known) == replicas, done.err
-        return done
-
-    return run
 
 
 def test_a_good_job(job):
@@ -140,43 +93,6 @@ except (ReplicaFailed, ValueError) as error:
         "1 ValueError True -0.5",
         "2 ValueError True -0.5",
     ]
-
-
-def test_the_watchdog_names_who_is_waited_for_and_ends_the_job(job):
-    done = job(
-        "if rank == 1:\n    time.sleep(300)\nstep()",
-        DISTOPT_STALL_SECONDS="1",
-        DISTOPT_ABORT_SECONDS="3",
-    )
-    assert done.code != 0
-    assert 3 <= done.seconds < 60
-    assert "distopt: waiting for 1 s" in done.err
-    assert "replica 0: in apply_gradients of SGD" in done.err
-    assert "program.py:" in done.err
-    stalled = [line for line in done.err.splitlines() if "replica 1: has not come" in line]
-    assert stalled
-    assert "last seen in apply_gradients of SGD" in stalled[0]
-    assert "ending the job (abort limit 3 s)" in done.err
-
-
-def test_the_watchdog_watches_a_jobs_first_call(tmp_path):
-    """What is made at a job's first call is made by MPI itself, which waits in silence."""
-    (tmp_path / "program.py").write_text(FIRST_CALL)
-    command = jobs.mpi(2, tmp_path / "program.py")
-    done = jobs.run(command, DISTOPT_STALL_SECONDS="1", DISTOPT_ABORT_SECONDS="3")
-    assert done.code != 0
-    assert "replica 1: has not come" in done.err
-    assert "replica 0: in all_reduce('sum') at program.py:" in done.err
-
-
-FIRST_CALL = """
-import time
-from distopt.distribute import get_replica_context
-context = get_replica_context()
-if context.replica_id_in_sync_group == 1:
-    time.sleep(30)
-context.all_reduce("sum", 1.0)
-"""
 
 
 @pytest.mark.parametrize(

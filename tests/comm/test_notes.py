@@ -1,0 +1,50 @@
+"""Where replicas stand, in memory that others read."""
+
+import time
+
+import numpy as np
+
+from distopt.comm.notes import Notes
+
+
+def rows(size):
+    block = np.zeros(Notes.room(size), np.uint8)
+    return [Notes(block, row, size) for row in range(size)]
+
+
+def test_everyone_reads_what_each_wrote():
+    notes = rows(3)
+    notes[0].write("all_reduce at a.py:1", 5, 2)
+    notes[2].write("merge_call at b.py:7", 1, 0)
+    for reader in notes:
+        assert [str(note) for note in reader.read()] == [
+            "all_reduce at a.py:1 (step 2, call 5)",
+            "no collective call yet",
+            "merge_call at b.py:7 (call 1)",
+        ]
+
+
+def test_the_same_place_again_counts_on():
+    notes, place = rows(1)[0], "fit at a.py:1"
+    notes.write(place, 1, 1)
+    notes.write(place, 2, 2)
+    assert str(notes.read()[0]) == "fit at a.py:1 (step 2, call 2)"
+
+
+def test_a_shorter_place_leaves_nothing_of_a_longer_one():
+    notes = rows(2)[1]
+    notes.write("x" * 1000, 1, 0)
+    assert 200 < len(notes.read()[1].place) < 256
+    notes.write("gradién at ü.py:3", 2, 0)
+    assert notes.read()[1].place == "gradién at ü.py:3"
+    assert notes.read()[0].place == ""
+
+
+def test_who_waits_and_for_how_long():
+    first, second = rows(2)
+    first.wait()
+    time.sleep(0.05)
+    assert 0.05 <= second.read()[0].waited < 5
+    assert second.read()[1].waited is None
+    first.go_on()
+    assert second.read()[0].waited is None
