@@ -13,7 +13,6 @@ import sys
 import traceback
 from collections.abc import Callable
 from functools import cache
-from types import CodeType
 
 from distopt.comm import Communicator
 from distopt.errors import ReplicaFailed, ReplicaMismatch
@@ -33,14 +32,14 @@ def digest(text: str) -> int:
 def user_line() -> str:
     """The file and line of the innermost caller outside the package, ``"train.py:12"``."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and _is_ours(frame.f_code):
+    while frame.f_back is not None and _is_ours(frame.f_code.co_filename):
         frame = frame.f_back
     return _line(frame.f_code.co_filename, frame.f_lineno)
 
 
 @cache
-def _is_ours(code: CodeType) -> bool:
-    return code.co_filename.startswith(_PACKAGE)
+def _is_ours(file: str) -> bool:
+    return file.startswith(_PACKAGE)
 
 
 @cache

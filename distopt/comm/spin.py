@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-__all__ = ["STRIDE", "counters", "signal", "wait", "watch"]
+__all__ = ["STRIDE", "counters", "meet", "signal", "wait", "watch"]
 
 #: int64 items between two counters: one cache line.
 STRIDE = 8
@@ -102,6 +102,14 @@ def wait(counters: Any, size: int, value: int, spins: int, yields: int) -> int:
             if looks > spins + yields:
                 return rank
     return -1
+
+
+@_compiled(f"int64({_I64}, int64, int64, int64, int64, int64)")
+def meet(counters: Any, rank: int, size: int, value: int, spins: int, yields: int) -> int:
+    """Says that replica ``rank`` has come to ``value``, then waits for all: see :func:`wait`."""
+    _store(counters, rank * STRIDE, value)
+    missing: int = wait(counters, size, value, spins, yields)
+    return missing
 
 
 @_compiled(f"void({_I64}, float64, float64, uint8[::1], uint8[::1])")

@@ -50,8 +50,7 @@ class Table:
         turn = self._meetings & 1
         if header is not None:
             self._memory[turn][:] = header
-        spin.signal(self._counters, self.rank, self._meetings)
-        if spin.wait(self._counters, self.size, self._meetings, _SPINS, _YIELDS) >= 0:
+        if spin.meet(self._counters, self.rank, self.size, self._meetings, _SPINS, _YIELDS) >= 0:
             until(self._everyone_came)
         if header is None:
             return []

@@ -31,6 +31,7 @@ class Fold:
 
     def __init__(self, divisor: int | None, limit: float | None) -> None:
         self.divisor, self.limit = divisor, limit
+        #: Whether it stays as it is.
         self.plain = divisor is None and limit is None
 
     def __call__(self, total: Array, out: Array) -> Array:

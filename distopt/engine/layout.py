@@ -8,8 +8,8 @@ each variable's start, so that sums over pieces (norms) do not depend on the num
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 
@@ -44,12 +44,15 @@ class Shard:
     start: int
     size: int
     segments: tuple[Segment, ...]
+    _pieces: dict[int, Array] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    @cached_property
-    def pieces(self) -> Array:
-        """The segments as numbers, ``[3, n]`` int64: variable, first element, number of elements."""
-        rows = [(s.variable, s.start, s.stop - s.start) for s in self.segments]
-        return np.array(rows, np.int64).reshape(-1, 3).T.copy()
+    def pieces(self, itemsize: int) -> Array:
+        """The segments as numbers, ``[3, n]`` int64: variable, first byte, number of bytes."""
+        pieces = self._pieces.get(itemsize)
+        if pieces is None:
+            rows = [(s.variable, s.start * itemsize, (s.stop - s.start) * itemsize) for s in self.segments]
+            pieces = self._pieces[itemsize] = np.array(rows, np.int64).reshape(-1, 3).T.copy()
+        return pieces
 
 
 @dataclass(frozen=True)

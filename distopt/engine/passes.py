@@ -15,7 +15,7 @@ from distopt.engine.clip import Clip
 from distopt.engine.fold import Fold, fold
 from distopt.engine.layout import Segment
 from distopt.engine.plan import Group, Span
-from distopt.engine.ring import Ring, Round, gather
+from distopt.engine.ring import Ring, gather, segment_of
 from distopt.engine.rule import Rule
 from distopt.engine.update import Update
 from distopt.typing import Array
@@ -36,13 +36,11 @@ def one_pass(ring: Ring, group: Group, update: Update, flats: Flats, then: Fold)
         flats: this replica's gradients, one flat array a variable.
         then: what happens to the sums before the update.
     """
-    dtype = update.variable.dtype
     for turn, spans in zip(ring.rounds(group.blocks, flats), group.spans, strict=True):
         for span in spans:
-            size = span.stop - span.start
-            first = _first(turn, span, flats, ring.room("own", size, dtype))
+            first = _own(ring, span, flats) if turn.first is None else turn.first[span.start : span.stop]
             if turn.second is None:
-                total = then(first, ring.room("then", size, dtype))
+                total = first if then.plain else then(first, ring.room("then", first.size, first.dtype))
                 kernels.dense(group.rule, span.parameters, total, span.slots, update.coefficients)
             else:
                 rows = (first, turn.second[span.start : span.stop])
@@ -67,7 +65,8 @@ def two_passes(
     for turn, shard, part, spans in rounds:
         for span in spans:
             here = part[span.start : span.stop]
-            first = _first(turn, span, flats, here)
+            first = turn.first
+            first = gather(flats, span.segments, here) if first is None else first[span.start : span.stop]
             if turn.second is not None:
                 np.add(first, turn.second[span.start : span.stop], out=here)
             elif first is not here:
@@ -93,16 +92,15 @@ def update_own(group: Group, update: Update, flats: Flats, ring: Ring) -> None:
     """Updates this replica's shards with its own gradients, which are final; arguments as in one_pass."""
     for spans in group.spans:
         for span in spans:
-            scratch = ring.room("own", span.stop - span.start, update.variable.dtype)
-            gradient = gather(flats, span.segments, scratch)
+            gradient = _own(ring, span, flats)
             kernels.dense(group.rule, span.parameters, gradient, span.slots, update.coefficients)
 
 
-def _first(turn: Round, span: Span, flats: Flats, scratch: Array) -> Array:
-    """The first row of a span: what the ring brought, or this replica's own gradient."""
-    if turn.first is None:
-        return gather(flats, span.segments, scratch)
-    return turn.first[span.start : span.stop]
+def _own(ring: Ring, span: Span, flats: Flats) -> Array:
+    """This replica's own gradient of a span: where it lies, or brought together."""
+    if len(span.segments) == 1:
+        return segment_of(flats, span.segments[0])
+    return gather(flats, span.segments, ring.room("own", span.stop - span.start, flats.dtype))
 
 
 def _update_scaled(rule: Rule, update: Update, span: Span, gradient: Array, scale: Any) -> None:

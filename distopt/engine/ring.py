@@ -21,7 +21,7 @@ from distopt.engine.layout import PIECE, Block, Segment, block_size
 from distopt.engine.stream import stream
 from distopt.typing import Array
 
-__all__ = ["Ring", "Round", "gather"]
+__all__ = ["Ring", "Round", "gather", "segment_of"]
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,39 @@ class Ring:
     def __init__(self, job: Communicator, node: Communicator, cross: Communicator) -> None:
         self._job, self._node, self._cross = job, node, cross
         self._memory: dict[int, Array] = {}
+        self._turns: dict[np.dtype[np.generic], list[Array]] = {}
         self._scratch: dict[str, Array] = {}
         self._turn = 0
+        self._ahead = False
         #: A block ends with the piece that fills it.
         self._capacity = block_size(node.size) + PIECE
         self._members = self._find_members() if cross.size > 1 else []
+
+    def send_ahead(self, blocks: Sequence[Block], flats: Flats) -> bool:
+        """Puts the first block into the ring before the replicas meet, if the ring has its memory.
+
+        The meeting that the step begins with then serves this block too, when all have sent it.
+        Nobody reads the ring between the end of one step and that meeting.
+
+        Args:
+            blocks: as for :meth:`rounds`.
+            flats: likewise.
+
+        Returns:
+            whether it was done.
+        """
+        if flats.dtype.itemsize not in self._memory:
+            return False
+        self._fill(blocks[0], flats, 0)
+        return True
+
+    def open(self, ahead: bool) -> None:
+        """Begins a step, when the replicas have met.
+
+        Args:
+            ahead: whether all of them have sent their first block ahead.
+        """
+        self._turn, self._ahead = 0, ahead
 
     def rounds(self, blocks: Sequence[Block], flats: Flats) -> Iterator[Round]:
         """Goes through the blocks with all other replicas.
@@ -71,17 +99,21 @@ class Ring:
                     total = self._across([row], self.room("total", block.size, dtype))
                 yield Round(total, None)
             return
-        self._fill(blocks[0], flats)
-        for block, following in zip_longest(blocks, blocks[1:]):
+        if not self._ahead:
+            self._next(blocks[0], flats)
             self._node.barrier()
-            ring = self._rows(flats.dtype)
+        self._ahead = False
+        for block, following in zip_longest(blocks, blocks[1:]):
+            ring = self._rows(flats.dtype)[self._turn]
             if following is not None:
-                self._fill(following, flats)
+                self._next(following, flats)
             if self._job.size == 2:  # one addition: the own gradient is read where it lies
                 own = block.shards[self._node.rank]
                 yield Round(None, ring[1 - self._node.rank, own.start : own.start + own.size])
             else:
                 yield self._last_two(self._own_rows(ring, block, flats))
+            if following is not None:
+                self._node.barrier()
 
     def _own_rows(self, ring: Array, block: Block, flats: Sequence[Array]) -> list[Array]:
         """All replicas' parts of the own shard, by rank, from the rows of a turn."""
@@ -102,18 +134,31 @@ class Ring:
         second = _subtotal(by_number, before, last, self.room("second", size, dtype))
         return Round(first, second)
 
-    def _fill(self, block: Block, flats: Flats) -> None:
-        """Streams what others own of a block into the next turn."""
+    def _next(self, block: Block, flats: Flats) -> None:
+        """Fills the next turn."""
         self._turn ^= 1
-        dtype, mine = flats.dtype, self._rows(flats.dtype)[self._node.rank]
+        self._fill(block, flats, self._turn)
+
+    def _fill(self, block: Block, flats: Flats, turn: int) -> None:
+        """Streams what others own of a block into a turn."""
+        dtype = flats.dtype
+        mine = self._rows(dtype)[turn][self._node.rank]
         for rank, shard in enumerate(block.shards):
             if rank != self._node.rank and shard.size:
-                variables, first, length = shard.pieces
-                addresses = flats.starts[variables] + first * dtype.itemsize
-                stream(mine[shard.start : shard.start + shard.size], addresses, length * dtype.itemsize)
+                variables, first, length = shard.pieces(dtype.itemsize)
+                target = mine[shard.start : shard.start + shard.size]
+                stream(target, flats.starts[variables] + first, length)
 
-    def _rows(self, dtype: np.dtype[np.generic]) -> Array:
-        """The rows of the current turn, ``[replicas of the node, elements]``."""
+    def _rows(self, dtype: np.dtype[np.generic]) -> list[Array]:
+        """The two turns, each ``[replicas of the node, elements]``."""
+        turns = self._turns.get(dtype)
+        if turns is None:
+            turns = list(self._bytes(dtype).view(dtype).reshape(2, self._node.size, self._capacity))
+            self._turns[dtype] = turns
+        return turns
+
+    def _bytes(self, dtype: np.dtype[np.generic]) -> Array:
+        """The ring's memory for elements of this size; collective when it is made."""
         memory = self._memory.get(dtype.itemsize)
         if memory is None:
             nbytes = 2 * self._node.size * self._capacity * dtype.itemsize
@@ -123,8 +168,7 @@ class Ring:
                     f"no room for {nbytes:,} bytes of shared memory on this node: set DISTOPT_MEMORY=private"
                 )
             memory = self._memory[dtype.itemsize] = block.bytes
-        rows: Array = memory.view(dtype).reshape(2, self._node.size, self._capacity)[self._turn]
-        return rows
+        return memory
 
     def room(self, purpose: str, size: int, dtype: np.dtype[np.generic]) -> Array:
         """Scratch memory of ``size`` elements."""
@@ -181,11 +225,15 @@ def _subtotal(rows: dict[int, Array], pairs: Sequence[tuple[int, int]], root: in
     return out
 
 
+def segment_of(flats: Sequence[Array], segment: Segment) -> Array:
+    """The elements of a segment where they lie."""
+    return flats[segment.variable][segment.start : segment.stop]
+
+
 def gather(flats: Sequence[Array], segments: Sequence[Segment], out: Array) -> Array:
     """The elements of ``segments`` as one array: a view if they are of one variable, else ``out``."""
     if len(segments) == 1:
-        s = segments[0]
-        return flats[s.variable][s.start : s.stop]
+        return segment_of(flats, segments[0])
     pack(flats, segments, out)
     return out
 

@@ -34,6 +34,8 @@ __all__ = ["StepEngine"]
 
 #: Plans of one optimizer for one list of variables: one for each set of sparse gradients.
 _PLANS = 32
+#: Marks of a header: some gradient is sparse; the first block is in the ring. The weight stands above.
+_SPARSE, _AHEAD, _WEIGHT = 1, 2, 2
 
 
 class StepEngine:
@@ -117,13 +119,16 @@ class StepEngine:
             whether the step was made; the same on all replicas.
         """
         plan = self._plan(updates)
-        weights = self._agree(call, plan, updates, reduction.weight or 0)
-        if clip is not None and (plan.sparse or any(w & 1 for w in weights)):
+        ahead = self._send_ahead(plan, updates, reduction)
+        flags = self._agree(call, plan, updates, reduction.weight or 0, ahead)
+        some_sparse = any(f & _SPARSE for f in flags)
+        if clip is not None and some_sparse:
             return False
-        if self.replicas > 1 and any(w & 1 for w in weights):
+        self._ring.open(all(f & _AHEAD for f in flags))
+        if self.replicas > 1 and some_sparse:
             updates = self._alike(updates)
             plan = self._plan(updates)
-        scale, divisor = lowest_terms(reduction.weight, [w >> 1 for w in weights])
+        scale, divisor = lowest_terms(reduction.weight, [f >> _WEIGHT for f in flags])
         if divisor == 0:
             raise ValueError(f"{call}: a mean over examples, but no replica has any example")
         self._bring_home(plan, updates)
@@ -149,7 +154,7 @@ class StepEngine:
         """Updates from gradients that are final and the same on every replica."""
         for batch in updates.rounds():
             plan = self._plan(batch)
-            self._agree(call, plan, batch, 0)
+            self._agree(call, plan, batch)
             self._bring_home(plan, batch)
             for u in batch:
                 if isinstance(u.gradient, IndexedSlices):
@@ -275,15 +280,27 @@ class StepEngine:
             plan = plans[sparse_ones] = Plan(updates, subject.of_updates(updates))
         return plan
 
-    def _agree(self, call: str, plan: Plan, updates: Updates, weight: int) -> list[int]:
+    def _send_ahead(self, plan: Plan, updates: Updates, reduction: Reduction) -> bool:
+        """Sends the first block before the header, so that a small step takes one meeting for both.
+
+        Gradients must go as they are: weights that differ are known after the header only.
+        """
+        if self.homes.node.size == 1 or plan.sparse or not plan.groups or reduction.weight not in (None, 1):
+            return False
+        group = plan.groups[0]
+        return self._ring.send_ahead(group.blocks, updates.flats(group.members))
+
+    def _agree(
+        self, call: str, plan: Plan, updates: Updates, weight: int = 0, ahead: bool = False
+    ) -> list[int]:
         """The header: same call, variables and coefficients; what was assigned was assigned alike.
 
         Returns:
-            for each replica, twice its weight, plus 1 if it has a sparse gradient.
+            for each replica its weight and marks: see ``_WEIGHT``.
         """
+        flags = weight << _WEIGHT | ahead * _AHEAD | plan.sparse * _SPARSE
         if self.replicas == 1:
-            return [weight << 1]
-        flags = weight << 1 | plan.sparse
+            return [flags]
         about = plan.subject ^ subject.checksum(updates.coefficients)
         assigned = [] if plan.seen == detachments() else self.homes.assigned(_state(updates))
         about ^= subject.contents(assigned)

@@ -84,6 +84,7 @@ class Updates(Sequence[Update]):
         self.variables, self.gradients, self.targets = variables, gradients, targets
         self.coefficients = coefficients
         self._flats = flats
+        self._last: tuple[Sequence[int], Flats] | None = None
 
     def __len__(self) -> int:
         return len(self.variables)
@@ -107,9 +108,13 @@ class Updates(Sequence[Update]):
 
     def flats(self, members: Sequence[int], scale: int | None = None) -> Flats:
         """The dense gradients at ``members``, increasing, each multiplied by ``scale`` if given."""
-        if scale is None and self._flats is not None and len(members) == len(self):
+        if scale is not None:
+            return Flats.of([weighed(as_array(self.gradients[i]), scale) for i in members])
+        if self._flats is not None and len(members) == len(self):
             return self._flats
-        return Flats.of([weighed(as_array(self.gradients[i]), scale) for i in members])
+        if self._last is None or self._last[0] is not members:
+            self._last = members, Flats.of([self.gradients[i] for i in members])
+        return self._last[1]
 
     def having(self, gradients: Sequence[Any]) -> Updates:
         """The same updates with other gradients."""
