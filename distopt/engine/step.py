@@ -7,8 +7,7 @@ is added is fixed, so the result does not depend on how many processes or nodes 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -26,8 +25,8 @@ from distopt.engine.homes import Homes
 from distopt.engine.owners import Job, run_owned
 from distopt.engine.plan import Plan, columns_of
 from distopt.engine.ring import Ring
+from distopt.engine.together import Together
 from distopt.engine.update import Reduction, Targets, Updates, lowest_terms, weighed
-from distopt.errors import ReplicaFailed, ReplicaMismatch, ReplicaStalled
 from distopt.trace import Recorder
 
 __all__ = ["StepEngine"]
@@ -47,6 +46,8 @@ class StepEngine:
 
     def __init__(self, context: ReplicaContext) -> None:
         self._context = context
+        #: The number of replicas in the job.
+        self.replicas = context.num_replicas_in_sync
         self.homes = Homes(context, context.strategy.options)
         self._ring = Ring(context.comm, self.homes.node, self.homes.cross)
         self._plans: WeakKeyDictionary[Targets, dict[tuple[int, ...], Plan]] = WeakKeyDictionary()
@@ -77,11 +78,6 @@ class StepEngine:
         if context is None:
             raise RuntimeError("a step is made in replica context: enter it with Strategy.run")
         return cls.of(context)
-
-    @property
-    def replicas(self) -> int:
-        """The number of replicas in the job."""
-        return self._context.num_replicas_in_sync
 
     def describe(self) -> str:
         """Where the variables live, and what watches over the replicas, in words."""
@@ -222,17 +218,9 @@ class StepEngine:
             call, about, partial(subject.joined, call, variables), flags=flags
         )
 
-    @contextmanager
-    def together(self, call: str) -> Iterator[None]:
+    def together(self, call: str) -> Together:
         """What this replica raises inside is told to all, so that none goes on without it."""
-        try:
-            yield
-        except (ReplicaFailed, ReplicaMismatch, ReplicaStalled):
-            raise  # the others know
-        except Exception as error:
-            if self.replicas > 1:
-                self._context.agreement.check(call, 0, lambda: call, error)
-            raise
+        return Together(self._context, call)
 
     def once(self, owner: object, commit: Callable[[], None]) -> None:
         """Runs ``commit`` for every replica; once, where replicas of one process share ``owner``."""

@@ -74,10 +74,11 @@ class Hyperparameters(Weights):
         """
         self._create_hypers()
         value = self._hyper[name]
-        if isinstance(value, schedules.LearningRateSchedule):
-            return value
-        if callable(value):
-            value = value()
+        if type(value) is not Variable:  # a variable is neither, which is the common case
+            if isinstance(value, schedules.LearningRateSchedule):
+                return value
+            if callable(value):
+                value = value()
         return value if dtype is None else _cast(value, dtype)
 
     def _serialize_hyperparameter(self, name: str) -> Any:
@@ -103,11 +104,10 @@ class Hyperparameters(Weights):
             A tensor of shape () and that dtype.
         """
         rate = self._get_hyper("learning_rate", var_dtype)
-        step = _cast(self.iterations, var_dtype)
         if isinstance(rate, schedules.LearningRateSchedule):
-            rate = _cast(rate(step), var_dtype)
+            rate = _cast(rate(_cast(self.iterations, var_dtype)), var_dtype)
         if self._initial_decay > 0.0:
-            one = np.dtype(var_dtype).type(1)
+            one, step = np.dtype(var_dtype).type(1), _cast(self.iterations, var_dtype)
             rate = rate / (one + self._get_hyper("decay", var_dtype) * step)
         return rate
 
@@ -136,4 +136,4 @@ def _cast(value: Any, dtype: DTypeLike) -> Tensor:
     # TensorFlow makes a float32 of a Python number, whatever it is needed as (np.float64 is a float, too).
     python = isinstance(value, (float, int)) and not isinstance(value, np.generic)
     array = np.asarray(value, np.float32) if python else as_array(value)
-    return Tensor(array, np.dtype(dtype))
+    return Tensor._of(array.astype(dtype))

@@ -20,11 +20,10 @@ class StepResult(TensorLike):
     __slots__ = ("_value",)
 
     def __init__(self, iterations: int) -> None:
-        self._value = np.asarray(iterations, np.int64)
-        self._value.flags.writeable = False
+        self._value = iterations
 
     def _array(self) -> Array:
-        return self._value
+        return np.asarray(self._value, np.int64)
 
     def run(self) -> None:
         """Does nothing: the step has been made."""

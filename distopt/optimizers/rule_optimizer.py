@@ -27,6 +27,7 @@ __all__ = ["DEFAULT_EPSILON", "RuleOptimizer", "check_fraction", "check_not_nega
 DEFAULT_EPSILON = 1e-7
 _STAGES = ("_transform_unaggregated_gradients", "_aggregate_gradients", "_transform_gradients", "_update")
 _UPDATES = ("_resource_apply_dense", "_resource_apply_sparse", "_resource_apply_sparse_duplicate_indices")
+_HOOKS = (*_STAGES, *_UPDATES)
 
 
 class RuleOptimizer(Optimizer):
@@ -72,9 +73,9 @@ class RuleOptimizer(Optimizer):
     ) -> None:
         with engine.together(call):
             reduction = self._reduction(engine, columns) if aggregate else None
-        clip = Clip(self.clipvalue, self.clipnorm, self.global_clipnorm)
-        clips = clip if clip != Clip() else None
-        if reduction is None or not engine.step(call, self._updates(columns, apply_state), reduction, clips):
+        limits = self.clipvalue, self.clipnorm, self.global_clipnorm
+        clip = None if limits == (None, None, None) else Clip(*limits)
+        if reduction is None or not engine.step(call, self._updates(columns, apply_state), reduction, clip):
             super()._run_pipeline(engine, call, columns, apply_state, aggregate)
 
     def _reduction(self, engine: StepEngine, columns: Columns) -> Reduction | None:
@@ -89,8 +90,7 @@ class RuleOptimizer(Optimizer):
             or self.gradient_transformers
             or not columns.roster.distinct
             or (norms and len(columns.roster.dtypes) > 1)
-            or self._overrides(Optimizer, _STAGES)
-            or self._overrides(RuleOptimizer, _UPDATES)
+            or self._overrides(RuleOptimizer, _HOOKS)
             or engine.released(columns.variables)
         ):
             return None
