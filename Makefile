@@ -8,7 +8,7 @@ BIN      := $(VENV)/bin
 # Hard limits for what runs under an MPI launcher, in seconds.
 LIMIT    ?= 600
 
-.PHONY: train test test-1 test-2 test-4 check bench clean
+.PHONY: train test test-1 test-2 test-4 check bench chaos clean
 
 train: $(VENV)/.examples
 	$(BIN)/distoptrun -n $(REPLICAS) examples/digits.py
@@ -29,6 +29,9 @@ check: $(VENV)/.test
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
+
+chaos: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m chaos
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

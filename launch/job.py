@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from . import environment
+from . import segments as shared
 from .channel import Pipes, decode, parse_record
 from .commands import command, variables
 from .display import Display, Stream
@@ -88,6 +89,7 @@ class Job:
             pipes = Pipes(self._plan.processes)
         except OSError as error:
             raise LaunchError(f"cannot make pipes for {self._plan.processes} processes: {error}") from None
+        segments = shared.present()
         try:
             with _signals() as arrived:
                 process = self._start(pipes, attempt)
@@ -100,6 +102,7 @@ class Job:
         finally:
             pipes.close()
             self._selector.close()
+            shared.remove_unused(segments, [pid for pids in self._verdict.pids.values() for pid in pids])
 
     def _start(self, pipes: Pipes, attempt: int) -> subprocess.Popen[bytes]:
         environ = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterable, Mapping
 from types import FrameType
 from typing import Any
@@ -13,7 +12,8 @@ __all__ = ["EXIT_CODE", "asked", "forget", "listen", "release"]
 #: 128 + SIGTERM, what a shell says of a program that this signal ended.
 EXIT_CODE = 143
 
-_asked = threading.Event()
+# Not a threading.Event, whose lock a second signal would wait for within the first one's handler.
+_asked = False
 
 
 def listen(signals: Iterable[int]) -> dict[int, Any]:
@@ -37,13 +37,15 @@ def release(before: Mapping[int, Any]) -> None:
 
 def asked() -> bool:
     """Whether such a signal has come to this process."""
-    return _asked.is_set()
+    return _asked
 
 
 def forget() -> None:
     """Takes the wish as fulfilled."""
-    _asked.clear()
+    global _asked
+    _asked = False
 
 
 def _note(_number: int, _frame: FrameType | None) -> None:
-    _asked.set()
+    global _asked
+    _asked = True

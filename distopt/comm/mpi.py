@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from distopt.comm.communicator import Communicator
-from distopt.comm.memory import SharedBlock, create_block, once, open_block, release_handle
+from distopt.comm.memory import SharedBlock, create_block, once, open_block, release_handle, take_names
 from distopt.comm.notes import Notes
 from distopt.comm.output import drain
 from distopt.comm.patience import Patience
@@ -24,6 +24,9 @@ from distopt.settings import Settings, launched
 from distopt.typing import Array
 
 __all__ = ["MPICommunicator", "load_mpi", "world"]
+
+#: MPICH's own memory of a job, which it would leave behind if the job is killed or aborted.
+_NAMED = r"/dev/shm/mpich_shm_\w+"
 
 
 def load_mpi(settings: Settings) -> Any:
@@ -46,6 +49,7 @@ def load_mpi(settings: Settings) -> Any:
     except (ImportError, RuntimeError) as error:
         raise MissingExtra("running under MPI", "mpi4py", "mpich") from error
     if job is not None and job.size > 1 and MPI.COMM_WORLD.size == 1:
+        MPI.Finalize()  # nothing of it stays in memory
         raise LaunchError(
             f"{job.launcher} says that it started {job.size} processes ({job.variable}={job.size}), but "
             f"MPI.COMM_WORLD has size 1: the launcher belongs to another MPI than the one that mpi4py "
@@ -79,6 +83,7 @@ def world(settings: Settings, comm: Any = None, replicas: int = 1) -> MPICommuni
     job = MPICommunicator(mpi, base.Dup(), settings.nodes, patience)
     job.barrier()
     job.share_notes(replicas)
+    take_names(_NAMED)
     return job
 
 
@@ -228,8 +233,7 @@ class MPICommunicator(Communicator):
         if self.rank == 0 and block is not None:
             release_handle(block)
         if not everyone and self.rank == 0:
-            text = f"no shared memory of {nbytes:,} bytes on this node ({problem or 'another process'})"
-            once(f"distopt: {text}; using private memory", _say)
+            once(f"distopt: no shared memory on this node ({problem or 'another process'})", _say)
         return block if everyone else None
 
     # -- words

@@ -1,0 +1,48 @@
+"""The short form of each scenario: a few faults of each kind, and every job ends as it has to."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+pytest.importorskip("mpi4py")
+pytest.importorskip("sklearn")
+pytest.importorskip("safetensors")
+
+
+def run(*words, timeout=200):
+    return subprocess.run(
+        [sys.executable, "-m", "chaos", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@pytest.mark.launches
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize(
+    ("name", "rows"), [("kill", 3), ("stop", 5), ("preempt", 4), ("faults", 7), ("soak", 10)]
+)
+def test_short_form(name, rows, tmp_path):
+    done = run(name, "--short", "--json", "--out", str(tmp_path))
+    assert done.stdout, done.stderr
+    found = json.loads(done.stdout)
+    wrong = [row for row in found["rows"] if row["wrong"]]
+    assert not wrong, json.dumps(wrong, indent=1)
+    assert done.returncode == 0, done.stderr
+    assert found["good"]
+    assert len(found["rows"]) >= rows
+    assert json.loads((tmp_path / f"{name}.json").read_text()) == found
+
+
+def test_unknown_scenario():
+    done = run("kil")
+    assert done.returncode == 2
+    assert "no scenario 'kil'" in done.stderr
