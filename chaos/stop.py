@@ -54,7 +54,7 @@ def _in_training(found: Report, training: Training, wake: float | None, replica:
     finally:
         job.end()
     wrong = training.wrong(place, done)
-    if not re.search(rf"waiting for \d+ s\n.*\n?.*replica {replica}: has not come", done.err):
+    if not re.search(rf"replica {replica}: is stopped \(by SIGSTOP, or a debugger\)", done.err):
         wrong.append(f"replica {replica} was not named: {done.err[-1000:]}")
     restarts = 1 if wake is None else 0
     if done.restarts != restarts:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from distopt.typing import Array
 
 __all__ = ["Note", "Notes"]
 
-_ROW = np.dtype([("call", "i8"), ("step", "i8"), ("since", "f8"), ("place", "S232")])
+_ROW = np.dtype([("call", "i8"), ("step", "i8"), ("since", "f8"), ("pid", "i8"), ("place", "S232")])
 
 
 @dataclass(frozen=True)
@@ -22,13 +24,15 @@ class Note:
         place: its last collective call and that call's source line; empty before the first one.
         call: the number of that call.
         step: how many optimizer steps it has begun.
-        waited: seconds that it has been waiting for others; None if it does not wait.
+        waited: seconds that it has been waiting for others; None if it does not wait, or is stopped.
+        stopped: whether its process is stopped: by SIGSTOP, a debugger, or a batch system.
     """
 
     place: str
     call: int
     step: int
     waited: float | None
+    stopped: bool = False
 
     def __str__(self) -> str:
         if not self.place:
@@ -52,7 +56,8 @@ class Notes:
         self.row, self.size = row, size
         self._rows = block[: size * _ROW.itemsize].view(_ROW)
         own = self._rows[row : row + 1]
-        self._call, self._step, self._since, self._text = (own[name] for name in _ROW.names or ())
+        self._call, self._step, self._since, pid, self._text = (own[name] for name in _ROW.names or ())
+        pid[0] = os.getpid()
         self._place = ""
 
     @staticmethod
@@ -79,7 +84,17 @@ class Notes:
     def read(self) -> list[Note]:
         """Everyone's note, by row."""
         now = time.monotonic()
-        return [
-            Note(place.decode(errors="replace"), call, step, max(now - since, 0.0) if since else None)
-            for call, step, since, place in self._rows.tolist()
-        ]
+        notes = []
+        for call, step, since, pid, place in self._rows.tolist():
+            stopped = _stopped(pid)
+            waited = max(now - since, 0.0) if since and not stopped else None
+            notes.append(Note(place.decode(errors="replace"), call, step, waited, stopped))
+        return notes
+
+
+def _stopped(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] in "Tt"

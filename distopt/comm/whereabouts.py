@@ -17,7 +17,7 @@ from distopt.comm.notes import Note, Notes
 __all__ = ["Whereabouts"]
 
 _QUESTION, _ANSWER = 1, 2
-#: One process's note in a message: number, call, step, seconds waited (-1: does not wait), place.
+#: One process's note in a message: number, call, step, seconds waited (-1: not, -2: stopped), place.
 _FORMAT = struct.Struct("<qqqd232s")
 #: How long to wait for answers, and between two looks for messages: whoever waits looks as often.
 _ANSWER_SECONDS, _LOOK_SECONDS = 1.0, 0.01
@@ -103,6 +103,8 @@ class Whereabouts:
             return f"in {note} (this one)"
         if note is None:
             return self._silent()
+        if note.stopped:
+            return f"is stopped (by SIGSTOP, or a debugger); last seen in {note}"
         if note.waited is None:
             return f"has not come; last seen in {note}"
         return f"waits for {note.waited:.0f} s in {note}"
@@ -137,7 +139,7 @@ class Whereabouts:
             if status.tag == _ANSWER:
                 rank, call, step, waited, place = _FORMAT.unpack(data)
                 text = place.rstrip(b"\0").decode(errors="replace")
-                self._heard[rank] = Note(text, call, step, waited if waited >= 0 else None)
+                self._heard[rank] = Note(text, call, step, waited if waited >= 0 else None, waited == -2)
             else:
                 self._answer(status.source)
         self._sending = [request for request in self._sending if not request.Test()]
@@ -149,6 +151,6 @@ class Whereabouts:
         if waiting and waiting[0] != self._notes.row:
             return
         for member, note in zip(self._members, notes, strict=True):
-            waited = -1.0 if note.waited is None else note.waited
+            waited = (-2.0 if note.stopped else -1.0) if note.waited is None else note.waited
             data = _FORMAT.pack(member, note.call, note.step, waited, note.place.encode()[:232])
             self._sending.append(self._comm.Isend(data, rank, _ANSWER))

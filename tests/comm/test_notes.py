@@ -1,8 +1,13 @@
 """Where replicas stand, in memory that others read."""
 
+import os
+import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
+import pytest
 
 from distopt.comm.notes import Notes
 
@@ -48,3 +53,22 @@ def test_who_waits_and_for_how_long():
     assert second.read()[1].waited is None
     first.go_on()
     assert second.read()[0].waited is None
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+def test_a_stopped_process_does_not_wait():
+    mine, other = rows(2)
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        other.write("a place", 3, 1)
+        other.wait()
+        mine._rows["pid"][1] = child.pid
+        assert not mine.read()[1].stopped
+        assert mine.read()[1].waited is not None
+        child.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, child.pid, os.WSTOPPED)
+        assert (mine.read()[1].stopped, mine.read()[1].waited) == (True, None)
+        assert mine.read()[1].place == "a place"
+    finally:
+        child.kill()
+        child.communicate()
