@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from distopt.core.variable import Variable
 
 __all__ = ["backward"]
 
+_number = attrgetter("number")
+
 
 def backward(
     seeds: list[tuple[TapeNode, Any]],
@@ -43,27 +46,39 @@ def backward(
         The cotangents of those sources that the seeds depend on: arrays, boxes of other tapes, or
         IndexedSlices.
     """
-    order = _toposort([node for node, _ in seeds])
+    order = _dependencies([node for node, _ in seeds])
     inner = _inner_nodes(order, sources)
     for node in order:
         if not node.parents:
             visit_root(node)
-    pending: dict[TapeNode, tuple[Any, bool]] = {}
+    sums = _Sums()
     for node, cotangent in seeds:
-        _accumulate(pending, node, cotangent)
+        sums.add(node, cotangent)
     found: dict[TapeNode, Any] = {}
     for node in order:
-        if node in pending:
-            cotangent = _cast(pending.pop(node)[0], node.dtype)
+        cotangent = sums.take(node)
+        if cotangent is not None:
             if node in sources:
                 found[node] = cotangent
             if node in inner:
                 for parent, part in zip(node.parents, node.vjp(_dense(cotangent)), strict=True):
                     if part is not None and (parent in inner or parent in sources):
-                        _accumulate(pending, parent, part)
+                        sums.add(parent, part)
         if free:
             release(node)
     return found
+
+
+def _dependencies(ends: list[TapeNode]) -> list[TapeNode]:
+    """All nodes that ``ends`` depend on, each before its parents: the last recorded first."""
+    seen = set(ends)
+    stack = list(seen)
+    while stack:
+        for parent in stack.pop().parents:
+            if parent not in seen:
+                seen.add(parent)
+                stack.append(parent)
+    return sorted(seen, key=_number, reverse=True)
 
 
 def _inner_nodes(order: list[TapeNode], sources: set[TapeNode]) -> set[TapeNode]:
@@ -80,63 +95,62 @@ def _inner_nodes(order: list[TapeNode], sources: set[TapeNode]) -> set[TapeNode]
     return inner
 
 
-def _toposort(ends: list[TapeNode]) -> list[TapeNode]:
-    """All nodes that ``ends`` depend on, each before its parents."""
-    uses: dict[TapeNode, int] = {}
-    stack = list(ends)
-    while stack:
-        node = stack.pop()
-        if node in uses:
-            uses[node] += 1
-        else:
-            uses[node] = 1
-            stack.extend(node.parents)
-    order, ready = [], []
-    for node in ends:
-        uses[node] -= 1
-        if not uses[node]:
-            ready.append(node)
-    while ready:
-        node = ready.pop()
-        order.append(node)
-        for parent in node.parents:
-            uses[parent] -= 1
-            if not uses[parent]:
-                ready.append(parent)
-    return order
+class _Sums:
+    """The cotangents that have arrived at nodes, summed."""
 
+    def __init__(self) -> None:
+        self._pending: dict[TapeNode, Any] = {}
+        #: Nodes whose sum is ours to write into; others came from derivatives, which may keep them.
+        self._ours: set[TapeNode] = set()
 
-def _accumulate(pending: dict[TapeNode, tuple[Any, bool]], node: TapeNode, new: Any) -> None:
-    """Adds a cotangent to a node's sum; the flag says whether the sum is ours to write into."""
-    if type(new) is not np.ndarray:
-        new = _plain(new)
-    before = pending.get(node)
-    if before is None:
-        if type(new) in sparse_object_types:
-            pending[node] = sparse_add(vspace(new), None, new), True
+    def take(self, node: TapeNode) -> Any:
+        """The sum that arrived at a node, in the node's dtype; None if nothing did."""
+        cotangent = self._pending.pop(node, None)
+        if type(cotangent) is np.ndarray and cotangent.dtype is node.dtype:
+            return cotangent
+        return None if cotangent is None else _cast(cotangent, node.dtype)
+
+    def add(self, node: TapeNode, new: Any) -> None:
+        """Adds a cotangent to a node's sum."""
+        if type(new) is not np.ndarray:
+            new = _plain(new)
+        old = self._pending.get(node)
+        if old is None:
+            sparse = type(new) in sparse_object_types
+            self._set(node, sparse_add(vspace(new), None, new) if sparse else new, sparse)
+        elif type(new) in sparse_object_types:
+            if type(old) is np.ndarray and node in self._ours and type(new) is SparseObject:
+                self._set(node, new.mut_add(old), True)
+            elif isinstance(old, (np.ndarray, TensorBox, IndexedSlices)):
+                self._add_dense(node, _dense(old), sparse_add(vspace(new), None, new))
+            else:  # a tuple of arrays
+                self._set(node, sparse_add(vspace(new), old, new), True)
+        elif isinstance(old, IndexedSlices) and isinstance(new, IndexedSlices):
+            self._set(node, _join(old, new), False)
         else:
-            pending[node] = new, False
-        return
-    old, ours = before
-    if type(new) in sparse_object_types:
-        if type(old) is np.ndarray and ours and type(new) is SparseObject:
-            pending[node] = new.mut_add(old), True
-            return
-        if not isinstance(old, (np.ndarray, TensorBox, IndexedSlices)):  # a tuple of arrays
-            pending[node] = sparse_add(vspace(new), old, new), True
-            return
-        new = sparse_add(vspace(new), None, new)
-    if isinstance(old, IndexedSlices) and isinstance(new, IndexedSlices):
-        pending[node] = _join(old, new), False
-        return
-    old, new = _dense(old), _dense(new)
-    if ours and type(old) is np.ndarray is type(new) and old.shape == new.shape and old.dtype == new.dtype:
-        pending[node] = np.add(old, new, out=old), True
-    elif type(old) in box_types or type(new) in box_types or isinstance(old, np.ndarray):
-        total = _plain(old + new)
-        pending[node] = total, type(total) is np.ndarray
-    else:
-        pending[node] = vspace(new).add(old, new), True
+            self._add_dense(node, _dense(old), _dense(new))
+
+    def _add_dense(self, node: TapeNode, old: Any, new: Any) -> None:
+        ours = node in self._ours
+        if (
+            ours
+            and type(old) is np.ndarray is type(new)
+            and old.shape == new.shape
+            and old.dtype == new.dtype
+        ):
+            np.add(old, new, out=old)
+        elif type(old) in box_types or type(new) in box_types or isinstance(old, np.ndarray):
+            total = _plain(old + new)
+            self._set(node, total, type(total) is np.ndarray)
+        else:
+            self._set(node, vspace(new).add(old, new), True)
+
+    def _set(self, node: TapeNode, total: Any, ours: bool) -> None:
+        self._pending[node] = total
+        if ours:
+            self._ours.add(node)
+        else:
+            self._ours.discard(node)
 
 
 def _plain(cotangent: Any) -> Any:

@@ -7,6 +7,7 @@ outside; the number in ``_trace`` says which tape a box belongs to, larger numbe
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -44,6 +45,7 @@ __all__ = [
     "release",
     "sparse_add",
     "sparse_object_types",
+    "traced",
     "unreachable_node",
 ]
 
@@ -56,10 +58,20 @@ def set_run(run: Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]],
     _run[:] = [run]
 
 
-class TapeNode(VJPNode):  # type: ignore[misc]
-    """One recorded operation: the nodes that it came from and how cotangents go back to them."""
+_numbers = itertools.count()
 
-    __slots__ = ("dtype", "function")
+
+class TapeNode(VJPNode):  # type: ignore[misc]
+    """One recorded operation: the nodes that it came from and how cotangents go back to them.
+
+    Attributes:
+        number: in the order of recording; larger than those of the nodes that it came from.
+        dtype: of its value and of its cotangent.
+        function: what was computed; None at roots.
+        root: what is watched, at roots.
+    """
+
+    __slots__ = ("dtype", "function", "number", "root")
 
     def __init__(
         self,
@@ -71,19 +83,23 @@ class TapeNode(VJPNode):  # type: ignore[misc]
         parents: tuple[TapeNode, ...],
     ) -> None:
         self.parents = parents  # type: ignore[misc]
+        self.number = next(_numbers)
         self.dtype = getattr(value, "dtype", None)
         self.function: Callable[..., Any] | None = fun
+        self.root: Any = None
         try:
             self.vjp = primitive_vjps[fun](argnums, value, args, kwargs)  # type: ignore[misc]
         except Exception as error:
             # Whoever only wants the value need not hear that there is no derivative.
             self.vjp = _no_derivative(fun, argnums, error)
 
-    def initialize_root(self, dtype: Any = None) -> None:
+    def initialize_root(self, dtype: Any = None, root: Any = None) -> None:
         """Makes this the node of a variable or watched tensor."""
         self.parents = ()  # type: ignore[misc]
+        self.number = next(_numbers)
         self.dtype = dtype
         self.function = None
+        self.root = root
         self.vjp = _nothing
 
 
@@ -97,10 +113,10 @@ def is_root(node: Any) -> bool:
 
 def is_mean(value: Any) -> bool:
     """Whether ``value`` is a traced scalar that a mean over all elements gave: its last operation."""
-    if type(value) is not TensorBox or value.shape:
+    if type(value) is not TensorBox:
         return False
     name = getattr(getattr(value._node, "function", None), "__name__", "")
-    return name in ("mean", "average")
+    return name in ("mean", "average") and not value.shape
 
 
 def release(node: TapeNode) -> None:
@@ -152,17 +168,20 @@ class TensorBox(TensorLike, ArrayBox):  # type: ignore[misc]
     @property
     def shape(self) -> tuple[int, ...]:
         """The lengths of the axes."""
-        return plain_value(self).shape
+        value = self._value
+        return value.shape if type(value) is np.ndarray else plain_value(self).shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The NumPy dtype of the elements."""
-        return plain_value(self).dtype
+        value = self._value
+        return value.dtype if type(value) is np.ndarray else plain_value(self).dtype
 
     @property
     def ndim(self) -> int:
         """The number of axes."""
-        return plain_value(self).ndim
+        value = self._value
+        return value.ndim if type(value) is np.ndarray else plain_value(self).ndim
 
     @property
     def size(self) -> int:
@@ -222,9 +241,11 @@ def new_trace() -> int:
         return int(trace_stack.top)
 
 
-def new_root(dtype: Any) -> TapeNode:
+def new_root(dtype: Any, root: Any = None) -> TapeNode:
     """The node of a variable or tensor that a tape watches."""
-    return TapeNode.new_root(dtype)  # type: ignore[no-any-return]
+    node = TapeNode.__new__(TapeNode)
+    node.initialize_root(dtype, root)
+    return node
 
 
 def unreachable_node(dtype: Any, message: str) -> TapeNode:
@@ -272,6 +293,27 @@ def apply(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         parents.append(args[i]._node)
         boxes -= type(value) is not TensorBox
     answer = apply(func, values, kwargs) if boxes else func.fun(*values, **kwargs)
+    return traced(answer, func, (values, kwargs), trace, argnums, parents)
+
+
+def traced(
+    answer: Any,
+    func: Any,
+    call: tuple[list[Any], dict[str, Any]],
+    trace: int,
+    argnums: list[int],
+    parents: list[Any],
+) -> Any:
+    """The box of a primitive's answer; the answer itself if it has no derivative (integers, ...).
+
+    Args:
+        answer: what the primitive returned.
+        func: the primitive.
+        call: the arguments that it was called with.
+        trace: the outermost trace among its arguments.
+        argnums: which arguments belonged to it.
+        parents: their nodes.
+    """
     kind = type(answer)
     if kind is np.ndarray or kind is TensorBox:
         if answer.dtype.kind in "biuSUO":
@@ -281,7 +323,7 @@ def apply(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     node_type = type(parents[0])
     if func in notrace_primitives[node_type]:
         return answer
-    node = node_type(answer, func, tuple(values), kwargs, tuple(argnums), tuple(parents))
+    node = node_type(answer, func, tuple(call[0]), call[1], tuple(argnums), tuple(parents))
     return box_type_mappings[kind](answer, trace, node)
 
 

@@ -13,7 +13,7 @@ from distopt.autodiff import composites, rules
 from distopt.autodiff.boxes import apply, autograd_getitem, box_types, primitive_of
 from distopt.core.tensor import _astype
 
-__all__ = ["call", "name_of"]
+__all__ = ["call", "name_of", "primitive_for"]
 
 
 def call(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
@@ -45,6 +45,12 @@ def call(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) 
         if theirs is known:
             raise
         return theirs(*args, **kwargs)
+
+
+def primitive_for(func: Callable[..., Any]) -> Any:
+    """The autograd primitive that stands for ``func``; None if there is none, or more than one."""
+    known = _table.get(func) or primitive_of(func)
+    return known if hasattr(known, "fun") else None
 
 
 def name_of(func: Any) -> str:

@@ -20,6 +20,7 @@ from distopt.autodiff.boxes import (
     new_root,
     new_trace,
     set_run,
+    traced,
 )
 from distopt.core import dispatch
 from distopt.core.tensor import Tensor, TensorLike, _eager, _wrap, as_array
@@ -41,16 +42,18 @@ class Root:
 
     Attributes:
         watched: the object itself.
+        trace: the tape's number.
         node: where its gradient arrives.
         version: the variable's version when the tape first read it, -1 before.
         copy: the value that a persistent tape keeps, with ``copy_version``.
     """
 
-    __slots__ = ("copy", "copy_version", "node", "version", "watched")
+    __slots__ = ("copy", "copy_version", "node", "trace", "version", "watched")
 
-    def __init__(self, watched: Any) -> None:
+    def __init__(self, watched: Any, dtype: np.dtype[Any], trace: int) -> None:
         self.watched = watched
-        self.node = new_root(watched.dtype)
+        self.trace = trace
+        self.node = new_root(dtype, self)
         self.version = -1
         self.copy: Array | None = None
         self.copy_version = -1
@@ -80,7 +83,56 @@ class Recording:
 
     def record(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs ``func``, recorded by every open tape that watches one of its arguments."""
-        return _record(open_recordings(), func, args, kwargs)
+        tapes = open_recordings()
+        if len(tapes) == 1:
+            known = functions.primitive_for(func)
+            call = None if known is None else self._traced_call(args, kwargs, tapes)
+            if call is not None:
+                values, argnums, parents = call
+                answer = known.fun(*values, **kwargs)
+                return _wrapped(traced(answer, known, (values, kwargs), self.trace, argnums, parents), values)
+        return _record(tapes, func, args, kwargs)
+
+    def _traced_call(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], tapes: list[Recording]
+    ) -> tuple[list[Any], list[int], list[Any]] | None:
+        """The usual call, prepared fast: this tape alone is open, and arguments are not nested.
+
+        Returns:
+            The arguments as plain arrays, the places of those that the tape follows and their nodes; None
+            if there are none, or the call is another one.
+        """
+        for value in kwargs.values():
+            if type(value) not in _PLAIN:
+                return None
+        trace, roots = self.trace, self.roots
+        values, argnums, parents = [], [], []
+        for i, arg in enumerate(args):
+            kind = type(arg)
+            if kind in _PLAIN:
+                values.append(arg)
+                continue
+            if kind is Variable:
+                box = self.variable(arg, tapes)
+            elif kind is Tensor:
+                root = roots.get(id(arg))
+                if root is None:
+                    values.append(arg._value)
+                    continue
+                box = TensorBox(arg._value, trace, root.node)
+            elif kind in box_types:
+                box = arg
+            elif isinstance(arg, (list, tuple, TensorLike)):
+                return None
+            else:  # an object of the primitive's own
+                values.append(arg)
+                continue
+            if type(box) is not TensorBox or box._trace != trace or type(box._value) is not np.ndarray:
+                return None
+            values.append(box._value)
+            argnums.append(i)
+            parents.append(box._node)
+        return (values, argnums, parents) if parents else None
 
     def start(self) -> None:
         """Gives the tape its number, above those of all tapes that are open."""
@@ -91,16 +143,17 @@ class Recording:
         if value.dtype.kind not in "fc":
             _log.warning("a tape watches floating values only; %s has dtype %s", _label(value), value.dtype)
         elif id(value) not in self.roots and box_of(value, self.trace) is None:
-            self.roots[id(value)] = Root(value)
+            self.roots[id(value)] = Root(value, value.dtype, self.trace)
             forget_boxes()
 
     def root_of(self, variable: Variable) -> Root | None:
         """The variable's root, made now if the tape watches what is read."""
         root = self.roots.get(id(variable))
         if root is None:
-            if not (self.watch_accessed and variable._trainable and variable.dtype.kind in "fc"):
+            dtype = variable._storage.dtype
+            if not (self.watch_accessed and variable._trainable and dtype.kind in "fc"):
                 return None
-            root = self.roots[id(variable)] = Root(variable)
+            root = self.roots[id(variable)] = Root(variable, dtype, self.trace)
         return root
 
     def variable(self, variable: Variable, tapes: list[Recording]) -> Any:
@@ -108,12 +161,12 @@ class Recording:
         known = self._boxes.get(id(variable))
         if known is not None and known[0] == variable._version:
             return known[1]
-        roots = [(tape.trace, root) for tape in tapes if (root := tape.root_of(variable)) is not None]
+        roots = [root for tape in tapes if (root := tape.root_of(variable)) is not None]
         value: Any = variable
         if roots:
-            value = _captured(variable, [root for _, root in roots], any(tape.persistent for tape in tapes))
-            for trace, root in roots:
-                value = TensorBox(value, trace, root.node)
+            value = _captured(variable, roots, tapes)
+            for root in roots:
+                value = TensorBox(value, root.trace, root.node)
         self._boxes[id(variable)] = (variable._version, value)
         return value
 
@@ -130,14 +183,21 @@ class Recording:
         self._boxes.clear()
 
 
-def _captured(variable: Variable, roots: list[Root], persistent: bool) -> Array:
-    """The array that stands for the variable: a copy for persistent tapes, else its storage."""
+def _captured(variable: Variable, roots: list[Root], tapes: list[Recording]) -> Array:
+    """The array that stands for the variable: a copy if a tape is persistent, else its storage."""
     version = variable._version
     for root in roots:
         if root.version < 0:
             root.version = version
-    if not persistent:
-        return variable._array().view()
+    for tape in tapes:
+        if tape.persistent:
+            return _copied(variable, roots)
+    return variable._array().view()
+
+
+def _copied(variable: Variable, roots: list[Root]) -> Array:
+    """The variable's value as the roots keep it."""
+    version = variable._version
     copy = next((root.copy for root in roots if root.copy_version == version), None)
     if copy is None:
         copy = variable._array().copy()
@@ -177,7 +237,7 @@ def _record(
                     "as an argument by place: use a function that takes it so"
                 )
     boxed = []
-    traced = False
+    followed = False
     finish = False
     innermost = tapes[-1].trace if tapes else -1
     for arg in args:
@@ -187,19 +247,19 @@ def _record(
             continue
         if kind is TensorBox and arg._trace == innermost and type(arg._value) is not TensorBox:
             boxed.append(arg)  # the usual case, found fast
-            traced = True
+            followed = True
             continue
         value = _boxed(arg, tapes)
         boxed.append(value)
         kind = type(value)
         if kind in box_types:
-            traced = True
+            followed = True
         elif isinstance(value, Variable):
             finish = True
         elif kind is list or isinstance(value, tuple):
             finish = True
-            traced = traced or _holds_boxes(value)
-    if not traced:
+            followed = followed or _holds_boxes(value)
+    if not followed:
         return _eager(func, args, kwargs)
     if finish:
         boxed = [_settled(value, tapes) for value in boxed]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -18,6 +18,7 @@ from distopt.core import dispatch, nest
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import Tensor, TensorLike, as_array, convert_to_tensor
 from distopt.core.variable import Variable
+from distopt.typing import Array
 
 __all__ = ["GradientTape", "UnconnectedGradients"]
 
@@ -192,11 +193,11 @@ class GradientTape:
         for value, weight in zip(targets, weights, strict=True):
             node = self._node(value)
             if node is not None:
-                seeds.append((node, np.ones(value.shape, value.dtype) if weight is None else weight))
+                seeds.append((node, _ones(value) if weight is None else weight))
         nodes = [self._node(source) for source in leaves]
         wanted = {node for node in nodes if node is not None}
         of_mean = len(targets) == 1 and output_gradients is None and is_mean(targets[0])
-        found = backward(seeds, wanted, self._unchanged_check(), not self._persistent)
+        found = backward(seeds, wanted, _check_unchanged, not self._persistent)
         results = []
         for node, source in zip(nodes, leaves, strict=True):
             result = None if node is None or node not in found else _finished(found[node], source)
@@ -239,13 +240,12 @@ class GradientTape:
         end = self._node(value)
         nodes = [self._node(source) for source in leaves]
         wanted = {node for node in nodes if node is not None}
-        check = self._unchanged_check()
         rows: list[list[Any]] = [[] for _ in leaves]
         for i in range(value.size):
             seed = np.zeros(value.size, value.dtype)
             seed[i] = 1
             seeds = [] if end is None else [(end, seed.reshape(value.shape))]
-            found = backward(seeds, wanted, check, not self._persistent and i == value.size - 1)
+            found = backward(seeds, wanted, _check_unchanged, not self._persistent and i == value.size - 1)
             for row, node, source in zip(rows, nodes, leaves, strict=True):
                 if node in found:
                     row.append(_densified(_finished(found[node], source)))
@@ -276,20 +276,6 @@ class GradientTape:
         box = box_of(value, self._recording.trace)
         return None if box is None else box._node
 
-    def _unchanged_check(self) -> Callable[[TapeNode], None]:
-        roots = {root.node: root for root in self._recording.roots.values()}
-
-        def check(node: TapeNode) -> None:
-            root = roots.get(node)
-            if root is not None and root.changed():
-                raise RuntimeError(
-                    f"variable {root.watched.name!r} was assigned between its use in the tape and "
-                    "gradient(), and its old value is gone: call gradient() before assigning, or use "
-                    "GradientTape(persistent=True), which keeps copies"
-                )
-
-        return check
-
     def _own_gradient(self, result: Any) -> Any:
         # Vector-Jacobian products run on values without this tape's boxes, so a second derivative by
         # this same tape would come out as None; better an error.
@@ -298,7 +284,20 @@ class GradientTape:
         return TensorBox(value, self._recording.trace, node)
 
 
+def _check_unchanged(node: TapeNode) -> None:
+    """Raises RuntimeError if the variable at a root has changed since it was read."""
+    root = node.root
+    if root is not None and root.changed():
+        raise RuntimeError(
+            f"variable {root.watched.name!r} was assigned between its use in the tape and "
+            "gradient(), and its old value is gone: call gradient() before assigning, or use "
+            "GradientTape(persistent=True), which keeps copies"
+        )
+
+
 def _unconnected(value: Any) -> UnconnectedGradients:
+    if type(value) is UnconnectedGradients:
+        return value
     try:
         return UnconnectedGradients(value)
     except ValueError:
@@ -333,6 +332,11 @@ def _weights(structure: Any, targets: list[TensorLike], output_gradients: Any) -
                 )
         weights.append(value)
     return weights
+
+
+def _ones(target: TensorLike) -> Array:
+    shape, dtype = target.shape, target.dtype
+    return np.ones(shape, dtype) if shape else np.array(1, dtype)  # the same for a scalar, faster
 
 
 def _finished(cotangent: Any, source: TensorLike) -> Any:

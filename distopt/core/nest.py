@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ["flatten", "map_structure", "pack"]
@@ -10,18 +10,20 @@ __all__ = ["flatten", "map_structure", "pack"]
 
 def flatten(structure: Any) -> list[Any]:
     """The leaves, left to right; dicts by sorted key."""
-    return list(_leaves(structure))
+    leaves: list[Any] = []
+    _collect(structure, leaves)
+    return leaves
 
 
-def _leaves(structure: Any) -> Iterator[Any]:
+def _collect(structure: Any, leaves: list[Any]) -> None:
     if isinstance(structure, dict):
         for key in sorted(structure):
-            yield from _leaves(structure[key])
+            _collect(structure[key], leaves)
     elif isinstance(structure, (list, tuple)):
         for item in structure:
-            yield from _leaves(item)
+            _collect(item, leaves)
     else:
-        yield structure
+        leaves.append(structure)
 
 
 def pack(structure: Any, leaves: list[Any]) -> Any:
@@ -39,6 +41,8 @@ def map_structure(func: Callable[[Any], Any], structure: Any) -> Any:
 
 
 def _build(structure: Any, leaf: Callable[[Any], Any]) -> Any:
+    if type(structure) is list:  # the most frequent one
+        return [_build(item, leaf) for item in structure]
     if isinstance(structure, dict):
         values = {key: _build(structure[key], leaf) for key in sorted(structure)}
         return type(structure)((key, values[key]) for key in structure)
