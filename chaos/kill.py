@@ -21,7 +21,7 @@ def report(short: bool, seed: int) -> Report:
     """Kills once in each of 50 trainings, or of a few."""
     rng = random.Random(seed)
     with folder() as place:
-        training = Training(place)
+        training = Training(place, 6 if short else 12)
         found = Report(
             "kill", f"kill -9 of one of {REPLICAS} replicas, {training.steps} steps, --max-restarts 3"
         )
@@ -45,7 +45,7 @@ def _one(found: Report, training: Training, phase: str, rng: random.Random) -> N
     try:
         if phase == "start":
             job.until(lambda: board[replica].starts > 0)
-            time.sleep(rng.uniform(0, 0.5 * training.seconds))
+            time.sleep(rng.uniform(0, 0.9 * training.starting))
         else:
             after = rng.randrange(training.steps - 30)
             job.until(lambda: board[replica].steps >= after and board[replica].phase == phase)

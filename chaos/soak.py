@@ -35,7 +35,7 @@ class Sample:
 
 def report(short: bool, seed: int) -> Report:  # noqa: ARG001 (nothing here is left to chance)
     """Makes 100,000 steps, or some thousands, and looks on."""
-    steps = 4_000 if short else 100_000
+    steps = 3_000 if short else 100_000
     with folder() as place:
         board = Board(place / "board", REPLICAS)
         words = ["-m", "chaos.programs.endless", place, steps]
@@ -69,10 +69,9 @@ def report(short: bool, seed: int) -> Report:  # noqa: ARG001 (nothing here is l
 def _look(pid: int) -> Sample:
     place = Path(f"/proc/{pid}")
     rollup = dict(line.split(":", 1) for line in (place / "smaps_rollup").read_text().splitlines()[1:])
-    mib = [int(rollup[name].split()[0]) / 1024 for name in ("Rss", "Pss")]
+    rss, pss = (int(rollup[name].split()[0]) / 1024 for name in ("Rss", "Pss"))
     segments = set(_SEGMENT.findall((place / "maps").read_text()))
-    counts = (len(os.listdir(place / "fd")), len(segments), len(os.listdir(place / "task")))
-    return Sample(*mib, *counts)
+    return Sample(rss, pss, len(os.listdir(place / "fd")), len(segments), len(os.listdir(place / "task")))
 
 
 def _add(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -28,6 +29,7 @@ class Training:
         steps: of the whole training.
         digest: the SHA-256 that it has to end with, and the accuracy.
         seconds: what it takes.
+        starting: of these, from a replica's first line to its first step.
 
     Raises:
         RuntimeError: it fails without any fault.
@@ -42,7 +44,13 @@ class Training:
         self._data = {"x": (images[:cut] / 16).astype(np.float32), "y": labels[:cut]}
         self.steps = epochs * -(-cut // 32)
         folder = self.folder()
-        done = self.start(folder).finish()
+        board = self.board(folder)
+        job = self.start(folder)
+        job.until(lambda: board[0].starts > 0)
+        begin = time.monotonic()
+        job.until(lambda: board[0].steps > 0)
+        self.starting = time.monotonic() - begin
+        done = job.finish()
         if done.code or done.left:
             raise RuntimeError(f"exit code {done.code} without any fault, left: {done.left}\n{done.err}")
         self.digest, self.seconds = self.result(folder), done.seconds

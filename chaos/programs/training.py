@@ -22,8 +22,8 @@ import numpy as np  # noqa: E402
 from distopt import keras  # noqa: E402
 from distopt.checkpoint import CheckpointManager  # noqa: E402
 from distopt.comm.mpi import MPICommunicator  # noqa: E402
-from distopt.distribute import get_replica_context  # noqa: E402
 from distopt.keras import callbacks, layers  # noqa: E402
+from distopt.keras.callbacks.callback import is_chief  # noqa: E402
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
     hashed = hashlib.sha256()
     for array in (*model.get_weights(), *model.optimizer.get_weights()):
         hashed.update(np.asarray(array).tobytes())
-    if get_replica_context().replica_id_in_sync_group == 0:
+    if is_chief():
         (FOLDER / "digest").write_text(f"{hashed.hexdigest()} {accuracy:.4f}")
 
 

@@ -28,7 +28,7 @@ def run(*words, timeout=200):
 @pytest.mark.launches
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize(
-    ("name", "rows"), [("kill", 3), ("stop", 5), ("preempt", 4), ("faults", 6), ("soak", 10)]
+    ("name", "rows"), [("kill", 3), ("stop", 3), ("preempt", 3), ("faults", 6), ("soak", 10)]
 )
 def test_short_form(name, rows, tmp_path):
     done = run(name, "--short", "--json", "--out", str(tmp_path))

@@ -17,8 +17,8 @@ from distopt.distribute import get_replica_context
 from distopt.optimizers import Adam
 
 
-def training(directory, steps, save_at=None, background=False):
-    """Trains, saves after step ``save_at``; the digest of the end."""
+def training(directory, steps, save_at=None, background=False, after_step=None):
+    """Trains, saves after step ``save_at``, calls ``after_step(step, manager)``; the digest of the end."""
     context = get_replica_context()
     rank = context.replica_id_in_sync_group
     np.random.seed(3 + rank)
@@ -38,6 +38,8 @@ def training(directory, steps, save_at=None, background=False):
         mine["step"] += 1
         if mine["step"] == save_at:
             manager.save(background)
+        if after_step is not None:
+            after_step(mine["step"], manager)
     manager.wait()
     hashed = hashlib.sha256()
     for array in (w.numpy(), b.numpy(), *optimizer.get_weights()):

@@ -206,3 +206,40 @@ def test_preempted_and_started_again(tmp_path):
         assert "asked to end: saved" in done.stderr
     done = run(2, "-c", PREEMPTED, tmp_path, 0)
     assert done.stdout.splitlines() == ["end 40 -80.0"], done.stderr
+
+
+FALLS_AND_GOES_ON = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[1])
+from saved_training import training
+from distopt.distribute import get_replica_context
+
+attempt, rank = int(os.environ["DISTOPT_LAUNCH_RESTART"]), get_replica_context().replica_id_in_sync_group
+
+def after_step(step, manager):
+    if step % 4 == 0:
+        manager.save(background=True)
+    if (attempt, step, rank) == (0, 6, 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if (attempt, step, rank) == (1, 9, 0):
+        raise ValueError("the second fall")
+    if (attempt, step, rank) == (2, 11, 1):
+        os._exit(3)
+    assert attempt < 3 or step > 8, "it began anew"
+
+digest = training(sys.argv[2], 15, after_step=after_step)
+if rank == 0:
+    print("digest", digest, flush=True)
+"""
+
+
+def test_a_job_that_falls_is_started_again_and_goes_on(tmp_path):
+    whole = digest(2, 1, tmp_path / "whole", 15)
+    program = tmp_path / "program.py"
+    program.write_text(FALLS_AND_GOES_ON)
+    words = ["-m", "distopt_launch", "-n", "2", "--max-restarts", "3", program, HERE, tmp_path / "parts"]
+    done = run(1, *words)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"[0] digest {whole}"]
+    said = [line for line in done.stderr.splitlines() if "starting again" in line]
+    assert [line.split()[3] for line in said] == ["137;", "1;", "3;"]
