@@ -1,5 +1,6 @@
 """BackupAndRestore: a fit that is interrupted anywhere ends with the bits of one that was not."""
 
+import errno
 import signal
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from distopt import keras
-from distopt.checkpoint import CheckpointManager
+from distopt.checkpoint import CheckpointManager, files
 from distopt.distribute import VirtualStrategy, get_replica_context
 from distopt.keras import callbacks as C
 from distopt.keras import layers as L
@@ -207,6 +208,28 @@ def test_backups_go_when_training_is_complete_or_stay(replicas: Any, tmp_path: A
     first = replicas.run(lambda: ended(tmp_path / "kept", delete_checkpoint=False, save_freq=100))
     assert (tmp_path / "kept").exists()
     assert replicas.run(lambda: ended(tmp_path / "kept", CrashAt(1), delete_checkpoint=False)) == first
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_a_full_disk_does_not_end_the_training(
+    replicas: Any, tmp_path: Any, monkeypatch: Any, caplog: Any, background: bool
+) -> None:
+    whole = replicas.run(lambda: ended(tmp_path / "whole"))
+    saved = replicas.run(lambda: ended(tmp_path / "parts", CrashAt(10), save_freq=3))
+    assert saved == [None] * replicas.size
+    before = sorted(file.name for file in (tmp_path / "parts").iterdir())
+
+    def full(path: str, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_file", full)
+        program = lambda: ended(tmp_path / "parts", CrashAt(6), save_freq=2, background=background)  # noqa: E731
+        assert replicas.run(program) == [None] * replicas.size
+    assert "could not be written: No space left on device" in caplog.text
+    kept = sorted(file.name for file in (tmp_path / "parts").iterdir() if not file.name.endswith(".part"))
+    assert kept == before
+    assert replicas.run(lambda: ended(tmp_path / "parts")) == whole
 
 
 def test_what_was_saved_agrees_with_the_files_of_weights(replicas: Any, tmp_path: Any) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from typing import Any
 
 from distopt.checkpoint import CheckpointManager
+from distopt.errors import ReplicaFailed
 from distopt.keras.callbacks.callback import Callback, Logs, is_chief
 
 __all__ = ["BackupAndRestore"]
@@ -20,6 +22,8 @@ class BackupAndRestore(Callback):
     Weights, optimizer, random streams, the position in the data, the epoch's loss and metrics so far, and
     the state of the callbacks that have one: what comes out has the same bits as if there had been no
     interruption. The backups are those of a :class:`~distopt.checkpoint.CheckpointManager`.
+
+    A backup that cannot be written is a warning; training goes on, and older backups stay.
 
     An epoch that is gone on with begins once more for the callbacks: ``on_epoch_begin`` is called for
     it again. An iterable as data is read again up to where it was.
@@ -115,10 +119,10 @@ class BackupAndRestore(Callback):
     def on_train_end(self, logs: Logs | None = None) -> None:
         """See Callback."""
         if self.delete_checkpoint:
-            self.manager.clear()
+            self._try(self.manager.clear)
             return
         self._save_if(self._batches > 0)
-        self.manager.wait()
+        self._try(self.manager.wait)
 
     def close(self) -> None:
         """See Callback."""
@@ -127,7 +131,16 @@ class BackupAndRestore(Callback):
 
     def _save_if(self, due: bool) -> None:
         if due:
-            self.manager.save(self.background)
+            self._try(lambda: self.manager.save(self.background))
             self._batches = 0
         if self.save_before_preemption:
             self.manager.step()
+
+    def _try(self, call: Callable[[], object]) -> None:
+        """A full disk is no reason to end a training: it is told, and the next backup may succeed."""
+        try:
+            call()
+        except OSError as error:
+            _log.warning("%s", error)
+        except ReplicaFailed:
+            pass  # told there, or the end of the job
