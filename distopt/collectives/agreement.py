@@ -116,7 +116,7 @@ class Agreement:
 
     def _disagree(self, rows: list[bytes], describe: Callable[[], str], error: Exception | None) -> None:
         """Raises on every replica, after all have told in words what they were doing."""
-        text = f"{describe()} at {user_line()}"
+        text = describe() if self._finished else f"{describe()} at {user_line()}"
         if error is not None:
             trace = "".join(traceback.format_exception(error)).rstrip()
             text = f"{text}, with an error:\n{trace}"
@@ -141,7 +141,10 @@ class Agreement:
             plural = "s" if len(replicas) > 1 else ""
             lines.append(f"  replica{plural} {', '.join(map(str, replicas))}: {text}")
         if len(groups) == 1:
-            lines.append("  (the same call in words; the replicas differ in the number of calls before it)")
+            lines.append(
+                "  (the same call in words; the replicas differ in the number of calls or of the optimizer's "
+                "steps before it, or in which variables it meets for the first time)"
+            )
         lines.append("All replicas must make the same calls, in the same order, on the same variables.")
         return "\n".join(lines)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -113,9 +113,9 @@ class ReplicaContext:
                 error = ValueError(f"all_gather(axis={axis}) got {_shape_of(leaf)}, which has no such axis")
             error = error or _kind_error(f"all_gather(axis={axis})", leaf)
             arrays.append(array)
-        rest = [] if error else [np.moveaxis(a, axis, 0) for a in arrays]
-        subject = [np.empty((0, *r.shape[1:]), r.dtype) for r in rest]
-        self._check(f"all_gather(axis={axis})", subject, error)
+        # Lengths along the axis may differ, so they are left out of what is compared.
+        kinds = [] if error else [_Gathered(_any_length(a, axis), a.dtype) for a in arrays]
+        self._check(f"all_gather(axis={axis})", kinds, error)
         return nest.pack(value, [Tensor._of(_gather(self._comm, a, axis)) for a in arrays])
 
     def broadcast(self, value: Nested, root: int = 0) -> Nested:
@@ -172,6 +172,18 @@ class ReplicaContext:
         if subject is None:
             subject = self._subjects[key] = digest(repr(key))
         self._agreement.check(call, subject, lambda: f"{call} of {_describe(values)}", error)
+
+
+class _Gathered(NamedTuple):
+    """An array to be joined with others, without its length along the axis."""
+
+    shape: tuple[Any, ...]
+    dtype: np.dtype[Any]
+
+
+def _any_length(array: Array, axis: int) -> tuple[Any, ...]:
+    axis %= array.ndim
+    return (*array.shape[:axis], "any", *array.shape[axis + 1 :])
 
 
 def _leaf_error(leaves: list[Any], op: ReduceOp) -> Exception | None:
@@ -252,9 +264,10 @@ def _gather(comm: Communicator, array: Array, axis: int) -> Array:
 
 
 def _describe(values: list[Any]) -> str:
-    kinds = ["rows of " if isinstance(v, IndexedSlices) else "" for v in values[:8]]
     shown = ", ".join(
-        f"{kind}{v.dtype.name}{list(v.shape or ())}" for kind, v in zip(kinds, values, strict=False)
+        f"{'rows of ' if isinstance(v, IndexedSlices) else ''}{v.dtype.name}"
+        f"[{', '.join(map(str, v.shape or ()))}]"
+        for v in values[:8]
     )
     more = f", ... ({len(values)} values)" if len(values) > 8 else ""
     return shown + more if values else "no values"

@@ -7,26 +7,34 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from distopt.core.variable import Variable
+from distopt.comm import Communicator
 from distopt.distribute import ReplicaContext
 from distopt.errors import ReplicaMismatch
+from distopt.typing import Array
 
 __all__ = ["audit"]
 
 
-def audit(context: ReplicaContext, owner: str, state: Sequence[Variable], settings: str) -> None:
-    """Compares variables, slots and hyperparameters over all replicas; collective.
+def audit(
+    context: ReplicaContext, call: str, state: Sequence[tuple[str, Array]], advice: str, settings: str = ""
+) -> None:
+    """Compares arrays and settings over all replicas; collective.
 
     Args:
         context: this replica.
-        owner: whose state it is, for messages.
-        state: the variables to compare, in the same order everywhere.
+        call: who asks, for messages.
+        state: the arrays to compare, in the same order everywhere, each with its name.
+        advice: why an array may part the replicas.
         settings: the hyperparameters in words.
 
     Raises:
-        ReplicaMismatch: on every replica, naming the first variable, element and replicas that part.
+        ReplicaMismatch: on every replica, naming the first array, element and replicas that part.
+        ReplicaFailed: another replica could not come to this.
     """
-    sums = np.array([zlib.crc32(v._array().tobytes()) for v in state] + [zlib.crc32(settings.encode())])
+    # A header of its own, since what came before may have failed on one replica only.
+    context.agreement.check(f"audit of {call}", 0, lambda: f"audit of {call}")
+    parts = [zlib.crc32(repr(array.shape).encode() + array.tobytes()) for _, array in state]
+    sums = np.array([*parts, zlib.crc32(settings.encode())])
     comm = context.comm
     digest = zlib.crc32(sums.tobytes())
     digests = [int(d[0]) for d in comm.all_gather(np.array([digest], np.int64))]
@@ -35,20 +43,25 @@ def audit(context: ReplicaContext, owner: str, state: Sequence[Variable], settin
     table = np.stack(comm.all_gather(sums.astype(np.int64)))
     place = int(np.argmax((table != table[0]).any(axis=0)))
     apart = np.flatnonzero(table[:, place] != table[0, place])
+    other = int(apart[0])
     who = f"replica{'s' if len(apart) > 1 else ''} {', '.join(map(str, apart))} from replica 0"
     if place == len(state):
         words = [w.decode() for w in comm.gather_bytes(settings.encode())]
         raise ReplicaMismatch(
-            f"audit of {owner}: the hyperparameters of {who} differ: {words[int(apart[0])]} instead of "
+            f"audit of {call}: the hyperparameters of {who} differ: {words[other]} instead of "
             f"{words[0]}. Set them alike on all replicas"
         )
-    variable = state[place]
-    values = np.stack(comm.all_gather(np.ascontiguousarray(variable._array()).reshape(-1)))
-    other = int(apart[0])
+    name, array = state[place]
+    where = _where(comm, array, other)
+    raise ReplicaMismatch(f"audit of {call}: {name} parts {who}, {where}. {advice}")
+
+
+def _where(comm: Communicator, array: Array, other: int) -> str:
+    """Where the arrays of replica 0 and ``other`` part, and what stands there; collective."""
+    shapes = [w.decode() for w in comm.gather_bytes(repr(array.shape).encode())]
+    if len(set(shapes)) > 1:
+        return f"by its shape: {shapes[other]} instead of {shapes[0]}"
+    values = np.stack(comm.all_gather(np.ascontiguousarray(array).reshape(-1)))
     index = int(np.argmax(values[other].view(np.uint8) != values[0].view(np.uint8))) // values.itemsize
-    where = np.unravel_index(index, variable.shape) if variable.shape else ()
-    raise ReplicaMismatch(
-        f"audit of {owner}: {variable.name!r} parts {who}, first at element "
-        f"{tuple(int(i) for i in where)}: {values[other][index]} instead of {values[0][index]}. Something "
-        f"changed it on one replica only, such as unaggregated gradients or an assignment"
-    )
+    element = tuple(int(i) for i in np.unravel_index(index, array.shape)) if array.shape else ()
+    return f"first at element {element}: {values[other][index]} instead of {values[0][index]}"

@@ -66,6 +66,13 @@ class Homes:
         """Whether several replicas see one copy."""
         return self.node.size > 1
 
+    def __str__(self) -> str:
+        nodes = self.job.size // self.node.size
+        if not self.shared:
+            return "a copy of its own in each replica; all update all"
+        where = f" on each of {nodes} nodes" if nodes > 1 else ""
+        return f"one copy for {self.node.size} replicas{where}; each replica updates its shard"
+
     def of(self, variable: Variable) -> Home | None:
         """The variable's home, or None."""
         entry = self._homes.get(id(variable))

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from distopt.collectives import digest
 from distopt.comm import SoloCommunicator
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import as_array
@@ -35,6 +36,11 @@ __all__ = ["StepEngine"]
 _PLANS = 32
 #: Marks of a header: some gradient is sparse; the first block is in the ring. The weight stands above.
 _SPARSE, _AHEAD, _WEIGHT = 1, 2, 2
+_DRIFTED = "Something changed it on one replica only, such as unaggregated gradients or an assignment"
+_NOT_ALIKE = (
+    "Nothing was applied. Aggregators and transformers must return the same on all replicas; gradients that "
+    "are each replica's own go to apply_gradients(..., experimental_aggregate_gradients=False)"
+)
 
 
 class StepEngine:
@@ -53,6 +59,7 @@ class StepEngine:
         self._plans: WeakKeyDictionary[Targets, dict[tuple[int, ...], Plan]] = WeakKeyDictionary()
         self._steps: WeakKeyDictionary[object, int] = WeakKeyDictionary()
         self._shared: WeakKeyDictionary[object, bool] = WeakKeyDictionary()
+        self._turn = 0
         directory = context.strategy.options.record
         first = context.replica_id_in_sync_group == 0
         self._recorder = Recorder(directory) if directory and first else None
@@ -79,26 +86,25 @@ class StepEngine:
             raise RuntimeError("a step is made in replica context: enter it with Strategy.run")
         return cls.of(context)
 
-    def describe(self) -> str:
-        """Where the variables live, and what watches over the replicas, in words."""
-        node, options = self.homes.node.size, self._context.strategy.options
-        nodes = self.replicas // node
-        memory = "a copy of its own in each replica"
-        if self.homes.shared:
-            memory = f"one copy for {node} replicas" + (f" on each of {nodes} nodes" if nodes > 1 else "")
+    @classmethod
+    def describe(cls, context: ReplicaContext) -> str:
+        """Where the variables live, and what watches over the replicas, in words; not collective."""
+        engine: StepEngine | None = context.attached.get(cls)
+        options = context.strategy.options
         audit = f"every {options.audit_every} steps" if options.audit_every else "off"
         abort = f"{options.abort_seconds:g} s" if options.abort_seconds else "never"
-        who = "each replica updates its shard" if self.homes.shared else "all update all"
         return (
-            f"variables: {memory}; {who}\n"
+            f"variables: {engine.homes if engine else 'find their place at the first step'}\n"
             f"watch: headers at every call; audit {audit}; warning after {options.stall_seconds:g} s of "
             f"waiting, end of the job after {abort}"
         )
 
     # -- the step
-    def begin(self) -> None:
-        """A step begins: counted for messages of those that wait for this replica."""
-        self._context.agreement.steps += 1
+    def begin(self, owner: object) -> None:
+        """A step of ``owner`` begins. Its headers hold the step's number, so that all make the same one."""
+        if self.replicas > 1:
+            self._context.agreement.steps += 1  # for messages of those that wait for this replica
+            self._turn = (self._steps.get(owner, 0) + 1 << 40) & (1 << 64) - 1
 
     def step(self, call: str, updates: Updates, reduction: Reduction, clip: Clip | None = None) -> bool:
         """Sums the gradients of all replicas, clips, and updates: the fast path, in one pass.
@@ -176,14 +182,22 @@ class StepEngine:
                 _constrain(u.variable)
         self._record(updates.variables)
 
-    def run(self, call: str, jobs: Sequence[Job]) -> None:
-        """Runs updates that are Python code, each on its owner; gradients are the same everywhere."""
+    def run(self, call: str, jobs: Sequence[Job], settings: str) -> None:
+        """Runs updates that are Python code, each on its owner; gradients are the same everywhere.
+
+        Args:
+            call: who asks, for messages.
+            jobs: the updates.
+            settings: the numbers that they use, in words, which must be the same everywhere too.
+        """
         state = list({id(v): v for _, written, _ in jobs for v in written}.values())
         if self.replicas > 1:
             assigned = self.homes.assigned(state)
             variables = [v for v, _, _ in jobs]
-            about = subject.of_variables(variables) ^ subject.contents(assigned)
-            self._context.agreement.check(call, about, partial(subject.joined, call, variables))
+            about = subject.of_variables(variables) ^ digest(settings) ^ self._turn
+            about ^= subject.contents(assigned) ^ subject.newcomers(state, self.homes.strangers(state))
+            said = partial(subject.joined, call, variables, settings)
+            self._context.agreement.check(call, about, said)
             self._house(assigned, [state])
         run_owned(self.homes.node, jobs)
         self._record([v for v, _, _ in jobs])
@@ -213,7 +227,7 @@ class StepEngine:
         Returns:
             the flags of all replicas.
         """
-        about = subject.of_variables(variables)
+        about = subject.of_variables(variables) ^ self._turn
         return self._context.agreement.check(
             call, about, partial(subject.joined, call, variables), flags=flags
         )
@@ -230,20 +244,28 @@ class StepEngine:
         if not (comm.local_size > 1 and self._shared[owner]) or comm.local_index == 0:
             commit()
 
+    def audit_gradients(self, owner: object, call: str, pairs: Sequence[tuple[Any, Variable]]) -> None:
+        """Compares what Python code made of the gradients, before a step whose state is audited."""
+        if self.replicas > 1 and self._due(self._steps.get(owner, 0) + 1):
+            audit(self._context, call, subject.of_gradients(pairs), _NOT_ALIKE)
+
     def audited(
-        self, owner: object, name: str, state: Callable[[], Sequence[Variable]], settings: Callable[[], str]
+        self, owner: object, call: str, state: Callable[[], Sequence[Variable]], settings: Callable[[], str]
     ) -> None:
         """Compares the replicas' state at the first step of ``owner`` and at every so-many-th after."""
-        every = self._context.strategy.options.audit_every
-        if self.replicas == 1 or every == 0:
+        if self.replicas == 1:
             return
         step = self._steps[owner] = self._steps.get(owner, 0) + 1
-        if step % every == 1 % every:
+        if self._due(step):
             # What all replicas see in one memory cannot part; what each owns may.
             one_memory = self.homes.shared and self.homes.cross.size == 1
             apart = [v for v in state() if not self.homes.released(v)]
             own = [v for v in apart if not (one_memory and self.homes.of(v))]
-            audit(self._context, name, own, settings())
+            audit(self._context, call, [(repr(v.name), v._array()) for v in own], _DRIFTED, settings())
+
+    def _due(self, step: int) -> bool:
+        every = self._context.strategy.options.audit_every
+        return every > 0 and step % every == 1 % every
 
     def shares(self, variables: Sequence[Variable]) -> bool:
         """Whether replicas of this process train the same Variable objects; they meet to find out."""
@@ -289,10 +311,11 @@ class StepEngine:
         flags = weight << _WEIGHT | ahead * _AHEAD | plan.sparse * _SPARSE
         if self.replicas == 1:
             return [flags]
-        about = plan.subject ^ subject.checksum(updates.coefficients)
-        assigned = [] if plan.seen == detachments() else self.homes.assigned(_state(updates))
-        about ^= subject.contents(assigned)
-        words = subject.words(call, updates, assigned)
+        about = plan.subject ^ subject.checksum(updates.coefficients) ^ self._turn
+        state = [] if plan.seen == detachments() else _state(updates)
+        assigned, strangers = self.homes.assigned(state), self.homes.strangers(state)
+        about ^= subject.contents(assigned) ^ subject.newcomers(state, strangers)
+        words = subject.words(call, updates, assigned, strangers)
         return self._context.agreement.check(call, about, words, flags=flags)
 
     def _alike(self, updates: Updates) -> Updates:

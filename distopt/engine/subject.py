@@ -7,10 +7,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from distopt.collectives import digest
+from distopt.core.indexed_slices import IndexedSlices
+from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.engine.update import Update
+from distopt.typing import Array
 
-__all__ = ["checksum", "contents", "describe", "joined", "of_updates", "of_variables", "words"]
+__all__ = [
+    "checksum",
+    "contents",
+    "describe",
+    "joined",
+    "newcomers",
+    "of_gradients",
+    "of_updates",
+    "of_variables",
+    "words",
+]
 
 
 def of_variables(variables: Sequence[Variable]) -> int:
@@ -34,6 +47,12 @@ def contents(assigned: Sequence[Variable]) -> int:
     return total
 
 
+def newcomers(state: Sequence[Variable], strangers: Sequence[Variable]) -> int:
+    """A hash of which of the variables and slots have no home yet: all must bring the same ones there."""
+    new = {id(v) for v in strangers}
+    return digest(",".join(str(i) for i, v in enumerate(state) if id(v) in new)) if new else 0
+
+
 def checksum(coefficients: Sequence[Sequence[Any]]) -> int:
     """A hash of the coefficients: all replicas must step with the same hyperparameters."""
     total = 0
@@ -42,12 +61,25 @@ def checksum(coefficients: Sequence[Sequence[Any]]) -> int:
     return total
 
 
-def joined(call: str, variables: Sequence[Variable]) -> str:
-    """The call and its variables in words."""
-    return f"{call} on {describe(variables)}"
+def of_gradients(pairs: Sequence[tuple[Any, Variable]]) -> list[tuple[str, Array]]:
+    """The arrays that gradients are, each with a name in words."""
+    named = []
+    for gradient, v in pairs:
+        sparse = isinstance(gradient, IndexedSlices)
+        if sparse:
+            named.append((f"the gradient's indices of {v.name!r}", as_array(gradient.indices)))
+        named.append((f"the gradient of {v.name!r}", as_array(gradient.values if sparse else gradient)))
+    return named
 
 
-def words(call: str, updates: Sequence[Update], assigned: Sequence[Variable]) -> Callable[[], str]:
+def joined(call: str, variables: Sequence[Variable], settings: str = "") -> str:
+    """The call, its variables and its settings in words."""
+    return f"{call} on {describe(variables)}{f'; {settings}' if settings else ''}"
+
+
+def words(
+    call: str, updates: Sequence[Update], assigned: Sequence[Variable], strangers: Sequence[Variable]
+) -> Callable[[], str]:
     """Tells the call in words, when replicas turn out to disagree."""
 
     def tell() -> str:
@@ -58,6 +90,8 @@ def words(call: str, updates: Sequence[Update], assigned: Sequence[Variable]) ->
         for v in assigned:
             crc = zlib.crc32(v._array().tobytes())
             parts.append(f"{v.name} assigned since the last step (checksum {crc:08x})")
+        if 0 < len(strangers) < len({id(v) for u in updates for v in (u.variable, *u.slots)}):
+            parts.append(f"first met here: {', '.join(v.name for v in strangers)}")
         return "; ".join(parts)
 
     return tell

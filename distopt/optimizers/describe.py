@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from distopt import distribute
+import numpy as np
+
+from distopt import aggregators, distribute
 from distopt.core.tensor import TensorLike
 from distopt.engine.clip import Clip
 from distopt.engine.step import StepEngine
 
 if TYPE_CHECKING:
-    from distopt.optimizers.optimizer import Optimizer
+    from distopt.optimizers.optimizer import ApplyState, Optimizer
 
-__all__ = ["pipeline_text", "settings_text"]
+__all__ = ["pipeline_text", "settings_text", "stages_text"]
 
 
 def pipeline_text(optimizer: Optimizer) -> str:
@@ -27,22 +29,54 @@ def pipeline_text(optimizer: Optimizer) -> str:
     context = distribute.get_replica_context()
     if context is None or replicas == 1:
         return stages
-    return f"{stages}\n{StepEngine.of(context).describe()}"
+    return f"{stages}\n{StepEngine.describe(context)}"
 
 
-def settings_text(optimizer: Optimizer) -> str:
-    """The hyperparameters and clips with all their digits, which replicas must have in common."""
+def stages_text(optimizer: Optimizer) -> str:
+    """What happens to gradients before the update, as far as it is not the default; for headers.
+
+    Only what is the same in all processes is in it: no configs of aggregators, which a replica may have
+    for its own, and no ``repr`` of the user's objects.
+    """
+    aggregator = optimizer.gradient_aggregator
+    clips = {name: getattr(optimizer, name) for name in ("clipvalue", "clipnorm", "global_clipnorm")}
+    return ", ".join(
+        [
+            *([] if isinstance(aggregator, aggregators.Sum) else [_stage(aggregator)]),
+            *(f"{name} {limit!r}" for name, limit in clips.items() if limit is not None),
+            *map(_stage, optimizer.gradient_transformers),
+        ]
+    )
+
+
+def settings_text(optimizer: Optimizer, apply_state: ApplyState | None = None) -> str:
+    """The hyperparameters and clips with all their digits, which replicas must have in common.
+
+    Args:
+        optimizer: whose.
+        apply_state: the coefficients of a step, to tell them too.
+    """
     clips = {"clipnorm": optimizer.clipnorm, "clipvalue": optimizer.clipvalue}
     settings = {**optimizer._hyper, **clips, "global_clipnorm": optimizer.global_clipnorm}
+    for coefficients in (apply_state or {}).values():
+        settings.update({k: v for k, v in coefficients.items() if isinstance(v, _NUMBERS) and not np.ndim(v)})
     return ", ".join(f"{name}={_exact(value)}" for name, value in sorted(settings.items()))
 
 
 def _exact(value: Any) -> str:
-    if isinstance(value, (TensorLike, int, float)):
+    if isinstance(value, _NUMBERS):
         return f"{float(value):.9g}"
     return "None" if value is None else type(value).__name__
 
 
+def _stage(function: Any) -> str:
+    if isinstance(function, aggregators.Chain):
+        return " -> ".join(map(_stage, function.parts))
+    name = aggregators.label(function)
+    return name.rpartition(".")[2].lower() if name.startswith("distopt.") else name
+
+
+_NUMBERS = (TensorLike, int, float, np.generic)
 _SHOWN_APART = ("name", "clipnorm", "clipvalue", "global_clipnorm")
 
 

@@ -19,7 +19,7 @@ from distopt.engine.roster import Roster
 from distopt.engine.step import StepEngine
 from distopt.optimizers import schedules
 from distopt.optimizers.config import check_keywords, clip_config, snake_case_name
-from distopt.optimizers.describe import pipeline_text, settings_text
+from distopt.optimizers.describe import pipeline_text, settings_text, stages_text
 from distopt.optimizers.hyper import Hyperparameters
 from distopt.optimizers.loss import LossGradients, variables_in
 from distopt.optimizers.pairs import Columns, Pairs, aggregated, checked, with_gradients
@@ -75,6 +75,7 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
         self.clipnorm: float | None = kwargs.get("clipnorm")
         self.clipvalue: float | None = kwargs.get("clipvalue")
         self.global_clipnorm: float | None = kwargs.get("global_clipnorm")
+        self._named: tuple[tuple[Any, ...], str] = ((), "")
 
     # -- a step from the loss
     def minimize(
@@ -133,7 +134,7 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
                 that lost a variable.
             RuntimeError: called in cross-replica context, or sparse rows for a variable with a constraint.
         """
-        call = f"apply_gradients of {self._name}"
+        call = self._call()
         with _told_to_all(call):
             columns = with_gradients(grads_and_vars, self._name)
             variables = list(columns.variables)
@@ -148,7 +149,7 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
                 )
             apply_state = self._prepare(variables)
         engine = StepEngine.current()
-        engine.begin()
+        engine.begin(self)
         if experimental_aggregate_gradients:
             self._look_for_means(columns.gradients, isinstance(self.gradient_aggregator, aggregators.Sum))
         self._run_pipeline(engine, call, columns, apply_state, experimental_aggregate_gradients)
@@ -156,6 +157,21 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
         if experimental_aggregate_gradients:
             engine.audited(self, call, lambda: [*variables, *self.weights], lambda: settings_text(self))
         return StepResult(int(self.iterations))
+
+    def _call(self) -> str:
+        """The name of a step's calls, which replicas must have in common: so they have the stages too."""
+        stages = (
+            self._name,
+            self.clipvalue,
+            self.clipnorm,
+            self.global_clipnorm,
+            self.gradient_aggregator,
+            *self.gradient_transformers,
+        )
+        if self._named[0] != stages:
+            text = stages_text(self)
+            self._named = stages, f"apply_gradients of {self._name}{f' ({text})' if text else ''}"
+        return self._named[1]
 
     def _run_pipeline(
         self, engine: StepEngine, call: str, columns: Columns, apply_state: ApplyState, aggregate: bool
@@ -170,6 +186,8 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
             transformed = self._transform_gradients(received)
             if transformed is not received:
                 transformed = checked(transformed, "the gradient transformers' result")
+        if aggregate:
+            engine.audit_gradients(self, call, transformed)
         variables = [variable for _, variable in transformed]
         if not aggregate:
             engine.meet(f"{call}, not aggregated,", variables)
@@ -187,7 +205,7 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
         if alone:
             engine.run_alone(jobs)
         else:
-            engine.run(call, jobs)
+            engine.run(call, jobs, settings_text(self, apply_state))
 
     def _count(self, apply_state: ApplyState, aggregate: bool) -> None:
         """Moves on what belongs to no variable."""

@@ -6,7 +6,7 @@ import pytest
 from distopt import IndexedSlices, Variable
 from distopt.distribute import get_replica_context
 from distopt.errors import ReplicaFailed, ReplicaMismatch
-from distopt.optimizers import SGD, Adam
+from distopt.optimizers import SGD, Adam, Optimizer, schedules
 
 
 def ones(*shape):
@@ -35,6 +35,22 @@ DEVIATIONS = {
         "v:0 float64[3]",
     ),
     "another optimizer": (lambda o, v, w: Adam().apply_gradients(pairs(v, w)), "apply_gradients of Adam"),
+    "another aggregator": (
+        lambda o, v, w: SGD(0.5, gradient_aggregator="mean").apply_gradients(pairs(v, w)),
+        "apply_gradients of SGD (mean) on",
+    ),
+    "a clip": (
+        lambda o, v, w: SGD(0.5, clipvalue=0.25).apply_gradients(pairs(v, w)),
+        "apply_gradients of SGD (clipvalue 0.25) on",
+    ),
+    "a transformer": (
+        lambda o, v, w: SGD(0.5, gradient_transformers=[list]).apply_gradients(pairs(v, w)),
+        "apply_gradients of SGD (builtins.list) on",
+    ),
+    "a new variable of an old name": (
+        lambda o, v, w: o.apply_gradients(pairs(Variable(ones(3), name="v"), w)),
+        "first met here: v:0",
+    ),
     "no aggregation": (
         lambda o, v, w: o.apply_gradients(pairs(v, w), experimental_aggregate_gradients=False),
         "apply_gradients of SGD",
@@ -76,6 +92,145 @@ def test_one_error_on_all(replicas, name):
     line = next(line for line in message.splitlines() if line.startswith(f"  replica {last}: "))
     assert text in line
     assert "test_mismatches_of_replicas.py:" in line
+
+
+def test_a_new_optimizer_on_one_replica(replicas):
+    """It would be met by old ones: the number of its step is in the header."""
+    if replicas.size == 1:
+        return
+
+    def program():
+        v, optimizer = Variable(ones(3), name="v"), SGD(0.5)
+        optimizer.apply_gradients(pairs(v))
+        own = get_replica_context().replica_id_in_sync_group == 1
+        with pytest.raises(ReplicaMismatch, match="the same call in words"):
+            (SGD(0.5) if own else optimizer).apply_gradients(pairs(v))
+        optimizer.apply_gradients(pairs(v))
+        return float(v[0])
+
+    assert replicas.run(program) == [1.0 - replicas.size] * replicas.size
+
+
+class ByHand(Optimizer):
+    """An update that is Python code."""
+
+    def __init__(self, learning_rate):
+        super().__init__("ByHand")
+        self._set_hyper("learning_rate", learning_rate)
+
+    def _resource_apply_dense(self, grad, handle, apply_state=None):
+        handle.assign_sub(grad * apply_state[handle.device, handle.dtype]["lr_t"])
+
+    def get_config(self):
+        return {**super().get_config(), "learning_rate": self._serialize_hyperparameter("learning_rate")}
+
+
+class Uneven(schedules.LearningRateSchedule):
+    """Another rate on the last replica, from the second step on."""
+
+    def __call__(self, step):
+        context = get_replica_context()
+        last = context.replica_id_in_sync_group == context.num_replicas_in_sync - 1
+        return 0.5 if last and int(step) else 0.25
+
+    def get_config(self):
+        return {}
+
+
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_a_rate_of_one_replica_where_the_update_is_python_code(replicas, scheduled):
+    if replicas.size == 1:
+        return
+    last = replicas.size - 1
+
+    def program():
+        v, optimizer = Variable(ones(3), name="v"), ByHand(Uneven() if scheduled else 0.25)
+        optimizer.apply_gradients(pairs(v))
+        if get_replica_context().replica_id_in_sync_group == last and not scheduled:
+            optimizer.learning_rate = 0.5
+        with pytest.raises(ReplicaMismatch, match=rf"\n  replica {last}: .* lr_t=0\.5 "):
+            optimizer.apply_gradients(pairs(v))
+        return float(v[0])
+
+    assert replicas.run(program) == [1 - 0.25 * replicas.size] * replicas.size
+
+
+def forgetful(grads_and_vars):
+    """An aggregator that hands back each replica's own gradients."""
+    return list(grads_and_vars)
+
+
+def own_scale(grads_and_vars):
+    """A transformer that does another thing on each replica."""
+    return [((1 + get_replica_context().replica_id_in_sync_group) * g, v) for g, v in grads_and_vars]
+
+
+STAGES = {
+    "aggregator": {"gradient_aggregator": forgetful},
+    "transformer": {"gradient_transformers": [own_scale]},
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("sparse", [False, True])
+def test_stages_that_leave_gradients_different(replicas, stage, sparse):
+    """Where memory is shared each shard would be updated with its owner's."""
+    if replicas.size == 1:
+        return
+
+    def program():
+        rank = get_replica_context().replica_id_in_sync_group
+        gradient = np.full((4, 2), 1.0 + rank, "f4")
+        if sparse:
+            gradient = IndexedSlices(gradient[:2], np.array([0, 3]), (4, 2))
+        v, optimizer = Variable(ones(4, 2), name="v"), SGD(0.5, **STAGES[stage])
+        with pytest.raises(ReplicaMismatch, match=r"the gradient of 'v:0' parts .* Nothing was applied"):
+            optimizer.apply_gradients([(gradient, v)])
+        return v.numpy().tolist(), int(optimizer.iterations)
+
+    assert replicas.run(program) == [([[1.0, 1.0]] * 4, 0)] * replicas.size
+
+
+UNPLACED = "\nvariables: find their place at the first step\n"
+
+
+def test_describe_may_be_called_by_one_replica(replicas):
+    def program():
+        context = get_replica_context()
+        v, optimizer = Variable(ones(3)), SGD(0.5)
+        before = optimizer.describe() if context.replica_id_in_sync_group == 0 else ""
+        total = float(context.all_reduce("sum", 1.0))
+        optimizer.apply_gradients(pairs(v))
+        after = optimizer.describe() if context.replica_id_in_sync_group == 0 else ""
+        return before, after, total
+
+    results = replicas.run(program)
+    assert [r[2] for r in results] == [float(replicas.size)] * replicas.size
+    before, after, _ = results[0]
+    if replicas.size > 1:
+        assert after.splitlines()[1].startswith(
+            ("variables: one copy for ", "variables: a copy of its own in")
+        )
+        assert after.splitlines()[2].startswith("watch: headers at every call; audit every 1000 steps; ")
+        # Replicas that have made a step before, as under MPI, know already where variables live.
+        assert before in (after, before.splitlines()[0] + UNPLACED + after.splitlines()[2])
+    assert before.splitlines()[0] == after.splitlines()[0]
+
+
+def test_an_all_gather_says_which_lengths_may_differ(replicas):
+    if replicas.size == 1:
+        return
+
+    def program():
+        context = get_replica_context()
+        rank = context.replica_id_in_sync_group
+        joined = context.all_gather(ones(2, 1 + rank, 3), axis=-2)
+        with pytest.raises(ReplicaMismatch, match=r"replica 0: all_gather\(axis=1\) of float32\[1, any\] "):
+            context.all_gather(ones(1 + rank, 7), axis=1)
+        return joined.shape
+
+    length = replicas.size * (replicas.size + 1) // 2
+    assert replicas.run(program) == [(2, length, 3)] * replicas.size
 
 
 def test_rows_against_an_array_in_a_plain_all_reduce(replicas):

@@ -47,17 +47,22 @@ MISMATCHES = {
 }
 
 
-@pytest.mark.parametrize("name", MISMATCHES)
-def test_mismatches_name_both_calls_and_the_replicas(job, name):
+@pytest.mark.parametrize(
+    ("name", "replicas", "nodes"),
+    [(name, 2, 1) for name in MISMATCHES]
+    + [(name, replicas, 2) for name in ("another call", "a step more") for replicas in (2, 4)],
+)
+def test_mismatches_name_both_calls_and_the_replicas(job, name, replicas, nodes):
     program, text = MISMATCHES[name]
-    done = job(program + "\nprint('went on')")
+    done = job(f"rank //= {replicas // 2}\n{program}\nprint('went on')", replicas, DISTOPT_NODES=str(nodes))
     assert done.code != 0
     assert "went on" not in done.out or name == "a step more"
     lines = [line for line in done.err.splitlines() if line.startswith(("  replica ", "  replicas "))]
-    assert any(line.startswith("  replica 0: ") for line in lines), done.err
-    assert any(line.startswith("  replica 1: ") for line in lines), done.err
+    first, second = ("replica 0", "replica 1") if replicas == 2 else ("replicas 0, 1", "replicas 2, 3")
+    assert any(line.startswith(f"  {first}: ") for line in lines), done.err
+    assert any(line.startswith(f"  {second}: ") for line in lines), done.err
     assert any(text in line for line in lines), done.err
-    assert all("program.py:" in line or "end of its program" in line for line in lines)
+    assert all("program.py:" in line or line.endswith("the end of its program") for line in lines)
 
 
 def test_a_mismatch_that_is_caught_leaves_the_job_usable(job):
@@ -75,7 +80,8 @@ except ReplicaMismatch:
     assert done.out.splitlines() == ["went on -1.0"] * 2
 
 
-def test_a_bad_gradient_on_one_replica_is_told_to_all(job):
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_a_bad_gradient_on_one_replica_is_told_to_all(job, nodes):
     done = job(
         """
 from distopt.errors import ReplicaFailed
@@ -85,6 +91,7 @@ except (ReplicaFailed, ValueError) as error:
     say(rank, type(error).__name__, "not broadcast" in str(error), float(w[0]))
 """,
         replicas=3,
+        DISTOPT_NODES=str(nodes),
     )
     assert done.code == 0, done.err
     # rank 0's gradient fits; the first replica that failed is the one that the others are told of

@@ -40,11 +40,11 @@ def test_it_says_who_is_waited_for_and_where_all_stand(job, replicas, nodes, lat
         for replica, line in lines.items():
             if replica in late:
                 assert line.startswith("has not come")
-                assert re.search(r"apply_gradients of SGD at program.py:\d+ \(step 1, call 2\)$", line)
+                assert re.search(r"apply_gradients of SGD at program.py:\d+ \(step 1, call 3\)$", line)
             else:
                 own = line.endswith(" (this one)")
                 assert re.match(r"in " if own else r"waits for \d s in ", line)
-                assert re.search(r"apply_gradients of SGD at program.py:\d+ \(step 2, call 3\)", line)
+                assert re.search(r"apply_gradients of SGD at program.py:\d+ \(step 2, call 4\)", line)
     assert "distopt: ending the job (abort limit 2.5 s)" in done.err
     assert "Traceback" not in done.err
 

@@ -33,13 +33,20 @@ def number():
     return get_replica_context().replica_id_in_sync_group
 
 
-def test_a_learning_rate_of_one_replica_is_found_at_the_first_step():
+class Warm(tf.optimizers.SGD):
+    """SGD with a number that no update uses."""
+
+    def __init__(self, warmth):
+        super().__init__(0.5)
+        self._set_hyper("warmth", warmth)
+
+
+def test_a_hyperparameter_of_one_replica_is_found_at_the_first_step():
     def program():
-        opt = ByHand()
-        opt.learning_rate = 0.2 if number() == 1 else 0.1
+        opt = Warm(0.2 if number() == 1 else 0.1)
         opt.apply_gradients([(np.ones(2, np.float32), tf.Variable(np.zeros(2, np.float32), name="v"))])
 
-    with pytest.raises(ReplicaMismatch, match=r"hyperparameters of replica 1 .* learning_rate=0.2"):
+    with pytest.raises(ReplicaMismatch, match=r"hyperparameters of replica 1 .* warmth=0.2"):
         VirtualStrategy(2).run(program)
 
 
