@@ -112,9 +112,12 @@ class _Sums:
 
     def add(self, node: TapeNode, new: Any) -> None:
         """Adds a cotangent to a node's sum."""
+        old = self._pending.get(node)
         if type(new) is not np.ndarray:
             new = _plain(new)
-        old = self._pending.get(node)
+        elif old is None:  # the usual case, found fast
+            self._pending[node] = new
+            return
         if old is None:
             sparse = type(new) in sparse_object_types
             self._set(node, sparse_add(vspace(new), None, new) if sparse else new, sparse)

@@ -16,6 +16,10 @@ from distopt.typing import Array, DTypeLike
 __all__ = ["Tensor", "TensorLike", "as_array", "constant", "convert_to_tensor", "unwrap"]
 
 
+#: What operators meet most often beside tensors.
+_PLAIN = frozenset({np.ndarray, int, float, np.float32, np.float64})
+
+
 class TensorLike(NDArrayOperatorsMixin):
     """Anything that NumPy functions and operators take as an array and tapes can follow.
 
@@ -62,6 +66,29 @@ class TensorLike(NDArrayOperatorsMixin):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         return self._run(func, args, kwargs)
+
+    # -- the operators in common use, past NumPy's dispatch where nobody else has a say in it
+    def __add__(self, other: Any) -> Any:
+        return self._operate(np.add, other)
+
+    def __sub__(self, other: Any) -> Any:
+        return self._operate(np.subtract, other)
+
+    def __mul__(self, other: Any) -> Any:
+        return self._operate(np.multiply, other)
+
+    def __truediv__(self, other: Any) -> Any:
+        return self._operate(np.divide, other)
+
+    def __matmul__(self, other: Any) -> Any:
+        return self._operate(np.matmul, other)
+
+    def _operate(self, ufunc: np.ufunc, other: Any) -> Any:
+        if type(other) in _PLAIN or isinstance(other, TensorLike):
+            return self._run(ufunc, (self, other), {})
+        if getattr(other, "__array_ufunc__", ufunc) is None:
+            return NotImplemented
+        return ufunc(self, other)
 
     # -- values do not change: "x += y" gives the name x to a new value
     def __iadd__(self, other: Any) -> Any:

@@ -28,7 +28,7 @@ def dense(x: Array, kernel: Array, bias: Array | None = None, activation: str = 
     Returns:
         ``[..., units]`` in the common dtype of x and kernel.
     """
-    z: Array = _rows(x) @ kernel
+    z: Array = _rows(x).dot(kernel)
     if bias is not None:
         z += bias
     if activation != "linear":
@@ -39,6 +39,11 @@ def dense(x: Array, kernel: Array, bias: Array | None = None, activation: str = 
 def _rows(x: Any) -> Any:
     """``[..., n]`` as a matrix; there may be no rows, so their number is not left to reshape."""
     return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
+def _product(a: Any, b: Any) -> Any:
+    # On small matrices dot takes a microsecond less than matmul.
+    return a.dot(b) if type(a) is np.ndarray is type(b) else a @ b
 
 
 def _row_major(x: Any) -> Any:
@@ -59,10 +64,10 @@ def _dense_vjp(
         for argnum in argnums:
             if argnum == 0:
                 # OpenBLAS takes this form 10 to 25 % faster than flat @ kernel.T, for float32.
-                dx = _row_major((kernel @ flat.T).T)
+                dx = _row_major(_product(kernel, flat.T).T)
                 grads.append(dx if x.ndim == 2 else dx.reshape(x.shape))
             elif argnum == 1:
-                grads.append(_rows(x).T @ flat)
+                grads.append(_product(_rows(x).T, flat))
             else:
                 grads.append(np.add.reduce(flat, 0))
         return tuple(grads)

@@ -254,7 +254,9 @@ class Layer:
         layers: dict[Layer, None] = {}
         for name, value in vars(self).items():
             kind = _kinds.get(type(value)) or _kind_of(type(value))
-            if kind != "other" and name not in _BOOKKEEPING:
+            if kind == "variable":
+                variables[value] = None
+            elif kind != "other" and name not in _BOOKKEEPING:
                 _collect(value, kind, variables, layers)
         return list(variables), list(layers)
 
