@@ -8,7 +8,6 @@ once; a block that does not fit is refused here, not with a bus error later.
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import re
 import threading
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from distopt.comm.pages import collapse, map_file
 from distopt.typing import Array
 
 __all__ = ["SharedBlock", "create_block", "open_block"]
@@ -68,10 +68,11 @@ def create_block(nbytes: int) -> SharedBlock:
     fd = os.memfd_create("distopt", os.MFD_CLOEXEC)
     try:
         _reserve(fd, nbytes)
-        data = np.frombuffer(mmap.mmap(fd, nbytes), np.uint8)
+        data = map_file(fd, nbytes)
     except OSError:
         os.close(fd)
         raise
+    collapse(data)
     return SharedBlock(data, f"{os.getpid()}:{fd}:{nbytes}")
 
 
@@ -84,7 +85,7 @@ def open_block(handle: str) -> SharedBlock:
     pid, fd, nbytes = (int(part) for part in handle.split(":"))
     own = os.open(f"/proc/{pid}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
     try:
-        return SharedBlock(np.frombuffer(mmap.mmap(own, nbytes), np.uint8), handle)
+        return SharedBlock(map_file(own, nbytes), handle)
     finally:
         os.close(own)
 

@@ -2,13 +2,16 @@
 
 import errno
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from distopt.comm import memory
+from distopt.comm.pages import LARGE
 
 WRITE = """
 import sys
@@ -67,3 +70,52 @@ def test_threads_share_plain_memory():
     block = memory.thread_block(16)
     assert block.bytes.dtype == np.uint8
     assert not block.bytes.any()
+
+
+@pytest.mark.parametrize("nbytes", [100, LARGE, LARGE + 12_345, 3 * LARGE])
+def test_memory_goes_when_its_last_view_goes(nbytes):
+    block = memory.create_block(nbytes)
+    other = memory.open_block(block.handle)
+    memory.release_handle(block)
+    before = _mapped()
+    part = other.bytes[5:10]
+    del other
+    block.bytes[5:10] = 7
+    assert part.tolist() == [7] * 5
+    assert _mapped() == before
+    del part, block
+    assert _mapped() < before
+
+
+def test_large_blocks_lie_on_large_pages_in_every_process():
+    block = memory.create_block(3 * LARGE + 100)
+    other = memory.open_block(block.handle)
+    assert not other.bytes.any()
+    starts = [b.bytes.ctypes.data for b in (block, other)]
+    assert [start % LARGE for start in starts] == [0, 0]
+    if not _collapses():
+        pytest.skip("this system gives no large pages")
+    assert [_large(start) for start in starts] == [3 * LARGE, 3 * LARGE]
+
+
+def _mapped() -> int:
+    """How often memory of this kind is mapped here."""
+    return Path("/proc/self/maps").read_text().count("/memfd:distopt")
+
+
+def _collapses() -> bool:
+    """Whether the system gives shared memory large pages to those who ask: Linux from 6.1 on, mostly."""
+    release = tuple(int(n) for n in re.findall(r"\d+", os.uname().release)[:2])
+    setting = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
+    return release >= (6, 1) and setting.exists() and "[deny]" not in setting.read_text()
+
+
+def _large(start: int) -> int:
+    """The bytes on large pages of what is mapped from ``start`` on."""
+    found = None
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
+            found = int(line.split("-")[0], 16)
+        elif found == start and line.startswith("ShmemPmdMapped"):
+            return int(line.split()[1]) * 1024
+    return 0
