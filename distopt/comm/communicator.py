@@ -29,6 +29,15 @@ class Communicator(ABC):
     def barrier(self) -> None:
         """Returns when all replicas have come here."""
 
+    @property
+    def meets_in_code(self) -> bool:
+        """Whether compiled code can meet the others by itself: see :meth:`run`."""
+        return False
+
+    def run(self, code: Callable[[Array, int, int], int], meetings: int) -> None:
+        """Runs compiled code that has so many barriers of its own: see ``Table.run``."""
+        raise NotImplementedError(f"{type(self).__name__} has no meetings in compiled code")
+
     @abstractmethod
     def exchange(self, header: bytes) -> list[bytes]:
         """Gives each replica's header (:data:`HEADER_BYTES` long) to all, by rank; a barrier too."""

@@ -114,6 +114,17 @@ class MPICommunicator(Communicator):
         else:
             self._finish(self._comm.Ibarrier())
 
+    @property
+    def meets_in_code(self) -> bool:
+        """See Communicator."""
+        return self._meeting_table is not None
+
+    def run(self, code: Callable[[Array, int, int], int], meetings: int) -> None:
+        """See Communicator."""
+        table = self._meeting_table
+        assert table is not None
+        table.run(code, meetings, self._patience.until)
+
     def exchange(self, header: bytes) -> list[bytes]:
         """See Communicator."""
         if self.size == 1:

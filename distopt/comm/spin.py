@@ -14,7 +14,10 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-__all__ = ["STRIDE", "counters", "meet", "signal", "wait", "watch"]
+__all__ = ["SPINS", "STRIDE", "YIELDS", "counters", "meet", "precompiled", "signal", "wait", "watch"]
+
+#: Looks at the others' counters before the processor is offered, and offers before Python looks.
+SPINS, YIELDS = 200, 400
 
 #: int64 items between two counters: one cache line.
 STRIDE = 8
@@ -58,7 +61,7 @@ def _store(typingctx: Any, array: Any, index: Any = None, value: Any = None) -> 
 _I64 = "int64[::1]"
 
 
-def _compiled(signature: str) -> Callable[[Any], Any]:
+def precompiled(signature: str) -> Callable[[Any], Any]:
     """Compiles for ``signature``, kept on disk where that can be; an unwritable cache is no error."""
 
     def compile_it(function: Any) -> Any:
@@ -70,7 +73,7 @@ def _compiled(signature: str) -> Callable[[Any], Any]:
     return compile_it
 
 
-@_compiled("float64()")
+@precompiled("float64()")
 def _seconds() -> float:
     now = np.zeros(2, np.int64)  # struct timespec
     _clock_gettime(_MONOTONIC, now.ctypes.data)
@@ -78,13 +81,13 @@ def _seconds() -> float:
     return seconds
 
 
-@_compiled(f"void({_I64}, int64, int64)")
+@precompiled(f"void({_I64}, int64, int64)")
 def signal(counters: Any, rank: int, value: int) -> None:
     """Says that replica ``rank`` has come to ``value``."""
     _store(counters, rank * STRIDE, value)
 
 
-@_compiled(f"int64({_I64}, int64, int64, int64, int64)")
+@precompiled(f"int64({_I64}, int64, int64, int64, int64)")
 def wait(counters: Any, size: int, value: int, spins: int, yields: int) -> int:
     """Waits until all ``size`` counters are at least ``value``.
 
@@ -104,7 +107,7 @@ def wait(counters: Any, size: int, value: int, spins: int, yields: int) -> int:
     return -1
 
 
-@_compiled(f"int64({_I64}, int64, int64, int64, int64, int64)")
+@precompiled(f"int64({_I64}, int64, int64, int64, int64, int64)")
 def meet(counters: Any, rank: int, size: int, value: int, spins: int, yields: int) -> int:
     """Says that replica ``rank`` has come to ``value``, then waits for all: see :func:`wait`."""
     _store(counters, rank * STRIDE, value)
@@ -112,7 +115,7 @@ def meet(counters: Any, rank: int, size: int, value: int, spins: int, yields: in
     return missing
 
 
-@_compiled(f"void({_I64}, float64, float64, uint8[::1], uint8[::1])")
+@precompiled(f"void({_I64}, float64, float64, uint8[::1], uint8[::1])")
 def watch(state: Any, stall: float, abort: float, warning: Any, ending: Any) -> None:
     """Watches, from a thread, over a call that keeps the interpreter's lock.
 

@@ -10,9 +10,6 @@ from distopt.typing import Array
 
 __all__ = ["Table"]
 
-#: Looks at the others' counters before the processor is offered, and offers before Python looks.
-_SPINS, _YIELDS = 200, 400
-
 
 class Table:
     """One row a replica: a counter and two headers (odd and even meetings).
@@ -50,12 +47,35 @@ class Table:
         turn = self._meetings & 1
         if header is not None:
             self._memory[turn][:] = header
-        if spin.meet(self._counters, self.rank, self.size, self._meetings, _SPINS, _YIELDS) >= 0:
+        if spin.meet(self._counters, self.rank, self.size, self._meetings, spin.SPINS, spin.YIELDS) >= 0:
             until(self._everyone_came)
         if header is None:
             return []
         rows = bytes(self._tables[turn])
         return [rows[i : i + HEADER_BYTES] for i in range(0, len(rows), HEADER_BYTES)]
+
+    def run(
+        self,
+        code: Callable[[Array, int, int], int],
+        meetings: int,
+        until: Callable[[Callable[[], bool]], None],
+    ) -> None:
+        """Runs compiled code that has so many meetings of its own, without headers.
+
+        Args:
+            code: called with the counters, the number of the last meeting, and that of the first part to
+                be done, counted from 0; one part comes before and after each meeting. Returns the part
+                that it cannot begin since the others take long, or the number of parts.
+            meetings: how many.
+            until: as for :meth:`meet`.
+        """
+        start = self._meetings
+        part = code(self._counters, start, 0)
+        while part <= meetings:
+            self._meetings = start + part
+            until(self._everyone_came)
+            part = code(self._counters, start, part)
+        self._meetings = start + meetings
 
     def _everyone_came(self) -> bool:
         return bool(spin.wait(self._counters, self.size, self._meetings, 1, 1) < 0)

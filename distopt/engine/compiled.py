@@ -26,26 +26,23 @@ Template = Callable[[Any, str, Callable[[Any], Any]], Any]
 
 
 def compiled(
-    rule: Rule, template: Template, dtype: np.dtype[Any], arrays: str, others: tuple[Any, ...]
-) -> Callable[..., None]:
+    rule: Rule, template: Template, dtype: np.dtype[Any], arguments: tuple[Any, ...]
+) -> Callable[..., Any]:
     """The kernel that ``template`` makes of ``rule``, compiled for ``dtype``.
 
     Args:
         rule: what to compute.
         template: the loop around it.
         dtype: float32 or float64.
-        arrays: for each leading argument of the kernel, a flat array: ``"w"`` written, ``"r"`` read.
-        others: Numba types of the arguments between the arrays and the last, the coefficients.
+        arguments: Numba types of the kernel's arguments before the last, the coefficients.
     """
     import numba
     from numba.extending import register_jitable
 
     _overload_where()
     register_jitable(rule.function)
-    scalar = numba.from_dtype(dtype)
-    kinds = {kind: numba.types.Array(scalar, 1, "C", readonly=kind == "r") for kind in "wr"}
-    coefficients = numba.types.UniTuple(scalar, len(rule.coefficients))  # type: ignore[no-untyped-call]
-    signature = (*(kinds[kind] for kind in arrays), *others, coefficients)
+    coefficients = numba.types.UniTuple(numba.from_dtype(dtype), len(rule.coefficients))  # type: ignore[no-untyped-call]
+    signature = (*arguments, coefficients)
     fingerprint = _fingerprint(rule)
     try:
         kernel = template(rule.function, fingerprint, _jit(True))

@@ -15,7 +15,7 @@ import numpy as np
 from distopt.engine import kernels
 from distopt.engine.clip import clip_value
 from distopt.engine.compiled import COMPILED, compiled
-from distopt.engine.rule import Rule, where
+from distopt.engine.rule import Rule
 from distopt.typing import Array
 
 __all__ = ["Fold", "fold"]
@@ -33,6 +33,11 @@ class Fold:
         self.divisor, self.limit = divisor, limit
         #: Whether it stays as it is.
         self.plain = divisor is None and limit is None
+
+    def numbers(self, dtype: np.dtype[Any]) -> tuple[Any, Any]:
+        """Divisor and limit as scalars of ``dtype``, which change nothing where there is none."""
+        divisor = 1 if self.divisor is None else self.divisor
+        return dtype.type(divisor), dtype.type(np.inf if self.limit is None else self.limit)
 
     def __call__(self, total: Array, out: Array) -> Array:
         """The same on a whole array: ``total`` itself, or ``out``, of its length."""
@@ -65,128 +70,18 @@ def fold(
         total = rows[0] + rows[1]
         kernels.dense(rule, w, then(total, total), slots, coefficients)
         return
-    number = w.dtype.type
-    divisor = number(1 if then.divisor is None else then.divisor)
-    limit = number(np.inf if then.limit is None else then.limit)
-    kernel = _kernel(rule, w.dtype, then.plain)
-    kernel(w, *slots, *rows, divisor, limit, coefficients)
+    divisor, limit = then.numbers(w.dtype)
+    at = np.array([array.ctypes.data for array in (w, *slots)], np.int64)
+    _kernel(rule, w.dtype, then.plain)(at, *rows, divisor, limit, coefficients)
 
 
 @cache
 def _kernel(rule: Rule, dtype: np.dtype[Any], plain: bool) -> Callable[..., None]:
     import numba
 
-    slots = len(rule.slots)
+    from distopt.engine import loops
+
     scalar = numba.from_dtype(dtype)
-    template = (_PLAIN if plain else _SCALED)[slots]
-    return compiled(rule, template, dtype, f"w{'w' * slots}rr", (scalar, scalar))
-
-
-@cache
-def _scaler() -> Any:
-    from numba.extending import register_jitable
-
-    return register_jitable(_bounded)
-
-
-def _bounded(total, divisor, limit):  # type: ignore[no-untyped-def]
-    total = total / divisor
-    return where(total > limit, limit, where(total < -limit, -limit, total))
-
-
-# As in kernels.py there is one template for each number of slots. The division costs as much as the
-# rest of some rules, so plain sums have templates without it.
-
-
-def _plain_none(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
-    @jit
-    def kernel(w, a, b, divisor, limit, c):  # type: ignore[no-untyped-def]  # noqa: ARG001
-        fingerprint  # noqa: B018
-        for i in range(w.size):
-            (w[i],) = function(w[i], a[i] + b[i], *c)
-
-    return kernel
-
-
-def _plain_one(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
-    @jit
-    def kernel(w, s0, a, b, divisor, limit, c):  # type: ignore[no-untyped-def]  # noqa: ARG001
-        fingerprint  # noqa: B018
-        for i in range(w.size):
-            w[i], s0[i] = function(w[i], a[i] + b[i], s0[i], *c)
-
-    return kernel
-
-
-def _plain_two(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
-    @jit
-    def kernel(w, s0, s1, a, b, divisor, limit, c):  # type: ignore[no-untyped-def]  # noqa: ARG001
-        fingerprint  # noqa: B018
-        for i in range(w.size):
-            w[i], s0[i], s1[i] = function(w[i], a[i] + b[i], s0[i], s1[i], *c)
-
-    return kernel
-
-
-def _plain_three(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
-    @jit
-    def kernel(w, s0, s1, s2, a, b, divisor, limit, c):  # type: ignore[no-untyped-def]  # noqa: ARG001
-        fingerprint  # noqa: B018
-        for i in range(w.size):
-            w[i], s0[i], s1[i], s2[i] = function(w[i], a[i] + b[i], s0[i], s1[i], s2[i], *c)
-
-    return kernel
-
-
-def _scaled_none(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
-    scale = _scaler()
-
-    @jit
-    def kernel(w, a, b, divisor, limit, c):  # type: ignore[no-untyped-def]
-        fingerprint  # noqa: B018
-        for i in range(w.size):
-            (w[i],) = function(w[i], scale((a[i] + b[i]), divisor, limit), *c)
-
-    return kernel
-
-
-def _scaled_one(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
-    scale = _scaler()
-
-    @jit
-    def kernel(w, s0, a, b, divisor, limit, c):  # type: ignore[no-untyped-def]
-        fingerprint  # noqa: B018
-        for i in range(w.size):
-            w[i], s0[i] = function(w[i], scale((a[i] + b[i]), divisor, limit), s0[i], *c)
-
-    return kernel
-
-
-def _scaled_two(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
-    scale = _scaler()
-
-    @jit
-    def kernel(w, s0, s1, a, b, divisor, limit, c):  # type: ignore[no-untyped-def]
-        fingerprint  # noqa: B018
-        for i in range(w.size):
-            w[i], s0[i], s1[i] = function(w[i], scale((a[i] + b[i]), divisor, limit), s0[i], s1[i], *c)
-
-    return kernel
-
-
-def _scaled_three(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
-    scale = _scaler()
-
-    @jit
-    def kernel(w, s0, s1, s2, a, b, divisor, limit, c):  # type: ignore[no-untyped-def]
-        fingerprint  # noqa: B018
-        for i in range(w.size):
-            w[i], s0[i], s1[i], s2[i] = function(
-                w[i], scale((a[i] + b[i]), divisor, limit), s0[i], s1[i], s2[i], *c
-            )
-
-    return kernel
-
-
-_PLAIN = (_plain_none, _plain_one, _plain_two, _plain_three)
-_SCALED = (_scaled_none, _scaled_one, _scaled_two, _scaled_three)
+    row = numba.types.Array(scalar, 1, "C", readonly=True)
+    arguments = (numba.int64[::1], row, row, scalar, scalar)
+    return compiled(rule, loops.fold_template(len(rule.slots), plain), dtype, arguments)

@@ -117,9 +117,11 @@ def _kernel(rule: Rule, dtype: np.dtype[Any]) -> Callable[..., None]:
     """The compiled rule: ``(w, g, *slots, rows, width, coefficients)``, all arrays flat."""
     import numba
 
-    numbers = numba.types.Array(numba.int64, 1, "C", readonly=True)
-    slots = len(rule.slots)
-    return compiled(rule, _TEMPLATES[slots], dtype, f"wr{'w' * slots}", (numbers, numba.int64))
+    scalar, slots = numba.from_dtype(dtype), len(rule.slots)
+    written = numba.types.Array(scalar, 1, "C")
+    read, numbers = (numba.types.Array(kind, 1, "C", readonly=True) for kind in (scalar, numba.int64))
+    arguments = (written, read, *[written] * slots, numbers, numba.int64)
+    return compiled(rule, _TEMPLATES[slots], dtype, arguments)
 
 
 # One template for each number of slots: a tuple of arrays, indexed in a loop, is not vectorized.

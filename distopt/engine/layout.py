@@ -16,10 +16,14 @@ import numpy as np
 from distopt.engine.norms import BLOCK as PIECE
 from distopt.typing import Array
 
-__all__ = ["BLOCK", "PIECE", "Block", "Segment", "Shard", "block_size", "blocks"]
+__all__ = ["BLOCK", "CHUNK", "PIECE", "Block", "Segment", "Shard", "block_size", "blocks", "tables"]
 
-#: Elements of a block for up to 2 replicas: large enough that meetings cost nothing, small beside a model.
-BLOCK = 1 << 20
+#: Elements of a block for up to 4 replicas: large enough that meetings cost nothing, and small enough that
+#: two turns of the ring stay in a shared cache.
+BLOCK = 1 << 19
+
+#: Elements that are summed at a time where there are more than two rows: they stay in the first cache.
+CHUNK = 1 << 11
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Block:
 
 def block_size(parts: int) -> int:
     """The elements of a block for so many replicas: all their rows together take the same memory."""
-    return max(BLOCK * 2 // max(parts, 2), 16 * PIECE)
+    return max(BLOCK * 4 // max(parts, 4), 16 * PIECE)
 
 
 @lru_cache(maxsize=64)
@@ -95,6 +99,33 @@ def blocks(sizes: tuple[int, ...], parts: int, block: int | None = None) -> tupl
     if pending:
         result.append(_cut(pending, filled, parts))
     return tuple(result)
+
+
+@lru_cache(maxsize=64)
+def tables(sizes: tuple[int, ...], parts: int, own: int) -> tuple[Array, Array, Array]:
+    """The same as numbers, for one of the parts.
+
+    Args:
+        sizes: the variables' elements.
+        parts: replicas of the node.
+        own: which of them.
+
+    Returns:
+        two tables of int64 whose rows are segments: variable, start, length, and place in the block. The
+        first has those of the other parts, the second its own. The third, ``[2, blocks + 1]``, says how
+        many rows of each come before each block.
+    """
+    found: tuple[list[tuple[int, int, int, int]], list[tuple[int, int, int, int]]] = [], []
+    ends = [(0, 0)]
+    for block in blocks(sizes, parts):
+        for part, shard in enumerate(block.shards):
+            at = shard.start
+            for s in shard.segments:
+                found[part == own].append((s.variable, s.start, s.stop - s.start, at))
+                at += s.stop - s.start
+        ends.append((len(found[0]), len(found[1])))
+    others, mine = (np.array(rows, np.int64).reshape(-1, 4) for rows in found)
+    return others, mine, np.array(ends, np.int64).T.copy()
 
 
 def _pieces(sizes: Sequence[int]) -> Iterator[Segment]:

@@ -36,6 +36,9 @@ def one_pass(ring: Ring, group: Group, update: Update, flats: Flats, then: Fold)
         flats: this replica's gradients, one flat array a variable.
         then: what happens to the sums before the update.
     """
+    if group.program is not None:
+        group.program.run(ring, flats, update.coefficients, then)
+        return
     for turn, spans in zip(ring.rounds(group.blocks, flats), group.spans, strict=True):
         for span in spans:
             first = _own(ring, span, flats) if turn.first is None else turn.first[span.start : span.stop]

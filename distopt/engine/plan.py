@@ -11,6 +11,7 @@ from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.variable import Variable
 from distopt.engine.homes import Homes
 from distopt.engine.layout import Block, Segment, blocks
+from distopt.engine.program import Program, possible
 from distopt.engine.rule import Rule
 from distopt.engine.update import Update
 from distopt.typing import Array
@@ -40,23 +41,39 @@ class Span:
     segments: tuple[Segment, ...]
 
 
-@dataclass(frozen=True)
 class Group:
     """The dense updates of one dtype and rule.
 
-    Attributes:
+    Args:
         members: their places among the step's updates.
         rule: the arithmetic.
+        updates: themselves; they are not kept.
+        homes: where everything lies.
+
+    Attributes:
         blocks: who updates what.
-        spans: for each block, this replica's shard as spans.
-        largest: elements of its largest shard.
+        program: this replica's part for a compiled loop, where the replicas can run one.
     """
 
-    members: tuple[int, ...]
-    rule: Rule
-    blocks: tuple[Block, ...]
-    spans: tuple[tuple[Span, ...], ...]
-    largest: int
+    def __init__(self, members: tuple[int, ...], rule: Rule, updates: Sequence[Update], homes: Homes) -> None:
+        self.members, self.rule = members, rule
+        node, dtype = homes.node, updates[0].variable.dtype
+        sizes = tuple(u.variable.size for u in updates)
+        self.blocks: tuple[Block, ...] = blocks(sizes, node.size)
+        self._rank = node.rank
+        self._places = [[_place(v, homes) for v in (u.variable, *u.slots)] for u in updates]
+        self._spans: tuple[tuple[Span, ...], ...] = ()
+        self.program: Program | None = None
+        if self.blocks and homes.cross.size == 1 and possible(node, dtype):
+            self.program = Program(rule, dtype, sizes, self._places, node)
+
+    @property
+    def spans(self) -> tuple[tuple[Span, ...], ...]:
+        """For each block, this replica's shard as spans."""
+        if not self._spans:
+            own = [block.shards[self._rank] for block in self.blocks]
+            self._spans = tuple(tuple(_spans(shard.segments, self._places)) for shard in own)
+        return self._spans
 
 
 class Plan:
@@ -84,7 +101,7 @@ class Plan:
             if not isinstance(u.gradient, IndexedSlices):
                 members.setdefault((u.variable.dtype, u.rule), []).append(i)
         groups = [
-            _group(tuple(places), rule, [updates[i] for i in places], homes)
+            Group(tuple(places), rule, [updates[i] for i in places], homes)
             for (_, rule), places in members.items()
         ]
         # A group of variables without elements has no blocks, and nothing to be done.
@@ -98,14 +115,6 @@ def columns_of(updates: Sequence[Update]) -> list[list[Variable]]:
     for k in range(max((len(u.slots) for u in updates), default=0)):
         columns.append([u.slots[k] for u in updates if len(u.slots) > k])
     return columns
-
-
-def _group(members: tuple[int, ...], rule: Rule, updates: Sequence[Update], homes: Homes) -> Group:
-    cut = blocks(tuple(u.variable.size for u in updates), homes.node.size)
-    places = [[_place(v, homes) for v in (u.variable, *u.slots)] for u in updates]
-    own = [block.shards[homes.node.rank] for block in cut]
-    spans = tuple(tuple(_spans(shard.segments, places)) for shard in own)
-    return Group(members, rule, cut, spans, max((shard.size for shard in own), default=0))
 
 
 def _place(variable: Variable, homes: Homes) -> tuple[Array, int]:

@@ -8,8 +8,9 @@ shards' partial sums.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise, zip_longest
 
 import numpy as np
@@ -18,7 +19,6 @@ from distopt.collectives import live_rows, local_pairs, reduce_rows, shard_bound
 from distopt.comm import Communicator
 from distopt.engine.arrays import Flats
 from distopt.engine.layout import PIECE, Block, Segment, block_size
-from distopt.engine.stream import stream
 from distopt.typing import Array
 
 __all__ = ["Ring", "Round", "gather", "segment_of"]
@@ -83,6 +83,26 @@ class Ring:
         """
         self._turn, self._ahead = 0, ahead
 
+    def begin(self, block: Block, flats: Flats) -> int:
+        """Sees to it that everyone's part of the first block of a group is in the ring.
+
+        Returns:
+            in which of the two turns.
+        """
+        if not self._ahead:
+            self._next(block, flats)
+            self._node.barrier()
+        self._ahead = False
+        return self._turn
+
+    def passed(self, blocks: int) -> None:
+        """So many blocks have gone through the ring since :meth:`begin`, by compiled code."""
+        self._turn ^= (blocks - 1) & 1
+
+    def place(self, dtype: np.dtype[np.generic]) -> tuple[int, int]:
+        """Where the ring lies, for compiled code: its address, and the bytes of a row."""
+        return int(self._bytes(dtype).ctypes.data), self._capacity * dtype.itemsize
+
     def rounds(self, blocks: Sequence[Block], flats: Flats) -> Iterator[Round]:
         """Goes through the blocks with all other replicas.
 
@@ -99,10 +119,7 @@ class Ring:
                     total = self._across([row], self.room("total", block.size, dtype))
                 yield Round(total, None)
             return
-        if not self._ahead:
-            self._next(blocks[0], flats)
-            self._node.barrier()
-        self._ahead = False
+        self.begin(blocks[0], flats)
         for block, following in zip_longest(blocks, blocks[1:]):
             ring = self._rows(flats.dtype)[self._turn]
             if following is not None:
@@ -146,8 +163,8 @@ class Ring:
         for rank, shard in enumerate(block.shards):
             if rank != self._node.rank and shard.size:
                 variables, first, length = shard.pieces(dtype.itemsize)
-                target = mine[shard.start : shard.start + shard.size]
-                stream(target, flats.starts[variables] + first, length)
+                target = mine[shard.start : shard.start + shard.size].ctypes.data
+                _stream()(target, flats.starts[variables] + first, length)
 
     def _rows(self, dtype: np.dtype[np.generic]) -> list[Array]:
         """The two turns, each ``[replicas of the node, elements]``."""
@@ -208,6 +225,13 @@ class Ring:
         for start, stop, part in zip(bounds, bounds[1:], self._cross.all_gather(result), strict=False):
             total[start:stop] = part[: stop - start]
         return total
+
+
+@cache
+def _stream() -> Callable[[int, Array, Array], None]:
+    from distopt.engine.pointers import stream
+
+    return stream  # type: ignore[no-any-return]
 
 
 def _subtotal(rows: dict[int, Array], pairs: Sequence[tuple[int, int]], root: int, out: Array) -> Array:

@@ -1,0 +1,133 @@
+"""Memory by its address, in compiled code: views of it, and copies into what others read.
+
+What one core writes the usual way lies in its cache, where other cores find it quickly if they share
+that cache, and slowly if they do not: then it goes past the cache into memory at once, by streaming
+(non-temporal) stores. Measured with 2 replicas, 25 M float32 parameters: the step takes 16 and 21 ms
+without and with them where two cores share a cache, 30 and 14 ms where they do not.
+
+All of it stands at the top level of the module, so that what is compiled can be kept on disk.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic, register_jitable
+
+from distopt.comm.spin import precompiled
+
+__all__ = ["array_at", "copy", "fence", "inlined", "place", "stream"]
+
+#: Without the types that Numba gives them: a function that is inlined takes what compiled code gives it.
+inlined: Any = register_jitable
+carray: Any = numba.carray  # type: ignore[attr-defined]
+
+#: Bytes of one streaming store: a cache line.
+_LINE = 64
+_BYTE = ir.IntType(8)
+_WHOLE_LINE = ir.VectorType(_BYTE, _LINE)
+_NONE = ir.Constant(ir.IntType(32), 0)
+
+
+@intrinsic
+def place(typingctx: Any, array: Any = None) -> Any:  # noqa: ARG001
+    """The address of an array's first element."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        view = context.make_array(signature.args[0])(context, builder, args[0])
+        return builder.ptrtoint(view.data, ir.IntType(64))
+
+    return types.int64(array), codegen
+
+
+@intrinsic
+def _pointer(typingctx: Any, address: Any = None) -> Any:  # noqa: ARG001
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+        return builder.inttoptr(args[0], _BYTE.as_pointer())
+
+    return types.voidptr(types.int64), codegen
+
+
+@intrinsic
+def _move_byte(typingctx: Any, target: Any = None, source: Any = None) -> Any:  # noqa: ARG001
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+        to, source = (builder.inttoptr(address, _BYTE.as_pointer()) for address in args)
+        builder.store(builder.load(source), to)
+        return _NONE
+
+    return types.int32(types.int64, types.int64), codegen
+
+
+def _move_line(streamed: bool) -> Any:
+    @intrinsic
+    def move(typingctx: Any, target: Any = None, source: Any = None) -> Any:  # noqa: ARG001
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+            to, source = (builder.inttoptr(address, _WHOLE_LINE.as_pointer()) for address in args)
+            line = builder.load(source)
+            line.align = 1
+            store = builder.store(line, to, align=_LINE)
+            if streamed:
+                hint = builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)])
+                store.set_metadata("nontemporal", hint)
+            return _NONE
+
+        return types.int32(types.int64, types.int64), codegen
+
+    return move
+
+
+_stream_line, _store_line = _move_line(True), _move_line(False)
+
+
+@intrinsic
+def fence(typingctx: Any = None) -> Any:  # noqa: ARG001
+    """Before other replicas are told that something has been streamed."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+        builder.fence("seq_cst")  # streaming stores are not ordered by an ordinary release
+        return _NONE
+
+    return types.int32(), codegen
+
+
+@inlined
+def array_at(address, size, dtype):  # type: ignore[no-untyped-def]
+    """The memory at an address as a 1-D array."""
+    return carray(_pointer(address), size, dtype)
+
+
+@inlined
+def copy(target, source, nbytes, streamed):  # type: ignore[no-untyped-def]
+    """Copies bytes from one address to another, past the cache if ``streamed``."""
+    aligned = min(nbytes, -target % _LINE)
+    whole = aligned + (nbytes - aligned) // _LINE * _LINE
+    for i in range(aligned):
+        _move_byte(target + i, source + i)
+    if streamed:
+        for i in range(aligned, whole, _LINE):
+            _stream_line(target + i, source + i)
+    else:
+        for i in range(aligned, whole, _LINE):
+            _store_line(target + i, source + i)
+    for i in range(whole, nbytes):
+        _move_byte(target + i, source + i)
+
+
+@precompiled("void(int64, int64[::1], int64[::1])")
+def stream(target, addresses, lengths):  # type: ignore[no-untyped-def]
+    """Copies pieces of memory to one address, one after the other, past the cache.
+
+    When it returns, a replica that is told so next finds them there.
+
+    Args:
+        target: an address.
+        addresses: ``[n]`` int64, where the pieces begin.
+        lengths: ``[n]`` int64, their lengths in bytes.
+    """
+    for k in range(addresses.size):
+        copy(target, addresses[k], lengths[k], True)
+        target += lengths[k]
+    fence()

@@ -1,0 +1,139 @@
+"""The compiled loop, run by threads that meet at a table as processes do."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from distopt.collectives import reduce_rows, tree_pairs
+from distopt.comm import SoloCommunicator
+from distopt.comm.memory import thread_block
+from distopt.comm.table import Table
+from distopt.engine import kernels, layout
+from distopt.engine.arrays import Flats
+from distopt.engine.fold import Fold
+from distopt.engine.program import Program
+from distopt.engine.ring import Ring
+from distopt.optimizers import adam, rmsprop, sgd
+from tests.engine.test_kernels import made_up
+
+#: One for each number of slots.
+RULES = [sgd.PLAIN, sgd.MOMENTUM, adam.ADAM, rmsprop.CENTERED_MOMENTUM]
+SIZES = (5_000, 0, 1, 300_000, 7, 70_000)
+WAITING = 60
+
+
+class Thread(SoloCommunicator):
+    """One of several threads that meet as the processes of a node do."""
+
+    def __init__(self, rank, size, table, memory):
+        self.rank, self.size, self._memory = rank, size, memory
+        self._table = Table(table, rank, size)
+        self.waits = 0
+
+    meets_in_code = True
+
+    def barrier(self):
+        self._table.meet(None, self._until)
+
+    def run(self, code, meetings):
+        self._table.run(code, meetings, self._until)
+
+    def shared_block(self, nbytes):
+        return self._memory.setdefault("ring", thread_block(nbytes))
+
+    def _until(self, done):
+        end = time.monotonic() + WAITING
+        self.waits += 1
+        while not done():
+            assert time.monotonic() < end, "waited in vain"
+            time.sleep(0.001)
+
+
+def threads(size):
+    table, memory = np.zeros(Table.room(size), np.uint8), {}
+    return [Thread(rank, size, table, memory) for rank in range(size)]
+
+
+def train(rule, dtype, replicas, then, steps=3, late=0.0):
+    """The state after some steps: computed by programs, and the slow way."""
+    pieces = [made_up(rule, size, dtype, seed) for seed, size in enumerate(SIZES)]
+    state = [
+        np.concatenate(column) for column in zip(*((w, *slots) for w, _, slots, _ in pieces), strict=True)
+    ]
+    wanted, coefficients = [array.copy() for array in state], pieces[0][3]
+    starts = np.cumsum([0, *SIZES[:-1]])
+    places = [[(array, int(start)) for array in state] for start in starts]
+    rng = np.random.default_rng(1)
+    gradients = [[rng.normal(size=n).astype(dtype) for n in SIZES] for _ in range(replicas)]
+    before = [[g.copy() for g in own] for own in gradients]
+    everyone = threads(replicas)
+
+    def replica(node):
+        ring = Ring(node, node, SoloCommunicator())
+        program = Program(rule, np.dtype(dtype), SIZES, places, node)
+        for step in range(steps):
+            if node.rank == 1:
+                time.sleep(late)
+            ring.open(ahead=False)
+            program.run(ring, Flats.of(gradients[node.rank]), coefficients, then)
+            node.barrier()
+
+    with ThreadPoolExecutor(replicas) as pool:
+        list(pool.map(replica, everyone))
+    total = np.empty_like(wanted[0])
+    reduce_rows([np.concatenate(own) for own in gradients], total, np.add, tree_pairs(replicas))
+    for _ in range(steps):
+        summed = then(total, np.empty_like(total))
+        kernels.dense(rule, wanted[0], summed, tuple(wanted[1:]), coefficients)
+    for own, kept in zip(gradients, before, strict=True):
+        assert all(np.array_equal(g, k) for g, k in zip(own, kept, strict=True))
+    return state, wanted, everyone
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    """Some blocks, not one."""
+    monkeypatch.setattr(layout, "BLOCK", 1 << 16)
+    for kept in (layout.blocks, layout.tables):
+        kept.cache_clear()
+    yield
+    for kept in (layout.blocks, layout.tables):
+        kept.cache_clear()
+
+
+@pytest.mark.parametrize("replicas", [2, 3, 4, 8])
+@pytest.mark.parametrize("rule", RULES, ids=lambda r: r.name)
+def test_a_program_is_the_sum_in_tree_order_and_the_rule(rule, replicas):
+    state, wanted, _ = train(rule, "f4", replicas, Fold(None, None))
+    assert [a.tobytes() for a in state] == [a.tobytes() for a in wanted]
+
+
+@pytest.mark.parametrize("replicas", [2, 5])
+def test_means_and_bounds_in_double_precision(replicas):
+    state, wanted, _ = train(adam.ADAM, "f8", replicas, Fold(3, 0.2))
+    assert [a.tobytes() for a in state] == [a.tobytes() for a in wanted]
+
+
+def test_a_late_replica_is_waited_for_outside_of_the_loop():
+    state, wanted, (first, _) = train(sgd.PLAIN, "f4", 2, Fold(None, None), late=0.1)
+    assert [a.tobytes() for a in state] == [a.tobytes() for a in wanted]
+    assert first.waits
+
+
+def test_a_table_runs_parts_again_where_they_had_to_wait():
+    calls = []
+
+    def code(counters, met, part):
+        calls.append((met, part))
+        return {0: 2, 2: 3, 3: 4}[part]  # waits before parts 2 and 3; there are 4
+
+    waits = []
+    table = Table(np.zeros(Table.room(1), np.uint8), 0, 1)
+    table.meet(None, waits.append)
+    table.run(code, 3, waits.append)
+    assert calls == [(1, 0), (1, 2), (1, 3)]
+    assert len(waits) == 2
+    table.run(lambda counters, met, part: calls.append((met, part)) or 1, 0, waits.append)
+    assert calls[-1] == (4, 0)
