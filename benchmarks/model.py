@@ -8,7 +8,7 @@ from dataclasses import dataclass
 __all__ = ["BLOCK", "Constants", "predicted", "wire_floor"]
 
 #: Elements that the step engine exchanges at a time, about.
-BLOCK = 2**20
+BLOCK = 2**19
 
 
 @dataclass(frozen=True)
