@@ -53,7 +53,7 @@ class Registry:
         known = self.names()
         near = difflib.get_close_matches(key, known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"Unknown {self.kind}: {name}.{hint} Known: {', '.join(known)}")
+        raise ValueError(f"Unknown {self.kind}: {name[:200]}.{hint} Known: {', '.join(known)}")
 
     def _plugins(self) -> dict[str, Any]:
         if self.group is None:

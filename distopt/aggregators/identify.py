@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from distopt.aggregators.sum import sum_over_replicas
+from distopt.core.checks import as_config, shown
 from distopt.registry import Registry
 
 __all__ = ["get", "label", "registry", "serialize"]
@@ -26,12 +27,15 @@ def get(identifier: Any) -> Callable[[Any], Any]:
     if isinstance(identifier, str):
         return _make(registry.lookup(identifier), {})
     if isinstance(identifier, dict) and "class_name" in identifier:
-        return _make(registry.lookup(identifier["class_name"]), identifier.get("config", {}))
+        name = identifier["class_name"]
+        if not isinstance(name, str):
+            raise TypeError(f"the class_name of an aggregator must be a text; got {shown(name)}")
+        return _make(registry.lookup(name), as_config(identifier.get("config", {}), f"aggregator {name}"))
     if callable(identifier) and not isinstance(identifier, type):
         return identifier  # type: ignore[no-any-return]
     raise TypeError(
         f"gradient_aggregator takes None, a name ({', '.join(registry.names())}), a config, or a callable "
-        f"from pairs to pairs; got {identifier!r}"
+        f"from pairs to pairs; got {shown(identifier)}"
     )
 
 

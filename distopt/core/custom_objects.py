@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from distopt.core.checks import as_config, shown
+
 __all__ = [
     "custom_object_scope",
     "deserialize_object",
@@ -87,6 +89,7 @@ def deserialize_object(
         custom_objects: names that win over all others.
 
     Raises:
+        TypeError: the arguments in the config are no dict, or not those of the class.
         ValueError: the config is malformed, or the name is unknown; the text names the nearest one.
     """
     if isinstance(config, str):
@@ -95,10 +98,10 @@ def deserialize_object(
     if not isinstance(config, Mapping) or "class_name" not in config or "config" not in config:
         raise ValueError(
             f"Improper config format for a {kind}: expected a dict with 'class_name' and 'config', "
-            f"got {config!r}"
+            f"got {shown(config)}"
         )
     cls = _lookup(config["class_name"], known, kind, custom_objects)
-    arguments = dict(config["config"])
+    arguments = as_config(config["config"], f"{kind} {config['class_name']}")
     if not hasattr(cls, "from_config"):
         return cls(**arguments)
     if "custom_objects" in inspect.signature(cls.from_config).parameters:
@@ -106,14 +109,16 @@ def deserialize_object(
     return cls.from_config(arguments)
 
 
-def _lookup(name: str, known: Mapping[str, Any], kind: str, custom_objects: Mapping[str, Any] | None) -> Any:
+def _lookup(name: Any, known: Mapping[str, Any], kind: str, custom_objects: Mapping[str, Any] | None) -> Any:
+    if not isinstance(name, str):
+        raise ValueError(f"Unknown {kind}: {shown(name)}. A name is a text")
     found = find_object(name, custom_objects)
     if found is None:
         found = known.get(name)
     if found is None:
-        near = difflib.get_close_matches(str(name), known, n=1)
+        near = difflib.get_close_matches(name, known, n=1)
         hint = f"Did you mean {near[0]!r}? " if near else ""
         raise ValueError(
-            f"Unknown {kind}: {name}. {hint}Pass your own by custom_objects or custom_object_scope."
+            f"Unknown {kind}: {name[:200]}. {hint}Pass your own by custom_objects or custom_object_scope."
         )
     return found

@@ -60,13 +60,23 @@ class IndexedSlices:
             shape: the shape to fill; ``dense_shape`` by default.
 
         Raises:
-            ValueError: neither is known.
+            ValueError: neither is known, or rows or indices do not fit it.
         """
         target = shape if shape is not None else self.shape
         if target is None:
             raise ValueError("IndexedSlices without dense_shape cannot be made dense: pass shape=...")
-        dense = np.zeros(target, self.dtype)
-        np.add.at(dense, as_array(self._indices), as_array(self._values))
+        rows, where = as_array(self._values), as_array(self._indices)
+        if where.dtype.kind not in "iu" or where.ndim != 1 or rows.shape != (len(where), *target[1:]):
+            raise ValueError(
+                f"IndexedSlices need one row of shape {tuple(target[1:])} for each of their whole-number "
+                f"indices; got values of shape {rows.shape}, indices of shape {where.shape} and {where.dtype}"
+            )
+        if len(where) and not (where.min() >= 0 and where.max() < target[0]):
+            raise ValueError(
+                f"IndexedSlices have an index out of range for {target[0]} rows: {where.tolist()}"
+            )
+        dense = np.zeros(target, rows.dtype)
+        np.add.at(dense, where, rows)
         return dense
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distopt.core.checks import as_config, as_dtype, as_shape
+from distopt.core.numbers import as_numbers, as_scalar
 from distopt.core.tensor import Tensor, as_array
 from distopt.typing import DTypeLike
 
@@ -35,7 +37,7 @@ class Initializer:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """An initializer from what :meth:`get_config` returned; ``dtype`` in it is ignored, as in Keras."""
-        return cls(**{k: v for k, v in config.items() if k != "dtype"})
+        return cls(**{k: v for k, v in as_config(config, cls.__name__).items() if k != "dtype"})
 
 
 class Zeros(Initializer):
@@ -43,7 +45,7 @@ class Zeros(Initializer):
 
     def __call__(self, shape: Sequence[int], dtype: DTypeLike | None = None, **kwargs: Any) -> Tensor:
         """Zeros of ``shape``, float32 if no dtype is given."""
-        return Tensor(np.zeros(tuple(shape), dtype_or_default(dtype)))
+        return Tensor(np.zeros(as_shape(shape), dtype_or_default(dtype)))
 
 
 class Ones(Initializer):
@@ -51,7 +53,7 @@ class Ones(Initializer):
 
     def __call__(self, shape: Sequence[int], dtype: DTypeLike | None = None, **kwargs: Any) -> Tensor:
         """Ones of ``shape``, float32 if no dtype is given."""
-        return Tensor(np.ones(tuple(shape), dtype_or_default(dtype)))
+        return Tensor(np.ones(as_shape(shape), dtype_or_default(dtype)))
 
 
 class Constant(Initializer):
@@ -62,6 +64,7 @@ class Constant(Initializer):
     """
 
     def __init__(self, value: Any = 0) -> None:
+        as_numbers(value, "the value of Constant")
         self.value = value
 
     def __call__(self, shape: Sequence[int], dtype: DTypeLike | None = None, **kwargs: Any) -> Tensor:
@@ -70,7 +73,7 @@ class Constant(Initializer):
         Raises:
             ValueError: the value does not broadcast to ``shape``.
         """
-        return Tensor(np.broadcast_to(as_array(self.value).astype(dtype_or_default(dtype)), tuple(shape)))
+        return Tensor(np.broadcast_to(as_array(self.value).astype(dtype_or_default(dtype)), as_shape(shape)))
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
@@ -81,7 +84,7 @@ class Identity(Initializer):
     """The identity matrix times ``gain``."""
 
     def __init__(self, gain: float = 1.0) -> None:
-        self.gain = gain
+        self.gain = as_scalar(gain, "gain")
 
     def __call__(self, shape: Sequence[int], dtype: DTypeLike | None = None, **kwargs: Any) -> Tensor:
         """The matrix, float32 if no dtype is given.
@@ -89,8 +92,9 @@ class Identity(Initializer):
         Raises:
             ValueError: ``shape`` has not two axes.
         """
+        shape = as_shape(shape)
         if len(shape) != 2:
-            raise ValueError(f"Identity makes matrices; got shape {tuple(shape)}")
+            raise ValueError(f"Identity makes matrices; got shape {shape}")
         return Tensor(self.gain * np.eye(shape[0], shape[1]), dtype_or_default(dtype))
 
     def get_config(self) -> dict[str, Any]:
@@ -100,4 +104,4 @@ class Identity(Initializer):
 
 def dtype_or_default(dtype: DTypeLike | None) -> np.dtype[Any]:
     """``dtype``, or float32 for None."""
-    return np.dtype(np.float32 if dtype is None else dtype)
+    return as_dtype(dtype)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from distopt.core.checks import shown
 from distopt.core.custom_objects import deserialize_object, serialize_object
 from distopt.core.initializer import Constant, Identity, Initializer, Ones, Zeros
 from distopt.core.random_initializers import (
@@ -121,4 +122,4 @@ def get(identifier: Any) -> Any:
         return identifier()
     if callable(identifier):
         return identifier
-    raise ValueError(f"Could not interpret initializer identifier: {identifier!r}")
+    raise ValueError(f"Could not interpret initializer identifier: {shown(identifier)}")

@@ -9,9 +9,16 @@ __all__ = ["flatten", "map_structure", "pack"]
 
 
 def flatten(structure: Any) -> list[Any]:
-    """The leaves, left to right; dicts by sorted key."""
+    """The leaves, left to right; dicts by sorted key.
+
+    Raises:
+        ValueError: a structure that holds itself.
+    """
     leaves: list[Any] = []
-    _collect(structure, leaves)
+    try:
+        _collect(structure, leaves)
+    except RecursionError:
+        raise ValueError("a structure is nested too deeply, or holds itself") from None
     return leaves
 
 

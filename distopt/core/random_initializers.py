@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.checks import as_one_of, as_seed, as_shape
 from distopt.core.initializer import Initializer, dtype_or_default
+from distopt.core.numbers import as_scalar
 from distopt.core.random import stream
 from distopt.core.tensor import Tensor
 from distopt.typing import Array, DTypeLike
@@ -43,9 +45,9 @@ class RandomUniform(Initializer):
     """
 
     def __init__(self, minval: float = -0.05, maxval: float = 0.05, seed: int | None = None) -> None:
-        self.minval = minval
-        self.maxval = maxval
-        self.seed = seed
+        self.minval = as_scalar(minval, "minval", finite=True)
+        self.maxval = as_scalar(maxval, "maxval", finite=True)
+        self.seed = as_seed(seed)
 
     def __call__(self, shape: Sequence[int], dtype: DTypeLike | None = None, **kwargs: Any) -> Tensor:
         """Values of ``shape``, float32 if no dtype is given.
@@ -55,7 +57,7 @@ class RandomUniform(Initializer):
         """
         kind, rng = dtype_or_default(dtype), _generator(self.seed)
         if kind.kind in "iu":
-            return Tensor(rng.integers(int(self.minval), int(self.maxval), tuple(shape), kind))
+            return Tensor(rng.integers(int(self.minval), int(self.maxval), as_shape(shape), kind))
         return Tensor(_uniform(rng, shape, self.minval, self.maxval, _floating(self, kind)))
 
     def get_config(self) -> dict[str, Any]:
@@ -73,9 +75,9 @@ class RandomNormal(Initializer):
     """
 
     def __init__(self, mean: float = 0.0, stddev: float = 0.05, seed: int | None = None) -> None:
-        self.mean = mean
-        self.stddev = stddev
-        self.seed = seed
+        self.mean = as_scalar(mean, "mean", finite=True)
+        self.stddev = as_scalar(stddev, "stddev", finite=True)
+        self.seed = as_seed(seed)
 
     def __call__(self, shape: Sequence[int], dtype: DTypeLike | None = None, **kwargs: Any) -> Tensor:
         """Values of ``shape``, float32 if no dtype is given.
@@ -84,7 +86,7 @@ class RandomNormal(Initializer):
             TypeError: the dtype is no float.
         """
         kind = _floating(self, dtype_or_default(dtype))
-        drawn = _generator(self.seed).standard_normal(tuple(shape))
+        drawn = _generator(self.seed).standard_normal(as_shape(shape))
         return Tensor((drawn * self.stddev + self.mean), kind)
 
     def get_config(self) -> dict[str, Any]:
@@ -131,16 +133,16 @@ class VarianceScaling(Initializer):
         distribution: str = "truncated_normal",
         seed: int | None = None,
     ) -> None:
-        if scale <= 0:
+        if as_scalar(scale, "scale", finite=True) <= 0:
             raise ValueError(f"scale must be a positive number; got {scale!r}")
-        _one_of("mode", mode, ("fan_in", "fan_out", "fan_avg"))
-        distribution = distribution.lower()
+        as_one_of(mode, "mode", ("fan_in", "fan_out", "fan_avg"))
+        distribution = distribution.lower() if isinstance(distribution, str) else distribution
         distribution = "truncated_normal" if distribution == "normal" else distribution
-        _one_of("distribution", distribution, ("truncated_normal", "untruncated_normal", "uniform"))
+        as_one_of(distribution, "distribution", ("truncated_normal", "untruncated_normal", "uniform"))
         self.scale = scale
         self.mode = mode
         self.distribution = distribution
-        self.seed = seed
+        self.seed = as_seed(seed)
 
     def __call__(self, shape: Sequence[int], dtype: DTypeLike | None = None, **kwargs: Any) -> Tensor:
         """Values of ``shape``, float32 if no dtype is given.
@@ -149,14 +151,14 @@ class VarianceScaling(Initializer):
             TypeError: the dtype is no float.
         """
         kind, rng = _floating(self, dtype_or_default(dtype)), _generator(self.seed)
-        fan_in, fan_out = _fans(tuple(shape))
+        fan_in, fan_out = _fans(as_shape(shape))
         fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
         variance = self.scale / max(1.0, fan)
         if self.distribution == "uniform":
             limit = math.sqrt(3 * variance)
             return Tensor(_uniform(rng, shape, -limit, limit, kind))
         if self.distribution == "untruncated_normal":
-            return Tensor(rng.standard_normal(tuple(shape)) * math.sqrt(variance), kind)
+            return Tensor(rng.standard_normal(as_shape(shape)) * math.sqrt(variance), kind)
         return Tensor(_truncated(rng, shape) * (math.sqrt(variance) / _TRUNCATED_STDDEV), kind)
 
     def get_config(self) -> dict[str, Any]:
@@ -225,8 +227,8 @@ class Orthogonal(Initializer):
     """
 
     def __init__(self, gain: float = 1.0, seed: int | None = None) -> None:
-        self.gain = gain
-        self.seed = seed
+        self.gain = as_scalar(gain, "gain")
+        self.seed = as_seed(seed)
 
     def __call__(self, shape: Sequence[int], dtype: DTypeLike | None = None, **kwargs: Any) -> Tensor:
         """Values of ``shape``, float32 if no dtype is given.
@@ -235,8 +237,9 @@ class Orthogonal(Initializer):
             ValueError: fewer than two axes.
             TypeError: the dtype is no float.
         """
+        shape = as_shape(shape)
         if len(shape) < 2:
-            raise ValueError(f"Orthogonal needs a shape of at least two axes; got {tuple(shape)}")
+            raise ValueError(f"Orthogonal needs a shape of at least two axes; got {shape}")
         kind = _floating(self, dtype_or_default(dtype))
         rows, columns = math.prod(shape[:-1]), shape[-1]
         drawn = _generator(self.seed).standard_normal((max(rows, columns), min(rows, columns)))
@@ -255,11 +258,6 @@ def _floating(initializer: Initializer, dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype
 
 
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ValueError(f"{name} must be one of {', '.join(allowed)}; got {value!r}")
-
-
 def _generator(seed: int | None) -> np.random.Generator:
     if seed is None:
         seed = int(np.random.randint(2**32, dtype=np.uint64))
@@ -269,11 +267,11 @@ def _generator(seed: int | None) -> np.random.Generator:
 def _uniform(
     rng: np.random.Generator, shape: Sequence[int], low: float, high: float, dtype: np.dtype[Any]
 ) -> Array:
-    return rng.uniform(low, high, tuple(shape)).astype(dtype)
+    return rng.uniform(low, high, as_shape(shape)).astype(dtype)
 
 
 def _truncated(rng: np.random.Generator, shape: Sequence[int]) -> Array:
-    values = rng.standard_normal(tuple(shape))
+    values = rng.standard_normal(as_shape(shape))
     while True:
         outside = np.abs(values) > 2
         if not outside.any():

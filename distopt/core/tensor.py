@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
@@ -11,9 +12,10 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from distopt.core import dispatch
+from distopt.core.checks import as_dtype, as_shape, shown
 from distopt.typing import Array, DTypeLike
 
-__all__ = ["Tensor", "TensorLike", "as_array", "constant", "convert_to_tensor", "unwrap"]
+__all__ = ["Tensor", "TensorLike", "array_of", "as_array", "constant", "convert_to_tensor", "unwrap"]
 
 
 #: What operators meet most often beside tensors.
@@ -218,7 +220,7 @@ class Tensor(TensorLike):
     _of_mean: bool
 
     def __init__(self, value: Any, dtype: DTypeLike = None) -> None:
-        array = np.array(unwrap(value), dtype=_default_dtype(value, dtype))
+        array = array_of(value, dtype, "the value of a Tensor")
         array.flags.writeable = False
         self._value = array
 
@@ -249,10 +251,17 @@ def constant(value: Any, dtype: DTypeLike = None, shape: Any = None, name: str |
         dtype: the element type, if another one is wanted.
         shape: the shape to fill or reshape to.
         name: accepted and ignored.
+
+    Raises:
+        TypeError: objects, or no dtype of numbers.
+        ValueError: rows of unequal lengths, or another number of elements than ``shape`` has.
     """
-    array = np.array(unwrap(value), dtype=_default_dtype(value, dtype))
+    array = array_of(value, dtype, "the value of a constant")
     if shape is not None:
-        array = np.full(shape, array) if array.size == 1 else array.reshape(shape)
+        lengths = as_shape(shape)
+        if array.size != 1 and array.size != math.prod(lengths):
+            raise ValueError(f"constant() cannot give a value of shape {array.shape} the shape {lengths}")
+        array = np.full(lengths, array) if array.size == 1 else array.reshape(lengths)
     array.flags.writeable = False
     return Tensor._of(array)
 
@@ -260,7 +269,7 @@ def constant(value: Any, dtype: DTypeLike = None, shape: Any = None, name: str |
 def convert_to_tensor(value: Any, dtype: DTypeLike = None, name: str | None = None) -> Any:  # noqa: ARG001
     """``value`` as a tensor; tensors and traced values of that dtype are returned as they are."""
     if isinstance(value, TensorLike) and not hasattr(value, "assign"):
-        return value if dtype is None or value.dtype == np.dtype(dtype) else value.astype(dtype)
+        return value if dtype is None or value.dtype == as_dtype(dtype) else value.astype(dtype)
     return constant(value, dtype)
 
 
@@ -269,7 +278,10 @@ def unwrap(value: Any) -> Any:
     if isinstance(value, TensorLike):
         return value._array()
     if isinstance(value, (list, tuple)) and any(isinstance(v, (TensorLike, list, tuple)) for v in value):
-        items = [unwrap(v) for v in value]
+        try:
+            items = [unwrap(v) for v in value]
+        except RecursionError:
+            raise ValueError("a value is nested too deeply, or holds itself") from None
         if isinstance(value, tuple):
             return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
         return items
@@ -283,10 +295,27 @@ def as_array(value: Any) -> Array:
     return value._array() if isinstance(value, TensorLike) else np.asarray(unwrap(value))
 
 
+def array_of(value: Any, dtype: DTypeLike, what: str) -> Array:
+    """A new array of numbers, texts or dates, in TensorFlow's default dtype if none is asked for.
+
+    Raises:
+        TypeError: objects, or no dtype of numbers.
+        ValueError: rows of unequal lengths, texts that are no numbers, or nested too deeply.
+    """
+    try:
+        array = np.array(unwrap(value), dtype=_default_dtype(value, dtype), order="C")
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{what} cannot be made of {shown(value)}: {error}") from None
+    if array.dtype.kind == "O":
+        raise TypeError(f"{what} must be numbers; got {shown(value)}")
+    return array
+
+
 def _default_dtype(value: Any, dtype: DTypeLike) -> np.dtype[Any] | None:
     """TensorFlow's defaults: float32 and int32 for Python numbers, others keep their own."""
     if dtype is not None:
-        return np.dtype(dtype)
+        return as_dtype(dtype)
     if isinstance(value, (np.ndarray, np.generic, TensorLike)) or hasattr(value, "__array__"):
         return None
     if isinstance(value, (list, tuple)):

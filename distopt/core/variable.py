@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.checks import as_name, as_shape
+from distopt.core.numbers import as_numbers
 from distopt.core.placement import placement
-from distopt.core.tensor import Tensor, TensorLike, _default_dtype, as_array, unwrap
+from distopt.core.tensor import Tensor, TensorLike, array_of
 from distopt.typing import Array, DTypeLike
 
 __all__ = [
@@ -95,10 +97,10 @@ class Variable(TensorLike):
         shape: Any = None,
     ) -> None:
         value = initial_value() if callable(initial_value) else initial_value
-        array = np.array(unwrap(value), dtype=_default_dtype(value, dtype), order="C")
+        array = array_of(value, dtype, f"the initial_value of variable {as_name(name)!r}")
         if array.dtype.kind not in "biufc":
             raise TypeError(f"a Variable holds numbers; got dtype {array.dtype} (name={name!r})")
-        if shape is not None and tuple(shape) != array.shape:
+        if shape is not None and as_shape(shape) != array.shape:
             raise ValueError(f"initial_value has shape {array.shape}, shape={tuple(shape)} was asked for")
         on_read = synchronization is VariableSynchronization.ON_READ
         if trainable and on_read:
@@ -187,6 +189,7 @@ class Variable(TensorLike):
         replicas assign, which all of them must do then.
 
         Raises:
+            TypeError: no numbers.
             ValueError: another shape; or a replica assigns to a variable that all replicas of a
                 VirtualStrategy share, and its aggregation is NONE.
         """
@@ -208,7 +211,7 @@ class Variable(TensorLike):
         return self
 
     def _checked(self, value: Any, call: str) -> Array:
-        array = as_array(value)
+        array = as_numbers(value, f"{call}() on variable {self.name!r}: the value")
         if array.shape != self._storage.shape:
             raise ValueError(
                 f"{call}() on variable {self.name!r} of shape {self.shape}: got a value of shape "

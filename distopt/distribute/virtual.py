@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from distopt.comm import Baton, InProcessCommunicator
+from distopt.core.checks import as_count
 from distopt.core.tensor import TensorLike
 from distopt.distribute.context import ReplicaContext
 from distopt.distribute.frames import current_frame, frame, require_cross_replica
@@ -19,6 +20,10 @@ from distopt.settings import settings
 from distopt.typing import Nested
 
 __all__ = ["VirtualStrategy", "run_threads"]
+
+
+#: More threads than this no system starts.
+_MOST = 1 << 14
 
 
 class VirtualStrategy(Strategy):
@@ -36,10 +41,8 @@ class VirtualStrategy(Strategy):
     """
 
     def __init__(self, num_replicas: int) -> None:
-        if num_replicas < 1:
-            raise ValueError(f"num_replicas must be at least 1; got {num_replicas}")
         self.options = settings()
-        self._size = num_replicas
+        self._size = as_count(num_replicas, "num_replicas", most=_MOST)
         self._contexts = self._fresh_contexts()
 
     def _fresh_contexts(self) -> list[ReplicaContext]:

@@ -16,6 +16,7 @@ from distopt.autodiff.fused.activations import FORWARD, SLOPE
 from distopt.autodiff.fused.activations import softmax as _softmax
 from distopt.autodiff.fused.error_function import erf
 from distopt.autodiff.fused.losses import clip
+from distopt.core.checks import shown
 from distopt.core.custom_objects import deserialize_object, serialize_object
 from distopt.keras.values import as_floats
 from distopt.typing import Array
@@ -201,4 +202,4 @@ def get(identifier: Any) -> Any:
         return deserialize(identifier)
     if callable(identifier):
         return identifier
-    raise TypeError(f"Could not interpret activation function identifier: {identifier!r}")
+    raise TypeError(f"Could not interpret activation function identifier: {shown(identifier)}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distopt.core.checks import as_config, shown
 from distopt.core.custom_objects import deserialize_object, serialize_object
 from distopt.core.tensor import as_array
 
@@ -45,7 +46,7 @@ class Constraint:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """A constraint from what :meth:`get_config` returned."""
-        return cls(**config)
+        return cls(**as_config(config, cls.__name__))
 
 
 class NonNeg(Constraint):
@@ -208,4 +209,4 @@ def get(identifier: Any) -> Any:
         return deserialize(identifier)
     if callable(identifier):
         return identifier
-    raise ValueError(f"Could not interpret constraint identifier: {identifier!r}")
+    raise ValueError(f"Could not interpret constraint identifier: {shown(identifier)}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distopt.core.checks import as_config, shown
 from distopt.core.custom_objects import deserialize_object, serialize_object
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class Regularizer:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """A regularizer from what :meth:`get_config` returned."""
-        return cls(**config)
+        return cls(**as_config(config, cls.__name__))
 
 
 class L1(Regularizer):
@@ -134,7 +135,7 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     Raises:
         ValueError: unknown, or malformed.
     """
-    if config == "l1_l2":
+    if isinstance(config, str) and config == "l1_l2":
         return l1_l2()
     return deserialize_object(config, _KNOWN, "regularizer", custom_objects)
 
@@ -151,4 +152,4 @@ def get(identifier: Any) -> Any:
         return deserialize(identifier)
     if callable(identifier):
         return identifier
-    raise ValueError(f"Could not interpret regularizer identifier: {identifier!r}")
+    raise ValueError(f"Could not interpret regularizer identifier: {shown(identifier)}")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from distopt.engine.rule import Rule
-from distopt.optimizers.rule_optimizer import DEFAULT_EPSILON, RuleOptimizer, with_step_count
+from distopt.optimizers.rule_optimizer import RuleOptimizer, epsilon_or_default, with_step_count
 
 __all__ = ["Adadelta"]
 
@@ -51,7 +51,7 @@ class Adadelta(RuleOptimizer):
         self._set_hyper("learning_rate", kwargs.get("lr", learning_rate))
         self._set_hyper("decay", self._initial_decay)
         self._set_hyper("rho", rho)
-        self.epsilon = epsilon or DEFAULT_EPSILON
+        self.epsilon = epsilon_or_default(epsilon)
 
     def _rule(self, coefficients: Mapping[str, Any]) -> Rule:
         return ADADELTA

@@ -11,9 +11,9 @@ from distopt.core.initializer import Constant
 from distopt.core.variable import Variable
 from distopt.engine.rule import Rule
 from distopt.optimizers.rule_optimizer import (
-    DEFAULT_EPSILON,
     RuleOptimizer,
     check_not_negative,
+    epsilon_or_default,
     with_step_count,
 )
 
@@ -60,7 +60,7 @@ class Adagrad(RuleOptimizer):
         self._set_hyper("learning_rate", kwargs.get("lr", learning_rate))
         self._set_hyper("decay", self._initial_decay)
         self._initial_accumulator_value = initial_accumulator_value
-        self.epsilon = epsilon or DEFAULT_EPSILON
+        self.epsilon = epsilon_or_default(epsilon)
 
     def _create_slots(self, var_list: list[Variable]) -> None:
         for variable in var_list:

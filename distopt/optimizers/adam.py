@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.checks import as_flag, as_sequence
 from distopt.engine.rule import Rule, Sparse
-from distopt.optimizers.rule_optimizer import DEFAULT_EPSILON, RuleOptimizer
+from distopt.optimizers.rule_optimizer import RuleOptimizer, epsilon_or_default
 
 __all__ = ["Adam"]
 
@@ -65,8 +66,8 @@ class Adam(RuleOptimizer):
         self._set_hyper("decay", self._initial_decay)
         self._set_hyper("beta_1", beta_1)
         self._set_hyper("beta_2", beta_2)
-        self.epsilon = epsilon or DEFAULT_EPSILON
-        self.amsgrad = amsgrad
+        self.epsilon = epsilon_or_default(epsilon)
+        self.amsgrad = as_flag(amsgrad, "amsgrad")
 
     def _rule(self, coefficients: Mapping[str, Any]) -> Rule:
         return AMSGRAD if self.amsgrad else ADAM
@@ -84,6 +85,7 @@ class Adam(RuleOptimizer):
     def set_weights(self, weights: Sequence[Any]) -> None:
         """As in the base class; the third part of an AMSGrad state is left out if this is plain Adam."""
         expected = len(self.weights)
+        weights = as_sequence(weights, "set_weights(): the weights")
         if not self.amsgrad and len(weights) == 3 * ((expected - 1) // 2) + 1:
             weights = weights[:expected]
         super().set_weights(weights)

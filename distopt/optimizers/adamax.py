@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from distopt.engine.rule import Rule
-from distopt.optimizers.rule_optimizer import DEFAULT_EPSILON, RuleOptimizer
+from distopt.optimizers.rule_optimizer import RuleOptimizer, epsilon_or_default
 
 __all__ = ["Adamax"]
 
@@ -54,7 +54,7 @@ class Adamax(RuleOptimizer):
         self._set_hyper("decay", self._initial_decay)
         self._set_hyper("beta_1", beta_1)
         self._set_hyper("beta_2", beta_2)
-        self.epsilon = epsilon or DEFAULT_EPSILON
+        self.epsilon = epsilon_or_default(epsilon)
 
     def _rule(self, coefficients: Mapping[str, Any]) -> Rule:
         return ADAMAX

@@ -7,8 +7,21 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["check_keywords", "clip_config", "snake_case_name"]
+from distopt.core.checks import as_sequence, shown
+from distopt.core.numbers import as_number
+from distopt.typing import Transformer
 
+__all__ = [
+    "CLIPS",
+    "check_keywords",
+    "check_transformers",
+    "clip_config",
+    "snake_case_name",
+]
+
+#: The clips: numbers or None, at any time.
+CLIPS = frozenset({"clipnorm", "clipvalue", "global_clipnorm"})
+_NUMBERS = {*CLIPS, "decay"}
 _KEYWORDS = ("clipnorm", "clipvalue", "decay", "global_clipnorm", "lr")
 
 _names_given: Counter[str] = Counter()
@@ -18,7 +31,7 @@ def check_keywords(keywords: Mapping[str, Any]) -> None:
     """Checks the keyword arguments that every optimizer takes.
 
     Raises:
-        TypeError: an unknown keyword, or ``decay=None``.
+        TypeError: an unknown keyword, ``decay=None``, or no number.
         ValueError: a negative number, or both ``clipnorm`` and ``global_clipnorm``.
     """
     for name, value in keywords.items():
@@ -27,15 +40,40 @@ def check_keywords(keywords: Mapping[str, Any]) -> None:
                 f"Unexpected keyword argument passed to optimizer: {name}. Known besides the optimizer's "
                 f"own: {', '.join(_KEYWORDS)}, gradient_aggregator, gradient_transformers"
             )
-        if isinstance(value, (int, float)) and value < 0:
+        if name in _NUMBERS:
+            check_not_negative_number(name, value, optional=name != "decay")
+        elif isinstance(value, (int, float)) and value < 0:
             raise ValueError(f"Expected {name} >= 0, received: {value}")
-    if "decay" in keywords and keywords["decay"] is None:
-        raise TypeError("decay must be a number >= 0, received: None. Leave it out for no decay")
     if keywords.get("clipnorm") is not None and keywords.get("global_clipnorm") is not None:
         raise ValueError(
             f"Cannot accept both `clipnorm` and `global_clipnorm`, received {keywords['clipnorm']} and "
             f"{keywords['global_clipnorm']}: pass one of them"
         )
+
+
+def check_not_negative_number(name: str, value: Any, optional: bool) -> None:
+    """Raises TypeError if ``value`` is no number (or None, if ``optional``), ValueError if it is negative."""
+    if optional and value is None:
+        return
+    if value is None:
+        raise TypeError(f"{name} must be a number >= 0, received: None. Leave it out for none")
+    if as_number(value, name) < 0:
+        raise ValueError(f"Expected {name} >= 0, received: {value}")
+
+
+def check_transformers(transformers: Any) -> list[Transformer]:
+    """The transformers in a list of their own.
+
+    Raises:
+        TypeError: no list, or something in it that cannot be called.
+    """
+    found = [] if transformers is None else list(as_sequence(transformers, "gradient_transformers"))
+    for transformer in found:
+        if not callable(transformer):
+            raise TypeError(
+                f"gradient_transformers must be callables, pairs to pairs; got {shown(transformer)}"
+            )
+    return found
 
 
 def clip_config(clips: Mapping[str, float | None]) -> dict[str, float]:

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.numbers import as_number
 from distopt.core.tensor import Tensor, TensorLike, as_array
 from distopt.core.variable import Variable
 from distopt.optimizers import schedules
+from distopt.optimizers.config import CLIPS
 from distopt.optimizers.weights import Weights
 from distopt.typing import DTypeLike
 
@@ -35,7 +37,9 @@ class Hyperparameters(Weights):
         """Sets the hyperparameter ``name``, or overwrites it.
 
         Raises:
-            TypeError: a callable in place of a number that is a variable by now.
+            TypeError: neither a number nor callable; or a callable in place of a number that is a variable
+                by now.
+            ValueError: an array of another shape than ().
         """
         previous = self._hyper.get(name)
         if isinstance(previous, Variable) and not isinstance(value, schedules.LearningRateSchedule):
@@ -44,9 +48,11 @@ class Hyperparameters(Weights):
                     f"hyperparameter {name!r} of optimizer {self._name!r} is a variable by now and takes "
                     f"a number, not {value!r}: pass callables to the constructor"
                 )
-            previous.assign(value)
-        else:
-            self._hyper[name] = float(value) if isinstance(value, (bool, int, np.integer)) else value
+            previous.assign(as_number(value, f"hyperparameter {name!r} of optimizer {self._name!r}"))
+            return
+        if not callable(value):
+            as_number(value, f"hyperparameter {name!r} of optimizer {self._name!r}")
+        self._hyper[name] = float(value) if isinstance(value, (bool, int, np.integer)) else value
 
     def _create_hypers(self) -> None:
         """Makes variables of the numbers."""
@@ -78,7 +84,7 @@ class Hyperparameters(Weights):
             if isinstance(value, schedules.LearningRateSchedule):
                 return value
             if callable(value):
-                value = value()
+                value = as_number(value(), f"what {name!r} of optimizer {self._name!r} returned")
         return value if dtype is None else _cast(value, dtype)
 
     def _serialize_hyperparameter(self, name: str) -> Any:
@@ -105,7 +111,8 @@ class Hyperparameters(Weights):
         """
         rate = self._get_hyper("learning_rate", var_dtype)
         if isinstance(rate, schedules.LearningRateSchedule):
-            rate = _cast(rate(_cast(self.iterations, var_dtype)), var_dtype)
+            found = rate(_cast(self.iterations, var_dtype))
+            rate = _cast(as_number(found, f"the rate by the schedule of optimizer {self._name!r}"), var_dtype)
         if self._initial_decay > 0.0:
             one, step = np.dtype(var_dtype).type(1), _cast(self.iterations, var_dtype)
             rate = rate / (one + self._get_hyper("decay", var_dtype) * step)
@@ -124,8 +131,10 @@ class Hyperparameters(Weights):
             name = "learning_rate"
         if name in self.__dict__.get("_hyper", ()):
             self._set_hyper(name, value)
-        else:
-            super().__setattr__(name, value)
+            return
+        if name in CLIPS and value is not None:
+            as_number(value, name)
+        super().__setattr__(name, value)
 
     def __dir__(self) -> Iterable[str]:
         alias = ["lr"] if "learning_rate" in self._hyper else []

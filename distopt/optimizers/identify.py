@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from distopt.core.checks import as_config, shown
 from distopt.core.custom_objects import find_object, serialize_object
 from distopt.optimizers.adadelta import Adadelta
 from distopt.optimizers.adagrad import Adagrad
@@ -44,13 +45,19 @@ def deserialize(config: Mapping[str, Any], custom_objects: dict[str, Any] | None
 
     Raises:
         KeyError: no ``"class_name"``.
+        TypeError: a config that is no dict, or with arguments that the class does not take.
         ValueError: no ``"config"``, or an unknown class.
     """
-    name = config["class_name"]
+    config = as_config(config, "an optimizer, with 'class_name' and 'config',")
+    if "class_name" not in config:
+        raise KeyError("class_name")
     if "config" not in config:
-        raise ValueError(f"Improper config format: {dict(config)!r} has no 'config'")
+        raise ValueError(f"Improper config format: {shown(config)} has no 'config'")
+    name = config["class_name"]
+    if not isinstance(name, str):
+        raise ValueError(f"Unknown optimizer: {shown(name)}. A name is a text")
     cls = find_object(name, custom_objects) or registry.lookup(name)
-    return cls.from_config(dict(config["config"]), custom_objects=custom_objects)
+    return cls.from_config(as_config(config["config"], f"optimizer {name}"), custom_objects=custom_objects)
 
 
 def get(identifier: Any) -> Any:
@@ -69,6 +76,6 @@ def get(identifier: Any) -> Any:
     if isinstance(identifier, str):
         return deserialize({"class_name": identifier, "config": {}})
     raise ValueError(
-        f"Could not interpret optimizer identifier: {identifier!r}. Pass an instance, a name such as 'adam', "
-        "or a config"
+        f"Could not interpret optimizer identifier: {shown(identifier)}. Pass an instance, a name "
+        "such as 'adam', or a config"
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from distopt.autodiff import GradientTape
 from distopt.core import nest
+from distopt.core.checks import shown
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.variable import Variable
 from distopt.distribute import get_replica_context
@@ -30,10 +31,12 @@ class LossGradients:
     ) -> list[Pair]:
         if not callable(loss) and tape is None:
             raise ValueError(
-                f"`tape` is required when a value is passed as the loss; got loss={loss!r} and no tape. "
+                f"`tape` is required when a value is passed as the loss; got loss={shown(loss)} and no tape. "
                 "Pass tape=..., or a callable that computes the loss"
             )
         tape = GradientTape() if tape is None else tape
+        if not isinstance(tape, GradientTape):
+            raise TypeError(f"tape must be a distopt.GradientTape; got {shown(tape)}")
         with tape:
             if callable(loss):
                 if not callable(var_list):
@@ -119,7 +122,5 @@ def variables_in(var_list: Any) -> list[Variable]:
     variables = nest.flatten(var_list)
     for item in variables:
         if not isinstance(item, Variable):
-            raise ValueError(
-                f"minimize() takes distopt.Variable objects in var_list; got {item!r} ({type(item).__name__})"
-            )
+            raise ValueError(f"minimize() takes distopt.Variable objects in var_list; got {shown(item)}")
     return variables

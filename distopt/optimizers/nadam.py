@@ -10,7 +10,7 @@ import numpy as np
 from distopt.core.variable import Variable
 from distopt.engine.rule import Rule, Sparse
 from distopt.optimizers.optimizer import ApplyState
-from distopt.optimizers.rule_optimizer import DEFAULT_EPSILON, RuleOptimizer
+from distopt.optimizers.rule_optimizer import RuleOptimizer, epsilon_or_default
 from distopt.optimizers.schedules import LearningRateSchedule
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class Nadam(RuleOptimizer):
         self._set_hyper("decay", self._initial_decay)
         self._set_hyper("beta_1", beta_1)
         self._set_hyper("beta_2", beta_2)
-        self.epsilon = epsilon or DEFAULT_EPSILON
+        self.epsilon = epsilon_or_default(epsilon)
         self._momentum_cache: Variable | None = None
 
     def _create_slots(self, var_list: list[Variable]) -> None:

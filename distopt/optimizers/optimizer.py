@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from distopt import aggregators, distribute
+from distopt.core.checks import as_config, as_name
 from distopt.core.indexed_slices import IndexedSlices, sum_duplicates
 from distopt.core.tensor import Tensor
 from distopt.core.variable import Variable
 from distopt.engine.roster import Roster
 from distopt.engine.step import StepEngine
 from distopt.optimizers import schedules
-from distopt.optimizers.config import check_keywords, clip_config, snake_case_name
+from distopt.optimizers.config import check_keywords, check_transformers, clip_config, snake_case_name
 from distopt.optimizers.describe import pipeline_text, settings_text, stages_text
 from distopt.optimizers.hyper import Hyperparameters
 from distopt.optimizers.loss import LossGradients, variables_in
@@ -54,7 +55,7 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
             ``1 + decay * iterations``), ``lr`` (the same as learning_rate).
 
     Raises:
-        TypeError: an unknown keyword.
+        TypeError: an unknown keyword, or an argument of a wrong kind.
         ValueError: a negative number among the keywords, or both norms.
 
     Source: tf.keras.optimizers.Optimizer of TensorFlow 2.4.
@@ -68,10 +69,10 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
         **kwargs: Any,
     ) -> None:
         check_keywords(kwargs)
-        self._name = snake_case_name(type(self)) if name is None else name
+        self._name = snake_case_name(type(self)) if as_name(name) is None else str(name)
         super().__init__(initial_decay=kwargs.get("decay", 0.0))
         self.gradient_aggregator: Aggregator = aggregators.get(gradient_aggregator)
-        self.gradient_transformers: list[Transformer] = list(gradient_transformers or ())
+        self.gradient_transformers: list[Transformer] = check_transformers(gradient_transformers)
         self.clipnorm: float | None = kwargs.get("clipnorm")
         self.clipvalue: float | None = kwargs.get("clipvalue")
         self.global_clipnorm: float | None = kwargs.get("global_clipnorm")
@@ -339,7 +340,7 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
             TypeError: a key that the constructor does not take.
             ValueError: an unknown schedule.
         """
-        arguments = dict(config)
+        arguments = as_config(config, f"optimizer {cls.__name__}")
         if "lr" in arguments:
             arguments["learning_rate"] = arguments.pop("lr")
         if isinstance(arguments.get("learning_rate"), dict):

@@ -7,9 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.checks import as_flag
 from distopt.core.tensor import TensorLike
 from distopt.engine.rule import Rule, Sparse
-from distopt.optimizers.rule_optimizer import DEFAULT_EPSILON, RuleOptimizer, check_fraction, with_step_count
+from distopt.optimizers.rule_optimizer import (
+    RuleOptimizer,
+    check_fraction,
+    epsilon_or_default,
+    with_step_count,
+)
 
 __all__ = ["RMSprop"]
 
@@ -87,8 +93,8 @@ class RMSprop(RuleOptimizer):
         self._set_hyper("rho", rho)
         self._has_momentum = isinstance(momentum, TensorLike) or callable(momentum) or momentum > 0
         self._set_hyper("momentum", momentum)
-        self.epsilon = epsilon or DEFAULT_EPSILON
-        self.centered = centered
+        self.epsilon = epsilon_or_default(epsilon)
+        self.centered = as_flag(centered, "centered")
 
     def _rule(self, coefficients: Mapping[str, Any]) -> Rule:
         if self._has_momentum:

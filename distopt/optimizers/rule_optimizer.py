@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.checks import as_sequence
 from distopt.core.indexed_slices import sum_duplicates
+from distopt.core.numbers import as_number
 from distopt.core.tensor import TensorLike, as_array
 from distopt.core.variable import Variable
 from distopt.engine import kernels
@@ -22,7 +24,14 @@ from distopt.optimizers.optimizer import ApplyState, Optimizer
 from distopt.optimizers.pairs import Columns, Pairs
 from distopt.typing import Array
 
-__all__ = ["DEFAULT_EPSILON", "RuleOptimizer", "check_fraction", "check_not_negative", "with_step_count"]
+__all__ = [
+    "DEFAULT_EPSILON",
+    "RuleOptimizer",
+    "check_fraction",
+    "check_not_negative",
+    "epsilon_or_default",
+    "with_step_count",
+]
 
 DEFAULT_EPSILON = 1e-7
 _STAGES = ("_transform_unaggregated_gradients", "_aggregate_gradients", "_transform_gradients", "_update")
@@ -175,18 +184,24 @@ def _matrix(array: Array) -> Array:
     return array.reshape(len(array), math.prod(array.shape[1:]))
 
 
+def epsilon_or_default(value: Any) -> Any:
+    """``value``, or 1e-7 for None and 0; TypeError if it is no number."""
+    return value if value is not None and as_number(value, "epsilon") else DEFAULT_EPSILON
+
+
 def check_fraction(name: str, value: Any) -> None:
-    """Raises ValueError if ``value`` is a number outside [0, 1]; callables and tensors pass."""
-    if isinstance(value, (int, float)) and not 0 <= value <= 1:
+    """ValueError if ``value`` is outside [0, 1], TypeError if it is no number; callables and tensors pass."""
+    if not callable(value) and not isinstance(value, TensorLike) and not 0 <= as_number(value, name) <= 1:
         raise ValueError(f"`{name}` must be between [0, 1], received: {value}")
 
 
 def check_not_negative(name: str, value: Any) -> None:
-    """Raises ValueError if ``value`` is a negative number; callables and tensors pass."""
-    if not callable(value) and not isinstance(value, TensorLike) and value < 0:
+    """ValueError if ``value`` is negative, TypeError if it is no number; callables and tensors pass."""
+    if not callable(value) and not isinstance(value, TensorLike) and as_number(value, name) < 0:
         raise ValueError(f"{name} must be >= 0, received: {value}")
 
 
 def with_step_count(weights: Sequence[Any], expected: int) -> Sequence[Any]:
     """``weights``, preceded by a step count of 0 if exactly one of the expected arrays is missing."""
+    weights = as_sequence(weights, "set_weights(): the weights")
     return [np.array(0), *weights] if len(weights) == expected - 1 else weights

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.checks import as_flag
 from distopt.core.tensor import TensorLike
 from distopt.engine.rule import Rule
 from distopt.optimizers.rule_optimizer import RuleOptimizer, check_fraction
@@ -66,7 +67,7 @@ class SGD(RuleOptimizer):
         self._set_hyper("decay", self._initial_decay)
         self._has_momentum = isinstance(momentum, TensorLike) or callable(momentum) or momentum > 0
         self._set_hyper("momentum", momentum)
-        self.nesterov = nesterov
+        self.nesterov = as_flag(nesterov, "nesterov")
 
     def _rule(self, coefficients: Mapping[str, Any]) -> Rule:
         if not self._has_momentum:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from distopt.core import initializers
+from distopt.core.checks import as_sequence, shown
+from distopt.core.numbers import as_numbers
 from distopt.core.variable import Variable, VariableAggregation, VariableSynchronization
 from distopt.typing import Array, DTypeLike, Shape
 
@@ -32,6 +34,7 @@ class Weights:
         May be replaced by a variable of one's own before that.
 
         Raises:
+            TypeError: set to something else than an integer variable of shape ().
             RuntimeError: set when it exists.
         """
         if self._iterations is None:
@@ -45,6 +48,11 @@ class Weights:
             raise RuntimeError(
                 "Cannot set `iterations` to a new Variable after the Optimizer weights have been created. "
                 f"Use optimizer.iterations.assign(...) instead (optimizer {self._name!r})"
+            )
+        if not isinstance(variable, Variable) or variable.shape != () or variable.dtype.kind != "i":
+            raise TypeError(
+                f"`iterations` of optimizer {self._name!r} must be a distopt.Variable of shape () that holds "
+                f"an integer; got {shown(variable)}"
             )
         self._iterations = variable
         self._weights.append(variable)
@@ -74,16 +82,21 @@ class Weights:
             weights: as :meth:`get_weights` gives them, of an optimizer of the same kind.
 
         Raises:
+            TypeError: no list, or an array that holds no numbers.
             ValueError: another number of arrays, or an array of another shape.
         """
         own = self.weights
+        weights = as_sequence(weights, f"set_weights() of optimizer {self._name!r}: the weights")
         if len(weights) != len(own):
             raise ValueError(
                 f"You called `set_weights(weights)` on optimizer {self._name} with a weight list of length "
                 f"{len(weights)}, but the optimizer was expecting {len(own)} weights. The slots are made by "
                 "the first step: apply gradients once, then set the weights"
             )
-        values = [np.asarray(value) for value in weights]
+        values = [
+            as_numbers(value, f"set_weights(): the value of {variable.name!r}")
+            for variable, value in zip(own, weights, strict=True)
+        ]
         for variable, value in zip(own, values, strict=True):
             if variable.shape != value.shape:
                 raise ValueError(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distopt.core.checks import as_config
 from distopt.distribute import has_strategy
 from distopt.keras.losses.reduction import Reduction
 from distopt.keras.values import fit_weight, squeeze_ranks, tensor
@@ -105,7 +106,7 @@ class Loss:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """A loss from what :meth:`get_config` returned."""
-        return cls(**config)
+        return cls(**as_config(config, cls.__name__))
 
 
 #: Loss functions whose sum is one operation: how to prepare its arguments, and the operation.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from distopt.core.checks import shown
 from distopt.core.custom_objects import deserialize_object, serialize_object
 from distopt.keras.losses import margin, probabilistic, regression
 from distopt.keras.losses.loss import Loss, LossFunctionWrapper
@@ -101,7 +102,7 @@ def get(identifier: Any) -> Any:
         return deserialize(identifier)
     if callable(identifier):
         return identifier
-    raise ValueError(f"Could not interpret loss function identifier: {identifier!r}")
+    raise ValueError(f"Could not interpret loss function identifier: {shown(identifier)}")
 
 
 def for_model(identifier: Any) -> Loss:

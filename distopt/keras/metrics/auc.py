@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.checks import as_count, as_one_of
 from distopt.core.tensor import Tensor
-from distopt.keras.metrics.confusion import confusion_counts
+from distopt.keras.metrics.confusion import as_thresholds, confusion_counts
 from distopt.keras.metrics.mean import divided
 from distopt.keras.metrics.metric import Metric
 from distopt.typing import Array, DTypeLike
@@ -41,25 +42,17 @@ class AUC(Metric):
         dtype: DTypeLike | None = None,
         thresholds: Sequence[float] | None = None,
     ) -> None:
-        if curve not in {"ROC", "PR"}:
-            raise ValueError(f"curve must be 'ROC' or 'PR'; got {curve!r}")
-        if summation_method not in {"interpolation", "minoring", "majoring"}:
-            raise ValueError(
-                "summation_method must be 'interpolation', 'minoring' or 'majoring'; "
-                f"got {summation_method!r}"
-            )
+        as_one_of(curve, "curve", ("ROC", "PR"))
+        as_one_of(summation_method, "summation_method", ("interpolation", "minoring", "majoring"))
         super().__init__(name, dtype)
         self.curve = curve
         self.summation_method = summation_method
         self._given = thresholds
         if thresholds is None:
-            if num_thresholds < 2:
-                raise ValueError(f"num_thresholds must be at least 2; got {num_thresholds}")
+            num_thresholds = as_count(num_thresholds, "num_thresholds", least=2, most=1_000_000)
             inner = np.arange(1, num_thresholds - 1) / (num_thresholds - 1)
         else:
-            inner = np.sort(np.asarray(thresholds, np.float64))
-            if not ((inner >= 0) & (inner <= 1)).all():
-                raise ValueError(f"thresholds must be between 0 and 1; got {thresholds!r}")
+            inner = np.sort(as_thresholds(thresholds))
         # Just outside, so that predictions of exactly 0 and 1 fall between.
         self._at = np.concatenate([[-1e-7], inner, [1 + 1e-7]])
         n = self.num_thresholds = len(self._at)

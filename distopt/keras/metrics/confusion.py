@@ -6,11 +6,26 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.checks import shown
+from distopt.core.numbers import as_numbers
 from distopt.core.tensor import as_array
 from distopt.keras.values import fit_weight, squeeze_ranks, tensor
 from distopt.typing import Array
 
-__all__ = ["confusion_counts"]
+__all__ = ["as_thresholds", "confusion_counts"]
+
+
+def as_thresholds(thresholds: Any) -> Array:
+    """``[n]`` float64, as given; one number makes ``[1]``.
+
+    Raises:
+        TypeError: no numbers.
+        ValueError: more than one axis, or one outside [0, 1].
+    """
+    values = np.atleast_1d(as_numbers(thresholds, "thresholds"))
+    if values.dtype.kind == "c" or values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(f"thresholds must be between 0 and 1; got {shown(thresholds)}")
+    return values.astype(np.float64)
 
 
 def confusion_counts(
@@ -47,8 +62,12 @@ def confusion_counts(
     if labels.shape != values.shape:
         raise ValueError(f"y_true of shape {labels.shape} does not fit y_pred of shape {values.shape}")
     if top_k is not None:
+        if values.ndim == 0:
+            raise ValueError("top_k needs predictions with an axis of classes; got one number")
         values = _only_top_k(values, top_k)
     if class_id is not None:
+        if labels.ndim == 0 or class_id >= labels.shape[-1]:
+            raise ValueError(f"class_id={class_id} is no class of labels of shape {labels.shape}")
         labels, values = labels[..., class_id], values[..., class_id]
     weights = np.ones(labels.shape)
     if sample_weight is not None:

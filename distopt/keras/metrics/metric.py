@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distopt.core.checks import as_config, as_dtype, as_name
 from distopt.core.initializers import get as get_initializer
 from distopt.core.tensor import Tensor, as_array
 from distopt.core.variable import Variable, VariableSynchronization
@@ -36,8 +37,8 @@ class Metric:
     """
 
     def __init__(self, name: str | None = None, dtype: DTypeLike | None = None) -> None:
-        self.name = name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
-        self.dtype = np.dtype(np.float32 if dtype is None else dtype)
+        self.name = as_name(name) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+        self.dtype = as_dtype(dtype)
         self.stateful = True
         self._weights: list[Variable] = []
         self._summed = False
@@ -104,7 +105,7 @@ class Metric:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """A metric from what :meth:`get_config` returned."""
-        return cls(**config)
+        return cls(**as_config(config, cls.__name__))
 
     def _tensor(self, value: Any) -> Tensor:
         return Tensor(np.asarray(value), self.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from distopt.core.checks import shown
 from distopt.core.custom_objects import deserialize_object, serialize_object
 from distopt.keras import losses
 from distopt.keras.metrics import accuracies, auc, errors, mean, precision_recall
@@ -78,7 +79,7 @@ def get(identifier: Any) -> Any:
         return deserialize(identifier)
     if callable(identifier):
         return identifier
-    raise ValueError(f"Could not interpret metric function identifier: {identifier!r}")
+    raise ValueError(f"Could not interpret metric function identifier: {shown(identifier)}")
 
 
 def for_model(identifier: Any, y_true_shape: Sequence[int], y_pred_shape: Sequence[int]) -> Metric:

@@ -7,20 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.checks import as_count
 from distopt.core.tensor import Tensor
-from distopt.keras.metrics.confusion import confusion_counts
+from distopt.keras.metrics.confusion import as_thresholds, confusion_counts
 from distopt.keras.metrics.mean import divided
 from distopt.keras.metrics.metric import Metric
 from distopt.typing import Array, DTypeLike
 
 __all__ = ["FalseNegatives", "FalsePositives", "Precision", "Recall", "TrueNegatives", "TruePositives"]
-
-
-def _threshold_list(thresholds: Any, default: float) -> Array:
-    values = np.atleast_1d(np.asarray(default if thresholds is None else thresholds, np.float64))
-    if thresholds is not None and not ((values >= 0) & (values <= 1)).all():
-        raise ValueError(f"thresholds must be between 0 and 1; got {thresholds!r}")
-    return values
 
 
 class _Counts(Metric):
@@ -36,10 +30,11 @@ class _Counts(Metric):
     ) -> None:
         super().__init__(name, dtype)
         self.init_thresholds = thresholds
-        self.top_k = top_k
-        self.class_id = class_id
+        self.top_k = None if top_k is None else as_count(top_k, "top_k")
+        self.class_id = None if class_id is None else as_count(class_id, "class_id", least=0)
         # With top_k every one of the k largest is positive, however small, unless thresholds are given.
-        self._at = _threshold_list(thresholds, 0.5 if top_k is None else -1.0)
+        default = np.array([0.5 if top_k is None else -1.0])
+        self._at = default if thresholds is None else as_thresholds(thresholds)
         n = len(self._at)
         self.true_positives = self.add_weight("true_positives", (n,))
         self.false_positives = self.add_weight("false_positives", (n,))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distopt.core.checks import as_config
 from distopt.core.tensor import Tensor, as_array, constant
 from distopt.typing import Array
 
@@ -48,7 +49,7 @@ class LearningRateSchedule:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """A schedule from what :meth:`get_config` returned."""
-        return cls(**config)
+        return cls(**as_config(config, cls.__name__))
 
 
 def rate_array(rate: Any) -> Array:

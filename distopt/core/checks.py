@@ -1,0 +1,165 @@
+"""What arguments must be: each check returns the value in its own kind, or says what was wrong with which."""
+
+from __future__ import annotations
+
+import os
+import reprlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from distopt.typing import DTypeLike
+
+__all__ = [
+    "as_config",
+    "as_count",
+    "as_dtype",
+    "as_flag",
+    "as_name",
+    "as_one_of",
+    "as_path",
+    "as_seed",
+    "as_sequence",
+    "as_shape",
+    "shown",
+]
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 120
+
+
+def shown(value: Any) -> str:
+    """``value`` for an error text, on one line: cut off where it is long, deep, or holds itself."""
+    return " ".join(_short.repr(value).split())
+
+
+def as_config(config: Any, what: str) -> dict[str, Any]:
+    """``config`` as keyword arguments, copied.
+
+    Raises:
+        TypeError: it is no mapping, or its keys are no texts.
+    """
+    if not isinstance(config, Mapping) or not all(isinstance(key, str) for key in config):
+        raise TypeError(
+            f"the config of {what} must be a dict of arguments by name, as get_config() gives it; "
+            f"got {shown(config)}"
+        )
+    return dict(config)
+
+
+def as_dtype(value: DTypeLike, default: DTypeLike = np.float32) -> np.dtype[Any]:
+    """The dtype of numbers that ``value`` names; ``default`` for None.
+
+    Raises:
+        TypeError: it names none.
+    """
+    try:
+        dtype = np.dtype(default if value is None else value)
+    except (TypeError, ValueError, RecursionError, SyntaxError):
+        raise TypeError(f"dtype={shown(value)} is no dtype: give one such as 'float32'") from None
+    if dtype.kind not in "biufc":
+        raise TypeError(f"dtype={shown(value)} is no dtype of numbers: give one such as 'float32'")
+    return dtype
+
+
+def as_name(value: Any, argument: str = "name") -> Any:
+    """A text or None.
+
+    Raises:
+        TypeError: something else.
+    """
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"{argument} must be a text or None; got {shown(value)}")
+    return value
+
+
+def as_flag(value: Any, argument: str) -> bool:
+    """A truth value.
+
+    Raises:
+        TypeError: neither a Boolean nor 0 or 1.
+    """
+    if isinstance(value, (bool, np.bool_)) or (isinstance(value, (int, np.integer)) and value in (0, 1)):
+        return bool(value)
+    raise TypeError(f"{argument} must be True or False; got {shown(value)}")
+
+
+def as_count(value: Any, argument: str, least: int = 1, most: int | None = None) -> int:
+    """A whole number from ``least`` to ``most``.
+
+    Raises:
+        TypeError: no whole number.
+        ValueError: too small or too large.
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{argument} must be a whole number; got {shown(value)}")
+    if value < least or (most is not None and value > most):
+        above = "" if most is None else f" and at most {most}"
+        raise ValueError(f"{argument} must be at least {least}{above}; got {shown(value)}")
+    return int(value)
+
+
+def as_seed(value: Any) -> int | None:
+    """A seed from 0 to 2**64 - 1, or None.
+
+    Raises:
+        TypeError: something else.
+        ValueError: outside of that.
+    """
+    return None if value is None else as_count(value, "seed", least=0, most=2**64 - 1)
+
+
+def as_sequence(value: Any, what: str) -> Sequence[Any]:
+    """A list, a tuple or an array of at least one axis, as it is; of another iterable its items.
+
+    Raises:
+        TypeError: nothing to go through one by one, or a text.
+    """
+    if isinstance(value, (list, tuple)):
+        return value
+    if not isinstance(value, (str, bytes, Mapping)):
+        try:
+            return list(value)
+        except TypeError:
+            pass
+    raise TypeError(f"{what} must be a list; got {shown(value)}")
+
+
+def as_shape(value: Any, argument: str = "shape", unknown: bool = False) -> tuple[Any, ...]:
+    """Lengths of axes; with ``unknown``, None among them.
+
+    Raises:
+        TypeError: something else.
+        ValueError: a negative length.
+    """
+    lengths = tuple(as_sequence(value, argument))
+    for length in lengths:
+        if not (unknown and length is None):
+            as_count(length, f"each length in {argument}={shown(value)}", least=0)
+    return tuple(None if length is None else int(length) for length in lengths)
+
+
+def as_one_of(value: Any, argument: str, allowed: Sequence[str]) -> str:
+    """One of some texts.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"{argument} must be one of {', '.join(map(repr, allowed))}; got {shown(value)}")
+    return value
+
+
+def as_path(value: Any, argument: str) -> str:
+    """A path as a text.
+
+    Raises:
+        TypeError: neither a text nor a path.
+        ValueError: an empty one.
+    """
+    if not isinstance(value, (str, os.PathLike)) or not isinstance(path := os.fspath(value), str):
+        raise TypeError(f"{argument} must be a path; got {shown(value)}")
+    if not path or "\0" in path:
+        raise ValueError(f"{argument} must name a file or directory; got {path!r}")
+    return path

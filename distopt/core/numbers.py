@@ -1,0 +1,70 @@
+"""Arguments that must be numbers: each check returns them, or says what was wrong with which."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from distopt.core.checks import shown
+from distopt.core.tensor import TensorLike, as_array
+from distopt.typing import Array
+
+__all__ = ["as_number", "as_numbers", "as_scalar"]
+
+
+def as_number(value: Any, argument: str) -> Any:
+    """A real number: a Python or NumPy scalar, or an array or tensor of shape (); returned as it is.
+
+    Raises:
+        TypeError: something else.
+        ValueError: an array of another shape; an int that no float can hold.
+    """
+    if isinstance(value, float):
+        return value
+    if isinstance(value, (int, np.integer, np.floating, np.bool_)):
+        try:
+            float(value)
+        except OverflowError:
+            raise ValueError(f"{argument} is too large for a float; got {shown(value)}") from None
+        return value
+    if isinstance(value, (np.ndarray, TensorLike)):
+        array = as_array(value)
+        if array.dtype.kind in "biuf" and array.shape == ():
+            return value
+        if array.dtype.kind in "biuf":
+            raise ValueError(f"{argument} must be one number; got an array of shape {array.shape}")
+    raise TypeError(f"{argument} must be a number; got {shown(value)}")
+
+
+def as_scalar(value: Any, argument: str, finite: bool = False) -> float:
+    """A real number as a float.
+
+    Raises:
+        TypeError: no number.
+        ValueError: an array of another shape than (), or infinite or NaN if it must be ``finite``.
+    """
+    number = float(as_number(value, argument))
+    if finite and not math.isfinite(number):
+        raise ValueError(f"{argument} must be a finite number; got {number}")
+    return number
+
+
+def as_numbers(value: Any, what: str) -> Array:
+    """An array of numbers from arrays, tensors and nested lists.
+
+    Raises:
+        TypeError: it holds something else.
+        ValueError: rows of unequal lengths.
+    """
+    if type(value) is np.ndarray:
+        array: Array = value
+    else:
+        try:
+            array = as_array(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"{what} must be numbers; got {shown(value)}: {error}") from None
+    if array.dtype.kind not in "biufc":
+        raise TypeError(f"{what} must be numbers; got {shown(value)}")
+    return array
