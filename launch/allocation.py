@@ -10,6 +10,10 @@ from pathlib import Path
 from .errors import LaunchError
 from .hosts import Host, merged, parse_hostfile
 
+#: No machine has as many nodes; and what they are numbered by.
+_MOST = 100_000
+_NUMBER = re.compile(r"[0-9]{1,9}")
+
 
 @dataclass(frozen=True)
 class Allocation:
@@ -32,7 +36,8 @@ class Allocation:
 
 
 def find_allocation(
-    environ: Mapping[str, str], read: Callable[[str], str] = lambda path: Path(path).read_text()
+    environ: Mapping[str, str],
+    read: Callable[[str], str] = lambda path: Path(path).read_text("utf-8", "replace"),
 ) -> Allocation | None:
     """The allocation that ``environ`` describes, or None outside of any.
 
@@ -75,8 +80,9 @@ def _pbs(environ: Mapping[str, str], read: Callable[[str], str]) -> Allocation:
     file = environ["PBS_NODEFILE"]
     try:
         text = read(file)
-    except OSError as error:
-        raise LaunchError(f"PBS_NODEFILE={file} cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise LaunchError(f"PBS_NODEFILE={file} cannot be read: {why}") from None
     # One line for each process; a host of one line takes one.
     hosts = merged(Host(host.name, host.slots or 1) for host in parse_hostfile(text, file))
     return Allocation("pbs", environ["PBS_JOBID"], hosts)
@@ -88,9 +94,10 @@ def expand_nodelist(text: str) -> list[str]:
     Raises:
         LaunchError: unbalanced brackets or a range that is none.
     """
-    names = []
+    names: list[str] = []
     for part in re.split(r",(?![^\[]*\])", text.strip()):
-        names.extend(_expand(part, text))
+        names += _expand(part, text)
+        _limit(len(names), text)
     return names
 
 
@@ -104,14 +111,21 @@ def _expand(part: str, whole: str) -> list[str]:
     if not closed:
         raise LaunchError(f"cannot read Slurm's node list {whole!r}: a bracket is not closed")
     tails = _expand(tail, whole) if tail else [""]
-    numbers = []
+    numbers: list[str] = []
     for piece in inside.split(","):
         low, dash, high = piece.partition("-")
         high = high if dash else low
-        if not (low.isdigit() and high.isdigit() and 0 <= int(high) - int(low) < 1_000_000):
+        if not (_NUMBER.fullmatch(low) and _NUMBER.fullmatch(high) and int(low) <= int(high)):
             raise LaunchError(f"cannot read Slurm's node list {whole!r}: {piece!r} is not a range")
+        _limit((len(numbers) + int(high) - int(low) + 1) * len(tails), whole)
         numbers += [str(number).zfill(len(low)) for number in range(int(low), int(high) + 1)]
     return [head + number + end for number in numbers for end in tails]
+
+
+def _limit(count: int, text: str) -> None:
+    """Raises LaunchError where a short text would make more names than any machine has nodes."""
+    if count > _MOST:
+        raise LaunchError(f"Slurm's list {text[:200]!r} names more than {_MOST:,} nodes")
 
 
 def expand_counts(text: str) -> list[int]:
@@ -120,10 +134,11 @@ def expand_counts(text: str) -> list[int]:
     Raises:
         LaunchError: anything else.
     """
-    counts = []
+    counts: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"(\d{1,6})(?:\(x(\d{1,6})\))?", part.strip())
         if not match:
             raise LaunchError(f"cannot read Slurm's tasks per node {text!r}")
+        _limit(len(counts) + int(match[2] or 1), text)
         counts += [int(match[1])] * int(match[2] or 1)
     return counts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -61,9 +62,9 @@ def merged(hosts: Iterable[Host]) -> tuple[Host, ...]:
     """Each host once, at its first place, with the sum of its slots (a host named twice has two)."""
     slots: dict[str, int] = {}
     given = list(hosts)
-    names = [host.name for host in given]
+    times = Counter(host.name for host in given)
     for host in given:
-        size = host.slots or (1 if names.count(host.name) > 1 else 0)
+        size = host.slots or (1 if times[host.name] > 1 else 0)
         slots[host.name] = slots.get(host.name, 0) + size
     return tuple(Host(name, size) for name, size in slots.items())
 

@@ -253,5 +253,7 @@ def _toml(file: Path) -> Mapping[str, Any]:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise LaunchError(f"cannot read the configuration {file}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise LaunchError(f"{file} is nested too deeply") from None
+    except ValueError as error:  # also of texts that are not UTF-8, and of numbers with too many digits
         raise LaunchError(f"{file} is not TOML: {error}") from None

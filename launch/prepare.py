@@ -101,8 +101,9 @@ def _hosts(options: Options, allocation: Allocation | None) -> tuple[tuple[Host,
     if options.hostfile:
         try:
             text = Path(options.hostfile).read_text(encoding="utf-8", errors="replace")
-        except OSError as error:
-            raise LaunchError(f"cannot read the host file {options.hostfile}: {error.strerror}") from None
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise LaunchError(f"cannot read the host file {options.hostfile}: {why}") from None
         return parse_hostfile(text, options.hostfile), []
     if allocation is None:
         return (), []

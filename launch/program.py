@@ -37,12 +37,13 @@ def check(program: Program) -> None:
         LaunchError: with the words and the exit code of Python.
     """
     path = _module_file(program.name) if program.module else Path(program.name)
-    if path is None or path.is_dir():
-        return
     try:
+        if path is None or path.is_dir():
+            return
         source = path.read_bytes()
-    except OSError as error:
-        raise LaunchError(f"cannot open the script {program.name!r}: {error.strerror}", code=2) from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise LaunchError(f"cannot open the script {program.name[:200]!r}: {why}", code=2) from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the replicas will say it

@@ -111,7 +111,7 @@ class Manifest:
             )
         try:
             return _manifest(content)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise Damaged(f"{MANIFEST} is no manifest: {type(error).__name__}: {error}") from error
 
 

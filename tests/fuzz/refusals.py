@@ -103,8 +103,13 @@ def _hook(event, args):
         return
     if event in _FORBIDDEN or (event == "import" and str(args[0]).startswith("canary")):
         _seen.append((event, str(args)))
-    elif event == "open" and isinstance(args[0], (str, bytes)):
+    elif event == "open" and isinstance(args[0], (str, bytes)) and not _is_code(args[0]):
         _opened.append(os.path.realpath(os.fsdecode(args[0])))
+
+
+def _is_code(path):
+    """Python's own reading of modules, and of their lines for a traceback."""
+    return os.fsdecode(path).endswith((".py", ".pyc", ".so"))
 
 
 _opened = []

@@ -26,6 +26,10 @@ _DTYPES = {
     "uint8": "U8",
     "bool": "BOOL",
 }
+#: What reading a header that holds something else ends in.
+_MALFORMED = (
+    struct.error, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
 _NAMES = {short: name for name, short in _DTYPES.items()}
 
 
@@ -58,11 +62,7 @@ def read_weights(path: str) -> list[tuple[str, Array]]:
         ValueError: another ending, or no such file's contents.
         FileNotFoundError: there is no such file.
     """
-    if _ending(path) == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            named = {name: file[name] for name in file.files}
-    else:
-        named = _read_safetensors(path)
+    named = _read_npz(path) if _ending(path) == ".npz" else _read_safetensors(path)
     return [(name.partition("/")[2], named[name]) for name in sorted(named)]
 
 
@@ -92,6 +92,16 @@ def _write_safetensors(file: Any, named: dict[str, Array]) -> None:
         file.write(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
 
 
+def _read_npz(path: str) -> dict[str, Array]:
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # what zipfile, zlib and NumPy raise on damage is not documented
+        raise ValueError(f"{path!r} is no .npz file of weights: {type(error).__name__}: {error}") from None
+
+
 def _read_safetensors(path: str) -> dict[str, Array]:
     with open(path, "rb") as file:
         data = file.read()
@@ -100,7 +110,7 @@ def _read_safetensors(path: str) -> dict[str, Array]:
         header = json.loads(data[8 : 8 + length])
         body = memoryview(data)[8 + length :]
         return {name: _tensor(entry, body) for name, entry in header.items() if name != "__metadata__"}
-    except (struct.error, ValueError, KeyError, TypeError) as error:
+    except _MALFORMED as error:
         raise ValueError(f"{path!r} is no safetensors file: {error}") from None
 
 
