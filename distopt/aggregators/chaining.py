@@ -7,6 +7,7 @@ from typing import Any
 
 from distopt.aggregators.base import Aggregator
 from distopt.aggregators.identify import get, label, serialize
+from distopt.core.checks import as_sequence
 from distopt.core.variable import Variable
 
 __all__ = ["Chain", "chain"]
@@ -20,7 +21,9 @@ class Chain(Aggregator):
     """
 
     def __init__(self, aggregators: Iterable[Any] = ()) -> None:
-        self.parts: list[Callable[[Any], Any]] = [get(part) for part in aggregators]
+        self.parts: list[Callable[[Any], Any]] = [
+            get(part) for part in as_sequence(aggregators, "the aggregators of a chain")
+        ]
 
     def __call__(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> list[tuple[Any, Variable]]:
         """See Aggregator.

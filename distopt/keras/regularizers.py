@@ -108,7 +108,7 @@ class L1L2(Regularizer):
 
 def _factor(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.number)) or not math.isfinite(value):
-        raise ValueError(f"{name} must be a finite number, the factor of a penalty; got {value!r}")
+        raise ValueError(f"{name} must be a finite number, the factor of a penalty; got {shown(value)}")
     return float(value)
 
 

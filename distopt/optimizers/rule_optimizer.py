@@ -186,7 +186,9 @@ def _matrix(array: Array) -> Array:
 
 def epsilon_or_default(value: Any) -> Any:
     """``value``, or 1e-7 for None and 0; TypeError if it is no number."""
-    return value if value is not None and as_number(value, "epsilon") else DEFAULT_EPSILON
+    if value is None or not as_number(value, "epsilon"):
+        return DEFAULT_EPSILON
+    return float(value) if isinstance(value, TensorLike) else value
 
 
 def check_fraction(name: str, value: Any) -> None:

@@ -19,6 +19,7 @@ _OWN = tuple(
 )
 _SIGNATURE = re.compile(
     r"unexpected keyword argument|required (positional|keyword-only) argument|takes .* positional argument"
+    r"|takes no arguments"
     r"|multiple values for"
 )
 _RAISE = dis.opmap["RAISE_VARARGS"]

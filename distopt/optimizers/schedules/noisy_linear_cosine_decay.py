@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.checks import as_seed
 from distopt.core.random import stream
 from distopt.core.tensor import Tensor, as_array
 from distopt.optimizers.schedules.schedule import LearningRateSchedule, rate_array, step_array, tensor_of
@@ -63,7 +64,7 @@ class NoisyLinearCosineDecay(LearningRateSchedule):
         self.alpha = alpha
         self.beta = beta
         self.name = name
-        self.seed = seed
+        self.seed = as_seed(seed)
 
     def __call__(self, step: Any) -> Tensor:
         """The learning rate at ``step``, of its shape."""

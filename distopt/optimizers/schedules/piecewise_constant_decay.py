@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.checks import as_sequence
 from distopt.core.tensor import Tensor, as_array
 from distopt.optimizers.schedules.schedule import LearningRateSchedule, rate_array, tensor_of
 
@@ -33,6 +34,8 @@ class PiecewiseConstantDecay(LearningRateSchedule):
 
     def __init__(self, boundaries: Sequence[Any], values: Sequence[Any], name: str | None = None) -> None:
         super().__init__()
+        boundaries = as_sequence(boundaries, "boundaries")
+        values = as_sequence(values, "values")
         if len(boundaries) != len(values) - 1:
             raise ValueError(
                 "The length of boundaries should be 1 less than the length of values; "

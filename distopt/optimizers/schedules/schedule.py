@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distopt.core.checks import as_config
-from distopt.core.tensor import Tensor, as_array, constant
+from distopt.core.numbers import as_numbers
+from distopt.core.tensor import Tensor, constant
 from distopt.typing import Array
 
 if TYPE_CHECKING:
@@ -54,13 +55,13 @@ class LearningRateSchedule:
 
 def rate_array(rate: Any) -> Array:
     """``rate`` as an array, float32 unless it already is of another floating dtype."""
-    value = as_array(constant(rate))
+    value = as_numbers(constant(rate), "a learning rate")
     return value if value.dtype.kind == "f" else value.astype(np.float32)
 
 
 def step_array(step: Any, dtype: np.dtype[Any]) -> Array:
     """``step`` in the dtype that the schedule computes in."""
-    return as_array(step).astype(dtype)
+    return as_numbers(step, "the step, and each number of a schedule,").astype(dtype)
 
 
 def tensor_of(value: Any, dtype: np.dtype[Any]) -> Tensor:
