@@ -109,7 +109,7 @@ def decode(tree: Any, array: Callable[[int, np.dtype[Any], tuple[int, ...]], Arr
 
 def _decode(tree: dict[str, Any], array: Callable[[int, np.dtype[Any], tuple[int, ...]], Array]) -> Any:
     match tree:
-        case {"dict": pairs}:
+        case {"dict": list(pairs)} if all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
             return {decode(key, array): decode(item, array) for key, item in pairs}
         case {"tuple": items}:
             return tuple([decode(item, array) for item in items])
