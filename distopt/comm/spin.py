@@ -61,14 +61,14 @@ def _store(typingctx: Any, array: Any, index: Any = None, value: Any = None) -> 
 _I64 = "int64[::1]"
 
 
-def precompiled(signature: str) -> Callable[[Any], Any]:
+def precompiled(signature: str, nogil: bool = True) -> Callable[[Any], Any]:
     """Compiles for ``signature``, kept on disk where that can be; an unwritable cache is no error."""
 
     def compile_it(function: Any) -> Any:
         try:
-            return njit(signature, cache=True, nogil=True)(function)
+            return njit(signature, cache=True, nogil=nogil)(function)
         except RuntimeError:
-            return njit(signature, nogil=True)(function)
+            return njit(signature, nogil=nogil)(function)
 
     return compile_it
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from distopt.engine import kernels
+from distopt.engine.arrays import address_of
 from distopt.engine.clip import clip_value
 from distopt.engine.compiled import COMPILED, compiled
 from distopt.engine.rule import Rule
@@ -71,7 +72,7 @@ def fold(
         kernels.dense(rule, w, then(total, total), slots, coefficients)
         return
     divisor, limit = then.numbers(w.dtype)
-    at = np.array([array.ctypes.data for array in (w, *slots)], np.int64)
+    at = np.array(list(map(address_of, (w, *slots))), np.int64)
     _kernel(rule, w.dtype, then.plain)(at, *rows, divisor, limit, coefficients)
 
 

@@ -18,6 +18,7 @@ from distopt.collectives import shard_bounds
 from distopt.comm import Communicator, SoloCommunicator
 from distopt.core.variable import Variable
 from distopt.distribute.context import ReplicaContext
+from distopt.engine.arrays import address_of
 from distopt.settings import Settings
 from distopt.typing import Array
 
@@ -96,8 +97,11 @@ class Homes:
     def assigned(self, variables: Sequence[Variable]) -> list[Variable]:
         """Those that this replica has assigned since the last step, each once."""
         unique = {id(v): v for v in variables}.values()
+        # By address: replicas of one process may share a Variable, and see its home by views of their own.
         homes = [(v, self.of(v)) for v in unique]
-        return [v for v, home in homes if home is not None and _place(v._array()) != _place(home.view)]
+        return [
+            v for v, home in homes if home is not None and address_of(v._array()) != address_of(home.view)
+        ]
 
     # -- collective
     def settle(self, variables: Sequence[Variable]) -> None:
@@ -188,11 +192,6 @@ def _topology(comm: Communicator, options: Settings) -> tuple[Communicator, Comm
             raise MemoryError("MPIStrategy(memory='shared'): the replicas of this job cannot share memory")
         return SoloCommunicator(), comm
     return comm.node, comm.cross
-
-
-def _place(array: Array) -> int:
-    """Its address: replicas of one process may share a Variable, and see its home by views of their own."""
-    return int(array.__array_interface__["data"][0])
 
 
 def _offsets(variables: Sequence[Variable]) -> tuple[list[int], int]:

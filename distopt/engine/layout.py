@@ -16,7 +16,18 @@ import numpy as np
 from distopt.engine.norms import BLOCK as PIECE
 from distopt.typing import Array
 
-__all__ = ["BLOCK", "CHUNK", "PIECE", "Block", "Segment", "Shard", "block_size", "blocks", "tables"]
+__all__ = [
+    "BLOCK",
+    "CHUNK",
+    "PIECE",
+    "Block",
+    "Segment",
+    "Shard",
+    "block_size",
+    "blocks",
+    "in_bytes",
+    "tables",
+]
 
 #: Elements of a block for up to 4 replicas: large enough that meetings cost nothing, and small enough that
 #: two turns of the ring stay in a shared cache.
@@ -48,15 +59,6 @@ class Shard:
     start: int
     size: int
     segments: tuple[Segment, ...]
-    _pieces: dict[int, Array] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    def pieces(self, itemsize: int) -> Array:
-        """The segments as numbers, ``[3, n]`` int64: variable, first byte, number of bytes."""
-        pieces = self._pieces.get(itemsize)
-        if pieces is None:
-            rows = [(s.variable, s.start * itemsize, (s.stop - s.start) * itemsize) for s in self.segments]
-            pieces = self._pieces[itemsize] = np.array(rows, np.int64).reshape(-1, 3).T.copy()
-        return pieces
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,31 @@ class Block:
 
     size: int
     shards: tuple[Shard, ...]
+    _sent: dict[tuple[int, int], Array] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def sent_by(self, rank: int, itemsize: int) -> Array:
+        """What replica ``rank`` sends: :func:`segments_of` the others' shards, in bytes."""
+        sent = self._sent.get((rank, itemsize))
+        if sent is None:
+            others = [shard for r, shard in enumerate(self.shards) if r != rank]
+            sent = self._sent[rank, itemsize] = segments_of(others) * in_bytes(itemsize)
+        return sent
+
+
+def segments_of(shards: Sequence[Shard]) -> Array:
+    """The segments of shards as numbers, ``[n, 4]`` int64: variable, start, length, place in the block."""
+    rows = []
+    for shard in shards:
+        at = shard.start
+        for s in shard.segments:
+            rows.append((s.variable, s.start, s.stop - s.start, at))
+            at += s.stop - s.start
+    return np.array(rows, np.int64).reshape(-1, 4)
+
+
+def in_bytes(itemsize: int) -> Array:
+    """The factors that turn :func:`segments_of` into bytes."""
+    return np.array([1, itemsize, itemsize, itemsize])
 
 
 def block_size(parts: int) -> int:
@@ -111,21 +138,19 @@ def tables(sizes: tuple[int, ...], parts: int, own: int) -> tuple[Array, Array, 
         own: which of them.
 
     Returns:
-        two tables of int64 whose rows are segments: variable, start, length, and place in the block. The
-        first has those of the other parts, the second its own. The third, ``[2, blocks + 1]``, says how
-        many rows of each come before each block.
+        :func:`segments_of` the other parts' shards of all blocks, and of its own; and, ``[2, blocks + 1]``,
+        how many of each come before each block.
     """
-    found: tuple[list[tuple[int, int, int, int]], list[tuple[int, int, int, int]]] = [], []
-    ends = [(0, 0)]
-    for block in blocks(sizes, parts):
-        for part, shard in enumerate(block.shards):
-            at = shard.start
-            for s in shard.segments:
-                found[part == own].append((s.variable, s.start, s.stop - s.start, at))
-                at += s.stop - s.start
-        ends.append((len(found[0]), len(found[1])))
-    others, mine = (np.array(rows, np.int64).reshape(-1, 4) for rows in found)
-    return others, mine, np.array(ends, np.int64).T.copy()
+    found = [
+        (
+            segments_of([shard for part, shard in enumerate(block.shards) if part != own]),
+            segments_of([block.shards[own]]),
+        )
+        for block in blocks(sizes, parts)
+    ]
+    others, mine = (np.concatenate(tables) for tables in zip(*found, strict=True))
+    ends = np.cumsum([(0, 0), *((len(a), len(b)) for a, b in found)], axis=0)
+    return others, mine, ends.T.copy()
 
 
 def _pieces(sizes: Sequence[int]) -> Iterator[Segment]:

@@ -19,7 +19,7 @@ from numba.extending import intrinsic, register_jitable
 
 from distopt.comm.spin import precompiled
 
-__all__ = ["array_at", "copy", "fence", "inlined", "place", "stream"]
+__all__ = ["array_at", "copy", "fence", "inlined", "place", "send"]
 
 #: Without the types that Numba gives them: a function that is inlined takes what compiled code gives it.
 inlined: Any = register_jitable
@@ -116,18 +116,17 @@ def copy(target, source, nbytes, streamed):  # type: ignore[no-untyped-def]
         _move_byte(target + i, source + i)
 
 
-@precompiled("void(int64, int64[::1], int64[::1])")
-def stream(target, addresses, lengths):  # type: ignore[no-untyped-def]
-    """Copies pieces of memory to one address, one after the other, past the cache.
+@precompiled("void(int64, int64[:, ::1], int64[::1])")
+def send(row, pieces, starts):  # type: ignore[no-untyped-def]
+    """Copies pieces of arrays to a row of memory, past the cache.
 
     When it returns, a replica that is told so next finds them there.
 
     Args:
-        target: an address.
-        addresses: ``[n]`` int64, where the pieces begin.
-        lengths: ``[n]`` int64, their lengths in bytes.
+        row: its address.
+        pieces: for each the array's number, the first byte there, how many, and their place in the row.
+        starts: the addresses of the arrays.
     """
-    for k in range(addresses.size):
-        copy(target, addresses[k], lengths[k], True)
-        target += lengths[k]
+    for k in range(len(pieces)):
+        copy(row + pieces[k, 3], starts[pieces[k, 0]] + pieces[k, 1], pieces[k, 2], True)
     fence()

@@ -15,11 +15,11 @@ import numpy as np
 
 from distopt.collectives import tree_pairs
 from distopt.comm import Communicator
-from distopt.engine.arrays import Flats
+from distopt.engine.arrays import Flats, address_of
 from distopt.engine.choice import Choice
 from distopt.engine.compiled import COMPILED, compiled
 from distopt.engine.fold import Fold
-from distopt.engine.layout import CHUNK, blocks, tables
+from distopt.engine.layout import CHUNK, blocks, in_bytes, tables
 from distopt.engine.ring import Ring
 from distopt.engine.rule import Rule
 from distopt.typing import Array
@@ -55,12 +55,13 @@ class Program:
         self._first, self._blocks = blocks(sizes, node.size)[0], len(blocks(sizes, node.size))
         self._kept = places  # addresses are good as long as their memory is there
         others, own, self._ends = tables(sizes, node.size, node.rank)
-        self._sends = others * _in_bytes(dtype)
-        starts = {id(base): base.ctypes.data for at in places for base, _ in at}
+        self._sends = others * in_bytes(dtype.itemsize)
+        starts = {id(base): address_of(base) for at in places for base, _ in at}
         homes = [[starts[id(base)] + offset * dtype.itemsize for base, offset in at] for at in places]
         at_home = np.array(homes, np.int64)[own[:, 0]] + dtype.itemsize * own[:, 1:2]
-        self._owns = np.hstack([own * _in_bytes(dtype), at_home])
+        self._owns = np.hstack([own * in_bytes(dtype.itemsize), at_home])
         self._pairs = np.array(tree_pairs(node.size), np.int64)
+        self._sums = np.empty((len(self._pairs), CHUNK), dtype)
         self._streamed = Choice()
 
     def run(self, ring: Ring, flats: Flats, coefficients: tuple[Any, ...], then: Fold) -> None:
@@ -73,11 +74,10 @@ class Program:
             then: what happens to the sums before the update.
         """
         kernel = _kernel(self._rule, self._dtype, then.plain)
-        scratch = ring.room("sums", len(self._pairs) * CHUNK, self._dtype).reshape(-1, CHUNK)
         turn, (address, row) = ring.begin(self._first, flats), ring.place(self._dtype)
         where = (self._node.rank, self._node.size, address, row)
         streamed = not self._streamed.way()
-        tables = (self._sends, self._owns, self._ends, flats.starts, self._pairs, scratch)
+        tables = (self._sends, self._owns, self._ends, flats.starts, self._pairs, self._sums)
         numbers = then.numbers(self._dtype)
 
         def code(counters: Array, met: int, first: int) -> int:
@@ -87,11 +87,6 @@ class Program:
         self._node.run(code, self._blocks - 1)
         self._streamed.took(perf_counter() - start)
         ring.passed(self._blocks)
-
-
-def _in_bytes(dtype: np.dtype[Any]) -> Array:
-    """The factors that turn a segment's start, length and place into bytes."""
-    return np.array([1, dtype.itemsize, dtype.itemsize, dtype.itemsize])
 
 
 @cache

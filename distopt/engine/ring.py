@@ -9,23 +9,22 @@ shards' partial sums.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise, zip_longest
+from typing import NamedTuple
 
 import numpy as np
 
 from distopt.collectives import live_rows, local_pairs, reduce_rows, shard_bounds, tree_pairs
 from distopt.comm import Communicator
-from distopt.engine.arrays import Flats
+from distopt.engine.arrays import Flats, address_of
 from distopt.engine.layout import PIECE, Block, Segment, block_size
 from distopt.typing import Array
 
 __all__ = ["Ring", "Round", "gather", "segment_of"]
 
 
-@dataclass(frozen=True)
-class Round:
+class Round(NamedTuple):
     """What a replica has to do for one block.
 
     Attributes:
@@ -49,6 +48,7 @@ class Ring:
     def __init__(self, job: Communicator, node: Communicator, cross: Communicator) -> None:
         self._job, self._node, self._cross = job, node, cross
         self._memory: dict[int, Array] = {}
+        self._places: dict[np.dtype[np.generic], tuple[int, int]] = {}
         self._turns: dict[np.dtype[np.generic], list[Array]] = {}
         self._scratch: dict[str, Array] = {}
         self._turn = 0
@@ -101,7 +101,10 @@ class Ring:
 
     def place(self, dtype: np.dtype[np.generic]) -> tuple[int, int]:
         """Where the ring lies, for compiled code: its address, and the bytes of a row."""
-        return int(self._bytes(dtype).ctypes.data), self._capacity * dtype.itemsize
+        place = self._places.get(dtype)
+        if place is None:
+            place = self._places[dtype] = address_of(self._bytes(dtype)), self._capacity * dtype.itemsize
+        return place
 
     def rounds(self, blocks: Sequence[Block], flats: Flats) -> Iterator[Round]:
         """Goes through the blocks with all other replicas.
@@ -158,13 +161,9 @@ class Ring:
 
     def _fill(self, block: Block, flats: Flats, turn: int) -> None:
         """Streams what others own of a block into a turn."""
-        dtype = flats.dtype
-        mine = self._rows(dtype)[turn][self._node.rank]
-        for rank, shard in enumerate(block.shards):
-            if rank != self._node.rank and shard.size:
-                variables, first, length = shard.pieces(dtype.itemsize)
-                target = mine[shard.start : shard.start + shard.size].ctypes.data
-                _stream()(target, flats.starts[variables] + first, length)
+        address, row = self.place(flats.dtype)
+        pieces = block.sent_by(self._node.rank, flats.dtype.itemsize)
+        _send()(address + (turn * self._node.size + self._node.rank) * row, pieces, flats.starts)
 
     def _rows(self, dtype: np.dtype[np.generic]) -> list[Array]:
         """The two turns, each ``[replicas of the node, elements]``."""
@@ -228,10 +227,10 @@ class Ring:
 
 
 @cache
-def _stream() -> Callable[[int, Array, Array], None]:
-    from distopt.engine.pointers import stream
+def _send() -> Callable[[int, Array, Array], None]:
+    from distopt.engine.pointers import send
 
-    return stream  # type: ignore[no-any-return]
+    return send  # type: ignore[no-any-return]
 
 
 def _subtotal(rows: dict[int, Array], pairs: Sequence[tuple[int, int]], root: int, out: Array) -> Array:

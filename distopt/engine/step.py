@@ -8,7 +8,8 @@ is added is fixed, so the result does not depend on how many processes or nodes 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
+from operator import and_, or_
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -60,6 +61,7 @@ class StepEngine:
         self._steps: WeakKeyDictionary[object, int] = WeakKeyDictionary()
         self._shared: WeakKeyDictionary[object, bool] = WeakKeyDictionary()
         self._turn = 0
+        self._audit_every = context.strategy.options.audit_every
         directory = context.strategy.options.record
         first = context.replica_id_in_sync_group == 0
         self._recorder = Recorder(directory) if directory and first else None
@@ -123,10 +125,10 @@ class StepEngine:
         plan = self._plan(updates)
         ahead = self._send_ahead(plan, updates, reduction)
         flags = self._agree(call, plan, updates, reduction.weight or 0, ahead)
-        some_sparse = any(f & _SPARSE for f in flags)
+        some_sparse = reduce(or_, flags) & _SPARSE > 0
         if clip is not None and some_sparse:
             return False
-        self._ring.open(all(f & _AHEAD for f in flags))
+        self._ring.open(reduce(and_, flags) & _AHEAD > 0)
         if self.replicas > 1 and some_sparse:
             updates = self._alike(updates)
             plan = self._plan(updates)
@@ -264,7 +266,7 @@ class StepEngine:
             audit(self._context, call, [(repr(v.name), v._array()) for v in own], _DRIFTED, settings())
 
     def _due(self, step: int) -> bool:
-        every = self._context.strategy.options.audit_every
+        every = self._audit_every
         return every > 0 and step % every == 1 % every
 
     def shares(self, variables: Sequence[Variable]) -> bool:
@@ -312,9 +314,12 @@ class StepEngine:
         if self.replicas == 1:
             return [flags]
         about = plan.subject ^ subject.checksum(updates.coefficients) ^ self._turn
-        state = [] if plan.seen == detachments() else _state(updates)
-        assigned, strangers = self.homes.assigned(state), self.homes.strangers(state)
-        about ^= subject.contents(assigned) ^ subject.newcomers(state, strangers)
+        assigned: list[Variable] = []
+        strangers: list[Variable] = []
+        if plan.seen != detachments():
+            state = _state(updates)
+            assigned, strangers = self.homes.assigned(state), self.homes.strangers(state)
+            about ^= subject.contents(assigned) ^ subject.newcomers(state, strangers)
         words = subject.words(call, updates, assigned, strangers)
         return self._context.agreement.check(call, about, words, flags=flags)
 

@@ -69,7 +69,7 @@ class LossGradients:
     def _look_for_means(self, gradients: Sequence[Any], summed: bool) -> None:
         """At the first aggregated step: says so if gradients of each replica's own mean are summed."""
         context = get_replica_context()
-        if self._looked_for_means or context is None:
+        if context is None:
             return
         self._looked_for_means = True
         replicas, first = context.num_replicas_in_sync, context.replica_id_in_sync_group == 0

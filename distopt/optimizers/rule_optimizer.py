@@ -73,9 +73,9 @@ class RuleOptimizer(Optimizer):
         key = (variable.device, variable.dtype)
         values = (apply_state or {}).get(key) or self._fallback_apply_state(*key)
         rule = self._rule(values)
-        scalar = variable.dtype.type
+        scalar = key[1].type
         found = [values[name] for name in rule.coefficients]
-        return rule, tuple([c if type(c) is scalar else scalar(as_array(c)[()]) for c in found])
+        return rule, tuple([c if type(c) is scalar else _scalar(c, key[1]) for c in found])
 
     def _run_pipeline(
         self, engine: StepEngine, call: str, columns: Columns, apply_state: ApplyState, aggregate: bool
@@ -140,13 +140,13 @@ class RuleOptimizer(Optimizer):
         values = apply_state[var_device, var_dtype]
         dtype = np.dtype(var_dtype)
         with np.errstate(all="ignore"):
-            values.update(self._coefficients(dtype.type(as_array(values["lr_t"])[()]), dtype))
+            values.update(self._coefficients(_scalar(values["lr_t"], dtype), dtype))
 
     def _scalar(self, name: str, dtype: np.dtype[Any]) -> Any:
         """The hyperparameter ``name`` as a scalar of ``dtype``."""
         value = self._hyper[name]
         if type(value) is Variable:  # the common case, at little cost
-            return dtype.type(value._array()[()])
+            return _scalar(value, dtype)
         return self._get_hyper(name, dtype).numpy()
 
     def _resource_apply_dense(
@@ -174,6 +174,11 @@ class RuleOptimizer(Optimizer):
         variable._touch()
         for name in rule.slots:
             self.get_slot(variable, name)._touch()
+
+
+def _scalar(value: Any, dtype: np.dtype[Any]) -> Any:
+    scalar = as_array(value)[()]
+    return scalar if type(scalar) is dtype.type else dtype.type(scalar)
 
 
 def _flat(variable: Variable) -> Array:

@@ -1,0 +1,59 @@
+"""What compiled code reads from the headers of NumPy's arrays: see :mod:`distopt.engine.arrays`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from distopt.comm.spin import precompiled
+
+__all__ = ["read"]
+
+# After what all Python objects begin with:
+# char *data; int nd; npy_intp *dimensions, *strides; PyObject *base; PyArray_Descr *descr; int flags
+_DATA, _NDIM, _DIMENSIONS, _DTYPE, _FLAGS = (object.__basicsize__ + 8 * k for k in (0, 1, 2, 5, 6))
+#: NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_ALIGNED.
+_WANTED = 0x0001 | 0x0100
+_INT = 0xFFFFFFFF
+
+
+@intrinsic
+def _load(typingctx: Any, address: Any = None) -> Any:  # noqa: ARG001
+    """The 8 bytes at ``address`` as int64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+        return builder.load(builder.inttoptr(args[0], ir.IntType(64).as_pointer()), align=4)
+
+    return types.int64(types.int64), codegen
+
+
+@precompiled("boolean(int64[::1], int64[::1])", nogil=False)
+def read(starts, expected):  # type: ignore[no-untyped-def]
+    """Looks at arrays, and replaces their own addresses by those of their data.
+
+    Args:
+        starts: ``[n]`` the addresses of array objects.
+        expected: for each its dtype's address, its number of axes and their lengths.
+
+    Returns:
+        whether all are as expected, and contiguous.
+    """
+    at = 0
+    for k in range(starts.size):
+        array = starts[k]
+        ndim = expected[at + 1]
+        if _load(array + _DTYPE) != expected[at] or _load(array + _NDIM) & _INT != ndim:
+            return False
+        if _load(array + _FLAGS) & _WANTED != _WANTED:
+            return False
+        shape = _load(array + _DIMENSIONS)
+        at += 2
+        for axis in range(ndim):
+            if _load(shape + 8 * axis) != expected[at + axis]:
+                return False
+        at += ndim
+        starts[k] = _load(array + _DATA)
+    return True
