@@ -34,6 +34,7 @@ PIPELINES: dict[str, tuple[dict[str, Any], bool]] = {
     "Adam, clipvalue": ({"clipvalue": 0.5}, False),
     "Adam, clipnorm": ({"clipnorm": 1.0}, True),
     "Adam, global_clipnorm": ({"global_clipnorm": 1.0}, True),
+    "Adam, skip nonfinite": ({"on_nonfinite": "skip"}, False),
     "Adam, user aggregator": ({"gradient_aggregator": "user"}, True),
     "Adam, user transformer": ({"gradient_transformers": "user"}, True),
 }

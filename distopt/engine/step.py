@@ -234,6 +234,16 @@ class StepEngine:
             call, about, partial(subject.joined, call, variables), flags=flags
         )
 
+    def any_says(self, call: str, words: str) -> dict[int, str]:
+        """What any replica has to say about this step, by number; costs a header while nobody has."""
+        flags = self._context.agreement.check(
+            f"{call}, checked,", self._turn, lambda: f"{call}, checked,", flags=bool(words)
+        )
+        if not any(flags):
+            return {}
+        told = self._context.comm.gather_bytes(words.encode()) if self.replicas > 1 else [words.encode()]
+        return {replica: text.decode() for replica, text in enumerate(told) if text}
+
     def together(self, call: str) -> Together:
         """What this replica raises inside is told to all, so that none goes on without it."""
         return Together(self._context, call)

@@ -38,7 +38,8 @@ def check_keywords(keywords: Mapping[str, Any]) -> None:
         if name not in _KEYWORDS:
             raise TypeError(
                 f"Unexpected keyword argument passed to optimizer: {name}. Known besides the optimizer's "
-                f"own: {', '.join(_KEYWORDS)}, gradient_aggregator, gradient_transformers"
+                f"own: {', '.join(_KEYWORDS)}, gradient_aggregator, "
+                "gradient_transformers, on_nonfinite"
             )
         if name in _NUMBERS:
             check_not_negative_number(name, value, optional=name != "decay")

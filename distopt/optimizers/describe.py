@@ -25,7 +25,9 @@ def pipeline_text(optimizer: Optimizer) -> str:
     config = {key: value for key, value in optimizer.get_config().items() if key not in _SHOWN_APART}
     update = f"{type(optimizer).__name__}({', '.join(f'{k}={_value(v)}' for k, v in config.items())})"
     transformers = [_name(transformer) for transformer in optimizer.gradient_transformers]
-    stages = " -> ".join(part for part in (over, str(clips), *transformers, update) if part)
+    stages = " -> ".join(
+        part for part in (_policy(optimizer), over, str(clips), *transformers, update) if part
+    )
     context = distribute.get_replica_context()
     if context is None or replicas == 1:
         return stages
@@ -42,6 +44,7 @@ def stages_text(optimizer: Optimizer) -> str:
     clips = {name: getattr(optimizer, name) for name in ("clipvalue", "clipnorm", "global_clipnorm")}
     return ", ".join(
         [
+            *([policy] if (policy := _policy(optimizer)) else []),
             *([] if isinstance(aggregator, aggregators.Sum) else [_stage(aggregator)]),
             *(f"{name} {limit!r}" for name, limit in clips.items() if limit is not None),
             *map(_stage, optimizer.gradient_transformers),
@@ -63,6 +66,12 @@ def settings_text(optimizer: Optimizer, apply_state: ApplyState | None = None) -
     return ", ".join(f"{name}={_exact(value)}" for name, value in sorted(settings.items()))
 
 
+def _policy(optimizer: Optimizer) -> str:
+    """What happens to gradients that are not finite; empty if nothing does."""
+    policy = optimizer.on_nonfinite
+    return "" if policy == "propagate" else f"{policy} nonfinite"
+
+
 def _exact(value: Any) -> str:
     if isinstance(value, _NUMBERS):
         return f"{float(value):.9g}"
@@ -77,7 +86,7 @@ def _stage(function: Any) -> str:
 
 
 _NUMBERS = (TensorLike, int, float, np.generic)
-_SHOWN_APART = ("name", "clipnorm", "clipvalue", "global_clipnorm")
+_SHOWN_APART = ("name", "on_nonfinite", "clipnorm", "clipvalue", "global_clipnorm")
 
 
 def _name(function: Any) -> str:

@@ -23,6 +23,7 @@ from distopt.optimizers.config import check_keywords, check_transformers, clip_c
 from distopt.optimizers.describe import pipeline_text, settings_text, stages_text
 from distopt.optimizers.hyper import Hyperparameters
 from distopt.optimizers.loss import LossGradients, variables_in
+from distopt.optimizers.nonfinite import NonFinite, finite_columns
 from distopt.optimizers.pairs import Columns, Pairs, aggregated, checked, with_gradients
 from distopt.optimizers.result import StepResult
 from distopt.optimizers.slots import Slots
@@ -38,7 +39,7 @@ __all__ = ["ApplyState", "Optimizer"]
 ApplyState: TypeAlias = dict[tuple[str, "np.dtype[Any]"], dict[str, Any]]
 
 
-class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
+class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
     """The base of all optimizers: aggregates gradients over replicas, transforms them, updates variables.
 
     An optimizer of one's own overrides ``get_config``, ``_resource_apply_dense``,
@@ -50,6 +51,8 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
             None for the sum over all replicas; or the name or config of an aggregator.
         gradient_transformers: called one after the other on the aggregated pairs, after the clips;
             pairs in, pairs out.
+        on_nonfinite: what is done about NaN and infinity in the gradients of any replica, before anything
+            is applied: ``"propagate"``, ``"raise"``, ``"skip"`` or ``"zero"``; see the attribute.
         **kwargs: ``clipvalue`` (each element to ``[-c, c]``), ``clipnorm`` (each gradient's norm),
             ``global_clipnorm`` (the norm of all together), ``decay`` (the learning rate is divided by
             ``1 + decay * iterations``), ``lr`` (the same as learning_rate).
@@ -66,6 +69,7 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
         name: str | None,
         gradient_aggregator: Any = None,
         gradient_transformers: Iterable[Transformer] | None = None,
+        on_nonfinite: str = "propagate",
         **kwargs: Any,
     ) -> None:
         check_keywords(kwargs)
@@ -76,6 +80,7 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
         self.clipnorm: float | None = kwargs.get("clipnorm")
         self.clipvalue: float | None = kwargs.get("clipvalue")
         self.global_clipnorm: float | None = kwargs.get("global_clipnorm")
+        self.on_nonfinite = on_nonfinite
         self._named: tuple[tuple[Any, ...], str] = ((), "")
 
     # -- a step from the loss
@@ -127,13 +132,15 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
             experimental_aggregate_gradients: False if the gradients are aggregated already.
 
         Returns:
-            The new number of steps; None for no pairs at all, which is no step.
+            The new number of steps, or the old one if ``on_nonfinite`` left the step out; None for no pairs
+            at all, which is no step.
 
         Raises:
             TypeError: malformed pairs, or a gradient of another dtype; also in what the aggregator returned.
             ValueError: no gradient at all, or one of another shape, or an index out of range; an aggregator
                 that lost a variable.
             RuntimeError: called in cross-replica context, or sparse rows for a variable with a constraint.
+            FloatingPointError: ``on_nonfinite="raise"`` and a gradient of some replica is not finite.
         """
         call, context = self._call(), distribute.get_replica_context()
         # What is raised inside is raised on all replicas; between replicas there is nobody to tell.
@@ -152,6 +159,11 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
             apply_state = self._prepare(variables)
         engine = StepEngine.of(context)
         engine.begin(self)
+        if self._on_nonfinite != "propagate":
+            finite = finite_columns(self._on_nonfinite, engine, call, columns)
+            if finite is None:
+                return StepResult(self.iterations.item())
+            columns = finite
         if experimental_aggregate_gradients and not self._looked_for_means:
             self._look_for_means(columns.gradients, isinstance(self.gradient_aggregator, aggregators.Sum))
         self._run_pipeline(engine, call, columns, apply_state, experimental_aggregate_gradients)
@@ -164,6 +176,7 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
         """The name of a step's calls, which replicas must have in common: so they have the stages too."""
         stages = (
             self._name,
+            self._on_nonfinite,
             self.clipvalue,
             self.clipnorm,
             self.global_clipnorm,
@@ -327,7 +340,8 @@ class Optimizer(LossGradients, Hyperparameters, Slots, abc.ABC):
             "clipvalue": self.clipvalue,
             "global_clipnorm": self.global_clipnorm,
         }
-        return {"name": self._name, **clip_config(clips)}
+        policy = {} if self.on_nonfinite == "propagate" else {"on_nonfinite": self.on_nonfinite}
+        return {"name": self._name, **clip_config(clips), **policy}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:

@@ -30,3 +30,7 @@ def test_describe_tells_what_is_in_force_now():
 
 def test_describe_of_functions():
     assert SGD(gradient_aggregator=halve).describe().startswith("halve over 1 replica -> SGD(")
+
+
+def test_describe_tells_the_policy_for_what_is_not_finite():
+    assert SGD(on_nonfinite="skip").describe().startswith("skip nonfinite -> sum over 1 replica -> SGD(")

@@ -1,0 +1,44 @@
+"""Which gradients hold NaN or infinity: each is read once, at the memory's speed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import numpy as np
+
+from distopt.engine.arrays import Flats
+from distopt.typing import Array
+
+__all__ = ["nonfinite"]
+
+_COMPILED = frozenset(map(np.dtype, (np.float16, np.float32, np.float64)))
+
+
+def nonfinite(arrays: Sequence[Array]) -> list[int]:
+    """The places of those arrays that hold NaN or infinity, in order.
+
+    Args:
+        arrays: of any shapes and dtypes; integers are always finite.
+    """
+    found: list[int] = []
+    kinds: dict[int, list[int]] = {}
+    for k, array in enumerate(arrays):
+        if array.dtype in _COMPILED and array.size:
+            kinds.setdefault(array.itemsize, []).append(k)
+        elif array.dtype.kind in "fc" and not np.isfinite(array).all():
+            found.append(k)
+    for itemsize, places in kinds.items():
+        flats = Flats.of([arrays[k] for k in places])
+        sizes = np.array([arrays[k].size for k in places], np.int64)
+        marks = np.empty(len(places), np.int64)
+        _kernel()(flats.starts, sizes, itemsize, marks)
+        found += [places[k] for k in np.flatnonzero(marks)]
+    return sorted(found)
+
+
+@cache
+def _kernel() -> Callable[[Array, Array, int, Array], None]:
+    from distopt.engine.exponents import mark
+
+    return mark  # type: ignore[no-any-return]
