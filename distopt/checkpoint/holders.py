@@ -9,7 +9,7 @@ import numpy as np
 
 from distopt.checkpoint.encoding import is_plain
 
-__all__ = ["GlobalStreams", "Stateful", "holder_of"]
+__all__ = ["Checked", "GlobalStreams", "Stateful", "holder_of"]
 
 
 @runtime_checkable
@@ -26,6 +26,14 @@ class Stateful(Protocol):
         """Goes back to what :meth:`get_state` returned, in this run or an earlier one."""
 
 
+@runtime_checkable
+class Checked(Protocol):
+    """A holder that can tell beforehand whether it could take a state back."""
+
+    def check_state(self, state: Any) -> None:
+        """Raises whatever :meth:`Stateful.set_state` would, and changes nothing."""
+
+
 class _Dict:
     """The plain members of a dict, which is changed in place."""
 
@@ -34,6 +42,10 @@ class _Dict:
 
     def get_state(self) -> dict[Any, Any]:
         return {key: item for key, item in self._value.items() if is_plain(item)}
+
+    def check_state(self, state: Any) -> None:
+        if not isinstance(state, dict):
+            raise TypeError(f"expected a dict, got {type(state).__name__}")
 
     def set_state(self, state: dict[Any, Any]) -> None:
         for key in self.get_state():
@@ -50,6 +62,10 @@ class _List:
     def get_state(self) -> list[Any]:
         return self._value
 
+    def check_state(self, state: Any) -> None:
+        if not isinstance(state, list):
+            raise TypeError(f"expected a list, got {type(state).__name__}")
+
     def set_state(self, state: list[Any]) -> None:
         self._value[:] = state
 
@@ -62,6 +78,9 @@ class _Generator:
 
     def get_state(self) -> Any:
         return self._bits.state
+
+    def check_state(self, state: Any) -> None:
+        type(self._bits)().state = state
 
     def set_state(self, state: Any) -> None:
         self._bits.state = state
@@ -77,6 +96,9 @@ class _PythonRandom:
         version, numbers, gauss = self._generator.getstate()
         return version, np.array(numbers, np.uint32), gauss
 
+    def check_state(self, state: Any) -> None:
+        _PythonRandom(random.Random()).set_state(state)
+
     def set_state(self, state: Any) -> None:
         version, numbers, gauss = state
         self._generator.setstate((version, tuple(map(int, numbers)), gauss))
@@ -91,6 +113,11 @@ class GlobalStreams:
     def get_state(self) -> Any:
         """See Stateful."""
         return {"numpy": np.random.get_state(legacy=False), "python": self._python.get_state()}
+
+    def check_state(self, state: Any) -> None:
+        """See Checked."""
+        np.random.RandomState().set_state(state["numpy"])
+        self._python.check_state(state["python"])
 
     def set_state(self, state: Any) -> None:
         """See Stateful."""

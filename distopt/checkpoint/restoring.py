@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from distopt.checkpoint import files
 from distopt.checkpoint.contents import Contents
+from distopt.checkpoint.holders import Checked, Stateful
 from distopt.checkpoint.manifest import Damaged, Manifest
 from distopt.checkpoint.matching import Pair
 from distopt.checkpoint.reading import Reader
@@ -71,6 +73,8 @@ def apply(
             for name in contents.states
             if (record := manifest.states[name]).file or replica < manifest.replicas
         }
+    for name, state in states.items():
+        _check(name, contents.states[name], state)
     for pair, value in zip(pairs, values, strict=True):
         if pair.record.on_read:
             pair.variable.assign(value)
@@ -84,6 +88,15 @@ def apply(
         StepEngine.of(context).homes.release(own)
     for name, state in states.items():
         contents.states[name].set_state(state)
+
+
+def _check(name: str, holder: Stateful, state: Any) -> None:
+    """Before anything is assigned: a wrong state is found while all is as it was."""
+    if isinstance(holder, Checked):
+        try:
+            holder.check_state(state)
+        except Exception as error:
+            raise Damaged(f"{name!r} cannot take back its state: {error}") from error
 
 
 def _value(reader: Reader, pair: Pair, replica: int, saved: int, same: bool) -> Array:
