@@ -6,8 +6,11 @@ __all__ = ["Choice"]
 
 #: At the beginning of a period each way is tried so many times.
 _TRIALS = 3
-#: Steps of the first period; it doubles up to the last as long as the choice stays the same.
-_FIRST, _LAST = 64, 1024
+#: Steps of the first period, which may be a job's first and therefore odd; the next ones are longer, by
+#: this factor and up to this length, as long as the choice stays the same.
+_FIRST, _FACTOR, _LAST = 16, 4, 1024
+#: So many steps one after the other, each by this factor slower than when tried, begin a new period.
+_SLOW_STEPS, _SLOWER = 3, 1.25
 
 
 class Choice:
@@ -20,7 +23,9 @@ class Choice:
         self._best = False
         self._period = _FIRST
         self._step = 0
-        self._times: tuple[list[float], list[float]] = ([], [])
+        self._slow = 0
+        #: The least seconds of each way in this period.
+        self._least = [float("inf"), float("inf")]
 
     def way(self) -> bool:
         """The way to go this time, one or the other."""
@@ -29,11 +34,15 @@ class Choice:
     def took(self, seconds: float) -> None:
         """What it has taken."""
         if self._step < 2 * _TRIALS:
-            self._times[self.way()].append(seconds)
+            way = self.way()
+            self._least[way] = min(self._least[way], seconds)
+        else:
+            self._slow = self._slow + 1 if seconds > _SLOWER * self._least[self._best] else 0
         self._step += 1
         if self._step == 2 * _TRIALS:
-            best = min(self._times[True]) < min(self._times[False])
-            self._period = min(2 * self._period, _LAST) if best == self._best else _FIRST
+            best = self._least[True] < self._least[False]
+            self._period = min(_FACTOR * self._period, _LAST) if best == self._best else _FIRST
             self._best = best
-        if self._step == self._period:
-            self._step, self._times = 0, ([], [])
+        if self._step >= self._period or self._slow == _SLOW_STEPS:
+            self._step = self._slow = 0
+            self._least = [float("inf"), float("inf")]
