@@ -8,7 +8,7 @@ __all__ = ["Choice"]
 _TRIALS = 3
 #: Steps of the first period, which may be a job's first and therefore odd; the next ones are longer, by
 #: this factor and up to this length, as long as the choice stays the same.
-_FIRST, _FACTOR, _LAST = 16, 4, 1024
+_FIRST, _FACTOR, _LAST = 16, 2, 128
 #: So many steps one after the other, each by this factor slower than when tried, begin a new period.
 _SLOW_STEPS, _SLOWER = 3, 1.25
 
