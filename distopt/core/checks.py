@@ -16,6 +16,7 @@ __all__ = [
     "as_count",
     "as_dtype",
     "as_flag",
+    "as_frequency",
     "as_name",
     "as_one_of",
     "as_path",
@@ -149,6 +150,19 @@ def as_one_of(value: Any, argument: str, allowed: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{argument} must be one of {', '.join(map(repr, allowed))}; got {shown(value)}")
     return value
+
+
+def as_frequency(value: Any, argument: str) -> Any:
+    """``"epoch"``, or after how many batches.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if isinstance(value, str) and value == "epoch":
+        return value
+    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1:
+        return int(value)
+    raise ValueError(f"{argument} must be 'epoch' or a positive integer; got {shown(value)}")
 
 
 def as_path(value: Any, argument: str) -> str:

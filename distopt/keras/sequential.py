@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from distopt.core.checks import shown
 from distopt.keras.layers.layer import Layer
 from distopt.keras.model import Model
 
@@ -42,7 +43,7 @@ class Sequential(Model):
             ValueError: it does not fit behind the last one, or is there already.
         """
         if not isinstance(layer, Layer):
-            raise TypeError(f"Sequential takes layers; got {layer!r}")
+            raise TypeError(f"Sequential takes layers; got {shown(layer)}")
         if layer in self._stack:
             raise ValueError(f"layer {layer.name!r} is in this Sequential already")
         if not self._stack and layer._example_shape is not None:

@@ -22,7 +22,7 @@ __all__ = [
 #: The clips: numbers or None, at any time.
 CLIPS = frozenset({"clipnorm", "clipvalue", "global_clipnorm"})
 _NUMBERS = {*CLIPS, "decay"}
-_KEYWORDS = ("clipnorm", "clipvalue", "decay", "global_clipnorm", "lr")
+_KEYWORDS = ("clipnorm", "clipvalue", "decay", "global_clipnorm", "lr", "on_nonfinite")
 
 _names_given: Counter[str] = Counter()
 
@@ -38,8 +38,7 @@ def check_keywords(keywords: Mapping[str, Any]) -> None:
         if name not in _KEYWORDS:
             raise TypeError(
                 f"Unexpected keyword argument passed to optimizer: {name}. Known besides the optimizer's "
-                f"own: {', '.join(_KEYWORDS)}, gradient_aggregator, "
-                "gradient_transformers, on_nonfinite"
+                f"own: {', '.join(_KEYWORDS)}, gradient_aggregator, gradient_transformers"
             )
         if name in _NUMBERS:
             check_not_negative_number(name, value, optional=name != "decay")

@@ -51,11 +51,10 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
             None for the sum over all replicas; or the name or config of an aggregator.
         gradient_transformers: called one after the other on the aggregated pairs, after the clips;
             pairs in, pairs out.
-        on_nonfinite: what is done about NaN and infinity in the gradients of any replica, before anything
-            is applied: ``"propagate"``, ``"raise"``, ``"skip"`` or ``"zero"``; see the attribute.
         **kwargs: ``clipvalue`` (each element to ``[-c, c]``), ``clipnorm`` (each gradient's norm),
             ``global_clipnorm`` (the norm of all together), ``decay`` (the learning rate is divided by
-            ``1 + decay * iterations``), ``lr`` (the same as learning_rate).
+            ``1 + decay * iterations``), ``lr`` (the same as learning_rate), ``on_nonfinite`` (what is done
+            about NaN and infinity in gradients: see the attribute).
 
     Raises:
         TypeError: an unknown keyword, or an argument of a wrong kind.
@@ -69,7 +68,6 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
         name: str | None,
         gradient_aggregator: Any = None,
         gradient_transformers: Iterable[Transformer] | None = None,
-        on_nonfinite: str = "propagate",
         **kwargs: Any,
     ) -> None:
         check_keywords(kwargs)
@@ -80,7 +78,7 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
         self.clipnorm: float | None = kwargs.get("clipnorm")
         self.clipvalue: float | None = kwargs.get("clipvalue")
         self.global_clipnorm: float | None = kwargs.get("global_clipnorm")
-        self.on_nonfinite = on_nonfinite
+        self.on_nonfinite = kwargs.get("on_nonfinite", "propagate")
         self._named: tuple[tuple[Any, ...], str] = ((), "")
 
     # -- a step from the loss

@@ -145,7 +145,7 @@ def test_an_empty_step_and_one_without_gradients_do_not_get_that_far(strategy):
 
 
 def test_a_strategy_has_replicas():
-    with pytest.raises(ValueError, match="at least 1; got 0"):
+    with pytest.raises(ValueError, match="at least 1 and at most 16384; got 0"):
         VirtualStrategy(0)
 
 

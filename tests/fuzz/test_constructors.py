@@ -70,6 +70,11 @@ GROUPS = {
     "aggregators": aggregators,
     "initializers": keras.initializers,
     "regularizers": keras.regularizers,
+    "constraints": keras.constraints,
+    "layers": keras.layers,
+    "losses": keras.losses,
+    "metrics": keras.metrics,
+    "callbacks": keras.callbacks,
 }
 
 

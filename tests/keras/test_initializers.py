@@ -118,7 +118,7 @@ def test_errors():
         I.Orthogonal()((3,))
     with pytest.raises(ValueError, match="matrices"):
         I.Identity()((3,))
-    with pytest.raises(ValueError, match="mode must be one of fan_in"):
+    with pytest.raises(ValueError, match="mode must be one of 'fan_in'"):
         I.VarianceScaling(mode="fan")
     with pytest.raises(ValueError, match="distribution must be one of"):
         I.VarianceScaling(distribution="gauss")

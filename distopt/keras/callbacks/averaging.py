@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from distopt.core.numbers import as_scalar
 from distopt.core.tensor import as_array
 from distopt.keras.callbacks.callback import Callback, Logs
 from distopt.typing import Array
@@ -29,7 +30,7 @@ class ExponentialMovingAverage(Callback):
 
     def __init__(self, decay: float = 0.999, swap: bool = True) -> None:
         super().__init__()
-        if not 0 <= decay < 1:
+        if not 0 <= as_scalar(decay, "decay") < 1:
             raise ValueError(f"decay must be in [0, 1); got {decay}")
         self.decay = decay
         self.swap = swap

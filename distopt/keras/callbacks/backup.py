@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from distopt.checkpoint import CheckpointManager
+from distopt.core.checks import as_count, as_frequency, as_path
 from distopt.errors import ReplicaFailed
 from distopt.keras.callbacks.callback import Callback, Logs, is_chief
 
@@ -57,16 +58,11 @@ class BackupAndRestore(Callback):
         keep: int = 2,
     ) -> None:
         super().__init__()
-        whole = isinstance(save_freq, int) and not isinstance(save_freq, bool) and save_freq >= 1
-        if save_freq != "epoch" and not whole:
-            raise ValueError(f"save_freq must be 'epoch' or a positive integer; got {save_freq!r}")
-        if keep < 1:
-            raise ValueError(f"keep must be at least 1; got {keep}")
-        self.backup_dir = os.fspath(backup_dir)
-        self.save_freq = save_freq
+        self.backup_dir = as_path(backup_dir, "backup_dir")
+        self.save_freq = as_frequency(save_freq, "save_freq")
         self.delete_checkpoint = delete_checkpoint
         self.save_before_preemption = save_before_preemption
-        self.background, self.keep = background, keep
+        self.background, self.keep = background, as_count(keep, "keep")
         self._manager: CheckpointManager | None = None
         self._batches = 0  # since the last backup
 

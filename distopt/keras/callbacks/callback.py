@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from distopt.core.checks import shown
 from distopt.distribute import get_replica_context
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class CallbackList:
         self._callbacks = sorted(callbacks, key=lambda callback: getattr(callback, "told_last", False))
         for callback in self._callbacks:
             if not isinstance(callback, Callback):
-                raise TypeError(f"callbacks must be Callback objects; got {callback!r}")
+                raise TypeError(f"callbacks must be Callback objects; got {shown(callback)}")
             callback.set_model(model)
             callback.set_params(params)
         # Most callbacks do not look at batches, of which there are many.

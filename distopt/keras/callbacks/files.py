@@ -6,6 +6,7 @@ import csv
 import os
 from typing import Any, TextIO
 
+from distopt.core.checks import as_one_of, as_path
 from distopt.keras.callbacks.callback import Callback, Logs, is_chief
 from distopt.keras.callbacks.monitor import Monitor
 
@@ -83,11 +84,10 @@ class ModelCheckpoint(Callback):
         save_freq: str = "epoch",
     ) -> None:
         super().__init__()
-        self.filepath = os.fspath(filepath)
+        self.filepath = as_path(filepath, "filepath")
         if not self.filepath.endswith((".npz", ".safetensors")):
             raise ValueError(f"filepath must end in .npz or .safetensors; got {self.filepath!r}")
-        if save_freq != "epoch":
-            raise ValueError(f"save_freq must be 'epoch'; got {save_freq!r}")
+        as_one_of(save_freq, "save_freq", ("epoch",))
         self.monitor = Monitor(monitor, mode)
         self.verbose = verbose
         self.save_best_only = save_best_only

@@ -5,6 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 
+from distopt.core.checks import as_count
+from distopt.core.numbers import as_scalar
 from distopt.core.tensor import as_array
 from distopt.keras.callbacks.callback import Callback, Logs, is_chief
 from distopt.keras.callbacks.monitor import Monitor
@@ -150,14 +152,14 @@ class ReduceLROnPlateau(Callback):
         min_lr: float = 0.0,
     ) -> None:
         super().__init__()
-        if factor >= 1:
+        if as_scalar(factor, "factor") >= 1:
             raise ValueError(f"factor of ReduceLROnPlateau must be less than 1; got {factor}")
         self.monitor = Monitor(monitor, mode, min_delta)
         self.factor = factor
-        self.patience = patience
+        self.patience = as_count(patience, "patience", least=0)
         self.verbose = verbose
-        self.cooldown = cooldown
-        self.min_lr = min_lr
+        self.cooldown = as_count(cooldown, "cooldown", least=0)
+        self.min_lr = as_scalar(min_lr, "min_lr")
         self._waited = self._cooling = 0
 
     def on_train_begin(self, logs: Logs | None = None) -> None:

@@ -6,6 +6,8 @@ import difflib
 import math
 from typing import Any
 
+from distopt.core.checks import as_one_of, shown
+from distopt.core.numbers import as_scalar
 from distopt.keras.callbacks.callback import Logs
 
 __all__ = ["Monitor"]
@@ -29,13 +31,14 @@ class Monitor:
     def __init__(
         self, name: str, mode: str = "auto", min_delta: float = 0.0, best: float | None = None
     ) -> None:
-        if mode not in ("auto", "min", "max"):
-            raise ValueError(f"mode must be 'auto', 'min' or 'max'; got {mode!r}")
+        as_one_of(mode, "mode", ("auto", "min", "max"))
+        if not isinstance(name, str):
+            raise TypeError(f"monitor must be the name of a loss or metric; got {shown(name)}")
         self.name = name
         self._sign = (
             1.0 if mode == "max" or (mode == "auto" and any(m in name for m in _MORE_IS_BETTER)) else -1.0
         )
-        self._min_delta = abs(min_delta)
+        self._min_delta = abs(as_scalar(min_delta, "min_delta"))
         self._first = best
         self.reset()
 

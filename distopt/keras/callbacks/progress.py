@@ -7,6 +7,7 @@ import time
 from importlib.util import find_spec
 from typing import Any
 
+from distopt.core.checks import shown
 from distopt.errors import MissingExtra
 from distopt.keras.callbacks.callback import Callback, Logs, is_chief
 
@@ -41,8 +42,8 @@ class ProgressBar(Callback):
 
     def __init__(self, verbose: Any = "auto") -> None:
         super().__init__()
-        if verbose not in (0, 1, 2, "auto"):
-            raise ValueError(f"verbose must be 0, 1, 2 or 'auto'; got {verbose!r}")
+        if not isinstance(verbose, (int, str)) or verbose not in (0, 1, 2, "auto"):
+            raise ValueError(f"verbose must be 0, 1, 2 or 'auto'; got {shown(verbose)}")
         self.verbose = verbose
         self._lines = self._bar = False
         self._progress: Any = None

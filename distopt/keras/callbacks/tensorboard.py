@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from distopt.core.checks import as_frequency, as_path
 from distopt.keras.callbacks.callback import Callback, Logs, is_chief
 from distopt.keras.callbacks.event_file import EventFile
 
@@ -29,10 +30,8 @@ class TensorBoard(Callback):
 
     def __init__(self, log_dir: str | os.PathLike[str] = "logs", update_freq: Any = "epoch") -> None:
         super().__init__()
-        if update_freq != "epoch" and not (isinstance(update_freq, int) and update_freq >= 1):
-            raise ValueError(f"update_freq must be 'epoch' or a positive integer; got {update_freq!r}")
-        self.log_dir = os.fspath(log_dir)
-        self.update_freq = update_freq
+        self.log_dir = as_path(log_dir, "log_dir")
+        self.update_freq = as_frequency(update_freq, "update_freq")
         # What is written of batches is what all replicas saw, so all have to gather it.
         self.local_batches = update_freq == "epoch"
         self._files: dict[str, EventFile] = {}

@@ -9,6 +9,7 @@ import numpy as np
 
 from distopt.autodiff.fused import FUSED_ACTIVATIONS, Window, columns, dense, pad_images
 from distopt.core import Variable
+from distopt.core.checks import shown
 from distopt.keras.layers.activation import activate, activation_name
 from distopt.keras.layers.dense import positive
 from distopt.keras.layers.layer import InputSpec, Layer
@@ -117,7 +118,9 @@ def windows_of(size: Any, strides: Any, layer: Layer) -> Window:
     for argument, value in (("window or kernel size", size), ("strides", strides)):
         pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
         if len(pair) != 2:
-            raise ValueError(f"{argument} of layer {layer.name!r} must be a number or a pair; got {value!r}")
+            raise ValueError(
+                f"{argument} of layer {layer.name!r} must be a number or a pair; got {shown(value)}"
+            )
         pairs.append((positive(pair[0], argument, layer), positive(pair[1], argument, layer)))
     return Window(pairs[0], pairs[1])
 
@@ -129,7 +132,7 @@ def padding_of(padding: str, layer: Layer) -> str:
         ValueError: neither "valid" nor "same".
     """
     if str(padding).lower() not in ("valid", "same"):
-        raise ValueError(f"padding of layer {layer.name!r} must be 'valid' or 'same'; got {padding!r}")
+        raise ValueError(f"padding of layer {layer.name!r} must be 'valid' or 'same'; got {shown(padding)}")
     return padding.lower()
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from distopt.autodiff.fused import FUSED_ACTIVATIONS, dense
 from distopt.core import Variable
+from distopt.core.checks import shown
 from distopt.keras.layers.activation import activate, activation_name
 from distopt.keras.layers.layer import InputSpec, Layer
 
@@ -101,5 +102,5 @@ def positive(value: Any, argument: str, layer: Layer) -> int:
         ValueError: it is not a positive integer.
     """
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{argument} of layer {layer.name!r} must be a positive integer; got {value!r}")
+        raise ValueError(f"{argument} of layer {layer.name!r} must be a positive integer; got {shown(value)}")
     return int(value)

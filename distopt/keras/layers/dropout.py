@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.checks import as_seed
+from distopt.core.numbers import as_scalar
 from distopt.core.random import stream
 from distopt.distribute import get_replica_context
 from distopt.keras.layers.layer import Layer
@@ -32,10 +34,11 @@ class Dropout(Layer):
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if not 0 <= rate < 1:
+        if not 0 <= as_scalar(rate, f"rate of layer {self.name!r} (Dropout)") < 1:
             raise ValueError(f"rate of layer {self.name!r} (Dropout) must be in [0, 1); got {rate!r}")
         self.rate = float(rate)
-        self.seed = int(np.random.randint(2**31)) if seed is None else seed
+        chosen = as_seed(seed)
+        self.seed = int(np.random.randint(2**31)) if chosen is None else chosen
         self._calls = 0
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 from distopt.autodiff import gather
 from distopt.core import Variable
+from distopt.core.checks import as_count
 from distopt.core.tensor import as_array
 from distopt.keras.layers.dense import positive
 from distopt.keras.layers.layer import Layer
@@ -46,7 +47,9 @@ class Embedding(Layer):
         input_length: int | None = None,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("input_shape", (input_length,) if input_length else None)
+        kwargs.setdefault(
+            "input_shape", None if input_length is None else (as_count(input_length, "input_length"),)
+        )
         super().__init__(**kwargs)
         self.input_dim = positive(input_dim, "input_dim", self)
         self.output_dim = positive(output_dim, "output_dim", self)

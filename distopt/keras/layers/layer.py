@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from distopt.core import Variable
+from distopt.core.checks import as_dtype, as_name, as_shape
 from distopt.core.nest import map_structure
 from distopt.core.tensor import as_array
 from distopt.keras import constraints, initializers, regularizers
@@ -97,12 +98,14 @@ class Layer:
     ) -> None:
         if input_shape is None and input_dim is not None:
             input_shape = (input_dim,)
-        self.name = name or unique_name(type(self).__name__)
+        self.name = as_name(name) or unique_name(type(self).__name__)
         self.built = False
         self.input_spec: InputSpec | None = None
         self._trainable = trainable
-        self._dtype = np.dtype(dtype or np.float32)
-        self._example_shape = None if input_shape is None else tuple(input_shape)
+        self._dtype = as_dtype(dtype)
+        self._example_shape = (
+            None if input_shape is None else as_shape(input_shape, "input_shape", unknown=True)
+        )
         self._own_weights: list[Variable] = []
         self._penalties: list[tuple[Callable[[Any], Any], Variable]] = []
         self._added_losses: list[Any] = []

@@ -8,6 +8,7 @@ import numpy as np
 
 from distopt.autodiff.fused import batch_norm, layer_norm
 from distopt.core import Variable
+from distopt.core.numbers import as_scalar
 from distopt.core.tensor import as_array
 from distopt.distribute import get_replica_context
 from distopt.keras.layers.layer import InputSpec, Layer
@@ -38,7 +39,7 @@ class _Normalization(Layer):
     ) -> None:
         super().__init__(**kwargs)
         self.axis = axis
-        self.epsilon = float(epsilon)
+        self.epsilon = as_scalar(epsilon, "epsilon")
         self._options = {
             "gamma": (scale, gamma_initializer, gamma_regularizer, gamma_constraint, 1),
             "beta": (center, beta_initializer, beta_regularizer, beta_constraint, 0),
@@ -117,7 +118,7 @@ class BatchNormalization(_Normalization):
         **kwargs: Any,
     ) -> None:
         super().__init__(axis=axis, epsilon=epsilon, **kwargs)
-        self.momentum = float(momentum)
+        self.momentum = as_scalar(momentum, "momentum")
         self.synchronized = synchronized
 
     def build(self, input_shape: Any) -> None:

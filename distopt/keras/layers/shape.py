@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.checks import as_count, as_sequence
 from distopt.keras.layers.layer import Layer
 from distopt.typing import DTypeLike
 
@@ -40,7 +41,10 @@ class Reshape(Layer):
 
     def __init__(self, target_shape: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.target_shape = tuple(int(n) for n in target_shape)
+        self.target_shape = tuple(
+            as_count(n, "each length in target_shape", least=-1)
+            for n in as_sequence(target_shape, "target_shape")
+        )
         if self.target_shape.count(-1) > 1:
             raise ValueError(f"target_shape may hold one -1 only; got {self.target_shape}")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from distopt.core.checks import shown
+
 __all__ = ["Reduction"]
 
 
@@ -32,5 +34,5 @@ class Reduction:
         Raises:
             ValueError: it is none of :meth:`all`.
         """
-        if key not in cls.all():
-            raise ValueError(f"Invalid Reduction Key {key!r}. Use one of: {', '.join(cls.all())}")
+        if not isinstance(key, str) or key not in cls.all():
+            raise ValueError(f"Invalid Reduction Key {shown(key)}. Use one of: {', '.join(cls.all())}")

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.checks import as_name
 from distopt.core.tensor import Tensor, as_array
 from distopt.keras.metrics.metric import Metric
 from distopt.keras.values import fit_weight, squeeze_ranks, untraced
@@ -94,7 +95,7 @@ class MeanMetricWrapper(Metric):
     def __init__(
         self, fn: Callable[..., Any], name: str | None = None, dtype: DTypeLike | None = None, **kwargs: Any
     ) -> None:
-        super().__init__(name or getattr(fn, "__name__", None), dtype)
+        super().__init__(as_name(name) or getattr(fn, "__name__", None), dtype)
         self._fn = fn
         self._fn_kwargs = kwargs
         self.total = self.add_weight("total")
