@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from distopt.core.foreign import foreign_array
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import Tensor, TensorLike, as_array, unwrap
 from distopt.core.variable import Variable
@@ -189,7 +190,7 @@ def _fitting(gradient: Any, variable: Variable, call: str) -> Any:
             gradient = IndexedSlices(values, gradient.indices, gradient.dense_shape)
         _check_rows(gradient, variable, call)
         return gradient
-    tensor = _tensor(gradient, variable)
+    tensor = _tensor(gradient, variable, call)
     if tensor.dtype != variable.dtype:
         raise TypeError(
             f"{call}: the gradient of variable {variable.name!r} has dtype {tensor.dtype}, the variable "
@@ -203,14 +204,14 @@ def _fitting(gradient: Any, variable: Variable, call: str) -> Any:
     return tensor
 
 
-def _tensor(gradient: Any, variable: Variable) -> TensorLike:
+def _tensor(gradient: Any, variable: Variable, call: str) -> TensorLike:
     if isinstance(gradient, Variable):
         return gradient.read_value()  # its value now: it may be among the variables that are updated
     if isinstance(gradient, TensorLike):
         return gradient
     if isinstance(gradient, (list, tuple, int, float, complex)):
         return Tensor(np.asarray(unwrap(gradient), variable.dtype))
-    return Tensor._of(np.asarray(gradient))
+    return Tensor._of(foreign_array(gradient, f"{call}: the gradient of variable {variable.name!r}"))
 
 
 def _check_rows(gradient: IndexedSlices, variable: Variable, call: str) -> None:
