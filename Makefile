@@ -6,7 +6,7 @@ REPLICAS ?= 2
 MPI      ?= mpich
 BIN      := $(VENV)/bin
 # Hard limits for what runs under an MPI launcher, in seconds.
-LIMIT    ?= 600
+LIMIT    ?= 800
 
 .PHONY: train test test-1 test-2 test-4 check bench chaos clean
 
