@@ -52,6 +52,8 @@ class Table:
         if header is None:
             return []
         rows = bytes(self._tables[turn])
+        if rows == header * self.size:
+            return [header] * self.size
         return [rows[i : i + HEADER_BYTES] for i in range(0, len(rows), HEADER_BYTES)]
 
     def run(

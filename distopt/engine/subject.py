@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from distopt.collectives import digest
 from distopt.core.indexed_slices import IndexedSlices
@@ -57,7 +60,10 @@ def checksum(coefficients: Sequence[Sequence[Any]]) -> int:
     """A hash of the coefficients: all replicas must step with the same hyperparameters."""
     total = 0
     for scalars in coefficients:
-        total = zlib.crc32(b"".join([scalar.tobytes() for scalar in scalars]), total)
+        numbers = scalars
+        if scalars and isinstance(scalars[0], np.complexfloating):
+            numbers = [part for scalar in scalars for part in (scalar.real, scalar.imag)]
+        total = zlib.crc32(struct.pack(f"{len(numbers)}d", *numbers), total)
     return total
 
 
