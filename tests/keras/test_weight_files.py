@@ -1,0 +1,46 @@
+"""Weights of models in files."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distopt import keras
+from distopt.keras import layers as L
+
+
+@pytest.mark.parametrize("ending", [".npz", ".safetensors"])
+def test_weights_go_into_files_and_back(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"weights{ending}"
+    model = keras.Sequential([L.Dense(4, input_shape=(3,)), L.BatchNormalization(), L.Dense(1)])
+    model.save_weights(path)
+    other = keras.Sequential([L.Dense(4, input_shape=(3,)), L.BatchNormalization(), L.Dense(1)])
+    other.load_weights(path)
+    for one, two in zip(model.get_weights(), other.get_weights(), strict=True):
+        assert (one == two).all()
+        assert one.dtype == two.dtype
+    with pytest.raises(ValueError, match="takes 2 weights; got 8"):
+        keras.Sequential([L.Dense(4, input_shape=(3,))]).load_weights(path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [path.name]
+
+
+def test_safetensors_is_read_by_others(tmp_path: Path) -> None:
+    """The layout of the format: length, header, data, read by hand."""
+    path = tmp_path / "w.safetensors"
+    model = keras.Sequential([L.Dense(2, input_shape=(3,))])
+    model.save_weights(path)
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    assert length % 8 == 0
+    header = __import__("json").loads(data[8 : 8 + length])
+    name, entry = next(iter(header.items()))
+    assert name.endswith("/kernel")
+    assert entry["dtype"] == "F32"
+    start, stop = entry["data_offsets"]
+    kernel = np.frombuffer(data[8 + length + start : 8 + length + stop], "<f4").reshape(entry["shape"])
+    assert (kernel == model.get_weights()[0]).all()
+    path.write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="no safetensors file"):
+        model.load_weights(path)
+    with pytest.raises(ValueError, match=r"\.npz or \.safetensors"):
+        model.save_weights(tmp_path / "w.h5")
