@@ -6,6 +6,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from distopt.comm.memory import SharedBlock
 from distopt.typing import Array
 
@@ -52,6 +54,31 @@ class Communicator(ABC):
 
         The parts are 1-D and of one dtype; ``parts[d]`` has the same length on every replica.
         """
+
+    def begin_all_to_all(self, flat: Array, lengths: Sequence[int]) -> Callable[[], Array]:
+        """Begins an :meth:`all_to_all`, which goes on while this replica does other things, if it can.
+
+        Args:
+            flat: the parts one after the other, 1-D, which stays as it is until they are fetched.
+            lengths: theirs, in elements.
+
+        Returns:
+            a function that waits for what each replica sent to this one, one after the other.
+        """
+        received = np.concatenate(self.all_to_all(np.split(flat, np.cumsum(lengths)[:-1])))
+        return lambda: received
+
+    def begin_all_gather(self, part: Array, lengths: Sequence[int]) -> Callable[[], Array]:
+        """Begins an :meth:`all_gather` of parts of different lengths; as :meth:`begin_all_to_all`.
+
+        Args:
+            part: this replica's, 1-D.
+            lengths: those of all replicas' parts, in elements.
+        """
+        padded = np.zeros(max(lengths), part.dtype)
+        padded[: part.size] = part
+        joined = np.concatenate([row[:n] for row, n in zip(self.all_gather(padded), lengths, strict=True)])
+        return lambda: joined
 
     @abstractmethod
     def broadcast(self, array: Array, root: int = 0) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -23,7 +23,10 @@ from distopt.errors import LaunchError, MissingExtra
 from distopt.settings import Settings, launched
 from distopt.typing import Array
 
-__all__ = ["MPICommunicator", "load_mpi", "world"]
+__all__ = ["MESSAGE", "MPICommunicator", "load_mpi", "world"]
+
+#: The bytes of one message at most: many MPIs count them with 31 bits.
+MESSAGE = 1 << 30
 
 #: MPICH's own memory of a job, which it would leave behind if the job is killed or aborted.
 _NAMED = r"/dev/shm/mpich_shm_\w+"
@@ -141,33 +144,59 @@ class MPICommunicator(Communicator):
         if self.size == 1:
             return [source]
         target = np.empty((self.size, *source.shape), source.dtype)
-        if source.nbytes:
-            self._finish(self._comm.Iallgather(_bytes(source), _bytes(target)))
+        rows = _bytes(target).reshape(self.size, source.nbytes)
+        for part in _messages(source.nbytes):
+            if part == slice(0, source.nbytes):
+                self._finish(self._comm.Iallgather(_bytes(source), rows))
+            else:
+                received = np.empty((self.size, part.stop - part.start), np.uint8)
+                self._finish(self._comm.Iallgather(_bytes(source)[part], received))
+                rows[:, part] = received
         return list(target)
 
     def all_to_all(self, parts: Sequence[Array]) -> list[Array]:
         """See Communicator."""
         if self.size == 1:
             return [parts[0]]
-        item = parts[0].itemsize
-        own = parts[self.rank]
-        counts = [p.nbytes for p in parts]
-        starts = [sum(counts[:i]) for i in range(self.size)]
-        source = _bytes(np.concatenate(parts))
-        target = np.empty((self.size, own.size), own.dtype)
-        received = [own.size * item] * self.size
-        offsets = [i * own.size * item for i in range(self.size)]
-        byte = self._mpi.BYTE
-        sending = [source, (counts, starts), byte]
-        receiving = [_bytes(target), (received, offsets), byte]
-        self._finish(self._comm.Ialltoallv(sending, receiving))
+        target = np.empty((self.size, parts[self.rank].size), parts[0].dtype)
+        for part in _messages(max(p.size for p in parts), self.size * target.itemsize):
+            sent = [p[part] for p in parts]
+            arrive = self.begin_all_to_all(np.concatenate(sent), [p.size for p in sent])
+            target[:, part] = arrive().reshape(self.size, -1)
         return list(target)
+
+    def begin_all_to_all(self, flat: Array, lengths: Sequence[int]) -> Callable[[], Array]:
+        """See Communicator."""
+        own = lengths[self.rank]
+        target = np.empty(self.size * own, flat.dtype)
+        sending = self._spread(flat, lengths)
+        receiving = self._spread(target, [own] * self.size)
+        return self._moving(self._comm.Ialltoallv(sending, receiving), target)
+
+    def begin_all_gather(self, part: Array, lengths: Sequence[int]) -> Callable[[], Array]:
+        """See Communicator."""
+        target = np.empty(sum(lengths), part.dtype)
+        return self._moving(self._comm.Iallgatherv(_bytes(part), self._spread(target, lengths)), target)
+
+    def _spread(self, flat: Array, lengths: Sequence[int]) -> list[Any]:
+        """A buffer as parts of these lengths, one for each process, as mpi4py takes it."""
+        counts = np.asarray(lengths, np.int64) * flat.itemsize
+        return [_bytes(flat), (counts, np.cumsum(counts) - counts), self._mpi.BYTE]
+
+    def _moving(self, request: Any, target: Array) -> Callable[[], Array]:
+        wait = self._patience.moving(request.Test)
+
+        def arrive() -> Array:
+            wait()
+            return target
+
+        return arrive
 
     def broadcast(self, array: Array, root: int = 0) -> Array:
         """See Communicator."""
         target = np.array(array, order="C")
-        if self.size > 1 and target.nbytes:
-            self._finish(self._comm.Ibcast(_bytes(target), root))
+        for part in _messages(target.nbytes if self.size > 1 else 0):
+            self._finish(self._comm.Ibcast(_bytes(target)[part], root))
         return target
 
     def gather_bytes(self, data: bytes) -> list[bytes]:
@@ -269,6 +298,13 @@ class MPICommunicator(Communicator):
     def abort(self, code: int) -> None:
         """See Communicator."""
         self._patience.abort(code)
+
+
+def _messages(length: int, unit: int = 1) -> Iterator[slice]:
+    """The parts in which ``length`` elements of ``unit`` bytes travel: none for none."""
+    step = max(MESSAGE // unit, 1)
+    for start in range(0, length, step):
+        yield slice(start, min(start + step, length))
 
 
 def _bytes(array: Array) -> Array:

@@ -59,6 +59,27 @@ class Patience:
         self.stall_seconds, self.abort_seconds = stall_seconds, abort_seconds
         self.company = company
         self.abort = abort
+        self._moving: list[Callable[[], bool]] = []
+
+    def moving(self, done: Callable[[], bool]) -> Callable[[], None]:
+        """Looks after a message that has been begun, in whatever is waited for from now on.
+
+        Messages may move only while they are looked at. Were a replica to wait for something else
+        without a look, others that need its message might wait for it, and it for them.
+
+        Args:
+            done: looks, and tells whether it has arrived.
+
+        Returns:
+            a function that waits for it.
+        """
+        self._moving.append(done)
+
+        def arrive() -> None:
+            self.until(done)
+            self._moving.remove(done)
+
+        return arrive
 
     def until(self, done: Callable[[], bool]) -> None:
         """Calls ``done`` until it is true.
@@ -88,6 +109,8 @@ class Patience:
                 if report:
                     self._give_up(report)
                 end, yielded = waited + _GRACE, True  # the one that waits longer ends the job
+            for look in self._moving:
+                look()
             self.company.attend()
             nap = next(length for until, length in _NAPS if waited < until)
             if nap:

@@ -1,21 +1,20 @@
 """Sums of gradients: each replica gets the sum of its own shard, block after block.
 
 A replica streams what others own of its gradients into its row of a ring in shared memory, meets the
-others, and adds up its own shard over all rows, its own part straight from where it lies. The ring
-has two turns, so one meeting a block is enough. Between nodes, replicas of equal rank exchange their
-shards' partial sums.
+others, and adds up its own shard over all rows. The ring has two turns, so one meeting a block is
+enough. Between nodes, replicas of equal rank exchange their shards' partial sums.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from itertools import pairwise, zip_longest
+from itertools import zip_longest
 from typing import NamedTuple
 
 import numpy as np
 
-from distopt.collectives import live_rows, local_pairs, reduce_rows, shard_bounds, tree_pairs
+from distopt.collectives import Wire, subtotal, tree_pairs
 from distopt.comm import Communicator
 from distopt.engine.arrays import Flats, address_of
 from distopt.engine.layout import PIECE, Block, Segment, block_size
@@ -46,7 +45,7 @@ class Ring:
     """
 
     def __init__(self, job: Communicator, node: Communicator, cross: Communicator) -> None:
-        self._job, self._node, self._cross = job, node, cross
+        self._job, self._node = job, node
         self._memory: dict[int, Array] = {}
         self._places: dict[np.dtype[np.generic], tuple[int, int]] = {}
         self._turns: dict[np.dtype[np.generic], list[Array]] = {}
@@ -55,7 +54,7 @@ class Ring:
         self._ahead = False
         #: A block ends with the piece that fills it.
         self._capacity = block_size(node.size) + PIECE
-        self._members = self._find_members() if cross.size > 1 else []
+        self._wire = Wire(cross, self._members(cross)) if cross.size > 1 else None
 
     def send_ahead(self, blocks: Sequence[Block], flats: Flats) -> bool:
         """Puts the first block into the ring before the replicas meet, if the ring has its memory.
@@ -113,25 +112,29 @@ class Ring:
             blocks: which elements, in order.
             flats: this replica's gradients, one for each variable of the layout.
         """
+        if self._wire is not None:
+            yield from (Round(total, None) for total in self._wire.totals(self._own_parts(blocks, flats)))
+        elif self._node.size == 1:
+            yield from (Round(None, None) for _ in blocks)
+        else:
+            yield from (self._last_two(rows) for rows in self._own_parts(blocks, flats))
+
+    def _own_parts(self, blocks: Sequence[Block], flats: Flats) -> Iterator[list[Array]]:
+        """For each block the node's parts of the own shard, by rank, until the next is asked for.
+
+        Where this replica's own is gathered from several variables, it is copied.
+        """
         if self._node.size == 1:
             for block in blocks:
-                total = None
-                if self._cross.size > 1:
-                    dtype = flats.dtype
-                    row = gather(flats, block.shards[0].segments, self.room("own", block.size, dtype))
-                    total = self._across([row], self.room("total", block.size, dtype))
-                yield Round(total, None)
+                segments = block.shards[0].segments
+                yield [gather(flats, segments, np.empty(block.size, flats.dtype))]
             return
         self.begin(blocks[0], flats)
         for block, following in zip_longest(blocks, blocks[1:]):
             ring = self._rows(flats.dtype)[self._turn]
             if following is not None:
                 self._next(following, flats)
-            if self._job.size == 2:  # one addition: the own gradient is read where it lies
-                own = block.shards[self._node.rank]
-                yield Round(None, ring[1 - self._node.rank, own.start : own.start + own.size])
-            else:
-                yield self._last_two(self._own_rows(ring, block, flats))
+            yield self._own_rows(ring, block, flats)
             if following is not None:
                 self._node.barrier()
 
@@ -146,12 +149,10 @@ class Ring:
     def _last_two(self, rows: list[Array]) -> Round:
         """Adds up all but what can be left to the update: the last addition."""
         size, dtype = rows[0].size, rows[0].dtype
-        if self._cross.size > 1:
-            return Round(self._across(rows, self.room("total", size, dtype)), None)
         *before, (_, last) = tree_pairs(len(rows))
         by_number = dict(enumerate(rows))
-        first = _subtotal(by_number, before, 0, self.room("first", size, dtype))
-        second = _subtotal(by_number, before, last, self.room("second", size, dtype))
+        first = subtotal(by_number, before, 0, self.room("first", size, dtype))
+        second = subtotal(by_number, before, last, self.room("second", size, dtype))
         return Round(first, second)
 
     def _next(self, block: Block, flats: Flats) -> None:
@@ -194,36 +195,10 @@ class Ring:
         part: Array = room[: size * dtype.itemsize].view(dtype)
         return part
 
-    # -- between nodes
-    def _find_members(self) -> list[tuple[int, ...]]:
+    def _members(self, cross: Communicator) -> list[tuple[int, ...]]:
         """For each node, in the order of ``cross``, the numbers of its replicas."""
         ranks = np.concatenate(self._node.all_gather(np.array([self._job.rank], np.int64)))
-        return [tuple(int(r) for r in row) for row in self._cross.all_gather(ranks)]
-
-    def _across(self, rows: Sequence[Array], total: Array) -> Array:
-        """The sum over all nodes of what their replicas hold of this shard."""
-        size = self._job.size
-        members = self._members
-        mine = members[self._cross.rank]
-        by_number = dict(zip(mine, rows, strict=True))
-        live = live_rows(size, mine)
-        partial = np.zeros((max(len(live_rows(size, m)) for m in members), total.size), total.dtype)
-        for place, root in enumerate(live):
-            partial[place] = _subtotal(by_number, local_pairs(size, mine), root, partial[place])
-        bounds = shard_bounds(total.size, self._cross.size)
-        sent = [np.ascontiguousarray(partial[:, a:b]).reshape(-1) for a, b in pairwise(bounds)]
-        own = bounds[self._cross.rank + 1] - bounds[self._cross.rank]
-        current: dict[int, Array] = {}
-        for received, node in zip(self._cross.all_to_all(sent), members, strict=True):
-            current.update(zip(live_rows(size, node), received.reshape(len(partial), own), strict=False))
-        spent = {pair for node in members for pair in local_pairs(size, node)}
-        rest = [pair for pair in tree_pairs(size) if pair not in spent]
-        width = max(b - a for a, b in pairwise(bounds))
-        result = np.zeros(width, total.dtype)
-        result[:own] = _subtotal(current, rest, 0, result[:own])
-        for start, stop, part in zip(bounds, bounds[1:], self._cross.all_gather(result), strict=False):
-            total[start:stop] = part[: stop - start]
-        return total
+        return [tuple(int(r) for r in row) for row in cross.all_gather(ranks)]
 
 
 @cache
@@ -231,21 +206,6 @@ def _send() -> Callable[[int, Array, Array], None]:
     from distopt.engine.pointers import send
 
     return send  # type: ignore[no-any-return]
-
-
-def _subtotal(rows: dict[int, Array], pairs: Sequence[tuple[int, int]], root: int, out: Array) -> Array:
-    """The sum of those rows that ``pairs`` bring together in row ``root``: ``out``, or the row itself."""
-    below = {root}
-    for i, j in reversed(pairs):
-        if i in below:
-            below.add(j)
-    if len(below) == 1:
-        return rows[root]
-    numbers = sorted(below)
-    place = {number: k for k, number in enumerate(numbers)}
-    order = [(place[i], place[j]) for i, j in pairs if i in below]
-    reduce_rows([rows[number] for number in numbers], out, np.add, order)
-    return out
 
 
 def segment_of(flats: Sequence[Array], segment: Segment) -> Array:

@@ -5,7 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from distopt.collectives import live_rows, local_pairs, reduce_rows, shard_bounds, tree_pairs
+from distopt.collectives import reduce_rows, shard_bounds, tree_pairs
+from distopt.collectives.tree import live_rows, local_pairs
 
 SIZES = range(1, 10)
 
