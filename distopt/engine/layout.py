@@ -72,15 +72,19 @@ class Block:
 
     size: int
     shards: tuple[Shard, ...]
-    _sent: dict[tuple[int, int], Array] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _pieces: dict[tuple[int, int], Array] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def sent_by(self, rank: int, itemsize: int) -> Array:
         """What replica ``rank`` sends: :func:`segments_of` the others' shards, in bytes."""
-        sent = self._sent.get((rank, itemsize))
-        if sent is None:
+        pieces = self._pieces.get((rank, itemsize))
+        if pieces is None:
             others = [shard for r, shard in enumerate(self.shards) if r != rank]
-            sent = self._sent[rank, itemsize] = segments_of(others) * in_bytes(itemsize)
-        return sent
+            pieces = self._pieces[rank, itemsize] = segments_of(others) * in_bytes(itemsize)
+        return pieces
+
+    def pieces(self, itemsize: int) -> Array:
+        """:func:`segments_of` all shards, in bytes."""
+        return self.sent_by(-1, itemsize)
 
 
 def segments_of(shards: Sequence[Shard]) -> Array:

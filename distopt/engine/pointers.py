@@ -19,7 +19,7 @@ from numba.extending import intrinsic, register_jitable
 
 from distopt.comm.spin import precompiled
 
-__all__ = ["array_at", "copy", "fence", "inlined", "place", "send"]
+__all__ = ["array_at", "copy", "fence", "inlined", "place", "receive", "send"]
 
 #: Without the types that Numba gives them: a function that is inlined takes what compiled code gives it.
 inlined: Any = register_jitable
@@ -130,3 +130,17 @@ def send(row, pieces, starts):  # type: ignore[no-untyped-def]
     for k in range(len(pieces)):
         copy(row + pieces[k, 3], starts[pieces[k, 0]] + pieces[k, 1], pieces[k, 2], True)
     fence()
+
+
+@precompiled("void(int64, int64[:, ::1], int64[::1], boolean)")
+def receive(row, pieces, starts, streamed):  # type: ignore[no-untyped-def]
+    """Copies a row of memory to pieces of arrays.
+
+    Args:
+        row: its address.
+        pieces: as for :func:`send`.
+        starts: the addresses of the arrays.
+        streamed: whether past the cache.
+    """
+    for k in range(len(pieces)):
+        copy(starts[pieces[k, 0]] + pieces[k, 1], row + pieces[k, 3], pieces[k, 2], streamed)

@@ -27,6 +27,7 @@ from distopt.engine.homes import Homes
 from distopt.engine.owners import Job, run_owned
 from distopt.engine.plan import Plan, columns_of
 from distopt.engine.ring import Ring
+from distopt.engine.sums import Sums
 from distopt.engine.together import Together
 from distopt.engine.update import Reduction, Targets, Updates, lowest_terms, weighed
 from distopt.trace import Recorder
@@ -57,6 +58,8 @@ class StepEngine:
         self.replicas = context.num_replicas_in_sync
         self.homes = Homes(context, context.strategy.options)
         self._ring = Ring(context.comm, self.homes.node, self.homes.cross)
+        if self.replicas > 1:
+            context.sums = Sums(self._ring, self.homes.node)
         self._plans: WeakKeyDictionary[Targets, dict[tuple[int, ...], Plan]] = WeakKeyDictionary()
         self._steps: WeakKeyDictionary[object, int] = WeakKeyDictionary()
         self._shared: WeakKeyDictionary[object, bool] = WeakKeyDictionary()

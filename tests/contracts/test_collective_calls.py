@@ -8,6 +8,7 @@ import pytest
 
 from distopt import IndexedSlices, Tensor, Variable, distribute
 from distopt.distribute import ReduceOp, get_replica_context
+from distopt.engine.step import StepEngine
 from distopt.errors import ReplicaFailed
 
 Pair = collections.namedtuple("Pair", "left right")
@@ -291,3 +292,28 @@ def test_different_functions_in_merge_call(replicas):
         return True
 
     assert replicas.run(program) == [True] * replicas.size
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64", "bool", "complex64"])
+@pytest.mark.parametrize("op", ["sum", "mean"])
+def test_sums_through_the_ring_of_the_step_engine_have_the_same_bits(replicas, op, dtype):
+    """Several blocks, variables that end inside of them, and arrays without elements."""
+    sizes = (3, 0, 5000, 700_000, 1, 4096, 300_001)
+
+    def program():
+        random = np.random.default_rng(rank())
+        values = [(random.normal(size=n) * 100).astype(dtype) for n in sizes]
+        context = get_replica_context()
+        context.attached.pop(StepEngine, None)  # each program begins without an engine
+        context.sums = type(context)(context.strategy, context.comm).sums
+        before = context.all_reduce(op, values)
+        StepEngine.of(context)
+        kept = [value.copy() for value in values]
+        after = context.all_reduce(op, values)
+        again = context.all_reduce(op, values)
+        assert all(np.array_equal(a, b) for a, b in zip(values, kept, strict=True)), "changed what it got"
+        return [[t.numpy().tobytes() for t in totals] for totals in (before, after, again)]
+
+    for before, after, again in replicas.run(program):
+        assert before == after
+        assert before == again
