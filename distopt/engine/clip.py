@@ -32,6 +32,11 @@ class Clip:
         """Whether all sums must be there before the first update."""
         return self.norm is not None or self.global_norm is not None
 
+    @property
+    def divides(self) -> bool:
+        """Whether gradients are scaled by their norms: a norm of 0 makes them zeros of no sign."""
+        return 0 not in (self.norm, self.global_norm)
+
     def __str__(self) -> str:
         kinds = (("value", self.value), ("norm", self.norm), ("global norm", self.global_norm))
         return ", ".join(f"clip {name} {limit:g}" for name, limit in kinds if limit is not None)

@@ -19,6 +19,7 @@ from distopt.comm import Communicator, SoloCommunicator
 from distopt.core.variable import Variable
 from distopt.distribute.context import ReplicaContext
 from distopt.engine.arrays import address_of
+from distopt.engine.shared import shared_memory
 from distopt.settings import Settings
 from distopt.typing import Array
 
@@ -156,13 +157,7 @@ class Homes:
         nbytes = max(elements * dtype.itemsize, _ALIGN)
         if not self.shared:
             return np.zeros(elements, dtype)
-        block = self.node.shared_block(nbytes)
-        if block is None:
-            raise MemoryError(
-                f"no room for {nbytes:,} more bytes of shared memory on this node: use "
-                f"MPIStrategy(memory='private'), or set DISTOPT_MEMORY=private"
-            )
-        array: Array = block.bytes[: elements * dtype.itemsize].view(dtype)
+        array: Array = shared_memory(self.node, nbytes)[: elements * dtype.itemsize].view(dtype)
         return array
 
     def _forget(self, key: int) -> Callable[[object], None]:

@@ -10,11 +10,11 @@ import numpy as np
 
 from distopt.typing import Array
 
-__all__ = ["BLOCK", "sum_of_blocks", "sums_of_squares"]
+__all__ = ["BLOCK", "LANES", "sum_of_blocks", "sums_of_squares"]
 
 #: Elements of a variable that are summed together; blocks are counted from the variable's start.
 BLOCK = 1 << 12
-_LANES = 512
+LANES = 512
 
 
 def sums_of_squares(values: Array) -> Array:
@@ -38,49 +38,12 @@ def sums_of_squares(values: Array) -> Array:
 
 def sum_of_blocks(sums: Iterable[Array]) -> float:
     """The block sums of several variables added up one after the other, in the order given."""
-    total = 0.0
-    for blocks in sums:
-        for value in blocks.tolist():
-            total += value
-    return total
+    blocks = np.concatenate([np.zeros(1), *sums])
+    return float(np.add.accumulate(blocks)[-1])
 
 
 @cache
 def _kernel(dtype: np.dtype[Any]) -> Callable[[Array, Array], None]:
-    import numba
+    from distopt.engine import squares
 
-    read = numba.types.Array(numba.from_dtype(dtype), 1, "C", readonly=True)
-    signature = (read, numba.types.Array(numba.float64, 1, "C"))
-    try:
-        kernel = _squares(numba.njit(cache=True, nogil=True, error_model="numpy"))
-        kernel.compile(signature)
-    except Exception:
-        # A cache that cannot be written or read is no error.
-        kernel = _squares(numba.njit(nogil=True, error_model="numpy"))
-        kernel.compile(signature)
-    kernel.disable_compile()
-    return kernel  # type: ignore[no-any-return]
-
-
-def _squares(jit: Callable[[Any], Any]) -> Any:
-    block, lanes = BLOCK, _LANES
-
-    @jit
-    def kernel(values, sums):  # type: ignore[no-untyped-def]
-        partial = np.empty(lanes)
-        for b in range(sums.size):
-            x = values[b * block : (b + 1) * block]
-            partial[:] = 0
-            for start in range(0, x.size, lanes):
-                y = x[start : start + lanes]
-                for i in range(y.size):
-                    value = np.float64(y[i])
-                    partial[i] += value * value
-            half = lanes // 2
-            while half > 0:
-                for i in range(half):
-                    partial[i] += partial[i + half]
-                half //= 2
-            sums[b] = partial[0]
-
-    return kernel
+    return squares.squares_float32 if dtype == np.float32 else squares.squares_float64  # type: ignore[no-any-return]

@@ -60,6 +60,9 @@ def two_passes(
     clip: Clip,
 ) -> None:
     """Sums all shards first and keeps them, until the norms are known; arguments as in :func:`one_pass`."""
+    if group.program is not None and clip.divides:
+        group.clipped(group.program).run(ring, flats, update.coefficients, then, clip)
+        return
     own = [block.shards[node.rank] for block in group.blocks]
     kept = ring.room("kept", sum(shard.size for shard in own), update.variable.dtype)
     parts = np.split(kept, np.cumsum([shard.size for shard in own])[:-1])

@@ -9,6 +9,7 @@ import numpy as np
 
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.variable import Variable
+from distopt.engine.clipped import ClippedProgram
 from distopt.engine.homes import Homes
 from distopt.engine.layout import Block, Segment, blocks
 from distopt.engine.program import Program, possible
@@ -64,8 +65,15 @@ class Group:
         self._places = [[_place(v, homes) for v in (u.variable, *u.slots)] for u in updates]
         self._spans: tuple[tuple[Span, ...], ...] = ()
         self.program: Program | None = None
+        self._clipped: ClippedProgram | None = None
         if self.blocks and homes.cross.size == 1 and possible(node, dtype):
             self.program = Program(rule, dtype, sizes, self._places, node)
+
+    def clipped(self, program: Program) -> ClippedProgram:
+        """The program for steps whose gradients' norms are clipped; collective when it is made."""
+        if self._clipped is None:
+            self._clipped = ClippedProgram(program)
+        return self._clipped
 
     @property
     def spans(self) -> tuple[tuple[Span, ...], ...]:

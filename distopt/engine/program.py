@@ -24,7 +24,7 @@ from distopt.engine.ring import Ring
 from distopt.engine.rule import Rule
 from distopt.typing import Array
 
-__all__ = ["Program", "possible"]
+__all__ = ["Program", "arguments", "possible"]
 
 
 def possible(node: Communicator, dtype: np.dtype[Any]) -> bool:
@@ -51,7 +51,7 @@ class Program:
         places: Sequence[Sequence[tuple[Array, int]]],
         node: Communicator,
     ) -> None:
-        self._rule, self._dtype, self._node = rule, dtype, node
+        self.rule, self.dtype, self.sizes, self.node = rule, dtype, sizes, node
         self._first, self._blocks = blocks(sizes, node.size)[0], len(blocks(sizes, node.size))
         self._kept = places  # addresses are good as long as their memory is there
         others, own, self._ends = tables(sizes, node.size, node.rank)
@@ -59,7 +59,8 @@ class Program:
         starts = {id(base): address_of(base) for at in places for base, _ in at}
         homes = [[starts[id(base)] + offset * dtype.itemsize for base, offset in at] for at in places]
         at_home = np.array(homes, np.int64)[own[:, 0]] + dtype.itemsize * own[:, 1:2]
-        self._owns = np.hstack([own * in_bytes(dtype.itemsize), at_home])
+        #: Its own segments: those of the layout in bytes, and the addresses of parameters and slots.
+        self.owns = np.hstack([own * in_bytes(dtype.itemsize), at_home])
         self._pairs = np.array(tree_pairs(node.size), np.int64)
         self._sums = np.empty((len(self._pairs), CHUNK), dtype)
         self._streamed = Choice()
@@ -73,32 +74,47 @@ class Program:
             coefficients: the rule's.
             then: what happens to the sums before the update.
         """
-        kernel = _kernel(self._rule, self._dtype, then.plain)
-        turn, (address, row) = ring.begin(self._first, flats), ring.place(self._dtype)
-        where = (self._node.rank, self._node.size, address, row)
+        self.go(ring, flats, _kernel(self.rule, self.dtype, then.plain), self.owns, coefficients, then)
+
+    def go(
+        self,
+        ring: Ring,
+        flats: Flats,
+        kernel: Callable[..., int],
+        owns: Array,
+        coefficients: tuple[Any, ...],
+        then: Fold,
+    ) -> None:
+        """Runs a kernel from the first block to the last, on its own segments ``owns``."""
+        turn, (address, row) = ring.begin(self._first, flats), ring.place(self.dtype)
+        where = (self.node.rank, self.node.size, address, row)
         streamed = not self._streamed.way()
-        tables = (self._sends, self._owns, self._ends, flats.starts, self._pairs, self._sums)
-        numbers = then.numbers(self._dtype)
+        tables = (self._sends, owns, self._ends, flats.starts, self._pairs, self._sums)
+        numbers = then.numbers(self.dtype)
 
         def code(counters: Array, met: int, first: int) -> int:
             return int(kernel(counters, met, first, streamed, turn, where, *tables, *numbers, coefficients))
 
         start = perf_counter()
-        self._node.run(code, self._blocks - 1)
+        self.node.run(code, self._blocks - 1)
         self._streamed.took(perf_counter() - start)
         ring.passed(self._blocks)
 
 
 @cache
 def _kernel(rule: Rule, dtype: np.dtype[Any], plain: bool) -> Callable[..., int]:
+    from distopt.engine import loops
+
+    return compiled(rule, loops.program_template(len(rule.slots), plain), dtype, arguments(dtype))
+
+
+def arguments(dtype: np.dtype[Any]) -> tuple[Any, ...]:
+    """Numba's types of what :meth:`Program.go` calls a kernel with, but for the coefficients."""
     import numba
     from numba import int64
-
-    from distopt.engine import loops
 
     scalar, flag = numba.from_dtype(dtype), numba.boolean
     where = numba.types.UniTuple(int64, 4)  # type: ignore[no-untyped-call]
     table, numbers = int64[:, ::1], int64[::1]
     tables = (table, table, table, numbers, table, scalar[:, ::1])
-    arguments = (numbers, int64, int64, flag, int64, where, *tables, scalar, scalar)
-    return compiled(rule, loops.program_template(len(rule.slots), plain), dtype, arguments)
+    return (numbers, int64, int64, flag, int64, where, *tables, scalar, scalar)

@@ -18,6 +18,7 @@ from distopt.collectives import Wire, subtotal, tree_pairs
 from distopt.comm import Communicator
 from distopt.engine.arrays import Flats, address_of
 from distopt.engine.layout import PIECE, Block, Segment, block_size
+from distopt.engine.shared import shared_memory
 from distopt.typing import Array
 
 __all__ = ["Ring", "Round", "gather", "segment_of"]
@@ -179,12 +180,7 @@ class Ring:
         memory = self._memory.get(dtype.itemsize)
         if memory is None:
             nbytes = 2 * self._node.size * self._capacity * dtype.itemsize
-            block = self._node.shared_block(nbytes)
-            if block is None:
-                raise MemoryError(
-                    f"no room for {nbytes:,} bytes of shared memory on this node: set DISTOPT_MEMORY=private"
-                )
-            memory = self._memory[dtype.itemsize] = block.bytes
+            memory = self._memory[dtype.itemsize] = shared_memory(self._node, nbytes)
         return memory
 
     def room(self, purpose: str, size: int, dtype: np.dtype[np.generic]) -> Array:

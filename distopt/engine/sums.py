@@ -15,6 +15,7 @@ from distopt.comm import Communicator
 from distopt.engine.arrays import Flats, address_of
 from distopt.engine.layout import PIECE, Block, block_size, blocks
 from distopt.engine.ring import Ring, Round
+from distopt.engine.shared import shared_memory
 from distopt.typing import Array
 
 __all__ = ["Sums"]
@@ -78,12 +79,7 @@ class Sums:
         board = self._boards.get(dtype.itemsize)
         if board is None:
             nbytes = 2 * self._capacity * dtype.itemsize
-            block = self._node.shared_block(nbytes)
-            if block is None:
-                raise MemoryError(
-                    f"no room for {nbytes:,} bytes of shared memory on this node: set DISTOPT_MEMORY=private"
-                )
-            board = self._boards[dtype.itemsize] = block.bytes
+            board = self._boards[dtype.itemsize] = shared_memory(self._node, nbytes)
         turns: Array = board.view(dtype).reshape(2, -1)
         return turns
 

@@ -10,8 +10,10 @@ from distopt.collectives import reduce_rows, tree_pairs
 from distopt.comm import SoloCommunicator
 from distopt.comm.memory import thread_block
 from distopt.comm.table import Table
-from distopt.engine import kernels, layout
+from distopt.engine import kernels, layout, norms
 from distopt.engine.arrays import Flats
+from distopt.engine.clip import Clip, clip_norm, global_scale
+from distopt.engine.clipped import ClippedProgram
 from distopt.engine.fold import Fold
 from distopt.engine.program import Program
 from distopt.engine.ring import Ring
@@ -30,7 +32,7 @@ class Thread(SoloCommunicator):
     def __init__(self, rank, size, table, memory):
         self.rank, self.size, self._memory = rank, size, memory
         self._table = Table(table, rank, size)
-        self.waits = 0
+        self.waits = self._blocks = 0
 
     meets_in_code = True
 
@@ -41,7 +43,8 @@ class Thread(SoloCommunicator):
         self._table.run(code, meetings, self._until)
 
     def shared_block(self, nbytes):
-        return self._memory.setdefault("ring", thread_block(nbytes))
+        self._blocks += 1
+        return self._memory.setdefault(self._blocks, thread_block(nbytes))
 
     def _until(self, done):
         end = time.monotonic() + WAITING
@@ -56,7 +59,16 @@ def threads(size):
     return [Thread(rank, size, table, memory) for rank in range(size)]
 
 
-def train(rule, dtype, replicas, then, steps=3, late=0.0):
+def clipped_by_norms(gradients, clip):
+    """Each variable's gradient clipped, from the definitions."""
+    totals = [norms.sum_of_blocks([norms.sums_of_squares(g)]) for g in gradients]
+    if clip.norm is not None:
+        return [clip_norm(g, total, clip.norm) for g, total in zip(gradients, totals, strict=True)]
+    squares = norms.sum_of_blocks([norms.sums_of_squares(g) for g in gradients])
+    return [g * global_scale(squares, clip.global_norm, g.dtype) for g in gradients]
+
+
+def train(rule, dtype, replicas, then, steps=3, late=0.0, clip=None):
     """The state after some steps: computed by programs, and the slow way."""
     pieces = [made_up(rule, size, dtype, seed) for seed, size in enumerate(SIZES)]
     state = [
@@ -73,11 +85,16 @@ def train(rule, dtype, replicas, then, steps=3, late=0.0):
     def replica(node):
         ring = Ring(node, node, SoloCommunicator())
         program = Program(rule, np.dtype(dtype), SIZES, places, node)
+        clipped = None if clip is None else ClippedProgram(program)
         for step in range(steps):
             if node.rank == 1:
                 time.sleep(late)
             ring.open(ahead=False)
-            program.run(ring, Flats.of(gradients[node.rank]), coefficients, then)
+            flats = Flats.of(gradients[node.rank])
+            if clipped is None:
+                program.run(ring, flats, coefficients, then)
+            else:
+                clipped.run(ring, flats, coefficients, then, clip)
             node.barrier()
 
     with ThreadPoolExecutor(replicas) as pool:
@@ -86,6 +103,8 @@ def train(rule, dtype, replicas, then, steps=3, late=0.0):
     reduce_rows([np.concatenate(own) for own in gradients], total, np.add, tree_pairs(replicas))
     for _ in range(steps):
         summed = then(total, np.empty_like(total))
+        if clip is not None:
+            summed = np.concatenate(clipped_by_norms(np.split(summed, starts[1:]), clip))
         kernels.dense(rule, wanted[0], summed, tuple(wanted[1:]), coefficients)
     for own, kept in zip(gradients, before, strict=True):
         assert all(np.array_equal(g, k) for g, k in zip(own, kept, strict=True))
@@ -113,6 +132,22 @@ def test_a_program_is_the_sum_in_tree_order_and_the_rule(rule, replicas):
 @pytest.mark.parametrize("replicas", [2, 5])
 def test_means_and_bounds_in_double_precision(replicas):
     state, wanted, _ = train(adam.ADAM, "f8", replicas, Fold(3, 0.2))
+    assert [a.tobytes() for a in state] == [a.tobytes() for a in wanted]
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("replicas", [2, 5])
+@pytest.mark.parametrize(
+    "clip", [Clip(norm=0.7), Clip(norm=1e9), Clip(global_norm=3.0), Clip(value=0.2, norm=5.0)], ids=str
+)
+def test_clips_by_norms(clip, replicas, dtype):
+    state, wanted, _ = train(adam.ADAM, dtype, replicas, Fold(None, clip.value), clip=clip)
+    assert [a.tobytes() for a in state] == [a.tobytes() for a in wanted]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda r: r.name)
+def test_clips_by_the_global_norm_with_any_number_of_slots(rule):
+    state, wanted, _ = train(rule, "f4", 2, Fold(2, None), clip=Clip(global_norm=1.0))
     assert [a.tobytes() for a in state] == [a.tobytes() for a in wanted]
 
 

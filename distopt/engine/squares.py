@@ -1,0 +1,43 @@
+"""Sums of squares in compiled code: see :mod:`distopt.engine.norms`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distopt.comm.spin import precompiled
+from distopt.engine.norms import BLOCK, LANES
+from distopt.engine.pointers import inlined
+
+__all__ = ["add_squares", "squares_float32", "squares_float64"]
+
+
+@inlined
+def add_squares(values, sums):  # type: ignore[no-untyped-def]
+    """The sum of squares of each block of ``values``, into ``sums``."""
+    partial = np.empty(LANES)
+    for b in range(sums.size):
+        x = values[b * BLOCK : (b + 1) * BLOCK]
+        partial[:] = 0
+        for start in range(0, x.size, LANES):
+            y = x[start : start + LANES]
+            for i in range(y.size):
+                value = np.float64(y[i])
+                partial[i] += value * value
+        half = LANES // 2
+        while half > 0:
+            for i in range(half):
+                partial[i] += partial[i + half]
+            half //= 2
+        sums[b] = partial[0]
+
+
+@precompiled("void(Array(float32, 1, 'C', True), float64[::1])")
+def squares_float32(values, sums):  # type: ignore[no-untyped-def]
+    """:func:`add_squares` of float32."""
+    add_squares(values, sums)
+
+
+@precompiled("void(Array(float64, 1, 'C', True), float64[::1])")
+def squares_float64(values, sums):  # type: ignore[no-untyped-def]
+    """:func:`add_squares` of float64."""
+    add_squares(values, sums)
