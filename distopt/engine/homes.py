@@ -27,6 +27,8 @@ __all__ = ["Home", "Homes"]
 
 #: Homes begin at multiples of this many bytes: whole cache lines.
 _ALIGN = 64
+#: Elements that are sent to other nodes at a time.
+_AT_ONCE = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,9 @@ class Homes:
             # Each replica of the first node sends its part to those of its rank in the others.
             bounds = shard_bounds(home.flat.size, self.node.size)
             part = home.flat[bounds[self.node.rank] : bounds[self.node.rank + 1]]
-            np.copyto(part, self.cross.broadcast(part))
+            for start in range(0, part.size, _AT_ONCE):  # what is received is a copy, for a moment
+                piece = part[start : start + _AT_ONCE]
+                np.copyto(piece, self.cross.broadcast(piece))
         self.node.barrier()
 
     def _memory(self, elements: int, dtype: np.dtype[np.generic]) -> Array:

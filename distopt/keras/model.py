@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -11,13 +12,15 @@ import numpy as np
 
 from distopt.autodiff import GradientTape
 from distopt.core import Variable
+from distopt.core.custom_objects import serialize_object
 from distopt.core.tensor import as_array
 from distopt.distribute import get_replica_context
 from distopt.keras.callbacks import History
 from distopt.keras.callbacks.callback import is_chief
 from distopt.keras.callbacks.progress import shown_logs
 from distopt.keras.data.batch import unpack
-from distopt.keras.layers.layer import Layer, map_shapes
+from distopt.keras.layers.layer import Layer
+from distopt.keras.layers.spec import map_shapes
 from distopt.keras.training.class_weight import weigh_classes
 from distopt.keras.training.compiled import Compiled
 from distopt.keras.training.fit import FitOptions, Validation, fit
@@ -321,7 +324,26 @@ class Model(Layer):
         """:meth:`predict` of one batch."""
         return self.predict(x)
 
-    # -- looking, saving
+    # -- as a config, looking, saving
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments; a subclass that has a config overrides this.
+
+        Raises:
+            NotImplementedError: the class does not override this: what it is made of stands in its code.
+        """
+        raise NotImplementedError(
+            f"model {self.name!r} is of the class {type(self).__name__}, whose layers stand in its code: "
+            "override get_config to return the constructor's arguments, or build it as a Sequential"
+        )
+
+    def to_json(self, **kwargs: Any) -> str:
+        """Its config as a JSON text, for :func:`distopt.keras.models.model_from_json`; without weights.
+
+        Args:
+            **kwargs: those of :func:`json.dumps`.
+        """
+        return json.dumps(serialize_object(self), **{"default": plain, **kwargs})
+
     def summary(self) -> None:
         """Prints the layers, their output shapes and their weights; replica 0 does."""
         if is_chief():
@@ -354,6 +376,11 @@ class Model(Layer):
             ValueError: the weights do not fit.
         """
         self.set_weights([array for _, array in read_weights(os.fspath(filepath))])
+
+
+def plain(value: Any) -> Any:
+    """An array or number of NumPy as JSON can hold it."""
+    return as_array(value).tolist()
 
 
 def _results(results: dict[str, Any], return_dict: bool) -> Any:

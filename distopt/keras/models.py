@@ -1,6 +1,52 @@
-"""The models by the name of Keras's module."""
+"""The models by the name of Keras's module, and models from configs."""
 
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from distopt.core.checks import shown
+from distopt.core.custom_objects import deserialize_object, serialize_object
 from distopt.keras.model import Model
 from distopt.keras.sequential import Sequential
 
-__all__ = ["Model", "Sequential"]
+__all__ = ["Model", "Sequential", "clone_model", "model_from_config", "model_from_json"]
+
+
+def model_from_config(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """A model, with new weights, from ``{"class_name": ..., "config": {...}}``.
+
+    Args:
+        config: it is not changed.
+        custom_objects: the user's own classes and functions by name.
+
+    Raises:
+        TypeError: arguments that a class does not take.
+        ValueError: malformed, or an unknown class; the text names the nearest one.
+    """
+    return deserialize_object(config, {"Sequential": Sequential}, "model", custom_objects)
+
+
+def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """A model, with new weights, from what its ``to_json`` gave; see :func:`model_from_config`.
+
+    >>> from distopt.keras.layers import Dense
+    >>> model_from_json(Sequential([Dense(2, input_shape=(3,))]).to_json()).count_params()
+    8
+    """
+    try:
+        config = json.loads(json_string)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"model_from_json takes a JSON text; got {shown(json_string)} ({error})") from error
+    return model_from_config(config, custom_objects)
+
+
+def clone_model(model: Model) -> Any:
+    """A model of the same config with new weights.
+
+    Raises:
+        NotImplementedError: a class of the user's own without ``get_config``.
+    """
+    known = {type(model).__name__: type(model)}
+    return deserialize_object(serialize_object(model), known, "model")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
-from distopt.core.checks import shown
+from distopt.core.checks import as_config, as_sequence, as_shape, shown
+from distopt.core.custom_objects import custom_object_scope
+from distopt.keras.layers import deserialize, serialize
 from distopt.keras.layers.layer import Layer
 from distopt.keras.model import Model
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["Sequential"]
 
@@ -92,6 +97,38 @@ class Sequential(Model):
         for layer in self._stack:
             input_shape = layer.compute_output_shape(input_shape)
         return input_shape
+
+    # -- as a config
+    def get_config(self) -> dict[str, Any]:
+        """Its layers' configs, without weights and without what ``compile`` was given."""
+        config: dict[str, Any] = {
+            "name": self.name,
+            "layers": [serialize(layer) for layer in self._stack],
+        }
+        if self._shapes and self._stack[0]._example_shape is None:
+            config["build_input_shape"] = list(self._shapes[0])
+        return config
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Self:
+        """A model from what :meth:`get_config` returned, with new weights.
+
+        Args:
+            config: it is not changed.
+            custom_objects: the user's own layers, activations, ... by name.
+
+        Raises:
+            TypeError: arguments that a layer does not take.
+            ValueError: malformed, or an unknown class.
+        """
+        arguments = as_config(config, f"model {cls.__name__}")
+        layers = as_sequence(arguments.get("layers"), f"'layers' in the config of a {cls.__name__}")
+        with custom_object_scope({"Sequential": Sequential}, custom_objects or {}):  # models hold models
+            model = cls([deserialize(layer) for layer in layers], name=arguments.get("name"))
+        shape = arguments.get("build_input_shape")
+        if shape is not None and not model.built:
+            model.build(as_shape(shape, "build_input_shape", unknown=True))
+        return model
 
     @property
     def layers(self) -> list[Layer]:

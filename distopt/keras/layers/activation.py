@@ -37,6 +37,10 @@ class Activation(Layer):
         """See Layer."""
         return input_shape
 
+    def get_config(self) -> dict[str, Any]:
+        """See Layer."""
+        return {**super().get_config(), "activation": activations.serialize(activations.get(self.activation))}
+
 
 def activation_name(activation: Any) -> str | Callable[[Any], Any]:
     """The name of one of our activations ("linear" for None), or the user's own function itself.

@@ -10,9 +10,12 @@ import numpy as np
 from distopt.autodiff.fused import FUSED_ACTIVATIONS, Window, columns, dense, pad_images
 from distopt.core import Variable
 from distopt.core.checks import shown
+from distopt.keras import activations
 from distopt.keras.layers.activation import activate, activation_name
 from distopt.keras.layers.dense import positive
-from distopt.keras.layers.layer import InputSpec, Layer
+from distopt.keras.layers.layer import Layer
+from distopt.keras.layers.options import WeightOptions
+from distopt.keras.layers.spec import InputSpec
 
 __all__ = ["Conv2D", "check_images", "padding_of", "same_padding", "window_shape", "windows_of"]
 
@@ -64,31 +67,18 @@ class Conv2D(Layer):
         self.padding = padding_of(padding, self)
         self.activation = activation_name(activation)
         self.use_bias = use_bias
-        self._kernel_options = (kernel_initializer, kernel_regularizer, kernel_constraint)
-        self._bias_options = (bias_initializer, bias_regularizer, bias_constraint)
+        self._kernel_options = WeightOptions.of(kernel_initializer, kernel_regularizer, kernel_constraint)
+        self._bias_options = WeightOptions.of(bias_initializer, bias_regularizer, bias_constraint)
         self.input_spec = InputSpec(ndim=4)
 
     def build(self, input_shape: Any) -> None:
         """See Layer."""
         check_images(self, input_shape)
         channels = input_shape[-1]
-        initializer, regularizer, constraint = self._kernel_options
-        self.kernel = self.add_weight(
-            "kernel",
-            (*self.window.size, channels, self.filters),
-            initializer=initializer,
-            regularizer=regularizer,
-            constraint=constraint,
-        )
+        shape = (*self.window.size, channels, self.filters)
+        self.kernel = self._kernel_options.add_to(self, "kernel", shape)
         if self.use_bias:
-            initializer, regularizer, constraint = self._bias_options
-            self.bias = self.add_weight(
-                "bias",
-                (self.filters,),
-                initializer=initializer,
-                regularizer=regularizer,
-                constraint=constraint,
-            )
+            self.bias = self._bias_options.add_to(self, "bias", (self.filters,))
         self.input_spec = InputSpec(ndim=4, axes={-1: channels})
 
     def call(self, inputs: Any) -> Any:
@@ -106,6 +96,20 @@ class Conv2D(Layer):
     def compute_output_shape(self, input_shape: Any) -> Any:
         """See Layer."""
         return (*window_shape(self, input_shape, self.window, self.padding), self.filters)
+
+    def get_config(self) -> dict[str, Any]:
+        """See Layer."""
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": list(self.window.size),
+            "strides": list(self.window.strides),
+            "padding": self.padding,
+            "activation": activations.serialize(activations.get(self.activation)),
+            "use_bias": self.use_bias,
+            **self._kernel_options.config("kernel"),
+            **self._bias_options.config("bias"),
+        }
 
 
 def windows_of(size: Any, strides: Any, layer: Layer) -> Window:

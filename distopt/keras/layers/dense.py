@@ -9,8 +9,11 @@ import numpy as np
 from distopt.autodiff.fused import FUSED_ACTIVATIONS, dense
 from distopt.core import Variable
 from distopt.core.checks import shown
+from distopt.keras import activations
 from distopt.keras.layers.activation import activate, activation_name
-from distopt.keras.layers.layer import InputSpec, Layer
+from distopt.keras.layers.layer import Layer
+from distopt.keras.layers.options import WeightOptions
+from distopt.keras.layers.spec import InputSpec
 
 __all__ = ["Dense"]
 
@@ -56,8 +59,8 @@ class Dense(Layer):
         self.units = positive(units, "units", self)
         self.activation = activation_name(activation)
         self.use_bias = use_bias
-        self._kernel_options = (kernel_initializer, kernel_regularizer, kernel_constraint)
-        self._bias_options = (bias_initializer, bias_regularizer, bias_constraint)
+        self._kernel_options = WeightOptions.of(kernel_initializer, kernel_regularizer, kernel_constraint)
+        self._bias_options = WeightOptions.of(bias_initializer, bias_regularizer, bias_constraint)
 
     def build(self, input_shape: Any) -> None:
         """See Layer."""
@@ -67,19 +70,9 @@ class Dense(Layer):
                 f"layer {self.name!r} (Dense) needs inputs of at least 2 axes with a known last one; "
                 f"got shape {input_shape}"
             )
-        initializer, regularizer, constraint = self._kernel_options
-        self.kernel = self.add_weight(
-            "kernel",
-            (inputs, self.units),
-            initializer=initializer,
-            regularizer=regularizer,
-            constraint=constraint,
-        )
+        self.kernel = self._kernel_options.add_to(self, "kernel", (inputs, self.units))
         if self.use_bias:
-            initializer, regularizer, constraint = self._bias_options
-            self.bias = self.add_weight(
-                "bias", (self.units,), initializer=initializer, regularizer=regularizer, constraint=constraint
-            )
+            self.bias = self._bias_options.add_to(self, "bias", (self.units,))
         self.input_spec = InputSpec(min_ndim=2, axes={-1: inputs})
 
     def call(self, inputs: Any) -> Any:
@@ -93,6 +86,17 @@ class Dense(Layer):
     def compute_output_shape(self, input_shape: Any) -> Any:
         """See Layer."""
         return (*input_shape[:-1], self.units)
+
+    def get_config(self) -> dict[str, Any]:
+        """See Layer."""
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": activations.serialize(activations.get(self.activation)),
+            "use_bias": self.use_bias,
+            **self._kernel_options.config("kernel"),
+            **self._bias_options.config("bias"),
+        }
 
 
 def positive(value: Any, argument: str, layer: Layer) -> int:

@@ -37,8 +37,8 @@ class Dropout(Layer):
         if not 0 <= as_scalar(rate, f"rate of layer {self.name!r} (Dropout)") < 1:
             raise ValueError(f"rate of layer {self.name!r} (Dropout) must be in [0, 1); got {rate!r}")
         self.rate = float(rate)
-        chosen = as_seed(seed)
-        self.seed = int(np.random.randint(2**31)) if chosen is None else chosen
+        self._given_seed = as_seed(seed)
+        self.seed = int(np.random.randint(2**31)) if self._given_seed is None else self._given_seed
         self._calls = 0
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
@@ -63,3 +63,7 @@ class Dropout(Layer):
     def compute_output_shape(self, input_shape: Any) -> Any:
         """See Layer."""
         return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """See Layer."""
+        return {**super().get_config(), "rate": self.rate, "seed": self._given_seed}

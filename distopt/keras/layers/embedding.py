@@ -12,6 +12,7 @@ from distopt.core.checks import as_count
 from distopt.core.tensor import as_array
 from distopt.keras.layers.dense import positive
 from distopt.keras.layers.layer import Layer
+from distopt.keras.layers.options import WeightOptions
 
 __all__ = ["Embedding"]
 
@@ -47,24 +48,19 @@ class Embedding(Layer):
         input_length: int | None = None,
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault(
-            "input_shape", None if input_length is None else (as_count(input_length, "input_length"),)
-        )
+        if input_length is not None and "batch_input_shape" not in kwargs:
+            kwargs.setdefault("input_shape", (as_count(input_length, "input_length"),))
         super().__init__(**kwargs)
         self.input_dim = positive(input_dim, "input_dim", self)
         self.output_dim = positive(output_dim, "output_dim", self)
-        self._options = (embeddings_initializer, embeddings_regularizer, embeddings_constraint)
+        self.input_length = input_length
+        self._options = WeightOptions.of(
+            embeddings_initializer, embeddings_regularizer, embeddings_constraint
+        )
 
     def build(self, input_shape: Any) -> None:
         """See Layer."""
-        initializer, regularizer, constraint = self._options
-        self.embeddings = self.add_weight(
-            "embeddings",
-            (self.input_dim, self.output_dim),
-            initializer=initializer,
-            regularizer=regularizer,
-            constraint=constraint,
-        )
+        self.embeddings = self._options.add_to(self, "embeddings", (self.input_dim, self.output_dim))
 
     def _cast(self, value: Any) -> Any:
         """Leaves the numbers alone: a float16 layer could not hold large ones."""
@@ -89,3 +85,13 @@ class Embedding(Layer):
     def compute_output_shape(self, input_shape: Any) -> Any:
         """See Layer."""
         return (*input_shape, self.output_dim)
+
+    def get_config(self) -> dict[str, Any]:
+        """See Layer."""
+        return {
+            **super().get_config(),
+            "input_dim": self.input_dim,
+            "output_dim": self.output_dim,
+            "input_length": self.input_length,
+            **self._options.config("embeddings"),
+        }

@@ -5,53 +5,23 @@ from __future__ import annotations
 import inspect
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from distopt.core import Variable
-from distopt.core.checks import as_dtype, as_name, as_shape
+from distopt.core.checks import as_config, as_dtype, as_name, as_shape
 from distopt.core.nest import map_structure
 from distopt.core.tensor import as_array
 from distopt.keras import constraints, initializers, regularizers
 from distopt.keras.layers.naming import unique_name
+from distopt.keras.layers.spec import InputSpec, map_shapes, shapes_of
 from distopt.typing import Array, DTypeLike
 
-__all__ = ["InputSpec", "Layer"]
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
-
-@dataclass(frozen=True)
-class InputSpec:
-    """What a layer takes; checked at every call.
-
-    Attributes:
-        ndim: the number of axes, if it must be this one.
-        min_ndim: the least number of axes.
-        axes: axis -> the length that it must have.
-    """
-
-    ndim: int | None = None
-    min_ndim: int | None = None
-    axes: dict[int, int] = field(default_factory=dict)
-
-    def fits(self, shape: tuple[int | None, ...]) -> bool:
-        """Whether a value of that shape (None: any length) may come in."""
-        if self.ndim is not None and len(shape) != self.ndim:
-            return False
-        if self.min_ndim is not None and len(shape) < self.min_ndim:
-            return False
-        for axis, length in self.axes.items():
-            if shape[axis] != length and shape[axis] is not None:
-                return False
-        return True
-
-    def __str__(self) -> str:
-        parts = [] if self.ndim is None else [f"{self.ndim} axes"]
-        if self.min_ndim is not None:
-            parts.append(f"at least {self.min_ndim} axes")
-        parts += [f"length {length} on axis {axis}" for axis, length in self.axes.items()]
-        return " and ".join(parts)
+__all__ = ["Layer"]
 
 
 class _Calls(threading.local):
@@ -75,6 +45,7 @@ class Layer:
         dtype: the dtype of its weights, to which floating inputs are cast; float32 by default.
         input_shape: the shape of one example, for the first layer of a Sequential.
         input_dim: short for ``input_shape=(input_dim,)``.
+        batch_input_shape: the same with the batch axis in front, as configs have it.
 
     Raises:
         TypeError: an unknown keyword argument.
@@ -95,9 +66,12 @@ class Layer:
         *,
         input_shape: Sequence[int | None] | None = None,
         input_dim: int | None = None,
+        batch_input_shape: Sequence[int | None] | None = None,
     ) -> None:
         if input_shape is None and input_dim is not None:
             input_shape = (input_dim,)
+        if input_shape is None and batch_input_shape is not None:
+            input_shape = as_shape(batch_input_shape, "batch_input_shape", unknown=True)[1:]
         self.name = as_name(name) or unique_name(type(self).__name__)
         self.built = False
         self.input_spec: InputSpec | None = None
@@ -326,6 +300,27 @@ class Layer:
         for weight, value in zip(mine, weights, strict=True):
             weight.assign(value)
 
+    # -- as a config
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, as JSON can hold them; subclasses add theirs.
+
+        Raises:
+            NotImplementedError: the class takes arguments of its own and does not override this.
+        """
+        own = set(inspect.signature(type(self).__init__).parameters) - _COMMON
+        if own and type(self).get_config is Layer.get_config:
+            raise NotImplementedError(
+                f"layer {self.name!r} ({type(self).__name__}) has arguments in __init__, {sorted(own)}, and "
+                "therefore must override get_config: return {**super().get_config(), ...}"
+            )
+        shape = {} if self._example_shape is None else {"batch_input_shape": [None, *self._example_shape]}
+        return {"name": self.name, "trainable": self._trainable, "dtype": self._dtype.name, **shape}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """A layer from what :meth:`get_config` returned, with new weights."""
+        return cls(**as_config(config, f"layer {cls.__name__}"))
+
     def count_params(self) -> int:
         """The number of elements of all weights."""
         return sum(weight.size for weight in self.weights)
@@ -359,18 +354,8 @@ def _collect(value: Any, kind: str, variables: dict[Variable, None], layers: dic
                 _collect(item, kind_of_item, variables, layers)
 
 
+#: Arguments of the constructor that every layer has.
+_COMMON = {"self", "args", "kwargs", "trainable", "name", "dtype"} | {
+    *("input_shape", "input_dim", "batch_input_shape"),
+}
 _BOOKKEEPING = frozenset({"_own_weights", "_penalties", "_added_losses", "_example_shape"})
-
-
-def shapes_of(inputs: Any) -> Any:
-    """The shapes of nested values, None for the batch axis."""
-    return map_structure(lambda value: (None, *value.shape[1:]), inputs)
-
-
-def map_shapes(func: Callable[[tuple[int | None, ...]], Any], shapes: Any) -> Any:
-    """``func`` applied to every shape (a tuple of ints and None) in lists, tuples and dicts of shapes."""
-    if isinstance(shapes, dict):
-        return {key: map_shapes(func, shape) for key, shape in shapes.items()}
-    if all(n is None or isinstance(n, (int, np.integer)) for n in shapes):
-        return func(tuple(shapes))
-    return type(shapes)(map_shapes(func, shape) for shape in shapes)

@@ -11,7 +11,10 @@ from distopt.core import Variable
 from distopt.core.numbers import as_scalar
 from distopt.core.tensor import as_array
 from distopt.distribute import get_replica_context
-from distopt.keras.layers.layer import InputSpec, Layer
+from distopt.keras import initializers
+from distopt.keras.layers.layer import Layer
+from distopt.keras.layers.options import WeightOptions
+from distopt.keras.layers.spec import InputSpec
 from distopt.typing import Array
 
 __all__ = ["BatchNormalization", "LayerNormalization"]
@@ -40,10 +43,9 @@ class _Normalization(Layer):
         super().__init__(**kwargs)
         self.axis = axis
         self.epsilon = as_scalar(epsilon, "epsilon")
-        self._options = {
-            "gamma": (scale, gamma_initializer, gamma_regularizer, gamma_constraint, 1),
-            "beta": (center, beta_initializer, beta_regularizer, beta_constraint, 0),
-        }
+        self.center, self.scale = center, scale
+        self._gamma_options = WeightOptions.of(gamma_initializer, gamma_regularizer, gamma_constraint)
+        self._beta_options = WeightOptions.of(beta_initializer, beta_regularizer, beta_constraint)
 
     def build(self, input_shape: Any) -> None:
         """See Layer."""
@@ -54,18 +56,28 @@ class _Normalization(Layer):
                 f"got axis={self.axis} and input shape {input_shape}: transpose the input"
             )
         shape = (input_shape[-1],)
-        for name, (wanted, initializer, regularizer, constraint, neutral) in self._options.items():
-            value: Variable | Array = np.full(shape, neutral, self._dtype)
-            if wanted:
-                value = self.add_weight(
-                    name, shape, initializer=initializer, regularizer=regularizer, constraint=constraint
-                )
-            setattr(self, name, value)
+        self.gamma, self.beta = np.ones(shape, self._dtype), np.zeros(shape, self._dtype)
+        if self.scale:
+            self.gamma = self._gamma_options.add_to(self, "gamma", shape)
+        if self.center:
+            self.beta = self._beta_options.add_to(self, "beta", shape)
         self.input_spec = InputSpec(ndim=len(input_shape), axes={-1: input_shape[-1]})
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """See Layer."""
         return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """See Layer."""
+        return {
+            **super().get_config(),
+            "axis": self.axis,
+            "epsilon": self.epsilon,
+            "center": self.center,
+            "scale": self.scale,
+            **self._beta_options.config("beta"),
+            **self._gamma_options.config("gamma"),
+        }
 
 
 class LayerNormalization(_Normalization):
@@ -100,6 +112,8 @@ class BatchNormalization(_Normalization):
         momentum: the share of the moving averages that a batch leaves alone.
         epsilon: added to the variance.
         synchronized: take the statistics over all replicas.
+        moving_mean_initializer: first values of the moving mean.
+        moving_variance_initializer: first values of the moving variance.
         **kwargs: center, scale, beta_initializer, ...: as for :class:`LayerNormalization`.
 
     Raises:
@@ -115,18 +129,22 @@ class BatchNormalization(_Normalization):
         momentum: float = 0.99,
         epsilon: float = 1e-3,
         synchronized: bool = False,
+        moving_mean_initializer: Any = "zeros",
+        moving_variance_initializer: Any = "ones",
         **kwargs: Any,
     ) -> None:
         super().__init__(axis=axis, epsilon=epsilon, **kwargs)
         self.momentum = as_scalar(momentum, "momentum")
         self.synchronized = synchronized
+        self._mean_options = WeightOptions.of(moving_mean_initializer)
+        self._variance_options = WeightOptions.of(moving_variance_initializer)
 
     def build(self, input_shape: Any) -> None:
         """See Layer."""
         super().build(input_shape)
         shape = (input_shape[-1],)
-        self.moving_mean = self.add_weight("moving_mean", shape, initializer="zeros", trainable=False)
-        self.moving_variance = self.add_weight("moving_variance", shape, initializer="ones", trainable=False)
+        self.moving_mean = self._mean_options.add_to(self, "moving_mean", shape, False)
+        self.moving_variance = self._variance_options.add_to(self, "moving_variance", shape, False)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """See Layer."""
@@ -157,6 +175,16 @@ class BatchNormalization(_Normalization):
 
     def _move(self, average: Variable, value: Array) -> None:
         average.assign(as_array(average) * self.momentum + value * (1 - self.momentum))
+
+    def get_config(self) -> dict[str, Any]:
+        """See Layer."""
+        return {
+            **super().get_config(),
+            "momentum": self.momentum,
+            "synchronized": self.synchronized,
+            "moving_mean_initializer": initializers.serialize(self._mean_options.initializer),
+            "moving_variance_initializer": initializers.serialize(self._variance_options.initializer),
+        }
 
     def synchronize(self) -> None:
         """See Layer."""

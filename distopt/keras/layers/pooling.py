@@ -8,7 +8,8 @@ import numpy as np
 
 from distopt.autodiff.fused import average_pool, max_pool, pad_images
 from distopt.keras.layers.convolution import padding_of, same_padding, window_shape, windows_of
-from distopt.keras.layers.layer import InputSpec, Layer
+from distopt.keras.layers.layer import Layer
+from distopt.keras.layers.spec import InputSpec
 
 __all__ = ["AveragePooling2D", "GlobalAveragePooling2D", "MaxPooling2D"]
 
@@ -31,6 +32,15 @@ class _Pooling2D(Layer):
     def compute_output_shape(self, input_shape: Any) -> Any:
         """See Layer."""
         return (*window_shape(self, input_shape, self.window, self.padding), input_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        """See Layer."""
+        return {
+            **super().get_config(),
+            "pool_size": list(self.window.size),
+            "strides": list(self.window.strides),
+            "padding": self.padding,
+        }
 
 
 class MaxPooling2D(_Pooling2D):

@@ -56,6 +56,10 @@ class Reshape(Layer):
         """See Layer."""
         return (input_shape[0], *self._resolved(input_shape))
 
+    def get_config(self) -> dict[str, Any]:
+        """See Layer."""
+        return {**super().get_config(), "target_shape": list(self.target_shape)}
+
     def _resolved(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         size = math.prod(shape[1:])
         known = math.prod(n for n in self.target_shape if n != -1)
