@@ -145,7 +145,7 @@ def _no_derivative(fun: Any, argnums: tuple[int, ...], error: Exception) -> Call
 class TensorBox(TensorLike, ArrayBox):  # type: ignore[misc]
     """A traced value. Autograd's box for arrays and floats, with the behaviour of a tensor."""
 
-    __slots__ = ()
+    __slots__ = ("__weakref__",)
 
     def __init__(self, value: Any, trace: int, node: Any) -> None:
         if type(value) is TensorBox and value._trace >= trace:  # type: ignore[has-type]

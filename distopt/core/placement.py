@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from distopt.typing import Array
@@ -18,13 +19,21 @@ __all__ = ["Placement", "install", "placement"]
 class Placement:
     """The answers for one replica, alone."""
 
-    def made_for_all(self) -> bool:
-        """Whether a variable made here is one object for several replicas of this process."""
-        return False
+    def owner(self) -> object | None:
+        """The strategy whose replicas in this process share a variable made here, if there are several."""
+        return None
 
-    def replica(self) -> int | None:
-        """The number, in this process, of the replica that runs this code; None between replicas."""
+    def replica(self, owner: object | None = None) -> int | None:
+        """The number, in this process, of the replica that runs this code; None between replicas.
+
+        Args:
+            owner: if given, only replicas of this strategy count.
+        """
         return 0
+
+    def made_for(self, owner: object | None) -> AbstractContextManager[None]:
+        """Variables made within belong to ``owner``, if given, as where it answered :meth:`owner`."""
+        return nullcontext()
 
     def combine(self, variable: Variable, value: Array) -> Array:
         """What replicas assign to a variable, made one value as its aggregation says; collective."""

@@ -77,6 +77,7 @@ class Variable(TensorLike):
         "_constraint",
         "_name",
         "_own",
+        "_owner",
         "_shared",
         "_storage",
         "_synchronization",
@@ -117,8 +118,10 @@ class Variable(TensorLike):
         self._version = 0
         self._shared = False
         self._write_through = False
-        #: Whether several replicas of this process use this one object.
-        self._common = placement().made_for_all()
+        #: The strategy whose replicas in this process use this one object; None for one replica's own.
+        self._owner = placement().owner()
+        #: Whether they write to it together.
+        self._common = self._owner is not None
         #: With ON_READ, the value of each replica of this process, by its number there.
         self._own: dict[int, Array] | None = {} if on_read else None
 
@@ -128,7 +131,7 @@ class Variable(TensorLike):
 
     def _own_value(self, own: dict[int, Array]) -> Array:
         """This replica's value; between replicas, all of them together as the aggregation says."""
-        replica = placement().replica()
+        replica = placement().replica(self._owner)
         if replica is None:
             here = range(max(own, default=0) + 1)
             return placement().together(self, [own.get(i, self._storage) for i in here])
@@ -224,7 +227,7 @@ class Variable(TensorLike):
             self._write_own(self._own, value, update)
             return
         local = not self._common and self._aggregation is VariableAggregation.NONE
-        if local or self._write_through or placement().replica() is None:
+        if local or self._write_through or placement().replica(self._owner) is None:
             self._store(update(self._storage, value))
         else:
             combined = placement().combine(self, value)
@@ -234,7 +237,7 @@ class Variable(TensorLike):
     def _write_own(
         self, own: dict[int, Array], value: Array, update: Callable[[Array, Array], Array]
     ) -> None:
-        replica = placement().replica()
+        replica = placement().replica(self._owner)
         if replica is None:  # between replicas: a sum is dealt out, anything else goes to all
             value = placement().dealt(self, value)
             self._storage[...] = update(self._storage, value)

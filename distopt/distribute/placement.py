@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import numpy as np
 
 from distopt.core.placement import Placement
 from distopt.core.variable import Variable, VariableAggregation
 from distopt.distribute.context import ReplicaContext
-from distopt.distribute.frames import current_frame
+from distopt.distribute.frames import current_frame, frame
+from distopt.distribute.strategy import Strategy
 from distopt.typing import Array
 
 __all__ = ["StrategyPlacement"]
@@ -18,15 +21,21 @@ _OPS = {VariableAggregation.SUM: "sum", VariableAggregation.MEAN: "mean"}
 class StrategyPlacement(Placement):
     """The answers of the frame that code runs in."""
 
-    def made_for_all(self) -> bool:
+    def owner(self) -> object | None:
         """See Placement."""
-        frame = current_frame()
-        return frame.context is None and frame.strategy.local_replicas > 1
+        here = current_frame()
+        return here.strategy if here.context is None and here.strategy.local_replicas > 1 else None
 
-    def replica(self) -> int | None:
+    def replica(self, owner: object | None = None) -> int | None:
         """See Placement."""
-        context = current_frame().context
-        return None if context is None else context.comm.local_index
+        here = current_frame()
+        if here.context is None or (owner is not None and here.strategy is not owner):
+            return None
+        return here.context.comm.local_index
+
+    def made_for(self, owner: object | None) -> AbstractContextManager[None]:
+        """See Placement."""
+        return frame(owner, None, "scope") if isinstance(owner, Strategy) else nullcontext()
 
     def combine(self, variable: Variable, value: Array) -> Array:
         """See Placement.
@@ -62,7 +71,7 @@ class StrategyPlacement(Placement):
             index = context.comm.local_index
             return self.combine(variable, values[index] if index < len(values) else values[0])
 
-        strategy = current_frame().strategy
+        strategy = _strategy_of(variable)
         result = strategy.experimental_local_results(strategy._on_replicas(None, read))[0]
         return np.asarray(result)
 
@@ -70,4 +79,10 @@ class StrategyPlacement(Placement):
         """See Placement."""
         if variable.aggregation is not VariableAggregation.SUM:
             return value
-        return np.asarray(value / current_frame().strategy.num_replicas_in_sync).astype(value.dtype)
+        return np.asarray(value / _strategy_of(variable).num_replicas_in_sync).astype(value.dtype)
+
+
+def _strategy_of(variable: Variable) -> Strategy:
+    """The one whose replicas share the variable, or the one in force."""
+    owner = variable._owner
+    return owner if isinstance(owner, Strategy) else current_frame().strategy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -39,26 +40,26 @@ class Dropout(Layer):
         self.rate = float(rate)
         self._given_seed = as_seed(seed)
         self.seed = int(np.random.randint(2**31)) if self._given_seed is None else self._given_seed
-        self._calls = 0
+        #: Calls so far, by replica: those of one process may share the layer.
+        self._calls: Counter[int] = Counter()
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """See Layer."""
         if not training or self.rate == 0:
             return inputs
-        context = get_replica_context()
-        replica = 0 if context is None else int(context.replica_id_in_sync_group)
-        rng = stream(self.seed, replica=replica, step=self._calls, purpose=_PURPOSE)
-        self._calls += 1
+        replica = _replica()
+        rng = stream(self.seed, replica=replica, step=self._calls[replica], purpose=_PURPOSE)
+        self._calls[replica] += 1
         kept = rng.random(inputs.shape, np.float32) >= self.rate
         return inputs * (kept * inputs.dtype.type(1 / (1 - self.rate)))
 
     def get_state(self) -> dict[str, int]:
         """Where its random numbers stand, for checkpoints."""
-        return {"seed": self.seed, "calls": self._calls}
+        return {"seed": self.seed, "calls": self._calls[_replica()]}
 
     def set_state(self, state: dict[str, int]) -> None:
         """Goes on from what :meth:`get_state` told."""
-        self.seed, self._calls = state["seed"], state["calls"]
+        self.seed, self._calls[_replica()] = state["seed"], state["calls"]
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """See Layer."""
@@ -67,3 +68,9 @@ class Dropout(Layer):
     def get_config(self) -> dict[str, Any]:
         """See Layer."""
         return {**super().get_config(), "rate": self.rate, "seed": self._given_seed}
+
+
+def _replica() -> int:
+    """The number of the replica that runs this code, 0 between replicas."""
+    context = get_replica_context()
+    return 0 if context is None else int(context.replica_id_in_sync_group)

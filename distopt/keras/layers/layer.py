@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distopt.core import Variable
+from distopt.core import Variable, VariableAggregation, VariableSynchronization
 from distopt.core.checks import as_config, as_dtype, as_name, as_shape
 from distopt.core.nest import map_structure
+from distopt.core.placement import placement
 from distopt.core.tensor import as_array
 from distopt.keras import constraints, initializers, regularizers
 from distopt.keras.layers.naming import unique_name
@@ -74,6 +75,7 @@ class Layer:
             input_shape = as_shape(batch_input_shape, "batch_input_shape", unknown=True)[1:]
         self.name = as_name(name) or unique_name(type(self).__name__)
         self.built = False
+        self._owner = placement().owner()
         self.input_spec: InputSpec | None = None
         self._trainable = trainable
         self._dtype = as_dtype(dtype)
@@ -173,6 +175,8 @@ class Layer:
         regularizer: Any = None,
         trainable: bool = True,
         constraint: Any = None,
+        synchronization: VariableSynchronization = VariableSynchronization.AUTO,
+        aggregation: VariableAggregation = VariableAggregation.NONE,
     ) -> Variable:
         """A new weight of this layer.
 
@@ -184,17 +188,23 @@ class Layer:
             regularizer: name, config or callable; its result is added to the loss.
             trainable: whether it is trained.
             constraint: name, config or callable, applied after each update.
+            synchronization: ON_READ keeps one value a replica; see Variable.
+            aggregation: how values that replicas assign become one.
         """
         shape = tuple(int(n) for n in shape)
         make = initializers.get(initializer or ("glorot_uniform" if shape else "zeros"))
         kind = np.dtype(dtype or self._dtype)
-        weight = Variable(
-            as_array(make(shape, dtype=kind)),
-            trainable=trainable,
-            name=f"{self.name}/{name or 'weight'}",
-            dtype=kind,
-            constraint=constraints.get(constraint),
-        )
+        # A layer that all replicas share may be built by one of them.
+        with placement().made_for(self._owner):
+            weight = Variable(
+                as_array(make(shape, dtype=kind)),
+                trainable=trainable,
+                name=f"{self.name}/{name or 'weight'}",
+                dtype=kind,
+                constraint=constraints.get(constraint),
+                synchronization=synchronization,
+                aggregation=aggregation,
+            )
         penalty = regularizers.get(regularizer)
         if penalty is not None:
             self._penalties.append((penalty, weight))

@@ -2,34 +2,28 @@
 
 Cross-entropy of probabilities loses digits, and its gradient vanishes where they are clipped; of the
 logits behind them it does neither. So the layers note which logits gave which probabilities, and a
-compiled loss asks when it is handed probabilities. One pair is kept, the last one of each thread.
+compiled loss asks when it is handed probabilities. A pair is kept as long as its probabilities live.
 """
 
 from __future__ import annotations
 
-import threading
+import weakref
 from typing import Any
 
-__all__ = ["note_logits", "take_logits"]
+__all__ = ["logits_behind", "note_logits"]
 
-
-class _Last(threading.local):
-    def __init__(self) -> None:
-        self.pair: tuple[Any, Any, str] | None = None
-
-
-_last = _Last()
+#: By the probabilities' id: themselves, the logits, and the activation between.
+_known: dict[int, tuple[weakref.ref[Any], Any, str]] = {}
 
 
 def note_logits(probabilities: Any, logits: Any, activation: str) -> Any:
     """Notes that ``probabilities`` are ``activation`` of ``logits``; returns the probabilities."""
-    _last.pair = (probabilities, logits, activation)
+    key = id(probabilities)
+    _known[key] = weakref.ref(probabilities, lambda _: _known.pop(key, None)), logits, activation
     return probabilities
 
 
-def take_logits(probabilities: Any, activation: str) -> Any:
-    """The logits behind this very object, None if that is not known; forgets them."""
-    pair, _last.pair = _last.pair, None
-    if pair is not None and pair[0] is probabilities and pair[2] == activation:
-        return pair[1]
-    return None
+def logits_behind(probabilities: Any, activation: str) -> Any:
+    """The logits behind this very object, None if that is not known."""
+    found, logits, noted = _known.get(id(probabilities), (None, None, ""))
+    return logits if found is not None and found() is probabilities and noted == activation else None

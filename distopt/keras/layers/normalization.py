@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from distopt.autodiff.fused import batch_norm, layer_norm
-from distopt.core import Variable
+from distopt.core import Variable, VariableAggregation, VariableSynchronization
 from distopt.core.numbers import as_scalar
 from distopt.core.tensor import as_array
 from distopt.distribute import get_replica_context
@@ -143,8 +143,14 @@ class BatchNormalization(_Normalization):
         """See Layer."""
         super().build(input_shape)
         shape = (input_shape[-1],)
-        self.moving_mean = self._mean_options.add_to(self, "moving_mean", shape, False)
-        self.moving_variance = self._variance_options.add_to(self, "moving_variance", shape, False)
+        # Each replica moves its own, also where replicas of one process share the layer.
+        own = {
+            "trainable": False,
+            "synchronization": VariableSynchronization.ON_READ,
+            "aggregation": VariableAggregation.MEAN,
+        }
+        self.moving_mean = self._mean_options.add_to(self, "moving_mean", shape, **own)
+        self.moving_variance = self._variance_options.add_to(self, "moving_variance", shape, **own)
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """See Layer."""

@@ -31,15 +31,15 @@ class WeightOptions(NamedTuple):
         """
         return cls(initializers.get(initializer), regularizers.get(regularizer), constraints.get(constraint))
 
-    def add_to(self, layer: Any, name: str, shape: tuple[int, ...], trainable: bool = True) -> Any:
-        """The new weight of a layer."""
+    def add_to(self, layer: Any, name: str, shape: tuple[int, ...], **others: Any) -> Any:
+        """The new weight of a layer; ``others`` are further arguments of ``add_weight``."""
         return layer.add_weight(
             name,
             shape,
             initializer=self.initializer,
             regularizer=self.regularizer,
             constraint=self.constraint,
-            trainable=trainable,
+            **others,
         )
 
     def config(self, weight: str) -> dict[str, Any]:

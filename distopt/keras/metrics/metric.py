@@ -14,7 +14,7 @@ import numpy as np
 from distopt.core.checks import as_config, as_dtype, as_name
 from distopt.core.initializers import get as get_initializer
 from distopt.core.tensor import Tensor, as_array
-from distopt.core.variable import Variable, VariableSynchronization
+from distopt.core.variable import Variable, VariableAggregation, VariableSynchronization
 from distopt.distribute import get_replica_context
 from distopt.typing import DTypeLike
 
@@ -64,7 +64,11 @@ class Metric:
         """
         value = get_initializer(initializer)(tuple(shape), np.dtype(dtype or np.float64))
         variable = Variable(
-            value, trainable=False, name=name, synchronization=VariableSynchronization.ON_READ
+            value,
+            trainable=False,
+            name=name,
+            synchronization=VariableSynchronization.ON_READ,
+            aggregation=VariableAggregation.SUM,
         )
         self._weights.append(variable)
         return variable

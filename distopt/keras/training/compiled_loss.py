@@ -10,7 +10,7 @@ import numpy as np
 from distopt.core.nest import flatten
 from distopt.core.tensor import as_array
 from distopt.keras import losses
-from distopt.keras.layers.logits import take_logits
+from distopt.keras.layers.logits import logits_behind
 
 __all__ = ["CompiledLoss", "per_output"]
 
@@ -142,7 +142,7 @@ class _OutputLoss:
             return np.sum(y_pred) * y_pred.dtype.type(0)
         loss = self.loss
         for activation, of_logits in self._behind:
-            logits = take_logits(y_pred, activation)
+            logits = logits_behind(y_pred, activation)
             if logits is not None:
                 loss, y_pred = of_logits, logits
                 break
