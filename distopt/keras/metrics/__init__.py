@@ -66,6 +66,7 @@ from distopt.keras.metrics.errors import (
 from distopt.keras.metrics.mean import (
     Mean,
     MeanMetricWrapper,
+    MeanTensor,
     Sum,
 )
 from distopt.keras.metrics.metric import (
@@ -113,6 +114,7 @@ __all__ = [
     "MeanMetricWrapper",
     "MeanSquaredError",
     "MeanSquaredLogarithmicError",
+    "MeanTensor",
     "Metric",
     "Poisson",
     "Precision",

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from distopt.core.checks import as_name
+from distopt.core.checks import as_name, as_shape
 from distopt.core.tensor import Tensor, as_array
+from distopt.core.variable import Variable
 from distopt.keras.metrics.metric import Metric
 from distopt.keras.values import fit_weight, squeeze_ranks, untraced
 from distopt.typing import Array, DTypeLike
 
-__all__ = ["Mean", "MeanMetricWrapper", "Sum", "divided"]
+__all__ = ["Mean", "MeanMetricWrapper", "MeanTensor", "Sum", "divided"]
 
 
 def divided(numerator: Any, denominator: Any) -> Array:
@@ -80,6 +81,73 @@ class Mean(Metric):
     def result(self) -> Tensor:
         """The mean over all batches and replicas."""
         return self._tensor(divided(self.total.numpy(), self.count.numpy()))
+
+
+class MeanTensor(Metric):
+    """The weighted mean of values, element by element.
+
+    Args:
+        name: a label.
+        dtype: the result's dtype.
+        shape: the values' shape; that of the first ones by default. Where some replica may see no values at
+            all it must be given.
+
+    >>> m = MeanTensor()
+    >>> m.update_state([0.0, 4.0])
+    >>> m([2.0, 0.0]).numpy().tolist()
+    [1.0, 2.0]
+    """
+
+    total: Variable
+    count: Variable
+
+    def __init__(
+        self, name: str = "mean_tensor", dtype: DTypeLike | None = None, shape: Sequence[int] | None = None
+    ) -> None:
+        super().__init__(name, dtype)
+        self._given = None if shape is None else as_shape(shape)
+        if self._given is not None:
+            self._build(self._given)
+
+    def _build(self, shape: tuple[int, ...]) -> None:
+        self.total = self.add_weight("total", shape)
+        self.count = self.add_weight("count", shape)
+
+    def update_state(self, values: Any, sample_weight: Any = None) -> None:
+        """Adds values, with weights that broadcast to them.
+
+        Raises:
+            ValueError: another shape than the first ones'.
+        """
+        array = as_array(untraced(values)).astype(np.float64)
+        if not self.weights:
+            self._build(array.shape)
+        if array.shape != self.total.shape:
+            raise ValueError(
+                f"metric {self.name!r} has values of shape {self.total.shape}; got shape {array.shape}"
+            )
+        weight = np.ones(array.shape)
+        if sample_weight is not None:
+            weight = np.broadcast_to(as_array(fit_weight(sample_weight, array)), array.shape) * weight
+        self.total.assign_add(array * weight)
+        self.count.assign_add(weight)
+
+    def result(self) -> Tensor:
+        """The mean over all batches and replicas.
+
+        Raises:
+            ValueError: before any came.
+        """
+        if not self.weights:
+            raise ValueError(
+                "MeanTensor does not have any result yet. Please call the MeanTensor instance or use "
+                "`.update_state(value)` before retrieving the result."
+            )
+        return self._tensor(divided(self.total.numpy(), self.count.numpy()))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return super().get_config() | ({} if self._given is None else {"shape": list(self._given)})
 
 
 class MeanMetricWrapper(Metric):

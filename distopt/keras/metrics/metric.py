@@ -13,6 +13,7 @@ import numpy as np
 
 from distopt.core.checks import as_config, as_dtype, as_name
 from distopt.core.initializers import get as get_initializer
+from distopt.core.placement import placement
 from distopt.core.tensor import Tensor, as_array
 from distopt.core.variable import Variable, VariableAggregation, VariableSynchronization
 from distopt.distribute import get_replica_context
@@ -42,6 +43,7 @@ class Metric:
         self.stateful = True
         self._weights: list[Variable] = []
         self._summed = False
+        self._owner = placement().owner()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -63,13 +65,15 @@ class Metric:
             dtype: float64 by default, so that sums of many values are exact.
         """
         value = get_initializer(initializer)(tuple(shape), np.dtype(dtype or np.float64))
-        variable = Variable(
-            value,
-            trainable=False,
-            name=name,
-            synchronization=VariableSynchronization.ON_READ,
-            aggregation=VariableAggregation.SUM,
-        )
+        # A metric that all replicas share may find its state's shape in one of them.
+        with placement().made_for(self._owner):
+            variable = Variable(
+                value,
+                trainable=False,
+                name=name,
+                synchronization=VariableSynchronization.ON_READ,
+                aggregation=VariableAggregation.SUM,
+            )
         self._weights.append(variable)
         return variable
 
