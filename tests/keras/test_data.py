@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distopt.keras import losses
 from distopt.keras.data import ArraySource, Dataset, IterableSource, example_order, share
-from distopt.keras.training.checks import check_numbers
+from distopt.keras.training.checks import check_labels, check_numbers
 
 
 @given(st.integers(0, 200), st.integers(1, 9))
@@ -69,6 +70,16 @@ def test_only_its_own_share_of_a_memmap_is_read(tmp_path: Path) -> None:
     assert batch.x[:, 0].tolist() == [4, 5, 6, 7]
     (mixed,) = ArraySource(mapped, None, None, 2, shuffle=True, replica=1, replicas=2, steps=1).epoch(0)
     assert mixed.x.shape == (1, row)
+
+
+def test_labels_in_a_memmap_are_not_read_through(tmp_path: Path) -> None:
+    labels = np.memmap(tmp_path / "y.dat", np.int64, "w+", shape=(50,))
+    labels[-1] = 9
+    few, output = np.zeros(1, np.int64), np.full((1, 3), 1 / 3, np.float32)
+    loss = losses.SparseCategoricalCrossentropy()
+    check_labels(few, output, loss, labels)
+    with pytest.raises(ValueError, match="labels must be from 0 to 2"):
+        check_labels(few, output, loss, np.array(labels))
 
 
 @pytest.mark.parametrize(
@@ -142,6 +153,29 @@ def test_dataset_shuffles_anew_at_each_reading() -> None:
     assert list(second) == one
     near = list(Dataset.from_tensor_slices(np.arange(30)).shuffle(buffer_size=10))
     assert sorted(near[:10]) == list(range(10))
+
+
+@pytest.mark.parametrize("given", [0, 1, 5, 12])
+def test_a_dataset_goes_on_from_its_state(given: int) -> None:
+    def pipeline() -> Dataset:
+        return Dataset.from_tensor_slices(np.arange(48)).shuffle(seed=3).batch(4).prefetch(2)
+
+    whole = pipeline()
+    wanted = [[batch.tolist() for batch in whole] for _ in range(3)]
+    first = pipeline()
+    assert [batch.tolist() for batch in first] == wanted[0]
+    reading = iter(first)
+    for batch in wanted[1][:given]:
+        assert next(reading).tolist() == batch
+    state = first.get_state()
+    again = pipeline()
+    again.set_state(state)
+    assert [batch.tolist() for batch in again] == wanted[1][given:]
+    assert [batch.tolist() for batch in again] == wanted[2]
+    del reading  # given up: the next reading is another one, if this one had begun
+    following = 2 if given else 1
+    assert [batch.tolist() for batch in first] == wanted[following]
+    assert first.get_state() == {"readings": following + 1, "given": 0}
 
 
 def test_prefetch_keeps_order_hands_errors_on_and_ends_its_thread() -> None:

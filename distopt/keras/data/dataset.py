@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.checks import as_count
 from distopt.core.nest import flatten, map_structure, pack
 from distopt.keras.data.batch import as_arrays, count_examples
 from distopt.keras.data.dealing import example_order
@@ -32,6 +33,9 @@ class Dataset:
         self._make = make
         self._length = length
         self._readings = 0
+        #: Elements that the next reading leaves out, and those that the one going on has given.
+        self._skipped = 0
+        self._given: int | None = None
 
     @classmethod
     def from_tensor_slices(cls, data: Any) -> Dataset:
@@ -54,16 +58,29 @@ class Dataset:
         return cls(lambda _: iter(generator()))
 
     def __iter__(self) -> Iterator[Any]:
+        # A reading begins when its first element is asked for: an iterator that is dropped before is none.
         reading, self._readings = self._readings, self._readings + 1
-        return self._make(reading)
+        skipped, self._skipped = self._skipped, 0
+        self._given = skipped
+        try:
+            for number, item in enumerate(islice(self._make(reading), skipped, None), skipped + 1):
+                if self._readings == reading + 1:  # else a later reading is the one that counts
+                    self._given = number
+                yield item
+        finally:
+            if self._readings == reading + 1:
+                self._given = None
 
     def get_state(self) -> dict[str, int]:
-        """Which reading is next, for checkpoints."""
-        return {"readings": self._readings}
+        """The reading that goes on, or else the next one, and how much of it was given; for checkpoints."""
+        if self._given is None:
+            return {"readings": self._readings, "given": self._skipped}
+        return {"readings": self._readings - 1, "given": self._given}
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Goes back to what :meth:`get_state` told."""
-        self._readings = state["readings"]
+        """Lets the next reading go on from what :meth:`get_state` told; what it leaves out is made again."""
+        self._readings, self._skipped = state["readings"], state.get("given", 0)
+        self._given = None
 
     def __len__(self) -> int:
         if self._length is None:
@@ -147,5 +164,11 @@ class Dataset:
         return Dataset(make, known)
 
     def prefetch(self, buffer_size: int = 2) -> Dataset:
-        """The same elements, made ahead of time in a thread."""
+        """The same elements, made ahead of time in a thread.
+
+        Raises:
+            TypeError: ``buffer_size`` is no integer.
+            ValueError: it is below 1.
+        """
+        as_count(buffer_size, "buffer_size")
         return Dataset(lambda reading: prefetched(self._make(reading), buffer_size), self._length)

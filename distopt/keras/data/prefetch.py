@@ -24,16 +24,7 @@ def prefetched(items: Iterator[Any], size: int) -> Iterator[Any]:
 
     An exception in the thread is raised here, in its place among the elements. The thread ends when this
     iterator is exhausted or dropped.
-
-    Raises:
-        ValueError: ``size`` is below 1.
     """
-    if size < 1:
-        raise ValueError(f"buffer_size must be at least 1; got {size}")
-    return _read_ahead(items, size)
-
-
-def _read_ahead(items: Iterator[Any], size: int) -> Iterator[Any]:
     ready: queue.Queue[Any] = queue.Queue(size)
     stop = threading.Event()
     threading.Thread(target=_work, args=(items, ready, stop), name="distopt-prefetch", daemon=True).start()

@@ -26,13 +26,18 @@ def check_numbers(data: Any, name: str) -> None:
             if leaf.dtype.kind not in "biu":
                 raise TypeError(f"{name} must hold numbers; got dtype {leaf.dtype}")
             continue
-        if isinstance(leaf, np.memmap) or isinstance(leaf.base, np.memmap):
+        if is_mapped(leaf):
             continue
         for start in range(0, len(leaf), _ROWS):
             part: Array = leaf[start : start + _ROWS]
             if np.isnan(part).any():
                 row = start + int(np.argwhere(np.isnan(part))[0][0])
                 raise ValueError(f"{name} holds NaN, first in example {row}: remove or fill such examples")
+
+
+def is_mapped(array: Array) -> bool:
+    """Whether it lies in a file, of which only this replica's share shall be read."""
+    return isinstance(array, np.memmap) or isinstance(array.base, np.memmap)
 
 
 def check_labels(y: Any, y_pred: Any, loss: losses.Loss, whole: Any = None) -> None:
@@ -51,7 +56,7 @@ def check_labels(y: Any, y_pred: Any, loss: losses.Loss, whole: Any = None) -> N
                 f"sparse_categorical_crossentropy takes one class number for each example; got labels of "
                 f"shape {_batch(y)}. One-hot labels go with categorical_crossentropy."
             )
-        values = y if whole is None else whole
+        values = y if whole is None or is_mapped(whole) else whole
         if values.size and not (values.min() >= 0 and values.max() < classes):
             raise ValueError(
                 f"labels must be from 0 to {classes - 1}, the model having {classes} outputs; got labels "
