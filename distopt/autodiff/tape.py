@@ -30,6 +30,7 @@ class UnconnectedGradients(enum.Enum):
     ZERO = "zero"
 
 
+_VARIABLE = {Variable}
 _USED = (
     "a GradientTape that is not persistent gives gradients (or a jacobian) once: "
     "make it with GradientTape(persistent=True), or call reset() and record again"
@@ -200,7 +201,8 @@ class GradientTape:
         found = backward(seeds, wanted, _check_unchanged, not self._persistent)
         results = []
         for node, source in zip(nodes, leaves, strict=True):
-            result = None if node is None or node not in found else _finished(found[node], source)
+            cotangent = None if node is None else found.get(node)
+            result = None if cotangent is None else _finished(cotangent, source)
             if result is None and fill is UnconnectedGradients.ZERO:
                 result = Tensor._of(np.zeros(source.shape, source.dtype))
             elif own and isinstance(result, TensorLike):
@@ -208,7 +210,7 @@ class GradientTape:
             elif of_mean:
                 _mark(result)
             results.append(result)
-        return nest.pack(sources, results)
+        return results if leaves is sources else nest.pack(sources, results)
 
     def jacobian(
         self,
@@ -305,6 +307,8 @@ def _unconnected(value: Any) -> UnconnectedGradients:
 
 
 def _tensors(structure: Any, what: str) -> list[TensorLike]:
+    if type(structure) is list and set(map(type, structure)) == _VARIABLE:  # the usual sources, found fast
+        return structure
     leaves = nest.flatten(structure)
     for value in leaves:
         if not isinstance(value, TensorLike):
@@ -341,6 +345,8 @@ def _ones(target: TensorLike) -> Array:
 
 def _finished(cotangent: Any, source: TensorLike) -> Any:
     """The gradient of a source as the user gets it."""
+    if type(cotangent) is np.ndarray and cotangent.base is None and cotangent.shape == source.shape:
+        return Tensor._of(cotangent)
     if isinstance(cotangent, IndexedSlices):
         values = live_value(cotangent.values)
         return IndexedSlices(

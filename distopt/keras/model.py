@@ -63,8 +63,9 @@ class Model(Layer):
     @property
     def weights(self) -> list[Variable]:
         """All weights, layer after layer, trained or not."""
-        found, layers = self._members()
-        for layer in layers:
+        held = self._members()
+        found = list(held.variables)
+        for layer in held.layers:
             found += layer.weights
         return list(dict.fromkeys(found))
 

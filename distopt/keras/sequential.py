@@ -33,6 +33,8 @@ class Sequential(Model):
     21
     """
 
+    _bookkeeping = Model._bookkeeping | {"_shapes"}
+
     def __init__(self, layers: Iterable[Layer] | None = None, name: str | None = None) -> None:
         super().__init__(name=name)
         self._stack: list[Layer] = []

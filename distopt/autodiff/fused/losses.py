@@ -26,8 +26,9 @@ __all__ = [
 class _Saved:
     """What a forward pass keeps for its backward pass."""
 
-    __slots__ = ("exp", "total")
+    __slots__ = ("chosen", "exp", "total")
 
+    chosen: Array
     exp: Array
     total: Array
 
@@ -152,8 +153,8 @@ def sparse_softmax_cross_entropy_sum(labels: Array, logits: Any, scale: float) -
 @primitive
 def _sparse_losses(labels: Array, logits: Array, scale: float | None, saved: _Saved) -> Array:
     shifted = logits - np.maximum.reduce(logits, axis=-1, keepdims=True)
-    chosen = _places(labels, logits.shape[-1])
-    picked = shifted.reshape(-1)[chosen]
+    saved.chosen = _places(labels, logits.shape[-1])
+    picked = shifted.reshape(-1)[saved.chosen]
     saved.exp = np.exp(shifted, out=shifted)
     saved.total = np.add.reduce(saved.exp, axis=-1, keepdims=True)
     losses = np.log(saved.total).reshape(-1) - picked
@@ -175,7 +176,7 @@ def _sparse_vjp(
         if type(logits) is not np.ndarray or type(g) is not np.ndarray:  # to be differentiated again
             return rows * (softmax(logits) - (labels[..., None] == np.arange(logits.shape[-1])))
         slope = saved.exp / saved.total
-        slope.reshape(-1)[_places(labels, logits.shape[-1])] -= 1
+        slope.reshape(-1)[saved.chosen] -= 1
         slope *= rows
         return slope
 

@@ -15,6 +15,7 @@ from distopt.core.nest import map_structure
 from distopt.core.placement import placement
 from distopt.core.tensor import as_array
 from distopt.keras import constraints, initializers, regularizers
+from distopt.keras.layers.members import BOOKKEEPING, Held, hold, holds
 from distopt.keras.layers.naming import unique_name
 from distopt.keras.layers.spec import InputSpec, map_shapes, shapes_of
 from distopt.typing import Array, DTypeLike
@@ -85,6 +86,11 @@ class Layer:
         self._own_weights: list[Variable] = []
         self._penalties: list[tuple[Callable[[Any], Any], Variable]] = []
         self._added_losses: list[Any] = []
+
+    #: Attributes in which no variables and layers are looked for.
+    _bookkeeping = BOOKKEEPING
+    #: What was found in the others, None until it is looked for.
+    _held: Held | None = None
 
     # -- what subclasses override
     def build(self, input_shape: Any) -> None:
@@ -209,6 +215,7 @@ class Layer:
         if penalty is not None:
             self._penalties.append((penalty, weight))
         self._own_weights.append(weight)
+        self.__dict__["_held"] = None
         return weight
 
     def add_loss(self, loss: Any) -> None:
@@ -230,29 +237,34 @@ class Layer:
 
     def sublayers(self) -> list[Layer]:
         """The layers in its attributes, in the order in which they were set."""
-        return self._members()[1]
+        return list(self._members().layers)
 
-    def _members(self) -> tuple[list[Variable], list[Layer]]:
-        """Its weights, but for those of sublayers, and its sublayers.
+    def _members(self) -> Held:
+        """Its weights, but for those of sublayers, and its sublayers; every step asks for them."""
+        held = self._held
+        if held is None:
+            others = self._bookkeeping
+            places = (v for name, v in vars(self).items() if holds(v) and name not in others)
+            held = self.__dict__["_held"] = hold(self._own_weights, places)
+        elif not held.lasting:
+            held = self.__dict__["_held"] = hold(self._own_weights, held.places)
+        return held
 
-        Every step asks for them, so this looks at each attribute once; lists may have grown meanwhile.
-        """
-        variables: dict[Variable, None] = dict.fromkeys(self._own_weights)
-        layers: dict[Layer, None] = {}
-        for name, value in vars(self).items():
-            kind = _kinds.get(type(value)) or _kind_of(type(value))
-            if kind == "variable":
-                variables[value] = None
-            elif kind != "other" and name not in _BOOKKEEPING:
-                _collect(value, kind, variables, layers)
-        return list(variables), list(layers)
+    def __setattr__(self, name: str, value: Any) -> None:
+        if holds(value) or holds(self.__dict__.get(name)):
+            self.__dict__["_held"] = None
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        self.__dict__["_held"] = None
+        super().__delattr__(name)
 
     def _weights(self, wanted: bool, trainable: bool = True) -> list[Variable]:
         """Own weights, then those of sublayers; ``wanted`` picks the trainable or the other ones."""
         trainable = trainable and self._trainable
-        variables, layers = self._members()
-        found = [weight for weight in variables if (weight.trainable and trainable) is wanted]
-        for layer in layers:
+        held = self._members()
+        found = [weight for weight in held.variables if (weight._trainable and trainable) is wanted]
+        for layer in held.layers:
             found += layer._weights(wanted, trainable)
         return found
 
@@ -341,31 +353,7 @@ class Layer:
         return self._dtype
 
 
-#: What a type is to a layer that has a value of it in an attribute.
-_kinds: dict[type, str] = {}
-
-
-def _kind_of(cls: type) -> str:
-    containers = {list: "many", tuple: "many", dict: "dict", Variable: "variable", Layer: "layer"}
-    kind = next((kind for base, kind in containers.items() if issubclass(cls, base)), "other")
-    return _kinds.setdefault(cls, kind)
-
-
-def _collect(value: Any, kind: str, variables: dict[Variable, None], layers: dict[Layer, None]) -> None:
-    """Notes a variable or layer, or those in nested lists, tuples and dicts, in order."""
-    if kind == "variable":
-        variables[value] = None
-    elif kind == "layer":
-        layers[value] = None
-    else:
-        for item in value if kind == "many" else value.values():
-            kind_of_item = _kinds.get(type(item)) or _kind_of(type(item))
-            if kind_of_item != "other":
-                _collect(item, kind_of_item, variables, layers)
-
-
 #: Arguments of the constructor that every layer has.
 _COMMON = {"self", "args", "kwargs", "trainable", "name", "dtype"} | {
     *("input_shape", "input_dim", "batch_input_shape"),
 }
-_BOOKKEEPING = frozenset({"_own_weights", "_penalties", "_added_losses", "_example_shape"})

@@ -1,0 +1,68 @@
+"""What a layer holds: variables and layers in its attributes, also in lists, tuples and dicts there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from distopt.core import Variable
+
+__all__ = ["BOOKKEEPING", "Held", "hold", "holds"]
+
+#: Attributes of every layer that hold variables or lists for other reasons.
+BOOKKEEPING = frozenset({"_own_weights", "_penalties", "_added_losses", "_example_shape", "_held"})
+
+#: What a type is to a layer that has a value of it in an attribute.
+_kinds: dict[type, str] = {}
+
+
+class Held(NamedTuple):
+    """What was found.
+
+    Attributes:
+        variables: in the order in which they were set, each once.
+        layers: likewise.
+        places: the values in which they were found.
+        lasting: whether it stays so until an attribute is set: lists and dicts may change by themselves.
+    """
+
+    variables: tuple[Variable, ...]
+    layers: tuple[Any, ...]
+    places: tuple[Any, ...]
+    lasting: bool
+
+
+def holds(value: Any) -> bool:
+    """Whether a value is, or may hold, a variable or layer."""
+    return (_kinds.get(type(value)) or _kind_of(type(value))) != "other"
+
+
+def hold(first: Iterable[Variable], places: Iterable[Any]) -> Held:
+    """The variables ``first``, and what stands in ``places``."""
+    places = tuple(places)
+    variables: dict[Variable, None] = dict.fromkeys(first)
+    layers: dict[Any, None] = {}
+    lasting = True
+    for value in places:
+        lasting = _collect(value, variables, layers) and lasting
+    return Held(tuple(variables), tuple(layers), places, lasting)
+
+
+def _kind_of(cls: type) -> str:
+    bases = {list: "list", tuple: "tuple", dict: "dict", Variable: "variable"}
+    known = (kind for base, kind in bases.items() if issubclass(cls, base))
+    return _kinds.setdefault(cls, next(known, "layer" if hasattr(cls, "_held") else "other"))
+
+
+def _collect(value: Any, variables: dict[Variable, None], layers: dict[Any, None]) -> bool:
+    """Notes a variable or layer, or those in nested containers, in order; whether they can change."""
+    kind = _kinds.get(type(value)) or _kind_of(type(value))
+    if kind == "variable":
+        variables[value] = None
+    elif kind == "layer":
+        layers[value] = None
+    elif kind != "other":
+        items = value.values() if kind == "dict" else value
+        lasting = [_collect(item, variables, layers) for item in items]
+        return kind == "tuple" and all(lasting)
+    return True
