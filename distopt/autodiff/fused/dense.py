@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from distopt.autodiff.fused.activations import FORWARD, SLOPE
 from distopt.typing import Array
 
 __all__ = ["dense"]
+
+_FEW = 64
 
 
 @primitive
@@ -46,6 +49,17 @@ def _product(a: Any, b: Any) -> Any:
     return a.dot(b) if type(a) is np.ndarray is type(b) else a @ b
 
 
+def _column_sums(x: Any) -> Any:
+    if type(x) is not np.ndarray or x.dtype.char not in "fd":
+        return np.add.reduce(x, 0)
+    return _ones(x.shape[0], x.dtype).dot(x)  # a third of the time of reduce
+
+
+@lru_cache(maxsize=64)
+def _ones(length: int, dtype: np.dtype[Any]) -> Array:
+    return np.ones(length, dtype)
+
+
 def _row_major(x: Any) -> Any:
     return np.ascontiguousarray(x) if type(x) is np.ndarray else x
 
@@ -63,13 +77,15 @@ def _dense_vjp(
         grads = []
         for argnum in argnums:
             if argnum == 0:
-                # OpenBLAS takes this form 10 to 25 % faster than flat @ kernel.T, for float32.
-                dx = _row_major(_product(kernel, flat.T).T)
+                # For many units OpenBLAS takes this form 5 to 20 % faster than flat @ kernel.T, for float32;
+                # for few it is slower, up to twice.
+                many = kernel.shape[1] > _FEW
+                dx = _row_major(_product(kernel, flat.T).T) if many else _product(flat, kernel.T)
                 grads.append(dx if x.ndim == 2 else dx.reshape(x.shape))
             elif argnum == 1:
                 grads.append(_product(_rows(x).T, flat))
             else:
-                grads.append(np.add.reduce(flat, 0))
+                grads.append(_column_sums(flat))
         return tuple(grads)
 
     return backward
