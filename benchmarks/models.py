@@ -93,11 +93,11 @@ class Training:
     """
 
     def __init__(self, model: Any, x: Any, y: Any, replicas: int = 1, optimizer: Any = None) -> None:
-        from distopt.keras.losses import Reduction, SparseCategoricalCrossentropy
+        from distopt.keras.losses import SparseCategoricalCrossentropy
 
         self._model, self._x, self._y, self._optimizer = model, x, y, optimizer
-        self._loss = SparseCategoricalCrossentropy(from_logits=True, reduction=Reduction.SUM)
-        self._scale = np.float32(1 / (replicas * len(x)))
+        self._loss = SparseCategoricalCrossentropy(from_logits=True)
+        self._share = 1 / replicas
         model(x)
 
     def prepare(self) -> None:
@@ -112,7 +112,7 @@ class Training:
         from distopt import GradientTape
 
         with GradientTape() as tape:
-            loss = self._loss(y, self._model(x, training=True)) * self._scale
+            loss = self._loss.mean(y, self._model(x, training=True), factor=self._share)
         variables = self._model.trainable_variables
         gradients = tape.gradient(loss, variables)
         if self._optimizer is not None:

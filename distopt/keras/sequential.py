@@ -37,7 +37,7 @@ class Sequential(Model):
 
     def __init__(self, layers: Iterable[Layer] | None = None, name: str | None = None) -> None:
         super().__init__(name=name)
-        self._stack: list[Layer] = []
+        self._stack: tuple[Layer, ...] = ()
         self._shapes: list[Any] = []
         for layer in layers or ():
             self.add(layer)
@@ -55,7 +55,7 @@ class Sequential(Model):
             raise ValueError(f"layer {layer.name!r} is in this Sequential already")
         if not self._stack and layer._example_shape is not None:
             self._shapes = [(None, *layer._example_shape)]
-        self._stack.append(layer)
+        self._stack = (*self._stack, layer)
         if self._shapes:
             self._extend(layer)
             self.built = True
@@ -68,7 +68,7 @@ class Sequential(Model):
         """
         if not self._stack:
             raise TypeError("there are no layers in this Sequential")
-        self._stack.pop()
+        self._stack = self._stack[:-1]
         if self._shapes:
             self._shapes.pop()
 

@@ -1,5 +1,6 @@
 """Layers: shapes, numbers of torch, training mode, replicas, weights, errors."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -206,6 +207,53 @@ def test_own_layer_finds_its_weights() -> None:
     layer.trainable = False
     assert layer.trainable_weights == []
     assert layer.count_params() == 1 + 1 + 8 + 2 + 4 + 4 + 2
+
+
+def test_trainable_weights_follow_every_change() -> None:
+    """They are kept from one step to the next, so whatever changes them has to be noticed."""
+
+    class Tower(L.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rows = [L.Dense(1, input_shape=(2,))]
+            self.head = L.Dense(3, use_bias=False)
+
+        def call(self, inputs: Any) -> Any:
+            for row in self.rows:
+                inputs = row(inputs)
+            return self.head(inputs)
+
+    tower = Tower()
+    model = keras.Sequential([tower, L.Dense(4)])
+    model(np.zeros((1, 2), np.float32))
+
+    def shapes() -> list[Any]:
+        return [weight.shape for weight in model.trainable_weights]
+
+    row, head, last = [(2, 1), (1,)], [(1, 3)], [(3, 4), (4,)]
+    assert shapes() == row + head + last
+    tower.head.trainable = False
+    assert shapes() == row + last
+    tower.head.trainable = True
+    tower.rows.append(L.Dense(1))  # a list changes without a word
+    model(np.zeros((1, 2), np.float32))
+    assert shapes() == [*row, (1, 1), (1,), *head, *last]
+    tower.rows = ()
+    assert shapes() == head + last
+    model.layers[1].extra = Variable(np.zeros(7, np.float32))
+    assert shapes() == head + last + [(7,)]
+    del model.layers[1].extra
+    tower.rows = (L.Dense(5, input_shape=(6,)),)
+    assert shapes() == head + last
+    tower.rows[0].build((None, 6))
+    assert shapes() == [(6, 5), (5,), *head, *last]
+    model.pop()
+    assert shapes() == [(6, 5), (5,), *head]
+    copied = copy.deepcopy(model)
+    tower.trainable = False
+    assert shapes() == []
+    assert [weight.shape for weight in copied.trainable_weights] == [(6, 5), (5,), *head]
+    assert not set(copied.trainable_weights) & set(model.weights)
 
 
 def test_weights_are_read_and_set() -> None:

@@ -15,7 +15,7 @@ from distopt.core.nest import map_structure
 from distopt.core.placement import placement
 from distopt.core.tensor import as_array
 from distopt.keras import constraints, initializers, regularizers
-from distopt.keras.layers.members import BOOKKEEPING, Held, hold, holds
+from distopt.keras.layers.members import BOOKKEEPING, Held, changed, hold, holds, state
 from distopt.keras.layers.naming import unique_name
 from distopt.keras.layers.spec import InputSpec, map_shapes, shapes_of
 from distopt.typing import Array, DTypeLike
@@ -91,6 +91,8 @@ class Layer:
     _bookkeeping = BOOKKEEPING
     #: What was found in the others, None until it is looked for.
     _held: Held | None = None
+    #: The trainable weights, and the state of all layers in which they were found.
+    _trained: tuple[object, tuple[Variable, ...]] | None = None
 
     # -- what subclasses override
     def build(self, input_shape: Any) -> None:
@@ -215,7 +217,7 @@ class Layer:
         if penalty is not None:
             self._penalties.append((penalty, weight))
         self._own_weights.append(weight)
-        self.__dict__["_held"] = None
+        self._forget()
         return weight
 
     def add_loss(self, loss: Any) -> None:
@@ -252,12 +254,21 @@ class Layer:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if holds(value) or holds(self.__dict__.get(name)):
-            self.__dict__["_held"] = None
+            self._forget()
         super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
-        self.__dict__["_held"] = None
+        self._forget()
         super().__delattr__(name)
+
+    def _forget(self) -> None:
+        self.__dict__["_held"] = None
+        changed()
+
+    def _lasts(self) -> bool:
+        """Whether it, and all below it, hold the same until :func:`changed` is called."""
+        held = self._members()
+        return held.lasting and all(layer._lasts() for layer in held.layers)
 
     def _weights(self, wanted: bool, trainable: bool = True) -> list[Variable]:
         """Own weights, then those of sublayers; ``wanted`` picks the trainable or the other ones."""
@@ -271,7 +282,12 @@ class Layer:
     @property
     def trainable_weights(self) -> list[Variable]:
         """The weights that training changes."""
-        return list(dict.fromkeys(self._weights(True)))
+        now = state()
+        kept = self._trained
+        if kept is None or kept[0] is not now:
+            kept = now, tuple(dict.fromkeys(self._weights(True)))
+            self.__dict__["_trained"] = kept if self._lasts() else None
+        return list(kept[1])
 
     @property
     def non_trainable_weights(self) -> list[Variable]:
@@ -295,6 +311,7 @@ class Layer:
     @trainable.setter
     def trainable(self, value: bool) -> None:
         self._trainable = bool(value)
+        changed()
         for layer in self.sublayers():
             layer.trainable = value
 

@@ -7,13 +7,30 @@ from typing import Any, NamedTuple
 
 from distopt.core import Variable
 
-__all__ = ["BOOKKEEPING", "Held", "hold", "holds"]
+__all__ = ["BOOKKEEPING", "Held", "changed", "hold", "holds", "state"]
 
 #: Attributes of every layer that hold variables or lists for other reasons.
-BOOKKEEPING = frozenset({"_own_weights", "_penalties", "_added_losses", "_example_shape", "_held"})
+BOOKKEEPING = frozenset(
+    {"_own_weights", "_penalties", "_added_losses", "_example_shape", "_held", "_trained"}
+)
 
 #: What a type is to a layer that has a value of it in an attribute.
 _kinds: dict[type, str] = {}
+
+#: Stands for what all layers hold now: another object after every change, so that a copy or a pickle of
+#: what was found under it never passes for the present.
+_state = object()
+
+
+def state() -> object:
+    """The same object as before if no layer has changed what it holds or trains."""
+    return _state
+
+
+def changed() -> None:
+    """To be called when a layer has changed what it holds or trains."""
+    global _state
+    _state = object()
 
 
 class Held(NamedTuple):
