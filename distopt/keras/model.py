@@ -253,6 +253,7 @@ class Model(Layer):
 
         Raises:
             ValueError: data, model and loss do not fit together; nothing has been trained then.
+            TypeError: a number of epochs, batches or examples is no whole number.
             RuntimeError: the model is not compiled, or this is cross-replica context.
         """
         _ = self.compiled
@@ -280,7 +281,7 @@ class Model(Layer):
             The loss if there are no metrics, else ``[loss, metric, ...]``; or a dict by name.
         """
         _ = self.compiled
-        source = make_source(x, y, sample_weight, batch_size, call="evaluate", steps=steps)
+        source = make_source(x, y, sample_weight, batch_size, call="evaluate()", steps=steps)
         prepare(self, source)
         results = run_test(self, source)
         if verbose and is_chief():
@@ -298,7 +299,7 @@ class Model(Layer):
             verbose: accepted and ignored.
             steps: the most batches.
         """
-        return run_predict(self, x, batch_size or 32, steps)
+        return run_predict(self, x, batch_size, steps)
 
     def train_on_batch(
         self,

@@ -280,6 +280,16 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "iterator": ({"x": iter([(X, Y)]), "y": None, "epochs": 2}, "read once only"),
     "nan in a batch": ({"x": [(X * np.nan, Y)], "y": None}, "the first batch's x holds NaN"),
     "no batch": ({"x": [].__iter__(), "y": None}, "empty"),
+    "no batch size": ({"batch_size": 0}, r"fit\(\): batch_size must be at least 1; got 0"),
+    "part of a batch": ({"batch_size": 3.5}, "batch_size must be a whole number; got 3.5"),
+    "negative epochs": ({"epochs": -1}, "epochs must be at least 0; got -1"),
+    "half an epoch": ({"epochs": 1.5}, "epochs must be a whole number; got 1.5"),
+    "too many steps": ({"steps_per_epoch": 3}, "steps must be from 1 to 2, the batches of 32 in 43 examples"),
+    "validation width": ({"validation_data": (X[:, :5], Y)}, "takes .*length 6 on axis -1"),
+    "validation labels": ({"validation_data": (X, Y + 1)}, "got labels from 1 to 4"),
+    "validation nan": ({"validation_data": (X * np.nan, Y)}, r"fit\(validation_data=...\): x holds NaN"),
+    "validation iterator": ({"validation_data": iter([(X, Y)]), "epochs": 2}, "give validation_steps"),
+    "validation frequency": ({"validation_data": (X, Y), "validation_freq": 0}, "validation_freq must be"),
 }
 
 
@@ -308,6 +318,23 @@ def test_labels_that_do_not_fit(loss: str, y: Any, text: str) -> None:
     model.compile("sgd", loss)
     with pytest.raises(ValueError, match=text):
         model.fit(X, y, verbose=0)
+
+
+def test_an_iterator_is_enough_for_one_epoch() -> None:
+    model = small_model()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    held_back = iter([(X[:9], Y[:9]), (X[9:], Y[9:])])
+    history = model.fit(
+        iter([(X, Y)]), epochs=4, initial_epoch=3, validation_data=held_back, validation_freq=4, verbose=0
+    ).history
+    assert history["val_loss"] == [pytest.approx(model.evaluate(X, Y, verbose=0))]
+
+
+def test_an_iterator_that_ended_is_no_loss_of_zero() -> None:
+    model = small_model()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match="no batch to evaluate: the iterator has ended"):
+        model.fit(X, Y, epochs=2, validation_data=iter([(X, Y)]), validation_steps=1, verbose=0)
 
 
 def test_bad_input_of_several_replicas() -> None:

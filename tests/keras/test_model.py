@@ -136,6 +136,20 @@ def test_several_outputs_with_their_losses_and_metrics() -> None:
         assert values == pytest.approx([last[name]] * len(values), rel=1e-5)
 
 
+def test_outputs_without_metrics_or_loss_weights_of_their_own() -> None:
+    labels = {"number": Y, "kind": (Y > 0).astype(int)}
+    losses = {"number": "mse", "kind": "sparse_categorical_crossentropy"}
+    model = TwoHeads()
+    model.compile("sgd", losses, metrics={"number": "mae"}, loss_weights={"kind": 0.5})
+    last = {name: values[-1] for name, values in model.fit(X, labels, verbose=0).history.items()}
+    assert sorted(last) == ["kind_loss", "loss", "number_loss", "number_mae"]
+    assert last["loss"] == pytest.approx(last["number_loss"] + 0.5 * last["kind_loss"], rel=1e-6)
+    for wrong in ({"metrics": {"nummer": "mae"}}, {"loss_weights": {"x": 2.0}}, {"loss": {"number": "mse"}}):
+        model.compile(**{"optimizer": "sgd", "loss": losses, **wrong})
+        with pytest.raises(ValueError, match=r"has the keys .* outputs are \['kind', 'number'\]"):
+            model.fit(X, labels, verbose=0)
+
+
 def test_several_inputs() -> None:
     class Sum(keras.Model):
         def __init__(self) -> None:

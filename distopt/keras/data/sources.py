@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from distopt.core.checks import as_count
 from distopt.core.nest import flatten
 from distopt.keras.data.batch import Batch, as_arrays, as_weights, count_examples, take, unpack
 from distopt.keras.data.dealing import example_order, share
@@ -61,6 +62,7 @@ class ArraySource(Source):
 
     Raises:
         ValueError: data of different lengths, none at all, or a batch size below 1.
+        TypeError: a batch size that is no whole number.
     """
 
     def __init__(
@@ -76,12 +78,10 @@ class ArraySource(Source):
         replicas: int = 1,
         steps: int | None = None,
     ) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1; got {batch_size}")
         self.x, self.y = as_arrays(x), as_arrays(y)
         self.sample_weight = as_weights(sample_weight)
         self.count = count_examples({"x": self.x, "y": self.y, "sample_weight": self.sample_weight})
-        self.batch_size = int(batch_size)
+        self.batch_size = as_count(batch_size, "batch_size")
         self.shuffle, self.seed = shuffle, seed
         self._replica, self._replicas = replica, replicas
         every = -(-self.count // self.batch_size)

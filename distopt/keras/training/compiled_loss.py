@@ -116,7 +116,7 @@ class CompiledLoss:
 
     def _resolve(self, y_pred: Any) -> list[tuple[str, _OutputLoss, float]]:
         found = per_output(self._spec, y_pred, "loss")
-        weights = per_output(1.0 if self._weights is None else self._weights, y_pred, "loss_weights")
+        weights = per_output(1.0 if self._weights is None else self._weights, y_pred, "loss_weights", 1.0)
         self._outputs = [
             (name, _OutputLoss(loss), float(weight))
             for (name, loss), (_, weight) in zip(found, weights, strict=True)
@@ -159,8 +159,14 @@ def _map_spec(make: Any, spec: Any) -> Any:
     return make(spec)
 
 
-def per_output(spec: Any, y_pred: Any, argument: str) -> list[tuple[str, Any]]:
+def per_output(spec: Any, y_pred: Any, argument: str, missing: Any = None) -> list[tuple[str, Any]]:
     """``(output name, its part of spec)`` for each output, in the order of :func:`flatten`.
+
+    Args:
+        spec: one for all outputs, or a list or dict of one for each.
+        y_pred: the model's outputs.
+        argument: what ``spec`` is, for error texts.
+        missing: what outputs get that a dict does not name; None: it must name all.
 
     Raises:
         ValueError: a list of another length, or a dict with other keys, than the model's outputs.
@@ -170,9 +176,10 @@ def per_output(spec: Any, y_pred: Any, argument: str) -> list[tuple[str, Any]]:
     else:
         names = [f"output_{i + 1}" for i in range(len(flatten(y_pred)))]
     if isinstance(spec, dict):
-        if sorted(spec) != names or not isinstance(y_pred, dict):
+        named = isinstance(y_pred, dict) and set(spec) <= set(names)
+        if not named or (missing is None and len(spec) < len(names)):
             raise ValueError(f"{argument} has the keys {sorted(spec)}; the model's outputs are {names}")
-        return [(name, spec[name]) for name in names]
+        return [(name, spec.get(name, missing)) for name in names]
     if isinstance(spec, (list, tuple)):
         if len(spec) != len(names):
             raise ValueError(f"{argument} has {len(spec)} entries for the {len(names)} outputs of the model")

@@ -93,7 +93,7 @@ def _per_output(spec: Any, y_pred: Any) -> list[tuple[str, list[Any]]]:
         return [(name, everywhere) for name, _ in per_output(None, y_pred, "metrics")]
     return [
         (name, list(part) if isinstance(part, (list, tuple)) else [part])
-        for name, part in per_output(spec, y_pred, "metrics")
+        for name, part in per_output(spec, y_pred, "metrics", [])
     ]
 
 

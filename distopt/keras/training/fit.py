@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from distopt.core.checks import as_count, as_seed
 from distopt.keras.callbacks import CallbackList, History, ProgressBar
 from distopt.keras.data import Source
 from distopt.keras.data.batch import as_arrays, count_examples, take, unpack
@@ -39,6 +40,16 @@ class FitOptions:
     class_weight: Mapping[int, float] | None
     verbose: Any
 
+    def __post_init__(self) -> None:
+        as_count(self.epochs, "epochs", least=0)
+        as_count(self.initial_epoch, "initial_epoch", least=0)
+        as_seed(self.seed)
+
+    @property
+    def numbers(self) -> range:
+        """The numbers of the epochs."""
+        return range(self.initial_epoch, self.epochs)
+
 
 @dataclass(frozen=True)
 class Validation:
@@ -49,6 +60,13 @@ class Validation:
     steps: int | None
     batch_size: int | None
     freq: int
+
+    def __post_init__(self) -> None:
+        as_count(self.freq, "validation_freq")
+
+    def due(self, epoch: int) -> bool:
+        """Whether to validate after this epoch."""
+        return (epoch + 1) % self.freq == 0
 
 
 def fit(
@@ -61,29 +79,15 @@ def fit(
     callbacks: Sequence[Any],
 ) -> History:
     """Trains the model; see ``Model.fit``."""
-    context = replica_context("fit")
+    context = replica_context("fit()")
     held_back = validation.data
     if validation.split:
         x, y, sample_weight, held_back = _split(x, y, sample_weight, validation)
-    if options.class_weight is not None:
-        x, sample_weight = weigh_classes(x, y, sample_weight, options.class_weight)
-    source = make_source(
-        x,
-        y,
-        sample_weight,
-        options.batch_size,
-        call="fit",
-        shuffle=options.shuffle,
-        seed=options.seed,
-        steps=options.steps_per_epoch,
-    )
-    if getattr(source, "once", False) and options.steps_per_epoch is None and options.epochs > 1:
-        raise ValueError(
-            "fit() got an iterator or generator, which can be read once only, for several epochs: give "
-            "steps_per_epoch, or an iterable that can be read again (keras.data.Dataset.from_generator)"
-        )
+    source = _training_source(x, y, sample_weight, options)
     prepare(model, source)
     held_source = None if held_back is None else _validation_source(held_back, options, validation)
+    if held_source is not None:
+        prepare(model, held_source)
     history = History()
     # As in Keras, the shipped ones come last: they see what the others put into the logs.
     everyone = [*callbacks, ProgressBar(options.verbose), history]
@@ -107,15 +111,44 @@ def fit(
         told,
         options.epochs,
         lambda: {} if held_source is None else run_test(model, held_source),
-        lambda epoch: held_source is not None and (epoch + 1) % validation.freq == 0,
+        lambda epoch: held_source is not None and validation.due(epoch),
     )
     return history
 
 
+def _training_source(x: Any, y: Any, sample_weight: Any, options: FitOptions) -> Source:
+    if options.class_weight is not None:
+        x, sample_weight = weigh_classes(x, y, sample_weight, options.class_weight)
+    source = make_source(
+        x,
+        y,
+        sample_weight,
+        options.batch_size,
+        call="fit()",
+        shuffle=options.shuffle,
+        seed=options.seed,
+        steps=options.steps_per_epoch,
+    )
+    _check_readings(source, options.steps_per_epoch, len(options.numbers), "steps_per_epoch")
+    return source
+
+
 def _validation_source(data: Any, options: FitOptions, validation: Validation) -> Source:
     x, y, sample_weight = unpack(data) if isinstance(data, tuple) else (data, None, None)
-    size = validation.batch_size or options.batch_size
-    return make_source(x, y, sample_weight, size, call="fit(validation_data=...)", steps=validation.steps)
+    size = options.batch_size if validation.batch_size is None else validation.batch_size
+    source = make_source(x, y, sample_weight, size, call="fit(validation_data=...)", steps=validation.steps)
+    times = sum(map(validation.due, options.numbers))
+    _check_readings(source, validation.steps, times, "validation_steps")
+    return source
+
+
+def _check_readings(source: Source, steps: int | None, times: int, argument: str) -> None:
+    """Raises ValueError if an iterator would have to be read to its end several times."""
+    if getattr(source, "once", False) and steps is None and times > 1:
+        raise ValueError(
+            "fit() got an iterator or generator, which can be read once only, for several epochs: give "
+            f"{argument}, or an iterable that can be read again (keras.data.Dataset.from_generator)"
+        )
 
 
 def _split(x: Any, y: Any, sample_weight: Any, validation: Validation) -> tuple[Any, Any, Any, Any]:

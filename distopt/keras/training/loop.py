@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distopt.core.checks import as_count
 from distopt.core.nest import flatten, map_structure, pack
 from distopt.core.tensor import as_array
 from distopt.distribute import ReplicaContext, get_replica_context
@@ -42,7 +43,7 @@ def replica_context(call: str) -> ReplicaContext:
     context = get_replica_context()
     if context is None:
         raise RuntimeError(
-            f"{call}() was called in cross-replica context (inside strategy.scope()): call it outside of the "
+            f"{call} was called in cross-replica context (inside strategy.scope()): call it outside of the "
             "scope, every replica runs it"
         )
     return context
@@ -69,26 +70,29 @@ def make_source(
     """The batches of ``x``, whole arrays alike on all replicas or an iterable of a replica's own batches.
 
     Raises:
+        TypeError: ``x`` is neither, or a number of examples or batches is no whole number.
         ValueError: arguments that do not go together, or data that no step could use.
     """
     context = replica_context(call)
     replicas = context.num_replicas_in_sync
     if x is None:
-        raise ValueError(f"{call}() needs data: x is None")
+        raise ValueError(f"{call} needs data: x is None")
+    batch_size = 32 if batch_size is None else as_count(batch_size, f"{call}: batch_size")
+    steps = None if steps is None else as_count(steps, f"{call}: steps")
     if not is_arrays(x):
         if y is not None or sample_weight is not None:
             raise ValueError(
-                f"{call}() got an iterable of batches as x: labels and weights come in its batches, "
+                f"{call} got an iterable of batches as x: labels and weights come in its batches, "
                 "(x, y) or (x, y, sample_weight), not in the arguments y and sample_weight"
             )
         if not hasattr(x, "__iter__"):
-            raise TypeError(f"{call}() takes arrays or an iterable of batches as x; got {type(x).__name__}")
+            raise TypeError(f"{call} takes arrays or an iterable of batches as x; got {type(x).__name__}")
         return IterableSource(x, lambda count: _total(context, count), steps)
     source = ArraySource(
         x,
         y,
         sample_weight,
-        batch_size or 32,
+        batch_size,
         shuffle=shuffle,
         seed=seed,
         replica=context.replica_id_in_sync_group,
@@ -96,9 +100,9 @@ def make_source(
         steps=steps,
     )
     for data, name in ((source.x, "x"), (source.y, "y"), (source.sample_weight, "sample_weight")):
-        checks.check_numbers(data, name)
+        checks.check_numbers(data, f"{call}: {name}")
     if replicas > 1:
-        checks.check_shares(source.batch_size or 1, replicas)
+        checks.check_shares(batch_size, replicas)
         checks.check_same_length(source.count, context)
     return source
 
@@ -225,9 +229,9 @@ def run_epoch_of_one(model: Model, x: Any, y: Any, sample_weight: Any, reset: bo
     """One step on one batch of whole arrays; the results of all replicas together."""
     arrays = as_arrays(x)
     count = count_examples({"x": arrays})
-    context = replica_context("train_on_batch")
+    context = replica_context("train_on_batch()")
     source = make_source(
-        arrays, y, sample_weight, max(count, context.num_replicas_in_sync), call="train_on_batch"
+        arrays, y, sample_weight, max(count, context.num_replicas_in_sync), call="train_on_batch()"
     )
     _ = model.compiled
     prepare(model, source)
@@ -240,26 +244,35 @@ def run_epoch_of_one(model: Model, x: Any, y: Any, sample_weight: Any, reset: bo
 def run_test(model: Model, source: Source) -> dict[str, Any]:
     """The loss and the metrics over all batches and replicas."""
     returned: dict[str, Any] | None = None
+    batches = 0
     model.compiled.reset()
     for batch in source.epoch(0):
         model.compiled.share_is(batch.local, batch.size)
         returned = model.test_step(_data(batch))
+        batches += 1
+    if not batches:
+        raise ValueError(
+            "there was no batch to evaluate: the iterator has ended. Give fewer steps, or an iterable that "
+            "can be read again"
+        )
     return model.compiled.results() if returned is None else plain(returned)
 
 
-def run_predict(model: Model, x: Any, batch_size: int, steps: int | None) -> Any:
+def run_predict(model: Model, x: Any, batch_size: int | None, steps: int | None) -> Any:
     """The outputs for all of ``x``, in its order, on every replica.
 
     Each replica computes a contiguous part of whole arrays, in pieces. Of iterables it computes its own
     batches; the outputs of all replicas follow one another.
     """
-    context = replica_context("predict")
+    context = replica_context("predict()")
+    batch_size = 32 if batch_size is None else as_count(batch_size, "predict(): batch_size")
+    steps = None if steps is None else as_count(steps, "predict(): steps")
     if is_arrays(x):
         arrays = as_arrays(x)
         pieces = _pieces(arrays, batch_size, steps, context)
         sample = take(arrays, slice(0, 1))
     else:
-        source = make_source(x, None, None, None, call="predict", steps=steps)
+        source = make_source(x, None, None, None, call="predict()", steps=steps)
         sample = source.sample()[0]
         pieces = (batch.x for batch in source.epoch(0))
     if not model.built:
