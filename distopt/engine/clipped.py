@@ -83,14 +83,14 @@ class ClippedProgram:
         variables = len(self._pieces) - 1
         factors, divisors = np.ones((2, variables), self._dtype)
         if clip.global_norm is not None:
-            total = norms.sum_of_blocks([self._squares])
+            total = norms.sum_of_pieces([self._squares])
             factors[:] = global_scale(total, clip.global_norm, self._dtype)
         else:
             assert clip.norm is not None
             each = np.split(self._squares, self._pieces[1:-1])
             bound = factors[:] = self._dtype.type(clip.norm)
             with np.errstate(over="ignore"):
-                found = np.array([math.sqrt(norms.sum_of_blocks([squares])) for squares in each], self._dtype)
+                found = np.array([math.sqrt(norms.sum_of_pieces([squares])) for squares in each], self._dtype)
             np.maximum(found, bound, out=divisors)
         return factors, divisors
 

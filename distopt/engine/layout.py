@@ -1,8 +1,8 @@
 """Who updates what: variables -> pieces -> blocks -> shards.
 
 The elements of a step's variables, one after the other, are cut into blocks, and each block into
-one shard a replica. Cuts fall only between pieces of 4,096 elements, counted from
-each variable's start, so that sums over pieces (norms) do not depend on the number of replicas.
+one shard a replica. Cuts fall only between pieces of 4,096 elements, counted from each variable's
+start, so that sums over pieces (norms) do not depend on the number of replicas.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from functools import lru_cache
 
 import numpy as np
 
-from distopt.engine.norms import BLOCK as PIECE
 from distopt.typing import Array
 
 __all__ = [
@@ -28,6 +27,9 @@ __all__ = [
     "in_bytes",
     "tables",
 ]
+
+#: Elements of a variable that no cut parts.
+PIECE = 1 << 12
 
 #: Elements of a block for up to 4 replicas: large enough that meetings cost nothing, and small enough that
 #: two turns of the ring stay in a shared cache.

@@ -8,38 +8,35 @@ from typing import Any
 
 import numpy as np
 
+from distopt.engine.layout import PIECE
 from distopt.typing import Array
 
-__all__ = ["BLOCK", "LANES", "sum_of_blocks", "sums_of_squares"]
-
-#: Elements of a variable that are summed together; blocks are counted from the variable's start.
-BLOCK = 1 << 12
-LANES = 512
+__all__ = ["sum_of_pieces", "sums_of_squares"]
 
 
 def sums_of_squares(values: Array) -> Array:
-    """The sum of squares of each block of ``values``.
+    """The sum of squares of each piece of ``values``.
 
-    A shard that begins at a multiple of :data:`BLOCK` has the same sums as that part of the whole.
+    A shard that begins at a multiple of :data:`PIECE` has the same sums as that part of the whole.
 
     Args:
         values: ``[n]``, contiguous, float16, float32 or float64.
 
     Returns:
-        ``[ceil(n / BLOCK)]`` float64. Within a block, 512 partial sums take the elements in turn and
+        ``[ceil(n / PIECE)]`` float64. Within a piece, 512 partial sums take the elements in turn and
         are added pairwise at the end: an order that vectorizes and does not depend on the machine.
     """
     if values.dtype == np.float16:
         values = values.astype(np.float32)
-    sums = np.empty(-(-values.size // BLOCK), np.float64)
+    sums = np.empty(-(-values.size // PIECE), np.float64)
     _kernel(values.dtype)(values, sums)
     return sums
 
 
-def sum_of_blocks(sums: Iterable[Array]) -> float:
-    """The block sums of several variables added up one after the other, in the order given."""
-    blocks = np.concatenate([np.zeros(1), *sums])
-    return float(np.add.accumulate(blocks)[-1])
+def sum_of_pieces(sums: Iterable[Array]) -> float:
+    """The sums over pieces of several variables added up one after the other, in the order given."""
+    pieces = np.concatenate([np.zeros(1), *sums])
+    return float(np.add.accumulate(pieces)[-1])
 
 
 @cache

@@ -13,7 +13,7 @@ from distopt.engine import kernels, norms
 from distopt.engine.arrays import Flats
 from distopt.engine.clip import Clip
 from distopt.engine.fold import Fold, fold
-from distopt.engine.layout import Segment
+from distopt.engine.layout import PIECE, Segment
 from distopt.engine.plan import Group, Span
 from distopt.engine.ring import Ring, gather, segment_of
 from distopt.engine.rule import Rule
@@ -66,7 +66,7 @@ def two_passes(
     own = [block.shards[node.rank] for block in group.blocks]
     kept = ring.room("kept", sum(shard.size for shard in own), update.variable.dtype)
     parts = np.split(kept, np.cumsum([shard.size for shard in own])[:-1])
-    sums = [np.zeros(-(-flat.size // norms.BLOCK)) for flat in flats]
+    sums = [np.zeros(-(-flat.size // PIECE)) for flat in flats]
     rounds = zip(ring.rounds(group.blocks, flats), own, parts, group.spans, strict=True)
     for turn, shard, part, spans in rounds:
         for span in spans:
@@ -80,12 +80,12 @@ def two_passes(
             then(here, here)
         for segment, values in _pieces(shard.segments, part):
             squares = norms.sums_of_squares(values)
-            sums[segment.variable][segment.start // norms.BLOCK :][: squares.size] = squares
+            sums[segment.variable][segment.start // PIECE :][: squares.size] = squares
     squares_of = _everywhere(node, sums)
-    totals = [norms.sum_of_blocks([squares]) for squares in squares_of]
+    totals = [norms.sum_of_pieces([squares]) for squares in squares_of]
     scale = None
     if clip.global_norm is not None:
-        scale = clipping.global_scale(norms.sum_of_blocks(squares_of), clip.global_norm, kept.dtype)
+        scale = clipping.global_scale(norms.sum_of_pieces(squares_of), clip.global_norm, kept.dtype)
     for shard, part, spans in zip(own, parts, group.spans, strict=True):
         if clip.norm is not None:
             for segment, values in _pieces(shard.segments, part):

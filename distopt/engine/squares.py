@@ -5,25 +5,28 @@ from __future__ import annotations
 import numpy as np
 
 from distopt.comm.spin import precompiled
-from distopt.engine.norms import BLOCK, LANES
+from distopt.engine.layout import PIECE
 from distopt.engine.pointers import inlined
 
 __all__ = ["add_squares", "squares_float32", "squares_float64"]
 
+#: Partial sums of a piece.
+_LANES = 512
+
 
 @inlined
 def add_squares(values, sums):  # type: ignore[no-untyped-def]
-    """The sum of squares of each block of ``values``, into ``sums``."""
-    partial = np.empty(LANES)
+    """The sum of squares of each piece of ``values``, into ``sums``."""
+    partial = np.empty(_LANES)
     for b in range(sums.size):
-        x = values[b * BLOCK : (b + 1) * BLOCK]
+        x = values[b * PIECE : (b + 1) * PIECE]
         partial[:] = 0
-        for start in range(0, x.size, LANES):
-            y = x[start : start + LANES]
+        for start in range(0, x.size, _LANES):
+            y = x[start : start + _LANES]
             for i in range(y.size):
                 value = np.float64(y[i])
                 partial[i] += value * value
-        half = LANES // 2
+        half = _LANES // 2
         while half > 0:
             for i in range(half):
                 partial[i] += partial[i + half]

@@ -42,7 +42,7 @@ class ClipByGlobalNorm:
                 f"the global norm needs gradients of one dtype; got {names}. Clip each by clipnorm"
             )
         sums = [norms.sums_of_squares(np.ascontiguousarray(array).reshape(-1)) for array in values]
-        squares = norms.sum_of_blocks(sums)
+        squares = norms.sum_of_pieces(sums)
         return [
             (map_values(lambda a: a * global_scale(squares, self.limit, a.dtype), g), v) for g, v in pairs
         ]

@@ -33,4 +33,4 @@ class ClipByNorm:
 
     def _clip(self, values: Array) -> Array:
         flat = np.ascontiguousarray(values).reshape(-1)
-        return clip_norm(values, norms.sum_of_blocks([norms.sums_of_squares(flat)]), self.limit)
+        return clip_norm(values, norms.sum_of_pieces([norms.sums_of_squares(flat)]), self.limit)

@@ -61,10 +61,10 @@ def threads(size):
 
 def clipped_by_norms(gradients, clip):
     """Each variable's gradient clipped, from the definitions."""
-    totals = [norms.sum_of_blocks([norms.sums_of_squares(g)]) for g in gradients]
+    totals = [norms.sum_of_pieces([norms.sums_of_squares(g)]) for g in gradients]
     if clip.norm is not None:
         return [clip_norm(g, total, clip.norm) for g, total in zip(gradients, totals, strict=True)]
-    squares = norms.sum_of_blocks([norms.sums_of_squares(g) for g in gradients])
+    squares = norms.sum_of_pieces([norms.sums_of_squares(g) for g in gradients])
     return [g * global_scale(squares, clip.global_norm, g.dtype) for g in gradients]
 
 
