@@ -152,7 +152,8 @@ class Homes:
             # Each replica of the first node sends its part to those of its rank in the others.
             bounds = shard_bounds(home.flat.size, self.node.size)
             part = home.flat[bounds[self.node.rank] : bounds[self.node.rank + 1]]
-            for start in range(0, part.size, _AT_ONCE):  # what is received is a copy, for a moment
+            # What is received is a copy, for a moment. All take part as often, threads of a process together.
+            for start in range(0, -(-home.flat.size // self.node.size), _AT_ONCE):
                 piece = part[start : start + _AT_ONCE]
                 np.copyto(piece, self.cross.broadcast(piece))
         self.node.barrier()
