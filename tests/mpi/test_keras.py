@@ -1,9 +1,12 @@
 """fit over MPI: the weights of one replica, data that end at different times, files for all."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from distopt import keras
 from distopt.distribute import VirtualStrategy, get_replica_context
@@ -18,7 +21,8 @@ def model_of(dtype: str = "float64") -> keras.Sequential:
     init = keras.initializers.GlorotUniform(seed=1)
     model = keras.Sequential(
         [
-            layers.Dense(8, kernel_initializer=init, input_shape=(6,), dtype=dtype),
+            # Without a bias: its gradient before a batch normalization is nothing but rounding.
+            layers.Dense(8, use_bias=False, kernel_initializer=init, input_shape=(6,), dtype=dtype),
             layers.BatchNormalization(synchronized=True, dtype=dtype),
             layers.Activation("relu", dtype=dtype),
             layers.Dense(4, activation="softmax", kernel_initializer=init, dtype=dtype),
@@ -59,6 +63,52 @@ def test_data_that_end_at_different_times_do_not_hang(replicas: Any) -> None:
     results = replicas.run(program)
     assert [steps for steps, _ in results] == [replicas.size] * replicas.size
     assert all(weights == results[0][1] for _, weights in results)
+
+
+DIFFERENT: dict[str, Callable[[int], dict[str, Any]]] = {
+    r"numbers of examples differ \(replica 0: 45, replica 1: 44": lambda r: {"x": X[r:], "y": Y[r:]},
+    r"examples of replica 1 are not those of replica 0": lambda r: {"x": np.roll(X, r, 0)},
+    r"batch_size must be the same on all replicas; got replica 0: 11, replica 1: 12": lambda r: {
+        "batch_size": 11 + r
+    },
+    r"seed must be the same .* replica 0: 0, replica 1: 1": lambda r: {"seed": r},
+    r"shuffle must be the same": lambda r: {"shuffle": np.bool_(r == 0)},
+    r"fit\(\): steps must be the same": lambda r: {"steps_per_epoch": 1 + r % 2},
+    r"fit\(\): epochs must be the same .* replica 0: 2, replica 1: 3": lambda r: {"epochs": np.int64(2 + r)},
+    r"validation_data must be the same .* replica 0: None, replica 1: given": lambda r: {
+        "validation_data": (X, Y) if r else None
+    },
+    r"x must be the same .* replica 0: whole arrays, replica 1: an iterable of batches": lambda r: (
+        {"x": [(X, Y)], "y": None} if r else {}
+    ),
+}
+
+
+@pytest.mark.parametrize("text", DIFFERENT)
+def test_what_differs_between_replicas_is_told_before_training(replicas: Any, text: str) -> None:
+    def program() -> tuple[str, bool]:
+        rank = int(get_replica_context().replica_id_in_sync_group)
+        model = model_of()
+        before = model.get_weights()
+        arguments = {"x": X, "y": Y, "batch_size": 11, "verbose": 0, **DIFFERENT[text](rank)}
+        try:
+            model.fit(**arguments)
+        except ValueError as error:
+            return str(error), all(map(np.array_equal, before, model.get_weights()))
+        return "", True
+
+    if replicas.size > 1:
+        for message, untouched in replicas.run(program):
+            assert re.search(text, message)
+            assert untouched
+
+
+def test_arithmetic_that_differs_in_the_last_bits_is_no_other_data(replicas: Any) -> None:
+    def program() -> int:
+        rank = int(get_replica_context().replica_id_in_sync_group)
+        return len(model_of().fit(X * (1 + rank * 1e-6), Y, verbose=0).epoch)
+
+    assert replicas.run(program) == [1] * replicas.size
 
 
 def test_a_stop_on_one_replica_stops_all(replicas: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,10 @@ import numpy as np
 from distopt.core.nest import flatten
 from distopt.distribute import ReplicaContext
 from distopt.keras import losses
+from distopt.keras.data.exchange import told_by_all
 from distopt.typing import Array
 
-__all__ = ["check_labels", "check_numbers", "check_same_length", "check_shares"]
+__all__ = ["check_alike", "check_labels", "check_numbers", "check_same_arrays", "check_shares"]
 
 #: Rows looked through at a time, so that a large array needs no large mask.
 _ROWS = 1 << 14
@@ -102,12 +104,64 @@ def check_shares(batch_size: int, replicas: int) -> None:
         )
 
 
-def check_same_length(count: int, context: ReplicaContext) -> None:
-    """Raises ValueError, on all replicas alike, if their data differ in length."""
-    counts = np.asarray(context.all_gather(np.array([count], np.int64), axis=0))
-    if (counts != counts[0]).any():
-        shown = ", ".join(f"replica {r}: {n}" for r, n in enumerate(counts))
-        raise ValueError(
-            f"every replica must be given the same whole arrays, of which fit takes its share; the numbers "
-            f"of examples differ ({shown}). Data that is shared out already goes in as batches (an iterable)."
-        )
+def check_alike(call: str, arguments: dict[str, Any], context: ReplicaContext) -> None:
+    """Raises ValueError, on all replicas alike, if an argument is not the same on all of them.
+
+    Args:
+        call: the user's, for the error text.
+        arguments: name -> number, text or None.
+        context: this replica's; does nothing where it is the only one.
+    """
+    if context.num_replicas_in_sync == 1:
+        return
+    _compare(call, arguments, told_by_all(arguments, context))
+
+
+def check_same_arrays(
+    call: str, arguments: dict[str, Any], parts: Sequence[Any], context: ReplicaContext
+) -> None:
+    """Like :func:`check_alike`, and the replicas must have been given the same whole arrays.
+
+    A replica that was given other examples is found by their number, or by the first and last of them.
+    """
+    if context.num_replicas_in_sync == 1:
+        return
+    leaves = [leaf for part in parts if part is not None for leaf in flatten(part)]
+    ends = [_size(leaf[row]) for leaf in leaves if not is_mapped(leaf) for row in (0, -1)]
+    told = told_by_all({**arguments, "examples": len(leaves[0]), "ends": ends}, context)
+    _compare(call, arguments, told)
+    counts = [one["examples"] for one in told]
+    if counts != counts[:1] * len(counts):
+        raise ValueError(f"{_SAME}; the numbers of examples differ ({_by_replica(counts)}). {_BATCHES}")
+    for replica, one in enumerate(told):
+        if not all(map(_near, one["ends"], told[0]["ends"])):
+            raise ValueError(
+                f"{_SAME}; the examples of replica {replica} are not those of replica 0. {_BATCHES}"
+            )
+
+
+_SAME = "every replica must be given the same whole arrays, of which each takes its share"
+_BATCHES = "Data that is shared out already goes in as batches (an iterable)."
+
+
+def _compare(call: str, arguments: dict[str, Any], told: list[dict[str, Any]]) -> None:
+    for name in arguments:
+        values = [one.get(name) for one in told]
+        if values != values[:1] * len(values):
+            raise ValueError(f"{call}: {name} must be the same on all replicas; got {_by_replica(values)}")
+
+
+def _by_replica(values: list[Any]) -> str:
+    return ", ".join(f"replica {r}: {value}" for r, value in enumerate(values))
+
+
+def _size(example: Array) -> tuple[float, float]:
+    """The means of an example's elements and of their absolute values."""
+    count = max(example.size, 1)
+    total, absolute = (np.sum(part, dtype=np.float64) for part in (example.real, np.abs(example)))
+    return float(total / count), float(absolute / count)
+
+
+def _near(one: list[float], other: list[float]) -> bool:
+    """Whether two sizes are equal but for what different machines make of the same arithmetic."""
+    return all(a == b or abs(a - b) <= 1e-3 * min(one[1], other[1]) for a, b in zip(one, other, strict=True))

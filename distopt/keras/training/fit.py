@@ -10,6 +10,7 @@ from distopt.core.checks import as_count, as_seed
 from distopt.keras.callbacks import CallbackList, History, ProgressBar
 from distopt.keras.data import Source
 from distopt.keras.data.batch import as_arrays, count_examples, take, unpack
+from distopt.keras.training import checks
 from distopt.keras.training.class_weight import weigh_classes
 from distopt.keras.training.fit_state import FitState
 from distopt.keras.training.loop import (
@@ -80,6 +81,7 @@ def fit(
 ) -> History:
     """Trains the model; see ``Model.fit``."""
     context = replica_context("fit()")
+    checks.check_alike("fit()", _numbers(options, validation), context)
     held_back = validation.data
     if validation.split:
         x, y, sample_weight, held_back = _split(x, y, sample_weight, validation)
@@ -114,6 +116,17 @@ def fit(
         lambda epoch: held_source is not None and validation.due(epoch),
     )
     return history
+
+
+def _numbers(options: FitOptions, validation: Validation) -> dict[str, Any]:
+    """What has to be the same on all replicas, beside what the sources see to."""
+    return {
+        "epochs": options.epochs,
+        "initial_epoch": options.initial_epoch,
+        "validation_split": validation.split,
+        "validation_data": None if validation.data is None else "given",
+        "validation_freq": validation.freq,
+    }
 
 
 def _training_source(x: Any, y: Any, sample_weight: Any, options: FitOptions) -> Source:

@@ -34,6 +34,10 @@ __all__ = [
 ]
 
 
+#: What ``x`` is, where replicas tell each other.
+_ARRAYS = "whole arrays"
+
+
 def replica_context(call: str) -> ReplicaContext:
     """The context of this replica.
 
@@ -87,6 +91,7 @@ def make_source(
             )
         if not hasattr(x, "__iter__"):
             raise TypeError(f"{call} takes arrays or an iterable of batches as x; got {type(x).__name__}")
+        checks.check_alike(call, {"x": "an iterable of batches", "steps": steps}, context)
         return IterableSource(x, lambda count: _total(context, count), steps)
     source = ArraySource(
         x,
@@ -101,9 +106,9 @@ def make_source(
     )
     for data, name in ((source.x, "x"), (source.y, "y"), (source.sample_weight, "sample_weight")):
         checks.check_numbers(data, f"{call}: {name}")
-    if replicas > 1:
-        checks.check_shares(batch_size, replicas)
-        checks.check_same_length(source.count, context)
+    checks.check_shares(batch_size, replicas)
+    arguments = {"x": _ARRAYS, "batch_size": batch_size, "steps": steps, "shuffle": shuffle, "seed": seed}
+    checks.check_same_arrays(call, arguments, (source.x, source.y, source.sample_weight), context)
     return source
 
 
@@ -290,8 +295,7 @@ def _pieces(arrays: Any, batch_size: int, steps: int | None, context: ReplicaCon
     count = count_examples({"x": arrays})
     checks.check_numbers(arrays, "x")
     replicas = context.num_replicas_in_sync
-    if replicas > 1:
-        checks.check_same_length(count, context)
+    checks.check_same_arrays("predict()", {"x": _ARRAYS, "steps": steps}, (arrays,), context)
     wanted = count if steps is None else min(steps * batch_size, count)
     start, stop = share(wanted, context.replica_id_in_sync_group, replicas)
     piece = max(math.ceil(batch_size / replicas), 1)
