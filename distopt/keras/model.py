@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from distopt import optimizers
 from distopt.autodiff import GradientTape
 from distopt.core import Variable
 from distopt.core.custom_objects import serialize_object
@@ -19,6 +20,7 @@ from distopt.keras.callbacks import History
 from distopt.keras.callbacks.callback import is_chief
 from distopt.keras.callbacks.progress import shown_logs
 from distopt.keras.data.batch import unpack
+from distopt.keras.each_replica import OfEachReplica, assign_alike, this_replica, wait_for_all
 from distopt.keras.layers.layer import Layer
 from distopt.keras.layers.spec import map_shapes
 from distopt.keras.training.class_weight import weigh_classes
@@ -57,8 +59,9 @@ class Model(Layer):
         self.history: History | None = None
         self.fit_state: FitState | None = None
         self.stop_training = False
-        self._compiled: Compiled | None = None
-        self._first_weights_taken = False
+        self._compiled: OfEachReplica[Compiled] | None = None
+        #: The replicas that have taken the first weights.
+        self._begun: set[int] = set()
 
     @property
     def weights(self) -> list[Variable]:
@@ -91,15 +94,15 @@ class Model(Layer):
     def take_first_weights(self) -> None:
         """Gives all replicas the weights of replica 0, once, before anything is computed with them."""
         context = get_replica_context()
-        if self._first_weights_taken or context is None or not self.built:
+        if context is None or not self.built or this_replica() in self._begun:
             return
-        self._first_weights_taken = True
+        self._begun.add(this_replica())
         weights = self.weights
         if context.num_replicas_in_sync == 1 or not weights:
             return
         for weight, value in zip(weights, context.broadcast([as_array(w) for w in weights]), strict=True):
             if not np.array_equal(as_array(weight), as_array(value)):
-                weight.assign(value)
+                assign_alike(weight, value)
 
     # -- training
     def compile(
@@ -129,7 +132,11 @@ class Model(Layer):
         """
         if run_eagerly is not None:
             _log.warning("compile(run_eagerly=%s) changes nothing: distopt always runs eagerly", run_eagerly)
-        self._compiled = Compiled(optimizer, loss, metrics, loss_weights, weighted_metrics, steps_per_update)
+        # Replicas that share the model share the optimizer, and count for themselves.
+        rule = optimizers.get(optimizer)
+        options = (loss, metrics, loss_weights, weighted_metrics, steps_per_update)
+        self._compiled = OfEachReplica(lambda: Compiled(rule, *options))
+        self._compiled.mine()  # so that a wrong name is told of here
 
     @property
     def compiled(self) -> Compiled:
@@ -142,7 +149,7 @@ class Model(Layer):
             raise RuntimeError(
                 f"model {self.name!r} is not compiled: call compile(optimizer=..., loss=...) first"
             )
-        return self._compiled
+        return self._compiled.mine()
 
     @property
     def optimizer(self) -> Optimizer:
@@ -367,9 +374,7 @@ class Model(Layer):
         """
         if is_chief():
             write_weights(os.fspath(filepath), [(w._name, np.array(w)) for w in self.weights])
-        context = get_replica_context()
-        if context is not None and context.num_replicas_in_sync > 1:
-            context.all_reduce("sum", np.zeros(1))  # so that whoever reads it finds it there
+        wait_for_all()  # so that whoever reads it finds it there
 
     def load_weights(self, filepath: str | os.PathLike[str]) -> None:
         """Sets all weights from such a file, in order.

@@ -5,6 +5,7 @@ import pytest
 
 import distopt as tf
 from distopt import keras
+from distopt.keras import callbacks as C
 from distopt.keras import layers as L
 
 SEED = 3
@@ -116,3 +117,68 @@ def test_dropout_draws_each_replicas_own_numbers_and_its_state_is_the_replicas()
 
     assert each(strategy, again) == third
     assert states == [{"seed": SEED, "calls": 1}] * 2
+
+
+def compiled(built=True, steps_per_update=1):
+    model = network(built)
+    model.compile(
+        keras.optimizers.SGD(0.5),
+        "sparse_categorical_crossentropy",
+        ["accuracy", keras.metrics.SparseTopKCategoricalAccuracy(2)],
+        steps_per_update=steps_per_update,
+    )
+    return model
+
+
+def fitted(model, callbacks):
+    """What training, evaluation and prediction tell; 16 examples in batches of 5."""
+    history = model.fit(
+        X, Y, batch_size=5, epochs=4, validation_data=(X, Y), callbacks=callbacks(), verbose=0
+    )
+    weights = [w.tolist() for w in model.get_weights()]
+    return history.history, weights, model.evaluate(X, Y, verbose=0), model.predict(X).tolist()
+
+
+CALLBACKS = {
+    "none": lambda: [],
+    "best weights": lambda: [C.EarlyStopping(patience=2, min_delta=9.0, restore_best_weights=True)],
+    "averages": lambda: [C.ExponentialMovingAverage(0.5)],
+    "warm-up": lambda: [C.LearningRateWarmup(2)],
+    "schedule": lambda: [C.LearningRateScheduler(lambda epoch, rate: rate / 2)],
+    "plateau": lambda: [C.ReduceLROnPlateau(patience=1, min_delta=9.0)],
+    "batches": lambda: [C.TerminateOnNaN()],
+}
+
+
+@pytest.mark.parametrize("callbacks", CALLBACKS)
+def test_fit_of_a_model_of_all_replicas_is_that_of_each_replicas_own(callbacks):
+    """The callbacks of all replicas change one optimizer and one set of weights."""
+    strategy = tf.distribute.VirtualStrategy(2)
+    with strategy.scope():
+        shared = compiled()
+    together = each(strategy, lambda: fitted(shared, CALLBACKS[callbacks]))
+    assert together == each(strategy, lambda: fitted(compiled(), CALLBACKS[callbacks]))
+    assert together[0] == together[1]
+
+
+@pytest.mark.parametrize("options", [{"built": False}, {"steps_per_update": 3}])
+def test_fit_of_a_model_of_all_replicas_that_is_built_later_or_updated_seldom(options):
+    strategy = tf.distribute.VirtualStrategy(3)
+    with strategy.scope():
+        shared = compiled(**options)
+
+    def program(model):
+        model.train_on_batch(X, Y)
+        return fitted(model, CALLBACKS["none"])
+
+    together = each(strategy, lambda: program(shared))
+    assert together == each(strategy, lambda: program(compiled(**options)))
+
+
+def test_a_model_that_replicas_trained_is_evaluated_between_them():
+    strategy = tf.distribute.VirtualStrategy(2)
+    with strategy.scope():
+        shared = compiled()
+    *_, evaluated, predicted = each(strategy, lambda: fitted(shared, CALLBACKS["none"]))[0]
+    assert shared.evaluate(X, Y, verbose=0) == pytest.approx(evaluated, rel=1e-6)
+    np.testing.assert_allclose(shared.predict(X), predicted, rtol=1e-5)

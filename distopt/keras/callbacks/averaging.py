@@ -7,6 +7,7 @@ import numpy as np
 from distopt.core.numbers import as_scalar
 from distopt.core.tensor import as_array
 from distopt.keras.callbacks.callback import Callback, Logs
+from distopt.keras.each_replica import assign_alike
 from distopt.typing import Array
 
 __all__ = ["ExponentialMovingAverage"]
@@ -57,4 +58,4 @@ class ExponentialMovingAverage(Callback):
         """See Callback."""
         if self.swap:
             for average, weight in zip(self.averages, self.model.trainable_weights, strict=True):
-                weight.assign(average)
+                assign_alike(weight, average)

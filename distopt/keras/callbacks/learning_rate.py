@@ -10,6 +10,7 @@ from distopt.core.numbers import as_scalar
 from distopt.core.tensor import as_array
 from distopt.keras.callbacks.callback import Callback, Logs, is_chief
 from distopt.keras.callbacks.monitor import Monitor
+from distopt.keras.each_replica import wait_for_all
 from distopt.optimizers import Optimizer
 from distopt.optimizers.schedules import LearningRateSchedule
 
@@ -49,6 +50,7 @@ class LearningRateScheduler(Callback):
         before = learning_rate(self.model.optimizer, "LearningRateScheduler")
         takes_rate = len(inspect.signature(self.schedule).parameters) > 1
         rate = float(self.schedule(epoch, before) if takes_rate else self.schedule(epoch))
+        wait_for_all()
         self.model.optimizer.learning_rate = rate
         if self.verbose and is_chief():
             print(f"Epoch {epoch + 1}: learning rate {rate:.4g}")
@@ -97,6 +99,7 @@ class LearningRateWarmup(Callback):
         if self.params["steps"] is None:
             raise ValueError("LearningRateWarmup needs to know the batches of an epoch: give steps_per_epoch")
         self._base = learning_rate(self.model.optimizer, "LearningRateWarmup")
+        wait_for_all()
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
         """See Callback."""
@@ -182,6 +185,7 @@ class ReduceLROnPlateau(Callback):
             self._waited += 1
             if self._waited >= self.patience and rate > self.min_lr:
                 lower = max(rate * self.factor, self.min_lr)
+                wait_for_all()
                 self.model.optimizer.learning_rate = lower
                 self._cooling, self._waited = self.cooldown, 0
                 if self.verbose and is_chief():

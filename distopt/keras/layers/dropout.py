@@ -10,7 +10,7 @@ import numpy as np
 from distopt.core.checks import as_seed
 from distopt.core.numbers import as_scalar
 from distopt.core.random import stream
-from distopt.distribute import get_replica_context
+from distopt.keras.each_replica import this_replica
 from distopt.keras.layers.layer import Layer
 
 __all__ = ["Dropout"]
@@ -47,7 +47,7 @@ class Dropout(Layer):
         """See Layer."""
         if not training or self.rate == 0:
             return inputs
-        replica = _replica()
+        replica = this_replica()
         rng = stream(self.seed, replica=replica, step=self._calls[replica], purpose=_PURPOSE)
         self._calls[replica] += 1
         kept = rng.random(inputs.shape, np.float32) >= self.rate
@@ -55,11 +55,11 @@ class Dropout(Layer):
 
     def get_state(self) -> dict[str, int]:
         """Where its random numbers stand, for checkpoints."""
-        return {"seed": self.seed, "calls": self._calls[_replica()]}
+        return {"seed": self.seed, "calls": self._calls[this_replica()]}
 
     def set_state(self, state: dict[str, int]) -> None:
         """Goes on from what :meth:`get_state` told."""
-        self.seed, self._calls[_replica()] = state["seed"], state["calls"]
+        self.seed, self._calls[this_replica()] = state["seed"], state["calls"]
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         """See Layer."""
@@ -68,9 +68,3 @@ class Dropout(Layer):
     def get_config(self) -> dict[str, Any]:
         """See Layer."""
         return {**super().get_config(), "rate": self.rate, "seed": self._given_seed}
-
-
-def _replica() -> int:
-    """The number of the replica that runs this code, 0 between replicas."""
-    context = get_replica_context()
-    return 0 if context is None else int(context.replica_id_in_sync_group)

@@ -15,6 +15,7 @@ from distopt.core.nest import map_structure
 from distopt.core.placement import placement
 from distopt.core.tensor import as_array
 from distopt.keras import constraints, initializers, regularizers
+from distopt.keras.each_replica import assign_alike
 from distopt.keras.layers.members import BOOKKEEPING, Held, changed, hold, holds, state
 from distopt.keras.layers.naming import unique_name
 from distopt.keras.layers.spec import InputSpec, map_shapes, shapes_of
@@ -337,7 +338,7 @@ class Layer:
                     f"weight {weight.name!r} has shape {weight.shape}; got {as_array(value).shape}"
                 )
         for weight, value in zip(mine, weights, strict=True):
-            weight.assign(value)
+            assign_alike(weight, value)
 
     # -- as a config
     def get_config(self) -> dict[str, Any]:

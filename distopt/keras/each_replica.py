@@ -1,0 +1,53 @@
+"""What each replica keeps for itself in a layer or model that replicas of one process may share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from distopt.core import Variable, VariableSynchronization
+from distopt.core.placement import placement
+from distopt.distribute import get_replica_context
+
+__all__ = ["OfEachReplica", "assign_alike", "this_replica", "wait_for_all"]
+
+T = TypeVar("T")
+
+
+def this_replica() -> int:
+    """The number of the replica that runs this code, 0 between replicas."""
+    context = get_replica_context()
+    return 0 if context is None else int(context.replica_id_in_sync_group)
+
+
+def wait_for_all() -> None:
+    """Comes back when all replicas have come: so none changes what others, who share it, have yet to read."""
+    context = get_replica_context()
+    if context is not None and context.num_replicas_in_sync > 1:
+        context.all_reduce("sum", 0)
+
+
+def assign_alike(variable: Variable, value: Any) -> None:
+    """Assigns a value that all replicas assign, also where those of one process share the variable."""
+    own = variable.synchronization is VariableSynchronization.ON_READ
+    with placement().made_for(None if own else variable._owner):
+        variable.assign(value)
+
+
+class OfEachReplica(Generic[T]):
+    """A value for each replica, made when the replica first asks for it.
+
+    Args:
+        make: makes one.
+    """
+
+    def __init__(self, make: Callable[[], T]) -> None:
+        self._make = make
+        self._values: dict[int, T] = {}
+
+    def mine(self) -> T:
+        """This replica's; between replicas that of replica 0."""
+        replica = this_replica()
+        if replica not in self._values:
+            self._values[replica] = self._make()
+        return self._values[replica]
