@@ -72,6 +72,12 @@ def shuffled() -> tuple[Any, dict[str, Any]]:
     return Dataset.from_tensor_slices((X[own], Y[own])).shuffle(seed=2).batch(3), {}
 
 
+def weighted() -> tuple[Any, dict[str, Any]]:
+    """The same, its examples weighted by class."""
+    data, _ = shuffled()
+    return data, {"class_weight": {0: 1.0, 1: 0.5, 2: 2.0}}
+
+
 def generated() -> tuple[Any, dict[str, Any]]:
     """An iterator that can be read once."""
     return ((X[i % 40 : i % 40 + 4], Y[i % 40 : i % 40 + 4]) for i in range(60)), {"steps_per_epoch": 5}
@@ -100,7 +106,7 @@ def ended(
 
 
 @pytest.mark.parametrize("save_freq", ["epoch", 4])
-@pytest.mark.parametrize("data", [arrays, shuffled, generated])
+@pytest.mark.parametrize("data", [arrays, shuffled, weighted, generated])
 def test_the_same_bits_after_crashes(replicas: Any, tmp_path: Any, data: Any, save_freq: Any) -> None:
     whole = replicas.run(lambda: ended(tmp_path / "whole", data=data, save_freq=save_freq))
     assert all(isinstance(end, tuple) for end in whole)

@@ -307,3 +307,10 @@ def test_another_length_is_refused_with_the_layers_name() -> None:
     layer(np.ones((1, 3)))
     with pytest.raises(ValueError, match=r"layer 'head' \(Dense\) takes .* length 3 on axis -1.*\(4, 5\)"):
         layer(np.ones((4, 5)))
+
+
+def test_a_layer_called_on_a_layer_says_what_to_do() -> None:
+    for layer in (L.Dense(2, name="last"), L.Embedding(3, 2, name="last")):
+        with pytest.raises(TypeError, match=r"'last' .* was called on layer 'given', not on values"):
+            layer(keras.Input((3,), name="given"))
+        assert not layer.built

@@ -125,9 +125,15 @@ class Layer:
 
         Raises:
             ValueError: the input's shape does not fit.
+            TypeError: the input is a layer.
         """
         # A single array is by far the most frequent input, and nesting costs time.
         single = hasattr(inputs, "shape")
+        if not single and isinstance(inputs, Layer):
+            raise TypeError(
+                f"layer {self.name!r} ({type(self).__name__}) was called on layer {inputs.name!r}, not on "
+                "values: put layers into a Sequential, or override call of a Model"
+            )
         inputs = self._cast(inputs) if single else map_structure(self._cast, inputs)
         if not self.built:
             shape = (None, *inputs.shape[1:]) if single else shapes_of(inputs)

@@ -52,6 +52,11 @@ class _Weighted:
     def __init__(self, batches: Any, weights: Mapping[int, float]) -> None:
         self._batches = batches
         self._weights = weights
+        if hasattr(batches, "get_state"):  # so that a backup tells where its reading stands
+            self.get_state, self.set_state = batches.get_state, batches.set_state
+
+    def __len__(self) -> int:
+        return len(self._batches)
 
     def __iter__(self) -> Iterator[Any]:
         for batch in self._batches:
