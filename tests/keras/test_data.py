@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from distopt import keras
 from distopt.keras import losses
 from distopt.keras.data import ArraySource, Dataset, IterableSource, example_order, share
 from distopt.keras.training.checks import check_labels, check_numbers
@@ -70,6 +71,19 @@ def test_only_its_own_share_of_a_memmap_is_read(tmp_path: Path) -> None:
     assert batch.x[:, 0].tolist() == [4, 5, 6, 7]
     (mixed,) = ArraySource(mapped, None, None, 2, shuffle=True, replica=1, replicas=2, steps=1).epoch(0)
     assert mixed.x.shape == (1, row)
+
+
+def test_views_of_a_memmap_are_not_read_through(tmp_path: Path) -> None:
+    mapped = np.memmap(tmp_path / "x.dat", np.float32, "w+", shape=(9, 2))
+    mapped[:] = np.nan
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    labels = np.memmap(tmp_path / "y.dat", np.float32, "w+", shape=(9,))
+    for x, y in ((mapped, np.ones(9)), (np.asarray(mapped)[1:], labels[1:]), (mapped[2:][::2], np.ones(4))):
+        history = model.fit(x, y, validation_split=0.3, verbose=0).history  # the parts are views as well
+        assert np.isnan([history["loss"], history["val_loss"]]).all()
+    with pytest.raises(ValueError, match="x holds NaN"):
+        model.fit(np.array(mapped), np.ones(9), verbose=0)
 
 
 def test_labels_in_a_memmap_are_not_read_through(tmp_path: Path) -> None:

@@ -39,7 +39,10 @@ def check_numbers(data: Any, name: str) -> None:
 
 def is_mapped(array: Array) -> bool:
     """Whether it lies in a file, of which only this replica's share shall be read."""
-    return isinstance(array, np.memmap) or isinstance(array.base, np.memmap)
+    owner: Any = array
+    while isinstance(owner, np.ndarray) and not isinstance(owner, np.memmap):
+        owner = owner.base  # a view of a view keeps the one it was taken of
+    return isinstance(owner, np.memmap)
 
 
 def check_labels(y: Any, y_pred: Any, loss: losses.Loss, whole: Any = None) -> None:
