@@ -32,6 +32,22 @@ def model_of(dtype: str = "float64") -> keras.Sequential:
     return model
 
 
+def image_model() -> keras.Sequential:
+    """Not built before it meets data."""
+    init = keras.initializers.GlorotUniform(seed=1)
+    model = keras.Sequential(
+        [
+            layers.Reshape((2, 3, 1), dtype="float64"),
+            layers.Conv2D(3, 2, kernel_initializer=init, dtype="float64"),
+            layers.BatchNormalization(synchronized=True, dtype="float64"),
+            layers.GlobalAveragePooling2D(dtype="float64"),
+            layers.Dense(4, activation="softmax", kernel_initializer=init, dtype="float64"),
+        ]
+    )
+    model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy", ["accuracy"])
+    return model
+
+
 def trained() -> Any:
     """45 examples in batches of 11: the last batch has one."""
     model = model_of()
@@ -63,6 +79,42 @@ def test_data_that_end_at_different_times_do_not_hang(replicas: Any) -> None:
     results = replicas.run(program)
     assert [steps for steps, _ in results] == [replicas.size] * replicas.size
     assert all(weights == results[0][1] for _, weights in results)
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["list", "iterator"])
+def test_a_replica_without_any_batch_takes_part(replicas: Any, again: bool) -> None:
+    """The last replica's part of the files is empty: training is that of the others' data."""
+
+    def program() -> Any:
+        rank, last = int(get_replica_context().replica_id_in_sync_group), replicas.size - 1
+        own = [(X[rank::last], Y[rank::last])] if rank < last else []
+        model = image_model()
+
+        def batches() -> Any:
+            return own if again else iter(own)
+
+        loss = model.fit(batches(), epochs=2 if again else 1, verbose=0).history["loss"]
+        predicted = model.predict([(x,) for x, _ in own] if again else (x for x, _ in own))
+        return loss, model.evaluate(batches(), verbose=0), predicted, model.get_weights()
+
+    def alone() -> Any:
+        model = image_model()
+        loss = model.fit(X, Y, batch_size=45, shuffle=False, epochs=2 if again else 1, verbose=0)
+        return loss.history["loss"], model.evaluate(X, Y, batch_size=45, verbose=0), model.get_weights()
+
+    if replicas.size == 1:
+        with pytest.raises(ValueError, match="the data: the iterable"):
+            image_model().fit([], verbose=0)
+        return
+    expected: list[Any] = []
+    VirtualStrategy(1).run(lambda: expected.append(alone()))
+    losses, evaluated, weights = expected[0]
+    for loss, value, predicted, found in replicas.run(program):
+        np.testing.assert_allclose(loss, losses, rtol=1e-6)
+        np.testing.assert_allclose(value, evaluated, rtol=1e-6)
+        assert predicted.shape == (45, 4)
+        for one, many in zip(weights, found, strict=True):
+            np.testing.assert_allclose(many, one, rtol=1e-9, atol=1e-12)
 
 
 DIFFERENT: dict[str, Callable[[int], dict[str, Any]]] = {

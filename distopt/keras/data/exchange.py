@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from ast import literal_eval
 from typing import Any
 
 import numpy as np
 
+from distopt.core.nest import map_structure
 from distopt.core.tensor import as_array
 from distopt.distribute import ReplicaContext
 
-__all__ = ["told_by_all"]
+__all__ = ["describe", "told_by_all", "without_examples"]
 
 
 def told_by_all(told: Any, context: ReplicaContext) -> list[Any]:
@@ -20,6 +22,27 @@ def told_by_all(told: Any, context: ReplicaContext) -> list[Any]:
         told: numbers (those of NumPy too), texts, and lists and dicts of such; of any length on each replica.
         context: this replica's.
     """
+    if context.num_replicas_in_sync == 1:
+        return [told]
     own = np.frombuffer(json.dumps(told, default=lambda number: number.item()).encode() + b"\0", np.uint8)
     texts = as_array(context.all_gather(own, axis=0)).tobytes().split(b"\0")
     return [json.loads(text) for text in texts[:-1]]
+
+
+def describe(batch: Any) -> Any:
+    """What a batch is like, to be told: a text of dtype and lengths in the place of each array."""
+    return map_structure(
+        lambda array: array if array is None else f"{array.dtype.str} {array.shape[1:]}", batch
+    )
+
+
+def without_examples(description: Any) -> Any:
+    """A batch such as :func:`describe` told of, of no example; what was a tuple is a list."""
+
+    def empty(text: str | None) -> Any:
+        if text is None:
+            return None
+        dtype, lengths = text.split(" ", 1)
+        return np.zeros((0, *literal_eval(lengths)), dtype)
+
+    return map_structure(empty, description)

@@ -10,6 +10,7 @@ from distopt.core.checks import as_count
 from distopt.core.nest import flatten
 from distopt.keras.data.batch import Batch, as_arrays, as_weights, count_examples, take, unpack
 from distopt.keras.data.dealing import example_order, share
+from distopt.keras.data.exchange import describe, without_examples
 
 __all__ = ["ArraySource", "IterableSource", "Source"]
 
@@ -117,19 +118,26 @@ class IterableSource(Source):
     """Batches that each replica gets from an iterable of its own.
 
     The replicas' iterables may end at different times: those that ended first contribute nothing until
-    the last one ends. The iterable is read again for each epoch; an iterator, which cannot be, goes on
-    where it stood, ``steps`` batches an epoch.
+    the last one ends, nor do those that hold no batch at all. The iterable is read again for each epoch;
+    an iterator, which cannot be, goes on where it stood, ``steps`` batches an epoch.
 
     Args:
         batches: an iterable of ``x``, ``(x, y)`` or ``(x, y, sample_weight)``. If its readings differ, it
             tells and takes back which one is next, by ``get_state()`` and ``set_state(state)``.
         total: sums a number over all replicas.
         steps: the batches of an epoch; until the iterable ends by default.
+        tell: hands something to all replicas, and returns what each of them gave, by number.
     """
 
-    def __init__(self, batches: Iterable[Any], total: Callable[[int], int], steps: int | None = None) -> None:
+    def __init__(
+        self,
+        batches: Iterable[Any],
+        total: Callable[[int], int],
+        steps: int | None = None,
+        tell: Callable[[Any], list[Any]] = lambda told: [told],
+    ) -> None:
         self._batches = batches
-        self._total = total
+        self._total, self._tell = total, tell
         self.steps = steps if steps is not None else _length(batches)
         self._limit = steps
         self.once = iter(batches) is batches
@@ -175,10 +183,15 @@ class IterableSource(Source):
             self._next()
 
     def sample(self) -> tuple[Any, Any, Any]:
-        """See Source; the batch is not lost."""
+        """See Source; the batch is not lost. Who has none learns from others what they are like."""
         item = self._next()
-        if item is None:
+        known = [one for one in self._tell(None if item is None else describe(item)) if one is not None]
+        if not known:
             raise ValueError("there is no batch in the data: the iterable (or generator) is empty")
+        if item is None:
+            x, y, sample_weight = self._template or without_examples(known[0])
+            self._template = x, y, sample_weight
+            return self._empty()
         self._pending.append(item)
         self._taken -= 1
         return item

@@ -14,6 +14,7 @@ from distopt.core.tensor import as_array
 from distopt.distribute import ReplicaContext, get_replica_context
 from distopt.keras.data import ArraySource, Batch, IterableSource, Source, share
 from distopt.keras.data.batch import as_arrays, count_examples, take
+from distopt.keras.data.exchange import told_by_all
 from distopt.keras.training import checks
 
 if TYPE_CHECKING:
@@ -53,9 +54,12 @@ def replica_context(call: str) -> ReplicaContext:
     return context
 
 
-def is_arrays(x: Any) -> bool:
-    """Whether ``x`` is whole arrays rather than an iterable of batches (a list of tuples of arrays, say)."""
-    if isinstance(x, list) and x and all(isinstance(batch, tuple) for batch in x):
+def is_arrays(x: Any, y: Any = None) -> bool:
+    """Whether ``x`` is whole arrays rather than an iterable of batches (a list of tuples of arrays, say).
+
+    An empty list is one of batches, unless labels stand beside it.
+    """
+    if isinstance(x, list) and (x or y is None) and all(isinstance(batch, tuple) for batch in x):
         return not all(hasattr(part, "shape") for batch in x for part in batch)
     return hasattr(x, "shape") or isinstance(x, (list, tuple, dict))
 
@@ -83,7 +87,7 @@ def make_source(
         raise ValueError(f"{call} needs data: x is None")
     batch_size = 32 if batch_size is None else as_count(batch_size, f"{call}: batch_size")
     steps = None if steps is None else as_count(steps, f"{call}: steps")
-    if not is_arrays(x):
+    if not is_arrays(x, y):
         if y is not None or sample_weight is not None:
             raise ValueError(
                 f"{call} got an iterable of batches as x: labels and weights come in its batches, "
@@ -92,7 +96,9 @@ def make_source(
         if not hasattr(x, "__iter__"):
             raise TypeError(f"{call} takes arrays or an iterable of batches as x; got {type(x).__name__}")
         checks.check_alike(call, {"x": "an iterable of batches", "steps": steps}, context)
-        return IterableSource(x, lambda count: _total(context, count), steps)
+        return IterableSource(
+            x, lambda count: _total(context, count), steps, lambda told: told_by_all(told, context)
+        )
     source = ArraySource(
         x,
         y,
