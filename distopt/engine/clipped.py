@@ -44,12 +44,8 @@ class ClippedProgram:
     """
 
     def __init__(self, program: Program) -> None:
-        self._program, self._rule, self._dtype, self._node = (
-            program,
-            program.rule,
-            program.dtype,
-            program.node,
-        )
+        self._program, self._node = program, program.node
+        self._rule, self._dtype = program.rule, program.dtype
         #: Where each variable's pieces begin on the board, and where the last one's end.
         self._pieces = np.cumsum([0, *(-(-size // PIECE) for size in program.sizes)])
         self._squares = shared_memory(self._node, 8 * int(self._pieces[-1])).view(np.float64)
