@@ -182,3 +182,27 @@ def test_a_model_that_replicas_trained_is_evaluated_between_them():
     *_, evaluated, predicted = each(strategy, lambda: fitted(shared, CALLBACKS["none"]))[0]
     assert shared.evaluate(X, Y, verbose=0) == pytest.approx(evaluated, rel=1e-6)
     np.testing.assert_allclose(shared.predict(X), predicted, rtol=1e-5)
+
+
+class Activity(L.Layer):
+    """Adds the mean of its inputs to the loss."""
+
+    def call(self, inputs):
+        self.add_loss(np.mean(inputs))
+        return inputs
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 4])
+def test_each_replica_sees_the_losses_that_its_own_call_added(replicas):
+    strategy = tf.distribute.VirtualStrategy(replicas)
+    with strategy.scope():
+        # The replicas meet in the second layer, when all have called the first one.
+        model = keras.Sequential([Activity(input_shape=(2,)), L.BatchNormalization(synchronized=True)])
+
+    def program():
+        mine = tf.distribute.get_replica_context().replica_id_in_sync_group
+        for step in range(2):
+            model(np.full((3, 2), 10 * step + mine, np.float32), training=True)
+            assert [float(loss) for loss in model.losses] == [10 * step + mine]
+
+    strategy.run(program)

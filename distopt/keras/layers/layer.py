@@ -15,7 +15,7 @@ from distopt.core.nest import map_structure
 from distopt.core.placement import placement
 from distopt.core.tensor import as_array
 from distopt.keras import constraints, initializers, regularizers
-from distopt.keras.each_replica import assign_alike
+from distopt.keras.each_replica import OfEachReplica, assign_alike
 from distopt.keras.layers.members import BOOKKEEPING, Held, changed, hold, holds, state
 from distopt.keras.layers.naming import unique_name
 from distopt.keras.layers.spec import InputSpec, map_shapes, shapes_of
@@ -86,7 +86,8 @@ class Layer:
         )
         self._own_weights: list[Variable] = []
         self._penalties: list[tuple[Callable[[Any], Any], Variable]] = []
-        self._added_losses: list[Any] = []
+        #: What :meth:`add_loss` added in the last call; None until it is used.
+        self._added_losses: OfEachReplica[list[Any]] | None = None
 
     #: Attributes in which no variables and layers are looked for.
     _bookkeeping = BOOKKEEPING
@@ -140,7 +141,8 @@ class Layer:
             self.ensure_built(shape)
         if self.input_spec is not None and not self.input_spec.fits(inputs.shape):
             self._refuse(inputs.shape)
-        self._added_losses.clear()
+        if self._added_losses is not None:
+            self._added_losses.mine().clear()
         # A call within another one is of the same mode, unless it is told otherwise.
         outer = _calls.training
         training = kwargs.pop("training", None)
@@ -229,12 +231,16 @@ class Layer:
 
     def add_loss(self, loss: Any) -> None:
         """Adds a scalar to the loss of this call; to be called in :meth:`call`."""
-        self._added_losses.append(loss)
+        if self._added_losses is None:
+            self._added_losses = OfEachReplica(list)
+        self._added_losses.mine().append(loss)
 
     @property
     def losses(self) -> list[Any]:
         """The penalties on weights and what :meth:`add_loss` added in the last call, of sublayers too."""
-        found: list[Any] = [penalty(weight) for penalty, weight in self._penalties] + self._added_losses
+        found: list[Any] = [penalty(weight) for penalty, weight in self._penalties]
+        if self._added_losses is not None:
+            found += self._added_losses.mine()
         for layer in self.sublayers():
             found += layer.losses
         return found

@@ -10,9 +10,7 @@ from distopt.core import Variable
 __all__ = ["BOOKKEEPING", "Held", "changed", "hold", "holds", "state"]
 
 #: Attributes of every layer that hold variables or lists for other reasons.
-BOOKKEEPING = frozenset(
-    {"_own_weights", "_penalties", "_added_losses", "_example_shape", "_held", "_trained"}
-)
+BOOKKEEPING = frozenset({"_own_weights", "_penalties", "_example_shape", "_held", "_trained"})
 
 #: What a type is to a layer that has a value of it in an attribute.
 _kinds: dict[type, str] = {}
