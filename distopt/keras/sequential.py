@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from distopt.core.checks import as_config, as_sequence, as_shape, shown
 from distopt.core.custom_objects import custom_object_scope
-from distopt.keras.layers import deserialize, serialize
+from distopt.keras.layers import InputLayer, deserialize, serialize
 from distopt.keras.layers.layer import Layer
 from distopt.keras.model import Model
 
@@ -33,10 +33,12 @@ class Sequential(Model):
     21
     """
 
+    _autocast = False  # its layers do, each to its own dtype
     _bookkeeping = Model._bookkeeping | {"_shapes"}
 
     def __init__(self, layers: Iterable[Layer] | None = None, name: str | None = None) -> None:
         super().__init__(name=name)
+        self._input: InputLayer | None = None
         self._stack: tuple[Layer, ...] = ()
         self._shapes: list[Any] = []
         for layer in layers or ():
@@ -51,10 +53,13 @@ class Sequential(Model):
         """
         if not isinstance(layer, Layer):
             raise TypeError(f"Sequential takes layers; got {shown(layer)}")
-        if layer in self._stack:
+        if layer in self._stack or layer is self._input:
             raise ValueError(f"layer {layer.name!r} is in this Sequential already")
-        if not self._stack and layer._example_shape is not None:
+        if not self._stack and self._input is None and layer._example_shape is not None:
             self._shapes = [(None, *layer._example_shape)]
+            if isinstance(layer, InputLayer):
+                self._input = layer
+                return
         self._stack = (*self._stack, layer)
         if self._shapes:
             self._extend(layer)
@@ -90,6 +95,8 @@ class Sequential(Model):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """The layers' result one after the other."""
+        if self._input is not None:
+            inputs = self._input._cast(inputs)
         for layer in self._stack:
             inputs = layer(inputs, training=training)
         return inputs
@@ -105,9 +112,9 @@ class Sequential(Model):
         """Its layers' configs, without weights and without what ``compile`` was given."""
         config: dict[str, Any] = {
             "name": self.name,
-            "layers": [serialize(layer) for layer in self._stack],
+            "layers": [serialize(layer) for layer in (self._input, *self._stack) if layer is not None],
         }
-        if self._shapes and self._stack[0]._example_shape is None:
+        if self._shapes and self._input is None and self._stack[0]._example_shape is None:
             config["build_input_shape"] = list(self._shapes[0])
         return config
 
@@ -134,7 +141,7 @@ class Sequential(Model):
 
     @property
     def layers(self) -> list[Layer]:
-        """The layers, in order."""
+        """The layers, in order, without the ``Input``."""
         return list(self._stack)
 
     def _output_shapes(self) -> dict[Layer, Any]:

@@ -112,7 +112,7 @@ def test_the_common_arguments_are_kept(name):
     }
     copy = type(make()).from_config(config)
     assert again(copy.get_config()) == again(config)
-    assert keras.Sequential([copy]).built
+    assert keras.Sequential([copy, L.Activation("linear")]).built
 
 
 def test_keys_are_those_of_keras():

@@ -280,6 +280,33 @@ def test_regularizers_and_added_losses_count_once_however_many_replicas() -> Non
     assert [getattr(v, "values", (v,))[0] for v in shared_weights] == pytest.approx(weights, rel=1e-5)
 
 
+def test_an_input_is_no_layer_of_the_model_but_of_its_config() -> None:
+    """As in Keras; a second model from the config takes the same inputs."""
+    model = keras.Sequential([keras.Input((3,), name="features"), L.Dense(2)])
+    assert [layer.name for layer in model.layers] == [model.layers[0].name]
+    assert [each["class_name"] for each in model.get_config()["layers"]] == ["InputLayer", "Dense"]
+    again = keras.Sequential.from_config(model.get_config())
+    assert again.built
+    assert again.get_config() == model.get_config()
+    model.pop()
+    with pytest.raises(TypeError, match="no layers"):
+        model.pop()
+    model.add(L.Dense(5))
+    assert model.get_weights()[0].shape == (3, 5)
+
+
+@pytest.mark.parametrize("first", [{"input_shape": (1,)}, {}])
+@pytest.mark.parametrize("with_input", [True, False])
+def test_a_sequential_leaves_casts_to_its_layers(first: Any, with_input: bool) -> None:
+    dense = L.Dense(1, dtype="float64", kernel_initializer="ones", **({} if with_input else first))
+    model = keras.Sequential([keras.Input((1,), dtype="float64"), dense] if with_input else [dense])
+    x = np.array([[1 + 2.0**-40]])
+    assert model(x).numpy().tolist() == model.predict(x).tolist() == x.tolist()
+    narrow = keras.Sequential([keras.Input((1,), dtype="float32"), L.Dense(1, dtype="float64")])
+    narrow.set_weights([np.ones((1, 1)), np.zeros(1)])
+    assert narrow(x).numpy().tolist() == [[1.0]]
+
+
 def test_summary(capsys: pytest.CaptureFixture[str]) -> None:
     model = keras.Sequential(
         [L.Dense(4, input_shape=(3,), name="in"), L.BatchNormalization(name="norm")], name="m"

@@ -89,6 +89,8 @@ class Layer:
         #: What :meth:`add_loss` added in the last call; None until it is used.
         self._added_losses: OfEachReplica[list[Any]] | None = None
 
+    #: Whether floating inputs are cast to the layer's dtype.
+    _autocast = True
     #: Attributes in which no variables and layers are looked for.
     _bookkeeping = BOOKKEEPING
     #: What was found in the others, None until it is looked for.
@@ -163,9 +165,10 @@ class Layer:
     def _cast(self, value: Any) -> Any:
         if not hasattr(value, "dtype"):
             value = np.asarray(value)
-        if value.dtype != self._dtype and value.dtype.kind == "f":
-            return value.astype(self._dtype)
-        return value
+        kind = value.dtype
+        if kind is self._dtype or not self._autocast or kind.kind != "f" or kind == self._dtype:
+            return value
+        return value.astype(self._dtype)
 
     def _refuse(self, shape: tuple[int | None, ...]) -> None:
         raise ValueError(
