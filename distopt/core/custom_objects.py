@@ -116,9 +116,22 @@ def _lookup(name: Any, known: Mapping[str, Any], kind: str, custom_objects: Mapp
     if found is None:
         found = known.get(name)
     if found is None:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"Did you mean {near[0]!r}? " if near else ""
+        near = _nearest(name, known)
+        hint = f"Did you mean {near!r}? " if near else ""
         raise ValueError(
             f"Unknown {kind}: {name[:200]}. {hint}Pass your own by custom_objects or custom_object_scope."
         )
     return found
+
+
+def _nearest(name: str, known: Mapping[str, Any]) -> str | None:
+    """The known name that is most like ``name``; one that differs in case and underscores only is."""
+    plain = {_plain(other): other for other in known}
+    near = difflib.get_close_matches(name, known, n=1)
+    if _plain(name) in plain or not near:
+        near = [plain[other] for other in difflib.get_close_matches(_plain(name), plain, n=1, cutoff=0.5)]
+    return near[0] if near else None
+
+
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()

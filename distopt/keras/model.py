@@ -16,7 +16,7 @@ from distopt.core import Variable
 from distopt.core.custom_objects import serialize_object
 from distopt.core.tensor import as_array
 from distopt.distribute import get_replica_context
-from distopt.keras.callbacks import History
+from distopt.keras.callbacks import Callback, History
 from distopt.keras.callbacks.callback import is_chief
 from distopt.keras.callbacks.progress import shown_logs
 from distopt.keras.data.batch import unpack
@@ -222,7 +222,7 @@ class Model(Layer):
         batch_size: int | None = None,
         epochs: int = 1,
         verbose: Any = "auto",
-        callbacks: Sequence[Any] | None = None,
+        callbacks: Sequence[Any] | Callback | None = None,
         validation_split: float = 0.0,
         validation_data: Any = None,
         shuffle: bool = True,
@@ -245,7 +245,7 @@ class Model(Layer):
             batch_size: examples in a global batch, which all replicas share; 32 by default.
             epochs: the number of the last epoch.
             verbose: see :class:`~distopt.keras.callbacks.ProgressBar`.
-            callbacks: told of epochs and batches, on all replicas.
+            callbacks: one or several, told of epochs and batches, on all replicas.
             validation_split: the last part of the arrays, from 0 to less than 1, is kept for validation.
             validation_data: ``(x, y)``, ``(x, y, sample_weight)`` or an iterable of batches.
             shuffle: whether each epoch has an order of its own (arrays only).

@@ -258,6 +258,10 @@ def test_learning_rate_scheduler() -> None:
     scheduled.compile(keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(0.1, 10, 0.5)), "mse")
     with pytest.raises(ValueError, match="LearningRateScheduler changes the learning rate"):
         scheduled.fit(X, Y, verbose=0, callbacks=[C.LearningRateScheduler(lambda epoch: 0.1)])
+    with pytest.raises(
+        TypeError, match="learning rate of epoch 0, as the schedule gives it, must be a number"
+    ):
+        fitted(C.LearningRateScheduler(lambda epoch: "fast"))  # type: ignore[arg-type,return-value]
 
 
 def test_warmup_goes_up_to_the_number_of_replicas() -> None:
@@ -333,3 +337,13 @@ def test_what_is_no_callback_is_refused() -> None:
     with pytest.raises(TypeError, match="must be Callback objects"):
         fitted(print)
     assert math.isfinite(fitted().history.history["loss"][0])
+    with pytest.raises(TypeError, match="callbacks must be a list; got 3"):
+        model_of().fit(X, Y, verbose=0, callbacks=3)
+
+
+def test_one_callback_needs_no_list() -> None:
+    stop = C.LambdaCallback(on_epoch_end=lambda epoch, logs: setattr(model, "stop_training", True))
+    model = model_of()
+    model.fit(X, Y, epochs=3, verbose=0, callbacks=stop)
+    assert model.history is not None
+    assert model.history.epoch == [0]

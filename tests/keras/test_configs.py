@@ -211,3 +211,7 @@ def test_wrong_texts(text):
 def test_unknown_names_are_found_when_the_layer_is_made():
     with pytest.raises(ValueError, match="Did you mean 'he_normal'"):
         L.Dense(3, kernel_initializer="he_norml")
+    with pytest.raises(ValueError, match="Did you mean 'relu'"):
+        L.Dense(3, activation="ReLU")
+    with pytest.raises(ValueError, match=r"Did you mean 'l[12]'"):
+        L.Dense(3, kernel_regularizer="l3")

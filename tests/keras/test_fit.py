@@ -117,6 +117,45 @@ def test_replicas_give_the_weights_of_one(name: str, count: int) -> None:
         np.testing.assert_allclose(other[3], predicted, rtol=1e-10)
 
 
+def test_memmaps_give_the_weights_of_arrays(tmp_path: Path) -> None:
+    x = np.memmap(tmp_path / "x", X.dtype, "w+", shape=X.shape)
+    y = np.memmap(tmp_path / "y", Y.dtype, "w+", shape=Y.shape)
+    x[:], y[:] = X, Y
+    weights, history, evaluated, _ = trained(batch_size=8, validation_split=0.3)
+    for other in on_replicas(3, lambda: trained(batch_size=8, validation_split=0.3, data=(x, y))):
+        for one, many in zip(weights, other[0], strict=True):
+            np.testing.assert_allclose(many, one, rtol=1e-12, atol=1e-13)
+        assert other[1]["val_accuracy"] == pytest.approx(history["val_accuracy"])
+        np.testing.assert_allclose(other[2], evaluated, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        *("mse", "mae", "mape", "msle", "hinge", "squared_hinge", "categorical_hinge", "huber", "log_cosh"),
+        *("kld", "poisson", "cosine_similarity", "binary_crossentropy", "categorical_crossentropy"),
+    ],
+)
+def test_every_loss_is_the_metric_of_its_name_on_any_number_of_replicas(loss: str) -> None:
+    labels = np.abs(X[:, :3]) % 1
+
+    def program() -> Any:
+        init = keras.initializers.GlorotUniform(seed=1)
+        layer = L.Dense(3, "sigmoid", kernel_initializer=init, dtype="float64")
+        model = keras.Sequential([layer])
+        model.compile(keras.optimizers.SGD(0.1), loss, [loss])
+        history = model.fit(X, labels, batch_size=8, epochs=2, verbose=0).history
+        return history["loss"], history[model.metrics_names[1]], layer.get_weights()[0]
+
+    want, metric, kernel = on_replicas(1, program)[0]
+    sign = -1 if loss == "cosine_similarity" else 1  # as in Keras: the loss is minus the metric
+    np.testing.assert_allclose(metric, np.multiply(want, sign), rtol=1e-6)
+    precision = 1e-7 if loss == "huber" else 1e-12  # Huber computes in float32, as in Keras
+    for losses, _, weights in on_replicas(3, program):
+        np.testing.assert_allclose(losses, want, rtol=precision)
+        np.testing.assert_allclose(weights, kernel, rtol=10 * precision, atol=1e-13)
+
+
 def test_float32_replicas_agree_within_tolerance() -> None:
     def program() -> Any:
         model = small_model(dtype="float32")
@@ -268,6 +307,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "nan": ({"x": np.where(X[7, 2] == X, np.nan, X)}, "x holds NaN, first in example 7"),
     "lengths": ({"y": Y[:-1]}, "x has 43, y has 42"),
     "classes": ({"y": Y + 1}, "from 0 to 3, .* 4 outputs; got labels from 1 to 4"),
+    "parts of classes": ({"y": Y / 4}, "class numbers, which are whole"),
     "one-hot": ({"y": np.eye(4)[Y]}, r"got labels of shape \[batch, 4\]. One-hot labels go with cat"),
     "empty": ({"x": X[:0], "y": Y[:0]}, "no example"),
     "width": ({"x": X[:, :5]}, r"layer 'dense\w*' \(Dense\) takes .*length 6 on axis -1"),

@@ -293,6 +293,7 @@ def test_for_model_names():
     shapes = (8, 1), (8, 1)
     assert M.for_model("mse", *shapes).name == "mse"
     assert M.for_model("AUC", *shapes).name == "auc"
+    assert M.for_model("huber", *shapes).name == "huber"
     assert M.for_model(M.Precision, *shapes).name == "precision"
     assert M.for_model(M.RootMeanSquaredError(name="rmse"), *shapes).name == "rmse"
     assert M.for_model(L.mean_squared_error, *shapes).name == "mean_squared_error"

@@ -144,6 +144,8 @@ def test_outputs_without_metrics_or_loss_weights_of_their_own() -> None:
     last = {name: values[-1] for name, values in model.fit(X, labels, verbose=0).history.items()}
     assert sorted(last) == ["kind_loss", "loss", "number_loss", "number_mae"]
     assert last["loss"] == pytest.approx(last["number_loss"] + 0.5 * last["kind_loss"], rel=1e-6)
+    with pytest.raises(TypeError, match="each of loss_weights must be a number; got 'much'"):
+        model.compile("sgd", losses, loss_weights={"kind": "much"})
     for wrong in ({"metrics": {"nummer": "mae"}}, {"loss_weights": {"x": 2.0}}, {"loss": {"number": "mse"}}):
         model.compile(**{"optimizer": "sgd", "loss": losses, **wrong})
         with pytest.raises(ValueError, match=r"has the keys .* outputs are \['kind', 'number'\]"):

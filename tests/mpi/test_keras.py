@@ -117,6 +117,38 @@ def test_a_replica_without_any_batch_takes_part(replicas: Any, again: bool) -> N
             np.testing.assert_allclose(many, one, rtol=1e-9, atol=1e-12)
 
 
+def test_callbacks_decide_alike_and_write_once(replicas: Any, tmp_path: Path) -> None:
+    def program(folder: Path) -> Any:
+        given = [
+            callbacks.ReduceLROnPlateau("loss", patience=1, min_delta=0.2, factor=0.5),
+            callbacks.CSVLogger(folder / "log.csv"),
+            callbacks.ModelCheckpoint(folder / "best-{epoch}.npz", save_best_only=True),
+            callbacks.EarlyStopping(patience=2, min_delta=0.05, restore_best_weights=True),
+            callbacks.ExponentialMovingAverage(0.5),
+        ]
+        model = model_of()
+        model.fit(X, Y, 11, epochs=9, verbose=0, callbacks=given, validation_split=0.3)
+        assert model.history is not None
+        return model.history.history, model.get_weights(), (folder / "log.csv").read_text()
+
+    alone: list[Any] = []
+    own = tmp_path / "own"
+    own.mkdir()
+    VirtualStrategy(1).run(lambda: alone.append(program(own)))
+    history, weights, _ = alone[0]
+    # The folder of replica 0: under MPI each process has a tmp_path.
+    shared = replicas.run(lambda: tmp_path)[0]
+    for other, found, log in replicas.run(lambda: program(shared)):
+        assert list(other) == list(history)
+        assert 2 < len(other["loss"]) < 9
+        assert len(set(other["lr"])) > 1
+        for name, values in history.items():
+            np.testing.assert_allclose(other[name], values, rtol=1e-9)
+        for one, many in zip(weights, found, strict=True):
+            np.testing.assert_allclose(many, one, rtol=1e-9, atol=1e-12)
+        assert len(log.splitlines()) == 1 + len(other["loss"])
+
+
 DIFFERENT: dict[str, Callable[[int], dict[str, Any]]] = {
     r"numbers of examples differ \(replica 0: 45, replica 1: 44": lambda r: {"x": X[r:], "y": Y[r:]},
     r"examples of replica 1 are not those of replica 0": lambda r: {"x": np.roll(X, r, 0)},

@@ -49,7 +49,8 @@ class LearningRateScheduler(Callback):
         """See Callback."""
         before = learning_rate(self.model.optimizer, "LearningRateScheduler")
         takes_rate = len(inspect.signature(self.schedule).parameters) > 1
-        rate = float(self.schedule(epoch, before) if takes_rate else self.schedule(epoch))
+        found = self.schedule(epoch, before) if takes_rate else self.schedule(epoch)
+        rate = as_scalar(found, f"the learning rate of epoch {epoch}, as the schedule gives it,", finite=True)
         wait_for_all()
         self.model.optimizer.learning_rate = rate
         if self.verbose and is_chief():

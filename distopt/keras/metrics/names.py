@@ -27,7 +27,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     name: getattr(losses, name)
     for name in (
         *("BCE", "KLD", "MAE", "MAPE", "MSE", "MSLE", "bce", "binary_crossentropy"),
-        *("categorical_crossentropy", "categorical_hinge", "hinge", "kl_divergence", "kld"),
+        *("categorical_crossentropy", "categorical_hinge", "hinge", "huber", "kl_divergence", "kld"),
         *("kullback_leibler_divergence", "log_cosh", "logcosh", "mae", "mape", "mean_absolute_error"),
         *("mean_absolute_percentage_error", "mean_squared_error", "mean_squared_logarithmic_error", "mse"),
         *("msle", "poisson", "sparse_categorical_crossentropy", "squared_hinge"),

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distopt.core import IndexedSlices, Variable
+from distopt.core.checks import as_count
 from distopt.core.tensor import as_array
 
 __all__ = ["GradientAccumulator"]
@@ -20,13 +21,12 @@ class GradientAccumulator:
         steps: the number of batches to an update.
 
     Raises:
-        ValueError: ``steps`` is not a positive integer.
+        ValueError: ``steps`` is below 1.
+        TypeError: it is no whole number.
     """
 
     def __init__(self, steps: int) -> None:
-        if steps < 1:
-            raise ValueError(f"steps_per_update must be at least 1; got {steps}")
-        self.steps = steps
+        self.steps = as_count(steps, "steps_per_update")
         self._sums: dict[Variable, Any] = {}
         self._examples = 0
         self._batches = 0

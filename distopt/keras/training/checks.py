@@ -67,6 +67,8 @@ def check_labels(y: Any, y_pred: Any, loss: losses.Loss, whole: Any = None) -> N
                 f"labels must be from 0 to {classes - 1}, the model having {classes} outputs; got labels "
                 f"from {values.min()} to {values.max()}"
             )
+        if values.dtype.kind == "f" and (values != np.floor(values)).any():
+            raise ValueError("labels must be class numbers, which are whole; got some that are not")
         return
     if _is(loss, "categorical_crossentropy") and y.shape != y_pred.shape:
         raise ValueError(

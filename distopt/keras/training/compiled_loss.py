@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distopt.core.nest import flatten
+from distopt.core.numbers import as_scalar
 from distopt.core.tensor import as_array
 from distopt.keras import losses
 from distopt.keras.layers.logits import logits_behind
@@ -28,11 +29,13 @@ class CompiledLoss:
 
     Raises:
         ValueError: an unknown name.
+        TypeError: a weight that is no number.
     """
 
     def __init__(self, spec: Any, weights: Any = None) -> None:
         self._spec = _map_spec(losses.for_model, spec)
-        self._weights = weights
+        given = 1.0 if weights is None else weights
+        self._weights = _map_spec(lambda weight: as_scalar(weight, "each of loss_weights"), given)
         self._outputs: list[tuple[str, _OutputLoss, float]] | None = None
         self._examples: tuple[int, int] | None = None
         self.reset()
@@ -116,7 +119,7 @@ class CompiledLoss:
 
     def _resolve(self, y_pred: Any) -> list[tuple[str, _OutputLoss, float]]:
         found = per_output(self._spec, y_pred, "loss")
-        weights = per_output(1.0 if self._weights is None else self._weights, y_pred, "loss_weights", 1.0)
+        weights = per_output(self._weights, y_pred, "loss_weights", 1.0)
         self._outputs = [
             (name, _OutputLoss(loss), float(weight))
             for (name, loss), (_, weight) in zip(found, weights, strict=True)

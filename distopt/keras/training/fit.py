@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from distopt.core.checks import as_count, as_seed
-from distopt.keras.callbacks import CallbackList, History, ProgressBar
+from distopt.core.checks import as_count, as_seed, as_sequence
+from distopt.keras.callbacks import Callback, CallbackList, History, ProgressBar
 from distopt.keras.data import Source
 from distopt.keras.data.batch import as_arrays, count_examples, take, unpack
 from distopt.keras.training import checks
@@ -77,7 +77,7 @@ def fit(
     sample_weight: Any,
     options: FitOptions,
     validation: Validation,
-    callbacks: Sequence[Any],
+    callbacks: Sequence[Any] | Callback,
 ) -> History:
     """Trains the model; see ``Model.fit``."""
     context = replica_context("fit()")
@@ -92,7 +92,8 @@ def fit(
         prepare(model, held_source)
     history = History()
     # As in Keras, the shipped ones come last: they see what the others put into the logs.
-    everyone = [*callbacks, ProgressBar(options.verbose), history]
+    given = [callbacks] if isinstance(callbacks, Callback) else as_sequence(callbacks, "callbacks")
+    everyone = [*given, ProgressBar(options.verbose), history]
     told = CallbackList(
         everyone,
         model,
