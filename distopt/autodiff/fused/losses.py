@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from distopt.autodiff import defvjp, defvjp_argnums, primitive
 from distopt.autodiff.fused.activations import softmax
+from distopt.autodiff.fused.sums import row_sums
 from distopt.typing import Array
 
 __all__ = [
@@ -94,10 +96,10 @@ def softmax_cross_entropy_sum(labels: Any, logits: Any, scale: float) -> Any:
 def _softmax_losses(labels: Array, logits: Array, scale: float | None, saved: _Saved) -> Array:
     shifted = logits - np.maximum.reduce(logits, axis=-1, keepdims=True)
     saved.exp = np.exp(shifted)
-    saved.total = np.add.reduce(saved.exp, axis=-1, keepdims=True)
+    saved.total = row_sums(saved.exp)[..., None]
     terms = labels * (np.log(saved.total) - shifted)
     if scale is None:
-        return np.asarray(np.add.reduce(terms, axis=-1))
+        return row_sums(terms)
     return np.asarray(terms.sum() * scale, logits.dtype)
 
 
@@ -156,8 +158,9 @@ def _sparse_losses(labels: Array, logits: Array, scale: float | None, saved: _Sa
     saved.chosen = _places(labels, logits.shape[-1])
     picked = shifted.reshape(-1)[saved.chosen]
     saved.exp = np.exp(shifted, out=shifted)
-    saved.total = np.add.reduce(saved.exp, axis=-1, keepdims=True)
-    losses = np.log(saved.total).reshape(-1) - picked
+    total = row_sums(saved.exp)
+    saved.total = total[..., None]
+    losses = np.log(total).reshape(-1) - picked
     if scale is None:
         return np.asarray(losses.reshape(labels.shape))
     return np.asarray(np.add.reduce(losses) * scale, logits.dtype)
@@ -165,7 +168,12 @@ def _sparse_losses(labels: Array, logits: Array, scale: float | None, saved: _Sa
 
 def _places(labels: Array, classes: int) -> Array:
     """Where the labels' logits stand among all logits, one after the other."""
-    return np.arange(0, labels.size * classes, classes) + labels.reshape(-1)
+    return _first_places(labels.size, classes) + labels.reshape(-1)
+
+
+@lru_cache(maxsize=16)
+def _first_places(samples: int, classes: int) -> Array:
+    return np.arange(0, samples * classes, classes)
 
 
 def _sparse_vjp(

