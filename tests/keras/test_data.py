@@ -143,6 +143,8 @@ def test_an_iterable_is_read_again_each_epoch() -> None:
 def test_bad_batches_are_refused() -> None:
     with pytest.raises(ValueError, match="4 elements"):
         IterableSource([(1, 2, 3, 4)], int).sample()
+    with pytest.raises(ValueError, match=r"y must be an array .* go into batches first"):
+        IterableSource([(np.ones(4), np.float32(1))], int).sample()
     with pytest.raises(ValueError, match="empty"):
         IterableSource([], int).sample()
 

@@ -89,7 +89,10 @@ def count_examples(parts: dict[str, Any]) -> int:
         for i, leaf in enumerate(leaves):
             label = name if len(leaves) == 1 else f"{name}[{i}]"
             if leaf.ndim == 0:
-                raise ValueError(f"{label} must be an array of examples; got a single value")
+                raise ValueError(
+                    f"{label} must be an array of examples; got a single value. Examples that come one by one "
+                    "go into batches first (keras.data.Dataset.batch)"
+                )
             lengths[label] = len(leaf)
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{name} has {length}" for name, length in lengths.items())
