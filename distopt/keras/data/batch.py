@@ -90,8 +90,8 @@ def count_examples(parts: dict[str, Any]) -> int:
             label = name if len(leaves) == 1 else f"{name}[{i}]"
             if leaf.ndim == 0:
                 raise ValueError(
-                    f"{label} must be an array of examples; got a single value. Examples that come one by one "
-                    "go into batches first (keras.data.Dataset.batch)"
+                    f"{label} must be an array of examples; got a single value. Examples that come one "
+                    "by one go into batches first (keras.data.Dataset.batch)"
                 )
             lengths[label] = len(leaf)
     if len(set(lengths.values())) > 1:
