@@ -134,6 +134,8 @@ def as_shape(value: Any, argument: str = "shape", unknown: bool = False) -> tupl
         TypeError: something else.
         ValueError: a negative length.
     """
+    if isinstance(value, (int, np.integer)):
+        raise TypeError(f"{argument} must be a list of lengths; got {value}: write ({value},)")
     lengths = tuple(as_sequence(value, argument))
     for length in lengths:
         if not (unknown and length is None):

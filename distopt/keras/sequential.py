@@ -49,12 +49,16 @@ class Sequential(Model):
 
         Raises:
             TypeError: it is no layer.
-            ValueError: it does not fit behind the last one, or is there already.
+            ValueError: it does not fit behind the last one, or one of its name is there already.
         """
         if not isinstance(layer, Layer):
             raise TypeError(f"Sequential takes layers; got {shown(layer)}")
         if layer in self._stack or layer is self._input:
             raise ValueError(f"layer {layer.name!r} is in this Sequential already")
+        if any(layer.name == other.name for other in self._stack):
+            raise ValueError(
+                f"model {self.name!r} has a layer named {layer.name!r} already: give it another name"
+            )
         if not self._stack and self._input is None and layer._example_shape is not None:
             self._shapes = [(None, *layer._example_shape)]
             if isinstance(layer, InputLayer):

@@ -314,3 +314,21 @@ def test_a_layer_called_on_a_layer_says_what_to_do() -> None:
         with pytest.raises(TypeError, match=r"'last' .* was called on layer 'given', not on values"):
             layer(keras.Input((3,), name="given"))
         assert not layer.built
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (
+            lambda: L.Dense(3, activaton="relu"),
+            "Dense.. has no argument 'activaton': did you mean 'activation'?",
+        ),
+        (lambda: L.Conv2D(3, 3, input_shap=(4, 4, 1)), "Conv2D.. has no argument 'input_shap': did you mean"),
+        (lambda: Twice(depth=3), "no argument 'depth'|unexpected keyword argument 'depth'"),
+        (lambda: keras.Model(nam="x"), "Model.. has no argument 'nam': did you mean 'name'?"),
+        (lambda: keras.Input(4), "input_shape must be a list of lengths; got 4: write .4,."),
+    ],
+)
+def test_unknown_arguments_are_named_with_the_class_and_the_nearest(make: Any, said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        make()

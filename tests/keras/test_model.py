@@ -282,6 +282,18 @@ def test_regularizers_and_added_losses_count_once_however_many_replicas() -> Non
     assert [getattr(v, "values", (v,))[0] for v in shared_weights] == pytest.approx(weights, rel=1e-5)
 
 
+def test_names_in_a_sequential_are_unique() -> None:
+    with pytest.raises(ValueError, match="has a layer named 'a' already"):
+        keras.Sequential([L.Dense(1, name="a"), L.Dense(2, name="a")])
+    shared = [L.Dense(1), L.Dense(1)]  # made for all replicas, then named by each for itself
+
+    def program() -> list[str]:
+        return [layer.name for layer in keras.Sequential([*shared, L.Dense(1)]).layers]
+
+    names = VirtualStrategy(2).run(program)  # one list, since the replicas' are equal
+    assert len(set(names)) == len(names) == 3
+
+
 def test_an_input_is_no_layer_of_the_model_but_of_its_config() -> None:
     """As in Keras; a second model from the config takes the same inputs."""
     model = keras.Sequential([keras.Input((3,), name="features"), L.Dense(2)])

@@ -17,7 +17,7 @@ from distopt.core.tensor import as_array
 from distopt.keras import constraints, initializers, regularizers
 from distopt.keras.each_replica import OfEachReplica, assign_alike
 from distopt.keras.layers.members import BOOKKEEPING, Held, changed, hold, holds, state
-from distopt.keras.layers.naming import unique_name
+from distopt.keras.layers.naming import refuse_arguments, unique_name
 from distopt.keras.layers.spec import InputSpec, map_shapes, shapes_of
 from distopt.typing import Array, DTypeLike
 
@@ -70,7 +70,9 @@ class Layer:
         input_shape: Sequence[int | None] | None = None,
         input_dim: int | None = None,
         batch_input_shape: Sequence[int | None] | None = None,
+        **unknown: Any,
     ) -> None:
+        refuse_arguments(type(self), unknown)
         if input_shape is None and input_dim is not None:
             input_shape = (input_dim,)
         if input_shape is None and batch_input_shape is not None:
@@ -387,6 +389,6 @@ class Layer:
 
 
 #: Arguments of the constructor that every layer has.
-_COMMON = {"self", "args", "kwargs", "trainable", "name", "dtype"} | {
+_COMMON = {"self", "args", "kwargs", "unknown", "trainable", "name", "dtype"} | {
     *("input_shape", "input_dim", "batch_input_shape"),
 }

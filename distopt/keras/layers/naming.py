@@ -1,13 +1,16 @@
-"""Names for layers that were not given one: dense, dense_1, dense_2, ..."""
+"""Names of layers: dense, dense_1, dense_2, ... where none was given; and of their arguments."""
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import re
 from collections import Counter
+from collections.abc import Iterable
 
 from distopt.distribute import get_replica_context
 
-__all__ = ["snake_case", "unique_name"]
+__all__ = ["refuse_arguments", "snake_case", "unique_name"]
 
 #: For layers made in cross-replica context, where they belong to all replicas.
 _shared: Counter[str] = Counter()
@@ -26,11 +29,22 @@ def snake_case(name: str) -> str:
 def unique_name(class_name: str) -> str:
     """The snake case name, numbered from the second on.
 
-    Counted a replica: replicas that are threads of one process must give their layers the same names.
+    Counted a replica, after those that were made for all: replicas that are threads of one process must give
+    their layers the same names.
     """
     context = get_replica_context()
-    seen = _shared if context is None else context.attached.setdefault("layer names", Counter())
+    seen = _shared if context is None else context.attached.setdefault("layer names", Counter(_shared))
     base = snake_case(class_name)
     count = seen[base]
     seen[base] += 1
     return base if count == 0 else f"{base}_{count}"
+
+
+def refuse_arguments(cls: type, unknown: Iterable[str]) -> None:
+    """Raises TypeError if there are any, with the nearest one that the class takes."""
+    for name in unknown:
+        takes = [inspect.signature(base.__init__).parameters for base in cls.__mro__[:-1]]  # type: ignore[misc]
+        known = {known: None for parameters in takes for known in parameters}
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f": did you mean {near[0]!r}?" if near else ""
+        raise TypeError(f"{cls.__name__}() has no argument {name!r}{hint}")
