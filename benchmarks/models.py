@@ -93,9 +93,10 @@ class Training:
     """
 
     def __init__(self, model: Any, x: Any, y: Any, replicas: int = 1, optimizer: Any = None) -> None:
+        from distopt import GradientTape
         from distopt.keras.losses import SparseCategoricalCrossentropy
 
-        self._model, self._x, self._y, self._optimizer = model, x, y, optimizer
+        self._model, self._x, self._y, self._optimizer, self._tape = model, x, y, optimizer, GradientTape
         self._loss = SparseCategoricalCrossentropy(from_logits=True)
         self._share = 1 / replicas
         model(x)
@@ -109,9 +110,7 @@ class Training:
 
     def step_on(self, x: Any, y: Any) -> None:
         """One step on a batch."""
-        from distopt import GradientTape
-
-        with GradientTape() as tape:
+        with self._tape() as tape:
             loss = self._loss.mean(y, self._model(x, training=True), factor=self._share)
         variables = self._model.trainable_variables
         gradients = tape.gradient(loss, variables)
@@ -124,8 +123,9 @@ class TorchTraining:
 
     def __init__(self, model: Any, x: Any, y: Any, optimizer: Any = None) -> None:
         import torch
+        from torch.nn.functional import cross_entropy
 
-        self._model, self._optimizer = model, optimizer
+        self._model, self._optimizer, self._loss = model, optimizer, cross_entropy
         self._x, self._y = torch.from_numpy(x), torch.from_numpy(y)
 
     def prepare(self) -> None:
@@ -133,9 +133,7 @@ class TorchTraining:
 
     def step(self) -> None:
         """One step."""
-        from torch.nn.functional import cross_entropy
-
         self._model.zero_grad(set_to_none=True)
-        cross_entropy(self._model(self._x), self._y).backward()
+        self._loss(self._model(self._x), self._y).backward()
         if self._optimizer is not None:
             self._optimizer.step()

@@ -47,23 +47,26 @@ def backward(
         IndexedSlices.
     """
     order = _dependencies([node for node, _ in seeds])
-    inner = _inner_nodes(order, sources)
-    for node in order:
-        if not node.parents:
-            visit_root(node)
+    inner = _inner_nodes(order, sources, visit_root)
     sums = _Sums()
     for node, cotangent in seeds:
         sums.add(node, cotangent)
+    pending = sums.pending
     found: dict[TapeNode, Any] = {}
     for node in order:
-        cotangent = sums.take(node)
+        cotangent = pending.pop(node, None)
         if cotangent is not None:
+            if type(cotangent) is not np.ndarray or cotangent.dtype is not node.dtype:
+                cotangent = _cast(cotangent, node.dtype)
             if node in sources:
                 found[node] = cotangent
             if node in inner:
                 for parent, part in zip(node.parents, node.vjp(_dense(cotangent)), strict=True):
                     if part is not None and (parent in inner or parent in sources):
-                        sums.add(parent, part)
+                        if type(part) is np.ndarray and parent not in pending:  # the usual case, found fast
+                            pending[parent] = part
+                        else:
+                            sums.add(parent, part)
         if free:
             release(node)
     return found
@@ -81,17 +84,21 @@ def _dependencies(ends: list[TapeNode]) -> list[TapeNode]:
     return sorted(seen, key=_number, reverse=True)
 
 
-def _inner_nodes(order: list[TapeNode], sources: set[TapeNode]) -> set[TapeNode]:
+def _inner_nodes(
+    order: list[TapeNode], sources: set[TapeNode], visit_root: Callable[[TapeNode], None]
+) -> set[TapeNode]:
     """The nodes through which cotangents pass on their way to ``sources``, and unreachable ones."""
     inner: set[TapeNode] = set()
     for node in reversed(order):
+        if not node.parents:
+            visit_root(node)
+            if not is_root(node):
+                inner.add(node)
+            continue
         for parent in node.parents:
             if parent in inner or parent in sources:
                 inner.add(node)
                 break
-        else:
-            if not node.parents and not is_root(node):
-                inner.add(node)
     return inner
 
 
@@ -99,25 +106,15 @@ class _Sums:
     """The cotangents that have arrived at nodes, summed."""
 
     def __init__(self) -> None:
-        self._pending: dict[TapeNode, Any] = {}
+        #: In the dtype in which they came.
+        self.pending: dict[TapeNode, Any] = {}
         #: Nodes whose sum is ours to write into; others came from derivatives, which may keep them.
         self._ours: set[TapeNode] = set()
 
-    def take(self, node: TapeNode) -> Any:
-        """The sum that arrived at a node, in the node's dtype; None if nothing did."""
-        cotangent = self._pending.pop(node, None)
-        if type(cotangent) is np.ndarray and cotangent.dtype is node.dtype:
-            return cotangent
-        return None if cotangent is None else _cast(cotangent, node.dtype)
-
     def add(self, node: TapeNode, new: Any) -> None:
         """Adds a cotangent to a node's sum."""
-        old = self._pending.get(node)
-        if type(new) is not np.ndarray:
-            new = _plain(new)
-        elif old is None:  # the usual case, found fast
-            self._pending[node] = new
-            return
+        old = self.pending.get(node)
+        new = _plain(new)
         if old is None:
             sparse = type(new) in sparse_object_types
             self._set(node, sparse_add(vspace(new), None, new) if sparse else new, sparse)
@@ -149,7 +146,7 @@ class _Sums:
             self._set(node, vspace(new).add(old, new), True)
 
     def _set(self, node: TapeNode, total: Any, ours: bool) -> None:
-        self._pending[node] = total
+        self.pending[node] = total
         if ours:
             self._ours.add(node)
         else:

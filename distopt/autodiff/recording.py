@@ -161,12 +161,19 @@ class Recording:
         known = self._boxes.get(id(variable))
         if known is not None and known[0] == variable._version:
             return known[1]
-        roots = [root for tape in tapes if (root := tape.root_of(variable)) is not None]
         value: Any = variable
-        if roots:
-            value = _captured(variable, roots, tapes)
-            for root in roots:
-                value = TensorBox(value, root.trace, root.node)
+        if len(tapes) == 1 and not self.persistent:  # the usual case
+            root = self.root_of(variable)
+            if root is not None:
+                if root.version < 0:
+                    root.version = variable._version
+                value = TensorBox(variable._array().view(), root.trace, root.node)
+        else:
+            roots = [root for tape in tapes if (root := tape.root_of(variable)) is not None]
+            if roots:
+                value = _captured(variable, roots, tapes)
+                for root in roots:
+                    value = TensorBox(value, root.trace, root.node)
         self._boxes[id(variable)] = (variable._version, value)
         return value
 

@@ -309,7 +309,7 @@ def _unconnected(value: Any) -> UnconnectedGradients:
 def _tensors(structure: Any, what: str) -> list[TensorLike]:
     if type(structure) is list and set(map(type, structure)) == _VARIABLE:  # the usual sources, found fast
         return structure
-    leaves = nest.flatten(structure)
+    leaves = [structure] if isinstance(structure, TensorLike) else nest.flatten(structure)
     for value in leaves:
         if not isinstance(value, TensorLike):
             raise TypeError(

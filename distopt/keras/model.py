@@ -88,7 +88,7 @@ class Model(Layer):
             input_shape: the input's shape with the batch axis, None or a length.
         """
         zeros = map_shapes(lambda shape: np.zeros([n or 1 for n in shape], self._dtype), input_shape)
-        self.call(zeros, **({"training": False} if self._takes_training() else {}))
+        self.call(zeros, **({"training": False} if self._takes_training else {}))
         self.built = True
 
     def take_first_weights(self) -> None:

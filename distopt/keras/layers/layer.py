@@ -91,6 +91,8 @@ class Layer:
         #: What :meth:`add_loss` added in the last call; None until it is used.
         self._added_losses: OfEachReplica[list[Any]] | None = None
 
+    #: Whether :meth:`call` has an argument ``training``.
+    _takes_training = False
     #: Whether floating inputs are cast to the layer's dtype.
     _autocast = True
     #: Attributes in which no variables and layers are looked for.
@@ -99,6 +101,10 @@ class Layer:
     _held: Held | None = None
     #: The trainable weights, and the state of all layers in which they were found.
     _trained: tuple[object, tuple[Variable, ...]] | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._takes_training = "training" in inspect.signature(cls.call).parameters
 
     # -- what subclasses override
     def build(self, input_shape: Any) -> None:
@@ -115,18 +121,19 @@ class Layer:
     def compute_output_shape(self, input_shape: Any) -> Any:
         """The output's shape for an input's; tried out with one example of zeros by default."""
         zeros = map_shapes(lambda shape: np.zeros([n or 1 for n in shape], self._dtype), input_shape)
-        output = self.call(zeros, **({"training": False} if self._takes_training() else {}))
+        output = self.call(zeros, **({"training": False} if self._takes_training else {}))
         return map_structure(lambda value: (None, *value.shape[1:]), output)
 
     # -- calling
-    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         """Builds the layer if need be, and calls :meth:`call` with the inputs in the layer's dtype.
 
         Args:
             inputs: an array or tensor ``[batch, ...]``, or lists, tuples and dicts of them.
             *args: handed on.
-            **kwargs: handed on; ``training`` only if :meth:`call` takes it. Without it the mode is that of
-                the call around this one.
+            training: whether this is a call of training, handed on if :meth:`call` takes it; None: the mode
+                of the call around this one.
+            **kwargs: handed on.
 
         Raises:
             ValueError: the input's shape does not fit.
@@ -149,9 +156,10 @@ class Layer:
             self._added_losses.mine().clear()
         # A call within another one is of the same mode, unless it is told otherwise.
         outer = _calls.training
-        training = kwargs.pop("training", None)
-        _calls.training = training = outer if training is None else training
-        if self._takes_training():
+        if training is None:
+            training = outer
+        _calls.training = training
+        if self._takes_training:
             kwargs["training"] = training
         try:
             return self.call(inputs, *args, **kwargs)
@@ -177,15 +185,6 @@ class Layer:
             f"layer {self.name!r} ({type(self).__name__}) takes inputs of {self.input_spec}, the batch being "
             f"axis 0; got shape {shape}"
         )
-
-    @classmethod
-    def _takes_training(cls) -> bool:
-        known: bool | None = cls.__dict__.get("_training_argument")
-        if known is None:
-            parameters = inspect.signature(cls.call).parameters
-            known = "training" in parameters
-            cls._training_argument = known  # type: ignore[attr-defined]
-        return known
 
     # -- weights
     def add_weight(

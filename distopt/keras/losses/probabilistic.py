@@ -152,7 +152,8 @@ def _class_numbers(y_true: Any, shape: tuple[int, ...]) -> Array:
             "For one-hot labels use categorical_crossentropy."
         )
     # Negative numbers are huge ones without a sign: one comparison for both ends.
-    if labels.size and np.maximum.reduce(labels.reshape(-1).view(np.uint64)) >= shape[-1]:
+    unsigned = labels.reshape(-1).view(np.uint64)
+    if labels.size and unsigned[unsigned.argmax()] >= shape[-1]:
         bad = labels[(labels < 0) | (labels >= shape[-1])][0]
         raise ValueError(
             f"sparse_categorical_crossentropy got label {bad}; with {shape[-1]} classes labels go from 0 to "
