@@ -29,7 +29,7 @@ from distopt.keras.training.fit import FitOptions, Validation, fit
 from distopt.keras.training.fit_state import FitState
 from distopt.keras.training.loop import make_source, prepare, run_epoch_of_one, run_predict, run_test
 from distopt.keras.training.summary import summary_text
-from distopt.keras.training.weights_file import read_weights, write_weights
+from distopt.keras.training.weights_file import check_ending, read_weights, write_weights
 from distopt.optimizers import Optimizer
 
 __all__ = ["Model"]
@@ -372,8 +372,10 @@ class Model(Layer):
         Raises:
             ValueError: another ending.
         """
+        path = os.fspath(filepath)
+        check_ending(path)  # on all replicas: the others would wait for one that raises
         if is_chief():
-            write_weights(os.fspath(filepath), [(w._name, np.array(w)) for w in self.weights])
+            write_weights(path, [(w._name, np.array(w)) for w in self.weights])
         wait_for_all()  # so that whoever reads it finds it there
 
     def load_weights(self, filepath: str | os.PathLike[str]) -> None:

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from distopt import keras
+from distopt.distribute import VirtualStrategy, get_replica_context
 from distopt.keras import layers as L
+from distopt.keras.training.weights_file import write_weights
 
 
 @pytest.mark.parametrize("ending", [".npz", ".safetensors"])
@@ -42,5 +44,16 @@ def test_safetensors_is_read_by_others(tmp_path: Path) -> None:
     path.write_bytes(b"nonsense")
     with pytest.raises(ValueError, match="no safetensors file"):
         model.load_weights(path)
-    with pytest.raises(ValueError, match=r"\.npz or \.safetensors"):
-        model.save_weights(tmp_path / "w.h5")
+
+
+def test_what_cannot_be_written_leaves_nothing_and_is_told_to_all_replicas(tmp_path: Path) -> None:
+    def program() -> int:
+        model = keras.Sequential([L.Dense(2, input_shape=(3,))])
+        with pytest.raises(ValueError, match=r"\.npz or \.safetensors"):
+            model.save_weights(tmp_path / "w.h5")
+        return int(get_replica_context().all_reduce("sum", 1))
+
+    assert VirtualStrategy(2).run(program) == 2  # who had waited in save_weights would not meet in here
+    with pytest.raises(ValueError, match="safetensors has no dtype"):
+        write_weights(str(tmp_path / "w.safetensors"), [("w", np.zeros(1, np.complex64))])
+    assert list(tmp_path.iterdir()) == []

@@ -6,13 +6,14 @@ import json
 import os
 import struct
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from distopt.typing import Array
 
-__all__ = ["read_weights", "write_weights"]
+__all__ = ["check_ending", "read_weights", "write_weights"]
 
 #: The dtypes of safetensors by NumPy's names (https://github.com/huggingface/safetensors, "Format").
 _DTYPES = {
@@ -44,15 +45,20 @@ def write_weights(path: str, weights: Sequence[tuple[str, Array]]) -> None:
         ValueError: another ending, or a dtype that the format does not know.
     """
     named = {f"{i:04d}/{name}": array for i, (name, array) in enumerate(weights)}
-    scratch = f"{path}.part"
-    with open(scratch, "wb") as file:
-        if _ending(path) == ".npz":
-            np.savez(file, allow_pickle=False, **named)
-        else:
-            _write_safetensors(file, named)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(scratch, path)
+    ending, scratch = check_ending(path), f"{path}.part"
+    try:
+        with open(scratch, "wb") as file:
+            if ending == ".npz":
+                np.savez(file, allow_pickle=False, **named)
+            else:
+                _write_safetensors(file, named)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(scratch)
+        raise
 
 
 def read_weights(path: str) -> list[tuple[str, Array]]:
@@ -62,11 +68,16 @@ def read_weights(path: str) -> list[tuple[str, Array]]:
         ValueError: another ending, or no such file's contents.
         FileNotFoundError: there is no such file.
     """
-    named = _read_npz(path) if _ending(path) == ".npz" else _read_safetensors(path)
+    named = _read_npz(path) if check_ending(path) == ".npz" else _read_safetensors(path)
     return [(name.partition("/")[2], named[name]) for name in sorted(named)]
 
 
-def _ending(path: str) -> str:
+def check_ending(path: str) -> str:
+    """The path's ending, which tells the format.
+
+    Raises:
+        ValueError: one that is not known.
+    """
     ending = os.path.splitext(path)[1]
     if ending not in (".npz", ".safetensors"):
         raise ValueError(f"weights are kept in .npz or .safetensors files; got {path!r}")
