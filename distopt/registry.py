@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 __all__ = ["Registry"]
@@ -43,19 +43,30 @@ class Registry:
 
         Raises:
             ValueError: unknown; the text lists the known names and the nearest one.
+            ImportError: a plugin that cannot be imported; the text names the package it comes with.
         """
         key = self._normalize(name)
         if key in self._known:
             return self._known[key]
         plugins = self._plugins()
         if key in plugins:
-            return self.register(key, plugins[key].load())
+            return self.register(key, self._load(plugins[key]))
         known = self.names()
         near = difflib.get_close_matches(key, known, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"Unknown {self.kind}: {name[:200]}.{hint} Known: {', '.join(known)}")
 
-    def _plugins(self) -> dict[str, Any]:
+    def _load(self, plugin: EntryPoint) -> Any:
+        try:
+            return plugin.load()
+        except (ImportError, AttributeError) as error:
+            package = f"package {plugin.dist.name!r}" if plugin.dist is not None else "a package"
+            raise ImportError(
+                f"the {self.kind} {plugin.name!r} cannot be imported: {package} says that it is "
+                f"{plugin.value!r} ({type(error).__name__}: {error})"
+            ) from error
+
+    def _plugins(self) -> dict[str, EntryPoint]:
         if self.group is None:
             return {}
         return {self._normalize(e.name): e for e in entry_points(group=self.group)}

@@ -80,6 +80,21 @@ def test_what_is_refused():
         aggregators.get({"class_name": "mean", "config": {"trim": 1}})
 
 
+def test_a_plugin_that_cannot_be_imported_is_named_with_its_package(tmp_path, monkeypatch):
+    metadata = tmp_path / "my_package-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(
+        "[distopt.aggregators]\ntypo = distopt.aggregators:Meen\ngone = no_such_module:Mean\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    says = "cannot be imported: package 'my-package' says that it is"
+    with pytest.raises(ImportError, match=f"aggregator 'typo' {says} 'distopt.aggregators:Meen' .Attribute"):
+        aggregators.get("typo")
+    with pytest.raises(ImportError, match=f"aggregator 'gone' {says} 'no_such_module:Mean' .ModuleNotFound"):
+        aggregators.get("gone")
+
+
 def test_chain_says_its_parts():
     def halve(pairs):
         return [(g * 0.5, v) for g, v in pairs]
