@@ -16,7 +16,7 @@ from .errors import LaunchError
 from .job import Job, Outcome
 from .options import Options, parse
 from .plan import Plan
-from .prepare import in_process_words, make_plan, program_of
+from .prepare import check_in_process, in_process_words, make_plan, program_of
 from .program import check
 
 
@@ -55,6 +55,7 @@ def _dispatch(options: Options) -> int:
     if not options.dry_run:
         check(program)
     if options.in_process:
+        check_in_process(options, program)
         return _in_process(options, environ)
     plan = make_plan(options, program, environ)
     for note in plan.notes:

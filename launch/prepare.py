@@ -45,6 +45,19 @@ def in_process_words(options: Options, program: Program) -> tuple[str, ...]:
     return (*words, *program.words)
 
 
+def check_in_process(options: Options, program: Program) -> None:
+    """Finds before the start what the module could only say in words of its own.
+
+    Raises:
+        LaunchError: a replica that there is not, or a program that is a folder.
+    """
+    replicas = options.in_process or 1
+    if options.break_at is not None and options.break_at >= replicas:
+        raise LaunchError(f"--break {options.break_at}: the replicas are 0 to {replicas - 1}")
+    if not program.module and os.path.isdir(program.name):
+        raise LaunchError(f"--in-process takes a script or a module; {program.name[:200]!r} is a folder")
+
+
 def make_plan(options: Options, program: Program, environ: Mapping[str, str]) -> Plan:
     """What the options mean on this machine.
 
@@ -60,6 +73,9 @@ def make_plan(options: Options, program: Program, environ: Mapping[str, str]) ->
     hosts, notes = _hosts(options, allocation)
     processes = _processes(options, hosts)
     fit(processes, hosts, options.oversubscribe)
+    absent = [rank for rank in options.ranks_filter or () if rank >= processes]
+    if absent:
+        raise LaunchError(f"--ranks-filter {absent[0]}: the processes are 0 to {processes - 1}")
     if is_here(hosts):
         hosts = ()
     words = program.words

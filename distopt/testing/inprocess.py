@@ -35,9 +35,14 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m distopt.testing.inprocess", description=__doc__, allow_abbrev=False
+        prog="python -m distopt.testing.inprocess",
+        usage="%(prog)s --replicas N [options] [-m] script args ...",
+        description=__doc__,
+        allow_abbrev=False,
     )
-    parser.add_argument("--replicas", type=_count, required=True, help="replicas in this process")
+    parser.add_argument(
+        "--replicas", type=_count, metavar="N", required=True, help="replicas in this process"
+    )
     parser.add_argument(
         "--break", type=int, dest="stop", metavar="R", help="stop replica R at its first line"
     )
@@ -166,6 +171,7 @@ class _Job:
         sys.stdout.flush()
         if isinstance(error, SystemExit):
             if isinstance(error.code, int):
+                print(f"ended with exit code {error.code}", file=sys.stderr)
                 return error.code
             print(error.code, file=sys.stderr)
             return 1

@@ -37,6 +37,9 @@ def test_missing_module(capsys):
         (["-n", "3", "-H", "a:1,b:1", __file__], "3 processes were asked for"),
         (["-n", "2", "--env", "NOT_SET_ANYWHERE", __file__], "is not set here"),
         (["-n", "2", "--mpi-args", "'", __file__], "No closing quotation"),
+        (["-n", "2", "--ranks-filter", "0,2", __file__], "--ranks-filter 2: the processes are 0 to 1\n"),
+        (["--in-process", "2", "--break", "2", __file__], "--break 2: the replicas are 0 to 1\n"),
+        (["--in-process", "2", os.path.dirname(__file__)], "takes a script or a module; "),
     ],
 )
 def test_errors(capsys, words, text):
