@@ -47,7 +47,11 @@ def serialize(aggregator: Callable[[Any], Any]) -> dict[str, Any]:
     """
     target = type(aggregator) if hasattr(aggregator, "get_config") else aggregator
     for name in registry.names():
-        if registry.lookup(name) is target:
+        try:
+            found = registry.lookup(name)
+        except ImportError:  # another's plugin that cannot be imported is not this one
+            continue
+        if found is target:
             config = aggregator.get_config() if hasattr(aggregator, "get_config") else {}
             return {"class_name": name, "config": config}
     raise ValueError(

@@ -93,6 +93,7 @@ def test_a_plugin_that_cannot_be_imported_is_named_with_its_package(tmp_path, mo
         aggregators.get("typo")
     with pytest.raises(ImportError, match=f"aggregator 'gone' {says} 'no_such_module:Mean' .ModuleNotFound"):
         aggregators.get("gone")
+    assert aggregators.serialize(aggregators.get("sum"))["class_name"] == "sum"  # comes after "gone"
 
 
 def test_chain_says_its_parts():
