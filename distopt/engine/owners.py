@@ -27,13 +27,14 @@ def owners(sizes: Sequence[int], parts: int) -> list[int]:
     return result
 
 
-def run_owned(node: Communicator, jobs: Sequence[Job]) -> None:
+def run_owned(node: Communicator, job: Communicator, jobs: Sequence[Job]) -> None:
     """Runs each job on its owner, which writes to the memory that all of the node see.
 
     If a job raises, what the jobs have written is put back on all replicas.
 
     Args:
         node: the replicas that share the variables.
+        job: all replicas that make the step; an error of one is raised on all.
         jobs: the same ones, in the same order, on all of them.
     """
     distinct = list({id(v): v for v, _, _ in jobs}.values())
@@ -51,7 +52,7 @@ def run_owned(node: Communicator, jobs: Sequence[Job]) -> None:
                 _write_through(written, False)
     except BaseException as problem:
         error = problem
-    failed = [word for word in node.gather_bytes(repr(error).encode() if error else b"") if word]
+    failed = [word for word in job.gather_bytes(repr(error).encode() if error else b"") if word]
     if failed:
         for v, value in before.values():
             v._array()[...] = value

@@ -204,14 +204,14 @@ class StepEngine:
             said = partial(subject.joined, call, variables, settings)
             self._context.agreement.check(call, about, said)
             self._house(assigned, [state])
-        run_owned(self.homes.node, jobs)
+        run_owned(self.homes.node, self._context.comm, jobs)
         self._record([v for v, _, _ in jobs])
 
     def run_alone(self, jobs: Sequence[Job]) -> None:
         """Runs updates that are Python code on this replica's own copies."""
         if self.replicas > 1:
             self.homes.release([v for _, written, _ in jobs for v in written])
-        run_owned(SoloCommunicator(), jobs)
+        run_owned(SoloCommunicator(), SoloCommunicator(), jobs)
         self._record([v for v, _, _ in jobs])
 
     # -- what a step is made of
@@ -365,7 +365,8 @@ class StepEngine:
             variable._version += 1
         if plan.bound:
             bound = [updates.variables[i] for i in plan.bound]
-            run_owned(self.homes.node, [(v, (v,), partial(_constrain, v)) for v in bound])
+            jobs = [(v, (v,), partial(_constrain, v)) for v in bound]
+            run_owned(self.homes.node, self._context.comm, jobs)
         self._record(updates.variables)
 
     def _record(self, variables: Sequence[Variable]) -> None:

@@ -35,9 +35,11 @@ class ClipByGlobalNorm:
         """
         pairs = list(grads_and_vars)
         values = [values_of(gradient) for gradient, _ in pairs]
-        dtypes = {array.dtype for array in values}
-        if len(dtypes) > 1:
-            names = ", ".join(f"{v.name}: {array.dtype}" for (_, v), array in zip(pairs, values, strict=True))
+        first: dict[np.dtype[Any], str] = {}  # one variable of each dtype, since there may be thousands
+        for (_, variable), array in zip(pairs, values, strict=True):
+            first.setdefault(array.dtype, variable.name)
+        if len(first) > 1:
+            names = ", ".join(f"{name}: {dtype}" for dtype, name in first.items())
             raise ValueError(
                 f"the global norm needs gradients of one dtype; got {names}. Clip each by clipnorm"
             )

@@ -237,6 +237,63 @@ def test_an_update_that_raises_is_taken_back_everywhere(replicas):
     assert len({r[2] for r in results}) == 1
 
 
+@pytest.fixture(params=["shared", "private"])
+def memory(request, monkeypatch):
+    """Replicas with one copy and with a copy each, as those of several nodes have; MPI keeps to its own."""
+    monkeypatch.setenv("DISTOPT_MEMORY", request.param)
+
+
+def failing_on_the_last(make, variables, fail):
+    """One step in which the last replica calls ``fail`` for its own part; what all learn of it."""
+    optimizer = make()
+    optimizer.apply_gradients([(ones(3), v) for v in variables])
+    before = programs.state(optimizer, variables)
+    if rank() == programs.size() - 1:
+        fail(optimizer)
+    with pytest.raises((ArithmeticError, RuntimeError), match="only here"):
+        optimizer.apply_gradients([(ones(3), v) for v in variables])
+    vars(optimizer).pop("_resource_apply_dense", None)
+    return optimizer, programs.same_bits(before, programs.state(optimizer, variables))
+
+
+def only_here(*args, **kwargs):
+    raise ArithmeticError("only here")
+
+
+def test_an_update_that_raises_on_one_replica_is_taken_back_on_all(replicas, memory):
+    """Also where the others have updated copies of their own and seen no error."""
+
+    def program():
+        variables = [Variable(ones(3), name=f"v{i}") for i in range(5)]
+
+        def fail(optimizer):
+            optimizer._resource_apply_dense = only_here
+
+        optimizer, unchanged = failing_on_the_last(programs.Momentum, variables, fail)
+        optimizer.apply_gradients([(ones(3), v) for v in variables])
+        return unchanged, int(optimizer.iterations), programs.fingerprint(optimizer, variables)
+
+    results = replicas.run(program)
+    assert [r[:2] for r in results] == [(True, 2)] * replicas.size
+    assert len({r[2] for r in results}) == 1
+
+
+@pytest.mark.parametrize("make", ["one pass", "NumPy"])
+def test_a_constraint_that_raises_on_one_replica_is_an_error_on_all(replicas, memory, make):
+    def program():
+        broken = []
+        constraint = lambda w: only_here() if broken else w  # noqa: E731
+        variables = [Variable(ones(3), name=f"v{i}", constraint=constraint) for i in range(5)]
+        optimizer, _ = failing_on_the_last(MAKERS[make], variables, broken.append)
+        broken.clear()
+        optimizer.apply_gradients([(ones(3), v) for v in variables])
+        return int(optimizer.iterations), programs.fingerprint(optimizer, variables)
+
+    results = replicas.run(program)
+    assert [r[0] for r in results] == [2] * replicas.size
+    assert len({r[1] for r in results}) == 1
+
+
 @pytest.mark.parametrize("make", ["one pass", "NumPy"])
 def test_a_constraint_that_raises_is_an_error_on_all(replicas, make):
     """It comes after the updates, so they stay; but they stay alike, and the step is not counted."""

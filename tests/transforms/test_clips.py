@@ -37,6 +37,12 @@ def test_norm_of_zeros_and_infinities():
     np.testing.assert_array_equal(infinite, [0, np.nan, 0])
 
 
+def test_a_global_norm_over_several_dtypes_names_one_variable_of_each():
+    pairs = [(np.zeros(1, "f8" if i == 7 else "f4"), Variable([0.0], name=f"v{i}")) for i in range(3000)]
+    with pytest.raises(ValueError, match=r"got v0:0: float32, v7:0: float64\. Clip"):
+        ClipByGlobalNorm(1.0)(pairs)
+
+
 def test_global_norm_is_of_all_together():
     a, b = clipped(ClipByGlobalNorm(6.5), f4(3, 4), f4(12, 0, 0))
     np.testing.assert_allclose(a, [1.5, 2.0], rtol=1e-6)
