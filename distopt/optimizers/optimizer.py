@@ -18,6 +18,7 @@ from distopt.core.tensor import Tensor
 from distopt.core.variable import Variable
 from distopt.engine.roster import Roster
 from distopt.engine.step import StepEngine
+from distopt.errors import ReplicaMismatch
 from distopt.optimizers import schedules
 from distopt.optimizers.config import check_keywords, check_transformers, clip_config, snake_case_name
 from distopt.optimizers.describe import pipeline_text, settings_text, stages_text
@@ -145,6 +146,7 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
         with nullcontext() if context is None else StepEngine.of(context).together(call):
             columns = with_gradients(grads_and_vars, self._name)
             variables = list(columns.variables)
+            made = len(self._weights)
             with self._naming_after_optimizer():
                 self._create_all_weights(variables)
             if not variables:
@@ -164,7 +166,7 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
             columns = finite
         if experimental_aggregate_gradients and not self._looked_for_means:
             self._look_for_means(columns.gradients, isinstance(self.gradient_aggregator, aggregators.Sum))
-        self._run_pipeline(engine, call, columns, apply_state, experimental_aggregate_gradients)
+        self._try_pipeline(made, engine, call, columns, apply_state, experimental_aggregate_gradients)
         engine.once(self, partial(self._count, apply_state, experimental_aggregate_gradients))
         if experimental_aggregate_gradients:
             engine.audited(self, call, lambda: [*variables, *self.weights], lambda: settings_text(self))
@@ -185,6 +187,14 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
             text = stages_text(self)
             self._named = stages, f"apply_gradients of {self._name}{f' ({text})' if text else ''}"
         return self._named[1]
+
+    def _try_pipeline(self, made: int, *stages: Any) -> None:
+        """The pipeline; if replicas refuse it, the slots go that are not among the first ``made`` weights."""
+        try:
+            self._run_pipeline(*stages)
+        except ReplicaMismatch:
+            self._forget_slots(made)  # others may have made other slots, and so in another order
+            raise
 
     def _run_pipeline(
         self, engine: StepEngine, call: str, columns: Columns, apply_state: ApplyState, aggregate: bool

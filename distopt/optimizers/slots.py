@@ -59,6 +59,16 @@ class Slots(Weights):
             self._weights.append(slot)
         return slots[slot_name]
 
+    def _forget_slots(self, made: int) -> None:
+        """Takes back the slots among the weights but the first ``made``."""
+        own = [slot for slots in self._slots.values() for slot in slots.values()]
+        new = set(map(id, self._weights[made:])) & set(map(id, own))
+        self._weights[:] = [weight for weight in self._weights if id(weight) not in new]
+        for slots in self._slots.values():
+            for name in [name for name, slot in slots.items() if id(slot) in new]:
+                del slots[name]
+        self._targets.clear()
+
     def get_slot(self, var: Variable, slot_name: str) -> Variable:
         """The slot ``slot_name`` of ``var``.
 

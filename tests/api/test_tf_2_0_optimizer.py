@@ -84,6 +84,7 @@ def batches(count, rows):
 
 
 def test_a_callable_var_list_finds_variables_made_by_the_first_call():
+    np.random.seed(0)  # first weights: from unlucky ones 30 steps are too few
     data = batches(30, 8)
     names = run(LATE_VARIABLES, num_hidden=4, num_classes=3, data=data)
     model, opt = names["model"], names["opt"]

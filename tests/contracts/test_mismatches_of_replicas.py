@@ -94,6 +94,25 @@ def test_one_error_on_all(replicas, name):
     assert "test_mismatches_of_replicas.py:" in line
 
 
+@pytest.mark.parametrize("memory", ["shared", "private"])
+def test_the_weights_come_in_one_order_after_a_first_step_that_was_refused(replicas, memory, monkeypatch):
+    monkeypatch.setenv("DISTOPT_MEMORY", memory)
+    if replicas.size == 1:
+        pytest.skip("nobody to differ from")
+
+    def program():
+        last = get_replica_context().replica_id_in_sync_group == replicas.size - 1
+        v, w, x = (Variable(ones(n), name=f"v{n}") for n in (2, 3, 4))
+        optimizer = Adam()
+        with pytest.raises(ReplicaMismatch):
+            optimizer.apply_gradients(pairs(v, x) if last else pairs(v, w, x))
+        refused = [weight.name for weight in optimizer.weights]
+        optimizer.apply_gradients(pairs(v, w, x))
+        return refused, [weight.shape for weight in optimizer.weights]
+
+    assert replicas.run(program) == [(["Adam/iter:0"], [(), *[(2,), (3,), (4,)] * 2])] * replicas.size
+
+
 def test_a_new_optimizer_on_one_replica(replicas):
     """It would be met by old ones: the number of its step is in the header."""
     if replicas.size == 1:
