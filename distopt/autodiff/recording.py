@@ -83,18 +83,17 @@ class Recording:
 
     def record(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs ``func``, recorded by every open tape that watches one of its arguments."""
-        tapes = open_recordings()
-        if len(tapes) == 1:
+        if len(dispatch.active_recorders()) == 1:  # this one
             known = functions.primitive_for(func)
-            call = None if known is None else self._traced_call(args, kwargs, tapes)
+            call = None if known is None else self._traced_call(args, kwargs)
             if call is not None:
                 values, argnums, parents = call
                 answer = known.fun(*values, **kwargs)
                 return _wrapped(traced(answer, known, (values, kwargs), self.trace, argnums, parents), values)
-        return _record(tapes, func, args, kwargs)
+        return _record(open_recordings(), func, args, kwargs)
 
     def _traced_call(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], tapes: list[Recording]
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[list[Any], list[int], list[Any]] | None:
         """The usual call, prepared fast: this tape alone is open, and arguments are not nested.
 
@@ -105,7 +104,7 @@ class Recording:
         for value in kwargs.values():
             if type(value) not in _PLAIN:
                 return None
-        trace, roots = self.trace, self.roots
+        trace, roots, alone = self.trace, self.roots, [self]
         values, argnums, parents = [], [], []
         for i, arg in enumerate(args):
             kind = type(arg)
@@ -113,7 +112,7 @@ class Recording:
                 values.append(arg)
                 continue
             if kind is Variable:
-                box = self.variable(arg, tapes)
+                box = self.variable(arg, alone)
             elif kind is Tensor:
                 root = roots.get(id(arg))
                 if root is None:
