@@ -49,6 +49,12 @@ class Options:
     program: tuple[str, ...] = ()
 
 
+_DOES = (
+    "Starts N replicas of a program with the mpiexec of the MPI that mpi4py uses, or in one process "
+    "(--in-process); sets their thread counts, keeps their lines apart, and ends all when one fails."
+)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise LaunchError(f"{message}\nusage: {USAGE}\nAll options: distoptrun --help")
@@ -94,7 +100,12 @@ def _variable(text: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     # Spelled out, since the script's own words must never be read as an abbreviation of ours.
     parser = _Parser(
-        "distoptrun", usage=USAGE, add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS
+        "distoptrun",
+        usage=USAGE,
+        description=_DOES,
+        add_help=False,
+        allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument
     add("-n", "-np", "--nproc", type=_count, metavar="N", help="processes to start")

@@ -33,9 +33,10 @@ def get(identifier: Any) -> Callable[[Any], Any]:
         return _make(registry.lookup(name), as_config(identifier.get("config", {}), f"aggregator {name}"))
     if callable(identifier) and not isinstance(identifier, type):
         return identifier  # type: ignore[no-any-return]
+    hint = f": make one, {identifier.__name__}()" if isinstance(identifier, type) else ""
     raise TypeError(
         f"gradient_aggregator takes None, a name ({', '.join(registry.names())}), a config, or a callable "
-        f"from pairs to pairs; got {shown(identifier)}"
+        f"from pairs to pairs; got {shown(identifier)}{hint}"
     )
 
 

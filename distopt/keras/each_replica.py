@@ -9,7 +9,7 @@ from distopt.core import Variable, VariableSynchronization
 from distopt.core.placement import placement
 from distopt.distribute import get_replica_context
 
-__all__ = ["OfEachReplica", "assign_alike", "this_replica", "wait_for_all"]
+__all__ = ["OfEachReplica", "assign_alike", "done_together", "this_replica", "wait_for_all"]
 
 T = TypeVar("T")
 
@@ -25,6 +25,28 @@ def wait_for_all() -> None:
     context = get_replica_context()
     if context is not None and context.num_replicas_in_sync > 1:
         context.all_reduce("sum", 0)
+
+
+def done_together(call: str, work: Callable[[], None]) -> None:
+    """Runs ``work``, and comes back when all replicas have; what one of them raises is an error on all.
+
+    Args:
+        call: the user's, for messages.
+        work: what this replica does.
+
+    Raises:
+        ReplicaFailed: another replica's ``work`` has raised.
+    """
+    error: Exception | None = None
+    try:
+        work()
+    except Exception as problem:
+        error = problem
+    context = get_replica_context()
+    if context is not None:
+        context.agreement.check(call, 0, lambda: call, error)
+    elif error is not None:
+        raise error
 
 
 def assign_alike(variable: Variable, value: Any) -> None:

@@ -20,7 +20,7 @@ from distopt.keras.callbacks import Callback, History
 from distopt.keras.callbacks.callback import is_chief
 from distopt.keras.callbacks.progress import shown_logs
 from distopt.keras.data.batch import unpack
-from distopt.keras.each_replica import OfEachReplica, assign_alike, this_replica, wait_for_all
+from distopt.keras.each_replica import OfEachReplica, assign_alike, done_together, this_replica
 from distopt.keras.layers.layer import Layer
 from distopt.keras.layers.spec import map_shapes
 from distopt.keras.training.class_weight import weigh_classes
@@ -367,16 +367,16 @@ class Model(Layer):
         return {}
 
     def save_weights(self, filepath: str | os.PathLike[str]) -> None:
-        """Writes all weights into a ``.npz`` or ``.safetensors`` file; replica 0 does.
+        """Writes all weights into a ``.npz`` or ``.safetensors`` file; replica 0 does, all come back then.
 
         Raises:
             ValueError: another ending.
+            OSError: it could not be written; ReplicaFailed on the other replicas.
         """
         path = os.fspath(filepath)
-        check_ending(path)  # on all replicas: the others would wait for one that raises
-        if is_chief():
-            write_weights(path, [(w._name, np.array(w)) for w in self.weights])
-        wait_for_all()  # so that whoever reads it finds it there
+        check_ending(path)
+        weights = [(w._name, np.array(w)) for w in self.weights] if is_chief() else []
+        done_together("save_weights()", lambda: write_weights(path, weights) if is_chief() else None)
 
     def load_weights(self, filepath: str | os.PathLike[str]) -> None:
         """Sets all weights from such a file, in order.

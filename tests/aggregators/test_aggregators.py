@@ -385,3 +385,8 @@ def test_state_rests_without_aggregation():
     optimizer.apply_gradients([(np.ones(2, "f4"), v)])
     optimizer.apply_gradients([(np.ones(2, "f4"), v)], experimental_aggregate_gradients=False)
     assert optimizer.weights[-1].numpy().tolist() == [1.0, 1.0]
+
+
+def test_a_class_in_the_place_of_an_aggregator_is_told_to_be_made():
+    with pytest.raises(TypeError, match=r"got .*Sum.*: make one, Sum\(\)"):
+        SGD(gradient_aggregator=aggregators.Sum)

@@ -7,6 +7,7 @@ import pytest
 
 from distopt import keras
 from distopt.distribute import VirtualStrategy, get_replica_context
+from distopt.errors import ReplicaFailed
 from distopt.keras import layers as L
 from distopt.keras.training.weights_file import write_weights
 
@@ -57,3 +58,15 @@ def test_what_cannot_be_written_leaves_nothing_and_is_told_to_all_replicas(tmp_p
     with pytest.raises(ValueError, match="safetensors has no dtype"):
         write_weights(str(tmp_path / "w.safetensors"), [("w", np.zeros(1, np.complex64))])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_written_is_an_error_on_all_replicas(tmp_path):
+    def program():
+        model = keras.Sequential([keras.layers.Dense(1, input_shape=(2,))])
+        with pytest.raises((FileNotFoundError, ReplicaFailed), match="no_such_folder"):
+            model.save_weights(tmp_path / "no_such_folder" / "w.npz")
+        model.save_weights(tmp_path / "w.npz")
+        return (tmp_path / "w.npz").exists()
+
+    assert program()
+    assert VirtualStrategy(3).run(program)
