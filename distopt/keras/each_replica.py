@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 from distopt.core import Variable, VariableSynchronization
 from distopt.core.placement import placement
 from distopt.distribute import get_replica_context
+from distopt.engine.together import Together
 
 __all__ = ["OfEachReplica", "assign_alike", "done_together", "this_replica", "wait_for_all"]
 
@@ -37,16 +38,13 @@ def done_together(call: str, work: Callable[[], None]) -> None:
     Raises:
         ReplicaFailed: another replica's ``work`` has raised.
     """
-    error: Exception | None = None
-    try:
-        work()
-    except Exception as problem:
-        error = problem
     context = get_replica_context()
-    if context is not None:
-        context.agreement.check(call, 0, lambda: call, error)
-    elif error is not None:
-        raise error
+    if context is None:
+        work()
+        return
+    with Together(context, call):
+        work()
+    wait_for_all()
 
 
 def assign_alike(variable: Variable, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""Model and Sequential: building, own models and steps, outputs, frozen layers."""
+"""Models: own ones and own steps, outputs, frozen layers, summary."""
 
 from typing import Any
 
@@ -14,45 +14,6 @@ from distopt.keras import layers as L
 RNG = np.random.default_rng(2)
 X = RNG.normal(size=(40, 3)).astype(np.float32)
 Y = (X @ [[1.0], [-2.0], [0.5]] + 0.3).astype(np.float32)
-
-
-def test_sequential_is_built_by_input_shape_or_by_the_first_call() -> None:
-    early = keras.Sequential([L.Dense(4, input_shape=(3,)), L.Dense(2)])
-    late = keras.Sequential([L.Dense(4), L.Dense(2)])
-    assert [w.shape for w in early.weights] == [(3, 4), (4,), (4, 2), (2,)]
-    assert (early.built, late.built, late.weights) == (True, False, [])
-    late(X)
-    assert [w.shape for w in late.weights] == [w.shape for w in early.weights]
-    explicit = keras.Sequential([L.Dense(4), L.Dense(2)])
-    explicit.build((None, 3))
-    assert explicit.count_params() == early.count_params() == 26
-    behind_input = keras.Sequential([keras.Input((3,)), L.Dense(2)])
-    assert behind_input.built
-    assert behind_input.weights[0].name.endswith("/kernel:0")
-
-
-def test_weights_stand_layer_after_layer() -> None:
-    model = keras.Sequential([L.BatchNormalization(input_shape=(3,)), L.Dense(2)])
-    names = [w.name.split("/")[1] for w in model.weights]
-    assert names == ["gamma:0", "beta:0", "moving_mean:0", "moving_variance:0", "kernel:0", "bias:0"]
-    assert [w.name.split("/")[1] for w in model.trainable_weights] == ["gamma:0", "beta:0", *names[4:]]
-
-
-def test_sequential_changes() -> None:
-    model = keras.Sequential([L.Dense(4, input_dim=3)])
-    layer = L.Dense(2)
-    model.add(layer)
-    assert model(X).shape == (40, 2)
-    with pytest.raises(ValueError, match="already"):
-        model.add(layer)
-    model.pop()
-    assert model(X).shape == (40, 4)
-    with pytest.raises(TypeError, match="takes layers"):
-        model.add("dense")
-    with pytest.raises(ValueError, match=r"\(Conv2D\) takes images"):
-        model.add(L.Conv2D(2, 3))
-    with pytest.raises(ValueError, match="has no layers"):
-        keras.Sequential()(X)
 
 
 class Residual(keras.Model):
@@ -280,45 +241,6 @@ def test_regularizers_and_added_losses_count_once_however_many_replicas() -> Non
     shared, shared_weights = VirtualStrategy(3).run(program)
     assert getattr(shared, "values", (shared,))[0] == pytest.approx(value, rel=1e-6)
     assert [getattr(v, "values", (v,))[0] for v in shared_weights] == pytest.approx(weights, rel=1e-5)
-
-
-def test_names_in_a_sequential_are_unique() -> None:
-    with pytest.raises(ValueError, match="has a layer named 'a' already"):
-        keras.Sequential([L.Dense(1, name="a"), L.Dense(2, name="a")])
-    shared = [L.Dense(1), L.Dense(1)]  # made for all replicas, then named by each for itself
-
-    def program() -> list[str]:
-        return [layer.name for layer in keras.Sequential([*shared, L.Dense(1)]).layers]
-
-    names = VirtualStrategy(2).run(program)  # one list, since the replicas' are equal
-    assert len(set(names)) == len(names) == 3
-
-
-def test_an_input_is_no_layer_of_the_model_but_of_its_config() -> None:
-    """As in Keras; a second model from the config takes the same inputs."""
-    model = keras.Sequential([keras.Input((3,), name="features"), L.Dense(2)])
-    assert [layer.name for layer in model.layers] == [model.layers[0].name]
-    assert [each["class_name"] for each in model.get_config()["layers"]] == ["InputLayer", "Dense"]
-    again = keras.Sequential.from_config(model.get_config())
-    assert again.built
-    assert again.get_config() == model.get_config()
-    model.pop()
-    with pytest.raises(TypeError, match="no layers"):
-        model.pop()
-    model.add(L.Dense(5))
-    assert model.get_weights()[0].shape == (3, 5)
-
-
-@pytest.mark.parametrize("first", [{"input_shape": (1,)}, {}])
-@pytest.mark.parametrize("with_input", [True, False])
-def test_a_sequential_leaves_casts_to_its_layers(first: Any, with_input: bool) -> None:
-    dense = L.Dense(1, dtype="float64", kernel_initializer="ones", **({} if with_input else first))
-    model = keras.Sequential([keras.Input((1,), dtype="float64"), dense] if with_input else [dense])
-    x = np.array([[1 + 2.0**-40]])
-    assert model(x).numpy().tolist() == model.predict(x).tolist() == x.tolist()
-    narrow = keras.Sequential([keras.Input((1,), dtype="float32"), L.Dense(1, dtype="float64")])
-    narrow.set_weights([np.ones((1, 1)), np.zeros(1)])
-    assert narrow(x).numpy().tolist() == [[1.0]]
 
 
 def test_summary(capsys: pytest.CaptureFixture[str]) -> None:

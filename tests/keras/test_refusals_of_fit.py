@@ -1,0 +1,126 @@
+"""What fit, evaluate and predict refuse, before anything is trained."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from distopt import keras
+from distopt.distribute import VirtualStrategy, get_replica_context
+from distopt.keras import layers as L
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(43, 6))
+Y = RNG.integers(0, 4, 43)
+
+
+def small_model() -> keras.Sequential:
+    return keras.Sequential([L.Dense(5, "tanh", input_shape=(6,)), L.Dense(4, "softmax")])
+
+
+BAD: dict[str, tuple[dict[str, Any], str]] = {
+    "nan": ({"x": np.where(X[7, 2] == X, np.nan, X)}, "x holds NaN, first in example 7"),
+    "lengths": ({"y": Y[:-1]}, "x has 43, y has 42"),
+    "classes": ({"y": Y + 1}, "from 0 to 3, .* 4 outputs; got labels from 1 to 4"),
+    "parts of classes": ({"y": Y / 4}, "class numbers, which are whole"),
+    "one-hot": ({"y": np.eye(4)[Y]}, r"got labels of shape \[batch, 4\]. One-hot labels go with cat"),
+    "empty": ({"x": X[:0], "y": Y[:0]}, "no example"),
+    "width": ({"x": X[:, :5]}, r"layer 'dense\w*' \(Dense\) takes .*length 6 on axis -1"),
+    "split": ({"validation_split": 0.999}, "leaves none"),
+    "weights": ({"class_weight": {0: 1.0}}, r"no weight for the classes \[1, 2, 3\]"),
+    "verbose": ({"verbose": 3}, "verbose must be"),
+    "text": ({"x": np.array([["a"] * 6] * 43)}, "must hold numbers"),
+    "no data": ({"x": None}, "x is None"),
+    "batches and labels": ({"x": iter([(X, Y)])}, "labels and weights come in its batches"),
+    "iterator": ({"x": iter([(X, Y)]), "y": None, "epochs": 2}, "read once only"),
+    "nan in a batch": ({"x": [(X * np.nan, Y)], "y": None}, "the first batch's x holds NaN"),
+    "no batch": ({"x": [].__iter__(), "y": None}, "empty"),
+    "no batch size": ({"batch_size": 0}, r"fit\(\): batch_size must be at least 1; got 0"),
+    "part of a batch": ({"batch_size": 3.5}, "batch_size must be a whole number; got 3.5"),
+    "negative epochs": ({"epochs": -1}, "epochs must be at least 0; got -1"),
+    "half an epoch": ({"epochs": 1.5}, "epochs must be a whole number; got 1.5"),
+    "too many steps": ({"steps_per_epoch": 3}, "steps must be from 1 to 2, the batches of 32 in 43 examples"),
+    "validation width": ({"validation_data": (X[:, :5], Y)}, "takes .*length 6 on axis -1"),
+    "validation labels": ({"validation_data": (X, Y + 1)}, "got labels from 1 to 4"),
+    "validation nan": ({"validation_data": (X * np.nan, Y)}, r"fit\(validation_data=...\): x holds NaN"),
+    "validation iterator": ({"validation_data": iter([(X, Y)]), "epochs": 2}, "give validation_steps"),
+    "validation frequency": ({"validation_data": (X, Y), "validation_freq": 0}, "validation_freq must be"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused_before_training(name: str) -> None:
+    changes, text = BAD[name]
+    model = small_model()
+    before = model.get_weights()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises((ValueError, TypeError), match=text):
+        model.fit(**{"x": X, "y": Y, "verbose": 0, **changes})
+    for one, two in zip(before, model.get_weights(), strict=True):
+        assert (one == two).all()
+
+
+@pytest.mark.parametrize(
+    ("loss", "y", "text"),
+    [
+        ("categorical_crossentropy", Y, r"output's shape \[batch, 4\]; got \[batch, 1\]. Class numbers go"),
+        ("mse", np.ones((43, 3)), r"labels of shape \[batch, 3\] do not fit .* \[batch, 4\]"),
+        ("mse", [np.ones((43, 4)), np.ones((43, 4))], "1 outputs; y holds 2"),
+    ],
+)
+def test_labels_that_do_not_fit(loss: str, y: Any, text: str) -> None:
+    model = small_model()
+    model.compile("sgd", loss)
+    with pytest.raises(ValueError, match=text):
+        model.fit(X, y, verbose=0)
+
+
+def test_an_iterator_is_enough_for_one_epoch() -> None:
+    model = small_model()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    held_back = iter([(X[:9], Y[:9]), (X[9:], Y[9:])])
+    history = model.fit(
+        iter([(X, Y)]), epochs=4, initial_epoch=3, validation_data=held_back, validation_freq=4, verbose=0
+    ).history
+    assert history["val_loss"] == [pytest.approx(model.evaluate(X, Y, verbose=0))]
+
+
+def test_an_iterator_that_ended_is_no_loss_of_zero() -> None:
+    model = small_model()
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises(ValueError, match="no batch to evaluate: the iterator has ended"):
+        model.fit(X, Y, epochs=2, validation_data=iter([(X, Y)]), validation_steps=1, verbose=0)
+
+
+def test_bad_input_of_several_replicas() -> None:
+    def small_batch() -> None:
+        model = small_model()
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        model.fit(X, Y, batch_size=2, verbose=0)
+
+    with pytest.raises(ValueError, match=r"batch_size=2 .* 3 replicas share: it must be at least 3"):
+        VirtualStrategy(3).run(small_batch)
+
+    def lengths() -> None:
+        rank = int(get_replica_context().replica_id_in_sync_group)
+        model = small_model()
+        model.compile("sgd", "sparse_categorical_crossentropy")
+        model.fit(X[rank:], Y[rank:], verbose=0)
+
+    with pytest.raises(ValueError, match="replica 0: 43, replica 1: 42"):
+        VirtualStrategy(2).run(lengths)
+
+
+def test_calls_in_the_wrong_place() -> None:
+    model = small_model()
+    with pytest.raises(RuntimeError, match="is not compiled"):
+        model.fit(X, Y)
+    model.compile("sgd", "mse")
+    with VirtualStrategy(2).scope(), pytest.raises(RuntimeError, match="cross-replica context"):
+        model.fit(X, np.ones((43, 4)), verbose=0)
+    model.compile("sgd")
+    with pytest.raises(RuntimeError, match="has no loss"):
+        model.fit(X, Y, verbose=0)
+    for arguments in ({"optimizer": "sgdd"}, {"loss": "msee"}, {"metrics": ["acuracy"]}):
+        with pytest.raises(ValueError, match=r"(?i)unknown|interpret"):
+            model.compile(**{"optimizer": "sgd", "loss": "mse", **arguments})
