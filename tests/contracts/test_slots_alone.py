@@ -10,10 +10,10 @@ from distopt import Variable, optimizers
 @pytest.mark.parametrize("reader", ["first", "last"])
 def test_one_replica_reads_slots_and_weights_without_the_others(replicas, reader):
     def program():
-        # Each replica updates a part of the large one; the small one belongs to a single replica.
-        large, small = Variable(np.zeros(1001, np.float32)), Variable([0.0, 0.0])
+        # The large one lies in three pieces, so several replicas update parts of it; the small one in one.
+        large, small = Variable(np.zeros(10_001, np.float32)), Variable([0.0, 0.0])
         optimizer = optimizers.SGD(0.5, momentum=0.5)
-        gradients = [np.arange(1001, dtype=np.float32), [1.0, 2.0]]
+        gradients = [np.arange(10_001, dtype=np.float32), [1.0, 2.0]]
         read = []
         for _ in range(2):
             optimizer.apply_gradients(zip(gradients, (large, small), strict=True))
@@ -26,7 +26,7 @@ def test_one_replica_reads_slots_and_weights_without_the_others(replicas, reader
     results = replicas.run(program)
     seen = next(read for read in results if read)
     assert [bool(read) for read in results].count(True) == 1
-    total = replicas.size * np.arange(1001.0), replicas.size * np.array([1.0, 2.0])
+    total = replicas.size * np.arange(10_001.0), replicas.size * np.array([1.0, 2.0])
     first, second = [(-0.5 * t).tolist() for t in total], [(-0.75 * t).tolist() for t in total]
     both = [(-1.25 * t).tolist() for t in total]
     assert seen == [first, [1, *first], first, second, [2, *second], both]
