@@ -29,6 +29,7 @@ from distopt.core import (
     constant,
     convert_to_tensor,
 )
+from distopt.launched import claim as _claim
 
 if TYPE_CHECKING:
     from distopt import (
@@ -92,6 +93,9 @@ _PARTS = frozenset(
         "transforms",
     }
 )
+
+
+_claim()  # what this process starts from now on is no replica
 
 
 def __getattr__(name: str) -> Any:

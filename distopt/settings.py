@@ -1,7 +1,6 @@
-"""The one reader of the environment.
+"""What the user set in the environment: limits and debugging aids, in variables named ``DISTOPT_*``.
 
-``DISTOPT_*`` variables set limits and debugging aids; the variables of MPI launchers tell how many
-processes they started. An unknown ``DISTOPT_*`` name is an error, since a typing error there would
+An unknown ``DISTOPT_*`` name is an error, since a typing error there would
 otherwise be silent.
 """
 
@@ -12,7 +11,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-__all__ = ["Launched", "Settings", "launched", "settings"]
+from distopt.launched import is_child
+
+__all__ = ["Settings", "settings"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ _LAUNCHER_NAMES = frozenset(
         "DISTOPT_LAUNCH_TRACE",
         "DISTOPT_LAUNCH_TTY",
         "DISTOPT_LAUNCH_CHANNEL",
+        "DISTOPT_LAUNCH_REPLICA",
     }
 )
 
@@ -81,6 +83,8 @@ def settings(environ: Mapping[str, str] | None = None) -> Settings:
             hint = f" Did you mean {near[0]}?" if near else ""
             raise ValueError(f"unknown environment variable {name}.{hint} Known: {', '.join(sorted(known))}")
         values[known[name].name] = _parse(name, text, known[name].default)
+    if environ is None and is_child():
+        values.pop("record", None)  # the folder is the replica's
     return Settings(**values)  # type: ignore[arg-type]
 
 
@@ -93,39 +97,3 @@ def _parse(name: str, text: str, default: object) -> object:
         return text
     except (KeyError, ValueError):
         raise ValueError(f"{name}={text!r} is not a {type(default).__name__}") from None
-
-
-@dataclass(frozen=True)
-class Launched:
-    """What an MPI launcher says of the job.
-
-    Attributes:
-        launcher: its name, for messages.
-        size: the number of processes that it started.
-        variable: the environment variable that says so.
-        rank: this process's number; None if the launcher does not say.
-    """
-
-    launcher: str
-    size: int
-    variable: str
-    rank: int | None = None
-
-
-#: Where each launcher puts the number of processes and the process's own; a third variable must be a
-#: number too, if named.
-_SIZE_VARIABLES = (
-    ("OMPI_COMM_WORLD_SIZE", "Open MPI's mpirun", "OMPI_COMM_WORLD_RANK", None),
-    ("PMI_SIZE", "MPICH's mpiexec or a PMI launcher", "PMI_RANK", "PMI_RANK"),
-    ("SLURM_STEP_NUM_TASKS", "srun", "SLURM_PROCID", "SLURM_STEP_ID"),
-)
-
-
-def launched(environ: Mapping[str, str] | None = None) -> Launched | None:
-    """What started this process, or None when no MPI launcher did."""
-    env = os.environ if environ is None else environ
-    for variable, launcher, number, needed in _SIZE_VARIABLES:
-        text, rank = env.get(variable, ""), env.get(number, "")
-        if text.isdigit() and (needed is None or env.get(needed, "").isdigit()):
-            return Launched(launcher, int(text), variable, int(rank) if rank.isdigit() else None)
-    return None

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from distopt.settings import launched
+from distopt.launched import launched
 
 _JOB = launched()
 WORLD = 1 if _JOB is None else _JOB.size

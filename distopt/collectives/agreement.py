@@ -56,6 +56,7 @@ class Agreement:
 
     def __init__(self, comm: Communicator) -> None:
         self._comm = comm
+        self._pid = os.getpid()
         #: How many optimizer steps this replica has begun; for messages.
         self.steps = 0
         self._calls = 0
@@ -151,10 +152,12 @@ class Agreement:
     def finish(self) -> None:
         """Says that this replica has ended its program; others that still wait learn of it.
 
+        The end of a child that the replica forked is not the replica's.
+
         Raises:
             ReplicaMismatch: other replicas are still in a collective call.
         """
-        if self._comm.size == 1 or self._finished:
+        if self._comm.size == 1 or self._finished or os.getpid() != self._pid:
             return
         self._finished = True
         self._calls += 1

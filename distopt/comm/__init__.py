@@ -2,6 +2,7 @@
 
 from distopt.comm.baton import Baton
 from distopt.comm.communicator import HEADER_BYTES, Communicator
+from distopt.comm.forks import started_mpi
 from distopt.comm.inprocess import InProcessCommunicator
 from distopt.comm.memory import SharedBlock
 from distopt.comm.output import drain
@@ -15,4 +16,5 @@ __all__ = [
     "SharedBlock",
     "SoloCommunicator",
     "drain",
+    "started_mpi",
 ]

@@ -6,10 +6,12 @@ that cannot happen any more is known at once, without a clock.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Any
 
+from distopt.comm.forks import require_own_process
 from distopt.errors import ReplicaFailed, ReplicaMismatch
 
 __all__ = ["Baton"]
@@ -31,6 +33,7 @@ class Baton:
         self.size = size
         self.first = first
         self._keep = keep
+        self._pid = os.getpid()
         self._at_start: Callable[[], None] | None = None
         self._turn = [threading.Semaphore(0) for _ in range(size)]
         self._deposits: list[Any] = [None] * size
@@ -42,6 +45,7 @@ class Baton:
 
     def reset(self) -> None:
         """Makes the baton ready for another round of ``size`` threads, after all have left."""
+        self._pid = os.getpid()
         self._done = [False] * self.size
         self._arrived = [False] * self.size
         self._turn = [threading.Semaphore(0) for _ in range(self.size)]
@@ -76,7 +80,9 @@ class Baton:
         Raises:
             ReplicaFailed: a thread has raised.
             ReplicaMismatch: a thread has ended, so the meeting can never happen.
+            RuntimeError: in a child that was forked from the process.
         """
+        require_own_process(self._pid)
         self._check(index)
         self._deposits[index] = deposit
         self._arrived[index] = True

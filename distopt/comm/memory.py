@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import struct
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,7 +21,14 @@ import numpy as np
 from distopt.comm.pages import collapse, map_file
 from distopt.typing import Array
 
-__all__ = ["SharedBlock", "create_block", "open_block"]
+__all__ = ["HANDLE_BYTES", "SharedBlock", "create_block", "open_block"]
+
+_MARK_BYTES = 16
+#: Process, descriptor, device, inode and length of a block, and the random bytes behind it.
+_HANDLE = struct.Struct(f"<qqQQq{_MARK_BYTES}s")
+HANDLE_BYTES = _HANDLE.size
+#: Seals against shrinking and growing (``F_SEAL_SHRINK | F_SEAL_GROW``); only memory files have any.
+_SEALS = 2 | 4
 
 
 class SharedBlock:
@@ -28,9 +36,10 @@ class SharedBlock:
 
     Attributes:
         bytes: the block as a 1-D array of uint8.
+        handle: by which other processes of the node find it; empty where there are none.
     """
 
-    def __init__(self, data: Array, handle: str = "") -> None:
+    def __init__(self, data: Array, handle: bytes = b"") -> None:
         self.bytes = data
         self.handle = handle
 
@@ -65,34 +74,61 @@ def create_block(nbytes: int) -> SharedBlock:
     """
     if not hasattr(os, "memfd_create"):
         raise OSError("this system has no memfd_create")
-    fd = os.memfd_create("distopt", os.MFD_CLOEXEC)
+    fd = os.memfd_create("distopt", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        _reserve(fd, nbytes)
+        _reserve(fd, nbytes + _MARK_BYTES)
+        mark = os.urandom(_MARK_BYTES)
+        os.pwrite(fd, mark, nbytes)  # behind what is mapped
+        _seals(fd, _SEALS)
         data = map_file(fd, nbytes)
     except OSError:
         os.close(fd)
         raise
     collapse(data)
-    return SharedBlock(data, f"{os.getpid()}:{fd}:{nbytes}")
+    status = os.fstat(fd)
+    return SharedBlock(data, _HANDLE.pack(os.getpid(), fd, status.st_dev, status.st_ino, nbytes, mark))
 
 
-def open_block(handle: str) -> SharedBlock:
+def open_block(handle: bytes) -> SharedBlock:
     """The block that another process of this node created.
+
+    The number of a process means something else in another container: what is found there may be any file of
+    this user. It is looked at before it is opened, and must be the block itself, of its full length for good.
 
     Raises:
         OSError: it cannot be opened from here, e.g. across containers.
     """
-    pid, fd, nbytes = (int(part) for part in handle.split(":"))
-    own = os.open(f"/proc/{pid}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
+    pid, fd, device, inode, nbytes, mark = _HANDLE.unpack(handle)
+    path = f"/proc/{pid}/fd/{fd}"
+    expected = (device, inode, nbytes + _MARK_BYTES)
+    if _identity(os.stat(path)) != expected:
+        raise OSError(f"{path} is another file in this process: it sees other process numbers")
+    own = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
+        same = _identity(os.fstat(own)) == expected and os.pread(own, _MARK_BYTES, nbytes) == mark
+        if not same or _seals(own) & _SEALS != _SEALS:
+            raise OSError(f"{path} is not the memory that the other process made")
         return SharedBlock(map_file(own, nbytes), handle)
     finally:
         os.close(own)
 
 
+def _seals(fd: int, add: int = 0) -> int:
+    """The seals of a memory file, after some more were put on it."""
+    import fcntl  # not on every system
+
+    if add:
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, add)
+    return fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size
+
+
 def release_handle(block: SharedBlock) -> None:
     """Closes the creator's descriptor once everyone has opened the block; the memory stays."""
-    pid, fd, _ = (int(part) for part in block.handle.split(":"))
+    pid, fd, *_ = _HANDLE.unpack(block.handle)
     if pid == os.getpid():
         os.close(fd)
 

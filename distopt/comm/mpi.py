@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 
 from distopt.comm.communicator import Communicator
-from distopt.comm.memory import SharedBlock, create_block, once, open_block, release_handle, take_names
+from distopt.comm.finalization import guard_finalization
+from distopt.comm.forks import require_own_mpi, require_own_process
+from distopt.comm.memory import (
+    HANDLE_BYTES,
+    SharedBlock,
+    create_block,
+    once,
+    open_block,
+    release_handle,
+    take_names,
+)
 from distopt.comm.notes import Notes
 from distopt.comm.output import drain
 from distopt.comm.patience import Patience
@@ -20,13 +30,17 @@ from distopt.comm.start import FirstUse, watched_start
 from distopt.comm.table import Table
 from distopt.comm.whereabouts import Whereabouts
 from distopt.errors import LaunchError, MissingExtra
-from distopt.settings import Settings, launched
+from distopt.launched import allow_for_containers, disconnect, launched, lost_connection
+from distopt.settings import Settings
 from distopt.typing import Array
 
 __all__ = ["MESSAGE", "MPICommunicator", "load_mpi", "world"]
 
 #: The bytes of one message at most: many MPIs count them with 31 bits.
 MESSAGE = 1 << 30
+
+#: The bytes of one replica in :meth:`MPICommunicator.gather_bytes` at most.
+WORDS = 1 << 28
 
 #: MPICH's own memory of a job, which it would leave behind if the job is killed or aborted.
 _NAMED = r"/dev/shm/mpich_shm_\w+"
@@ -40,13 +54,24 @@ def load_mpi(settings: Settings) -> Any:
 
     Raises:
         MissingExtra: mpi4py is not installed, or finds no MPI library.
-        LaunchError: a launcher started several processes, but this MPI sees one alone.
+        LaunchError: a launcher started several processes, but this MPI sees one alone, or the connection
+            to the launcher is another process's.
+        RuntimeError: in a child that was forked from a process with MPI.
     """
+    require_own_mpi()
     job = launched()
+    if "mpi4py.MPI" not in sys.modules and (lost := lost_connection()):
+        raise LaunchError(
+            f"this process was not started by the MPI launcher itself, but by a process of its job, "
+            f"which did not hand the connection on ({lost}). A worker that is to run alone: import "
+            f"distopt in the program before it starts the worker. A wrapper around the program: start "
+            f"the program by os.execv, or by subprocess.run(..., close_fds=False)."
+        )
     try:
         if "mpi4py.MPI" in sys.modules:  # the program's own import has started MPI
             from mpi4py import MPI
         else:
+            allow_for_containers()
             with watched_start(settings, job):
                 from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
@@ -59,6 +84,8 @@ def load_mpi(settings: Settings) -> Any:
             f"loads ({MPI.Get_library_version().split(chr(10))[0].strip()}). Start the job with that MPI's "
             f"own mpiexec, or with distoptrun, which finds it."
         )
+    guard_finalization(MPI)
+    disconnect()
     return MPI
 
 
@@ -101,16 +128,23 @@ class MPICommunicator(Communicator):
     """
 
     def __init__(self, mpi: Any, comm: Any, nodes: int, patience: Patience) -> None:
-        self._mpi, self._comm, self._nodes = mpi, comm, nodes
+        self._mpi, self._mpi_comm, self._nodes = mpi, comm, nodes
         self.rank, self.size = comm.rank, comm.size
+        self._pid = os.getpid()
         self._patience = patience
         self._whereabouts: Whereabouts | None = None
+
+    @property
+    def _comm(self) -> Any:
+        require_own_process(self._pid)
+        return self._mpi_comm
 
     # -- small and often
     def barrier(self) -> None:
         """See Communicator."""
         if self.size == 1:
             return
+        require_own_process(self._pid)
         table = self._meeting_table
         if table is not None:
             table.meet(None, self._patience.until)
@@ -124,6 +158,7 @@ class MPICommunicator(Communicator):
 
     def run(self, code: Callable[[Array, int, int], int], meetings: int) -> None:
         """See Communicator."""
+        require_own_process(self._pid)
         table = self._meeting_table
         assert table is not None
         table.run(code, meetings, self._patience.until)
@@ -132,6 +167,7 @@ class MPICommunicator(Communicator):
         """See Communicator."""
         if self.size == 1:
             return [header]
+        require_own_process(self._pid)
         table = self._meeting_table
         if table is not None:
             return table.meet(header, self._patience.until)
@@ -204,6 +240,9 @@ class MPICommunicator(Communicator):
         if self.size == 1:
             return [data]
         lengths = np.concatenate(self.all_gather(np.array([len(data)], np.int64)))
+        for rank, length in enumerate(lengths.tolist()):
+            if not 0 <= length <= WORDS:
+                raise ValueError(f"replica {rank} has {length:,} bytes to say; {WORDS:,} at most are taken")
         padded = np.zeros(int(lengths.max()), np.uint8)
         padded[: len(data)] = np.frombuffer(data, np.uint8)
         return [row[:n].tobytes() for row, n in zip(self.all_gather(padded), lengths, strict=True)]
@@ -266,10 +305,13 @@ class MPICommunicator(Communicator):
         problem = ""
         if self.rank == 0:
             block, problem = _attempt(lambda: create_block(nbytes))
-        handle = self._comm.bcast(block.handle if block else "", root=0)
-        if self.rank != 0 and handle:
-            block, problem = _attempt(lambda: open_block(handle))
-        everyone = all(self._comm.allgather(block is not None))
+        handle = np.zeros(HANDLE_BYTES, np.uint8)
+        if block is not None:
+            handle[: len(block.handle)] = np.frombuffer(block.handle, np.uint8)
+        self._finish(self._comm.Ibcast(handle, 0))
+        if self.rank != 0 and handle.any():
+            block, problem = _attempt(lambda: open_block(handle.tobytes()))
+        everyone = all(int(has[0]) for has in self._gather_number(int(block is not None)))
         if self.rank == 0 and block is not None:
             release_handle(block)
         if not everyone and self.rank == 0:
@@ -292,6 +334,7 @@ class MPICommunicator(Communicator):
 
     def note(self, place: str, call: int, step: int) -> None:
         """See Communicator."""
+        require_own_process(self._pid)
         if self._whereabouts is not None:
             self._whereabouts.note(place, call, step)
 

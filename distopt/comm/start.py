@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from distopt.comm import spin
-from distopt.settings import Launched, Settings
+from distopt.launched import Launched
+from distopt.settings import Settings
 
 __all__ = ["FirstUse", "watched_start"]
 

@@ -264,8 +264,10 @@ class Variable(TensorLike):
 
     def _detach(self) -> None:
         """Gives the variable memory of its own again, with the value that it has."""
-        self._storage = self._storage.copy()
-        self._shared = False
+        if self._shared:
+            self._storage = self._storage.copy()
+            self._shared = False
+            _detachments[0] += 1
 
     def _touch(self) -> None:
         """Notes that the storage was changed from outside."""

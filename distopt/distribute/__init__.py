@@ -12,6 +12,7 @@ from distopt.distribute.placement import StrategyPlacement as _StrategyPlacement
 from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.replica_strategy import MPIStrategy
 from distopt.distribute.strategy import Strategy
+from distopt.distribute.turn import in_turn
 from distopt.distribute.values import PerReplica
 from distopt.distribute.virtual import VirtualStrategy
 
@@ -26,6 +27,7 @@ __all__ = [
     "get_strategy",
     "has_strategy",
     "in_cross_replica_context",
+    "in_turn",
 ]
 
 

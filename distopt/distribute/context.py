@@ -15,6 +15,7 @@ from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import Tensor, as_array
 from distopt.distribute.frames import frame
 from distopt.distribute.reduce_op import ReduceOp
+from distopt.distribute.turn import Turn, in_turn
 from distopt.distribute.values import regroup, select
 from distopt.typing import Array, Nested
 
@@ -37,6 +38,8 @@ class ReplicaContext:
         self._comm = comm
         self._agreement = Agreement(comm)
         self._subjects: dict[Any, int] = {}
+        #: Held by the thread that is in a collective call.
+        self.turn = Turn()
         #: Sums arrays of one dtype over all replicas; the step engine puts a quicker way here.
         self.sums: Callable[[Sequence[Array]], list[Array]] = partial(_joined, comm, "sum")
         #: State that lives as long as this replica's membership in the job, e.g. the step engine's.
@@ -68,6 +71,7 @@ class ReplicaContext:
         return self._agreement
 
     # -- collective calls
+    @in_turn
     def all_reduce(self, reduce_op: ReduceOp | str, value: Nested, options: Any = None) -> Nested:
         """Combines a value over all replicas; all get the same bits.
 
@@ -94,6 +98,7 @@ class ReplicaContext:
             return nest.pack(value, [x if isinstance(x, IndexedSlices) else _own(x, op) for x in values])
         return nest.pack(value, self._reduce_leaves(values, op))
 
+    @in_turn
     def all_gather(self, value: Nested, axis: int, options: Any = None) -> Nested:
         """Joins the replicas' arrays along ``axis``, in the order of the replicas.
 
@@ -121,6 +126,7 @@ class ReplicaContext:
         self._check(f"all_gather(axis={axis})", kinds, error)
         return nest.pack(value, [Tensor._of(_gather(self._comm, a, axis)) for a in arrays])
 
+    @in_turn
     def broadcast(self, value: Nested, root: int = 0) -> Nested:
         """Replica ``root``'s value on every replica; shapes and dtypes must agree.
 
@@ -143,6 +149,7 @@ class ReplicaContext:
             ],
         )
 
+    @in_turn
     def merge_call(
         self, merge_fn: Callable[..., Any], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

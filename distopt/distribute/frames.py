@@ -1,13 +1,17 @@
 """Where the running code stands: which strategy, in which replica, or between replicas.
 
-A stack of frames a thread; below them lies the frame of the process, which is replica context.
+A stack of frames in a context variable: a thread that is run in a copy of its starter's context
+(``contextvars.copy_context().run``) stands where that one stood. Below them lies the frame of the
+process, which is replica context.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +19,15 @@ if TYPE_CHECKING:
     from distopt.distribute.context import ReplicaContext
     from distopt.distribute.strategy import Strategy
 
-__all__ = ["Frame", "current_frame", "frame", "require_cross_replica", "require_unmixed", "set_process_frame"]
+__all__ = [
+    "Frame",
+    "current_frame",
+    "frame",
+    "require_cross_replica",
+    "require_unmixed",
+    "set_process_frame",
+    "several",
+]
 
 
 @dataclass(frozen=True)
@@ -33,15 +45,12 @@ class Frame:
     kind: str
 
 
-class _Stack(threading.local):
-    def __init__(self) -> None:
-        self.frames: list[Frame] = []
-
-
-_stack = _Stack()
+_frames: ContextVar[tuple[Frame, ...]] = ContextVar("distopt_frames", default=())
 _process: list[Frame] = []
 _make_process: list[Callable[[], Frame]] = []
 _lock = threading.Lock()
+#: The numbers of replicas that are running as threads of this process, one a round; see :func:`several`.
+_rounds: list[int] = []
 
 
 def set_process_frame(make: Callable[[], Frame]) -> None:
@@ -50,9 +59,20 @@ def set_process_frame(make: Callable[[], Frame]) -> None:
 
 
 def current_frame() -> Frame:
-    """The innermost frame of this thread."""
-    if _stack.frames:
-        return _stack.frames[-1]
+    """The innermost frame of this thread.
+
+    Raises:
+        RuntimeError: in a thread that belongs to no replica, while several run in this process.
+    """
+    frames = _frames.get()
+    if frames:
+        return frames[-1]
+    if _rounds and threading.current_thread() is not threading.main_thread():
+        raise RuntimeError(
+            f"thread {threading.current_thread().name!r} belongs to no replica, while {max(_rounds)} "
+            f"replicas run as threads of this process: start it in a copy of its replica's context, e.g. "
+            f"threading.Thread(target=contextvars.copy_context().run, args=(function,))"
+        )
     if not _process:
         with _lock:
             if not _process:
@@ -63,16 +83,43 @@ def current_frame() -> Frame:
 @contextmanager
 def frame(strategy: Strategy, context: ReplicaContext | None, kind: str) -> Iterator[None]:
     """Pushes a frame for the time of a ``with`` block."""
-    _stack.frames.append(Frame(strategy, context, kind))
+    before = _frames.get()
+    _frames.set((*before, Frame(strategy, context, kind)))
     try:
         yield
     finally:
-        _stack.frames.pop()
+        if _frames.get():  # a child that was forked within the block stands outside of it
+            _frames.set(before)
+
+
+@contextmanager
+def several(replicas: int) -> Iterator[None]:
+    """While so many replicas are threads of this process: other threads must say which one they belong to."""
+    if replicas > 1:
+        _rounds.append(replicas)
+    try:
+        yield
+    finally:
+        if replicas > 1 and _rounds:
+            _rounds.remove(replicas)
+
+
+def _forked() -> None:
+    """A child that was forked is in no replica: the first use makes its frame anew."""
+    global _lock
+    _frames.set(())
+    _process.clear()
+    _rounds.clear()
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 def require_cross_replica(call: str) -> None:
     """Raises RuntimeError inside ``run()``; a program's top level may speak for all replicas."""
-    if current_frame().kind == "run":
+    frames = _frames.get()
+    if frames and frames[-1].kind == "run":
         raise RuntimeError(
             f"{call}: Method requires being in cross-replica context, use "
             f"get_replica_context().merge_call(); it was called inside Strategy.run()"
@@ -81,8 +128,8 @@ def require_cross_replica(call: str) -> None:
 
 def require_unmixed(strategy: Strategy) -> None:
     """Raises RuntimeError where a strategy other than ``strategy`` has been entered."""
-    now = current_frame()
-    if now.kind != "base" and now.strategy is not strategy:
+    frames = _frames.get()
+    if frames and frames[-1].kind != "base" and frames[-1].strategy is not strategy:
         raise RuntimeError(
             "Mixing different tf.distribute.Strategy objects: the scope of another strategy is open; "
             "leave it first"

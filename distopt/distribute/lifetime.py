@@ -1,7 +1,7 @@
 """From the start of an MPI program to its end, also a bad one.
 
 An exception that nobody catches ends the whole job, with its traceback; a program that ends while
-other replicas still wait for it tells them so.
+other replicas still wait for it tells them so. What becomes of a child that was forked is nobody's business.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from distopt.comm import drain
 from distopt.errors import ReplicaMismatch
-from distopt.settings import launched, settings
+from distopt.launched import launched
+from distopt.settings import settings
 
 if TYPE_CHECKING:
     from distopt.distribute.replica_strategy import MPIStrategy
@@ -63,8 +64,17 @@ def _abort_on_exception(kind: type[BaseException], error: BaseException, trace: 
     os._exit(code)
 
 
+def _forked() -> None:
+    """A child that was forked has no part in the job, and ends as any program does."""
+    _jobs.clear()
+    atexit.unregister(_finish)
+    if sys.excepthook is _abort_on_exception:
+        sys.excepthook = _previous_hook[0]
+
+
 def install() -> None:
     """Makes an uncaught exception end the job, when a launcher started several processes."""
+    os.register_at_fork(after_in_child=_forked)
     job = launched()
     if job is not None and job.size > 1 and settings().abort_on_exception:
         _previous_hook[:] = [sys.excepthook]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 from functools import cache
 
+from distopt.comm import started_mpi
 from distopt.distribute import lifetime
 from distopt.distribute.frames import Frame
 from distopt.distribute.replica_strategy import DefaultStrategy, MPIStrategy
-from distopt.settings import launched
+from distopt.launched import launched
 
 __all__ = ["default_strategy", "program_frame"]
 
@@ -25,8 +26,7 @@ def program_frame() -> Frame:
     if own is not None:
         return own.base_frame()
     job = launched()
-    loaded = sys.modules.get("mpi4py.MPI")
-    running = loaded is not None and loaded.Is_initialized() and loaded.COMM_WORLD.size > 1
+    running = started_mpi() and sys.modules["mpi4py.MPI"].COMM_WORLD.size > 1
     if running or (job is not None and job.size > 1):
         return MPIStrategy().base_frame()
     return default_strategy().base_frame()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from distopt.comm import Baton, InProcessCommunicator
 from distopt.core.checks import as_count
 from distopt.core.tensor import TensorLike
 from distopt.distribute.context import ReplicaContext
-from distopt.distribute.frames import current_frame, frame, require_cross_replica
+from distopt.distribute.frames import current_frame, frame, require_cross_replica, several
 from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.strategy import Strategy
 from distopt.distribute.values import regroup, select
@@ -133,6 +135,7 @@ def run_threads(baton: Baton, program: Callable[[int], Any]) -> list[Any]:
     """
     results: list[Any] = [None] * baton.size
     errors: list[BaseException] = []  # in the order of time, since one thread runs at a time
+    pid = os.getpid()
 
     def life(index: int) -> None:
         failure = None
@@ -140,8 +143,13 @@ def run_threads(baton: Baton, program: Callable[[int], Any]) -> list[Any]:
             baton.enter(index)
             results[index] = program(index)
         except BaseException as error:
+            if os.getpid() != pid:
+                _end_child(error)
             errors.append(error)
             failure = traceback.format_exc()
+        else:
+            if os.getpid() != pid and index > 0:
+                _end_child(SystemExit(0))  # else the thread's end would be a silent one of the process
         finally:
             baton.leave(index, failure)
 
@@ -149,15 +157,30 @@ def run_threads(baton: Baton, program: Callable[[int], Any]) -> list[Any]:
         threading.Thread(target=life, args=(i,), name=f"replica-{i}", daemon=True)
         for i in range(1, baton.size)
     ]
-    for thread in threads:
-        thread.start()
-    baton.start()
-    life(0)
-    if not any(isinstance(error, KeyboardInterrupt) for error in errors):
+    with several(baton.size):
         for thread in threads:
-            thread.join()
+            thread.start()
+        baton.start()
+        life(0)
+        if not any(isinstance(error, KeyboardInterrupt) for error in errors):
+            for thread in threads:
+                thread.join()
     raise_first(errors)
     return results
+
+
+def _end_child(error: BaseException) -> NoReturn:
+    """Ends a child that a replica forked, as Python would; the other replicas' threads are not in it."""
+    code = 1
+    if not isinstance(error, SystemExit):
+        sys.excepthook(type(error), error, error.__traceback__)
+    elif error.code is None or isinstance(error.code, int):
+        code = (error.code or 0) & 0xFF
+    else:
+        print(error.code, file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 def raise_first(errors: list[BaseException]) -> None:

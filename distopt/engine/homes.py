@@ -132,6 +132,15 @@ class Homes:
         for v, home in zip(variables, homes, strict=True):
             v._attach(home.view)
 
+    def keep_off(self, variables: Sequence[Variable]) -> None:
+        """Takes variables out of memory that is shared with a job in which this replica has no part.
+
+        So it is in a child that a replica of that job has forked.
+        """
+        for v in variables:
+            if self.of(v) is None:
+                v._detach()
+
     def release(self, variables: Sequence[Variable]) -> None:
         """Gives each replica its own copy, for good: from now on they may differ."""
         for v in variables:

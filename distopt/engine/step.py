@@ -172,8 +172,7 @@ class StepEngine:
 
     def apply_alone(self, updates: Updates) -> None:
         """Updates this replica's own copies with its own gradients; the replicas may come to differ."""
-        if self.replicas > 1:
-            self.homes.release([v for u in updates for v in (u.variable, *u.slots)])
+        self._take_out(_state(updates))
         for u in updates:
             state = [v._array() for v in (u.variable, *u.slots)]
             if isinstance(u.gradient, IndexedSlices):
@@ -204,13 +203,14 @@ class StepEngine:
             said = partial(subject.joined, call, variables, settings)
             self._context.agreement.check(call, about, said)
             self._house(assigned, [state])
+        else:
+            self.homes.keep_off(state)
         run_owned(self.homes.node, self._context.comm, jobs)
         self._record([v for v, _, _ in jobs])
 
     def run_alone(self, jobs: Sequence[Job]) -> None:
         """Runs updates that are Python code on this replica's own copies."""
-        if self.replicas > 1:
-            self.homes.release([v for _, written, _ in jobs for v in written])
+        self._take_out([v for _, written, _ in jobs for v in written])
         run_owned(SoloCommunicator(), SoloCommunicator(), jobs)
         self._record([v for v, _, _ in jobs])
 
@@ -347,7 +347,15 @@ class StepEngine:
             plan.seen = detachments()
             plan.arrange(updates, self.homes)
         elif not plan.arranged:
+            self.homes.keep_off(_state(updates))
             plan.arrange(updates, self.homes)
+
+    def _take_out(self, variables: Sequence[Variable]) -> None:
+        """Makes variables this replica's own, for an update that is its own."""
+        if self.replicas > 1:
+            self.homes.release(variables)
+        else:
+            self.homes.keep_off(variables)
 
     def _house(self, assigned: Sequence[Variable], columns: Sequence[Sequence[Variable]]) -> None:
         if assigned:

@@ -114,6 +114,7 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
         ]
 
     # -- a step from gradients
+    @distribute.in_turn
     def apply_gradients(
         self,
         grads_and_vars: GradsAndVars,

@@ -23,7 +23,8 @@ from distopt.distribute.frames import frame
 from distopt.distribute.replica_strategy import ThreadStrategy
 from distopt.distribute.virtual import run_threads
 from distopt.errors import ReplicaFailed
-from distopt.settings import launched, settings
+from distopt.launched import launched
+from distopt.settings import settings
 from distopt.testing.program import Program, keep_own
 from distopt.testing.streams import Prefixed, replica
 
@@ -137,7 +138,8 @@ class _Job:
     def replica(self, index: int) -> None:
         """The life of one replica."""
         strategy = ThreadStrategy(InProcessCommunicator(self.baton, index, self._outer))
-        number = replica.number = self.first + index
+        number = self.first + index
+        replica.set(number)
         debugger = _debugger(number) if self._stop == number else None
         with frame(strategy, strategy.context, "base"):
             try:
@@ -167,7 +169,7 @@ class _Job:
 
     def failed(self, error: BaseException) -> int:
         """Says how the job ended, and returns its exit code."""
-        replica.number = self._raised.get(id(error), self.first)
+        replica.set(self._raised.get(id(error), self.first))
         sys.stdout.flush()
         if isinstance(error, SystemExit):
             if isinstance(error.code, int):
@@ -210,7 +212,7 @@ def _tell_places(error: BaseException, file: str, first: int) -> None:
             stacks[index] = [(f.f_code.co_filename, line) for f, line in walk][::-1]
     for index, stack in sorted(stacks.items()):
         own = [line for name, line in stack if name == file]
-        replica.number = first + index
+        replica.set(first + index)
         print(f"interrupted at {file}:{own[-1]}" if own else "interrupted", file=sys.stderr)
 
 

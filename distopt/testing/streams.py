@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import io
-import threading
+from contextvars import ContextVar
 from typing import Any, TextIO
 
 __all__ = ["Prefixed", "replica"]
 
-
-class _Number(threading.local):
-    number = 0
-
-
-#: ``replica.number``: the number of the replica that this thread is.
-replica = _Number()
+#: The number of the replica whose thread this is, or whose context it was started in a copy of.
+replica: ContextVar[int] = ContextVar("distopt_replica", default=0)
 
 
 class Prefixed(io.TextIOBase):
@@ -32,14 +27,15 @@ class Prefixed(io.TextIOBase):
 
     def write(self, text: str) -> int:
         """Writes ``text``, each new line after ``"[number] "``."""
+        number = replica.get()
         for line in text.splitlines(keepends=True):
-            if self._in_line_of not in (None, replica.number):
+            if self._in_line_of not in (None, number):
                 self.plain.write("\n")
                 self._in_line_of = None
             if self._in_line_of is None:
-                self.plain.write(f"[{replica.number}] ")
+                self.plain.write(f"[{number}] ")
             self.plain.write(line)
-            self._in_line_of = None if line.endswith(("\n", "\r")) else replica.number
+            self._in_line_of = None if line.endswith(("\n", "\r")) else number
         return len(text)
 
     def flush(self) -> None:

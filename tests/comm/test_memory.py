@@ -16,7 +16,7 @@ from distopt.comm.pages import LARGE
 WRITE = """
 import sys
 from distopt.comm.memory import open_block
-block = open_block(sys.argv[1])
+block = open_block(bytes.fromhex(sys.argv[1]))
 print(int(block.bytes[7]), block.bytes.size)
 block.bytes[8] = 43
 """
@@ -27,7 +27,7 @@ def test_another_process_sees_the_same_bytes():
     assert not block.bytes.any()
     block.bytes[7] = 42
     done = subprocess.run(
-        [sys.executable, "-c", WRITE, block.handle], capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", WRITE, block.handle.hex()], capture_output=True, text=True, timeout=60
     )
     assert done.stdout.split() == ["42", "10000"], done.stderr
     assert block.bytes[8] == 43
@@ -41,6 +41,56 @@ def test_the_memory_outlives_its_handle():
     assert block.bytes[0] == 9
     with pytest.raises(OSError):  # noqa: PT011
         memory.open_block(block.handle)
+
+
+def handle_of(path, nbytes, mark=b"x" * 16):
+    """What a process would send of a block that lies at ``path``, opened here; and the descriptor."""
+    fd = os.open(path, os.O_RDWR)
+    status = os.fstat(fd)
+    return memory._HANDLE.pack(os.getpid(), fd, status.st_dev, status.st_ino, nbytes, mark), fd
+
+
+def test_a_file_that_another_process_has_at_that_number_is_left_alone(tmp_path):
+    # As between containers, where the number of a process means another one.
+    file = tmp_path / "letter"
+    file.write_bytes(b"a" * 4096 + b"x" * 16)
+    block = memory.create_block(4096)
+    pid, _, *_, mark = memory._HANDLE.unpack(block.handle)
+    true = list(memory._HANDLE.unpack(block.handle))
+    handle, own = handle_of(file, 4096, mark)
+    other_number = memory._HANDLE.pack(pid, own, *true[2:])
+    for wrong in (other_number, handle):
+        with pytest.raises(OSError, match=r"another file|not the memory|Invalid argument"):
+            memory.open_block(wrong)
+    os.close(own)
+    assert file.read_bytes() == b"a" * 4096 + b"x" * 16
+
+
+def test_another_mark_or_another_length_is_refused():
+    block = memory.create_block(4096)
+    pid, fd, device, inode, nbytes, mark = memory._HANDLE.unpack(block.handle)
+    for length, random in ((nbytes, bytes(16)), (3 << 20, mark), (16, mark)):
+        with pytest.raises(OSError, match=r"another file|not the memory"):
+            memory.open_block(memory._HANDLE.pack(pid, fd, device, inode, length, random))
+
+
+def test_a_block_stays_as_long_as_it_is():
+    block = memory.create_block(3 << 20)
+    fd = memory._HANDLE.unpack(block.handle)[1]
+    for length in (0, 8 << 20):
+        with pytest.raises(PermissionError):
+            os.ftruncate(fd, length)
+    block.bytes[:] = 1  # no bus error
+
+
+def test_a_pipe_at_that_number_does_not_hang(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    status = os.fstat(reader)
+    handle = memory._HANDLE.pack(os.getpid(), reader, status.st_dev, status.st_ino, -16, bytes(16))
+    with pytest.raises(OSError):  # noqa: PT011
+        memory.open_block(handle)
+    os.close(reader)
 
 
 def test_nothing_is_left_in_the_file_system():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator
+from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 __all__ = ["prefetched"]
@@ -20,14 +22,15 @@ class _Failure:
 
 
 def prefetched(items: Iterator[Any], size: int) -> Iterator[Any]:
-    """The elements of ``items``, up to ``size`` of them made ahead of time in a thread.
+    """The elements of ``items``, up to ``size`` of them made ahead of time in a thread of this replica.
 
     An exception in the thread is raised here, in its place among the elements. The thread ends when this
     iterator is exhausted or dropped.
     """
     ready: queue.Queue[Any] = queue.Queue(size)
     stop = threading.Event()
-    threading.Thread(target=_work, args=(items, ready, stop), name="distopt-prefetch", daemon=True).start()
+    work = partial(copy_context().run, _work, items, ready, stop)
+    threading.Thread(target=work, name="distopt-prefetch", daemon=True).start()
     try:
         while (item := ready.get()) is not _END:
             if isinstance(item, _Failure):

@@ -1,0 +1,72 @@
+"""The end of MPI, which only the replica's own process may bring about.
+
+mpi4py finalizes MPI at the very end of the interpreter, in forked children too, where it would take the
+replica's connections down. MPI first deletes the attributes of COMM_SELF (MPI 4.1, section 11.4.1); here
+that fails in a child, which ends MPICH's finalization. Open MPI goes on all the same, so there the child
+ends at this point, with exit code 1 after an exception, otherwise 0.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numba import cfunc, types
+
+__all__ = ["guard_finalization"]
+
+_getpid = types.ExternalFunction("getpid", types.int32())
+_exit = types.ExternalFunction("_exit", types.int32(types.int32))
+_pointer: Any = types.CPointer
+_INT, _HANDLE, _NUMBERS = types.int32, types.intp, _pointer(types.int64)
+
+#: For the callbacks: the replica's process; whether to end its children there, and with which exit code.
+_facts = np.zeros(3, np.int64)
+
+
+@cfunc(_INT(_HANDLE, _INT, _NUMBERS, _NUMBERS, _NUMBERS, _pointer(_INT)), cache=True)
+def _copy(_comm: Any, _key: Any, _facts: Any, _value: Any, _new: Any, flag: Any) -> int:
+    """The attribute does not go over to duplicates of the communicator."""
+    flag[0] = 0
+    return 0
+
+
+@cfunc(_INT(_HANDLE, _INT, _NUMBERS, _NUMBERS), cache=True)
+def _delete(_comm: Any, _key: Any, _value: Any, facts: Any) -> int:
+    """Fails in a child, or ends it."""
+    if _getpid() == facts[0]:
+        return 0
+    if facts[1] != 0:
+        _exit(facts[2])
+    return 1
+
+
+def guard_finalization(mpi: Any) -> None:
+    """Keeps children that end as Python programs do from finalizing MPI for the replica.
+
+    Args:
+        mpi: the module ``mpi4py.MPI``.
+    """
+    if _facts[0]:
+        return
+    _facts[:2] = os.getpid(), mpi.get_vendor()[0] == "Open MPI"
+    library, pointer, key = ctypes.CDLL(mpi.__file__), ctypes.c_void_p, ctypes.c_int()
+    copy, delete, facts = (pointer(a) for a in (_copy.address, _delete.address, _facts.ctypes.data))
+    if library.MPI_Comm_create_keyval(copy, delete, ctypes.byref(key), facts) == mpi.SUCCESS:
+        library.MPI_Comm_set_attr(pointer(mpi._handleof(mpi.COMM_SELF)), key, facts)
+    if _facts[1]:
+        os.register_at_fork(after_in_child=_note_exceptions)
+
+
+def _note_exceptions() -> None:
+    before = sys.excepthook
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        _facts[2] = 1
+        before(kind, error, trace)
+
+    sys.excepthook = hook

@@ -1,0 +1,63 @@
+"""One thread of a replica at a time is in a collective call."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import wraps
+from types import TracebackType
+from typing import ParamSpec, TypeVar
+
+from distopt.distribute.frames import current_frame
+
+__all__ = ["Turn", "in_turn"]
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class Turn:
+    """A ``with`` block that two threads cannot be in at once; one thread may be in it several times.
+
+    The calls of two threads would reach the other replicas in any order, each time another.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._holder = 0
+
+    def __enter__(self) -> None:
+        """Begins a call.
+
+        Raises:
+            RuntimeError: another thread is in one.
+        """
+        if not self._lock.acquire(blocking=False):
+            names = {thread.ident: thread.name for thread in threading.enumerate()}
+            raise RuntimeError(
+                f"two threads of this replica are in collective calls at once: while "
+                f"{names.get(self._holder, 'another thread')!r} is in one, "
+                f"{threading.current_thread().name!r} begins another. All replicas must make their calls in "
+                f"the same order: make them in one thread, and hand values to it through a queue"
+            )
+        self._holder = threading.get_ident()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Ends it."""
+        self._lock.release()
+
+
+def in_turn(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """A function that makes collective calls, and lets no other thread of its replica make one meanwhile."""
+
+    @wraps(function)
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        context = current_frame().context
+        if context is None or context.num_replicas_in_sync == 1:
+            return function(*args, **kwargs)
+        with context.turn:
+            return function(*args, **kwargs)
+
+    return call
