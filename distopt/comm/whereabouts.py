@@ -134,13 +134,14 @@ class Whereabouts:
     def _read_messages(self) -> None:
         status = self._mpi.Status()
         while self._comm.Iprobe(self._mpi.ANY_SOURCE, self._mpi.ANY_TAG, status):
-            data = bytearray(status.Get_count(self._mpi.BYTE))
-            self._comm.Recv(data, status.source, status.tag)
-            if status.tag == _ANSWER:
+            data = bytearray(_FORMAT.size)
+            length = status.Get_count(self._mpi.BYTE)
+            self._comm.Recv(data, status.source, status.tag)  # an error if it is longer
+            if status.tag == _ANSWER and length == len(data):
                 rank, call, step, waited, place = _FORMAT.unpack(data)
                 text = place.rstrip(b"\0").decode(errors="replace")
                 self._heard[rank] = Note(text, call, step, waited if waited >= 0 else None, waited == -2)
-            else:
+            elif status.tag == _QUESTION:
                 self._answer(status.source)
         self._sending = [request for request in self._sending if not request.Test()]
 

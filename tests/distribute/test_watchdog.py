@@ -101,7 +101,9 @@ def test_it_watches_a_jobs_first_call(tmp_path):
 
 FIRST_CALL = """
 import time
+from mpi4py import MPI
 from distopt.distribute import get_replica_context
+MPI.COMM_WORLD.Barrier()
 context = get_replica_context()
 if context.replica_id_in_sync_group == 1:
     time.sleep(300)
