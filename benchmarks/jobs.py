@@ -37,7 +37,7 @@ def launcher(replicas: int) -> list[str]:
     """The words that start ``replicas`` processes on this machine, also more than it has cores."""
     mpiexec = shutil.which("mpiexec", path=environment()["PATH"])
     if mpiexec is None:
-        raise JobFailed("no mpiexec was found: install an MPI, e.g. pip install 'distopt[mpich]'")
+        raise JobFailed("no mpiexec was found: install an MPI, e.g. pip install mpi4py mpich")
     words = [mpiexec, "-n", str(replicas)]
     return words + (["--oversubscribe", "--allow-run-as-root"] if _is_open_mpi(mpiexec) else [])
 

@@ -69,7 +69,7 @@ class Wire:
         mpiexec = shutil.which("mpiexec", path=environment()["PATH"])
         version = _said([mpiexec, "--version"]) if mpiexec else ""
         if mpiexec is None or "HYDRA" not in version:
-            raise Unavailable("it needs the mpiexec of MPICH: pip install 'distopt[mpich]'")
+            raise Unavailable("it needs the mpiexec of MPICH: pip install mpich")
         addresses = _ADDRESSES[:hosts]
         return [
             *("ip", "netns", "exec", self.names[0], mpiexec),

@@ -2,7 +2,7 @@
 
     Exception
     |-- ImportError
-    |   `-- MissingExtra          an optional dependency is not installed; names the extra
+    |   `-- MissingExtra          an optional dependency is not installed; says how to get it
     `-- RuntimeError
         |-- ReplicaMismatch       replicas called different things, or with different arguments
         |-- ReplicaFailed         another replica raised; carries its traceback
@@ -19,12 +19,22 @@ __all__ = ["LaunchError", "MissingExtra", "ReplicaFailed", "ReplicaMismatch", "R
 
 
 class MissingExtra(ImportError):
-    """An optional dependency is missing; the text names the extra that brings it."""
+    """An optional dependency is missing; the text says what to install."""
 
-    def __init__(self, feature: str, package: str, extra: str) -> None:
-        super().__init__(
+    @classmethod
+    def of(cls, feature: str, package: str, *more: str) -> MissingExtra:
+        """The error to raise where ``feature`` cannot do without ``package``.
+
+        Args:
+            feature: what was called.
+            package: what could not be imported; its distribution has the same name.
+            more: distributions to be installed together with it.
+        """
+        # The packages by their own names: an index may give somebody else's for a name of ours.
+        return cls(
             f"{feature} needs the package {package!r}, which is not installed. "
-            f"Install it with: pip install 'distopt[{extra}]'"
+            f"Install it with: pip install {' '.join([package, *more])}",
+            name=package,
         )
 
 

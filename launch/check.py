@@ -18,6 +18,7 @@ from typing import Any
 from .cores import cores, threads, usable
 from .display import Display
 from .errors import LaunchError
+from .installed import faults, folder, version
 from .job import Job
 from .mpi import find_launcher, find_library
 from .options import Options
@@ -41,12 +42,22 @@ class Finding:
 
 def run_check(options: Options, environ: dict[str, str]) -> int:
     """Prints the table; returns 0 if nothing is wrong, otherwise 1."""
-    findings = [Finding("Python", f"{platform.python_version()} ({sys.executable})"), *_machine()]
+    findings = [
+        Finding("Python", f"{platform.python_version()} ({sys.executable})"),
+        *_package(),
+        *_machine(),
+    ]
     findings += _mpi(environ)
     if all(finding.good is not False for finding in findings):
         findings += _job(options, environ)
     _print(findings)
     return int(any(finding.good is False for finding in findings))
+
+
+def _package() -> list[Finding]:
+    if wrong := faults():
+        return [Finding("distopt", fault, good=False) for fault in wrong]
+    return [Finding("distopt", f"{version()} ({folder()})", good=True)]
 
 
 def _mpi(environ: Mapping[str, str]) -> list[Finding]:

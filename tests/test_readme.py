@@ -56,7 +56,7 @@ def test_commands_are_targets_of_the_makefile():
 def test_extras_exist():
     named = set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE))
     assert named
-    assert named <= set(metadata("distopt").get_all("Provides-Extra"))
+    assert named <= set(metadata("distopt-mpi").get_all("Provides-Extra"))
 
 
 PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))]

@@ -97,7 +97,7 @@ class _PythonRandom:
         return version, np.array(numbers, np.uint32), gauss
 
     def check_state(self, state: Any) -> None:
-        _PythonRandom(random.Random()).set_state(state)
+        _PythonRandom(random.Random()).set_state(state)  # noqa: S311 (nothing is drawn)
 
     def set_state(self, state: Any) -> None:
         version, numbers, gauss = state

@@ -42,7 +42,7 @@ def safetensors() -> Any:
         import safetensors
         import safetensors.numpy
     except ImportError as error:
-        raise MissingExtra("distopt.checkpoint", "safetensors", "checkpoint") from error
+        raise MissingExtra.of("distopt.checkpoint", "safetensors") from error
     return safetensors
 
 

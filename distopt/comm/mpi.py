@@ -75,7 +75,7 @@ def load_mpi(settings: Settings) -> Any:
             with watched_start(settings, job):
                 from mpi4py import MPI
     except (ImportError, RuntimeError) as error:
-        raise MissingExtra("running under MPI", "mpi4py", "mpich") from error
+        raise MissingExtra.of("running under MPI", "mpi4py", "mpich") from error
     if job is not None and job.size > 1 and MPI.COMM_WORLD.size == 1:
         MPI.Finalize()  # nothing of it stays in memory
         raise LaunchError(

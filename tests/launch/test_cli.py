@@ -169,6 +169,7 @@ def test_check(capfd):
     assert main(["--check", "-n", "2"]) == 0
     out = capfd.readouterr().out
     for word in (
+        "distopt",
         "MPI that mpi4py loads",
         "its mpiexec",
         "2 of 2 in one world",

@@ -56,7 +56,7 @@ class History(Callback):
         try:
             from matplotlib.figure import Figure
         except ImportError:
-            raise MissingExtra("History.plot()", "matplotlib", "keras") from None
+            raise MissingExtra.of("History.plot()", "matplotlib") from None
         names = [name for name in self.history if not name.startswith("val_")]
         figure = Figure(figsize=(4.5 * len(names), 3.5), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):

@@ -57,7 +57,7 @@ class ProgressBar(Callback):
         self._bar = wanted and self.verbose != 2 and sys.stdout.isatty()
         if self._bar and find_spec("rich") is None:
             if self.verbose == 1:
-                raise MissingExtra("the progress bar", "rich", "keras")
+                raise MissingExtra.of("the progress bar", "rich")
             self._bar = False
         self._lines = wanted and not self._bar
 

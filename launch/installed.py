@@ -1,0 +1,47 @@
+"""Whether the ``distopt`` that programs import is the one that this launcher belongs to.
+
+Another project owns the name ``distopt`` on PyPI and installs a package of that name. This one is the
+distribution ``distopt-mpi``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from importlib import metadata
+from pathlib import Path
+
+DISTRIBUTION = "distopt-mpi"
+_PACKAGE = "distopt"
+
+
+def version() -> str:
+    """This installation's version; ``unknown`` where only its files were copied."""
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def folder() -> Path:
+    """Where this launcher's ``distopt`` stands: in a clone as in site-packages, beside the launcher."""
+    return Path(__file__).resolve().parent.parent / _PACKAGE
+
+
+def faults() -> list[str]:
+    """What is wrong with the names: what was found, where, and what to do."""
+    found = [
+        f"{other.locate_file('')} holds a distribution named {_PACKAGE!r}, version {other.version}: another "
+        "project's, or an older version of this one. Both have a package of that name: remove the other "
+        f"(pip uninstall {_PACKAGE}), then install this one again"
+        for other in metadata.distributions(name=_PACKAGE)
+    ]
+    spec = importlib.util.find_spec(_PACKAGE)
+    if spec is None:
+        return [*found, f"the package {_PACKAGE!r} cannot be imported: install this project again"]
+    if not spec.origin or Path(spec.origin).resolve().parent != folder():
+        place = spec.origin or ", ".join(spec.submodule_search_locations or [])
+        found.append(
+            f"'import {_PACKAGE}' finds {place}, but the one of this distoptrun is in {folder()}: "
+            "remove or rename the other, or take its folder off PYTHONPATH"
+        )
+    return found

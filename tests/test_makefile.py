@@ -1,0 +1,58 @@
+"""The limit of ``make test``: for what runs under a launcher, and with a word."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Runs a target in an environment whose programs are shell scripts."""
+
+    def script(name, text):
+        file = tmp_path / "bin" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"#!/bin/sh\n{text}\n")
+        file.chmod(0o755)
+
+    def run(target, limit, **programs):
+        for name, text in programs.items():
+            script(name, text)
+        (tmp_path / ".test").touch()
+        # This test may itself run under make.
+        environ = {
+            name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
+        }
+        return subprocess.run(
+            ["make", "-C", str(ROOT), target, f"VENV={tmp_path}", f"LIMIT={limit}"],
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+def test_a_launch_that_hangs_is_ended_with_a_word(make):
+    done = make("test-2", 1, python="exit 0", mpiexec="exec sleep 50")
+    assert done.returncode != 0
+    assert "test-2: ended after 1 s, the limit of a run under mpiexec" in done.stderr
+    assert "make test-2 LIMIT=" in done.stderr
+
+
+def test_a_launch_that_fails_is_not_said_to_have_hung(make):
+    done = make("test-4", 50, python="exit 0", mpiexec="exit 3")
+    assert done.returncode != 0
+    assert "Error 3" in done.stderr
+    assert "limit" not in done.stderr
+
+
+def test_what_runs_in_one_process_has_no_limit(make):
+    done = make("test-1", 1, python="exec sleep 2", mpiexec="exit 1")
+    assert done.returncode == 0, done.stderr
