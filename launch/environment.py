@@ -9,7 +9,6 @@ from collections.abc import Mapping
 LAUNCHER = "DISTOPT_LAUNCHER"
 SIZE = "DISTOPT_LAUNCH_SIZE"
 RESTART = "DISTOPT_LAUNCH_RESTART"
-TRACE = "DISTOPT_LAUNCH_TRACE"
 TTY = "DISTOPT_LAUNCH_TTY"
 #: Folder of the named pipes between the launcher and the processes on its machine.
 CHANNEL = "DISTOPT_LAUNCH_CHANNEL"

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import environment
 from .allocation import Allocation, find_allocation
 from .cores import cores, usable
 from .errors import LaunchError
@@ -163,8 +162,6 @@ def _variables(options: Options, environ: Mapping[str, str]) -> tuple[tuple[str,
         if not equals and name not in environ:
             raise LaunchError(f"--env {name}: the variable is not set here, so it cannot be passed on")
         given[name] = value if equals else environ[name]
-    if options.trace:
-        given[environment.TRACE] = os.path.abspath(options.trace)
     return tuple(given.items())
 
 
