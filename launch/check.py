@@ -18,6 +18,7 @@ from typing import Any
 from .cores import cores, threads, usable
 from .display import Display
 from .errors import LaunchError
+from .interpreter import START
 from .job import Job
 from .mpi import find_launcher, find_library
 from .options import Options
@@ -102,7 +103,7 @@ def _job(options: Options, environ: dict[str, str]) -> list[Finding]:
     options = replace(options, replicas_per_process=None)
     with tempfile.TemporaryDirectory(prefix="distoptrun-") as folder:
         answer = Path(folder) / "ring.json"
-        program = Program(f"{__package__}.ring", (str(answer),), module=True)
+        program = Program(START, (f"{__package__}.ring", str(answer)))
         try:
             plan = make_plan(options, program, environ)
             display = Display(None, True, False, None)

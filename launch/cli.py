@@ -13,6 +13,7 @@ from .commands import shown
 from .cores import cores, threads, usable
 from .display import Display
 from .errors import LaunchError
+from .interpreter import running
 from .job import Job, Outcome
 from .options import Options, parse
 from .plan import Plan
@@ -55,7 +56,7 @@ def _dispatch(options: Options) -> int:
     if not options.dry_run:
         check(program)
     if options.in_process:
-        check_in_process(options, program)
+        check_in_process(options)
         return _in_process(options, environ)
     plan = make_plan(options, program, environ)
     for note in plan.notes:
@@ -88,7 +89,7 @@ def run_plan(plan: Plan, options: Options, environ: dict[str, str]) -> int:
 
 def _in_process(options: Options, environ: dict[str, str]) -> int:
     """Becomes the one process: the terminal is the program's, for pdb."""
-    words = [sys.executable, "-m", *in_process_words(options, program_of(options))]
+    words = running(*in_process_words(options, program_of(options)))
     own = {
         **threads(options.threads_per_replica, usable(len(cores())), 1, environ),
         **dict(word.split("=", 1) for word in options.env if "=" in word),

@@ -13,19 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import LaunchError
-
-# In a process of its own, and without MPI_Init: loading MPI here would make this process part of a job.
-_PROBE = """
-import json, mpi4py
-mpi4py.rc.initialize = False
-from mpi4py import MPI
-name, version = MPI.get_vendor()
-try:
-    files = sorted({line.split()[-1] for line in open('/proc/self/maps') if '/' in line})
-except OSError:
-    files = []
-print(json.dumps([name, version, MPI.Get_library_version(), files, mpi4py.__version__]))
-"""
+from .interpreter import running
 
 #: mpi4py's names for MPIs -> families; variants that keep another's launcher and variables.
 _FAMILIES = {
@@ -85,7 +73,7 @@ def find_library(environ: Mapping[str, str]) -> Library:
     Raises:
         LaunchError: there is no mpi4py, it finds no MPI, or an MPI of unknown kind.
     """
-    command = [sys.executable, "-c", _PROBE]
+    command = running("distopt_launch.probe")
     try:
         done = subprocess.run(
             command, env=dict(environ), capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False

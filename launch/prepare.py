@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,12 +12,13 @@ from .allocation import Allocation, find_allocation
 from .cores import cores, usable
 from .errors import LaunchError
 from .hosts import Host, is_here, parse_hostfile, parse_hosts
+from .interpreter import START, running
 from .mpi import find_launcher, find_library
 from .options import Options
 from .plan import Plan, fit
 from .program import Program
+from .words import packed
 
-_START = str(Path(__file__).with_name("start.py"))
 _IN_PROCESS = "distopt.testing.inprocess"
 _PMI = {"mpich": "pmi2", "intel": "pmi2", "openmpi": "pmix"}
 
@@ -35,7 +35,7 @@ def program_of(options: Options) -> Program:
 
 
 def in_process_words(options: Options, program: Program) -> tuple[str, ...]:
-    """The module that runs several replicas in one process, and its arguments up to the program's."""
+    """The module that runs several replicas in one process, and its arguments."""
     words = [_IN_PROCESS, "--replicas", str(options.in_process or options.replicas_per_process)]
     if options.break_at is not None:
         words += ["--break", str(options.break_at)]
@@ -44,17 +44,15 @@ def in_process_words(options: Options, program: Program) -> tuple[str, ...]:
     return (*words, *program.words)
 
 
-def check_in_process(options: Options, program: Program) -> None:
+def check_in_process(options: Options) -> None:
     """Finds before the start what the module could only say in words of its own.
 
     Raises:
-        LaunchError: a replica that there is not, or a program that is a folder.
+        LaunchError: a replica that there is not.
     """
     replicas = options.in_process or 1
     if options.break_at is not None and options.break_at >= replicas:
         raise LaunchError(f"--break {options.break_at}: the replicas are 0 to {replicas - 1}")
-    if not program.module and os.path.isdir(program.name):
-        raise LaunchError(f"--in-process takes a script or a module; {program.name[:200]!r} is a folder")
 
 
 def make_plan(options: Options, program: Program, environ: Mapping[str, str]) -> Plan:
@@ -79,7 +77,7 @@ def make_plan(options: Options, program: Program, environ: Mapping[str, str]) ->
         hosts = ()
     words = program.words
     if options.replicas_per_process:
-        words = ("-m", *in_process_words(options, program))
+        words = (START, *in_process_words(options, program))
     single = processes == 1 and not hosts and not options.mpi_args and options.launcher == "auto"
     family, launcher, pmi = "single", "", ""
     if not single:
@@ -98,7 +96,7 @@ def make_plan(options: Options, program: Program, environ: Mapping[str, str]) ->
         family,
         launcher,
         processes,
-        (sys.executable, _START, *settings, "--", *words),
+        running("distopt_launch.child", *settings, *packed(words)),
         hosts,
         _variables(options, environ),
         oversubscribe,

@@ -46,7 +46,3 @@ def main() -> None:
     if rank == 0 and rows is not None:
         with open(sys.argv[1], "w", encoding="utf-8") as file:
             json.dump(rows, file)
-
-
-if __name__ == "__main__":
-    main()
