@@ -48,6 +48,7 @@ _LAUNCHER_NAMES = frozenset(
         "DISTOPT_LAUNCH_RESTART",
         "DISTOPT_LAUNCH_TTY",
         "DISTOPT_LAUNCH_CHANNEL",
+        "DISTOPT_ENV",  # of the job scripts that come with it: where distopt is installed
     }
 )
 

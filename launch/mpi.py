@@ -32,6 +32,9 @@ _NAMES = {
     "intel": ("mpiexec.hydra", "mpiexec", "mpirun"),
 }
 
+#: Names of the folders that libraries are installed into, under a prefix.
+_LIBRARIES = ("lib", "lib32", "lib64")
+
 _SIGNS = (
     ("intel", re.compile(r"Intel\(R\) MPI Library.*?Version (\d[\w.]*)", re.S)),
     ("openmpi", re.compile(r"(?:Open MPI\)?|OpenRTE\)?|PRRTE\)?|prterun\)?)\s+v?(\d[\w.]*)")),
@@ -101,14 +104,23 @@ def find_library(environ: Mapping[str, str]) -> Library:
 
 
 def candidates(library: Library, environ: Mapping[str, str]) -> list[str]:
-    """Launchers' files that may be the library's, nearest first: in folders above it, then on the path."""
-    folders = []
-    if library.path:
-        folders = [parent / "bin" for parent in Path(library.path).parents if (parent / "bin").is_dir()]
-    folders += [Path(folder) for folder in environ.get("PATH", "").split(os.pathsep) if folder]
+    """Launchers' files that may be the library's, nearest first: where it is installed, then on the path."""
+    folders = [folder / "bin" for folder in _prefixes(library.path)]
+    # Relative ones would be looked for in the working directory.
+    folders += [Path(folder) for folder in environ.get("PATH", "").split(os.pathsep) if os.path.isabs(folder)]
     names = _NAMES[library.family]
     found = [shutil.which(name, path=str(folder)) for folder in dict.fromkeys(folders) for name in names]
     return list(dict.fromkeys(file for file in found if file))
+
+
+def _prefixes(file: str) -> list[Path]:
+    """The folders above a library, up to the prefix that it was installed under.
+
+    That is the one that holds ``lib`` or the like; what is above it may belong to anybody.
+    """
+    above = list(Path(file).parents) if file else []
+    ends = [at for at, folder in enumerate(above) if folder.name in _LIBRARIES]
+    return above[: ends[0] + 2] if ends else above[:1]
 
 
 def identify(path: str) -> Launcher:
