@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import environment
+from .cache import warning
 from .commands import line, shown
 from .cores import cores, threads, usable
 from .display import Display
@@ -56,6 +57,9 @@ def _dispatch(options: Options) -> int:
     program = program_of(options)
     if not options.dry_run:
         check(program)
+    own, _ = variables_of(options, environ)
+    if said := warning({**environ, **dict(own)}, Path.cwd()):
+        print(f"distoptrun: warning: {said}", file=sys.stderr)
     if options.in_process:
         check_in_process(options)
         return _in_process(options, environ)
