@@ -20,7 +20,7 @@ from distopt.comm.start import FirstUse, watched_start
 from distopt.comm.table import Table
 from distopt.comm.whereabouts import Whereabouts
 from distopt.errors import LaunchError, MissingExtra
-from distopt.settings import Settings, launched
+from distopt.settings import Launched, Settings, launched
 from distopt.typing import Array
 
 __all__ = ["MESSAGE", "MPICommunicator", "load_mpi", "world"]
@@ -44,22 +44,53 @@ def load_mpi(settings: Settings) -> Any:
     """
     job = launched()
     try:
-        if "mpi4py.MPI" in sys.modules:  # the program's own import has started MPI
-            from mpi4py import MPI
-        else:
+        if "mpi4py.MPI" not in sys.modules:  # else the program's own import has started MPI
             with watched_start(settings, job):
-                from mpi4py import MPI
+                _start(job)
+        from mpi4py import MPI
+    except LaunchError:
+        raise
     except (ImportError, RuntimeError) as error:
         raise MissingExtra("running under MPI", "mpi4py", "mpich") from error
     if job is not None and job.size > 1 and MPI.COMM_WORLD.size == 1:
         MPI.Finalize()  # nothing of it stays in memory
-        raise LaunchError(
-            f"{job.launcher} says that it started {job.size} processes ({job.variable}={job.size}), but "
-            f"MPI.COMM_WORLD has size 1: the launcher belongs to another MPI than the one that mpi4py "
-            f"loads ({MPI.Get_library_version().split(chr(10))[0].strip()}). Start the job with that MPI's "
-            f"own mpiexec, or with distoptrun, which finds it."
-        )
+        raise _foreign(job, MPI, "MPI.COMM_WORLD has size 1")
     return MPI
+
+
+def _start(job: Launched | None) -> None:
+    """Imports ``mpi4py.MPI``, which initializes MPI.
+
+    MPICH without PMIx ends a process that Open MPI's mpirun has started, in MPI_Init and in words of its own.
+
+    Raises:
+        LaunchError: it would do so.
+    """
+    import mpi4py
+
+    later = job is not None and job.variable == "OMPI_COMM_WORLD_SIZE" and mpi4py.rc.initialize
+    if later:
+        mpi4py.rc.initialize, mpi4py.rc.finalize = False, mpi4py.rc.finalize is not False
+    from mpi4py import MPI
+
+    if later:
+        mpi4py.rc.initialize = True
+        if MPI.get_vendor()[0] == "MPICH" and "pmix" not in MPI.Get_library_version().lower():
+            raise _foreign(job, MPI, "MPI cannot be initialized")
+        if mpi4py.rc.threads:
+            MPI.Init_thread(getattr(MPI, f"THREAD_{mpi4py.rc.thread_level.upper()}"))
+        else:
+            MPI.Init()
+
+
+def _foreign(job: Launched | None, mpi: Any, what: str) -> LaunchError:
+    assert job is not None
+    return LaunchError(
+        f"{job.launcher} says that it started {job.size} processes ({job.variable}={job.size}), but {what}: "
+        f"the launcher belongs to another MPI than the one that mpi4py loads "
+        f"({mpi.Get_library_version().split(chr(10))[0].strip()}). Start the job with that MPI's own "
+        f"mpiexec, or with distoptrun, which finds it."
+    )
 
 
 def world(settings: Settings, comm: Any = None, replicas: int = 1) -> MPICommunicator:
