@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jobs
 import pytest
+from distopt_launch.mpi import find_library
 
 pytestmark = pytest.mark.launches
 
@@ -114,6 +115,8 @@ except (ReplicaFailed, ValueError) as error:
 )
 def test_a_launcher_of_another_mpi_is_an_error(job, variables):
     """Its variables say several processes; the MPI that is loaded sees one."""
+    if "PMIX_NAMESPACE" in variables and find_library(os.environ).family != "mpich":
+        pytest.skip("another MPI would believe the variables")
     done = job("", replicas=0, prologue=ALONE, **variables)
     assert done.code != 0
     error = next(line for line in done.err.splitlines() if "LaunchError: " in line)
