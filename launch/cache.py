@@ -15,7 +15,7 @@ _NOBODY = 65534  # whose everything is that has no name in a container
 
 
 def warning(environ: Mapping[str, str], folder: Path) -> str:
-    """What to say before a job starts in ``folder``; empty for nothing."""
+    """What to say before a job starts in ``folder``, the working directory; empty for nothing."""
     given = environ.get(_VARIABLE, "")
     if given and (why := distrust(folder / given)):
         return f"{_VARIABLE}={given}: {why}; they could run code as you. Choose a folder of your own"

@@ -90,7 +90,7 @@ def _compile_cache(environ: dict[str, str]) -> Finding:
     spec = importlib.util.find_spec("distopt")
     if spec is None or not spec.origin:
         return Finding(name, "distopt is not installed", good=False)
-    if why := warning(environ, Path.cwd()):
+    if why := warning(environ, Path()):
         return Finding(name, why, good=False)
     command = running("distopt.engine.cache")
     try:

@@ -58,7 +58,7 @@ def _dispatch(options: Options) -> int:
     if not options.dry_run:
         check(program)
     own, _ = variables_of(options, environ)
-    if said := warning({**environ, **dict(own)}, Path.cwd()):
+    if said := warning({**environ, **dict(own)}, Path()):
         print(f"distoptrun: warning: {said}", file=sys.stderr)
     if options.in_process:
         check_in_process(options)

@@ -106,7 +106,8 @@ def _module_file(name: str) -> Path | None:
 def execute(program: Program) -> None:
     """Runs the program in this process, as ``__main__``; ``sys.path`` has no entry of a program yet."""
     sys.argv = ["-m" if program.module else program.name, *program.args]
-    file = os.path.join(os.getcwd(), program.name)
+    # As Python makes it absolute: with the dots that it has. An absolute one works in a removed folder.
+    file = program.name if os.path.isabs(program.name) else os.path.join(os.getcwd(), program.name)
     if program.module:
         _put_first(os.getcwd())
         code, names = _of_spec(_find(program.name), program.name)

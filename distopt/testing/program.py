@@ -36,7 +36,8 @@ class Program:
     """
 
     def __init__(self, name: str, module: bool = False) -> None:
-        self.file = os.path.join(os.getcwd(), name)
+        # As Python makes it absolute: with the dots that it has. An absolute one works in a removed folder.
+        self.file = name if os.path.isabs(name) else os.path.join(os.getcwd(), name)
         if module:
             _put_first(os.getcwd())
             self._of_spec(_find(name), name)
