@@ -27,7 +27,6 @@ def report(short: bool, seed: int) -> Report:  # noqa: ARG001 (nothing here is l
 def _make(found: Report, place: Path, fault: Fault, timed: bool) -> None:
     spot = place / re.sub(r"\W+", "-", fault.name)
     spot.mkdir()
-    spot.chmod(0o777)
     file = spot / "program.py"
     file.write_text(fault.text)
     job = start(fault.words(file), spot, fault.environ, fault.bound)

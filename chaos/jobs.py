@@ -167,7 +167,6 @@ def start(
     scratch = place / "tmp"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
-    scratch.chmod(0o777)
     return Job([str(word) for word in words], scratch, environ or {}, bound)
 
 
@@ -178,9 +177,8 @@ def launched(*words: Any) -> list[Any]:
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """A folder for a scenario's files, open to all users."""
+    """A folder for a scenario's files, closed to other users."""
     with tempfile.TemporaryDirectory(prefix="distopt-chaos-") as path:
-        os.chmod(path, 0o777)
         yield Path(path)
 
 

@@ -47,10 +47,10 @@ _LAUNCHER_NAMES = frozenset(
         "DISTOPT_LAUNCHER",
         "DISTOPT_LAUNCH_SIZE",
         "DISTOPT_LAUNCH_RESTART",
-        "DISTOPT_LAUNCH_TRACE",
         "DISTOPT_LAUNCH_TTY",
         "DISTOPT_LAUNCH_CHANNEL",
         "DISTOPT_LAUNCH_REPLICA",
+        "DISTOPT_ENV",  # of the job scripts that come with it: where distopt is installed
     }
 )
 

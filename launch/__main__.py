@@ -2,6 +2,11 @@
 
 import sys
 
-from .cli import main
+from .interpreter import keeps_path
 
-sys.exit(main())
+if __name__ == "__main__":
+    if not keeps_path():
+        del sys.path[0]  # the working directory
+    from .cli import main
+
+    sys.exit(main())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import LaunchError
-from .hosts import Host, merged, parse_hostfile
+from .hosts import Host, is_name, merged, parse_hostfile
 
 #: No machine has as many nodes; and what they are numbered by.
 _MOST = 100_000
@@ -44,23 +44,29 @@ def find_allocation(
     Raises:
         LaunchError: a batch system's variables that contradict each other.
     """
-    if "SLURM_JOB_ID" in environ and environ.get("SLURM_JOB_NODELIST"):
+    if "SLURM_JOB_ID" in environ and _said(environ, "SLURM_JOB_NODELIST"):
         return _slurm(environ)
     if "PBS_JOBID" in environ and environ.get("PBS_NODEFILE"):
         return _pbs(environ, read)
     return None
 
 
+def _said(environ: Mapping[str, str], name: str) -> str:
+    """A variable's text; empty where Slurm writes that there is nothing to say."""
+    text = environ.get(name, "").strip()
+    return "" if text == "(null)" else text
+
+
 def _slurm(environ: Mapping[str, str]) -> Allocation:
     names = expand_nodelist(environ["SLURM_JOB_NODELIST"])
     # Tasks where the job asked for tasks; otherwise one per group of CPUs.
     sources = ("SLURM_TASKS_PER_NODE", "SLURM_NTASKS_PER_NODE", "SLURM_JOB_CPUS_PER_NODE")
-    counts = expand_counts(next((text for name in sources if (text := environ.get(name))), "1"))
+    counts = expand_counts(next((text for name in sources if (text := _said(environ, name))), "1"))
     if len(counts) == 1:
         counts *= len(names)
     if len(counts) != len(names):
         raise LaunchError(f"Slurm names {len(names)} nodes, but gives task counts for {len(counts)}")
-    total = environ.get("SLURM_NTASKS", "")
+    total = _said(environ, "SLURM_NTASKS")
     if total.isdigit() and int(total) < sum(counts):
         counts = _trim(counts, int(total))
     hosts = tuple(Host(name, count) for name, count in zip(names, counts, strict=True) if count)
@@ -92,12 +98,15 @@ def expand_nodelist(text: str) -> list[str]:
     """Slurm's compressed host names, e.g. ``n[01-03,7]-ib,gpu1``, one by one.
 
     Raises:
-        LaunchError: unbalanced brackets or a range that is none.
+        LaunchError: unbalanced brackets, a range that is none, or what cannot be a host's name.
     """
     names: list[str] = []
     for part in re.split(r",(?![^\[]*\])", text.strip()):
         names += _expand(part, text)
         _limit(len(names), text)
+    wrong = [name for name in names if not is_name(name)]
+    if wrong:
+        raise LaunchError(f"cannot read Slurm's node list {text[:200]!r}: {wrong[0]!r} is not a host name")
     return names
 
 

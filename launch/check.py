@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -15,10 +16,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .cache import distrust, warning
 from .cores import cores, threads, usable
 from .display import Display
 from .errors import LaunchError
 from .installed import faults, folder, version
+from .interpreter import START, running
 from .job import Job
 from .mpi import find_launcher, find_library
 from .options import Options
@@ -29,6 +32,7 @@ from .program import Program
 _SHARED_MEMORY = Path("/dev/shm")
 _ROOM = 64 << 20  # below this even small models do not fit
 _RING_SECONDS = 60.0
+_PROBE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def run_check(options: Options, environ: dict[str, str]) -> int:
     findings = [
         Finding("Python", f"{platform.python_version()} ({sys.executable})"),
         *_package(),
-        *_machine(),
+        *_machine(environ),
     ]
     findings += _mpi(environ)
     if all(finding.good is not False for finding in findings):
@@ -77,7 +81,7 @@ def _mpi(environ: Mapping[str, str]) -> list[Finding]:
     return [*findings, Finding("its mpiexec", text, good=True)]
 
 
-def _machine() -> list[Finding]:
+def _machine(environ: dict[str, str]) -> list[Finding]:
     available = cores()
     count = usable(len(available))
     findings = [Finding("cores", f"{count} of {os.cpu_count()}")]
@@ -87,23 +91,35 @@ def _machine() -> list[Finding]:
         findings.append(Finding("shared memory", text, good=usage.free >= _ROOM))
     except OSError as error:
         findings.append(Finding("shared memory", f"{_SHARED_MEMORY}: {error.strerror}"))
-    findings.append(_compile_cache())
+    findings.append(_compile_cache(environ))
     return findings
 
 
-def _compile_cache() -> Finding:
-    """Where Numba keeps compiled kernels: beside the source, or else in the user's cache folder."""
+def _compile_cache(environ: dict[str, str]) -> Finding:
+    """Where Numba keeps compiled kernels, and whether others could put code there."""
     name = "compile cache"
     spec = importlib.util.find_spec("distopt")
     if spec is None or not spec.origin:
         return Finding(name, "distopt is not installed", good=False)
-    engine = Path(spec.origin).with_name("engine")
-    if os.access(engine, os.W_OK):
-        return Finding(name, f"{engine / '__pycache__'}", good=True)
-    home = Path.home()
-    writable = os.access(home, os.W_OK)
-    what = "used instead" if writable else "so too: kernels are compiled at each start"
-    return Finding(name, f"{engine} is read-only; {home} is {what}", good=writable)
+    if why := warning(environ, Path()):
+        return Finding(name, why, good=False)
+    command = running("distopt.engine.cache")
+    try:
+        done = subprocess.run(
+            command, env=environ, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return Finding(name, f"importing Numba did not end within {_PROBE_SECONDS:.0f} s", good=False)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return Finding(name, f"Numba cannot be asked: {said}", good=False)
+    folder = done.stdout.rstrip("\n")
+    if not folder:
+        text = "there is no folder that Numba may write to: kernels are compiled at each start"
+        return Finding(name, text, good=False)
+    # Beside the source it is as safe as the installation is.
+    why = "" if Path(folder).is_relative_to(Path(spec.origin).parent) else distrust(Path(folder))
+    return Finding(name, f"{folder}: {why}; they could run code as you" if why else folder, good=not why)
 
 
 def _job(options: Options, environ: dict[str, str]) -> list[Finding]:
@@ -113,7 +129,7 @@ def _job(options: Options, environ: dict[str, str]) -> list[Finding]:
     options = replace(options, replicas_per_process=None)
     with tempfile.TemporaryDirectory(prefix="distoptrun-") as folder:
         answer = Path(folder) / "ring.json"
-        program = Program(f"{__package__}.ring", (str(answer),), module=True)
+        program = Program(START, (f"{__package__}.ring", str(answer)))
         try:
             plan = make_plan(options, program, environ)
             display = Display(None, True, False, None)

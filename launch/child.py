@@ -2,7 +2,7 @@
 
 The guardian stays behind to say truthfully how the replica ended, to pass signals on, and to end
 everything that the replica leaves when it, or the launcher, is gone. The command line is
-``python start.py family=mpich threads=auto bind=auto -- [-m] program args``.
+``python start.py distopt_launch.child family=mpich threads=auto bind=auto program=...``.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from .guardian import Guardian, Relay
 from .place import Place, place
 from .program import Program
 from .replica import run
+from .words import unpacked
 
 _PR_SET_PDEATHSIG = 1
 
 
 def main() -> NoReturn:
     """Runs one process of the job, with ``sys.argv`` as the plan gave it."""
-    split = sys.argv.index("--")
-    words = dict(word.split("=", 1) for word in sys.argv[1:split])
-    rest = sys.argv[split + 1 :]
+    words = dict(word.split("=", 1) for word in sys.argv[1:])
+    rest = unpacked(sys.argv[1:])
     module = rest[0] == "-m"
     program = Program(rest[module], tuple(rest[module + 1 :]), module)
     environ = environment.inherited()

@@ -9,14 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from . import environment
-from .commands import shown
+from .cache import warning
+from .commands import line, shown
 from .cores import cores, threads, usable
 from .display import Display
 from .errors import LaunchError
+from .interpreter import running
 from .job import Job, Outcome
+from .limits import open_files_for
 from .options import Options, parse
 from .plan import Plan
-from .prepare import check_in_process, in_process_words, make_plan, program_of
+from .prepare import check_in_process, in_process_words, make_plan, program_of, variables_of
 from .program import check
 
 
@@ -54,8 +57,11 @@ def _dispatch(options: Options) -> int:
     program = program_of(options)
     if not options.dry_run:
         check(program)
+    own, _ = variables_of(options, environ)
+    if said := warning({**environ, **dict(own)}, Path()):
+        print(f"distoptrun: warning: {said}", file=sys.stderr)
     if options.in_process:
-        check_in_process(options, program)
+        check_in_process(options)
         return _in_process(options, environ)
     plan = make_plan(options, program, environ)
     for note in plan.notes:
@@ -68,6 +74,7 @@ def _dispatch(options: Options) -> int:
 
 def run_plan(plan: Plan, options: Options, environ: dict[str, str]) -> int:
     """Runs a plan, again after failures if the options say so; returns the exit code."""
+    open_files_for(plan.processes)
     logs = Path(options.log_dir) if options.log_dir else None
     named = options.replicas_per_process is not None
     display = Display(options.ranks_filter, logs is None or options.tee, options.timestamps, logs, named)
@@ -88,15 +95,11 @@ def run_plan(plan: Plan, options: Options, environ: dict[str, str]) -> int:
 
 def _in_process(options: Options, environ: dict[str, str]) -> int:
     """Becomes the one process: the terminal is the program's, for pdb."""
-    words = [sys.executable, "-m", *in_process_words(options, program_of(options))]
-    own = {
-        **threads(options.threads_per_replica, usable(len(cores())), 1, environ),
-        **dict(word.split("=", 1) for word in options.env if "=" in word),
-    }
+    words = running(*in_process_words(options, program_of(options)))
+    given, passed = variables_of(options, environ)
+    own = {**threads(options.threads_per_replica, usable(len(cores())), 1, environ), **dict(given)}
     if options.dry_run:
-        import shlex
-
-        print(" ".join([*(f"{name}={shlex.quote(value)}" for name, value in own.items()), shlex.join(words)]))
+        print(line(own, passed, words))
         return 0
     sys.stdout.flush()
     os.execve(words[0], words, {**environ, **own})

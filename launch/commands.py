@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from .plan import Plan, shares
 
@@ -20,13 +20,21 @@ def variables(plan: Plan) -> dict[str, str]:
         own |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     if plan.family == "intel":
         own["I_MPI_PIN"] = "off"  # the guardian of each replica binds, the same way for all MPIs
+        if plan.env or plan.passed:
+            own["I_MPI_HYDRA_ENV"] = "all"  # also where a remote shell sets them differently
     return own
 
 
 def shown(plan: Plan) -> str:
     """One line for a shell: the variables and the command."""
-    words = [f"{name}={shlex.quote(value)}" for name, value in variables(plan).items()]
-    return " ".join([*words, shlex.join(command(plan))])
+    return line(variables(plan), plan.passed, command(plan))
+
+
+def line(own: Mapping[str, str], passed: Iterable[str], words: Sequence[str]) -> str:
+    """One line for a shell, which finds the values of ``passed`` in its own variables."""
+    names = [f"{name}={shlex.quote(value)}" for name, value in own.items()]
+    names += [f'{name}="${name}"' for name in passed if name not in own]
+    return " ".join([*names, shlex.join(words)])
 
 
 def _mpich(plan: Plan) -> list[str]:
@@ -35,8 +43,7 @@ def _mpich(plan: Plan) -> list[str]:
         words += ["-hosts", ",".join(f"{host.name}:{count}" for host, count in shares(plan))]
     if plan.slurm:
         words += ["-launcher", "slurm"]
-    for name, value in plan.env:
-        words += ["-genv", name, value]
+    # Hydra passes its whole environment on; with -genvlist, nothing but what is listed.
     return [*words, *plan.extra, *plan.command]
 
 
@@ -48,15 +55,13 @@ def _openmpi(plan: Plan) -> list[str]:
         words += ["--map-by", "slot:OVERSUBSCRIBE"]
     if plan.root:
         words += ["--allow-run-as-root"]
-    for name, _value in plan.env:
+    for name in dict.fromkeys((*dict(plan.env), *plan.passed)):
         words += ["-x", name]  # the value lies in the launcher's own environment
     return [*words, *plan.extra, *plan.command]
 
 
 def _intel(plan: Plan) -> list[str]:
-    words = [plan.launcher]
-    for name, value in (*plan.env, ("I_MPI_PIN", "off")):
-        words += ["-genv", name, value]
+    words = [plan.launcher, "-genv", "I_MPI_PIN", "off"]  # all else it passes on by itself, like Hydra
     if plan.slurm:
         words += ["-bootstrap", "slurm"]
     if not plan.hosts:
@@ -69,13 +74,13 @@ def _intel(plan: Plan) -> list[str]:
 
 def _srun(plan: Plan) -> list[str]:
     words = [plan.launcher, "--ntasks", str(plan.processes), "--kill-on-bad-exit=1", "--cpu-bind=none"]
+    words += ["--export=ALL"]  # also where the batch job was given less
     if plan.pmi:
         words += [f"--mpi={plan.pmi}"]
     if plan.hosts:
         words += ["--nodelist", ",".join(host.name for host, _count in shares(plan))]
     if plan.oversubscribe:
         words += ["--overcommit"]
-    # srun passes its own environment on, so the variables need no word here.
     return [*words, *plan.extra, *plan.command]
 
 

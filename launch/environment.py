@@ -9,13 +9,17 @@ from collections.abc import Mapping
 LAUNCHER = "DISTOPT_LAUNCHER"
 SIZE = "DISTOPT_LAUNCH_SIZE"
 RESTART = "DISTOPT_LAUNCH_RESTART"
-TRACE = "DISTOPT_LAUNCH_TRACE"
 TTY = "DISTOPT_LAUNCH_TTY"
 #: Folder of the named pipes between the launcher and the processes on its machine.
 CHANNEL = "DISTOPT_LAUNCH_CHANNEL"
 
 #: What another launcher may have left: with them, a new job would take itself for a part of the old one.
-_FOREIGN = ("PMI_", "PMIX_", "OMPI_COMM_WORLD_", "OMPI_UNIVERSE_", "HYDI_", "MPI_LOCAL", "PRTE_", "ORTE_")
+_FOREIGN = (
+    *("PMI_", "PMIX_", "OMPI_COMM_WORLD_", "OMPI_UNIVERSE_", "HYDI_", "MPI_LOCAL", "PRTE_", "ORTE_"),
+    # Of a step and its tasks. What tells of the batch job stays: mpiexec and srun need it.
+    *("SLURM_STEP_", "SLURM_STEPID", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_GTIDS"),
+    *("SLURM_TASK_PID", "SLURM_SRUN_COMM_", "SLURM_LAUNCH_NODE_IPADDR"),
+)
 
 
 def inherited() -> dict[str, str]:

@@ -76,8 +76,13 @@ def is_here(hosts: Sequence[Host]) -> bool:
     return all(host.name in names for host in hosts)
 
 
+def is_name(text: str) -> bool:
+    """Whether ``text`` can be a host's name, which ssh and MPI launchers then take for nothing else."""
+    return bool(_NAME.fullmatch(text))
+
+
 def _host(name: str, slots: str, where: str) -> Host:
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise LaunchError(f"{where}: {name!r} is not a host name. Write NAME or NAME:N, separated by commas")
     if not slots:
         return Host(name)

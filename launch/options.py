@@ -36,7 +36,6 @@ class Options:
     oversubscribe: bool = False
     env: tuple[str, ...] = ()
     mpi_args: str = ""
-    trace: str | None = None
     module: bool = False
     in_process: int | None = None
     replicas_per_process: int | None = None
@@ -124,7 +123,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--oversubscribe", action="store_true", help="more processes than places are wanted")
     add("--env", type=_variable, action="append", metavar="NAME[=V]", help="set, or pass on, a variable")
     add("--mpi-args", metavar='"..."', help="words for mpiexec, as they are")
-    add("--trace", metavar="F", help="where the program is to write its trace")
     add("-m", dest="module", action="store_true", help="the program is a module")
     add("--in-process", type=_count, metavar="N", help="N replicas in one process, without MPI")
     add("--replicas-per-process", type=_count, metavar="K", help="K replicas in each process")

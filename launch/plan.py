@@ -21,6 +21,8 @@ class Plan:
         command: what each of them runs.
         hosts: where; empty for this machine.
         env: variables to set for the processes, on all hosts.
+        passed: names of variables to pass on from here to all hosts. Their values stay out of command lines,
+            which all users of a machine can read.
         oversubscribe: more processes than the hosts have places for are wanted.
         root: the superuser starts it.
         slurm: the other hosts are reached through Slurm.
@@ -35,6 +37,7 @@ class Plan:
     command: tuple[str, ...]
     hosts: tuple[Host, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
+    passed: tuple[str, ...] = ()
     oversubscribe: bool = False
     root: bool = False
     slurm: bool = False

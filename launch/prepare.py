@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from . import environment
 from .allocation import Allocation, find_allocation
 from .cores import cores, usable
 from .errors import LaunchError
 from .hosts import Host, is_here, parse_hostfile, parse_hosts
+from .interpreter import START, running
+from .limits import check_processes, check_threads
 from .mpi import find_launcher, find_library
 from .options import Options
 from .plan import Plan, fit
 from .program import Program
+from .words import packed
 
-_START = str(Path(__file__).with_name("start.py"))
 _IN_PROCESS = "distopt.testing.inprocess"
 _PMI = {"mpich": "pmi2", "intel": "pmi2", "openmpi": "pmix"}
 
@@ -36,7 +36,7 @@ def program_of(options: Options) -> Program:
 
 
 def in_process_words(options: Options, program: Program) -> tuple[str, ...]:
-    """The module that runs several replicas in one process, and its arguments up to the program's."""
+    """The module that runs several replicas in one process, and its arguments."""
     words = [_IN_PROCESS, "--replicas", str(options.in_process or options.replicas_per_process)]
     if options.break_at is not None:
         words += ["--break", str(options.break_at)]
@@ -45,17 +45,16 @@ def in_process_words(options: Options, program: Program) -> tuple[str, ...]:
     return (*words, *program.words)
 
 
-def check_in_process(options: Options, program: Program) -> None:
+def check_in_process(options: Options) -> None:
     """Finds before the start what the module could only say in words of its own.
 
     Raises:
-        LaunchError: a replica that there is not, or a program that is a folder.
+        LaunchError: a replica that there is not, or too many of them.
     """
     replicas = options.in_process or 1
+    check_threads(replicas)
     if options.break_at is not None and options.break_at >= replicas:
         raise LaunchError(f"--break {options.break_at}: the replicas are 0 to {replicas - 1}")
-    if not program.module and os.path.isdir(program.name):
-        raise LaunchError(f"--in-process takes a script or a module; {program.name[:200]!r} is a folder")
 
 
 def make_plan(options: Options, program: Program, environ: Mapping[str, str]) -> Plan:
@@ -78,30 +77,32 @@ def make_plan(options: Options, program: Program, environ: Mapping[str, str]) ->
         raise LaunchError(f"--ranks-filter {absent[0]}: the processes are 0 to {processes - 1}")
     if is_here(hosts):
         hosts = ()
+    check_processes(processes, here=not hosts)
     words = program.words
     if options.replicas_per_process:
-        words = ("-m", *in_process_words(options, program))
+        check_threads(options.replicas_per_process)
+        words = (START, *in_process_words(options, program))
     single = processes == 1 and not hosts and not options.mpi_args and options.launcher == "auto"
     family, launcher, pmi = "single", "", ""
     if not single:
         family, launcher, pmi = _launcher(options, allocation, environ)
     settings = (f"family={family}", f"threads={options.threads_per_replica}", f"bind={options.bind}")
+    own, passed = variables_of(options, environ)
     root = family == "openmpi" and hasattr(os, "geteuid") and os.geteuid() == 0
     if root:
         notes.append("started by root: --allow-run-as-root is put in for Open MPI")
     oversubscribe = options.oversubscribe
-    places = usable(len(cores()))
-    if family == "openmpi" and not hosts and not oversubscribe and processes > places:
+    if not hosts and not oversubscribe and (note := _shared_cores(processes, family)):
         oversubscribe = True
-        word = "--map-by slot:OVERSUBSCRIBE"
-        notes.append(f"{processes} processes on {places} cores: {word} is put in for Open MPI")
+        notes.append(note)
     return Plan(
         family,
         launcher,
         processes,
-        (sys.executable, _START, *settings, "--", *words),
+        running("distopt_launch.child", *settings, *packed(words)),
         hosts,
-        _variables(options, environ),
+        own,
+        passed,
         oversubscribe,
         root,
         slurm=allocation is not None and allocation.system == "slurm" and bool(hosts),
@@ -109,6 +110,17 @@ def make_plan(options: Options, program: Program, environ: Mapping[str, str]) ->
         extra=_extra(options),
         notes=tuple(notes),
     )
+
+
+def _shared_cores(processes: int, family: str) -> str:
+    """What to say of more processes than this machine has cores; empty for nothing."""
+    places = usable(len(cores()))
+    if processes <= places:
+        return ""
+    word = "they take turns, which is slow (--oversubscribe if that is wanted)"
+    if family == "openmpi":
+        word = "--map-by slot:OVERSUBSCRIBE is put in for Open MPI"
+    return f"{processes} processes on {places} core{'s' * (places > 1)}: {word}"
 
 
 def _hosts(options: Options, allocation: Allocation | None) -> tuple[tuple[Host, ...], list[str]]:
@@ -156,16 +168,22 @@ def _launcher(
     return "srun", srun, _PMI[library.family]
 
 
-def _variables(options: Options, environ: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    given = {}
+def variables_of(
+    options: Options, environ: Mapping[str, str]
+) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """The variables of ``--env``: those with a value, and the names of those to pass on.
+
+    Raises:
+        LaunchError: one to pass on is not set.
+    """
+    given: dict[str, str | None] = {}
     for word in options.env:
         name, equals, value = word.partition("=")
         if not equals and name not in environ:
             raise LaunchError(f"--env {name}: the variable is not set here, so it cannot be passed on")
-        given[name] = value if equals else environ[name]
-    if options.trace:
-        given[environment.TRACE] = os.path.abspath(options.trace)
-    return tuple(given.items())
+        given[name] = value if equals else None
+    own = tuple((name, value) for name, value in given.items() if value is not None)
+    return own, tuple(name for name, value in given.items() if value is None)
 
 
 def _extra(options: Options) -> tuple[str, ...]:

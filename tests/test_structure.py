@@ -35,7 +35,7 @@ LEVEL = {part: i for i, parts in enumerate(LEVELS) for part in parts}
 FRONTS = {"__init__", "math", "random", "compat", "testing"}
 #: What only some files may import, and which.
 OWNERS = {
-    "mpi4py": ("comm/mpi.py",),
+    "mpi4py": ("comm/library.py",),
     "autograd": ("autodiff/",),
     "numba": ("engine/", "comm/spin.py", "comm/finalization.py"),
     "llvmlite": ("engine/", "comm/spin.py"),

@@ -1,4 +1,4 @@
-"""Replicas as MPI processes. Buffers only, moved as bytes; the one module that imports mpi4py."""
+"""Replicas as MPI processes. Buffers only, moved as bytes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from distopt.comm.communicator import Communicator
-from distopt.comm.finalization import guard_finalization
-from distopt.comm.forks import require_own_mpi, require_own_process
+from distopt.comm.forks import require_own_process
+from distopt.comm.library import load_mpi
 from distopt.comm.memory import (
     HANDLE_BYTES,
     SharedBlock,
@@ -26,15 +26,13 @@ from distopt.comm.memory import (
 from distopt.comm.notes import Notes
 from distopt.comm.output import drain
 from distopt.comm.patience import Patience
-from distopt.comm.start import FirstUse, watched_start
+from distopt.comm.start import FirstUse
 from distopt.comm.table import Table
 from distopt.comm.whereabouts import Whereabouts
-from distopt.errors import LaunchError, MissingExtra
-from distopt.launched import allow_for_containers, disconnect, launched, lost_connection
 from distopt.settings import Settings
 from distopt.typing import Array
 
-__all__ = ["MESSAGE", "MPICommunicator", "load_mpi", "world"]
+__all__ = ["MESSAGE", "MPICommunicator", "world"]
 
 #: The bytes of one message at most: many MPIs count them with 31 bits.
 MESSAGE = 1 << 30
@@ -44,49 +42,6 @@ WORDS = 1 << 28
 
 #: MPICH's own memory of a job, which it would leave behind if the job is killed or aborted.
 _NAMED = r"/dev/shm/mpich_shm_\w+"
-
-
-def load_mpi(settings: Settings) -> Any:
-    """The module ``mpi4py.MPI``, initialized.
-
-    Args:
-        settings: the watchdog's limits.
-
-    Raises:
-        MissingExtra: mpi4py is not installed, or finds no MPI library.
-        LaunchError: a launcher started several processes, but this MPI sees one alone, or the connection
-            to the launcher is another process's.
-        RuntimeError: in a child that was forked from a process with MPI.
-    """
-    require_own_mpi()
-    job = launched()
-    if "mpi4py.MPI" not in sys.modules and (lost := lost_connection()):
-        raise LaunchError(
-            f"this process was not started by the MPI launcher itself, but by a process of its job, "
-            f"which did not hand the connection on ({lost}). A worker that is to run alone: import "
-            f"distopt in the program before it starts the worker. A wrapper around the program: start "
-            f"the program by os.execv, or by subprocess.run(..., close_fds=False)."
-        )
-    try:
-        if "mpi4py.MPI" in sys.modules:  # the program's own import has started MPI
-            from mpi4py import MPI
-        else:
-            allow_for_containers()
-            with watched_start(settings, job):
-                from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:
-        raise MissingExtra.of("running under MPI", "mpi4py", "mpich") from error
-    if job is not None and job.size > 1 and MPI.COMM_WORLD.size == 1:
-        MPI.Finalize()  # nothing of it stays in memory
-        raise LaunchError(
-            f"{job.launcher} says that it started {job.size} processes ({job.variable}={job.size}), but "
-            f"MPI.COMM_WORLD has size 1: the launcher belongs to another MPI than the one that mpi4py "
-            f"loads ({MPI.Get_library_version().split(chr(10))[0].strip()}). Start the job with that MPI's "
-            f"own mpiexec, or with distoptrun, which finds it."
-        )
-    guard_finalization(MPI)
-    disconnect()
-    return MPI
 
 
 def world(settings: Settings, comm: Any = None, replicas: int = 1) -> MPICommunicator:

@@ -16,7 +16,6 @@ import traceback
 from bdb import BdbQuit
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
 
 from distopt.comm import Baton, Communicator, InProcessCommunicator
 from distopt.distribute.frames import frame
@@ -25,7 +24,7 @@ from distopt.distribute.virtual import run_threads
 from distopt.errors import ReplicaFailed
 from distopt.launched import launched
 from distopt.settings import settings
-from distopt.testing.program import Program, keep_own
+from distopt.testing.program import Program, keep_own, keeps_path
 from distopt.testing.streams import Prefixed, replica
 
 __all__ = ["main", "run_script"]
@@ -56,13 +55,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     replicas = given.replicas * (job.size if job is not None else 1)
     if given.stop is not None and not 0 <= given.stop < replicas:
         parser.error(f"--break {given.stop}: the replicas are 0 to {replicas - 1}")
-    sys.path[0] = os.getcwd() if given.module else os.path.dirname(os.path.abspath(given.script))
+    sys.argv = ["-m" if given.module else given.script, *args]
     try:
         program = Program(given.script, given.module)
     except (OSError, ImportError) as error:
         parser.error(str(error))
-    sys.argv = [program.file if given.module else given.script, *args]
-    return run_script(program, given.replicas, given.stop, given.post_mortem)
+    if given.module:
+        sys.argv[0] = program.file
+    code = run_script(program, given.replicas, given.stop, given.post_mortem)
+    if code == 130:  # threads may still wait for input, for which Python's own ending would wait too
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -216,13 +221,7 @@ def _tell_places(error: BaseException, file: str, first: int) -> None:
         print(f"interrupted at {file}:{own[-1]}" if own else "interrupted", file=sys.stderr)
 
 
-def _leave(code: Any) -> None:
-    if code == 130:  # threads may still wait for input, for which Python's own ending would wait too
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
-
-
 if __name__ == "__main__":
-    _leave(main())
+    if not keeps_path():
+        del sys.path[0]  # put there by -m; the script's own comes instead
+    sys.exit(main())

@@ -158,7 +158,7 @@ def _layouts(text: str) -> list[Layout]:
 def _run(layout: Layout, words: Sequence[str], folder: Path, seconds: float) -> Run:
     # Sums inside a replica may depend on its number of threads, so that is the same everywhere.
     own = ["--threads-per-replica", "1", "--env", f"DISTOPT_RECORD={folder / str(layout)}"]
-    command = [sys.executable, "-m", "distopt_launch", *layout.words(), *own, *words]
+    command = [*_distoptrun(), *layout.words(), *own, *words]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as job:
@@ -173,6 +173,14 @@ def _run(layout: Layout, words: Sequence[str], folder: Path, seconds: float) -> 
                 output, _ = job.communicate()
             return Run(layout, 124, f"{output}\nended after {seconds:g} seconds")
     return Run(layout, job.returncode, output)
+
+
+def _distoptrun() -> list[str]:
+    """By path: ``-m`` would let the working directory's modules run."""
+    spec = importlib.util.find_spec("distopt_launch")
+    assert spec is not None
+    assert spec.origin is not None
+    return [sys.executable, str(Path(spec.origin).with_name("start.py")), "distopt_launch.cli"]
 
 
 def _first(runs: Sequence[Run]) -> Run:

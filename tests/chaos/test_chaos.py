@@ -46,3 +46,17 @@ def test_unknown_scenario():
     done = run("kil")
     assert done.returncode == 2
     assert "no scenario 'kil'" in done.stderr
+
+
+def test_other_users_cannot_enter_a_scenarios_folder():
+    code = """
+import os
+from chaos.jobs import folder, start
+with folder() as place:
+    start(["true"], place).finish(10)
+    print(oct(os.stat(place).st_mode & 0o777), oct(os.stat(place / "tmp").st_mode & 0o002))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "0o700 0o0\n", done.stderr

@@ -2,15 +2,22 @@
 
 import json
 import os
+import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import distopt_launch
 import pytest
 from distopt_launch.cli import main
+from distopt_launch.cores import cores, usable
+from distopt_launch.interpreter import START
 from distopt_launch.options import parse
 from distopt_launch.prepare import make_plan, program_of
+from distopt_launch.program import Program, check
+
+from distopt.settings import Settings, settings
 
 pytest.importorskip("mpi4py")
 RECIPES = Path(distopt_launch.__file__).with_name("recipes")
@@ -36,10 +43,16 @@ def test_missing_module(capsys):
         (["--hostfile", "/no/such/file", __file__], "cannot read the host file"),
         (["-n", "3", "-H", "a:1,b:1", __file__], "3 processes were asked for"),
         (["-n", "2", "--env", "NOT_SET_ANYWHERE", __file__], "is not set here"),
+        (["--in-process", "2", "--env", "NOT_SET_ANYWHERE", __file__], "is not set here"),
+        (["-n", "9999999", __file__], "9999999 processes were asked for, but"),
+        (["--in-process", "9999999", __file__], "9999999 replicas in one process were asked for"),
+        (["-n", "1", "--replicas-per-process", "9999999", __file__], "9999999 replicas in one process"),
+        (["-n", "2", "python", "train.py"], "starts Python itself. Write: distoptrun -n N train.py\n"),
+        (["-n", "2", "python3.12", "-u", "-m", "pkg", "-x"], "Write: distoptrun -n N -m pkg -x\n"),
+        (["--in-process", "2", sys.executable, "-c", "1"], "Write: distoptrun -n N script.py args...\n"),
         (["-n", "2", "--mpi-args", "'", __file__], "No closing quotation"),
         (["-n", "2", "--ranks-filter", "0,2", __file__], "--ranks-filter 2: the processes are 0 to 1\n"),
         (["--in-process", "2", "--break", "2", __file__], "--break 2: the replicas are 0 to 1\n"),
-        (["--in-process", "2", os.path.dirname(__file__)], "takes a script or a module; "),
     ],
 )
 def test_errors(capsys, words, text):
@@ -58,14 +71,46 @@ def test_dry_run_prints_one_line_and_starts_nothing(capsys, tmp_path):
     (line,) = capsys.readouterr().out.splitlines()
     words = shlex.split(line)
     assert words[0] == "A=b c"
-    assert words[-3:] == ["--", script, "x y"]
+    assert words[-1] == f"program={tmp_path}/does%20not%20exist.py x%20y"
     assert "family=" in line
+
+
+@pytest.mark.parametrize("way", [["-n", "2"], ["-n", "1"], ["--in-process", "2"]])
+def test_dry_run_does_not_show_what_is_passed_on(capsys, monkeypatch, way):
+    monkeypatch.setenv("TOKEN", "secret")
+    assert main([*way, "--env", "TOKEN", "--env", "A=1", "--dry-run", "a.py"]) == 0
+    shown = capsys.readouterr().out
+    assert "secret" not in shown
+    assert 'TOKEN="$TOKEN" ' in shown
+    assert "A=1 " in shown
+
+
+def test_more_processes_than_cores_are_told_once(capsys):
+    count = 64 * usable(len(cores()))
+    assert main(["-n", str(count), "--dry-run", "a.py"]) == 0
+    assert capsys.readouterr().err.count(f"distoptrun: {count} processes on ") == 1
+    assert main(["-n", str(count), "--oversubscribe", "--dry-run", "a.py"]) == 0
+    assert main(["-n", "1", "--dry-run", "a.py"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_script_may_be_called_python(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "python").write_text("print('hello')\n")
+    check(Program("python"))
+    check(Program("./python"))
+
+
+def test_variables_of_the_recipes_are_no_typing_errors():
+    for file in RECIPES.iterdir():
+        names = set(re.findall(r"\bDISTOPT_\w+", file.read_text()))
+        assert settings(dict.fromkeys(names, "/home/me/env")) == Settings(), file
 
 
 def test_in_process_becomes_the_debugging_module(capsys):
     assert main(["--in-process", "4", "--break", "2", "--post-mortem", "--dry-run", __file__, "-n", "3"]) == 0
     words = shlex.split(capsys.readouterr().out)
-    begin = words.index("-m")
+    begin = words.index(START)
     expected = [
         "distopt.testing.inprocess",
         "--replicas",
@@ -83,14 +128,7 @@ def test_in_process_becomes_the_debugging_module(capsys):
 def test_several_replicas_in_each_process(capsys):
     assert main(["-n", "2", "--replicas-per-process", "3", "--dry-run", "a.py", "x"]) == 0
     words = shlex.split(capsys.readouterr().out)
-    assert words[words.index("--") + 1 :] == [
-        "-m",
-        "distopt.testing.inprocess",
-        "--replicas",
-        "3",
-        "a.py",
-        "x",
-    ]
+    assert words[-1] == f"program={START} distopt.testing.inprocess --replicas 3 a.py x"
 
 
 def recorded(recipe_words, environ):
@@ -108,7 +146,7 @@ def test_slurm_recipe():
     assert plan.processes == 8
     assert [str(host) for host in plan.hosts] == ["n1:4", "n2:4"]
     assert plan.slurm
-    assert plan.command[-3:] == ("train.py", "--epochs", "10")
+    assert plan.command[-1] == "program=train.py --epochs 10"
     assert "slurm job 1: n1:4, n2:4" in plan.notes
 
 

@@ -25,7 +25,7 @@ def plan(family, **changes):
 def test_mpich():
     assert command(plan("mpich", slurm=True, extra=("-verbose",))) == [
         *("/opt/mpi/bin/mpiexec", "-n", "6", "-bind-to", "none", "-hosts", "a:4,b:2"),
-        *("-launcher", "slurm", "-genv", "A", "1 2", "-verbose", "python", "my script.py", "$x"),
+        *("-launcher", "slurm", "-verbose", "python", "my script.py", "$x"),
     ]
 
 
@@ -42,15 +42,15 @@ def test_open_mpi():
 
 def test_intel_names_each_host_with_its_share():
     assert command(plan("intel", processes=5, command=("p",), slurm=True)) == [
-        *("/opt/mpi/bin/mpiexec", "-genv", "A", "1 2", "-genv", "I_MPI_PIN", "off", "-bootstrap", "slurm"),
+        *("/opt/mpi/bin/mpiexec", "-genv", "I_MPI_PIN", "off", "-bootstrap", "slurm"),
         *("-host", "a", "-n", "4", "p", ":", "-host", "b", "-n", "1", "p"),
     ]
 
 
 def test_srun():
     assert command(plan("srun", pmi="pmi2", oversubscribe=True)) == [
-        *("/opt/mpi/bin/mpiexec", "--ntasks", "6", "--kill-on-bad-exit=1", "--cpu-bind=none", "--mpi=pmi2"),
-        *("--nodelist", "a,b", "--overcommit", "python", "my script.py", "$x"),
+        *("/opt/mpi/bin/mpiexec", "--ntasks", "6", "--kill-on-bad-exit=1", "--cpu-bind=none"),
+        *("--export=ALL", "--mpi=pmi2", "--nodelist", "a,b", "--overcommit", "python", "my script.py", "$x"),
     ]
 
 
@@ -64,6 +64,23 @@ def test_shown_is_one_line_that_a_shell_reads_back(family):
     assert "\n" not in line
     assert shlex.split(line)[-3:] == ["python", "my script.py", "$x"]
     assert "A='1 2'" in line or "A=1 2" in shlex.split(line)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_values_of_variables_stay_out_of_command_lines(family):
+    """All users of a machine see the command lines of its processes."""
+    given = plan(family, env=(("OPEN", "in the open"),), passed=("TOKEN",))
+    assert not [word for word in command(given) if "in the open" in word or "$" in word.replace("$x", "")]
+    assert variables(given)["OPEN"] == "in the open"
+    line = shown(given)
+    assert 'TOKEN="$TOKEN"' in line
+    assert "OPEN='in the open'" in line
+
+
+def test_open_mpi_is_told_the_names():
+    words = command(plan("openmpi", env=(("A", "1"),), passed=("TOKEN",)))
+    at = words.index("-x")
+    assert words[at : at + 4] == ["-x", "A", "-x", "TOKEN"]
 
 
 def test_shares():

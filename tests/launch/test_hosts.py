@@ -88,6 +88,21 @@ def test_slurm_without_tasks_uses_the_cores():
     assert [host.slots for host in allocation.hosts] == [32, 32, 16]
 
 
+def test_slurm_with_nothing_to_say():
+    assert find_allocation({**SLURM, "SLURM_JOB_NODELIST": "(null)"}) is None
+    allocation = find_allocation({**SLURM, "SLURM_TASKS_PER_NODE": "(null)", "SLURM_NTASKS": "(null)"})
+    assert allocation is not None
+    assert [host.slots for host in allocation.hosts] == [32, 32, 16]
+
+
+def test_hosts_of_a_batch_system_are_names():
+    for text in ("-oProxyCommand=touch,n1", "n1,a b", "n1;reboot", "n[1-2]$x", "-n[1-2]"):
+        with pytest.raises(LaunchError, match="is not a host name"):
+            find_allocation({**SLURM, "SLURM_JOB_NODELIST": text})
+    with pytest.raises(LaunchError, match="is not a host name"):
+        find_allocation(PBS, lambda _path: "n1\n-oProxyCommand=touch\n")
+
+
 def test_slurm_that_contradicts_itself():
     with pytest.raises(LaunchError, match="3 nodes, but gives task counts for 2"):
         find_allocation({**SLURM, "SLURM_TASKS_PER_NODE": "4,4"})

@@ -57,6 +57,31 @@ def test_another_mpis_launcher_is_refused_by_name(tmp_path):
     assert f"{odd}: of unknown kind" in text
 
 
+@pytest.mark.parametrize(
+    ("file", "prefix"),
+    [
+        ("opt/mpi/lib/libmpi.so.12", "opt/mpi"),
+        ("opt/mpi/lib64/release/libmpi.so.12", "opt/mpi"),
+        ("usr/lib/x86_64-linux-gnu/libmpich.so.12", "usr"),
+        ("usr/lib64/mpich/lib/libmpi.so.12", "usr/lib64/mpich"),
+        ("opt/odd/libmpi.so.12", "opt/odd"),
+    ],
+)
+def test_the_search_stops_where_the_library_is_installed(tmp_path, file, prefix):
+    """What is above, anybody may have put there."""
+    for folder in (tmp_path / file).parents:
+        if folder.is_relative_to(tmp_path):
+            fake(folder / "bin", "mpiexec", HYDRA)
+    found = candidates(Library("mpich", "MPICH", str(tmp_path / file), "4.1"), {"PATH": ""})
+    assert found[-1] == str(tmp_path / prefix / "bin/mpiexec")
+
+
+def test_the_working_directorys_launcher_is_not_taken(tmp_path, monkeypatch):
+    fake(tmp_path / "here", "mpiexec", HYDRA)
+    monkeypatch.chdir(tmp_path)
+    assert candidates(Library("mpich", "MPICH", "", "4.1"), {"PATH": ".:here::./here"}) == []
+
+
 def test_no_launcher_at_all(tmp_path):
     library = Library("openmpi", "Open MPI 5.0.1", "", "4.1")
     with pytest.raises(LaunchError, match="No mpiexec was found"):

@@ -58,6 +58,7 @@ def test_a_value_may_begin_with_a_dash():
         (["-n", "two"], "'two' is not a whole number"),
         (["-n"], "expected one argument"),
         (["--nprc", "2"], r"unknown option --nprc\. Did you mean --nproc\?"),
+        (["-n", "2", "--trace", "t.json", "a.py"], "unknown option --trace"),
         (["-n", "2", "--timeout", "-1"], "not a number of seconds"),
         (["-n", "2", "--timeout", "nan"], "not a number of seconds"),
         (["-n", "2", "--env", "1A=3"], "not NAME or NAME=VALUE"),

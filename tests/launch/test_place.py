@@ -6,6 +6,8 @@ from distopt_launch.cores import THREAD_VARIABLES, binding, cores, threads, usab
 from distopt_launch.errors import LaunchError
 from distopt_launch.place import Place, place
 
+from distopt.settings import launched
+
 HYDRA = {
     "PMI_RANK": "3",
     "PMI_SIZE": "4",
@@ -74,4 +76,29 @@ def test_this_machine_has_cores():
 
 def test_marks_of_an_outer_job_are_taken_away():
     environ = {**HYDRA, **OPEN_MPI, "PMI_FD": "7", "HOME": "/", "OMP_NUM_THREADS": "2"}
-    assert environment.cleaned(environ) == {"HOME": "/", "OMP_NUM_THREADS": "2", "SLURM_PROCID": "0"}
+    assert environment.cleaned(environ) == {"HOME": "/", "OMP_NUM_THREADS": "2"}
+
+
+def test_of_a_slurm_step_only_the_job_is_left():
+    job = {
+        **{
+            "SLURM_JOB_ID": "4711",
+            "SLURM_JOBID": "4711",
+            "SLURM_JOB_NODELIST": "n[1-2]",
+            "SLURM_NTASKS": "4",
+        },
+        **{"SLURM_NODELIST": "n[1-2]", "SLURM_TASKS_PER_NODE": "2(x2)", "SLURM_JOB_CPUS_PER_NODE": "8(x2)"},
+        **{"SLURM_CONF": "/etc/slurm.conf", "SLURM_STEPMGR": "n1", "SLURM_SUBMIT_DIR": "/home/me"},
+    }
+    step = {
+        **{"SLURM_STEP_ID": "0", "SLURM_STEPID": "0", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_GTIDS": "2,3"},
+        **{"SLURM_NODEID": "1", "SLURM_TASK_PID": "77", "SLURM_LAUNCH_NODE_IPADDR": "10.0.0.1"},
+        **{"SLURM_SRUN_COMM_HOST": "10.0.0.1", "SLURM_SRUN_COMM_PORT": "34567"},
+    }
+    assert environment.cleaned({**job, **step, **SRUN}) == job
+
+
+def test_a_replica_alone_after_an_outer_step_is_one_of_one():
+    outer = {**SRUN, "SLURM_STEP_ID": "0"}
+    assert launched(outer) is not None
+    assert launched(environment.cleaned(outer)) is None

@@ -1,0 +1,92 @@
+"""The MPI library: found, started under watch, and told apart from another that the launcher belongs to.
+
+The only module that imports mpi4py.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from distopt.comm.finalization import guard_finalization
+from distopt.comm.forks import require_own_mpi
+from distopt.comm.start import watched_start
+from distopt.errors import LaunchError, MissingExtra
+from distopt.launched import Launched, allow_for_containers, disconnect, launched, lost_connection
+from distopt.settings import Settings
+
+__all__ = ["load_mpi"]
+
+
+def load_mpi(settings: Settings) -> Any:
+    """The module ``mpi4py.MPI``, initialized.
+
+    Args:
+        settings: the watchdog's limits.
+
+    Raises:
+        MissingExtra: mpi4py is not installed, or finds no MPI library.
+        LaunchError: a launcher started several processes, but this MPI sees one alone, or the connection
+            to the launcher is another process's.
+        RuntimeError: in a child that was forked from a process with MPI.
+    """
+    require_own_mpi()
+    job = launched()
+    if "mpi4py.MPI" not in sys.modules and (lost := lost_connection()):
+        raise LaunchError(
+            f"this process was not started by the MPI launcher itself, but by a process of its job, "
+            f"which did not hand the connection on ({lost}). A worker that is to run alone: import "
+            f"distopt in the program before it starts the worker. A wrapper around the program: start "
+            f"the program by os.execv, or by subprocess.run(..., close_fds=False)."
+        )
+    try:
+        if "mpi4py.MPI" not in sys.modules:  # else the program's own import has started MPI
+            allow_for_containers()
+            with watched_start(settings, job):
+                _start(job)
+        from mpi4py import MPI
+    except LaunchError:
+        raise
+    except (ImportError, RuntimeError) as error:
+        raise MissingExtra.of("running under MPI", "mpi4py", "mpich") from error
+    if job is not None and job.size > 1 and MPI.COMM_WORLD.size == 1:
+        MPI.Finalize()  # nothing of it stays in memory
+        raise _foreign(job, MPI, "MPI.COMM_WORLD has size 1")
+    guard_finalization(MPI)
+    disconnect()
+    return MPI
+
+
+def _start(job: Launched | None) -> None:
+    """Imports ``mpi4py.MPI``, which initializes MPI.
+
+    MPICH without PMIx ends a process that Open MPI's mpirun has started, in MPI_Init and in words of its own.
+
+    Raises:
+        LaunchError: it would do so.
+    """
+    import mpi4py
+
+    later = job is not None and job.variable == "OMPI_COMM_WORLD_SIZE" and mpi4py.rc.initialize
+    if later:
+        mpi4py.rc.initialize, mpi4py.rc.finalize = False, mpi4py.rc.finalize is not False
+    from mpi4py import MPI
+
+    if later:
+        mpi4py.rc.initialize = True
+        if MPI.get_vendor()[0] == "MPICH" and "pmix" not in MPI.Get_library_version().lower():
+            raise _foreign(job, MPI, "MPI cannot be initialized")
+        if mpi4py.rc.threads:
+            MPI.Init_thread(getattr(MPI, f"THREAD_{mpi4py.rc.thread_level.upper()}"))
+        else:
+            MPI.Init()
+
+
+def _foreign(job: Launched | None, mpi: Any, what: str) -> LaunchError:
+    assert job is not None
+    return LaunchError(
+        f"{job.launcher} says that it started {job.size} processes ({job.variable}={job.size}), but {what}: "
+        f"the launcher belongs to another MPI than the one that mpi4py loads "
+        f"({mpi.Get_library_version().split(chr(10))[0].strip()}). Start the job with that MPI's own "
+        f"mpiexec, or with distoptrun, which finds it."
+    )

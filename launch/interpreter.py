@@ -1,0 +1,48 @@
+"""How this package starts Python: by path, as ``-m`` and ``-c`` let the working directory's modules run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+#: Runs an installed module, whatever the working directory holds; see there.
+START = str(Path(__file__).with_name("start.py"))
+
+#: Python's options that its children are to have, too; the last two take a value.
+_PASSED_ON = "bBdEIOPRsSuvWX"
+
+
+def running(module: str, *words: str) -> tuple[str, ...]:
+    """The command that calls ``main()`` of an installed module."""
+    return (sys.executable, *options(sys.orig_argv), START, module, *words)
+
+
+def options(argv: Sequence[str]) -> list[str]:
+    """What stands before ``-m`` in ``python -X dev -m distopt_launch``, for the replicas.
+
+    Options in the first line of an installed command are its installer's, not the user's: those stay here.
+    """
+    found: list[str] = []
+    at = 1
+    while at < len(argv) and argv[at].startswith("-") and not argv[at].startswith("--"):
+        word = argv[at][1:]
+        at += 1
+        while word:
+            letter, word = word[0], word[1:]
+            if letter == "m":
+                return found
+            value = ""
+            if letter in "WX":
+                value, word = word, ""
+                if not value and at < len(argv):
+                    value = argv[at]
+                    at += 1
+            if letter in _PASSED_ON:
+                found.append(f"-{letter}{value}")
+    return []
+
+
+def keeps_path() -> bool:
+    """Whether Python was told to put no folder of the program's first on ``sys.path`` (``-P``, ``-I``)."""
+    return bool(getattr(sys.flags, "safe_path", sys.flags.isolated))
