@@ -93,7 +93,7 @@ def make_plan(options: Options, program: Program, environ: Mapping[str, str]) ->
         notes.append("started by root: --allow-run-as-root is put in for Open MPI")
     oversubscribe = options.oversubscribe
     if not hosts and not oversubscribe and (note := _shared_cores(processes, family)):
-        oversubscribe = True
+        oversubscribe = family == "openmpi"  # which else would refuse
         notes.append(note)
     return Plan(
         family,
