@@ -13,8 +13,10 @@ from .commands import shown
 from .cores import cores, threads, usable
 from .display import Display
 from .errors import LaunchError
-from .job import Job, Outcome
+from .job import Job
 from .options import Options, parse
+from .outcome import Outcome
+from .output import open_standard_streams
 from .plan import Plan
 from .prepare import check_in_process, in_process_words, make_plan, program_of
 from .program import check
@@ -30,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; the first failing replica's exit code, 128 + signal if it was killed; 124 after ``--timeout``,
         130 after Ctrl-C; 2 for a job that cannot be started.
     """
+    open_standard_streams()
     try:
         options = parse(sys.argv[1:] if argv is None else argv)
         return _dispatch(options)

@@ -40,6 +40,7 @@ def run(program: Program, rank: int, descriptors: tuple[int, int, int], leader: 
     atexit.register(ending.leave)
     try:
         execute(program)
+        ending.done()
     except SystemExit as request:
         ending.requested(request)
     except BaseException as error:
@@ -53,6 +54,10 @@ class _Ending:
         self._rank = rank
         self._news = news
 
+    def done(self) -> None:
+        """Says that the program has come to its end; it may still end the process in any way."""
+        self._send("done", "0")
+
     def requested(self, request: SystemExit) -> None:
         code = request.code
         if code is None or isinstance(code, int):
@@ -62,6 +67,8 @@ class _Ending:
             self.code = 1
         if self.code:
             self._tell("SystemExit")
+        else:
+            self.done()
 
     def raised(self, error: BaseException) -> None:
         self.code = 130 if isinstance(error, KeyboardInterrupt) else 1
@@ -80,8 +87,11 @@ class _Ending:
             os._exit(self.code)
 
     def _tell(self, name: str) -> None:
+        self._send("raised", str(self.code), name)
+
+    def _send(self, kind: str, *values: str) -> None:
         with suppress(OSError):  # the launcher is gone; the exit code still tells
-            os.write(self._news, encode(News("raised", self._rank, (str(self.code), name))))
+            os.write(self._news, encode(News(kind, self._rank, values)))
 
 
 def _with_traceback(error: BaseException) -> types.TracebackType | None:
