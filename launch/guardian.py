@@ -12,8 +12,6 @@ from types import FrameType
 from .channel import News, encode, records
 
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT)
-#: Signals that MPICH's process manager does not pass on, but dies of, and those that it gets instead.
-STAND_INS: dict[int, int] = {signal.SIGUSR2: signal.SIGALRM}
 _CHUNK = 1 << 16
 _LAST_WORDS = 0.5  # seconds for what a dead replica's descendants still write
 
@@ -60,7 +58,7 @@ class Guardian:
         self._wake, wake_writer = os.pipe()
         os.set_blocking(wake_writer, False)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
-        for number in (*_PASSED_ON, *STAND_INS.values()):
+        for number in _PASSED_ON:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self._pass_on)
         signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
@@ -110,9 +108,10 @@ class Guardian:
     def _pass_on(self, number: int, _frame: FrameType | None) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
             self._told_to_end = True
-        meant = {stand_in: number for number, stand_in in STAND_INS.items()}
-        with suppress(ProcessLookupError):
-            os.kill(self._pid, meant.get(number, number))
+        # Elsewhere the replica is in this process's group, to which MPI launchers send: it has it already.
+        if self._relay is None:
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, number)
 
     def _pump(self, reader: int, poll: select.poll) -> None:
         assert self._relay is not None

@@ -16,7 +16,6 @@ from .demultiplexer import Demultiplexer
 from .display import Display
 from .errors import LaunchError
 from .feeder import Feeder
-from .guardian import STAND_INS
 from .outcome import Judge, Outcome
 from .output import OUT
 from .plan import Plan
@@ -72,8 +71,7 @@ class Job:
         try:
             with signals.caught() as arrived:
                 process = self._start(pipes, attempt)
-                stands = STAND_INS if self._plan.family in ("mpich", "intel") else {}
-                stop = Stop(process, self._verdict, stands)
+                stop = Stop(process, self._verdict)
                 self._selector.register(arrived.reader, selectors.EVENT_READ, (-1, "signal"))
                 try:
                     self._watch(process, pipes, stop, arrived)
@@ -158,11 +156,19 @@ class Job:
             elif number in signals.ENDING:
                 stop.ask(Reason("terminate", signal.SIGTERM, self._grace))
             elif number in signals.PASSED_ON:
-                stop.pass_on(number)
+                self._pass_on(number, stop)
             elif number == signal.SIGTSTP:
                 stop.suspend()
             else:
                 stop.resume()
+
+    def _pass_on(self, number: int, stop: Stop) -> None:
+        # MPICH's process manager is killed by it, where those of Open MPI and Slurm pass it on.
+        hydra = self._plan.family in ("mpich", "intel")
+        if hydra and number == signal.SIGUSR2 and self._plan.hosts:
+            self._display.say("SIGUSR2 goes to no other hosts with this MPI, so to no replica; SIGUSR1 does")
+            return
+        stop.pass_on(number)
 
     def _left(self) -> float:
         return max(0.0, self._deadline - time.monotonic())

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -36,13 +36,10 @@ class Stop:
     Args:
         process: the MPI launcher; leads a process group of its own.
         verdict: knows the replicas.
-        stand_ins: signals that this MPI launcher does not pass on, and those that it passes on instead.
     """
 
-    def __init__(
-        self, process: subprocess.Popen[bytes], verdict: Verdict, stand_ins: Mapping[int, int]
-    ) -> None:
-        self._process, self._verdict, self._stand_ins = process, verdict, stand_ins
+    def __init__(self, process: subprocess.Popen[bytes], verdict: Verdict) -> None:
+        self._process, self._verdict = process, verdict
         self._to_pass: set[int] = set()
         self.reason: Reason | None = None
         self.forced = False  # the MPI launcher has been told to end
@@ -119,7 +116,7 @@ class Stop:
                 with suppress(ProcessLookupError):
                     os.kill(pid, number)
         else:  # through the MPI launcher and the guardians, so that nobody gets it twice
-            self._process.send_signal(self._stand_ins.get(number, number))
+            self._process.send_signal(number)
 
     def _signal(self, number: int) -> None:
         running = self._verdict.running
