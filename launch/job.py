@@ -103,8 +103,7 @@ class Job:
             process = subprocess.Popen(
                 words,
                 env=environ,
-                # Replica 0 gets the input from here, unless it may be on another machine.
-                stdin=subprocess.PIPE if self._plan.hosts else subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # for a replica 0 that cannot get its input from here
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C comes here only, to be passed on in order
@@ -175,13 +174,10 @@ class Job:
 
     def _feed(self, process: subprocess.Popen[bytes], pipes: Pipes) -> None:
         """Begins with standard input, on the way that leads to replica 0."""
-        if 0 in self._verdict.pids:
-            if process.stdin is not None:
-                process.stdin.close()
-            self._feeder.begin(pipes.input())
-        elif process.stdin is not None:
-            self._feeder.begin(os.dup(process.stdin.fileno()))
-            process.stdin.close()
+        assert process.stdin is not None
+        here = 0 in self._verdict.pids
+        self._feeder.begin(pipes.input() if here else os.dup(process.stdin.fileno()))
+        process.stdin.close()
 
     def _sweep(self, process: subprocess.Popen[bytes], stop: Stop, arrived: signals.Arrived) -> None:
         """After the launcher's end: what is left in the pipes, and nobody left behind."""
