@@ -49,6 +49,7 @@ _LAUNCHER_NAMES = frozenset(
         "DISTOPT_LAUNCH_TRACE",
         "DISTOPT_LAUNCH_TTY",
         "DISTOPT_LAUNCH_CHANNEL",
+        "DISTOPT_LAUNCH_IGNORED",
     }
 )
 

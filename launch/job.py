@@ -228,18 +228,21 @@ class Job:
         self._wait_for_output_and_input()
         self._incoming.asks(self._feeder.open)
         wait = min(wait, self._incoming.due - time.monotonic(), self._feeder.wait)
-        came = False
-        for key, _mask in self._selector.select(None if wait == float("inf") else max(0.0, wait)):
-            rank, kind = key.data
-            if kind == "output":
-                self._display.output.advance()
-            elif kind == "input":
-                self._feeder.proceed()
-            elif kind != "signal":
-                came = True
-                self._read(key.fd, rank, kind)
-        self._incoming.proceed(time.monotonic())
-        return came
+        events = self._selector.select(None if wait == float("inf") else max(0.0, wait))
+        with self._display.output.gathering():  # and so writes what it can
+            came = [self._take(key) for key, _mask in events]
+            self._incoming.proceed(time.monotonic())
+        return any(came)
+
+    def _take(self, key: selectors.SelectorKey) -> bool:
+        """Takes what has come; False if it is not from the replicas."""
+        rank, kind = key.data
+        if kind == "input":
+            self._feeder.proceed()
+        elif kind not in ("signal", "output"):
+            self._read(key.fd, rank, kind)
+            return True
+        return False
 
     def _read(self, descriptor: int, rank: int, kind: str) -> None:
         try:

@@ -8,10 +8,14 @@ import select
 import stat
 import sys
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 IN, OUT, ERR = 0, 1, 2
 #: So many bytes go into a descriptor that is ready without blocking, also where it is a blocking one.
 _PIECE = select.PIPE_BUF
+#: What is put together to be written has so many bytes, and those of one line more.
+_BLOCK = 1 << 16
 
 
 class Output:
@@ -29,19 +33,33 @@ class Output:
         self.gone = False
         self.pending = 0
         self.one = same_file(OUT, ERR)
-        out: deque[tuple[int, bytes]] = deque()
+        out: deque[tuple[int, bytearray]] = deque()
         self._queues = [out] if self.one else [out, deque()]
         self._whole = {descriptor for descriptor in (OUT, ERR) if _always_ready(descriptor)}
         self._told: set[int] = set()
+        self._gathering = False
 
     def put(self, descriptor: int, data: bytes) -> None:
         """Writes, now if that is possible, else later."""
         queue = self._queues[0 if self.one or descriptor == OUT else 1]
-        blocked = bool(queue)
-        queue.append((descriptor, data))
+        waits = bool(queue)
+        if waits and queue[-1][0] == descriptor and len(queue[-1][1]) < _BLOCK:
+            queue[-1][1].extend(data)
+        else:
+            queue.append((descriptor, bytearray(data)))
         self.pending += len(data)
-        if not blocked:
+        if not waits and not self._gathering:
             self._advance(queue)
+
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Puts together what is written meanwhile, and writes it at the end."""
+        self._gathering = True
+        try:
+            yield
+        finally:
+            self._gathering = False
+            self.advance()
 
     @property
     def blocked(self) -> list[int]:
@@ -59,38 +77,32 @@ class Output:
             queue.clear()
         self.pending = 0
 
-    def _advance(self, queue: deque[tuple[int, bytes]]) -> None:
+    def _advance(self, queue: deque[tuple[int, bytearray]]) -> None:
         while queue:
             descriptor, data = queue[0]
             try:
                 written = self._write(descriptor, data)
-            except BlockingIOError:
-                return
             except OSError as error:
                 self._failed(descriptor, error)
                 written = len(data)
             self.pending -= written
             if written < len(data):
-                queue[0] = (descriptor, data[written:])
-            else:
-                queue.popleft()
+                del data[:written]
+                return
+            queue.popleft()
 
-    def _write(self, descriptor: int, data: bytes) -> int:
-        if descriptor in self._whole:
-            return os.write(descriptor, data)
+    def _write(self, descriptor: int, data: bytearray) -> int:
+        """Writes as much as goes without waiting; returns how much that was."""
+        whole = descriptor in self._whole
+        poll = select.poll()
+        poll.register(descriptor, select.POLLOUT)
         written = 0
-        view = memoryview(data)
-        while written < len(data):
-            poll = select.poll()
-            poll.register(descriptor, select.POLLOUT)
-            if not poll.poll(0):
-                break
-            try:
-                written += os.write(descriptor, view[written : written + _PIECE])
-            except BlockingIOError:
-                break
-        if not written and data:
-            raise BlockingIOError
+        with memoryview(data) as view:
+            while written < len(view) and (whole or poll.poll(0)):
+                try:
+                    written += os.write(descriptor, view[written : None if whole else written + _PIECE])
+                except BlockingIOError:
+                    break
         return written
 
     def _failed(self, descriptor: int, error: OSError) -> None:
