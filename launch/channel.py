@@ -29,7 +29,7 @@ TRACEBACK_ENDS = MARK + b"distopt end" + MARK
 
 #: Begins the name of the folder with the pipes of a job.
 FOLDER_PREFIX = "distoptrun-"
-#: The file in it that says on which machine it is; locked as long as the launcher lives.
+#: The file in it that says where the launcher is; locked as long as the launcher lives.
 MACHINE_FILE = "machine"
 #: The same while it is being made.
 UNFINISHED_FILE = "new"
@@ -100,6 +100,14 @@ def machine() -> str:
         return os.uname().nodename
 
 
+def whereabouts() -> str:
+    """The machine, and the namespace in which process numbers mean the same as here."""
+    try:
+        return f"{machine()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return machine()
+
+
 class Pipes:
     """The launcher's side: a private folder with the named pipes of ``size`` processes.
 
@@ -147,12 +155,12 @@ class Pipes:
 
 
 def _locked(folder: Path) -> int:
-    """Makes the file that says which machine this is; complete and locked once it has its name."""
+    """Makes the file that says where this process is; complete and locked once it has its name."""
     new = folder / UNFINISHED_FILE
     descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     with suppress(OSError):  # a file system without locks: then nobody tidies up after a kill
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.write(descriptor, machine().encode())
+    os.write(descriptor, whereabouts().encode())
     new.rename(folder / MACHINE_FILE)
     return descriptor
 
@@ -186,8 +194,8 @@ def entry(folder: int, name: str, flags: int, kind: int) -> int:
     return descriptor
 
 
-def machine_of(folder: int) -> str:
-    """What the folder's file says of the machine that it is on.
+def whereabouts_of(folder: int) -> str:
+    """What the folder's file says of the `whereabouts` of its launcher.
 
     Raises:
         OSError: it cannot be read, or is not this user's.
@@ -200,14 +208,14 @@ def machine_of(folder: int) -> str:
 
 
 def writers(folder: str, rank: int) -> tuple[int, int, int] | None:
-    """The process's side: descriptors for out, err and news; None if the launcher is on another machine."""
+    """The process's side: descriptors for out, err and news; None if the launcher is elsewhere."""
     opened: list[int] = []
     if not folder:
         return None
     try:
         place = own_folder(folder)
         try:
-            if machine_of(place) != machine():
+            if whereabouts_of(place) != whereabouts():
                 return None
             for name in (f"{rank}.out", f"{rank}.err", "news"):
                 opened.append(entry(place, name, os.O_WRONLY, stat.S_IFIFO))

@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from .channel import FOLDER_PREFIX, MACHINE_FILE, UNFINISHED_FILE, entry, machine, machine_of, own_folder
+from .channel import FOLDER_PREFIX, MACHINE_FILE, UNFINISHED_FILE, entry, machine, own_folder, whereabouts_of
 
 #: Where MPICH's process manager puts its files, whatever ``TMPDIR`` says.
 _TEMPORARY = Path("/tmp")
@@ -62,7 +62,7 @@ def _remove_folder(path: Path) -> None:
                     os.unlink(UNFINISHED_FILE, dir_fd=folder)
                 path.rmdir()
             return
-        if machine_of(folder) != machine():
+        if whereabouts_of(folder).partition(" ")[0] != machine():
             return
         lock = entry(folder, MACHINE_FILE, os.O_RDONLY, stat.S_IFREG)
         try:

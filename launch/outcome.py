@@ -75,7 +75,8 @@ class Judge:
 
     def _without_replica(self, code: int) -> Outcome:
         """No replica has said that it failed: what the MPI launcher says counts."""
-        code = code or (1 if len(self._verdict.started) < self._verdict.size else 0)
+        whole = len(self._verdict.started) == self._verdict.size and not self._verdict.vanished
+        code = code or (0 if whole else 1)
         if code:
             code = self._said_signal() or code
             self._show_tracebacks(None)
@@ -96,6 +97,8 @@ class Judge:
             if self._verdict.started:
                 who += f" (the first is {missing[0]})"
             self._display.say(f"{who}; {self._launcher} ended with exit code {code}")
+        elif code == 1 and self._verdict.vanished:
+            self._display.say(f"replica {self._verdict.vanished[0]} has ended, and nothing is known of how")
         else:
             name = f" ({signal_name(code - 128)})" if 128 < code < 128 + 65 else ""
             self._display.say(f"the job was aborted with exit code {code}{name}")

@@ -85,10 +85,14 @@ class Verdict:
         failure if all others come to their ends too: many programs end so on purpose. But under MPI the
         others often wait for it, and are killed.
         """
-        vanished = self.started - self.done - self.ended.keys()
-        if self.early and (vanished or self.failures) and all(f.consequence for f in self.failures):
+        if self.early and (self.vanished or self.failures) and all(f.consequence for f in self.failures):
             how = "ended with exit code 0 before the end of its program, and the others could not go on"
             self.failures.insert(0, Failure(self.early[0], 1, how))
+
+    @property
+    def vanished(self) -> list[int]:
+        """Replicas that have started, and of whose end nothing is known."""
+        return sorted(self.started - self.done - self.ended.keys())
 
     @property
     def first(self) -> Failure | None:

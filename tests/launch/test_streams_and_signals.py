@@ -175,9 +175,9 @@ def test_ctrl_c_where_nobody_reads_the_output(job):
         assert time.monotonic() - begin < 8
 
 
-def test_a_slow_reader_loses_nothing(job):
+def test_a_slow_reader_of_a_non_blocking_pipe_loses_nothing(job):
     text = "for number in range(100_000):\n    print(number)"
-    with job(text) as process:
+    with job(text, preexec_fn=lambda: os.set_blocking(1, False)) as process:
         time.sleep(3)
         code, lines, _ = ended(process)
         assert code == 0
@@ -267,3 +267,34 @@ def test_the_next_start_removes_what_a_kill_has_left(job, tmp_path):
     with job("") as process:
         assert ended(process)[0] == 0
     assert not list(tmp_path.glob("distoptrun-*"))
+
+
+def test_a_reader_that_does_not_wait_for_the_help(tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "distopt_launch", "--version"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        timeout=LIMIT,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc")
+
+
+@pytest.mark.skipif(
+    subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode != 0,
+    reason="takes the right to make namespaces",
+)
+def test_numbers_of_another_namespace_are_signalled_by_nobody_here(job):
+    text = "print('pid', os.getpid(), flush=True)\ntime.sleep(60)"
+    with job(text, "-n", "2", "--mpi-args", " ".join(NAMESPACE)) as process:
+        assert [int(line.split()[2]) < 10 for line in wait_for_lines(process, 2)] == [True, True]
+        process.send_signal(signal.SIGINT)
+        code, _, err = ended(process)
+    assert code == 130
+    assert err.splitlines()[-1] == "distoptrun: interrupted"
