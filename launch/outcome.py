@@ -75,6 +75,14 @@ class Judge:
 
     def _without_replica(self, code: int) -> Outcome:
         """No replica has said that it failed: what the MPI launcher says counts."""
+        if code and self._verdict.cut_short:
+            ranks = self._verdict.cut_short
+            who = f"replica{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
+            self._display.say(
+                f"{self._launcher} killed {who} after the end of the program, "
+                "since another had ended without finalizing MPI (os._exit?)"
+            )
+            return Outcome(0, restart=False)
         whole = len(self._verdict.started) == self._verdict.size and not self._verdict.vanished
         code = code or (0 if whole else 1)
         if code:

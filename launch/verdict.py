@@ -95,6 +95,15 @@ class Verdict:
         return sorted(self.started - self.done - self.ended.keys())
 
     @property
+    def cut_short(self) -> list[int]:
+        """Replicas that were ended after the ends of their programs, since another left MPI without a word.
+
+        Empty if anything else has gone wrong.
+        """
+        whole = len(self.done) == self.size and 0 in self.ended.values() and not self.failures
+        return sorted(self.done - self.ended.keys()) if whole else []
+
+    @property
     def first(self) -> Failure | None:
         """The failure that others followed from."""
         causes = [failure for failure in self.failures if not failure.consequence]

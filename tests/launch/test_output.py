@@ -120,3 +120,32 @@ def test_overwritten_lines_show_their_last_state(capfd):
     stream.add(b"1/3\r2/3\r")
     stream.add(b"3/3\nplain\r\n")
     assert capfd.readouterr().out == "[0] 3/3\n[0] plain\n"
+
+
+@pytest.mark.parametrize(
+    ("events", "first"),
+    [
+        ([("exit", 1, 0)], 1),  # and the others were killed, with their guardians
+        ([("exit", 1, 0), ("raised", 0, 1, "mpi4py.MPI.Exception")], 1),
+        ([("exit", 1, 0), ("exit", 0, -15, 1)], 1),
+        ([("exit", 1, 0), ("raised", 0, 1, "ValueError")], 0),
+        ([("done", 1, 0), ("exit", 1, 0), ("raised", 0, 1, "mpi4py.MPI.Exception")], 0),
+        ([("exit", 1, 0), *((word, rank, 0) for rank in (0, 2, 3) for word in ("done", "exit"))], None),
+        ([("exit", rank, 0) for rank in range(4)], None),
+        ([("done", rank, 0) for rank in range(4)], None),
+    ],
+)
+def test_who_left_the_others(events, first):
+    found = verdict(*(("start", rank, 10 + rank, 20 + rank) for rank in range(4)), *events)
+    found.conclude()
+    assert (found.first and found.first.rank) == first
+    if first == 1:
+        assert found.first.code == 1
+
+
+def test_who_was_killed_after_the_end_of_the_program():
+    ends = [("done", rank, 0) for rank in range(4)]
+    assert verdict(*ends, ("exit", 1, 0)).cut_short == [0, 2, 3]
+    assert verdict(*ends[1:], ("exit", 1, 0)).cut_short == []
+    assert verdict(*ends, ("exit", 1, 0), ("exit", 2, -11)).cut_short == []
+    assert verdict(*ends).cut_short == []

@@ -253,6 +253,22 @@ def test_leaving_early_is_no_failure_where_all_come_to_an_end(job, how):
         assert ended(process) == (0, [], "")
 
 
+def test_leaving_at_the_end_of_the_program_is_no_failure(job):
+    text = """
+import atexit, mpi4py.MPI as MPI
+MPI.COMM_WORLD.barrier()
+if rank == 1:
+    atexit.register(os._exit, 0)
+else:
+    atexit.register(time.sleep, 30)
+MPI.COMM_WORLD.barrier()
+"""
+    with job(text, "-n", "3") as process:
+        code, _, err = ended(process)
+    assert code == 0
+    assert "killed replicas 0, 2 after the end of the program" in err
+
+
 def test_processes_that_never_started_are_a_failure(job):
     with job("", "-n", "2", "--mpi-args", "true") as process:
         code, _, err = ended(process)
