@@ -13,8 +13,8 @@ import signal
 import sys
 from typing import NoReturn
 
-from . import environment
-from .channel import News, writers
+from . import environment, signals
+from .channel import News, reader, writers
 from .cores import binding, cores, numa_nodes, threads, usable
 from .errors import LaunchError
 from .guardian import Guardian, Relay
@@ -39,7 +39,11 @@ def main() -> NoReturn:
         sys.exit(f"distoptrun: {error}")
     _prepare(words, here, environ)
     _die_with_parent(os.getppid())
-    pipes = writers(environ.get(environment.CHANNEL, ""), here.rank)
+    signals.ignore(environ.get(environment.IGNORED, ""))
+    folder = environ.get(environment.CHANNEL, "")
+    pipes = writers(folder, here.rank)
+    if pipes or here.rank:  # the MPI launcher carries standard input only to a replica 0 that is elsewhere
+        _read_from(reader(folder, here.rank))
     relay = None if pipes else Relay(here.rank)
     ends = relay.ends if relay else pipes
     assert ends is not None
@@ -65,6 +69,13 @@ def _prepare(words: dict[str, str], here: Place, environ: dict[str, str]) -> Non
     environment.put(threads(words["threads"], usable(len(available)), here.local_size, environ))
     environment.put({environment.LAUNCHER: "distoptrun", environment.SIZE: str(here.size)})
     environment.drop(environment.CHANNEL)
+    environment.drop(environment.IGNORED)
+
+
+def _read_from(descriptor: int) -> None:
+    os.dup2(descriptor, 0)
+    if descriptor:
+        os.close(descriptor)
 
 
 def _die_with_parent(parent: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -15,9 +16,11 @@ from .cores import cores, threads, usable
 from .display import Display
 from .errors import LaunchError
 from .interpreter import running
-from .job import Job, Outcome
+from .job import Job
 from .limits import open_files_for
 from .options import Options, parse
+from .outcome import Outcome
+from .output import OUT, open_standard_streams
 from .plan import Plan
 from .prepare import check_in_process, in_process_words, make_plan, program_of, variables_of
 from .program import check
@@ -33,14 +36,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         0; the first failing replica's exit code, 128 + signal if it was killed; 124 after ``--timeout``,
         130 after Ctrl-C; 2 for a job that cannot be started.
     """
+    open_standard_streams()
     try:
         options = parse(sys.argv[1:] if argv is None else argv)
-        return _dispatch(options)
+        code = _dispatch(options)
+        sys.stdout.flush()
+        return code
     except LaunchError as error:
         print(f"distoptrun: {error}", file=sys.stderr)
         return error.code
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # nobody reads; at its end Python would try once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), OUT)
+        return 128 + signal.SIGPIPE
 
 
 def _dispatch(options: Options) -> int:

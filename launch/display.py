@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
 
-from .channel import MARK, TRACEBACK_BEGINS, TRACEBACK_ENDS
-from .errors import LaunchError
-from .lines import Lines
+from .logs import Logs
+from .output import ERR, OUT, Output
+from .writer import LineWriter, Source
 
-# MPI_Abort's own words, said on top of the traceback that led to it.
-_ABORT_WORDS = re.compile(rb"(Abort\(\d+\) on node \d+ .*)?application called MPI_Abort\(")
+_LAUNCHER: Source = (-1, "err")
+_CLEAR = b"\r\x1b[K"
+#: More of a line that is still being written fits on no terminal.
+_WIDEST = 4096
 
 
 class Display:
@@ -28,6 +26,12 @@ class Display:
         logs: folder for one file per replica; None for none.
         named: whether the lines of standard output carry a replica's number already, as where
             a process holds several replicas.
+
+    Attributes:
+        output: where all of it goes, and what still waits to be written.
+
+    Raises:
+        LaunchError: the folder cannot be made.
     """
 
     def __init__(
@@ -38,73 +42,101 @@ class Display:
         logs: Path | None,
         named: bool = False,
     ) -> None:
+        self.output = Output()
         self._named = named
-        self._shown, self._terminal, self._timestamps, self._logs = shown, terminal, timestamps, logs
-        self._files: dict[int, BinaryIO] = {}
-        self._live = terminal and sys.stdout.isatty()
+        self._shown, self._terminal, self._timestamps = shown, terminal, timestamps
+        screen = LineWriter(self._put)
+        self._screens = {"out": screen, "err": screen if self.output.one else LineWriter(self._put)}
+        self._live = terminal and os.isatty(OUT)
         self._unfinished = b""
-        self._unfinished_rank = -1
-        if logs is not None:
-            try:
-                logs.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise LaunchError(f"--log-dir {logs}: {error.strerror}") from None
+        self._unfinished_source = _LAUNCHER
+        self._logs = None if logs is None else Logs(logs, self.say)
+
+    @property
+    def needed(self) -> bool:
+        """Whether the output is only for whoever reads standard output, and in no file."""
+        return self._terminal and self._logs is None
 
     def open_logs(self, size: int, attempt: int) -> None:
-        """Begins the files, or continues them after a restart."""
-        self.close()
-        if self._logs is None:
-            return
-        for rank in range(size):
-            path = self._logs / f"replica-{rank}.log"
-            try:
-                self._files[rank] = path.open("ab" if attempt else "wb", buffering=0)
-            except OSError as error:
-                raise LaunchError(f"cannot write {path}: {error.strerror}") from None
+        """Begins the files, or continues them after a restart.
+
+        Raises:
+            LaunchError: one cannot be written.
+        """
+        if self._logs is not None:
+            self._logs.open(size, attempt)
 
     def line(self, rank: int, stream: str, text: bytes) -> None:
-        """Shows a replica's line; ``text`` is without its end."""
-        self._log(rank, text)
-        if self._terminal and (self._shown is None or rank in self._shown):
-            prefix = b"" if self._named and stream == "out" else self._prefix(rank)
-            self._write(stream, prefix + _overwritten(text))
+        """Shows a replica's line, or the last part of one; ``text`` is without its end."""
+        self.finished(rank, stream)
+        self.log(rank, stream, text)
+        if self._shows(rank):
+            self._screens[stream].line((rank, stream), self._prefix_of(rank, stream), text)
 
-    def unfinished(self, rank: int, text: bytes) -> None:
+    def part(self, rank: int, stream: str, text: bytes) -> None:
+        """Shows the beginning of a line, or more of it, which nobody will change any more."""
+        self.finished(rank, stream)
+        if self._logs is not None:
+            self._logs.part((rank, stream), text)
+        if self._shows(rank):
+            self._screens[stream].part((rank, stream), self._prefix_of(rank, stream), text)
+
+    def progress(self, rank: int, stream: str, text: bytes) -> None:
+        """Notes how far a line has come that is written over and over, where nobody sees it move."""
+        self.log(rank, stream, text)
+        if self._shows(rank) and not self._live:
+            self._screens[stream].line((rank, stream), self._prefix_of(rank, stream), text)
+
+    def unfinished(self, rank: int, stream: str, text: bytes) -> None:
         """Shows a line that is still being written: a progress bar; on a terminal only."""
-        if self._live and (self._shown is None or rank in self._shown):
-            self._unfinished_rank = rank
-            self._unfinished = self._prefix(rank) + _overwritten(text)
-            _put(1, b"\r\x1b[K" + self._unfinished)
+        if self._live and self._shows(rank):
+            self._unfinished_source = (rank, stream)
+            self._unfinished = self._prefix(rank) + text[:_WIDEST]
+            if not self._screens["out"].open:
+                self.output.put(OUT, _CLEAR + self._unfinished)
 
-    def finished(self, rank: int) -> None:
-        """Forgets the replica's unfinished line: its end is about to be shown."""
-        if self._unfinished and rank == self._unfinished_rank:
-            _put(1, b"\r\x1b[K")
+    def finished(self, rank: int, stream: str) -> None:
+        """Forgets an unfinished line: its end is about to be shown."""
+        if self._unfinished and self._unfinished_source == (rank, stream):
             self._unfinished = b""
+            if not self._screens["out"].open:
+                self.output.put(OUT, _CLEAR)
+
+    def answered(self) -> None:
+        """Takes note that the user has ended a line on the terminal."""
+        for stream, descriptor in (("out", OUT), ("err", ERR)):
+            if os.isatty(descriptor):
+                self._screens[stream].ended()
 
     def traceback(self, rank: int, lines: list[bytes]) -> None:
         """Shows a replica's traceback, whatever else is hidden."""
         for text in lines:
-            self._write("err", self._prefix(rank) + text)
+            self._screens["err"].line((rank, "err"), self._prefix(rank), text)
 
-    def log(self, rank: int, text: bytes) -> None:
+    def log(self, rank: int, stream: str, text: bytes) -> None:
         """Writes a line to the replica's file only."""
-        self._log(rank, text)
+        if self._logs is not None:
+            self._logs.line((rank, stream), text)
 
     def say(self, message: str) -> None:
         """Shows a message of the launcher itself."""
         for text in message.splitlines():
-            self._write("err", b"distoptrun: " + text.encode(errors="replace"))
+            self._screens["err"].line(_LAUNCHER, b"distoptrun: ", text.encode(errors="replace"))
 
     def foreign(self, text: bytes) -> None:
         """Shows a line of the MPI launcher."""
-        self._write("err", b"mpiexec: " + text)
+        self._screens["err"].line(_LAUNCHER, b"mpiexec: ", text)
 
     def close(self) -> None:
         """Closes the files."""
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
+        if self._logs is not None:
+            self._logs.close()
+
+    def _shows(self, rank: int) -> bool:
+        return self._terminal and (self._shown is None or rank in self._shown)
+
+    def _prefix_of(self, rank: int, stream: str) -> bytes:
+        return b"" if self._named and stream == "out" else self._prefix(rank)
 
     def _prefix(self, rank: int) -> bytes:
         if not self._timestamps:
@@ -113,78 +145,7 @@ class Display:
         clock = time.strftime("%H:%M:%S", time.localtime(now))
         return f"{clock}.{int(now % 1 * 1000):03d} [{rank}] ".encode()
 
-    def _log(self, rank: int, text: bytes) -> None:
-        file = self._files.get(rank)
-        if file is None:
-            return
-        try:
-            file.write(text + b"\n")
-        except OSError as error:
-            # A full disk must not end the job; say so once, and go on without this file.
-            del self._files[rank]
-            self.say(f"replica {rank}'s log cannot be written any more: {error.strerror}")
-
-    def _write(self, stream: str, text: bytes) -> None:
-        clear, again = (b"\r\x1b[K", self._unfinished) if self._unfinished else (b"", b"")
-        _put(1 if stream == "out" else 2, clear + text + b"\n" + again)
-
-
-def _overwritten(text: bytes) -> bytes:
-    """What a terminal would be left with of a line that was written over and over."""
-    return text.rstrip(b"\r").rpartition(b"\r")[2]
-
-
-def _put(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(descriptor, view) :]
-        except OSError:
-            return  # nobody reads any more: the job goes on
-
-
-class Stream:
-    """One replica's output or error stream, on its way to the display.
-
-    Args:
-        rank: the replica.
-        kind: ``out`` or ``err``.
-        display: where lines go.
-        held: gets the lines of a traceback that ended the replica, which are to be shown last.
-    """
-
-    def __init__(self, rank: int, kind: str, display: Display, held: Callable[[int, bytes], None]) -> None:
-        self._rank, self._kind, self._display, self._held = rank, kind, display, held
-        self._lines = Lines()
-        self._in_traceback = False
-
-    def add(self, data: bytes) -> None:
-        """Takes bytes as they came."""
-        for line in self._lines.add(data):
-            self._display.finished(self._rank)
-            self._line(line)
-        if b"\r" in (rest := self._lines.open) and MARK not in rest:
-            self._display.unfinished(self._rank, rest)
-
-    def end(self) -> None:
-        """Shows what is left without a line end."""
-        for line in self._lines.rest():
-            self._display.finished(self._rank)
-            self._line(line)
-
-    def _line(self, line: bytes) -> None:
-        if MARK in line:
-            for mark, state in ((TRACEBACK_BEGINS, True), (TRACEBACK_ENDS, False)):
-                before, found, _ = line.partition(mark)
-                if found:
-                    if before:
-                        self._line(before)
-                    self._in_traceback = state
-                    return
-        if self._kind == "err" and _ABORT_WORDS.match(line):
-            self._display.log(self._rank, line)
-        elif self._in_traceback:
-            self._display.log(self._rank, line)
-            self._held(self._rank, line)
-        else:
-            self._display.line(self._rank, self._kind, line)
+    def _put(self, stream: str, data: bytes) -> None:
+        if self._unfinished and self._screens[stream] is self._screens["out"]:
+            data = _CLEAR + data + (self._unfinished if data.endswith(b"\n") else b"")
+        self.output.put(OUT if stream == "out" else ERR, data)

@@ -12,6 +12,8 @@ RESTART = "DISTOPT_LAUNCH_RESTART"
 TTY = "DISTOPT_LAUNCH_TTY"
 #: Folder of the named pipes between the launcher and the processes on its machine.
 CHANNEL = "DISTOPT_LAUNCH_CHANNEL"
+#: The signals that the launcher was started with ignored, as numbers with commas.
+IGNORED = "DISTOPT_LAUNCH_IGNORED"
 
 #: What another launcher may have left: with them, a new job would take itself for a part of the old one.
 _FOREIGN = (

@@ -10,7 +10,6 @@ from contextlib import suppress
 from types import FrameType
 
 from .channel import News, encode, records
-from .lines import Lines
 
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT)
 _CHUNK = 1 << 16
@@ -18,15 +17,15 @@ _LAST_WORDS = 0.5  # seconds for what a dead replica's descendants still write
 
 
 class Relay:
-    """Pipes to the replica whose lines go on as records, through this process's own standard output."""
+    """Pipes to the replica; what comes goes on as records, through this process's own standard output."""
 
     def __init__(self, rank: int) -> None:
         self._rank = rank
-        self.readers: dict[int, tuple[str, Lines]] = {}
+        self.readers: dict[int, str] = {}
         ends = []
         for stream in ("out", "err", "news"):
             reader, writer = os.pipe()
-            self.readers[reader] = (stream, Lines())
+            self.readers[reader] = stream
             ends.append(writer)
         self.ends = (ends[0], ends[1], ends[2])
 
@@ -37,11 +36,9 @@ class Relay:
 
     def pump(self, reader: int) -> bool:
         """Passes on what is there; False at the end of the stream."""
-        stream, lines = self.readers[reader]
         data = os.read(reader, _CHUNK)
-        for line in lines.add(data) if data else lines.rest():
-            for record in records(self._rank, stream, line):
-                os.write(1, record)
+        for record in records(self._rank, self.readers[reader], data) if data else ():
+            _write(record)
         return bool(data)
 
 
@@ -62,7 +59,8 @@ class Guardian:
         os.set_blocking(wake_writer, False)
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         for number in _PASSED_ON:
-            signal.signal(number, self._pass_on)
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._pass_on)
         signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
         self._news = ends[2]
         for descriptor in ends if relay else ends[:2]:
@@ -74,7 +72,8 @@ class Guardian:
             if self._relay is None:
                 os.write(self._news, encode(news))
             else:
-                os.write(1, b"".join(records(self._rank, "news", encode(news).rstrip())))
+                for record in records(self._rank, "news", encode(news)):
+                    _write(record)
 
     def watch(self) -> int:
         """Waits for the replica's end; returns the exit code for this process."""
@@ -109,8 +108,10 @@ class Guardian:
     def _pass_on(self, number: int, _frame: FrameType | None) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
             self._told_to_end = True
-        with suppress(ProcessLookupError):
-            os.kill(self._pid, number)
+        # Elsewhere the replica is in this process's group, to which MPI launchers send: it has it already.
+        if self._relay is None:
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, number)
 
     def _pump(self, reader: int, poll: select.poll) -> None:
         assert self._relay is not None
@@ -131,6 +132,16 @@ class Guardian:
                     self._pump(descriptor, poll)
                 elif descriptor == self._wake:
                     os.read(self._wake, _CHUNK)
+
+
+def _write(record: bytes) -> None:
+    """Writes to the MPI launcher's pipe, which may have been made non-blocking: a record is written whole."""
+    while True:
+        try:
+            os.write(1, record)
+            return
+        except BlockingIOError:
+            select.select([], [1], [])
 
 
 def _kill_group(pid: int) -> None:

@@ -3,54 +3,36 @@
 from __future__ import annotations
 
 import os
-import re
 import selectors
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from types import FrameType
 
-from . import environment
+from . import environment, leftovers, signals
 from . import segments as shared
-from .channel import Pipes, decode, parse_record
+from .channel import Pipes
 from .commands import command, variables
-from .display import Display, Stream
+from .demultiplexer import Demultiplexer
+from .display import Display
 from .errors import LaunchError
-from .lines import Lines
+from .feeder import Feeder
+from .outcome import Judge, Outcome
+from .output import OUT
 from .plan import Plan
 from .stop import Reason, Stop
-from .verdict import Verdict, signal_name
+from .verdict import Verdict
 
 _CHUNK = 1 << 16
 _INTERRUPT_GRACE = 2.5  # with what follows, Ctrl-C ends everything within 5 s
 _FAILURE_GRACE = 3.0  # for the others to end by themselves, and say why, once one has failed
+_OVER_GRACE = 1.0  # for the MPI launcher to end once all replicas have
 _LAST_OUTPUT = 1.0  # for output that is still in the pipes when mpiexec has ended
-#: How the launchers of MPICH, Open MPI and Intel MPI report a process that was killed.
-_SIGNAL = re.compile(
-    rb"(?:TERMINATED WITH THE EXIT STRING: .*\(signal|exited\s+on\s+signal|KILLED BY SIGNAL:)\s+(\d+)"
-)
-_TIMEOUT_CODE = 124  # as timeout(1)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a job ended.
-
-    Attributes:
-        code: exit code for ``distoptrun``.
-        restart: whether another attempt makes sense: it failed by itself.
-    """
-
-    code: int
-    restart: bool
+#: Bytes that wait for whoever reads the launcher's output, from which on replicas have to wait too.
+_FULL, _ROOM_AGAIN = 1 << 20, 1 << 18
 
 
 class Job:
-    """Starts a plan, carries its output, and ends it.
+    """Starts a plan, carries its output and input, and ends it.
 
     Args:
         plan: what to start.
@@ -64,20 +46,14 @@ class Job:
         self, plan: Plan, display: Display, environ: dict[str, str], deadline: float | None, grace: float
     ) -> None:
         self._plan, self._display, self._environ = plan, display, environ
-        self._deadline, self._grace = deadline, grace
+        self._deadline = float("inf") if deadline is None else deadline
+        self._grace = grace
         self._verdict = Verdict(plan.processes)
-        self._tracebacks: dict[int, list[bytes]] = {}
-        self._words: list[bytes] = []  # the MPI launcher's own lines; of these, not shown yet:
-        self._foreign: list[bytes] = []
-        self._partial: dict[tuple[int, str], bytes] = {}
-        self._streams = {
-            (rank, kind): Stream(rank, kind, display, self._hold)
-            for rank in range(plan.processes)
-            for kind in ("out", "err")
-        }
-        self._news = Lines()
-        self._said = {"out": Lines(), "err": Lines()}
-        self._selector = selectors.DefaultSelector()
+        self._incoming = Demultiplexer(plan.processes, display, self._verdict)
+        self._feeder = Feeder(display.answered)
+        self._selector = selectors.PollSelector()
+        self._held_back: list[selectors.SelectorKey] = []  # replicas' pipes, while output waits
+        self._waited_for: dict[int, int] = {}  # descriptors of output and input with their events
 
     def run(self, attempt: int) -> Outcome:
         """Runs the job to its end.
@@ -85,24 +61,32 @@ class Job:
         Raises:
             LaunchError: the MPI launcher cannot be started.
         """
+        leftovers.remove()
+        shared.remove_unused()
         try:
             pipes = Pipes(self._plan.processes)
         except OSError as error:
             raise LaunchError(f"cannot make pipes for {self._plan.processes} processes: {error}") from None
         segments = shared.present()
         try:
-            with _signals() as arrived:
+            with signals.caught() as arrived:
                 process = self._start(pipes, attempt)
                 stop = Stop(process, self._verdict)
+                self._selector.register(arrived.reader, selectors.EVENT_READ, (-1, "signal"))
                 try:
-                    self._watch(process, stop, arrived)
+                    self._watch(process, pipes, stop, arrived)
                 finally:
-                    self._sweep(process, stop)
-            return self._judge(process.returncode, stop)
+                    self._sweep(process, stop, arrived)
+                code = process.returncode if process.returncode >= 0 else 128 - process.returncode
+                judge = Judge(self._plan.launcher, self._display, self._verdict, self._incoming)
+                outcome = judge.outcome(code, stop.reason.name if stop.reason else "", stop.forced)
+                self._write_out(stop, arrived)
+            return outcome
         finally:
+            self._feeder.close()
             pipes.close()
             self._selector.close()
-            shared.remove_unused(segments, [pid for pids in self._verdict.pids.values() for pid in pids])
+            shared.remove_after(segments, [pid for pids in self._verdict.pids.values() for pid in pids])
 
     def _start(self, pipes: Pipes, attempt: int) -> subprocess.Popen[bytes]:
         environ = {
@@ -110,15 +94,16 @@ class Job:
             **variables(self._plan),
             environment.CHANNEL: str(pipes.folder),
             environment.RESTART: str(attempt),
+            environment.IGNORED: ",".join(str(int(number)) for number in signals.ignored()),
         }
-        if sys.stdout.isatty():
+        if os.isatty(OUT):
             environ[environment.TTY] = "1"
         words = command(self._plan)
         try:
             process = subprocess.Popen(
                 words,
                 env=environ,
-                stdin=_stdin(),
+                stdin=subprocess.PIPE,  # for a replica 0 that cannot get its input from here
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,  # Ctrl-C comes here only, to be passed on in order
@@ -134,207 +119,165 @@ class Job:
             self._selector.register(reader, selectors.EVENT_READ, label)
         return process
 
-    def _watch(self, process: subprocess.Popen[bytes], stop: Stop, arrived: _Arrived) -> None:
-        self._selector.register(arrived.reader, selectors.EVENT_READ, (-1, "signal"))
+    def _watch(
+        self, process: subprocess.Popen[bytes], pipes: Pipes, stop: Stop, arrived: signals.Arrived
+    ) -> None:
+        fed = False
         while process.poll() is None:
             self._turn(min(stop.wait, self._left()))
-            for number in arrived.take():
-                stop.ask(self._reason(number))
-            if self._left() <= 0 and (stop.reason is None or stop.reason.name == "failure"):
-                self._deadline = None
+            self._take_signals(stop, arrived)
+            if 0 in self._verdict.started and not fed:
+                fed = True
+                self._feed(process, pipes)
+            if self._left() <= 0 and (stop.reason is None or stop.reason.name in ("failure", "over")):
+                self._deadline = float("inf")
                 self._display.say("the time is up (--timeout): ending the job")
                 stop.ask(Reason("timeout", signal.SIGTERM, self._grace))
-            if self._verdict.failures and stop.reason is None:
-                stop.ask(Reason("failure", 0, _FAILURE_GRACE))
+            if stop.reason is None:
+                self._ask_for_an_end(stop)
             stop.proceed()
-        self._selector.unregister(arrived.reader)
 
-    def _reason(self, number: int) -> Reason:
-        if number == signal.SIGINT:
-            return Reason("interrupt", signal.SIGINT, _INTERRUPT_GRACE)
-        return Reason("terminate", signal.SIGTERM, self._grace)
+    def _ask_for_an_end(self, stop: Stop) -> None:
+        """Ends the job if something has happened that nobody has to tell us."""
+        if self._verdict.failures:
+            stop.ask(Reason("failure", 0, _FAILURE_GRACE))
+        elif len(self._verdict.ended) == self._plan.processes:
+            # A process that a replica has left behind may keep the MPI launcher waiting for ever.
+            stop.ask(Reason("over", 0, _OVER_GRACE))
+        elif self._display.output.gone and self._display.needed:
+            self._display.say("nobody reads standard output any more: ending the job")
+            stop.ask(Reason("unread", signal.SIGTERM, self._grace))
+
+    def _take_signals(self, stop: Stop, arrived: signals.Arrived) -> None:
+        for number in arrived.take():
+            if number == signal.SIGINT:
+                stop.ask(Reason("interrupt", signal.SIGINT, _INTERRUPT_GRACE))
+            elif number in signals.ENDING:
+                stop.ask(Reason("terminate", signal.SIGTERM, self._grace))
+            elif number in signals.PASSED_ON:
+                self._pass_on(number, stop)
+            elif number == signal.SIGTSTP:
+                stop.suspend()
+            else:
+                stop.resume()
+
+    def _pass_on(self, number: int, stop: Stop) -> None:
+        # MPICH's process manager is killed by it, where those of Open MPI and Slurm pass it on.
+        hydra = self._plan.family in ("mpich", "intel")
+        if hydra and number == signal.SIGUSR2 and self._plan.hosts:
+            self._display.say("SIGUSR2 goes to no other hosts with this MPI, so to no replica; SIGUSR1 does")
+            return
+        stop.pass_on(number)
 
     def _left(self) -> float:
-        return float("inf") if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        return max(0.0, self._deadline - time.monotonic())
 
-    def _sweep(self, process: subprocess.Popen[bytes], stop: Stop) -> None:
+    def _feed(self, process: subprocess.Popen[bytes], pipes: Pipes) -> None:
+        """Begins with standard input, on the way that leads to replica 0."""
+        assert process.stdin is not None
+        here = 0 in self._verdict.pids
+        self._feeder.begin(pipes.input() if here else os.dup(process.stdin.fileno()))
+        process.stdin.close()
+
+    def _sweep(self, process: subprocess.Popen[bytes], stop: Stop, arrived: signals.Arrived) -> None:
         """After the launcher's end: what is left in the pipes, and nobody left behind."""
-        self._drain()
+        self._feeder.close()
+        self._drain(stop, arrived)
         stop.kill_replicas()
         if process.poll() is None:
             process.kill()
             process.wait()
-        self._drain()
-        for stream in self._streams.values():
-            stream.end()
-        for lines in self._said.values():
-            for line in lines.rest():
-                self._take_foreign(line)
-        for pipe in (process.stdout, process.stderr):
+        self._drain(stop, arrived)
+        self._incoming.end()
+        for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
 
-    def _drain(self) -> None:
+    def _drain(self, stop: Stop, arrived: signals.Arrived) -> None:
         """Reads until all writers are gone or silent for long."""
         end = time.monotonic() + _LAST_OUTPUT
-        while self._selector.get_map() and (left := end - time.monotonic()) > 0:
+        while (left := end - time.monotonic()) > 0:
+            if self._held_back:
+                self._write_out(stop, arrived)  # as long as it takes
+                end = time.monotonic() + _LAST_OUTPUT
             # Pipes that no process has opened yet say nothing at all: an empty turn then means the end.
             wait = min(left, 0.1) if self._verdict.running else 0.0
             if not self._turn(wait) and not self._verdict.running:
                 return
 
+    def _write_out(self, stop: Stop, arrived: signals.Arrived) -> None:
+        """Waits until all output is written; a job that is to end waits for a last second."""
+        patient = time.monotonic() + _LAST_OUTPUT
+        while self._display.output.pending:
+            ending = stop.reason is not None and stop.reason.name not in ("failure", "over")
+            limit = patient if ending else max(patient, self._deadline)
+            if (left := limit - time.monotonic()) <= 0:
+                self._display.output.drop()
+                break
+            self._hold_back()
+            self._turn(left)
+            self._take_signals(stop, arrived)
+        self._let_go()
+
     def _turn(self, wait: float) -> bool:
-        """Reads what has come; False if nothing has."""
-        events = self._selector.select(None if wait == float("inf") else wait)
-        for key, _mask in events:
-            rank, kind = key.data
-            if kind == "signal":
-                continue
-            try:
-                data = os.read(key.fd, _CHUNK)
-            except BlockingIOError:
-                continue
-            if not data:
-                self._selector.unregister(key.fd)
-            elif kind == "news":
-                for line in self._news.add(data):
-                    self._take_news(line, here=True)
-            elif rank >= 0:
-                self._streams[rank, kind].add(data)
-            else:
-                for line in self._said[kind].add(data):
-                    self._take_foreign(line)
-        return bool(events)
+        """Reads and writes what can be; False if nothing has come from the replicas."""
+        if self._display.output.pending > _FULL:
+            self._hold_back()
+        elif self._display.output.pending < _ROOM_AGAIN:
+            self._let_go()
+        self._wait_for_output_and_input()
+        self._incoming.asks(self._feeder.open)
+        wait = min(wait, self._incoming.due - time.monotonic(), self._feeder.wait)
+        events = self._selector.select(None if wait == float("inf") else max(0.0, wait))
+        with self._display.output.gathering():  # and so writes what it can
+            came = [self._take(key) for key, _mask in events]
+            self._incoming.proceed(time.monotonic())
+        return any(came)
 
-    def _take_news(self, line: bytes, here: bool) -> None:
-        if news := decode(line):
-            self._verdict.take(news, here)
+    def _take(self, key: selectors.SelectorKey) -> bool:
+        """Takes what has come; False if it is not from the replicas."""
+        rank, kind = key.data
+        if kind == "input":
+            self._feeder.proceed()
+        elif kind not in ("signal", "output"):
+            self._read(key.fd, rank, kind)
+            return True
+        return False
 
-    def _take_foreign(self, line: bytes) -> None:
-        """A line from the MPI launcher: a record of a replica elsewhere, or words of its own."""
-        record = parse_record(line)
-        if record is None or not record[0] < self._plan.processes:
-            self._take_words(line)
-            return
-        rank, kind, text = record
-        text = self._partial.pop((rank, kind.rstrip("+")), b"") + text
-        if kind.endswith("+"):
-            self._partial[rank, kind.rstrip("+")] = text
-        elif kind == "news":
-            self._take_news(text, here=False)
-        else:
-            self._streams[rank, kind].add(text + b"\n")
-
-    def _take_words(self, line: bytes) -> None:
-        # Until all have started they may be what the user waits for; later, mostly noise about an end.
-        if len(self._verdict.started) < self._plan.processes and not self._verdict.failures:
-            self._display.foreign(line)
-        else:
-            self._foreign.append(line)
-        self._words.append(line)
-
-    def _hold(self, rank: int, line: bytes) -> None:
-        self._tracebacks.setdefault(rank, []).append(line)
-
-    def _judge(self, returncode: int, stop: Stop) -> Outcome:
-        """The outcome; shows the tracebacks, the first failing replica's last."""
-        reason = stop.reason.name if stop.reason else ""
-        first = self._verdict.first
-        code = returncode if returncode >= 0 else 128 - returncode
-        if reason == "interrupt":
-            self._display.say("interrupted")
-            return Outcome(130, restart=False)
-        if reason == "timeout":
-            self._show_tracebacks(first.rank if first else None)
-            return Outcome(_TIMEOUT_CODE, restart=False)
-        if reason == "terminate" and (first or code):
-            self._show_tracebacks(first.rank if first else None)
-            self._display.say("ended by SIGTERM")
-            return Outcome(128 + signal.SIGTERM, restart=False)
-        # A replica that raised only since MPI failed under it, while MPI's launcher knows who was killed:
-        # then the guardian itself was killed, and could not say so.
-        if first is None or (first.consequence and self._said_signal()):
-            if code:
-                code = self._said_signal() or code
-                self._show_tracebacks(None)
-                for line in self._foreign:
-                    self._display.foreign(line)
-                self._say_code(code)
-            return Outcome(code, restart=bool(code))
-        self._show_tracebacks(first.rank, f"replica {first.rank} {first.how}")
-        return Outcome(first.code, restart=True)
-
-    def _said_signal(self) -> int:
-        """128 + the signal that the MPI launcher names (MPICH's exit code is the bare number); 0 for none."""
-        match = _SIGNAL.search(b"\n".join(self._words))
-        return 128 + int(match[1]) if match else 0
-
-    def _say_code(self, code: int) -> None:
-        missing = self._plan.processes - len(self._verdict.started)
-        if missing:
-            who = f"{missing} of {self._plan.processes} processes had not started"
-            self._display.say(f"{who}; {self._plan.launcher} ended with exit code {code}")
-        else:
-            name = f" ({signal_name(code - 128)})" if 128 < code < 128 + 65 else ""
-            self._display.say(f"the job was aborted with exit code {code}{name}")
-
-    def _show_tracebacks(self, first: int | None, summary: str = "") -> None:
-        last = self._tracebacks.get(first, []) if first is not None else []
-        for rank, lines in self._tracebacks.items():
-            if rank != first and lines != last and b"KeyboardInterrupt" not in lines[-1:]:
-                self._display.traceback(rank, lines)
-        alike = [str(rank) for rank, lines in self._tracebacks.items() if rank != first and lines == last]
-        if alike:
-            summary += f"; replica{'s' * (len(alike) > 1)} {', '.join(alike)} the same"
-        if summary:
-            self._display.say(summary)
-        if first is not None and last:
-            self._display.traceback(first, last)
-
-
-class _Arrived:
-    """Signals that came, through a pipe that wakes the selector."""
-
-    def __init__(self) -> None:
-        self.reader, self.writer = os.pipe()
-        os.set_blocking(self.reader, False)
-        os.set_blocking(self.writer, False)
-
-    def take(self) -> list[int]:
-        """The numbers of the signals since the last call, children's ends left out."""
+    def _read(self, descriptor: int, rank: int, kind: str) -> None:
         try:
-            return [number for number in os.read(self.reader, _CHUNK) if number in _CAUGHT]
+            data = os.read(descriptor, _CHUNK)
         except BlockingIOError:
-            return []
+            return
+        if data:
+            self._incoming.add(rank, kind, data)
+        else:
+            self._selector.unregister(descriptor)
 
+    def _wait_for_output_and_input(self) -> None:
+        """Brings what the selector knows of these up to date."""
+        wanted = dict.fromkeys(self._display.output.blocked, selectors.EVENT_WRITE)
+        fed = self._feeder.waits_for
+        if fed is not None:
+            wanted[fed[0]] = fed[1]
+        if wanted == self._waited_for:
+            return
+        for descriptor in self._waited_for:
+            self._selector.unregister(descriptor)
+        for descriptor, event in wanted.items():
+            is_input = fed is not None and descriptor == fed[0]
+            self._selector.register(descriptor, event, (-1, "input" if is_input else "output"))
+        self._waited_for = wanted
 
-_CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    def _hold_back(self) -> None:
+        """Lets the replicas wait until output is written; not their news."""
+        if not self._held_back:
+            streams = [key for key in self._selector.get_map().values() if key.data[1] in ("out", "err")]
+            for key in streams:
+                self._selector.unregister(key.fd)
+            self._held_back = streams
 
-
-@contextmanager
-def _signals() -> Iterator[_Arrived]:
-    """Signals are put aside for the loop while a job runs."""
-
-    def nothing(_number: int, _frame: FrameType | None) -> None:
-        pass
-
-    arrived = _Arrived()
-    before = {number: signal.signal(number, nothing) for number in (*_CAUGHT, signal.SIGCHLD)}
-    wakeup = signal.set_wakeup_fd(arrived.writer, warn_on_full_buffer=False)
-    try:
-        yield arrived
-    finally:
-        signal.set_wakeup_fd(wakeup)
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        os.close(arrived.reader)
-        os.close(arrived.writer)
-
-
-def _stdin() -> int | None:
-    """The terminal's input goes to the job only if it is ours to read; a background job would steal it."""
-    try:
-        foreground = not os.isatty(0) or os.tcgetpgrp(0) == os.getpgrp()
-    except OSError:
-        foreground = False
-    return None if foreground else subprocess.DEVNULL
+    def _let_go(self) -> None:
+        for key in self._held_back:
+            self._selector.register(key.fd, key.events, key.data)
+        self._held_back = []

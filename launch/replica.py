@@ -40,6 +40,7 @@ def run(program: Program, rank: int, descriptors: tuple[int, int, int], leader: 
     atexit.register(ending.leave)
     try:
         execute(program)
+        ending.finished()
     except SystemExit as request:
         ending.requested(request)
     except BaseException as error:
@@ -52,6 +53,14 @@ class _Ending:
         self.code = 0
         self._rank = rank
         self._news = news
+        self._pid = os.getpid()
+
+    def finished(self) -> None:
+        """Says so once the program's threads have ended too, and before any other atexit function.
+
+        Some of those of libraries end the process by ``os._exit``.
+        """
+        atexit.register(self._send, "done", "0")
 
     def requested(self, request: SystemExit) -> None:
         code = request.code
@@ -62,6 +71,8 @@ class _Ending:
             self.code = 1
         if self.code:
             self._tell("SystemExit")
+        else:
+            self.finished()
 
     def raised(self, error: BaseException) -> None:
         self.code = 130 if isinstance(error, KeyboardInterrupt) else 1
@@ -80,8 +91,13 @@ class _Ending:
             os._exit(self.code)
 
     def _tell(self, name: str) -> None:
+        self._send("raised", str(self.code), name)
+
+    def _send(self, kind: str, *values: str) -> None:
+        if os.getpid() != self._pid:
+            return  # a forked child, whose end is not the replica's
         with suppress(OSError):  # the launcher is gone; the exit code still tells
-            os.write(self._news, encode(News("raised", self._rank, (str(self.code), name))))
+            os.write(self._news, encode(News(kind, self._rank, values)))
 
 
 def _with_traceback(error: BaseException) -> types.TracebackType | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -22,42 +23,59 @@ _YOUNG = 1.0
 
 
 def present() -> set[str]:
-    """The segments on this machine that an MPI library has made."""
+    """The segments of this user on this machine that an MPI library has made."""
     try:
-        return {name for name in os.listdir(_FOLDER) if _NAME.fullmatch(name)}
+        return {name for name in os.listdir(_FOLDER) if _NAME.fullmatch(name) and _age(name) is not None}
     except OSError:
         return set()
 
 
-def remove_unused(before: set[str], processes: Iterable[int]) -> None:
-    """Removes those of this user that came after ``before`` and that no process uses.
+def remove_unused() -> None:
+    """Removes those that no process uses, and that are old enough to be of jobs long begun.
 
     Should one be another job's, whose processes cannot be seen from here, that does no harm: once a
     segment is open, it stays until they end.
+    """
+    for name in _unused(present()):
+        age = _age(name)
+        if age is not None and age >= _YOUNG:
+            with suppress(OSError):  # somebody else removed it
+                (_FOLDER / name).unlink()
+
+
+def remove_after(before: set[str], processes: Iterable[int]) -> None:
+    """The same at the end of a job; waits until what the job itself has left is old enough.
 
     Args:
         before: what was there when the job began.
         processes: those of the job, which are about to end.
     """
-    if not present() - before:
-        return
-    end = time.monotonic() + _PATIENCE
-    while any(map(_memory_of, processes)) and time.monotonic() < end:
-        time.sleep(0.01)
-    for name in present() - before:
-        path = _FOLDER / name
-        with suppress(OSError):  # somebody else removed it
-            status = path.stat()
-            if status.st_uid != os.geteuid() or _used(str(path)):
-                continue
-            time.sleep(min(max(0.0, status.st_ctime + _YOUNG - time.time()), _YOUNG))
-            if not _used(str(path)):
-                path.unlink()
+    if present() - before:
+        pids = list(processes)
+        end = time.monotonic() + _PATIENCE
+        while any(map(_memory_of, pids)) and time.monotonic() < end:
+            time.sleep(0.01)
+        ages = [age for name in _unused(present() - before) if (age := _age(name)) is not None]
+        if ages:
+            time.sleep(min(max(0.0, _YOUNG - min(ages)), _YOUNG))
+    remove_unused()
 
 
-def _used(path: str) -> bool:
-    pids = (int(entry) for entry in os.listdir("/proc") if entry.isdigit())
-    return any(path.encode() in _memory_of(pid) for pid in pids)
+def _unused(names: set[str]) -> set[str]:
+    if not names:
+        return names
+    used = b"".join(_memory_of(int(entry)) for entry in os.listdir("/proc") if entry.isdigit())
+    return {name for name in names if str(_FOLDER / name).encode() not in used}
+
+
+def _age(name: str) -> float | None:
+    """Seconds since a segment was made; None for anything but a file of this user's, of one name."""
+    try:
+        status = os.lstat(_FOLDER / name)
+    except OSError:
+        return None
+    plain = stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_uid == os.geteuid()
+    return time.time() - status.st_ctime if plain else None
 
 
 def _memory_of(pid: int) -> bytes:

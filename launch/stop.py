@@ -20,7 +20,7 @@ class Reason:
     """Why a job is ended.
 
     Attributes:
-        name: ``interrupt``, ``terminate``, ``timeout`` or ``failure``.
+        name: ``interrupt``, ``terminate``, ``timeout``, ``unread``, ``failure`` or ``over``.
         signal: what the replicas get first; 0 for nothing.
         grace: seconds until they are killed.
     """
@@ -40,14 +40,16 @@ class Stop:
 
     def __init__(self, process: subprocess.Popen[bytes], verdict: Verdict) -> None:
         self._process, self._verdict = process, verdict
+        self._to_pass: set[int] = set()
         self.reason: Reason | None = None
+        self.forced = False  # the MPI launcher has been told to end
         self._force_at = float("inf")
         self._last_at = float("inf")
 
     def ask(self, reason: Reason) -> None:
         """Begins the ending; a second reason only shortens the grace (Ctrl-C twice: to nothing)."""
         now = time.monotonic()
-        if self.reason is None or self.reason.name == "failure":
+        if self.reason is None or self.reason.name in ("failure", "over"):
             self.reason = reason
             self._force_at = min(self._force_at, now + reason.grace)
             if reason.signal:
@@ -56,11 +58,34 @@ class Stop:
             self._force_at = now
         self.proceed()
 
+    def pass_on(self, number: int) -> None:
+        """Sends a signal to the program of every replica, once all have started."""
+        self._to_pass.add(number)
+        self.proceed()
+
+    def suspend(self) -> None:
+        """Stops the replicas on this machine, then this process, until it is told to continue.
+
+        Those on other machines are not reached, and wait for these.
+        """
+        self._signal_groups(signal.SIGSTOP)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self.resume()
+
+    def resume(self) -> None:
+        """Lets the replicas go on."""
+        self._signal_groups(signal.SIGCONT)
+
     def proceed(self) -> None:
         """Takes the steps whose time has come."""
         now = time.monotonic()
+        if self._to_pass and len(self._verdict.started) == self._verdict.size:
+            for number in self._to_pass:
+                self._deliver(number)
+            self._to_pass.clear()
         if now >= self._force_at:
             self._force_at, self._last_at = float("inf"), now + _LAST
+            self.forced = True
             self.kill_replicas()
             _signal_group(self._process, signal.SIGTERM)
         elif now >= self._last_at:
@@ -79,6 +104,19 @@ class Stop:
             _kill(os.killpg, pid)
             if time.monotonic() >= self._last_at:
                 _kill(os.kill, guardian)
+
+    def _signal_groups(self, number: int) -> None:
+        for pid, _guardian in self._verdict.running.values():
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, number)
+
+    def _deliver(self, number: int) -> None:
+        if len(self._verdict.pids) == self._verdict.size:
+            for pid, _guardian in self._verdict.running.values():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+        else:  # through the MPI launcher and the guardians, so that nobody gets it twice
+            self._process.send_signal(number)
 
     def _signal(self, number: int) -> None:
         running = self._verdict.running

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 from dataclasses import dataclass, field
 
@@ -9,6 +11,8 @@ from .channel import News
 
 #: What replicas raise because another has failed.
 _CONSEQUENCES = ("ReplicaFailed", "mpi4py.MPI.Exception")
+#: No exit code and no process number has more digits.
+_NUMBER = re.compile(r"-?[0-9]{1,10}")
 
 
 @dataclass
@@ -36,27 +40,68 @@ class Verdict:
 
     size: int
     started: set[int] = field(default_factory=set)
+    done: set[int] = field(default_factory=set)  # came to the orderly end of their programs
     pids: dict[int, tuple[int, int]] = field(default_factory=dict)  # on this machine: replica's, guardian's
     ended: dict[int, int] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    #: Replicas that left with exit code 0 before the end of their programs, by ``os._exit`` or ``exec``.
+    early: list[int] = field(default_factory=list)
 
     def take(self, news: News, here: bool) -> None:
-        """Notes one event, of this machine or of another; malformed ones are left out."""
-        if not 0 <= news.rank < self.size or not news.values[0].lstrip("-").isdigit():
+        """Notes one event, of this machine or of another; malformed and repeated ones are left out."""
+        rank, values = news.rank, news.values
+        if not 0 <= rank < self.size or not all(map(_NUMBER.fullmatch, values[:1])):
             return
-        value = int(news.values[0])
-        if news.kind == "start":
-            self.started.add(news.rank)
+        value = int(values[0])
+        if news.kind == "start" and rank not in self.started:
+            self.started.add(rank)
             # Another machine's numbers must never be signalled here.
-            if here and len(news.values) == 2 and news.values[1].isdigit():
-                self.pids[news.rank] = (value, int(news.values[1]))
-        elif news.kind == "raised":
-            name = news.values[1] if len(news.values) > 1 else ""
-            self.failures.append(_raised(news.rank, value, name))
-        elif news.kind == "exit":
-            self.ended[news.rank] = value
-            if value and all(failure.rank != news.rank for failure in self.failures):
-                self.failures.append(_ended(news.rank, value, told=len(news.values) > 1))
+            if here and len(values) == 2 and _NUMBER.fullmatch(values[1]):
+                self._started(rank, value, int(values[1]))
+        elif news.kind == "done":
+            self.done.add(rank)
+        elif news.kind == "raised" and not self._failed(rank):
+            self.failures.append(_raised(rank, value, values[1][:200] if len(values) > 1 else ""))
+        elif news.kind == "exit" and rank not in self.ended:
+            self.ended[rank] = value
+            if value and not self._failed(rank):
+                self.failures.append(_ended(rank, value, told=len(values) > 1))
+            elif not value and rank not in self.done:
+                self.early.append(rank)
+
+    def _started(self, rank: int, pid: int, guardian: int) -> None:
+        own = (os.getpid(), os.getpgrp())
+        # 0, 1 and negative numbers would mean whole groups, or all processes, to kill(2).
+        if min(pid, guardian) > 1 and pid not in own and guardian not in own:
+            self.pids[rank] = (pid, guardian)
+
+    def _failed(self, rank: int) -> bool:
+        return any(failure.rank == rank for failure in self.failures)
+
+    def conclude(self) -> None:
+        """At the job's end: names the replica that left the others, if they could not go on without it.
+
+        A replica that leaves with exit code 0 by ``os._exit``, or by another program in its place, is no
+        failure if all others come to their ends too: many programs end so on purpose. But under MPI the
+        others often wait for it, and are killed.
+        """
+        if self.early and (self.vanished or self.failures) and all(f.consequence for f in self.failures):
+            how = "ended with exit code 0 before the end of its program, and the others could not go on"
+            self.failures.insert(0, Failure(self.early[0], 1, how))
+
+    @property
+    def vanished(self) -> list[int]:
+        """Replicas that have started, and of whose end nothing is known."""
+        return sorted(self.started - self.done - self.ended.keys())
+
+    @property
+    def cut_short(self) -> list[int]:
+        """Replicas that were ended after the ends of their programs, since another left MPI without a word.
+
+        Empty if anything else has gone wrong.
+        """
+        whole = len(self.done) == self.size and 0 in self.ended.values() and not self.failures
+        return sorted(self.done - self.ended.keys()) if whole else []
 
     @property
     def first(self) -> Failure | None:

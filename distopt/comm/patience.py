@@ -15,6 +15,8 @@ __all__ = ["Company", "Patience"]
 
 #: At the end only the replica that waits longest speaks; the others leave it this many seconds.
 _GRACE = 5.0
+#: Between two looks so many seconds pass only if this process was stopped (Ctrl-Z), probably with all others.
+_STOPPED = 5.0
 #: Until so many seconds have passed, how long to sleep between two looks. Messages may move only
 #: while they are looked at, so sleep is short as long as somebody may well come soon.
 _NAPS = ((0.002, 0.0), (0.5, 0.00005), (float("inf"), 0.001))
@@ -96,11 +98,15 @@ class Patience:
             self.company.go_on()
 
     def _wait(self, done: Callable[[], bool]) -> None:
-        start = time.monotonic()
+        start = last = time.monotonic()
         warning, end = self.stall_seconds or math.inf, self.abort_seconds or math.inf
         yielded = False
         while not done():
-            waited = time.monotonic() - start
+            now = time.monotonic()
+            if now - last > _STOPPED:
+                start += now - last
+            last = now
+            waited = now - start
             if waited > warning:
                 warning = math.inf
                 _say(self.company.report(waited))

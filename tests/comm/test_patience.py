@@ -84,3 +84,18 @@ def test_ends_the_job_also_when_the_one_who_should_does_not(capsys, monkeypatch)
     assert 0.3 < time.monotonic() - start < 3
     assert codes == [1]
     assert capsys.readouterr().err.count("distopt: waiting for") == 1
+
+
+def test_the_time_in_which_this_process_was_stopped_does_not_count(monkeypatch, capsys):
+    monkeypatch.setattr(patience, "_STOPPED", 0.2)
+    looks, codes = [], []
+
+    def done():
+        looks.append(None)
+        if len(looks) == 3:
+            time.sleep(0.6)  # as if stopped and continued
+        return len(looks) == 10
+
+    Patience(0.3, 0.5, Others(), codes.append).until(done)
+    assert codes == []
+    assert capsys.readouterr().err == ""

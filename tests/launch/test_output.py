@@ -10,8 +10,9 @@ from distopt_launch.channel import (
     parse_record,
     records,
 )
-from distopt_launch.display import Display, Stream
+from distopt_launch.display import Display
 from distopt_launch.lines import Lines
+from distopt_launch.stream import Stream
 from distopt_launch.verdict import Verdict
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,17 +25,17 @@ def test_lines_are_the_same_however_they_come(pieces):
     assert b"\n".join([*found, lines.open]) == b"".join(pieces)
 
 
-@given(st.binary(max_size=10_000).filter(lambda data: b"\n" not in data), st.integers(0, 10**6))
-def test_records_carry_any_line_in_atomic_pieces(line, rank):
-    text = b""
-    pieces = records(rank, "err", line)
-    for piece in pieces:
+@given(st.binary(max_size=10_000), st.integers(0, 10**6))
+def test_records_carry_any_bytes_in_atomic_pieces(data, rank):
+    found = b""
+    for piece in records(rank, "err", data):
         assert len(piece) <= 4096
-        found, stream, part = parse_record(piece[:-1])
-        assert found == rank
-        assert stream == ("err" if piece is pieces[-1] else "err+")
-        text += part
-    assert text == line
+        assert piece.count(b"\n") == 1
+        number, stream, part = parse_record(piece[:-1])
+        assert number == rank
+        assert stream in ("err", "err+")
+        found += part + (b"\n" if stream == "err" else b"")
+    assert found == data
 
 
 @given(st.binary(max_size=40))
@@ -42,7 +43,7 @@ def test_foreign_lines_are_no_records(line):
     record = parse_record(line)
     assert record is None or line.startswith(b"\x1e")
     news = decode(line)
-    assert news is None or news.kind in ("start", "raised", "exit")
+    assert news is None or news.kind in ("start", "done", "raised", "exit")
 
 
 def test_news_travel():
@@ -119,3 +120,32 @@ def test_overwritten_lines_show_their_last_state(capfd):
     stream.add(b"1/3\r2/3\r")
     stream.add(b"3/3\nplain\r\n")
     assert capfd.readouterr().out == "[0] 3/3\n[0] plain\n"
+
+
+@pytest.mark.parametrize(
+    ("events", "first"),
+    [
+        ([("exit", 1, 0)], 1),  # and the others were killed, with their guardians
+        ([("exit", 1, 0), ("raised", 0, 1, "mpi4py.MPI.Exception")], 1),
+        ([("exit", 1, 0), ("exit", 0, -15, 1)], 1),
+        ([("exit", 1, 0), ("raised", 0, 1, "ValueError")], 0),
+        ([("done", 1, 0), ("exit", 1, 0), ("raised", 0, 1, "mpi4py.MPI.Exception")], 0),
+        ([("exit", 1, 0), *((word, rank, 0) for rank in (0, 2, 3) for word in ("done", "exit"))], None),
+        ([("exit", rank, 0) for rank in range(4)], None),
+        ([("done", rank, 0) for rank in range(4)], None),
+    ],
+)
+def test_who_left_the_others(events, first):
+    found = verdict(*(("start", rank, 10 + rank, 20 + rank) for rank in range(4)), *events)
+    found.conclude()
+    assert (found.first and found.first.rank) == first
+    if first == 1:
+        assert found.first.code == 1
+
+
+def test_who_was_killed_after_the_end_of_the_program():
+    ends = [("done", rank, 0) for rank in range(4)]
+    assert verdict(*ends, ("exit", 1, 0)).cut_short == [0, 2, 3]
+    assert verdict(*ends[1:], ("exit", 1, 0)).cut_short == []
+    assert verdict(*ends, ("exit", 1, 0), ("exit", 2, -11)).cut_short == []
+    assert verdict(*ends).cut_short == []

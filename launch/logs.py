@@ -1,0 +1,99 @@
+"""A file for each replica."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from .errors import LaunchError
+from .writer import LineWriter, Source
+
+
+class Logs:
+    """The files ``replica-R.log`` in one folder.
+
+    Others may be able to write in that folder: what they have put in the place of a log is neither
+    followed nor written to.
+
+    Args:
+        folder: where the files are; made if it is not there, then for this user alone.
+        say: tells the user.
+
+    Raises:
+        LaunchError: the folder cannot be made.
+    """
+
+    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
+        self._folder, self._say = folder, say
+        self._files: dict[int, int] = {}
+        self._writers: dict[int, LineWriter] = {}
+        try:
+            for path in (*reversed(folder.parents), folder):
+                if not path.is_dir():
+                    path.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise LaunchError(f"--log-dir {folder}: {error.strerror}") from None
+
+    def open(self, size: int, attempt: int) -> None:
+        """Begins the files, or continues them after a restart.
+
+        Raises:
+            LaunchError: one cannot be written, or is a link, or somebody else's.
+        """
+        self.close()
+        for rank in range(size):
+            path = self._folder / f"replica-{rank}.log"
+            try:
+                self._files[rank] = _opened(path, keep=attempt > 0)
+            except OSError as error:
+                raise LaunchError(f"cannot write {path}: {error.strerror}") from None
+            self._writers[rank] = LineWriter(lambda _stream, data, rank=rank: self._write(rank, data))  # type: ignore[misc]
+
+    def line(self, source: Source, text: bytes) -> None:
+        """Writes a line, or the last part of one."""
+        if writer := self._writers.get(source[0]):
+            writer.line(source, b"", text)
+
+    def part(self, source: Source, text: bytes) -> None:
+        """Writes the beginning of a line, or more of it."""
+        if writer := self._writers.get(source[0]):
+            writer.part(source, b"", text)
+
+    def close(self) -> None:
+        """Closes the files."""
+        for file in self._files.values():
+            os.close(file)
+        self._files.clear()
+        self._writers.clear()
+
+    def _write(self, rank: int, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._files[rank], view) :]
+        except OSError as error:
+            # A full disk must not end the job; say so once, and go on without this file.
+            os.close(self._files.pop(rank))
+            del self._writers[rank]
+            self._say(f"replica {rank}'s log cannot be written any more: {error.strerror}")
+
+
+def _opened(path: Path, keep: bool) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+    file = os.open(path, flags, 0o666)
+    status = os.fstat(file)
+    why = ""
+    if not stat.S_ISREG(status.st_mode):
+        why = "it is not a regular file"
+    elif status.st_uid != os.geteuid():
+        why = "it is another user's"
+    elif status.st_nlink > 1:
+        why = "it has other names too (hard links)"
+    if why:
+        os.close(file)
+        raise PermissionError(0, why)
+    if not keep:
+        os.ftruncate(file, 0)
+    return file

@@ -1,0 +1,126 @@
+"""How a job ended, for ``distoptrun``'s exit code and for its user."""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import dataclass
+
+from .demultiplexer import Demultiplexer
+from .display import Display
+from .verdict import Verdict, signal_name
+
+#: How the launchers of MPICH, Open MPI and Intel MPI report a process that was killed.
+_SIGNAL = re.compile(
+    rb"(?:TERMINATED WITH THE EXIT STRING: .*\(signal|exited\s+on\s+signal|KILLED BY SIGNAL:)\s+(\d{1,3})"
+)
+_TIMEOUT_CODE = 124  # as timeout(1)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended.
+
+    Attributes:
+        code: exit code for ``distoptrun``.
+        restart: whether another attempt makes sense: it failed by itself.
+    """
+
+    code: int
+    restart: bool
+
+
+class Judge:
+    """Decides, once all is over, and shows what led to it.
+
+    Args:
+        launcher: the MPI launcher's file, for messages.
+        display: where messages go.
+        verdict: what the replicas have reported.
+        heard: what the MPI launcher has said, and the tracebacks.
+    """
+
+    def __init__(self, launcher: str, display: Display, verdict: Verdict, heard: Demultiplexer) -> None:
+        self._launcher, self._display = launcher, display
+        self._verdict, self._heard = verdict, heard
+
+    def outcome(self, code: int, reason: str, forced: bool) -> Outcome:
+        """The outcome; shows the tracebacks, the first failing replica's last.
+
+        Args:
+            code: the MPI launcher's, 128 + signal if it was killed.
+            reason: the name of the `Reason` that the job was ended for; empty for none.
+            forced: the MPI launcher did not end by itself.
+        """
+        if reason == "interrupt":
+            self._display.say("interrupted")
+            return Outcome(130, restart=False)
+        self._verdict.conclude()
+        first = self._verdict.first
+        if reason in ("timeout", "unread"):
+            self._show_tracebacks(first.rank if first else None)
+            return Outcome(_TIMEOUT_CODE if reason == "timeout" else 128 + signal.SIGPIPE, restart=False)
+        if reason == "terminate" and (first or code):
+            self._show_tracebacks(first.rank if first else None)
+            self._display.say("ended by SIGTERM")
+            return Outcome(128 + signal.SIGTERM, restart=False)
+        if reason == "over" and forced:
+            code = 0  # that of the kill: all replicas had ended before
+        # A replica that raised only since MPI failed under it, while MPI's launcher knows who was killed:
+        # then the guardian itself was killed, and could not say so.
+        if first is None or (first.consequence and self._said_signal()):
+            return self._without_replica(code)
+        self._show_tracebacks(first.rank, f"replica {first.rank} {first.how}")
+        return Outcome(first.code, restart=True)
+
+    def _without_replica(self, code: int) -> Outcome:
+        """No replica has said that it failed: what the MPI launcher says counts."""
+        if code and self._verdict.cut_short:
+            ranks = self._verdict.cut_short
+            who = f"replica{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
+            self._display.say(
+                f"{self._launcher} killed {who} after the end of the program, "
+                "since another had ended without finalizing MPI (os._exit?)"
+            )
+            return Outcome(0, restart=False)
+        whole = len(self._verdict.started) == self._verdict.size and not self._verdict.vanished
+        code = code or (0 if whole else 1)
+        if code:
+            code = self._said_signal() or code
+            self._show_tracebacks(None)
+            for line in self._heard.foreign:
+                self._display.foreign(line)
+            self._say_code(code)
+        return Outcome(code, restart=bool(code))
+
+    def _said_signal(self) -> int:
+        """128 + the signal that the MPI launcher names (MPICH's exit code is the bare number); 0 for none."""
+        match = _SIGNAL.search(b"\n".join(self._heard.words))
+        return 128 + int(match[1]) if match else 0
+
+    def _say_code(self, code: int) -> None:
+        missing = [rank for rank in range(self._verdict.size) if rank not in self._verdict.started]
+        if missing:
+            who = f"{len(missing)} of {self._verdict.size} processes had not started"
+            if self._verdict.started:
+                who += f" (the first is {missing[0]})"
+            self._display.say(f"{who}; {self._launcher} ended with exit code {code}")
+        elif code == 1 and self._verdict.vanished:
+            self._display.say(f"replica {self._verdict.vanished[0]} has ended, and nothing is known of how")
+        else:
+            name = f" ({signal_name(code - 128)})" if 128 < code < 128 + 65 else ""
+            self._display.say(f"the job was aborted with exit code {code}{name}")
+
+    def _show_tracebacks(self, first: int | None, summary: str = "") -> None:
+        tracebacks = self._heard.tracebacks
+        last = tracebacks.get(first, []) if first is not None else []
+        for rank, lines in tracebacks.items():
+            if rank != first and lines != last and b"KeyboardInterrupt" not in lines[-1:]:
+                self._display.traceback(rank, lines)
+        alike = [str(rank) for rank, lines in tracebacks.items() if rank != first and lines == last]
+        if alike:
+            summary += f"; replica{'s' * (len(alike) > 1)} {', '.join(alike)} the same"
+        if summary:
+            self._display.say(summary)
+        if first is not None and last:
+            self._display.traceback(first, last)

@@ -1,0 +1,147 @@
+"""Writing to standard output and error without loss, and without waiting for whoever reads them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import stat
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+IN, OUT, ERR = 0, 1, 2
+#: So many bytes go into a descriptor that is ready without blocking, also where it is a blocking one.
+_PIECE = select.PIPE_BUF
+#: What is put together to be written has so many bytes, and those of one line more.
+_BLOCK = 1 << 16
+
+
+class Output:
+    """Takes all that is to be written; what cannot be written at once waits here.
+
+    A descriptor may be non-blocking, since whoever shares it decides, and may become so at any time. Both
+    descriptors may be one file or terminal: then the order of what is written stays.
+
+    Attributes:
+        gone: nobody reads standard output any more.
+        pending: bytes that wait.
+    """
+
+    def __init__(self) -> None:
+        self.gone = False
+        self.pending = 0
+        self.one = same_file(OUT, ERR)
+        out: deque[tuple[int, bytearray]] = deque()
+        self._queues = [out] if self.one else [out, deque()]
+        self._whole = {descriptor for descriptor in (OUT, ERR) if _always_ready(descriptor)}
+        self._told: set[int] = set()
+        self._gathering = False
+
+    def put(self, descriptor: int, data: bytes) -> None:
+        """Writes, now if that is possible, else later."""
+        queue = self._queues[0 if self.one or descriptor == OUT else 1]
+        waits = bool(queue)
+        if waits and queue[-1][0] == descriptor and len(queue[-1][1]) < _BLOCK:
+            queue[-1][1].extend(data)
+        else:
+            queue.append((descriptor, bytearray(data)))
+        self.pending += len(data)
+        if not waits and not self._gathering:
+            self._advance(queue)
+
+    @contextmanager
+    def gathering(self) -> Iterator[None]:
+        """Puts together what is written meanwhile, and writes it at the end."""
+        self._gathering = True
+        try:
+            yield
+        finally:
+            self._gathering = False
+            self.advance()
+
+    @property
+    def blocked(self) -> list[int]:
+        """The descriptors that are waited for."""
+        return [queue[0][0] for queue in self._queues if queue]
+
+    def advance(self) -> None:
+        """Writes what can be written now."""
+        for queue in self._queues:
+            self._advance(queue)
+
+    def drop(self) -> None:
+        """Gives up what waits."""
+        for queue in self._queues:
+            queue.clear()
+        self.pending = 0
+
+    def _advance(self, queue: deque[tuple[int, bytearray]]) -> None:
+        while queue:
+            descriptor, data = queue[0]
+            try:
+                written = self._write(descriptor, data)
+            except OSError as error:
+                self._failed(descriptor, error)
+                written = len(data)
+            self.pending -= written
+            if written < len(data):
+                del data[:written]
+                return
+            queue.popleft()
+
+    def _write(self, descriptor: int, data: bytearray) -> int:
+        """Writes as much as goes without waiting; returns how much that was."""
+        whole = descriptor in self._whole
+        poll = select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        written = 0
+        with memoryview(data) as view:
+            while written < len(view) and (whole or poll.poll(0)):
+                try:
+                    written += os.write(descriptor, view[written : None if whole else written + _PIECE])
+                except BlockingIOError:
+                    break
+        return written
+
+    def _failed(self, descriptor: int, error: OSError) -> None:
+        if descriptor == OUT and error.errno == errno.EPIPE:
+            self.gone = True
+        elif descriptor == OUT and OUT not in self._told:
+            self._told.add(OUT)
+            text = f"distoptrun: standard output cannot be written, so lines are lost: {error.strerror}\n"
+            self.put(ERR, text.encode(errors="replace"))
+
+
+def open_standard_streams() -> None:
+    """Opens those that are closed, as services start programs, so that no pipe takes their numbers."""
+    for descriptor in (IN, OUT, ERR):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            if opened != descriptor:
+                os.dup2(opened, descriptor)
+                os.close(opened)
+            os.set_inheritable(descriptor, True)
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(OUT, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(ERR, "w", closefd=False)
+
+
+def same_file(first: int, second: int) -> bool:
+    """Whether two descriptors are one file, pipe or terminal."""
+    try:
+        return os.path.samestat(os.fstat(first), os.fstat(second))
+    except OSError:
+        return False
+
+
+def _always_ready(descriptor: int) -> bool:
+    """A regular file: never full, only out of space."""
+    try:
+        return stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False
