@@ -49,13 +49,17 @@ def run_check(options: Options, environ: dict[str, str]) -> int:
     findings = [
         Finding("Python", f"{platform.python_version()} ({sys.executable})"),
         *_package(),
-        *_machine(environ),
     ]
-    findings += _mpi(environ)
-    if all(finding.good is not False for finding in findings):
+    if _good(findings):  # what follows imports the package
+        findings += [*_machine(environ), *_mpi(environ)]
+    if _good(findings):
         findings += _job(options, environ)
     _print(findings)
-    return int(any(finding.good is False for finding in findings))
+    return int(not _good(findings))
+
+
+def _good(findings: list[Finding]) -> bool:
+    return all(finding.good is not False for finding in findings)
 
 
 def _package() -> list[Finding]:

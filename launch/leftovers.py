@@ -17,7 +17,7 @@ from pathlib import Path
 from .channel import FOLDER_PREFIX, MACHINE_FILE, UNFINISHED_FILE, entry, machine, own_folder, whereabouts_of
 
 #: Where MPICH's process manager puts its files, whatever ``TMPDIR`` says.
-_TEMPORARY = Path("/tmp")
+_TEMPORARY = Path("/tmp")  # noqa: S108 (only looked through, for files of this user)
 _TOPOLOGY = re.compile(r"hydra_hwloc_xmlfile_\w{6}")
 _MANAGERS = ("hydra_pmi_proxy", "mpiexec", "mpiexec.hydra", "mpirun")
 #: Seconds in which another launcher may be in the middle of making its folder, or its processes of reading.

@@ -78,15 +78,18 @@ class _Ending:
         self.code = 130 if isinstance(error, KeyboardInterrupt) else 1
         self._tell(f"{type(error).__module__}.{type(error).__qualname__}")
         _flush()
-        _mark(TRACEBACK_BEGINS)
+        self._mark(TRACEBACK_BEGINS)
         # The hook in force: a strategy may have put in one that ends the job through MPI.
         sys.excepthook(type(error), error, _with_traceback(error))
         _flush()
-        _mark(TRACEBACK_ENDS)
+        self._mark(TRACEBACK_ENDS)
 
     def leave(self) -> None:
-        """Leaves without finalizing MPI after a failure: that would wait for replicas that never come."""
-        if self.code:
+        """Leaves without finalizing MPI after a failure, which would wait for replicas that never come.
+
+        And in a forked child, for which MPI is not there to be finalized.
+        """
+        if self.code or self._forked():
             _flush()
             os._exit(self.code)
 
@@ -94,21 +97,26 @@ class _Ending:
         self._send("raised", str(self.code), name)
 
     def _send(self, kind: str, *values: str) -> None:
-        if os.getpid() != self._pid:
-            return  # a forked child, whose end is not the replica's
+        if self._forked():
+            return
         with suppress(OSError):  # the launcher is gone; the exit code still tells
             os.write(self._news, encode(News(kind, self._rank, values)))
+
+    def _mark(self, mark: bytes) -> None:
+        if self._forked():
+            return
+        with suppress(OSError):
+            os.write(2, mark + b"\n")
+
+    def _forked(self) -> bool:
+        """Whether this is a child that the program forked, whose end is not the replica's."""
+        return os.getpid() != self._pid
 
 
 def _with_traceback(error: BaseException) -> types.TracebackType | None:
     trace = own_part(error)
     error.__traceback__ = trace
     return trace
-
-
-def _mark(mark: bytes) -> None:
-    with suppress(OSError):
-        os.write(2, mark + b"\n")
 
 
 def _flush() -> None:

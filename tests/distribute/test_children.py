@@ -212,19 +212,19 @@ def test_a_job_that_a_replica_starts_is_a_job(tmp_path):
     pytest.importorskip("mpi4py")
     script = tmp_path / "outer.py"
     script.write_text(
-        "import subprocess, sys\n"
+        "import os, subprocess, sys\n"
         "import distopt as tf\n"
         "context = tf.distribute.get_replica_context()\n"
         "if len(sys.argv) > 1 and context.replica_id_in_sync_group == 0:\n"
         f"    command = [{str(jobs.MPIEXEC)!r}, '-n', '3', sys.executable, __file__]\n"
         "    done = subprocess.run(command, capture_output=True, text=True, timeout=60)\n"
         "    print('inner', done.stdout.split(), done.stderr)\n"
-        "print(int(context.all_reduce('sum', 1)), flush=True)\n"
+        "os.write(1, f\"{int(context.all_reduce('sum', 1))} replicas\\n\".encode())\n"
     )
     done = jobs.run(jobs.mpi(2, script, "outer"))
     assert done.code == 0, done.err
-    assert "inner ['3', '3', '3']" in done.out
-    assert done.out.split().count("2") == 2
+    assert "inner ['3', 'replicas', '3', 'replicas', '3', 'replicas']" in done.out
+    assert done.out.count("2 replicas\n") == 2
 
 
 def test_own_process_numbers_a_rank(tmp_path):
