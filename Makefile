@@ -8,6 +8,8 @@ BIN      := $(VENV)/bin
 # Seconds that one run under an MPI launcher may take, where a hang would last for ever. What runs in one process has no
 # limit of its own: each of its tests has one, and so has every launch that they make.
 LIMIT    ?= 800
+# Bytecode and compiled kernels are kept, so that the hundreds of processes that tests start need not make them anew.
+TESTING  := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
 .PHONY: train test test-1 test-2 test-4 check bench chaos clean
 
@@ -17,10 +19,10 @@ train: $(VENV)/.examples
 test: test-1 test-2 test-4
 
 test-1: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests
+	$(TESTING) $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder tests
 
 test-2 test-4: test-%: $(VENV)/.test
-	OMP_NUM_THREADS=1 timeout --kill-after=10 $(LIMIT) $(BIN)/mpiexec -n $* $(BIN)/python -m pytest --with-mpi \
+	$(TESTING) timeout --kill-after=10 $(LIMIT) $(BIN)/mpiexec -n $* $(BIN)/python -m pytest --with-mpi \
 		tests/contracts tests/mpi || { code=$$?; case $$code in 124|137) echo "$@: ended after $(LIMIT) s, the limit" \
 		"of a run under mpiexec: a hang, or a busy machine (then: make $@ LIMIT=3000)" >&2 ;; esac; exit $$code; }
 

@@ -21,7 +21,7 @@ def report(short: bool, seed: int) -> Report:
     """Kills once in each of 50 trainings, or of a few."""
     rng = random.Random(seed)
     with folder() as place:
-        training = Training(place, 6 if short else 12)
+        training = Training(place, 3 if short else 12)
         found = Report(
             "kill", f"kill -9 of one of {REPLICAS} replicas, {training.steps} steps, --max-restarts 3"
         )

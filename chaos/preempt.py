@@ -22,7 +22,7 @@ def report(short: bool, seed: int) -> Report:
     rng = random.Random(seed)
     count = 2 if short else 100
     with folder() as place:
-        training = Training(place, 6 if short else 12)
+        training = Training(place, 3 if short else 12)
         found = Report("preempt", f"{count} preemptions in a training of {training.steps} steps")
         spot = training.folder()
         for number in range(count):

@@ -35,7 +35,7 @@ class Sample:
 
 def report(short: bool, seed: int) -> Report:  # noqa: ARG001 (nothing here is left to chance)
     """Makes 100,000 steps, or some thousands, and looks on."""
-    steps = 3_000 if short else 100_000
+    steps = 1_000 if short else 100_000
     with folder() as place:
         board = Board(place / "board", REPLICAS)
         words = ["-m", "chaos.programs.endless", place, steps]

@@ -23,7 +23,7 @@ def report(short: bool, seed: int) -> Report:
     """Stops replicas in trainings, for good and for a while, and in jobs that are then ended."""
     rng = random.Random(seed)
     with folder() as place:
-        training = Training(place, 6 if short else 12)
+        training = Training(place, 3 if short else 12)
         found = Report("stop", f"SIGSTOP of a replica; watchdog after {_STALL:g} s, abort after {_ABORT:g} s")
         for _ in range(1 if short else 5):
             for wake in (None, _STALL + 1):

@@ -15,8 +15,12 @@ FILES = sorted(
     file
     for place in [ROOT, *(ROOT / folder for folder in FOLDERS)]
     for file in (place.iterdir() if place == ROOT else place.rglob("*"))
-    if file.is_file() and file.suffix in KINDS and not {"__pycache__", "build"} & {*file.parts}
-    if not any(part.endswith(".egg-info") for part in file.parts) and file != Path(__file__)
+    if file.is_file()
+    and file.suffix in KINDS
+    and not {"__pycache__", "build"} & {*file.relative_to(ROOT).parts}
+    if not any(part.endswith(".egg-info") for part in file.parts)
+    and file != Path(__file__)
+    and file.name[0] != "."
 )
 
 #: A requirement of that name, with extras or version, alone among an installer's words; paths are not meant.

@@ -59,6 +59,12 @@ LAYOUTS = {
 }
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The digest of the training without a break, the same under every layout of two replicas."""
+    return digest(1, 2, tmp_path_factory.mktemp("whole"), 8)
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -68,9 +74,8 @@ LAYOUTS = {
         ("2 processes, private memory", "1 process of 2"),
     ],
 )
-def test_a_job_goes_on_elsewhere_with_the_same_bits(tmp_path, before, after):
+def test_a_job_goes_on_elsewhere_with_the_same_bits(tmp_path, whole, before, after):
     (p, n, e), (q, m, f) = LAYOUTS[before], LAYOUTS[after]
-    whole = digest(q, m, tmp_path / "whole", 8, **f)
     digest(p, n, tmp_path / "parts", 5, 5, **e)
     assert digest(q, m, tmp_path / "parts", 8, **f) == whole
 

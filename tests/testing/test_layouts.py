@@ -150,7 +150,16 @@ model.fit(x, y, batch_size=16, epochs=2, validation_split=0.25, verbose=0)
 @pytest.mark.launches
 def test_fit_gives_the_same_bits_under_every_layout(tmp_path):
     (tmp_path / "fit.py").write_text(FIT)
-    command = [sys.executable, "-m", "distopt.testing.layouts", "fit.py", "--replicas", "4"]
+    command = [
+        sys.executable,
+        "-m",
+        "distopt.testing.layouts",
+        "fit.py",
+        "--replicas",
+        "4",
+        "--layouts",
+        "1x4,4x1",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1x4" in done.stdout
