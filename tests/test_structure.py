@@ -16,7 +16,8 @@ NAMES = [str(file.relative_to(ROOT)) for file in FILES]
 
 #: From the bottom to the top; siblings in one row do not know each other.
 LEVELS = [
-    {"errors", "typing", "settings", "registry", "trace"},
+    {"errors", "typing", "settings", "registry", "file_access"},
+    {"trace"},
     {"core"},
     {"autodiff"},
     {"comm"},
