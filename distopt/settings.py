@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-__all__ = ["Launched", "Settings", "launched", "settings"]
+__all__ = ["Job", "Launched", "Settings", "jobs", "launched", "settings"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ _LAUNCHER_NAMES = frozenset(
         "DISTOPT_LAUNCH_TRACE",
         "DISTOPT_LAUNCH_TTY",
         "DISTOPT_LAUNCH_CHANNEL",
+        "DISTOPT_LAUNCH_JOB",
     }
 )
 
@@ -129,3 +130,44 @@ def launched(environ: Mapping[str, str] | None = None) -> Launched | None:
         if text.isdigit() and (needed is None or env.get(needed, "").isdigit()):
             return Launched(launcher, int(text), variable, int(rank) if rank.isdigit() else None)
     return None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What started this process calls the job.
+
+    Attributes:
+        system: who, e.g. ``"Slurm"``.
+        number: the job's number there.
+        start: which start of this job it is; -1 if the system does not say.
+        told: whether the number says something to people.
+    """
+
+    system: str
+    number: str
+    start: int
+    told: bool = True
+
+    def same_as(self, other: Job) -> bool:
+        """Whether the other is this job, in whatever start."""
+        return (self.system, self.number) == (other.system, other.number)
+
+
+#: Each system's variables: of the job's number, of how often it was started again ("": it does not say).
+_JOB_VARIABLES = (
+    ("Slurm", "SLURM_JOB_ID", "SLURM_RESTART_COUNT", True),
+    ("PBS", "PBS_JOBID", "", True),
+    ("LSF", "LSB_JOBID", "", True),
+    ("distoptrun", "DISTOPT_LAUNCH_JOB", "DISTOPT_LAUNCH_RESTART", False),
+)
+
+
+def jobs(environ: Mapping[str, str] | None = None) -> tuple[Job, ...]:
+    """The jobs that this process belongs to, by batch system and launcher."""
+    env = os.environ if environ is None else environ
+    found = []
+    for system, number, count, told in _JOB_VARIABLES:
+        if name := env.get(number, ""):
+            text = env.get(count, "0") if count else "-1"
+            found.append(Job(system, name, int(text) if text.lstrip("-").isdigit() else 0, told))
+    return tuple(found)
