@@ -18,6 +18,7 @@ from .mpi import find_launcher, find_library
 from .options import Options
 from .plan import Plan, fit
 from .program import Program
+from .text_file import read_text
 
 _START = str(Path(__file__).with_name("start.py"))
 _IN_PROCESS = "distopt.testing.inprocess"
@@ -116,7 +117,7 @@ def _hosts(options: Options, allocation: Allocation | None) -> tuple[tuple[Host,
         return parse_hosts(options.hosts), []
     if options.hostfile:
         try:
-            text = Path(options.hostfile).read_text(encoding="utf-8", errors="replace")
+            text = read_text(options.hostfile, "replace")
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
             raise LaunchError(f"cannot read the host file {options.hostfile}: {why}") from None

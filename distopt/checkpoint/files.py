@@ -9,6 +9,7 @@ import re
 import shutil
 import stat
 from collections.abc import Iterator
+from itertools import islice
 from typing import BinaryIO
 
 from distopt.checkpoint.manifest import LONGEST, MANIFEST, Damaged, FileRecord, Manifest
@@ -184,12 +185,13 @@ def prune(directory: str, keep: int, damaged: set[str]) -> None:
         keep: how many whole ones stay.
         damaged: paths of some that are known not to be whole; of the others only the lengths are looked at.
     """
-    whole = [path for path in checkpoints(directory) if path not in damaged and _seems_whole(path)]
-    if len(whole) <= keep:
+    there = checkpoints(directory)
+    # From the newest on, so that the older ones, of which there may be many, are not looked at.
+    whole = (path for path in reversed(there) if path not in damaged and _seems_whole(path))
+    oldest = next(islice(whole, keep - 1, None), None)
+    if oldest is None:
         return
-    for path in checkpoints(directory):
-        if _number(path) >= _number(whole[-keep]):
-            return
+    for path in there[: there.index(oldest)]:
         try:
             _remove(path)
         except OSError as error:
