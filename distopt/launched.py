@@ -16,11 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 __all__ = [
+    "Job",
     "Launched",
     "allow_for_containers",
     "claim",
     "disconnect",
     "is_child",
+    "jobs",
     "launched",
     "lost_connection",
 ]
@@ -137,3 +139,44 @@ def _socket() -> str:
         if stat.S_ISSOCK(status.st_mode):
             return f"{status.st_dev}-{status.st_ino}"
     return ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What started this process calls the job.
+
+    Attributes:
+        system: who, e.g. ``"Slurm"``.
+        number: the job's number there.
+        start: which start of this job it is; -1 if the system does not say.
+        told: whether the number says something to people.
+    """
+
+    system: str
+    number: str
+    start: int
+    told: bool = True
+
+    def same_as(self, other: Job) -> bool:
+        """Whether the other is this job, in whatever start."""
+        return (self.system, self.number) == (other.system, other.number)
+
+
+#: Each system's variables: of the job's number, of how often it was started again ("": it does not say).
+_JOB_VARIABLES = (
+    ("Slurm", "SLURM_JOB_ID", "SLURM_RESTART_COUNT", True),
+    ("PBS", "PBS_JOBID", "", True),
+    ("LSF", "LSB_JOBID", "", True),
+    ("distoptrun", "DISTOPT_LAUNCH_JOB", "DISTOPT_LAUNCH_RESTART", False),
+)
+
+
+def jobs(environ: Mapping[str, str] | None = None) -> tuple[Job, ...]:
+    """The jobs that this process belongs to, by batch system and launcher."""
+    env = os.environ if environ is None else environ
+    found = []
+    for system, number, count, told in _JOB_VARIABLES:
+        if name := env.get(number, ""):
+            text = env.get(count, "0") if count else "-1"
+            found.append(Job(system, name, int(text) if text.lstrip("-").isdigit() else 0, told))
+    return tuple(found)

@@ -52,6 +52,7 @@ _LAUNCHER_NAMES = frozenset(
         "DISTOPT_LAUNCH_REPLICA",
         "DISTOPT_ENV",  # of the job scripts that come with it: where distopt is installed
         "DISTOPT_LAUNCH_IGNORED",
+        "DISTOPT_LAUNCH_JOB",
     }
 )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from distopt.file_access import make_folders, open_to_append, open_to_read, open_to_write
 
 __all__ = ["FILE", "Record", "Recorder", "read"]
 
@@ -26,14 +29,14 @@ class Recorder:
     """Writes the values of variables after each step. Its file grows by all of them at each step.
 
     Args:
-        directory: where the file is made; an older one is replaced.
+        directory: where the file is made; an older one is replaced. It is made for this user alone if it
+            is not there.
     """
 
     def __init__(self, directory: str) -> None:
-        path = Path(directory)
-        path.mkdir(parents=True, exist_ok=True)
-        self._path = path / FILE
-        self._path.write_bytes(b"")
+        make_folders(directory)
+        self._path = Path(directory) / FILE
+        open_to_write(self._path).close()
         self._steps = 0
 
     def write(self, values: Iterable[tuple[str, npt.NDArray[Any]]]) -> None:
@@ -41,7 +44,7 @@ class Recorder:
         self._steps += 1
         pairs = list(values)
         names = [[name, array.dtype.str, list(array.shape)] for name, array in pairs]
-        with self._path.open("ab") as file:
+        with open_to_append(self._path) as file:
             file.write(json.dumps({"step": self._steps, "variables": names}).encode() + b"\n")
             for _, array in pairs:
                 file.write(array.tobytes())
@@ -68,7 +71,8 @@ def read(directory: str) -> Iterator[Record]:
     Raises:
         FileNotFoundError: nothing was recorded there.
     """
-    with (Path(directory) / FILE).open("rb") as file:
+    with open_to_read(Path(directory) / FILE) as file:
+        end = os.fstat(file.fileno()).st_size
         while line := file.readline():
             if not line.endswith(b"\n"):
                 return
@@ -76,9 +80,10 @@ def read(directory: str) -> Iterator[Record]:
             names, values = [], []
             for name, dtype, shape in head["variables"]:
                 kind = np.dtype(dtype)
-                data = file.read(math.prod(shape) * kind.itemsize)
-                if len(data) < math.prod(shape) * kind.itemsize:
+                length = math.prod(shape) * kind.itemsize
+                if length > end - file.tell():
                     return
+                data = file.read(length)
                 names.append(name)
                 values.append(np.frombuffer(data, kind).reshape(shape))
             yield Record(head["step"], tuple(names), tuple(values))

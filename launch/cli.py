@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import sys
 import time
@@ -88,6 +89,7 @@ def run_plan(plan: Plan, options: Options, environ: dict[str, str]) -> int:
     named = options.replicas_per_process is not None
     display = Display(options.ranks_filter, logs is None or options.tee, options.timestamps, logs, named)
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
+    environ = {**environ, environment.JOB: secrets.token_hex(8)}
     outcome = Outcome(1, restart=True)
     try:
         for attempt in range(options.max_restarts + 1):

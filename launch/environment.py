@@ -9,6 +9,8 @@ from collections.abc import Mapping
 LAUNCHER = "DISTOPT_LAUNCHER"
 SIZE = "DISTOPT_LAUNCH_SIZE"
 RESTART = "DISTOPT_LAUNCH_RESTART"
+#: A number of this run of distoptrun, the same for all of its attempts.
+JOB = "DISTOPT_LAUNCH_JOB"
 TTY = "DISTOPT_LAUNCH_TTY"
 #: Folder of the named pipes between the launcher and the processes on its machine.
 CHANNEL = "DISTOPT_LAUNCH_CHANNEL"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from .errors import LaunchError
+from .text_file import read_text
 
 USAGE = "distoptrun -n N [options] [--] script.py args...   or   distoptrun -n N [options] -m module args..."
 
@@ -259,7 +260,7 @@ def _toml(file: Path) -> Mapping[str, Any]:
         except ImportError:
             raise LaunchError("--config needs Python 3.11 or the package tomli: pip install tomli") from None
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(file))
     except OSError as error:
         raise LaunchError(f"cannot read the configuration {file}: {error.strerror}") from None
     except RecursionError:

@@ -6,7 +6,6 @@ import os
 import shlex
 import shutil
 from collections.abc import Mapping
-from pathlib import Path
 
 from .allocation import Allocation, find_allocation
 from .cores import cores, usable
@@ -18,6 +17,7 @@ from .mpi import find_launcher, find_library
 from .options import Options
 from .plan import Plan, fit
 from .program import Program
+from .text_file import read_text
 from .words import packed
 
 _IN_PROCESS = "distopt.testing.inprocess"
@@ -128,7 +128,7 @@ def _hosts(options: Options, allocation: Allocation | None) -> tuple[tuple[Host,
         return parse_hosts(options.hosts), []
     if options.hostfile:
         try:
-            text = Path(options.hostfile).read_text(encoding="utf-8", errors="replace")
+            text = read_text(options.hostfile, "replace")
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
             raise LaunchError(f"cannot read the host file {options.hostfile}: {why}") from None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from distopt.checkpoint.encoding import is_plain
+from distopt.checkpoint.random_states import check_bits, check_python, check_random_state
 
 __all__ = ["Checked", "GlobalStreams", "Stateful", "holder_of"]
 
@@ -80,10 +82,26 @@ class _Generator:
         return self._bits.state
 
     def check_state(self, state: Any) -> None:
-        type(self._bits)().state = state
+        check_bits(state, self.get_state())
 
     def set_state(self, state: Any) -> None:
         self._bits.state = state
+
+
+class _RandomState:
+    """A generator of NumPy's older kind; its own ``set_state`` takes what ends the process later."""
+
+    def __init__(self, generator: np.random.RandomState) -> None:
+        self._generator = generator
+
+    def get_state(self) -> Any:
+        return self._generator.get_state(legacy=False)
+
+    def check_state(self, state: Any) -> None:
+        check_random_state(state, self.get_state())
+
+    def set_state(self, state: Any) -> None:
+        self._generator.set_state(state)
 
 
 class _PythonRandom:
@@ -97,7 +115,7 @@ class _PythonRandom:
         return version, np.array(numbers, np.uint32), gauss
 
     def check_state(self, state: Any) -> None:
-        _PythonRandom(random.Random()).set_state(state)  # noqa: S311 (nothing is drawn)
+        check_python(state, self.get_state())
 
     def set_state(self, state: Any) -> None:
         version, numbers, gauss = state
@@ -116,7 +134,7 @@ class GlobalStreams:
 
     def check_state(self, state: Any) -> None:
         """See Checked."""
-        np.random.RandomState().set_state(state["numpy"])
+        check_random_state(state["numpy"], np.random.get_state(legacy=False))
         self._python.check_state(state["python"])
 
     def set_state(self, state: Any) -> None:
@@ -125,12 +143,18 @@ class GlobalStreams:
         self._python.set_state(state["python"])
 
 
+_GENERATORS: tuple[tuple[type, Callable[[Any], Stateful]], ...] = (
+    (np.random.Generator, _Generator),
+    (np.random.RandomState, _RandomState),
+    (random.Random, _PythonRandom),
+)
+
+
 def holder_of(value: Any) -> Stateful | None:
     """The state of a generator, of a dict's plain members, of a plain list, of a Stateful; else None."""
-    if isinstance(value, np.random.Generator):
-        return _Generator(value)
-    if isinstance(value, random.Random):
-        return _PythonRandom(value)
+    for kind, holder in _GENERATORS:
+        if isinstance(value, kind):
+            return holder(value)
     if isinstance(value, dict) and (not value or any(is_plain(item) for item in value.values())):
         return _Dict(value)
     if isinstance(value, list) and is_plain(value):

@@ -7,13 +7,14 @@ import os
 import signal
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
-from distopt.checkpoint import files, preemption
+from distopt.checkpoint import files, lock, preemption
 from distopt.checkpoint.contents import Contents, collect
 from distopt.checkpoint.manifest import Manifest
 from distopt.checkpoint.matching import Pair, matched
-from distopt.checkpoint.restoring import apply, examine
+from distopt.checkpoint.restoring import Loaded, assign, examine, load
 from distopt.checkpoint.snapshot import Encoded, encode_states, plan, subject_of
 from distopt.checkpoint.writing import Saving, safetensors
 from distopt.collectives import digest
@@ -32,7 +33,8 @@ class CheckpointManager:
     with the others. Beside the objects, the global random generators of NumPy and Python are saved.
 
     Args:
-        directory: where the checkpoints are; all replicas must see it. One job at a time may use it.
+        directory: where the checkpoints are; all replicas must see it. One job at a time may write there,
+            from its first :meth:`save` on until its managers are gone; any number may restore from it.
         keep: how many whole checkpoints stay; older ones are removed when a new one is whole.
         **objects: what to save, each by a name of its own: variables (or lists, tuples and dicts of them),
             optimizers, models and metrics (anything with ``weights``), random generators, objects with
@@ -88,6 +90,7 @@ class CheckpointManager:
             OSError: it could not be written; the older checkpoints are untouched, and the job can go on.
             TypeError: an object that cannot be saved.
             ValueError: an optimizer's variable is not among the objects.
+            RuntimeError: another job writes into the directory; it is named.
             ReplicaFailed: one of these happened on another replica.
             ReplicaMismatch: the replicas have different objects.
         """
@@ -100,7 +103,9 @@ class CheckpointManager:
             contents = collect(self._objects)
             states = encode_states(contents)
             subject = subject_of(contents)
-            number = files.begin(self.directory) if rank == 0 else 0
+            if rank == 0:
+                self._hold()
+                number = files.begin(self.directory)
         except OSError as problem:
             error = self._told(problem)
         except Exception as problem:
@@ -160,6 +165,8 @@ class CheckpointManager:
         try:
             contents = collect(self._objects)
             found = "\n".join(map(os.path.basename, self.checkpoints))
+            if context.comm.rank == 0:
+                files.warn_of_others(self.directory)
         except Exception as problem:
             error = problem
         self._agree(context, error)
@@ -183,6 +190,7 @@ class CheckpointManager:
     def _put_back(self, context: ReplicaContext, contents: Contents, path: str, manifest: Manifest) -> None:
         """Checks on all replicas that everything fits, then assigns it on all."""
         pairs: list[Pair] = []
+        loaded = Loaded(True, [], {})
         error: Exception | None = None
         try:
             pairs = matched(contents, manifest)
@@ -190,7 +198,12 @@ class CheckpointManager:
             error = problem
         self._agree(context, error)
         try:
-            apply(context, contents, pairs, path, manifest)
+            loaded = load(context, contents, pairs, path, manifest)
+        except Exception as problem:
+            error = problem
+        self._agree(context, error)
+        try:
+            assign(context, contents, pairs, loaded)
         except Exception as problem:
             error = problem
         self._agree(context, error)
@@ -200,18 +213,53 @@ class CheckpointManager:
 
         Raises:
             OSError: one could not be removed.
+            RuntimeError: another job writes into the directory; it is named.
             ReplicaFailed: this happened on replica 0.
         """
         self.wait()
         context = _context("clear")
         error: Exception | None = None
         try:
-            if context.comm.rank == 0:
+            if context.comm.rank == 0 and os.path.isdir(self.directory):
+                self._hold()
                 files.clear(self.directory)
-        except OSError as problem:
+                self.unlock()
+                files.remove_if_empty(self.directory)
+        except (OSError, RuntimeError) as problem:
             error = problem
         call = "CheckpointManager.clear"
         context.agreement.check(call, digest(call), lambda: call, error)
+
+    # -- one job at a time
+    def lock(self) -> None:
+        """Takes the directory for this job now, as the first :meth:`save` would. All replicas must call it.
+
+        Whether it can be written is left to :meth:`save`.
+
+        Raises:
+            RuntimeError: another job writes into the directory; it is named.
+            ReplicaFailed: this happened on replica 0.
+        """
+        context = _context("lock")
+        error: Exception | None = None
+        try:
+            if context.comm.rank == 0:
+                with suppress(OSError):
+                    self._hold()
+        except RuntimeError as problem:
+            error = problem
+        call = "CheckpointManager.lock"
+        context.agreement.check(call, digest(call), lambda: call, error)
+
+    def unlock(self) -> None:
+        """Leaves the directory to other jobs, until the next :meth:`save`; not while one is being written."""
+        if not self._savings:
+            lock.let_go(self.directory, self)
+
+    def _hold(self) -> None:
+        files.make_directory(self.directory)
+        files.warn_of_others(self.directory)
+        lock.hold(self.directory, self)
 
     # -- preemption
     def on_preemption(self, signals: Iterable[int] = (signal.SIGTERM,)) -> None:

@@ -10,11 +10,15 @@ from typing import Any
 
 from distopt.checkpoint.encoding import dtype_of
 
-__all__ = ["FORMAT", "MANIFEST", "Damaged", "FileRecord", "Manifest", "Record", "StateRecord"]
+__all__ = ["FORMAT", "LONGEST", "MANIFEST", "Damaged", "FileRecord", "Manifest", "Record", "StateRecord"]
 
 MANIFEST = "manifest.json"
 #: Raised by every change after which an older distopt could not read new checkpoints.
 FORMAT = 1
+#: The longest manifest in bytes: a longer one is neither written nor read.
+LONGEST = 256 << 20
+#: More replicas than any machine has.
+_MOST_REPLICAS = 10**8
 _FILE = re.compile(r"(state|replica)-\d{5,}\.safetensors")
 
 
@@ -84,9 +88,31 @@ class Manifest:
     states: dict[str, StateRecord]
     files: list[FileRecord]
 
+    def check_files(self) -> None:
+        """Makes sure that each replica has its file, if there is anything of its own.
+
+        Raises:
+            Damaged: one is not listed.
+        """
+        places = [r.file for group in self.groups.values() for r in group]
+        if all((*places, *(state.file for state in self.states.values()))):
+            return
+        listed = {file.name for file in self.files}
+        # The numbers are compared first: the one of the replicas may be anything.
+        if self.replicas > len(listed) or not {own_file(r) for r in range(self.replicas)} <= listed:
+            raise Damaged(f"{MANIFEST} lists no file for each of its {self.replicas} replicas")
+
     def dump(self) -> bytes:
-        """The file's bytes; they begin with their own checksum."""
+        """The file's bytes; they begin with their own checksum.
+
+        Raises:
+            ValueError: they are too many.
+        """
         body = _canonical({"format": FORMAT, **asdict(self)})
+        if len(body) > LONGEST - 100:
+            raise ValueError(
+                f"the states of the objects make {len(body):,} bytes of text: keep long lists as NumPy arrays"
+            )
         return b"sha256 " + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 
     @classmethod
@@ -120,6 +146,11 @@ def tensor_name(group: str, place: int, name: str) -> str:
     return f"{group}/{place}/{name}"
 
 
+def own_file(replica: int) -> str:
+    """The file of what is a replica's own."""
+    return f"replica-{replica:05d}.safetensors"
+
+
 def array_name(state: str, number: int) -> str:
     """What an array of a state is called in its file."""
     return f"{state}#{number}"
@@ -144,6 +175,8 @@ def _manifest(content: dict[str, Any]) -> Manifest:
     }
     optimizers = {_text(group): _text(kind) for group, kind in content["optimizers"].items()}
     number, replicas = _count(content["number"]), _count(content["replicas"])
+    if not 1 <= replicas <= _MOST_REPLICAS:
+        raise ValueError(f"{replicas} replicas")
     return Manifest(number, replicas, optimizers, groups, states, files)
 
 

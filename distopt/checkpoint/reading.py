@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from typing import Any
 
 import numpy as np
 
 from distopt.checkpoint.encoding import decode
-from distopt.checkpoint.manifest import Damaged, Manifest, Record, StateRecord, array_name, tensor_name
+from distopt.checkpoint.manifest import (
+    Damaged,
+    Manifest,
+    Record,
+    StateRecord,
+    array_name,
+    own_file,
+    tensor_name,
+)
 from distopt.checkpoint.writing import safetensors
+from distopt.file_access import open_to_read
 from distopt.typing import Array
 
 __all__ = ["Reader"]
@@ -36,12 +46,12 @@ class Reader:
 
     def variable(self, group: str, place: int, record: Record, replica: int) -> Array:
         """A variable's value on ``replica``."""
-        file = record.file or _own(replica)
+        file = record.file or own_file(replica)
         return self._array(file, tensor_name(group, place, record.name), np.dtype(record.dtype), record.shape)
 
     def state(self, name: str, record: StateRecord, replica: int) -> Any:
         """A state on ``replica``."""
-        file, tree = record.file or _own(replica), record.tree
+        file, tree = record.file or own_file(replica), record.tree
         if not record.file:
             texts = self._file(file).metadata() or {}
             try:
@@ -55,7 +65,12 @@ class Reader:
 
     def _array(self, file: str, name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
         try:
-            array: Array = self._file(file).get_tensor(name)
+            there = self._file(file)
+            # The header first: a tensor of another size would be read in vain.
+            stored = there.get_slice(name).get_shape()
+            if stored != list(shape) and math.prod(stored) != math.prod(shape) * dtype.itemsize:
+                raise Damaged(f"{file} holds {name!r} as {stored}, not as {list(shape)}")
+            array: Array = there.get_tensor(name)
         except safetensors().SafetensorError as error:
             raise Damaged(f"{file} does not hold {name!r}: {error}") from error
         if array.dtype != dtype:
@@ -64,13 +79,15 @@ class Reader:
 
     def _file(self, name: str) -> Any:
         if name not in self._open:
-            path = os.path.join(self._path, name)
+            nbytes = {file.name: file.nbytes for file in self._manifest.files}.get(name)
             try:
-                self._open[name] = safetensors().safe_open(path, framework="numpy")
+                with open_to_read(os.path.join(self._path, name)) as file:
+                    descriptor = file.fileno()
+                    if os.fstat(descriptor).st_size != nbytes:
+                        raise Damaged(f"{name} has changed its length since it was verified")
+                    # By the descriptor: the name may come to mean another file.
+                    there = safetensors().safe_open(f"/dev/fd/{descriptor}", framework="numpy")
+                self._open[name] = there
             except (safetensors().SafetensorError, OSError) as error:
                 raise Damaged(f"{name} cannot be read: {error}") from error
         return self._open[name]
-
-
-def _own(replica: int) -> str:
-    return f"replica-{replica:05d}.safetensors"

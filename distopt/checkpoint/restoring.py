@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from distopt.engine.owners import owners
 from distopt.engine.step import StepEngine
 from distopt.typing import Array
 
-__all__ = ["apply", "examine"]
+__all__ = ["Loaded", "assign", "examine", "load"]
 
 
 def examine(context: ReplicaContext, path: str) -> tuple[Manifest | None, str]:
@@ -52,17 +53,26 @@ def examine(context: ReplicaContext, path: str) -> tuple[Manifest | None, str]:
     return (None if problem else manifest), problem
 
 
-def apply(
+@dataclass(frozen=True)
+class Loaded:
+    """What a checkpoint holds for this replica: read and checked, not assigned yet."""
+
+    same: bool
+    values: list[Array]
+    states: dict[str, Any]
+
+
+def load(
     context: ReplicaContext, contents: Contents, pairs: Sequence[Pair], path: str, manifest: Manifest
-) -> None:
-    """Gives the program's objects their saved values.
+) -> Loaded:
+    """Reads the saved values, and makes sure that all of them can be taken back.
 
     Where each replica has a value of its own, it gets it back. At another number of replicas a sum that
     they share goes to replica 0, other floats are averaged, and states stay as they are on replicas that
     the checkpoint does not know.
 
     Raises:
-        Damaged: a file does not hold what the manifest says.
+        Damaged: a file does not hold what the manifest says, or a state is none.
     """
     replica = context.replica_id_in_sync_group
     same = context.num_replicas_in_sync == manifest.replicas
@@ -75,18 +85,23 @@ def apply(
         }
     for name, state in states.items():
         _check(name, contents.states[name], state)
-    for pair, value in zip(pairs, values, strict=True):
+    return Loaded(same, values, states)
+
+
+def assign(context: ReplicaContext, contents: Contents, pairs: Sequence[Pair], loaded: Loaded) -> None:
+    """Gives the program's objects their saved values, when all replicas have read theirs."""
+    for pair, value in zip(pairs, loaded.values, strict=True):
         if pair.record.on_read:
             pair.variable.assign(value)
         else:
             # Not as one replica among others, whose values would be combined: all assign the same.
             with frame(context.strategy, None, "merge"):
                 pair.variable.assign(value)
-    if same and context.num_replicas_in_sync > 1:
+    if loaded.same and context.num_replicas_in_sync > 1:
         # The replicas had come to differ, each with updates of its own: so it stays.
         own = [p.variable for p in pairs if not p.record.file and not p.record.on_read]
         StepEngine.of(context).homes.release(own)
-    for name, state in states.items():
+    for name, state in loaded.states.items():
         contents.states[name].set_state(state)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from distopt.checkpoint.contents import Contents, Entry
 from distopt.checkpoint.encoding import encode
-from distopt.checkpoint.manifest import Manifest, Record, StateRecord, array_name, tensor_name
+from distopt.checkpoint.manifest import Manifest, Record, StateRecord, array_name, own_file, tensor_name
 from distopt.collectives import digest
 from distopt.core.tensor import as_array
 from distopt.core.variable import Variable, VariableSynchronization
@@ -111,7 +111,7 @@ def plan(context: ReplicaContext, contents: Contents, states: dict[str, Encoded]
     manifest = Manifest(number, context.num_replicas_in_sync, kinds, groups, records, [])
     expected = {"state-00000.safetensors", *file_of.values()}
     if not all(common):
-        expected |= {f"replica-{r:05d}.safetensors" for r in range(context.num_replicas_in_sync)}
+        expected |= {own_file(r) for r in range(context.num_replicas_in_sync)}
     files = {name: File() for name in _names_of(context, expected)}
     for i, (group, place, entry) in enumerate(keyed):
         name = file_of.get(i, _own_name(context))
@@ -166,7 +166,7 @@ def _hash(*parts: bytes) -> int:
 
 
 def _own_name(context: ReplicaContext) -> str:
-    return f"replica-{context.replica_id_in_sync_group:05d}.safetensors"
+    return own_file(context.replica_id_in_sync_group)
 
 
 def _names_of(context: ReplicaContext, expected: set[str]) -> set[str]:

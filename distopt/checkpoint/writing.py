@@ -6,6 +6,7 @@ each file that it has finished; replica 0's second thread waits for all notes, t
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -21,11 +22,13 @@ from distopt.checkpoint import files
 from distopt.checkpoint.manifest import FileRecord
 from distopt.checkpoint.snapshot import File, Plan
 from distopt.errors import MissingExtra
+from distopt.file_access import read_all
 from distopt.typing import Array
 
 __all__ = ["Saving", "safetensors"]
 
 _NOTE = ".written"
+_LONGEST_NOTE = 1 << 16
 _POLL_SECONDS = 0.002
 
 #: NumPy's dtypes that every safetensors knows; others are written as bytes.
@@ -137,10 +140,11 @@ class Saving:
             while not os.path.exists(note):
                 if self._given_up.wait(_POLL_SECONDS):
                     return None
+                if not os.path.isdir(self._folder):
+                    raise FileNotFoundError(errno.ENOENT, "somebody has removed it", self._folder)
                 if time.monotonic() > end:
                     raise TimeoutError(f"{name} was not written within {self._patience:g} seconds")
-            with open(note, "rb") as file:
-                records.append(FileRecord(**json.loads(file.read())))
+            records.append(FileRecord(**json.loads(read_all(note, _LONGEST_NOTE))))
         return records
 
 

@@ -21,6 +21,8 @@ __all__ = ["Agreement", "digest", "user_line"]
 
 _FORMAT = struct.Struct("<qQQqq24x")
 _OK, _ERROR, _FINISHED = 0, 1, 2
+#: Kinds of calls, and places, that are known at a time: optimizers may have names without end.
+_KEPT = 1000
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -96,6 +98,8 @@ class Agreement:
             return [flags]
         kind_hash = self._kinds.get(kind)
         if kind_hash is None:
+            if len(self._kinds) == _KEPT:
+                self._kinds.clear()
             kind_hash = self._kinds[kind] = digest(kind)
         self._comm.note(self._place(kind, user_line()), self._calls, self.steps)
         status = _OK if error is None else _ERROR
@@ -112,6 +116,8 @@ class Agreement:
         """Where the replica is, in words; the same object for the same place."""
         place = self._places.get((kind, line))
         if place is None:
+            if len(self._places) == _KEPT:
+                self._places.clear()
             place = self._places[kind, line] = f"{kind} at {line}"
         return place
 

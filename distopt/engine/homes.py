@@ -11,6 +11,7 @@ import ctypes
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -27,8 +28,13 @@ __all__ = ["Home", "Homes"]
 
 #: Homes begin at multiples of this many bytes: whole cache lines.
 _ALIGN = 64
+#: Variables of few bytes share a block: to make one takes messages, and UCX, which moves them in many MPIs,
+#: remembers each piece of memory that was given back.
+_SMALL, _BLOCK = 1 << 14, 1 << 18
 #: Elements that are sent to other nodes at a time.
 _AT_ONCE = 1 << 24
+#: From so many bytes on the C library is asked to return what variables left: that is many system calls.
+_WORTH_A_TRIM = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ class Homes:
         self.node, self.cross = _topology(context.comm, options)
         self._homes: dict[int, tuple[weakref.ref[Variable], Home]] = {}
         self._released: dict[int, weakref.ref[Variable]] = {}
+        self._rest: Array = np.empty(0, np.uint8)  # of the block for variables of few bytes
 
     @property
     def shared(self) -> bool:
@@ -121,9 +128,10 @@ class Homes:
             ]
             self._fill(members, homes)
             for v, home in zip(members, homes, strict=True):
-                self._homes[id(v)] = (weakref.ref(v, self._forget(id(v))), home)
+                self._homes[id(v)] = (weakref.ref(v, _remover(self._homes, id(v))), home)
                 v._attach(home.view)
-        _give_back()
+        if sum(v.size * v.dtype.itemsize for v in variables) >= _WORTH_A_TRIM:
+            _give_back()
 
     def resettle(self, variables: Sequence[Variable]) -> None:
         """Brings variables home that all replicas have assigned, with the value assigned."""
@@ -147,7 +155,7 @@ class Homes:
             if self.of(v) is not None:
                 v._detach()
                 del self._homes[id(v)]
-            self._released[id(v)] = weakref.ref(v)
+            self._released[id(v)] = weakref.ref(v, _remover(self._released, id(v)))
 
     def _fill(self, variables: Sequence[Variable], homes: Sequence[Home]) -> None:
         """Writes replica 0's values into the homes, once a node."""
@@ -171,16 +179,26 @@ class Homes:
         nbytes = max(elements * dtype.itemsize, _ALIGN)
         if not self.shared:
             return np.zeros(elements, dtype)
-        array: Array = shared_memory(self.node, nbytes)[: elements * dtype.itemsize].view(dtype)
+        block = self._small(nbytes) if nbytes <= _SMALL else shared_memory(self.node, nbytes)
+        array: Array = block[: elements * dtype.itemsize].view(dtype)
         return array
 
-    def _forget(self, key: int) -> Callable[[object], None]:
-        homes = self._homes
+    def _small(self, nbytes: int) -> Array:
+        """A piece of a block that was never used; all replicas of the node take the same ones."""
+        taken = -(-nbytes // _ALIGN) * _ALIGN
+        if taken > self._rest.size:
+            self._rest = shared_memory(self.node, _BLOCK)
+        piece, self._rest = self._rest[:taken], self._rest[taken:]
+        return piece
 
-        def forget(_: object) -> None:
-            homes.pop(key, None)
 
-        return forget
+def _remover(entries: dict[int, Any], key: int) -> Callable[[object], None]:
+    """What takes an entry away when its variable has gone, since numbers of objects come again."""
+
+    def remove(_: object) -> None:
+        entries.pop(key, None)
+
+    return remove
 
 
 def _give_back() -> None:

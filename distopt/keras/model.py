@@ -384,7 +384,7 @@ class Model(Layer):
         Raises:
             ValueError: the weights do not fit.
         """
-        self.set_weights([array for _, array in read_weights(os.fspath(filepath))])
+        self.set_weights([w for _, w in read_weights(os.fspath(filepath), self._check_shapes)])
 
 
 def plain(value: Any) -> Any:

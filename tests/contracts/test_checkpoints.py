@@ -1,6 +1,7 @@
 """Checkpoints of several replicas: what they agree on, and that a run goes on with the same bits."""
 
 import hashlib
+import json
 import os
 import signal
 from pathlib import Path
@@ -109,3 +110,40 @@ def test_all_learn_of_a_save_that_failed_on_one(replicas: Any, directory: Path) 
         return number, manager.restore(), directory.exists()
 
     assert replicas.run(program) == [("checkpoint-00000001", False, False)] * replicas.size
+
+
+def test_all_are_refused_where_another_job_writes(replicas: Any, directory: Path) -> None:
+    owner = {"host": "far-away", "machine": "", "boot": "another", "space": "", "pid": 12345, "born": 1}
+    other = {**owner, "since": "2026-01-02 03:04:05 +0000", "jobs": [], "token": "ab12"}
+
+    def program() -> Any:
+        if rank() == 0:
+            (directory / "checkpoints.lock").write_text(json.dumps(other))
+        get_replica_context().all_reduce("sum", 1.0)
+        for call in ("save", "lock", "clear"):
+            manager = CheckpointManager(directory, mine={"own": rank()})
+            with pytest.raises(RuntimeError, match="by another job: it belongs to process 12345 on far-away"):
+                getattr(manager, call)()
+        assert not manager.restore()
+        get_replica_context().all_reduce("sum", 1.0)
+        return sorted(path.name for path in directory.iterdir())
+
+    assert replicas.run(program) == [["checkpoints.lock"]] * replicas.size
+
+
+def test_several_managers_and_saves_in_the_background(replicas: Any, directory: Path) -> None:
+    def program() -> Any:
+        mine = {"n": 0, "own": rank()}
+        managers = [CheckpointManager(directory, keep=2, mine=mine) for _ in range(2)]
+        for n in range(1, 5):
+            mine["n"] = n
+            managers[n % 2].save(background=True)
+            managers[n % 2].wait()
+        mine.update(n=0, own=-1)
+        assert managers[0].restore()
+        for manager in managers:
+            manager.unlock()
+        get_replica_context().all_reduce("sum", 1.0)
+        return mine, len(list(directory.iterdir()))
+
+    assert replicas.run(program) == [({"n": 4, "own": r}, 2) for r in range(replicas.size)]

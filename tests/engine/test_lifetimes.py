@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import distopt as tf
+from distopt.collectives import agreement
 from distopt.distribute import VirtualStrategy, get_replica_context
 from distopt.engine.step import StepEngine
 
@@ -27,3 +28,22 @@ def test_dropped_models_are_gone(replicas):
         return [r for r in refs if r() is not None] == [] and len(engine._plans) == plans
 
     assert VirtualStrategy(replicas).run(program) is True
+
+
+def test_variables_that_are_each_replicas_own_leave_no_entry(monkeypatch):
+    monkeypatch.setattr(agreement, "_KEPT", 20)
+
+    def program():
+        context = get_replica_context()
+        homes = StepEngine.of(context).homes
+        for i in range(30):
+            v = tf.Variable(np.zeros(10, np.float32), name=f"v{i}")
+            opt = tf.optimizers.SGD(0.1, name=f"sgd{i}")
+            opt.apply_gradients([(np.ones(10, np.float32), v)], experimental_aggregate_gradients=False)
+            opt.apply_gradients([(np.ones(10, np.float32), v)])
+            del v, opt
+        gc.collect()
+        kept = context.agreement
+        return [len(homes._homes), len(homes._released)], max(len(kept._kinds), len(kept._places)) <= 20
+
+    assert VirtualStrategy(2).run(program) == ([0, 0], True)

@@ -1,5 +1,10 @@
 """Weights of models in files."""
 
+import io
+import json
+import os
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +14,7 @@ from distopt import keras
 from distopt.distribute import VirtualStrategy, get_replica_context
 from distopt.errors import ReplicaFailed
 from distopt.keras import layers as L
-from distopt.keras.training.weights_file import write_weights
+from distopt.keras.training.weights_file import read_weights, write_weights
 
 
 @pytest.mark.parametrize("ending", [".npz", ".safetensors"])
@@ -70,3 +75,76 @@ def test_what_cannot_be_written_is_an_error_on_all_replicas(tmp_path):
 
     assert program()
     assert VirtualStrategy(3).run(program)
+
+
+def bomb(path: Path) -> None:
+    """256 MB of zeros in a quarter of a megabyte."""
+    np.savez_compressed(path, **{"0000/kernel": np.zeros(1 << 25)})
+
+
+def hole(path: Path) -> None:
+    """A tensor of 256 MB that takes no room on the disk."""
+    header = {"0000/kernel": {"dtype": "F64", "shape": [1 << 25], "data_offsets": [0, 1 << 28]}}
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text)
+    os.truncate(path, 8 + len(text) + (1 << 28))
+
+
+@pytest.mark.parametrize(("make", "name"), [(bomb, "w.npz"), (hole, "w.safetensors")])
+def test_a_file_of_other_weights_is_refused_before_it_takes_memory(tmp_path: Path, make, name) -> None:
+    make(tmp_path / name)
+    for first, words in ((4, "takes 2 weights; got 1"), (None, "has shape")):
+        model = keras.Sequential([keras.layers.Dense(4, input_shape=(3,), use_bias=first is not None)])
+        tracemalloc.start()
+        try:
+            with pytest.raises(ValueError, match=words):
+                model.load_weights(tmp_path / name)
+            assert tracemalloc.get_traced_memory()[1] < 20 << 20
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["w.npz", "w.safetensors"])
+def test_a_pipe_or_a_device_is_no_weight_file(tmp_path: Path, name: str) -> None:
+    model = keras.Sequential([keras.layers.Dense(4, input_shape=(3,))])
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(OSError, match="not a regular file"):
+        model.load_weights(tmp_path / name)
+    os.unlink(tmp_path / name)
+    os.symlink("/dev/zero", tmp_path / name)
+    with pytest.raises(OSError, match="not a regular file"):
+        model.load_weights(tmp_path / name)
+
+
+def npz(path: Path, header: bytes, kind: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", kind) as archive:
+        archive.writestr("0000/w.npy", header)
+    return path
+
+
+def test_npz_headers_that_lie(tmp_path: Path) -> None:
+    array = io.BytesIO()
+    np.lib.format.write_array(array, np.zeros(4))
+    whole = array.getvalue()
+    path = tmp_path / "w.npz"
+    assert read_weights(str(npz(path, whole)))[0][1].shape == (4,)
+    long = b"\x93NUMPY\x02\x00" + (1 << 31).to_bytes(4, "little") + bytes(1000)
+    for content in (whole[:-8], whole + bytes(8), whole.replace(b"(4,)", b"(9,)"), long):
+        with pytest.raises(ValueError, match=r"is no \.npz file of weights"):
+            read_weights(str(npz(path, content)))
+    with pytest.raises(ValueError, match="a method that NumPy does not use"):
+        read_weights(str(npz(path, whole, zipfile.ZIP_LZMA)))
+
+
+def test_safetensors_headers_that_lie(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    right = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+    for change in ({"shape": [3]}, {"shape": [-1]}, {"data_offsets": [4, 12]}, {"data_offsets": [8, 0]}):
+        text = json.dumps({"0000/w": {**right, **change}}).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(8))
+        with pytest.raises(ValueError, match="is no safetensors file"):
+            read_weights(str(path))
+    path.write_bytes((1 << 40).to_bytes(8, "little") + bytes(8))
+    with pytest.raises(ValueError, match="a header of"):
+        read_weights(str(path))

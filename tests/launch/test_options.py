@@ -1,5 +1,7 @@
 """The command line and its TOML twin."""
 
+import os
+
 import pytest
 from distopt_launch.errors import LaunchError
 from distopt_launch.options import Options, parse
@@ -148,3 +150,21 @@ def test_rubbish_is_understood_or_refused(words):
         return
     assert isinstance(options, Options)
     assert list(options.program) == words[len(words) - len(options.program) :]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("option", ["--config", "--hostfile"])
+def test_files_that_never_end_are_refused(tmp_path, capsys, option):
+    from distopt_launch.cli import main
+
+    (tmp_path / "train.py").touch()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "long").touch()
+    os.truncate(tmp_path / "long", 1 << 40)
+    for name, words in (
+        ("pipe", "not a regular file"),
+        ("/dev/zero", "not a regular"),
+        ("long", "more than"),
+    ):
+        assert main([option, str(tmp_path / name), "--dry-run", "-n", "2", str(tmp_path / "train.py")]) == 2
+        assert words in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from distopt.core.numbers import as_scalar
@@ -44,6 +46,12 @@ class ExponentialMovingAverage(Callback):
     def get_state(self) -> list[Array]:
         """For backups."""
         return self.averages
+
+    def check_state(self, state: Any) -> None:
+        """Raises if :meth:`set_state` could not take this."""
+        shapes = [tuple(weight.shape) for weight in self.model.trainable_weights]
+        if not isinstance(state, list) or [np.shape(average) for average in state] != shapes:
+            raise ValueError("the averages have not the shapes of the model's weights")
 
     def set_state(self, state: list[Array]) -> None:
         """Goes back to what :meth:`get_state` told."""

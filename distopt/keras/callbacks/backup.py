@@ -41,6 +41,7 @@ class BackupAndRestore(Callback):
 
     Raises:
         ValueError: another ``save_freq``, or ``keep`` below 1.
+        RuntimeError: in training, if another job writes into the directory.
         MissingExtra: in training, if safetensors is not installed.
     """
 
@@ -92,6 +93,7 @@ class BackupAndRestore(Callback):
             **{name: value for name, value in objects.items() if value},
         )
         self._batches = 0
+        self._manager.lock()  # now, not when hours have been trained
         if self.save_before_preemption:
             try:
                 self._manager.on_preemption()
@@ -124,6 +126,7 @@ class BackupAndRestore(Callback):
         """See Callback."""
         if self._manager is not None:
             self._manager.release_preemption()
+            self._manager.unlock()
 
     def _save_if(self, due: bool) -> None:
         if due:

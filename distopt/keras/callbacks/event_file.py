@@ -8,6 +8,8 @@ import struct
 import time
 from collections.abc import Mapping
 
+from distopt.file_access import make_folders, open_to_append
+
 __all__ = ["EventFile"]
 
 
@@ -37,14 +39,14 @@ class EventFile:
     """A file of numbers over steps, which ``tensorboard --logdir`` shows.
 
     Args:
-        folder: made if it is not there; the file in it gets a name of its own.
+        folder: made, for this user alone, if it is not there; the file in it gets a name of its own.
     """
 
     def __init__(self, folder: str) -> None:
-        os.makedirs(folder, exist_ok=True)
+        make_folders(folder)
         stamp = f"{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         self.path = os.path.join(folder, f"events.out.tfevents.{stamp}")
-        self._file = open(self.path, "ab")  # noqa: SIM115 (closed by close)
+        self._file = open_to_append(self.path)
         self._write(_text(3, "brain.Event:2"))
 
     def add(self, step: int, numbers: Mapping[str, float]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from typing import Any, TextIO
 
 from distopt.core.checks import as_one_of, as_path
+from distopt.file_access import open_to_append, open_to_write
 from distopt.keras.callbacks.callback import Callback, Logs, is_chief
 from distopt.keras.callbacks.monitor import Monitor
 
@@ -33,7 +35,8 @@ class CSVLogger(Callback):
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """See Callback."""
         if is_chief():
-            self._file = open(self.filename, "a" if self.append else "w", newline="", encoding="utf-8")  # noqa: SIM115
+            file = (open_to_append if self.append else open_to_write)(self.filename)
+            self._file = io.TextIOWrapper(file, newline="", encoding="utf-8")
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """See Callback."""

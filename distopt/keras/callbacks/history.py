@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 from typing import Any
 
 from distopt.errors import MissingExtra
+from distopt.file_access import open_to_write
 from distopt.keras.callbacks.callback import Callback, Logs, is_chief
 
 __all__ = ["History"]
@@ -72,5 +74,13 @@ class History(Callback):
             axes.grid(alpha=0.3)
             axes.legend()
         if path is not None and is_chief():
-            figure.savefig(path)
+            _write(figure, os.fspath(path))
         return figure
+
+
+def _write(figure: Any, path: str) -> None:
+    ending = os.path.splitext(path)[1]
+    picture = io.BytesIO()
+    figure.savefig(picture, format=ending[1:] or "png")
+    with open_to_write(path if ending else f"{path}.png") as file:
+        file.write(picture.getbuffer())

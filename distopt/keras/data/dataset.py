@@ -77,6 +77,11 @@ class Dataset:
             return {"readings": self._readings, "given": self._skipped}
         return {"readings": self._readings - 1, "given": self._given}
 
+    def check_state(self, state: Any) -> None:
+        """Raises if :meth:`set_state` could not take this."""
+        as_count(state["readings"], "readings", least=0)
+        as_count(state.get("given", 0), "given", least=0)
+
     def set_state(self, state: dict[str, int]) -> None:
         """Lets the next reading go on from what :meth:`get_state` told; what it leaves out is made again."""
         self._readings, self._skipped = state["readings"], state.get("given", 0)

@@ -36,6 +36,9 @@ class Source(ABC):
         """What beside epoch and batch tells where this replica is, for checkpoints."""
         return None
 
+    def check_state(self, state: Any) -> None:  # noqa: B027 (most have none)
+        """Raises if :meth:`set_state` could not take this."""
+
     def set_state(self, state: Any) -> None:  # noqa: B027 (most have none)
         """Goes back to what :meth:`get_state` told."""
 
@@ -171,6 +174,12 @@ class IterableSource(Source):
             "begun": self._next_reading() if self._iterator is None else self._begun,
         }
 
+    def check_state(self, state: Any) -> None:
+        """See Source."""
+        as_count(state["taken"], "taken", least=0)
+        if state["begun"] is not None and hasattr(self._batches, "check_state"):
+            self._batches.check_state(state["begun"])
+
     def set_state(self, state: dict[str, Any]) -> None:
         """Reads the batches anew that were taken then, and drops them."""
         if not self.once:
@@ -180,7 +189,8 @@ class IterableSource(Source):
                 self._batches.set_state(state["begun"])  # type: ignore[attr-defined]
         self._taken = 0
         for _ in range(state["taken"]):
-            self._next()
+            if self._next() is None:
+                break
 
     def sample(self) -> tuple[Any, Any, Any]:
         """See Source; the batch is not lost. Who has none learns from others what they are like."""

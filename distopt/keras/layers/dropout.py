@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distopt.core.checks import as_seed
+from distopt.core.checks import as_count, as_seed
 from distopt.core.numbers import as_scalar
 from distopt.core.random import stream
 from distopt.keras.each_replica import this_replica
@@ -56,6 +56,11 @@ class Dropout(Layer):
     def get_state(self) -> dict[str, int]:
         """Where its random numbers stand, for checkpoints."""
         return {"seed": self.seed, "calls": self._calls[this_replica()]}
+
+    def check_state(self, state: Any) -> None:
+        """Raises if :meth:`set_state` could not take this."""
+        for name in ("seed", "calls"):
+            as_count(state[name], name, least=0)
 
     def set_state(self, state: dict[str, int]) -> None:
         """Goes on from what :meth:`get_state` told."""

@@ -342,19 +342,21 @@ class Layer:
         Raises:
             ValueError: another number of weights, or another shape.
         """
+        self._check_shapes([as_array(value).shape for value in weights])
+        for weight, value in zip(self.weights, weights, strict=True):
+            assign_alike(weight, value)
+
+    def _check_shapes(self, shapes: Sequence[tuple[int, ...]]) -> None:
+        """Raises if arrays of these shapes cannot be the weights."""
         mine = self.weights
-        if len(weights) != len(mine):
+        if len(shapes) != len(mine):
             raise ValueError(
-                f"set_weights() on {self.name!r} takes {len(mine)} weights; got {len(weights)}"
+                f"set_weights() on {self.name!r} takes {len(mine)} weights; got {len(shapes)}"
                 + ("" if self.built else ": the layer is not built yet, call it or give input_shape")
             )
-        for weight, value in zip(mine, weights, strict=True):
-            if weight.shape != as_array(value).shape:
-                raise ValueError(
-                    f"weight {weight.name!r} has shape {weight.shape}; got {as_array(value).shape}"
-                )
-        for weight, value in zip(mine, weights, strict=True):
-            assign_alike(weight, value)
+        for weight, shape in zip(mine, shapes, strict=True):
+            if weight.shape != shape:
+                raise ValueError(f"weight {weight.name!r} has shape {weight.shape}; got {shape}")
 
     # -- as a config
     def get_config(self) -> dict[str, Any]:

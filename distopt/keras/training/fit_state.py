@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distopt.core import Variable, VariableSynchronization
+from distopt.core.checks import as_count
 from distopt.keras.callbacks.callback import Callback
 from distopt.keras.data import Source
 from distopt.keras.training.compiled_loss import CompiledLoss
@@ -34,6 +35,10 @@ class Position:
     def get_state(self) -> dict[str, int]:
         """For checkpoints."""
         return {"epoch": self.epoch, "batch": self.batch}
+
+    def check_state(self, state: Any) -> None:
+        """For checkpoints."""
+        _check_counts(state, ("epoch", "batch"))
 
     def set_state(self, state: dict[str, int]) -> None:
         """Goes back to what :meth:`get_state` told."""
@@ -66,6 +71,10 @@ class LossTotals:
         """The examples on all replicas, for checkpoints."""
         return {"count": self._loss.sums()[1]}
 
+    def check_state(self, state: Any) -> None:
+        """For checkpoints."""
+        _check_counts(state, ("count",))
+
     def set_state(self, state: dict[str, int]) -> None:
         """Takes them back, with what :attr:`weights` holds by then."""
         assert self._variable is not None
@@ -90,6 +99,14 @@ class CallbackStates:
     def get_state(self) -> dict[str, Any]:
         """For checkpoints."""
         return {name: callback.get_state() for name, callback in self._stateful.items()}
+
+    def check_state(self, state: Any) -> None:
+        """For checkpoints."""
+        if not isinstance(state, dict):
+            raise TypeError(f"expected a dict, got {type(state).__name__}")
+        for name, callback in self._stateful.items():
+            if name in state and hasattr(callback, "check_state"):
+                callback.check_state(state[name])
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Keeps what :meth:`get_state` told, for :meth:`hand_out`."""
@@ -137,8 +154,27 @@ class FitState:
             "data": [source.get_state() for source in self._sources],
         }
 
+    def check_state(self, state: Any) -> None:
+        """For checkpoints."""
+        returned, data = state["returned"], state["data"]
+        if not isinstance(state["stopped"], (bool, np.bool_)) or not isinstance(data, list):
+            raise TypeError("whether training was stopped, or the positions in the data, are none")
+        if returned is not None and not (
+            isinstance(returned, dict) and all(isinstance(v, float) for v in returned.values())
+        ):
+            raise TypeError("what train_step returned is no dict of numbers")
+        for source, own in zip(self._sources, data, strict=True):
+            source.check_state(own)
+
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes back to what :meth:`get_state` told."""
         self._model.stop_training, self.returned = state["stopped"], state["returned"]
         for source, own in zip(self._sources, state["data"], strict=True):
             source.set_state(own)
+
+
+def _check_counts(state: Any, names: Sequence[str]) -> None:
+    if not isinstance(state, dict):
+        raise TypeError(f"expected a dict, got {type(state).__name__}")
+    for name in names:
+        as_count(state[name], name, least=0)
