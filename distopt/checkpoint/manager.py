@@ -18,7 +18,7 @@ from distopt.checkpoint.restoring import Loaded, assign, examine, load
 from distopt.checkpoint.snapshot import Encoded, encode_states, plan, subject_of
 from distopt.checkpoint.writing import Saving, safetensors
 from distopt.collectives import digest
-from distopt.distribute import ReplicaContext, get_replica_context
+from distopt.distribute import ReplicaContext, get_replica_context, in_turn
 from distopt.errors import ReplicaFailed
 
 __all__ = ["CheckpointManager"]
@@ -76,6 +76,7 @@ class CheckpointManager:
         """The path of the newest checkpoint, or None."""
         return next(reversed(self.checkpoints), None)
 
+    @in_turn
     def save(self, background: bool = False) -> str:
         """Writes a checkpoint. All replicas must call it.
 
@@ -121,6 +122,7 @@ class CheckpointManager:
             self.wait()
         return files.path_of(self.directory, number)
 
+    @in_turn
     def wait(self) -> None:
         """Returns when a save in the background is complete. All replicas must call it.
 
@@ -143,6 +145,7 @@ class CheckpointManager:
             saving.give_up()
             raise
 
+    @in_turn
     def restore(self) -> bool:
         """Restores the newest checkpoint that is whole on all replicas, which must all call this.
 
@@ -208,6 +211,7 @@ class CheckpointManager:
             error = problem
         self._agree(context, error)
 
+    @in_turn
     def clear(self) -> None:
         """Removes all checkpoints of the directory, and the directory if it is empty then; collective.
 
@@ -277,6 +281,7 @@ class CheckpointManager:
             preemption.release(self._handlers)
             self._handlers.clear()
 
+    @in_turn
     def step(self) -> None:
         """To be called by all replicas after each step, when :meth:`on_preemption` was.
 

@@ -13,6 +13,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -83,7 +84,9 @@ class Saving:
             self._error = self._error or error
 
     def _start(self, run: Callable[[], None], task: str) -> threading.Thread:
-        thread = threading.Thread(target=run, name=f"checkpoint-{self.number}-{task}")
+        thread = threading.Thread(
+            target=copy_context().run, args=(run,), name=f"checkpoint-{self.number}-{task}"
+        )
         thread.start()
         self._threads.append(thread)
         return thread

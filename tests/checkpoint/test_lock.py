@@ -13,7 +13,7 @@ import pytest
 from distopt.checkpoint import CheckpointManager, lock
 from distopt.distribute import VirtualStrategy, get_replica_context
 from distopt.errors import ReplicaFailed
-from distopt.settings import Job, jobs
+from distopt.launched import Job, jobs
 
 #: A job that saves once, says so, and goes on until its standard input ends.
 OTHER = """
