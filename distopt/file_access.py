@@ -123,7 +123,8 @@ def make_folders(path: str | os.PathLike[str]) -> None:
 
 
 def _opened(path: str | os.PathLike[str], how: int) -> BinaryIO:
-    shared = is_shared(os.path.dirname(os.path.abspath(path)))
+    folder = os.path.dirname(os.path.abspath(path))
+    shared = os.path.isdir(folder) and is_shared(folder)  # if there is none, the opening says so
     # Where others cannot meddle, links and devices are the user's own: /dev/stdout, a link to a larger disk.
     careful = os.O_NOFOLLOW | os.O_NONBLOCK if shared else 0
     try:

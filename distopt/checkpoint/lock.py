@@ -97,16 +97,25 @@ def hold(directory: str, user: object) -> None:
     path = os.path.join(place, FILE)
     owner = _read(path)
     if held is None or owner is None or owner.token != held.token:
-        if owner is not None and _same_process(owner):
-            held = _Held(owner.token, -1, os.getpid(), set())
-        elif owner is not None and not _is_stale(owner, path):
-            raise RuntimeError(_refusal(path, owner))
-        else:
-            held = _taken(path, owner)
-        _held[place] = held
+        held = _held[place] = _renewed(path, owner, held)
     if key not in held.users:
         held.users.add(key)
         weakref.finalize(user, _drop, place, key)
+
+
+def _renewed(path: str, owner: Owner | None, before: _Held | None) -> _Held:
+    """The lock of this process, in place of one that it never had, or has lost."""
+    if owner is not None and _same_process(owner):
+        held = _Held(owner.token, -1, os.getpid(), set())
+    elif owner is not None and not _is_stale(owner, path):
+        raise RuntimeError(_refusal(path, owner))
+    else:
+        held = _taken(path, owner)
+    if before is not None:
+        held.users |= before.users
+        if before.file >= 0:
+            os.close(before.file)
+    return held
 
 
 def let_go(directory: str, user: object) -> None:
@@ -148,7 +157,7 @@ def _taken(path: str, before: Owner | None) -> _Held:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if before is not None:
             _remove_stale(path, before)
-        _publish(scratch, path)
+        _publish(scratch, path, descriptor)
     except BaseException:
         os.close(descriptor)
         raise
@@ -167,24 +176,26 @@ def _holds(path: str, own: Owner) -> bool:
     return False
 
 
-def _publish(scratch: str, path: str) -> None:
+def _publish(scratch: str, path: str, descriptor: int) -> None:
+    """Gives the file its name; ``descriptor`` keeps a file lock on what has it then."""
     try:
-        os.link(scratch, path)
+        try:
+            os.link(scratch, path)
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            _publish_copy(scratch, path, descriptor)
     except (FileExistsError, FileNotFoundError):
         raise RuntimeError(_refusal(path, _read(path))) from None
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        _publish_copy(scratch, path)
 
 
-def _publish_copy(scratch: str, path: str) -> None:
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-    except FileExistsError:
-        raise RuntimeError(_refusal(path, _read(path))) from None
-    with os.fdopen(descriptor, "wb") as file:
+def _publish_copy(scratch: str, path: str, descriptor: int) -> None:
+    copy = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    with os.fdopen(copy, "wb") as file:
         file.write(read_all(scratch, _LONGEST))
+        with suppress(OSError):
+            fcntl.flock(copy, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.dup2(copy, descriptor, inheritable=False)
 
 
 def _remove_stale(path: str, owner: Owner) -> None:
@@ -259,7 +270,7 @@ def _read(path: str) -> Owner | None:
     Raises:
         RuntimeError: the file is no lock of ours.
     """
-    for _ in range(20):
+    for _ in range(10):
         try:
             content = json.loads(read_all(path, _LONGEST))
             content["jobs"] = tuple(Job(**job) for job in content["jobs"])

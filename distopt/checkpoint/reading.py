@@ -85,9 +85,10 @@ class Reader:
                     descriptor = file.fileno()
                     if os.fstat(descriptor).st_size != nbytes:
                         raise Damaged(f"{name} has changed its length since it was verified")
-                    # By the descriptor: the name may come to mean another file.
-                    there = safetensors().safe_open(f"/dev/fd/{descriptor}", framework="numpy")
-                self._open[name] = there
+                    # By the descriptor where possible: the name may come to mean another file.
+                    same = f"/proc/self/fd/{descriptor}"
+                    path = same if os.path.exists(same) else os.path.join(self._path, name)
+                    self._open[name] = safetensors().safe_open(path, framework="numpy")
             except (safetensors().SafetensorError, OSError) as error:
                 raise Damaged(f"{name} cannot be read: {error}") from error
         return self._open[name]

@@ -30,6 +30,8 @@ __all__ = ["Saving", "safetensors"]
 
 _NOTE = ".written"
 _LONGEST_NOTE = 1 << 16
+#: safetensors takes headers of 100 MB at most, which hold the texts.
+_LONGEST_TEXT = 40_000_000
 _POLL_SECONDS = 0.002
 
 #: NumPy's dtypes that every safetensors knows; others are written as bytes.
@@ -152,6 +154,11 @@ class Saving:
 
 
 def _serialized(file: File) -> bytes:
+    length = sum(map(len, file.texts.values()))
+    if length > _LONGEST_TEXT:
+        raise ValueError(
+            f"the states of the objects make {length:,} bytes of text: keep long lists as NumPy arrays"
+        )
     tensors = {name: _storable(array) for name, array in file.tensors.items()}
     data: bytes = safetensors().numpy.save(tensors, metadata=file.texts or None)
     return data

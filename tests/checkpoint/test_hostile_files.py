@@ -14,7 +14,7 @@ import pytest
 from distopt import Variable
 from distopt.checkpoint import CheckpointManager, files
 from distopt.checkpoint.holders import GlobalStreams, holder_of
-from distopt.checkpoint.manifest import Damaged
+from distopt.checkpoint.manifest import Damaged, FileRecord
 from distopt.distribute import VirtualStrategy, get_replica_context
 from distopt.errors import ReplicaFailed
 
@@ -289,3 +289,35 @@ def test_numbers_that_are_not_ours_are_left_alone(tmp_path):
     manager, _ = saved(tmp_path, 1)
     (tmp_path / ("checkpoint-" + "9" * 200)).mkdir()
     assert manager.save().endswith("checkpoint-00000002")
+
+
+def test_a_checkpoint_that_somebody_removes_while_it_is_written_is_told_at_once(tmp_path, monkeypatch):
+    def remove(path, data):
+        shutil.rmtree(os.path.dirname(path), ignore_errors=True)
+        return FileRecord(os.path.basename(path), len(data), "0")
+
+    manager, _ = saved(tmp_path, 1)
+    monkeypatch.setattr(files, "write_file", remove)
+    with pytest.raises(OSError, match="somebody has removed it"):
+        manager.save()
+    monkeypatch.undo()
+    assert manager.save().endswith("checkpoint-00000002")
+
+
+def test_states_that_could_not_be_read_back_are_not_written(tmp_path, monkeypatch):
+    from distopt.checkpoint import manifest, writing
+
+    manager = CheckpointManager(tmp_path, mine={"text": "x" * 10_000})
+    monkeypatch.setattr(manifest, "LONGEST", 5000)
+    with pytest.raises(ValueError, match="keep long lists as NumPy arrays"):
+        manager.save()
+    monkeypatch.undo()
+    monkeypatch.setattr(writing, "_LONGEST_TEXT", 5000)
+
+    def program():
+        own = get_replica_context().replica_id_in_sync_group
+        manager = CheckpointManager(tmp_path, mine={"text": "x" * 10_000, "own": own})
+        with pytest.raises((ValueError, ReplicaFailed), match="keep long lists as NumPy arrays"):
+            manager.save()
+
+    VirtualStrategy(2).run(program)

@@ -1,6 +1,7 @@
 """One job at a time writes into a directory; who comes second is told at once, and a dead owner is none."""
 
 import fcntl
+import gc
 import json
 import os
 import subprocess
@@ -37,10 +38,8 @@ def other(tmp_path):
         job.kill()
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
-@pytest.mark.parametrize("call", ["save", "lock", "clear"])
-def test_the_second_job_is_refused_at_once_and_told_of_the_first(other, tmp_path, replicas, call):
-    def program():
+def test_the_second_job_is_refused_at_once_and_told_of_the_first(other, tmp_path):
+    def program(call):
         manager = CheckpointManager(tmp_path, mine={})
         start = time.monotonic()
         with pytest.raises((RuntimeError, ReplicaFailed)) as caught:
@@ -50,14 +49,13 @@ def test_the_second_job_is_refused_at_once_and_told_of_the_first(other, tmp_path
             assert word in str(caught.value)
         return True
 
-    assert VirtualStrategy(replicas).run(program)
-    assert sorted(os.listdir(tmp_path)) == ["checkpoint-00000001", "checkpoints.lock"]
-
-
-def test_others_may_restore_from_it(other, tmp_path):
+    for replicas in (1, 2):
+        for call in ("save", "lock", "clear"):
+            assert VirtualStrategy(replicas).run(program, args=(call,))
     mine = {}
-    assert CheckpointManager(tmp_path, mine=mine).restore()
+    assert CheckpointManager(tmp_path, mine=mine).restore()  # others may restore from it
     assert mine == {"epoch": 7}
+    assert sorted(os.listdir(tmp_path)) == ["checkpoint-00000001", "checkpoints.lock"]
 
 
 def test_the_lock_goes_with_the_job(other, tmp_path):
@@ -202,8 +200,22 @@ def test_where_there_are_no_links(tmp_path, monkeypatch):
     manager = CheckpointManager(tmp_path, mine={})
     manager.save()
     manager.save()
+    assert not lock._is_free(str(tmp_path / lock.FILE))
     put(tmp_path, elsewhere())
     assert not saves(tmp_path)
+
+
+def test_the_file_lock_lasts_as_long_as_the_lock(tmp_path):
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    manager = CheckpointManager(tmp_path, mine={})
+    for _ in range(3):
+        manager.save()
+        assert not lock._is_free(str(tmp_path / lock.FILE))
+        os.unlink(tmp_path / lock.FILE)
+    manager.save()
+    manager.unlock()
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_fit_is_refused_before_it_begins(other, tmp_path):
