@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from distopt.file_access import create, read_all
-from distopt.launched import Job, jobs
+from distopt.launched import Job, is_child, jobs
 
 __all__ = ["FILE", "hold", "let_go"]
 
@@ -92,8 +92,8 @@ def hold(directory: str, user: object) -> None:
     """
     place = os.path.realpath(directory)
     held, key = _held.get(place), id(user)
-    if held is not None and held.process != os.getpid():
-        held = None  # a child made by fork has a copy of this, but the lock is its parent's
+    if held is not None and held.process != os.getpid() and is_child():
+        held = None  # what a replica forked has no part in the job, whose lock this is
     path = os.path.join(place, FILE)
     owner = _read(path)
     if held is None or owner is None or owner.token != held.token:

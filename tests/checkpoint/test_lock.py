@@ -170,7 +170,7 @@ def test_a_machine_that_was_started_anew_holds_nothing(tmp_path):
 
 def test_a_later_process_of_the_same_number_is_another_one(tmp_path):
     own = lock._this_process()
-    put(tmp_path, replace(own, pid=os.getppid(), token="ab12"))
+    put(tmp_path, replace(own, pid=os.getppid(), born=own.born + 1, token="ab12"))
     assert saves(tmp_path)
 
 

@@ -6,7 +6,7 @@ from distopt_launch.cores import THREAD_VARIABLES, binding, cores, threads, usab
 from distopt_launch.errors import LaunchError
 from distopt_launch.place import Place, place
 
-from distopt.settings import launched
+from distopt.launched import launched
 
 HYDRA = {
     "PMI_RANK": "3",
