@@ -11,15 +11,22 @@ LIMIT    ?= 800
 # Bytecode and compiled kernels are kept, so that the hundreds of processes that tests start need not make them anew.
 TESTING  := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
-.PHONY: train test test-1 test-2 test-4 check bench chaos clean
+.PHONY: train test test-1 test-launches test-single test-2 test-4 check bench chaos clean
 
 train: $(VENV)/.examples
 	$(BIN)/distoptrun -n $(REPLICAS) examples/digits.py
 
 test: test-1 test-2 test-4
 
+# Side by side, for two cores: jobs, one after the other, which often wait; and all that runs in this one process.
 test-1: $(VENV)/.test
-	$(TESTING) $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder tests
+	$(MAKE) --jobs=2 test-launches test-single
+
+test-launches: $(VENV)/.test
+	$(TESTING) $(BIN)/python -m pytest -m launches tests
+
+test-single: $(VENV)/.test
+	$(TESTING) $(BIN)/python -m pytest -m "not launches" tests
 
 test-2 test-4: test-%: $(VENV)/.test
 	$(TESTING) timeout --kill-after=10 $(LIMIT) $(BIN)/mpiexec -n $* $(BIN)/python -m pytest --with-mpi \

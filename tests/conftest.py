@@ -31,14 +31,6 @@ def pytest_configure(config: pytest.Config) -> None:
             reporter._tw._file = sys.stdout
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What a worker of pytest-xdist does alone: all jobs, which take the machine's cores; else a file."""
-    for item in items:
-        group = "launches" if item.get_closest_marker("launches") else item.path.as_posix()
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 class Replicas:
     """A number of replicas that a test runs a function on.
 
