@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from . import environment
 from .plan import Plan, shares
 
 
@@ -55,7 +56,8 @@ def _openmpi(plan: Plan) -> list[str]:
         words += ["--map-by", "slot:OVERSUBSCRIBE"]
     if plan.root:
         words += ["--allow-run-as-root"]
-    for name in dict.fromkeys((*dict(plan.env), *plan.passed)):
+    own = environment.FOR_PROCESSES if plan.hosts else ()
+    for name in dict.fromkeys((*dict(plan.env), *plan.passed, *own)):
         words += ["-x", name]  # the value lies in the launcher's own environment
     return [*words, *plan.extra, *plan.command]
 

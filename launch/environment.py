@@ -17,12 +17,16 @@ CHANNEL = "DISTOPT_LAUNCH_CHANNEL"
 #: The signals that the launcher was started with ignored, as numbers with commas.
 IGNORED = "DISTOPT_LAUNCH_IGNORED"
 
+#: Those of them that every process reads, on other hosts too.
+FOR_PROCESSES = (RESTART, JOB, CHANNEL, IGNORED)
+
 #: What another launcher may have left: with them, a new job would take itself for a part of the old one.
 _FOREIGN = (
     *("PMI_", "PMIX_", "OMPI_COMM_WORLD_", "OMPI_UNIVERSE_", "HYDI_", "MPI_LOCAL", "PRTE_", "ORTE_"),
     # Of a step and its tasks. What tells of the batch job stays: mpiexec and srun need it.
     *("SLURM_STEP_", "SLURM_STEPID", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_GTIDS"),
     *("SLURM_TASK_PID", "SLURM_SRUN_COMM_", "SLURM_LAUNCH_NODE_IPADDR"),
+    "DISTOPT_LAUNCH",
 )
 
 

@@ -33,7 +33,10 @@ def test_open_mpi():
     words = command(plan("openmpi", root=True, oversubscribe=True))
     assert words == [
         *("/opt/mpi/bin/mpiexec", "-np", "6", "--bind-to", "none", "--host", "a:4,b:2"),
-        *("--map-by", "slot:OVERSUBSCRIBE", "--allow-run-as-root", "-x", "A", "python", "my script.py", "$x"),
+        *("--map-by", "slot:OVERSUBSCRIBE", "--allow-run-as-root", "-x", "A"),
+        *("-x", "DISTOPT_LAUNCH_RESTART", "-x", "DISTOPT_LAUNCH_JOB"),  # what all hosts are to know
+        *("-x", "DISTOPT_LAUNCH_CHANNEL", "-x", "DISTOPT_LAUNCH_IGNORED"),
+        *("python", "my script.py", "$x"),
     ]
     own = variables(plan("openmpi", root=True))
     assert own == {"A": "1 2", "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
