@@ -44,7 +44,7 @@ class Verdict:
     pids: dict[int, tuple[int, int]] = field(default_factory=dict)  # on this machine: replica's, guardian's
     ended: dict[int, int] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
-    #: Replicas that left with exit code 0 before the end of their programs, by ``os._exit`` or ``exec``.
+    #: Replicas that left with exit code 0 before the end of their programs (``os._exit``, ``exec``), in order.
     early: list[int] = field(default_factory=list)
 
     def take(self, news: News, here: bool) -> None:
@@ -79,14 +79,15 @@ class Verdict:
         return any(failure.rank == rank for failure in self.failures)
 
     def conclude(self) -> None:
-        """At the job's end: names the replica that left the others, if they could not go on without it.
+        """At the job's end: names the replica that left the others.
 
-        A replica that leaves with exit code 0 by ``os._exit``, or by another program in its place, is no
-        failure if all others come to their ends too: many programs end so on purpose. But under MPI the
-        others often wait for it, and are killed.
+        Leaving with exit code 0 by ``os._exit``, or by another program in the replica's place, is no failure
+        where all do so. Where only some do, nothing says that they had done their part; under MPI the others
+        often wait for them, and are killed.
         """
-        if self.early and (self.vanished or self.failures) and all(f.consequence for f in self.failures):
-            how = "ended with exit code 0 before the end of its program, and the others could not go on"
+        others = self.done or self.vanished or self.failures
+        if self.early and others and all(f.consequence for f in self.failures):
+            how = "ended with exit code 0 before the end of its program (os._exit?)"
             self.failures.insert(0, Failure(self.early[0], 1, how))
 
     @property

@@ -244,11 +244,17 @@ def test_a_replica_that_leaves_the_others_is_a_failure(job, how):
     assert LEFT in err.splitlines()[-1]
 
 
+def test_so_it_is_where_the_others_do_without_it(job):
+    with job("if rank == 1: os._exit(0)\ntime.sleep(1)") as process:
+        code, _, err = ended(process)
+    assert code == 1
+    assert LEFT in err.splitlines()[-1]
+
+
 @pytest.mark.parametrize(
-    "how",
-    ["os._exit(0)", "rank and os._exit(0)", "os.execv('/bin/true', ['true'])", "sys.exit(0)", "sys.exit()"],
+    "how", ["os._exit(0)", "os.execv('/bin/true', ['true'])", "sys.exit(0)", "sys.exit()"]
 )
-def test_leaving_early_is_no_failure_where_all_come_to_an_end(job, how):
+def test_leaving_early_is_no_failure_where_all_do(job, how):
     with job(how) as process:
         assert ended(process) == (0, [], "")
 
