@@ -44,7 +44,7 @@ class Verdict:
     pids: dict[int, tuple[int, int]] = field(default_factory=dict)  # on this machine: replica's, guardian's
     ended: dict[int, int] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
-    #: Replicas that left with exit code 0 before the end of their programs (``os._exit``, ``exec``), in order.
+    #: Replicas that left with exit code 0 before the end of their programs: ``os._exit``, ``exec``.
     early: list[int] = field(default_factory=list)
 
     def take(self, news: News, here: bool) -> None:
