@@ -83,7 +83,8 @@ def claim() -> None:
         disconnect()
     elif launched() is not None:
         os.environ[_MARK] = f"{os.getpid()}:{_socket()}:{_job()}"
-        if "mpi4py.MPI" in sys.modules:
+        mpi = sys.modules.get("mpi4py.MPI")
+        if mpi is not None and mpi.Is_initialized():
             disconnect()
 
 
