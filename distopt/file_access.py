@@ -136,13 +136,18 @@ def _opened(path: str | os.PathLike[str], how: int) -> BinaryIO:
                 "file that it leads to, or use a folder of your own"
             )
             raise OSError(error.errno, text, os.fspath(path)) from None
+        if error.errno == errno.ENXIO:  # a pipe that nobody reads, a socket
+            raise OSError(error.errno, _refusal("is not a regular file"), os.fspath(path)) from None
         raise
     found = os.fstat(descriptor)
     if shared and (not stat.S_ISREG(found.st_mode) or found.st_nlink > 1):
         os.close(descriptor)
         what = "has further names" if stat.S_ISREG(found.st_mode) else "is not a regular file"
-        text = f"it {what}, in a folder that others can write: remove it, or use a folder of your own"
-        raise OSError(errno.EINVAL, text, os.fspath(path))
+        raise OSError(errno.EINVAL, _refusal(what), os.fspath(path))
     if shared:
         os.set_blocking(descriptor, True)
     return os.fdopen(descriptor, "ab" if how else "wb")
+
+
+def _refusal(what: str) -> str:
+    return f"it {what}, in a folder that others can write: remove it, or use a folder of your own"

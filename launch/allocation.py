@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from .errors import LaunchError
 from .hosts import Host, is_name, merged, parse_hostfile
+from .text_file import read_text
 
 #: No machine has as many nodes; and what they are numbered by.
 _MOST = 100_000
 _NUMBER = re.compile(r"[0-9]{1,9}")
+#: In one name; Slurm itself takes two or three.
+_MOST_BRACKETS = 20
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Allocation:
 
 def find_allocation(
     environ: Mapping[str, str],
-    read: Callable[[str], str] = lambda path: Path(path).read_text("utf-8", "replace"),
+    read: Callable[[str], str] = lambda path: read_text(path, "replace"),
 ) -> Allocation | None:
     """The allocation that ``environ`` describes, or None outside of any.
 
@@ -67,7 +69,7 @@ def _slurm(environ: Mapping[str, str]) -> Allocation:
     if len(counts) != len(names):
         raise LaunchError(f"Slurm names {len(names)} nodes, but gives task counts for {len(counts)}")
     total = _said(environ, "SLURM_NTASKS")
-    if total.isdigit() and int(total) < sum(counts):
+    if _NUMBER.fullmatch(total) and int(total) < sum(counts):
         counts = _trim(counts, int(total))
     hosts = tuple(Host(name, count) for name, count in zip(names, counts, strict=True) if count)
     return Allocation("slurm", environ["SLURM_JOB_ID"], hosts)
@@ -111,6 +113,8 @@ def expand_nodelist(text: str) -> list[str]:
 
 
 def _expand(part: str, whole: str) -> list[str]:
+    if part.count("[") > _MOST_BRACKETS:
+        raise LaunchError(f"cannot read Slurm's node list {whole[:200]!r}: it has too many brackets")
     head, bracket, rest = part.partition("[")
     if not bracket:
         if not head or "]" in head:

@@ -11,7 +11,10 @@ from pathlib import Path
 _VARIABLE = "NUMBA_CACHE_DIR"
 #: Numba reads this file of the working directory; it may name the cache's folder.
 _FILE = ".numba_config.yaml"
-_NOBODY = 65534  # whose everything is that has no name in a container
+#: Shown as the owner of all that belongs to users whom a container does not know, the superuser among them.
+_NOBODY = 65534
+#: The users whom it knows.
+_KNOWN = Path("/proc/self/uid_map")
 
 
 def warning(environ: Mapping[str, str], folder: Path) -> str:
@@ -46,11 +49,20 @@ def _why(path: Path, sticky_helps: bool) -> str:
         status = path.stat()
     except OSError:
         return ""
-    if status.st_uid not in (0, os.geteuid(), _NOBODY):
+    if status.st_uid not in (0, os.geteuid()) and not _is_unknown(status.st_uid):
         return f"{path} belongs to {_user(status.st_uid)}"
     if status.st_mode & stat.S_IWOTH and not (sticky_helps and status.st_mode & stat.S_ISVTX):
         return f"all users may write to {path}"
     return ""
+
+
+def _is_unknown(number: int) -> bool:
+    """Whether a number stands for all users whom a container does not know; elsewhere it is one of them."""
+    try:
+        ranges = [tuple(map(int, line.split())) for line in _KNOWN.read_text().splitlines()]
+    except OSError:
+        return False
+    return number == _NOBODY and not any(first <= number < first + count for first, _, count in ranges)
 
 
 def _user(number: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -82,7 +83,14 @@ class Logs:
 
 def _opened(path: Path, keep: bool) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
-    file = os.open(path, flags, 0o666)
+    try:
+        file = os.open(path, flags, 0o666)
+    except OSError as error:
+        if path.is_symlink():
+            raise PermissionError(error.errno, "it is a symbolic link") from None
+        if error.errno == errno.ENXIO:  # a pipe that nobody reads, a socket
+            raise PermissionError(error.errno, "it is not a regular file") from None
+        raise
     status = os.fstat(file)
     why = ""
     if not stat.S_ISREG(status.st_mode):

@@ -108,11 +108,15 @@ def find_library(environ: Mapping[str, str]) -> Library:
 def candidates(library: Library, environ: Mapping[str, str]) -> list[str]:
     """Launchers' files that may be the library's, nearest first: where it is installed, then on the path."""
     folders = [folder / "bin" for folder in _prefixes(library.path)]
-    # Relative ones would be looked for in the working directory.
-    folders += [Path(folder) for folder in environ.get("PATH", "").split(os.pathsep) if os.path.isabs(folder)]
+    folders += map(Path, search_path(environ))
     names = _NAMES[library.family]
     found = [shutil.which(name, path=str(folder)) for folder in dict.fromkeys(folders) for name in names]
     return list(dict.fromkeys(file for file in found if file))
+
+
+def search_path(environ: Mapping[str, str]) -> list[str]:
+    """The folders of ``PATH`` but relative ones: what lies in the working directory is not to be run."""
+    return [folder for folder in environ.get("PATH", "").split(os.pathsep) if os.path.isabs(folder)]
 
 
 def _prefixes(file: str) -> list[Path]:

@@ -13,7 +13,7 @@ from .errors import LaunchError
 from .hosts import Host, is_here, parse_hostfile, parse_hosts
 from .interpreter import START, running
 from .limits import check_processes, check_threads
-from .mpi import find_launcher, find_library
+from .mpi import find_launcher, find_library, search_path
 from .options import Options
 from .plan import Plan, fit
 from .program import Program
@@ -154,7 +154,7 @@ def _launcher(
     """Family, file, and Slurm's plugin for the MPI that mpi4py loads."""
     library = find_library(environ)
     slurm = allocation is not None and allocation.system == "slurm"
-    srun = shutil.which("srun", path=environ.get("PATH", ""))
+    srun = shutil.which("srun", path=os.pathsep.join(search_path(environ)))
     if options.launcher != "srun":
         try:
             found = find_launcher(library, environ)

@@ -101,20 +101,18 @@ class Stop:
     def kill_replicas(self) -> None:
         """Kills every replica on this machine, with all that it started."""
         for pid, guardian in self._verdict.running.values():
-            _kill(os.killpg, pid)
+            _send(os.killpg, pid, signal.SIGKILL)
             if time.monotonic() >= self._last_at:
-                _kill(os.kill, guardian)
+                _send(os.kill, guardian, signal.SIGKILL)
 
     def _signal_groups(self, number: int) -> None:
         for pid, _guardian in self._verdict.running.values():
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(pid, number)
+            _send(os.killpg, pid, number)
 
     def _deliver(self, number: int) -> None:
         if len(self._verdict.pids) == self._verdict.size:
             for pid, _guardian in self._verdict.running.values():
-                with suppress(ProcessLookupError):
-                    os.kill(pid, number)
+                _send(os.kill, pid, number)
         else:  # through the MPI launcher and the guardians, so that nobody gets it twice
             self._process.send_signal(number)
 
@@ -124,16 +122,15 @@ class Stop:
             _signal_group(self._process, number)  # not all have begun, or some are elsewhere: it passes it on
             return
         for pid, _guardian in running.values():
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+            _send(os.kill, pid, number)
 
 
-def _kill(call: Callable[[int, int], None], pid: int) -> None:
+def _send(call: Callable[[int, int], None], pid: int, number: int) -> None:
+    # The process may have ended, and its number may be another user's by now.
     with suppress(ProcessLookupError, PermissionError):
-        call(pid, signal.SIGKILL)
+        call(pid, number)
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: int) -> None:
     if process.poll() is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
+        _send(os.killpg, process.pid, number)

@@ -12,7 +12,11 @@ from .channel import News
 #: What replicas raise because another has failed.
 _CONSEQUENCES = ("ReplicaFailed", "mpi4py.MPI.Exception")
 #: No exit code and no process number has more digits.
-_NUMBER = re.compile(r"-?[0-9]{1,10}")
+_NUMBER = re.compile(r"-?[0-9]{1,7}")
+#: How a process can end: by a signal (negative) or with an exit code.
+_STATUSES = range(-64, 256)
+#: Linux gives no process a larger number.
+_LARGEST = 1 << 22
 
 
 @dataclass
@@ -60,7 +64,9 @@ class Verdict:
                 self._started(rank, value, int(values[1]))
         elif news.kind == "done":
             self.done.add(rank)
-        elif news.kind == "raised" and not self._failed(rank):
+        elif value not in _STATUSES:
+            return
+        elif news.kind == "raised" and value > 0 and not self._failed(rank):
             self.failures.append(_raised(rank, value, values[1][:200] if len(values) > 1 else ""))
         elif news.kind == "exit" and rank not in self.ended:
             self.ended[rank] = value
@@ -72,7 +78,7 @@ class Verdict:
     def _started(self, rank: int, pid: int, guardian: int) -> None:
         own = (os.getpid(), os.getpgrp())
         # 0, 1 and negative numbers would mean whole groups, or all processes, to kill(2).
-        if min(pid, guardian) > 1 and pid not in own and guardian not in own:
+        if all(1 < number <= _LARGEST and number not in own for number in (pid, guardian)):
             self.pids[rank] = (pid, guardian)
 
     def _failed(self, rank: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -88,6 +89,9 @@ def begin(directory: str) -> int:
             numbers.append(_number(path))  # its name is taken
             _once(path + PART, "%s, which a broken-off save has left, cannot be removed: %s", error)
     number = max(numbers, default=0) + 1
+    if not _NAME.fullmatch(os.path.basename(path_of(directory, number))):
+        text = f"no number comes after checkpoint-{number - 1}, which must be moved away"
+        raise OSError(errno.EEXIST, text, path_of(directory, number - 1))
     # Who can read the directory can read what is in it; nobody else can write there.
     mode = 0o700 | os.stat(directory).st_mode & 0o055
     os.mkdir(path_of(directory, number) + PART, mode)

@@ -178,6 +178,8 @@ class CheckpointManager:
             path = os.path.join(self.directory, name)
             manifest, wrong = examine(context, path)
             if manifest is not None:
+                if context.comm.rank == 0:
+                    files.warn_of_others(path)
                 self._put_back(context, contents, path, manifest)
                 return True
             self._damaged.add(path)

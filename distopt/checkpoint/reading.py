@@ -58,8 +58,16 @@ class Reader:
                 tree = json.loads(texts["states"])[name]
             except (KeyError, TypeError, ValueError, RecursionError) as error:
                 raise Damaged(f"{file} does not hold the state {name!r}") from error
+        read: set[int] = set()
+
+        def array(number: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+            if number in read:  # a short text could ask for one array without end
+                raise Damaged(f"the state {name!r} holds its array {number} twice")
+            read.add(number)
+            return self._array(file, array_name(name, number), dtype, shape)
+
         try:
-            return decode(tree, lambda i, dtype, shape: self._array(file, array_name(name, i), dtype, shape))
+            return decode(tree, array)
         except RecursionError as error:
             raise Damaged(f"the state {name!r} is nested too deeply") from error
 
@@ -71,11 +79,14 @@ class Reader:
             if stored != list(shape) and math.prod(stored) != math.prod(shape) * dtype.itemsize:
                 raise Damaged(f"{file} holds {name!r} as {stored}, not as {list(shape)}")
             array: Array = there.get_tensor(name)
-        except safetensors().SafetensorError as error:
-            raise Damaged(f"{file} does not hold {name!r}: {error}") from error
-        if array.dtype != dtype:
-            array = np.frombuffer(array.tobytes(), dtype)  # one that safetensors has not: kept as bytes
-        return array.reshape(shape)
+            if array.dtype != dtype:
+                array = np.frombuffer(array.tobytes(), dtype)  # one that safetensors has not: kept as bytes
+            return array.reshape(shape)
+        # The last ones: a dtype that NumPy has not, or that does not go with the shape.
+        except (safetensors().SafetensorError, AttributeError, TypeError, ValueError) as error:
+            if isinstance(error, Damaged):
+                raise
+            raise Damaged(f"{file} does not hold {name!r} as {dtype}{list(shape)}: {error}") from error
 
     def _file(self, name: str) -> Any:
         if name not in self._open:

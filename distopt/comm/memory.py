@@ -89,17 +89,19 @@ def create_block(nbytes: int) -> SharedBlock:
     return SharedBlock(data, _HANDLE.pack(os.getpid(), fd, status.st_dev, status.st_ino, nbytes, mark))
 
 
-def open_block(handle: bytes) -> SharedBlock:
-    """The block that another process of this node created.
+def open_block(handle: bytes, length: int) -> SharedBlock:
+    """The block of ``length`` bytes that another process of this node created.
 
     The number of a process means something else in another container: what is found there may be any file of
     this user. It is looked at before it is opened, and must be the block itself, of its full length for good.
 
     Raises:
-        OSError: it cannot be opened from here, e.g. across containers.
+        OSError: it cannot be opened from here, e.g. across containers, or has another length.
     """
     pid, fd, device, inode, nbytes, mark = _HANDLE.unpack(handle)
     path = f"/proc/{pid}/fd/{fd}"
+    if nbytes != length:  # compiled code would write behind the end of a shorter one
+        raise OSError(f"the memory has {nbytes:,} bytes in place of {length:,}")
     expected = (device, inode, nbytes + _MARK_BYTES)
     if _identity(os.stat(path)) != expected:
         raise OSError(f"{path} is another file in this process: it sees other process numbers")

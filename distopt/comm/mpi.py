@@ -265,7 +265,7 @@ class MPICommunicator(Communicator):
             handle[: len(block.handle)] = np.frombuffer(block.handle, np.uint8)
         self._finish(self._comm.Ibcast(handle, 0))
         if self.rank != 0 and handle.any():
-            block, problem = _attempt(lambda: open_block(handle.tobytes()))
+            block, problem = _attempt(lambda: open_block(handle.tobytes(), nbytes))
         everyone = all(int(has[0]) for has in self._gather_number(int(block is not None)))
         if self.rank == 0 and block is not None:
             release_handle(block)

@@ -49,7 +49,8 @@ class Whereabouts:
         self._mpi, self._comm = mpi, comm
         self._rank, self._notes, self._members, self._size = rank, notes, members, size
         self._replicas = replicas
-        self._far = [r for r in range(size) if r not in set(members)] if comm is not None else []
+        self._elsewhere = frozenset(range(size)) - frozenset(members) if comm is not None else frozenset()
+        self._far = sorted(self._elsewhere)
         self._heard: dict[int, Note] = {}
         self._sending: list[Any] = []
         self._looked = 0.0
@@ -140,7 +141,8 @@ class Whereabouts:
             if status.tag == _ANSWER and length == len(data):
                 rank, call, step, waited, place = _FORMAT.unpack(data)
                 text = place.rstrip(b"\0").decode(errors="replace")
-                self._heard[rank] = Note(text, call, step, waited if waited >= 0 else None, waited == -2)
+                if rank in self._elsewhere:
+                    self._heard[rank] = Note(text, call, step, waited if waited >= 0 else None, waited == -2)
             elif status.tag == _QUESTION:
                 self._answer(status.source)
         self._sending = [request for request in self._sending if not request.Test()]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import pdb
 import sys
 import threading
 import traceback
@@ -24,6 +23,7 @@ from distopt.distribute.virtual import run_threads
 from distopt.errors import ReplicaFailed
 from distopt.launched import launched
 from distopt.settings import settings
+from distopt.testing.debugger import debugger
 from distopt.testing.program import Program, keep_own, keeps_path
 from distopt.testing.streams import Prefixed, replica
 
@@ -145,10 +145,10 @@ class _Job:
         strategy = ThreadStrategy(InProcessCommunicator(self.baton, index, self._outer))
         number = self.first + index
         replica.set(number)
-        debugger = _debugger(number) if self._stop == number else None
+        stopping = debugger(_prompt(number)) if self._stop == number else None
         with frame(strategy, strategy.context, "base"):
             try:
-                self._program.run(debugger)
+                self._program.run(stopping)
                 strategy.context.agreement.finish()
             except SystemExit as leaving:
                 self._raised[id(leaving)] = number
@@ -168,9 +168,9 @@ class _Job:
         self._examined = True
         trace = _own_part(error)
         traceback.print_exception(type(error), error, trace)
-        debugger = _debugger(number)
-        debugger.reset()
-        debugger.interaction(None, trace)
+        examining = debugger(_prompt(number))
+        examining.reset()
+        examining.interaction(None, trace)
 
     def failed(self, error: BaseException) -> int:
         """Says how the job ended, and returns its exit code."""
@@ -192,10 +192,8 @@ class _Job:
         return 1
 
 
-def _debugger(number: int) -> pdb.Pdb:
-    debugger = pdb.Pdb()
-    debugger.prompt = f"(Pdb {number}) "
-    return debugger
+def _prompt(number: int) -> str:
+    return f"(Pdb {number}) "
 
 
 def _own_part(error: BaseException) -> TracebackType | None:

@@ -194,6 +194,48 @@ def test_a_wrong_state_on_one_replica_changes_nothing_on_any(tmp_path, replicas)
     assert found == [(5.0, 9)] * replicas
 
 
+def state_of(content, **changes):
+    (array,) = [item for key, item in content["states"]["mine"]["tree"]["dict"] if key == "array"]
+    array.update(changes)
+    return array
+
+
+def with_array(folder):
+    return CheckpointManager(folder, mine={"array": np.ones(1000, np.float32)})
+
+
+def test_an_array_that_a_state_asks_for_again_and_again(tmp_path):
+    def change(content):
+        content["states"]["mine"]["tree"]["dict"].append(["more", [state_of(content)] * 1000])
+
+    manager = with_array(tmp_path)
+    rewritten(tmp_path / os.path.basename(manager.save()), change)
+    with pytest.raises(Damaged, match="the state 'mine' holds its array 0 twice"):
+        manager.restore()
+
+
+@pytest.mark.parametrize("dtype", ["<f8", "<f2", "<U0", "|S0", "|b1", "<U1000"])
+def test_an_array_of_another_dtype_than_its_file_holds(tmp_path, dtype):
+    manager = with_array(tmp_path)
+    rewritten(tmp_path / os.path.basename(manager.save()), lambda content: state_of(content, dtype=dtype))
+    with pytest.raises(Damaged, match="does not hold 'mine#0' as"):
+        manager.restore()
+
+
+def test_a_dtype_that_numpy_has_not(tmp_path):
+    manager = with_array(tmp_path)
+    path = tmp_path / os.path.basename(manager.save()) / "state-00000.safetensors"
+    data = path.read_bytes().replace(b'"F32","shape":[1000]', b'"F8_E4M3","shape":[4000]')
+    start = len(data) - path.stat().st_size
+    assert start > 0
+    data = (int.from_bytes(data[:8], "little") + start).to_bytes(8, "little") + data[8:]
+    path.write_bytes(data)
+    record = {"nbytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    rewritten(path.parent, lambda content: content["files"][0].update(record))
+    with pytest.raises(Damaged, match=r"holds? .mine#0. as"):
+        manager.restore()
+
+
 # -- directories
 def test_a_checkpoint_moved_away_with_a_link_left_behind(tmp_path):
     manager, mine = saved(tmp_path / "run")
@@ -283,6 +325,26 @@ def test_who_can_read_a_directory_can_read_its_checkpoints(tmp_path):
         for name in ("ours", "group")
     }
     assert modes == {"ours": [0o700, 0o700], "group": [0o775, 0o755]}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make a checkpoint of another user")
+def test_a_checkpoint_of_another_user_is_a_warning(tmp_path, caplog):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run").chmod(0o1777)
+    manager, _ = saved(tmp_path / "run")
+    os.chown(tmp_path / "run" / "checkpoint-00000002", 12345, 12345)
+    assert manager.restore()
+    assert "checkpoint-00000002: it belongs to another user (uid 12345)" in caplog.text
+
+
+def test_a_number_that_leaves_none_after_it(tmp_path):
+    manager, mine = saved(tmp_path, 1)
+    (tmp_path / ("checkpoint-" + "9" * 18)).mkdir()
+    with pytest.raises(OSError, match=r"no number comes after checkpoint-9{18}, which must be moved away"):
+        manager.save()
+    mine["epoch"] = 5
+    assert manager.restore()
+    assert mine == {"epoch": 1}
 
 
 def test_numbers_that_are_not_ours_are_left_alone(tmp_path):

@@ -16,7 +16,7 @@ from distopt.comm.pages import LARGE
 WRITE = """
 import sys
 from distopt.comm.memory import open_block
-block = open_block(bytes.fromhex(sys.argv[1]))
+block = open_block(bytes.fromhex(sys.argv[1]), 10_000)
 print(int(block.bytes[7]), block.bytes.size)
 block.bytes[8] = 43
 """
@@ -35,12 +35,12 @@ def test_another_process_sees_the_same_bytes():
 
 def test_the_memory_outlives_its_handle():
     block = memory.create_block(4096)
-    other = memory.open_block(block.handle)
+    other = memory.open_block(block.handle, 4096)
     memory.release_handle(block)
     other.bytes[0] = 9
     assert block.bytes[0] == 9
     with pytest.raises(OSError):  # noqa: PT011
-        memory.open_block(block.handle)
+        memory.open_block(block.handle, 4096)
 
 
 def handle_of(path, nbytes, mark=b"x" * 16):
@@ -61,7 +61,7 @@ def test_a_file_that_another_process_has_at_that_number_is_left_alone(tmp_path):
     other_number = memory._HANDLE.pack(pid, own, *true[2:])
     for wrong in (other_number, handle):
         with pytest.raises(OSError, match=r"another file|not the memory|Invalid argument"):
-            memory.open_block(wrong)
+            memory.open_block(wrong, 4096)
     os.close(own)
     assert file.read_bytes() == b"a" * 4096 + b"x" * 16
 
@@ -71,7 +71,14 @@ def test_another_mark_or_another_length_is_refused():
     pid, fd, device, inode, nbytes, mark = memory._HANDLE.unpack(block.handle)
     for length, random in ((nbytes, bytes(16)), (3 << 20, mark), (16, mark)):
         with pytest.raises(OSError, match=r"another file|not the memory"):
-            memory.open_block(memory._HANDLE.pack(pid, fd, device, inode, length, random))
+            memory.open_block(memory._HANDLE.pack(pid, fd, device, inode, length, random), length)
+
+
+@pytest.mark.parametrize("length", [4095, 4097, 1 << 40, 0, -1])
+def test_a_block_of_another_length_than_it_should_have_is_refused(length):
+    block = memory.create_block(4096)
+    with pytest.raises(OSError, match="4,096 bytes in place of"):
+        memory.open_block(block.handle, length)
 
 
 def test_a_block_stays_as_long_as_it_is():
@@ -89,7 +96,7 @@ def test_a_pipe_at_that_number_does_not_hang(tmp_path):
     status = os.fstat(reader)
     handle = memory._HANDLE.pack(os.getpid(), reader, status.st_dev, status.st_ino, -16, bytes(16))
     with pytest.raises(OSError):  # noqa: PT011
-        memory.open_block(handle)
+        memory.open_block(handle, -16)
     os.close(reader)
 
 
@@ -125,7 +132,7 @@ def test_threads_share_plain_memory():
 @pytest.mark.parametrize("nbytes", [100, LARGE, LARGE + 12_345, 3 * LARGE])
 def test_memory_goes_when_its_last_view_goes(nbytes):
     block = memory.create_block(nbytes)
-    other = memory.open_block(block.handle)
+    other = memory.open_block(block.handle, nbytes)
     memory.release_handle(block)
     before = _mapped()
     part = other.bytes[5:10]
@@ -139,7 +146,7 @@ def test_memory_goes_when_its_last_view_goes(nbytes):
 
 def test_large_blocks_lie_on_large_pages_in_every_process():
     block = memory.create_block(3 * LARGE + 100)
-    other = memory.open_block(block.handle)
+    other = memory.open_block(block.handle, 3 * LARGE + 100)
     assert not other.bytes.any()
     starts = [b.bytes.ctypes.data for b in (block, other)]
     assert [start % LARGE for start in starts] == [0, 0]

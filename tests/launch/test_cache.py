@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from distopt_launch import cache
 from distopt_launch.cache import distrust, warning
 from distopt_launch.cli import main
 from distopt_launch.interpreter import START
@@ -53,6 +54,20 @@ def test_a_folder_of_another_user(own):
     assert distrust(own) == f"{own} belongs to user {STRANGER}"
     assert distrust(own / "engine_0123") == f"{own} belongs to user {STRANGER}"
     assert warning({"NUMBA_CACHE_DIR": str(own)}, own.parent).startswith(f"NUMBA_CACHE_DIR={own}: ")
+
+
+@root
+def test_a_folder_of_nobody(own, tmp_path, monkeypatch):
+    os.chown(own, 65534, 65534)
+    users = tmp_path / "uid_map"
+    monkeypatch.setattr(cache, "_KNOWN", users)
+    users.write_text("         0          0 4294967295\n")
+    assert distrust(own).startswith(f"{own} belongs to ")
+    users.write_text("         0     100000      65536\n")
+    assert distrust(own).startswith(f"{own} belongs to ")
+    # A container that knows one user shows so what is the superuser's outside.
+    users.write_text("      1000       1000          1\n")
+    assert distrust(own) == ""
 
 
 def test_the_working_directorys_configuration_of_numba(own):

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 import pytest
 from distopt_launch import channel, leftovers
 from distopt_launch.channel import News, Pipes, decode, parse_record, reader, writers
+from distopt_launch.stop import Reason, Stop
 from distopt_launch.verdict import Verdict
 
 
@@ -141,12 +143,37 @@ def test_broken_records_are_none():
         ("²", "11"),
         (str(os.getpid()), "11"),
         (str(os.getpgrp()), "11"),
+        ("9999999999", "11"),
+        ("10", "4194305"),
     ],
 )
 def test_numbers_that_would_signal_others_are_not_kept(values):
     found = Verdict(1)
     found.take(News("start", 0, values), here=True)
     assert found.pids == {}
+
+
+@pytest.mark.parametrize("status", ["256", "512", "-65", "9999999999"])
+def test_what_is_no_exit_code_is_left_out(status):
+    found = Verdict(1)
+    for kind in ("start", "raised", "exit"):
+        found.take(News(kind, 0, ("10", "11") if kind == "start" else (status, "Error")), here=True)
+    found.take(News("raised", 0, ("0", "Error")), here=True)
+    assert (found.failures, found.ended, found.early) == ([], {}, [])
+    assert found.vanished == [0]  # which is a failure
+
+
+def test_a_process_of_another_user_is_signalled_in_vain(monkeypatch):
+    def refuse(_pid, _number):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    found = Verdict(1)
+    found.take(News("start", 0, ("4194304", "4194304")), here=True)
+    with subprocess.Popen(["sleep", "30"], start_new_session=True) as process:
+        stop = Stop(process, found)
+        stop.ask(Reason("terminate", signal.SIGTERM, 0.0))
+        assert process.wait(10) == -signal.SIGTERM
 
 
 def test_repeated_news_change_nothing():

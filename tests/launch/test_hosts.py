@@ -1,5 +1,7 @@
 """Hosts, host files and allocations of batch systems."""
 
+import os
+
 import pytest
 from distopt_launch.allocation import Allocation, expand_counts, expand_nodelist, find_allocation
 from distopt_launch.errors import LaunchError
@@ -119,6 +121,21 @@ def test_pbs_without_its_file():
         find_allocation(PBS)
 
 
+@pytest.mark.timeout(20)
+def test_pbs_file_that_is_none(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for file in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(LaunchError, match="cannot be read: not a regular file"):
+            find_allocation({**PBS, "PBS_NODEFILE": str(file)})
+
+
+def test_slurm_with_a_number_of_tasks_that_is_none():
+    for text in ("\N{SUPERSCRIPT TWO}", "1" * 5000, "-1"):
+        allocation = find_allocation({**SLURM, "SLURM_NTASKS": text})
+        assert allocation is not None
+        assert allocation.size == 10
+
+
 def test_no_allocation():
     assert find_allocation({"HOME": "/", "SLURM_CONF": "/etc/slurm.conf"}) is None
 
@@ -136,7 +153,7 @@ def test_nodelist(text, names):
     assert expand_nodelist(text) == names
 
 
-@pytest.mark.parametrize("text", ["", "n[1-", "n[3-1]", "n[a]", "n1,,n2", "n]1"])
+@pytest.mark.parametrize("text", ["", "n[1-", "n[3-1]", "n[a]", "n1,,n2", "n]1", "n" + "[1]" * 5000])
 def test_malformed_nodelist(text):
     with pytest.raises(LaunchError, match="cannot read Slurm's node list"):
         expand_nodelist(text)

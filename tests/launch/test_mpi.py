@@ -3,6 +3,9 @@
 import pytest
 from distopt_launch.errors import LaunchError
 from distopt_launch.mpi import Library, candidates, find_launcher, recognize
+from distopt_launch.options import Options
+from distopt_launch.prepare import make_plan
+from distopt_launch.program import Program
 
 HYDRA = "HYDRA build details:\n    Version:                                 4.2.3\n    CC: gcc\n"
 OPEN_MPI_4 = "mpirun (Open MPI) 4.1.4\n\nReport bugs to http://www.open-mpi.org/community/help/\n"
@@ -86,3 +89,14 @@ def test_no_launcher_at_all(tmp_path):
     library = Library("openmpi", "Open MPI 5.0.1", "", "4.1")
     with pytest.raises(LaunchError, match="No mpiexec was found"):
         find_launcher(library, {"PATH": str(tmp_path)})
+
+
+def test_the_working_directorys_srun_is_not_run(tmp_path, monkeypatch):
+    fake(tmp_path, "srun", "")
+    monkeypatch.chdir(tmp_path)
+    library = Library("mpich", "MPICH 4", "", "4.1")
+    monkeypatch.setattr("distopt_launch.prepare.find_library", lambda _: library)
+    options = Options(nproc=1, launcher="srun")
+    with pytest.raises(LaunchError, match="there is no srun on PATH"):
+        make_plan(options, Program("a.py"), {"PATH": ".::bin"})
+    assert make_plan(options, Program("a.py"), {"PATH": f".:{tmp_path}"}).launcher == str(tmp_path / "srun")

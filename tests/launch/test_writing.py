@@ -156,8 +156,16 @@ def test_folders_of_logs_are_private_and_those_there_stay_as_they_are(tmp_path):
     assert modes == [0o755, 0o700, 0o700]
 
 
-@pytest.mark.parametrize("kind", ["link", "second name", "pipe", "another user's"])
-def test_a_planted_log_is_refused(tmp_path, kind):
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("link", "it is a symbolic link"),
+        ("second name", "it has other names too"),
+        ("pipe", "it is not a regular file"),
+        ("another user's", "it is another user's"),
+    ],
+)
+def test_a_planted_log_is_refused(tmp_path, kind, why):
     precious, planted = tmp_path / "precious", tmp_path / "logs" / "replica-0.log"
     precious.write_text("mine")
     planted.parent.mkdir()
@@ -173,7 +181,7 @@ def test_a_planted_log_is_refused(tmp_path, kind):
     else:
         pytest.skip("takes the superuser, to make another user's file")
     display = Display(None, False, False, planted.parent)
-    with pytest.raises(LaunchError, match=r"cannot write .*replica-0\.log: "):
+    with pytest.raises(LaunchError, match=rf"cannot write .*replica-0\.log: {why}"):
         display.open_logs(1, 0)
     assert precious.read_text() == "mine"
 

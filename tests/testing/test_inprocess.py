@@ -209,6 +209,15 @@ def test_break_at_a_replica_that_is_not_there(start):
     assert "--break 2: the replicas are 0 to 1" in start("", "--break", "2", code=2).stderr
 
 
+def test_commands_of_ones_own_are_run_first(start, tmp_path):
+    (tmp_path / ".pdbrc").write_text("p 'from the file'\n")
+    assert "from the file" in start("", "--break", "0", stdin="c\n", replicas=1).stdout
+    (tmp_path / ".pdbrc").chmod(0o666)
+    done = start("", "--break", "0", stdin="c\n", replicas=1)
+    assert "from the file" not in done.stdout
+    assert ".pdbrc is not read: another user could have written it" in done.stderr
+
+
 def test_stepping_over_a_collective_call(start):
     text = "total = context.all_reduce('sum', np.float32(replica + 1))\nmark = 1\nprint('end')\n"
     done = start(text, "--break", "0", stdin="b 10\nc\np ('total', float(total))\nc\n")

@@ -1,0 +1,67 @@
+"""Messages between nodes about who waits: what a broken replica sends is passed over."""
+
+import numpy as np
+import pytest
+
+from distopt.comm.notes import Notes
+from distopt.comm.whereabouts import _ANSWER, _FORMAT, Whereabouts
+
+pytestmark = pytest.mark.timeout(20)
+
+
+class Status:
+    source = tag = length = 0
+
+    def Get_count(self, _kind):
+        return self.length
+
+
+class Messages:
+    """As much of mpi4py as is needed: messages that have come, and what becomes of those that are sent."""
+
+    ANY_SOURCE = ANY_TAG = BYTE = None
+    Status = Status
+
+    def __init__(self, *texts):
+        self.waiting = list(texts)
+
+    def Isend(self, _data, _rank, _tag):
+        return self
+
+    def Test(self):
+        return True
+
+    def Iprobe(self, _source, _tag, status):
+        if self.waiting:
+            status.tag, status.length = _ANSWER, len(self.waiting[0])
+        return bool(self.waiting)
+
+    def Recv(self, data, _source, _tag):
+        text = self.waiting.pop(0)
+        data[: len(text)] = text
+
+
+def report(*texts):
+    """What process 0 of three says after five seconds; process 1 is on its node, process 2 is not."""
+    messages, block = Messages(*texts), np.zeros(Notes.room(2), np.uint8)
+    Notes(block, 1, 2).write("the other", 3, 1)
+    here = Whereabouts(messages, messages, 0, Notes(block, 0, 2), [0, 1], 3)
+    here.note("step", 4, 1)
+    return here.report(5.0).splitlines()
+
+
+def answer(rank, waited=9.0, place=b"evaluate"):
+    return _FORMAT.pack(rank, 1, 1, waited, place)
+
+
+def test_an_answer_of_another_node():
+    assert report(answer(2, waited=3.0))[-1] == "  replica 2: waits for 3 s in evaluate (step 1, call 1)"
+    assert report(answer(2)) == []  # it has waited longer, so it tells
+
+
+@pytest.mark.parametrize("text", [answer(0), answer(1), answer(3), answer(-1), answer(10**15), b"short", b""])
+def test_answers_that_cannot_be_are_passed_over(text):
+    lines = report(text)
+    assert lines[0] == "distopt: waiting for 5 s, for replicas 0, 1, 2"
+    assert "evaluate" not in "".join(lines)
+    assert lines[2].startswith("  replica 1: has not come; last seen in the other")
