@@ -84,28 +84,27 @@ class Judge:
             )
             return Outcome(0, restart=False)
         whole = len(self._verdict.started) == self._verdict.size and not self._verdict.vanished
-        code = code or (0 if whole else 1)
-        if code:
-            code = self._said_signal() or code
+        failed = self._said_signal() or code if code else 0 if whole else 1
+        if failed:
             self._show_tracebacks(None)
             for line in self._heard.foreign:
                 self._display.foreign(line)
-            self._say_code(code)
-        return Outcome(code, restart=bool(code))
+            self._say_code(failed, aborted=code != 0)
+        return Outcome(failed, restart=bool(failed))
 
     def _said_signal(self) -> int:
         """128 + the signal that the MPI launcher names (MPICH's exit code is the bare number); 0 for none."""
         match = _SIGNAL.search(b"\n".join(self._heard.words))
         return 128 + int(match[1]) if match else 0
 
-    def _say_code(self, code: int) -> None:
+    def _say_code(self, code: int, aborted: bool) -> None:
         missing = [rank for rank in range(self._verdict.size) if rank not in self._verdict.started]
         if missing:
             who = f"{len(missing)} of {self._verdict.size} processes had not started"
             if self._verdict.started:
                 who += f" (the first is {missing[0]})"
             self._display.say(f"{who}; {self._launcher} ended with exit code {code}")
-        elif code == 1 and self._verdict.vanished:
+        elif not aborted and self._verdict.vanished:
             self._display.say(f"replica {self._verdict.vanished[0]} has ended, and nothing is known of how")
         else:
             name = f" ({signal_name(code - 128)})" if 128 < code < 128 + 65 else ""

@@ -100,10 +100,11 @@ world.barrier()
     assert "MPI_Abort" not in done.err
 
 
-def test_abort_by_the_program(launch):
-    done = launch("if rank == 1:\n    world.Abort(5)\nworld.barrier()", "-n", "2")
-    assert done.code == 5
-    assert "5" in done.last
+@pytest.mark.parametrize("code", [1, 5])
+def test_abort_by_the_program(launch, code):
+    done = launch(f"if rank == 1:\n    world.Abort({code})\nworld.barrier()", "-n", "2")
+    assert done.code == code
+    assert done.last == f"distoptrun: the job was aborted with exit code {code}"
 
 
 def test_threads_are_divided_and_the_users_own_win(launch):
