@@ -152,7 +152,7 @@ def test_clips_by_the_global_norm_with_any_number_of_slots(rule):
 
 
 def test_a_late_replica_is_waited_for_outside_of_the_loop():
-    state, wanted, (first, _) = train(sgd.PLAIN, "f4", 2, Fold(None, None), late=0.1)
+    state, wanted, (first, _) = train(sgd.PLAIN, "f4", 2, Fold(None, None), late=1.0)
     assert [a.tobytes() for a in state] == [a.tobytes() for a in wanted]
     assert first.waits
 
