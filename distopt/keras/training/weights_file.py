@@ -40,8 +40,8 @@ _MALFORMED = (
     struct.error, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
 )  # fmt: skip
 _NAMES = {short: name for name, short in _DTYPES.items()}
-#: The longest headers in bytes: of a .safetensors file, which names a hundred thousand weights and takes twenty
-#: times as much memory as JSON; and of each array in an .npz file.
+#: The longest headers in bytes: of a .safetensors file, which names a hundred thousand weights, and takes
+#: twenty times the memory when read; and of each array in an .npz file.
 _HEADER, _ARRAY_HEADER = 16 << 20, 1 << 16
 
 _Shapes = list[tuple[int, ...]]
