@@ -121,13 +121,16 @@ class Pipes:
         self.readers: dict[int, tuple[int, str]] = {}
         self._others: list[int] = []
         try:
-            self._others.append(_locked(self.folder))
+            # By descriptor from here on: in some temporary folders others can exchange what is in them.
+            self._place = own_folder(str(self.folder))
+            self._others.append(self._place)
+            self._others.append(_locked(self._place))
             for rank in range(size):
                 for stream in ("out", "err"):
                     self.readers[self._reader(f"{rank}.{stream}")] = (rank, stream)
             self.readers[self._reader("news")] = (-1, "news")
             # Also between the end of one replica and the start of the next, somebody may write.
-            self._others.append(os.open(self.folder / "news", os.O_WRONLY | os.O_NONBLOCK))
+            self._others.append(entry(self._place, "news", os.O_WRONLY, stat.S_IFIFO))
             # Without a reader there could be no writer; this one keeps replica 0 from an early end-of-file.
             self._others.append(self._reader("0.in"))
         except OSError:
@@ -135,13 +138,14 @@ class Pipes:
             raise
 
     def _reader(self, name: str) -> int:
-        path = self.folder / name
-        os.mkfifo(path, 0o600)
-        return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        os.mkfifo(name, 0o600, dir_fd=self._place)
+        reader = entry(self._place, name, os.O_RDONLY, stat.S_IFIFO)
+        os.set_blocking(reader, False)
+        return reader
 
     def input(self) -> int:
         """A descriptor whose bytes replica 0 reads, once it has started here; to be closed by the caller."""
-        writer = os.open(self.folder / "0.in", os.O_WRONLY | os.O_NONBLOCK)
+        writer = entry(self._place, "0.in", os.O_WRONLY, stat.S_IFIFO)
         os.close(self._others.pop())
         return writer
 
@@ -154,14 +158,13 @@ class Pipes:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _locked(folder: Path) -> int:
+def _locked(folder: int) -> int:
     """Makes the file that says where this process is; complete and locked once it has its name."""
-    new = folder / UNFINISHED_FILE
-    descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = os.open(UNFINISHED_FILE, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
     with suppress(OSError):  # a file system without locks: then nobody tidies up after a kill
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.write(descriptor, whereabouts().encode())
-    new.rename(folder / MACHINE_FILE)
+    os.rename(UNFINISHED_FILE, MACHINE_FILE, src_dir_fd=folder, dst_dir_fd=folder)
     return descriptor
 
 

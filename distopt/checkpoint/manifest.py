@@ -15,8 +15,9 @@ __all__ = ["FORMAT", "LONGEST", "MANIFEST", "Damaged", "FileRecord", "Manifest",
 MANIFEST = "manifest.json"
 #: Raised by every change after which an older distopt could not read new checkpoints.
 FORMAT = 1
-#: The longest manifest in bytes: a longer one is neither written nor read.
-LONGEST = 256 << 20
+#: The longest manifest in bytes: a longer one is neither written nor read. In memory
+#: JSON takes twenty times as much.
+LONGEST = 64 << 20
 #: More replicas than any machine has.
 _MOST_REPLICAS = 10**8
 _FILE = re.compile(r"(state|replica)-\d{5,}\.safetensors")

@@ -14,6 +14,7 @@ from distopt import keras
 from distopt.distribute import VirtualStrategy, get_replica_context
 from distopt.errors import ReplicaFailed
 from distopt.keras import layers as L
+from distopt.keras.training import weights_file
 from distopt.keras.training.weights_file import read_weights, write_weights
 
 
@@ -148,3 +149,15 @@ def test_safetensors_headers_that_lie(tmp_path: Path) -> None:
     path.write_bytes((1 << 40).to_bytes(8, "little") + bytes(8))
     with pytest.raises(ValueError, match="a header of"):
         read_weights(str(path))
+    path.write_bytes((17 << 20).to_bytes(8, "little"))
+    os.truncate(path, 8 + (17 << 20))  # as JSON it could take gigabytes
+    with pytest.raises(ValueError, match="a header of 17,825,792 bytes"):
+        read_weights(str(path))
+
+
+def test_a_header_that_could_not_be_read_back_is_not_written(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(weights_file, "_HEADER", 1000)
+    write_weights(str(tmp_path / "few.safetensors"), [("w", np.zeros(1))] * 5)
+    with pytest.raises(ValueError, match=r"save as \.npz"):
+        write_weights(str(tmp_path / "many.safetensors"), [("w", np.zeros(1))] * 50)
+    assert [path.name for path in tmp_path.iterdir()] == ["few.safetensors"]

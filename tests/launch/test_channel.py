@@ -252,5 +252,27 @@ def test_a_running_process_manager_is_found(tmp_path):
         process.kill()
 
 
+def test_a_folder_that_others_exchange_while_it_is_filled(monkeypatch, tmp_path):
+    monkeypatch.setattr(channel.tempfile, "tempdir", str(tmp_path))
+    private, moved, make = tmp_path / "private", tmp_path / "moved", os.mkfifo
+    private.write_text("private")
+
+    def exchange(name, *args, **kwargs):
+        if not moved.exists():
+            (folder,) = tmp_path.glob("distoptrun-*")
+            folder.rename(moved)
+            folder.mkdir()
+            for planted in ("0.out", "0.err", "news", "0.in"):
+                (folder / planted).symlink_to(private)
+        make(name, *args, **kwargs)
+
+    monkeypatch.setattr(os, "mkfifo", exchange)
+    made = Pipes(1)
+    assert set(os.listdir(moved)) == {"machine", "0.out", "0.err", "news", "0.in"}
+    assert all(stat.S_ISFIFO(os.fstat(descriptor).st_mode) for descriptor in made.readers)
+    made.close()
+    assert private.read_text() == "private"
+
+
 def test_the_folder_is_private(pipes):
     assert stat.S_IMODE(pipes.folder.stat().st_mode) == 0o700

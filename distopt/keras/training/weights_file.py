@@ -40,8 +40,9 @@ _MALFORMED = (
     struct.error, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
 )  # fmt: skip
 _NAMES = {short: name for name, short in _DTYPES.items()}
-#: The longest headers that are read, in bytes: of a .safetensors file, and of each array in an .npz file.
-_HEADER, _ARRAY_HEADER = 100_000_000, 1 << 16
+#: The longest headers in bytes: of a .safetensors file, which names a hundred thousand weights, and takes
+#: twenty times the memory when read; and of each array in an .npz file.
+_HEADER, _ARRAY_HEADER = 16 << 20, 1 << 16
 
 _Shapes = list[tuple[int, ...]]
 
@@ -117,6 +118,8 @@ def _write_safetensors(file: Any, named: dict[str, Array]) -> None:
         start += array.nbytes
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
+    if len(text) > _HEADER:
+        raise ValueError(f"so many weights have a header of {len(text):,} bytes: save as .npz")
     file.write(struct.pack("<Q", len(text)) + text)
     for array in named.values():
         file.write(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
