@@ -80,6 +80,7 @@ def claim() -> None:
     Called when distopt is imported.
     """
     if is_child():
+        os.environ.setdefault(_MARK, f"{os.getppid()}::")  # for what a worker starts
         disconnect()
     elif launched() is not None:
         os.environ[_MARK] = f"{os.getpid()}:{_socket()}:{_job()}"
@@ -90,12 +91,23 @@ def claim() -> None:
 
 def is_child() -> bool:
     """Whether a replica started or forked this process, directly or not."""
+    if _is_worker():
+        return True
     pid, _, launch = os.environ.get(_MARK, "").partition(":")
     if not pid or pid == str(os.getpid()):
         return False
     connection, _, job = launch.partition(":")
     # Else a launcher has started it, as a process of a job of its own.
     return not _connected() or (job == _job() and _socket() in ("", connection))
+
+
+def _is_worker() -> bool:
+    """Whether `multiprocessing` started this process, also before its parent imported distopt.
+
+    That parent has left no mark yet, and a worker that is forked holds its connection to the launcher.
+    """
+    process = sys.modules.get("multiprocessing.process")
+    return process is not None and process.parent_process() is not None
 
 
 def disconnect() -> None:

@@ -208,6 +208,37 @@ def test_a_worker_that_comes_before_distopt_is_told_what_to_do(tmp_path):
     assert done.out.count("LaunchError: this process was not started by the MPI launcher itself") == 2
 
 
+BEFORE = """
+import multiprocessing, os, subprocess, sys
+
+CHILD = "import distopt as tf; print(tf.distribute.get_replica_context().num_replicas_in_sync)"
+
+def alone(_):
+    import distopt as tf
+    size = tf.distribute.get_replica_context().num_replicas_in_sync
+    return size, subprocess.run([sys.executable, "-c", CHILD], capture_output=True, text=True).stdout
+
+if __name__ == "__main__":
+    found = []
+    for how in ("fork", "spawn"):
+        with multiprocessing.get_context(how).Pool(1) as pool:
+            found += pool.map(alone, [0])
+    import distopt as tf
+    size = int(tf.distribute.get_replica_context().all_reduce("sum", 1))
+    os.write(1, f"{size} {found}\\n".encode())
+"""
+
+
+@pytest.mark.parametrize("how", ["mpiexec", "distoptrun"])
+def test_workers_that_come_before_distopt_are_alone(tmp_path, how):
+    pytest.importorskip("mpi4py")
+    script = tmp_path / "before.py"
+    script.write_text(BEFORE)
+    done = jobs.run(starts(script)[how])
+    assert done.code == 0, done.err
+    assert done.out.count("2 [(1, '1\\n'), (1, '1\\n')]") == 2, done.out
+
+
 def test_a_job_that_a_replica_starts_is_a_job(tmp_path):
     pytest.importorskip("mpi4py")
     script = tmp_path / "outer.py"
