@@ -195,6 +195,29 @@ def test_how_a_forked_child_ends_is_nobodys_business(tmp_path, how):
     assert "distoptrun: replica" not in done.err
 
 
+FORGETS = """
+import ctypes, gc
+import numpy as np
+import distopt as tf
+tf.distribute.get_replica_context().all_reduce("sum", 1.0)
+from distopt.comm import finalization
+vars(finalization).clear()  # as the interpreter does at its end, before MPI is finalized
+gc.collect()
+others = [np.full(n, 7) for n in (3, 1, 2, 4) for _ in range(1000)]  # where it had its memory
+ctypes.pythonapi.Py_IncRef(ctypes.py_object(others))
+print("end", flush=True)
+"""
+
+
+def test_the_end_of_mpi_needs_nothing_that_the_interpreter_has_let_go(tmp_path):
+    pytest.importorskip("mpi4py")
+    script = tmp_path / "forgets.py"
+    script.write_text(FORGETS)
+    done = jobs.run(jobs.mpi(2, script))
+    assert done.code == 0, done.err
+    assert done.out.count("end") == 2
+
+
 def test_a_worker_that_comes_before_distopt_is_told_what_to_do(tmp_path):
     pytest.importorskip("mpi4py")
     script = tmp_path / "early.py"
