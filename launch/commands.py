@@ -42,8 +42,8 @@ def _mpich(plan: Plan) -> list[str]:
     words = [plan.launcher, "-n", str(plan.processes), "-bind-to", "none"]
     if plan.hosts:
         words += ["-hosts", ",".join(f"{host.name}:{count}" for host, count in shares(plan))]
-    if plan.slurm:
-        words += ["-launcher", "slurm"]
+    if plan.starter:
+        words += ["-launcher", plan.starter]
     # Hydra passes its whole environment on; with -genvlist, nothing but what is listed.
     return [*words, *plan.extra, *plan.command]
 
@@ -64,8 +64,8 @@ def _openmpi(plan: Plan) -> list[str]:
 
 def _intel(plan: Plan) -> list[str]:
     words = [plan.launcher, "-genv", "I_MPI_PIN", "off"]  # all else it passes on by itself, like Hydra
-    if plan.slurm:
-        words += ["-bootstrap", "slurm"]
+    if plan.starter:
+        words += ["-bootstrap", plan.starter]
     if not plan.hosts:
         return [*words, "-n", str(plan.processes), *plan.extra, *plan.command]
     words += plan.extra

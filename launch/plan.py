@@ -25,7 +25,7 @@ class Plan:
             which all users of a machine can read.
         oversubscribe: more processes than the hosts have places for are wanted.
         root: the superuser starts it.
-        slurm: the other hosts are reached through Slurm.
+        starter: by what Hydra (MPICH, Intel MPI) starts processes: ``slurm``, ``fork``, empty for its choice.
         pmi: Slurm's plugin for the MPI in use, for ``srun``.
         extra: words of the user for the launcher.
         notes: what was added to the user's words, and why.
@@ -40,7 +40,7 @@ class Plan:
     passed: tuple[str, ...] = ()
     oversubscribe: bool = False
     root: bool = False
-    slurm: bool = False
+    starter: str = ""
     pmi: str = ""
     extra: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

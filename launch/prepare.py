@@ -105,11 +105,41 @@ def make_plan(options: Options, program: Program, environ: Mapping[str, str]) ->
         passed,
         oversubscribe,
         root,
-        slurm=allocation is not None and allocation.system == "slurm" and bool(hosts),
+        starter=_starter(allocation, hosts, family, options.mpi_args, environ),
         pmi=pmi,
         extra=_extra(options),
         notes=tuple(notes),
     )
+
+
+def _starter(
+    allocation: Allocation | None,
+    hosts: tuple[Host, ...],
+    family: str,
+    extra: str,
+    environ: Mapping[str, str],
+) -> str:
+    """By what Hydra is to start processes within a Slurm job; empty for its own choice.
+
+    Left alone it takes srun for this machine too. That waits for ever where a container has no srun, or where
+    the step that distoptrun runs in holds all of the job.
+
+    Raises:
+        LaunchError: other hosts can be reached through Slurm only, and there is no srun.
+    """
+    if "SLURM_JOB_ID" not in environ or family not in ("mpich", "intel"):
+        return ""
+    if not hosts:
+        chosen = extra or any(name.startswith(("HYDRA_", "I_MPI_HYDRA_")) for name in environ)
+        return "" if chosen else "fork"
+    if allocation is None or allocation.system != "slurm":
+        return ""
+    if not shutil.which("srun", path=environ.get("PATH", "")):
+        raise LaunchError(
+            f"the other nodes of Slurm job {allocation.job} are reached by srun, which is not on PATH. In a "
+            "container let Slurm start the processes, from outside: srun -n N <container> python script.py"
+        )
+    return "slurm"
 
 
 def _shared_cores(processes: int, family: str) -> str:

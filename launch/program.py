@@ -53,6 +53,7 @@ def check(program: Program) -> None:
             if _main_of(str(path)) is None:
                 raise LaunchError(f"can't find '__main__' module in {program.name[:200]!r}", code=1)
             return
+        _refuse_stream(path)
         source = path.read_bytes()
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
@@ -80,6 +81,16 @@ def _refuse_interpreter(program: Program) -> None:
     raise LaunchError(
         f"{program.name!r} is not a script: distoptrun starts Python itself. Write: distoptrun -n N {words}"
     )
+
+
+def _refuse_stream(path: Path) -> None:
+    """Raises LaunchError for ``/dev/stdin``, and for a pipe such as the shell's ``<(...)``."""
+    own = str(path).startswith(("/dev/stdin", "/dev/fd/", "/proc/self/"))
+    if path.exists() and (own or not path.is_file()):
+        raise LaunchError(
+            f"{str(path)[:200]!r} is no file that every replica could read: write the program into one",
+            code=2,
+        )
 
 
 def _module_file(name: str) -> Path | None:

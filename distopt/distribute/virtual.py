@@ -124,6 +124,25 @@ class VirtualStrategy(Strategy):
                 self._baton, self._contexts = resting
 
 
+class _Life(threading.Thread):
+    """A replica's thread: a daemon, but what the program starts in it is not, as in a process of its own.
+
+    A new thread is a daemon where its starter says to be one; and daemons are cut off at the program's end.
+    """
+
+    _running = False
+
+    @property
+    def daemon(self) -> bool:  # type: ignore[override]
+        """True until the program runs: Python does not wait for this thread."""
+        return not self._running
+
+    def run(self) -> None:
+        """See Thread."""
+        self._running = True
+        super().run()
+
+
 def run_threads(baton: Baton, program: Callable[[int], Any]) -> list[Any]:
     """Runs ``program(i)`` for every thread of the baton, thread 0 being the caller's own.
 
@@ -153,10 +172,7 @@ def run_threads(baton: Baton, program: Callable[[int], Any]) -> list[Any]:
         finally:
             baton.leave(index, failure)
 
-    threads = [
-        threading.Thread(target=life, args=(i,), name=f"replica-{i}", daemon=True)
-        for i in range(1, baton.size)
-    ]
+    threads = [_Life(target=life, args=(i,), name=f"replica-{i}") for i in range(1, baton.size)]
     with several(baton.size):
         for thread in threads:
             thread.start()

@@ -51,6 +51,15 @@ def test_a_thread_in_a_copy_of_the_context_is_its_starter(replicas):
         assert seen == ((rank, replicas.size), (rank, replicas.size), 2.0 * replicas.size)
 
 
+def test_a_thread_is_no_daemon_unless_it_is_to_be_one(replicas):
+    """Python would not wait for it at the program's end, as it does where each replica is a process."""
+
+    def program():
+        return threading.Thread().daemon, threading.current_thread().daemon
+
+    assert replicas.run(program) == [(False, False)] * replicas.size
+
+
 def test_a_thread_of_no_replica_sees_the_process_or_is_told(replicas):
     def program():
         try:

@@ -12,6 +12,7 @@ import distopt_launch
 import pytest
 from distopt_launch.cli import main
 from distopt_launch.cores import cores, usable
+from distopt_launch.errors import LaunchError
 from distopt_launch.interpreter import START
 from distopt_launch.options import parse
 from distopt_launch.prepare import make_plan, program_of
@@ -94,6 +95,14 @@ def test_more_processes_than_cores_are_told_once(capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["/dev/stdin", "pipe"])
+def test_a_program_that_only_one_process_could_read(tmp_path, capsys, name):
+    os.mkfifo(tmp_path / "pipe")
+    assert main(["-n", "2", str(tmp_path / name)]) == 2
+    assert "is no file that every replica could read" in capsys.readouterr().err
+
+
 def test_a_script_may_be_called_python(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "python").write_text("print('hello')\n")
@@ -136,16 +145,29 @@ def recorded(recipe_words, environ):
     return make_plan(options, program_of(options), {**os.environ, **environ})
 
 
-def test_slurm_recipe():
+@pytest.fixture
+def srun(tmp_path):
+    """A PATH with an srun on it."""
+    file = tmp_path / "bin" / "srun"
+    file.parent.mkdir()
+    file.write_text("#!/bin/sh\n")
+    file.chmod(0o755)
+    return f"{file.parent}:{os.environ['PATH']}"
+
+
+HYDRA = ("mpich", "intel")
+
+
+def test_slurm_recipe(srun):
     text = (RECIPES / "slurm.sbatch").read_text()
     (line,) = [line for line in text.splitlines() if line.startswith("distoptrun")]
     words = shlex.split(line.rstrip("& "))[1:]
     words = [*words[: words.index("--") + 1], "train.py", "--epochs", "10"]
     environ = {"SLURM_JOB_ID": "1", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_TASKS_PER_NODE": "4(x2)"}
-    plan = recorded(words, environ)
+    plan = recorded(words, {**environ, "PATH": srun})
     assert plan.processes == 8
     assert [str(host) for host in plan.hosts] == ["n1:4", "n2:4"]
-    assert plan.slurm
+    assert plan.starter == ("slurm" if plan.family in HYDRA else "")
     assert plan.command[-1] == "program=train.py --epochs 10"
     assert "slurm job 1: n1:4, n2:4" in plan.notes
 
@@ -158,7 +180,7 @@ def test_pbs_recipe(tmp_path):
     plan = recorded(words, {"PBS_JOBID": "1.head", "PBS_NODEFILE": str(nodes)})
     assert plan.processes == 8
     assert [str(host) for host in plan.hosts] == ["n1:4", "n2:4"]
-    assert not plan.slurm
+    assert plan.starter == ""
 
 
 def test_hostfile_recipe():
@@ -173,6 +195,17 @@ def test_single_machine_allocation_needs_no_hosts():
     plan = recorded(["train.py"], environ)
     assert plan.processes == 3
     assert plan.hosts == ()
+    assert plan.starter == ("fork" if plan.family in HYDRA else "")
+    assert recorded(["train.py"], {**environ, "HYDRA_LAUNCHER": "ssh"}).starter == ""
+    assert recorded(["--mpi-args", "-launcher ssh", "train.py"], environ).starter == ""
+
+
+def test_other_nodes_of_a_slurm_job_need_srun(tmp_path):
+    environ = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-2]", "PATH": str(tmp_path)}
+    if recorded(["-n", "2", "train.py"], {}).family not in HYDRA:
+        pytest.skip("only Hydra needs it")
+    with pytest.raises(LaunchError, match="nodes of Slurm job 7 are reached by srun, which is not on PATH"):
+        recorded(["train.py"], environ)
 
 
 def test_kubernetes_recipe():

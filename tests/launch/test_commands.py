@@ -23,10 +23,17 @@ def plan(family, **changes):
 
 
 def test_mpich():
-    assert command(plan("mpich", slurm=True, extra=("-verbose",))) == [
+    assert command(plan("mpich", starter="slurm", extra=("-verbose",))) == [
         *("/opt/mpi/bin/mpiexec", "-n", "6", "-bind-to", "none", "-hosts", "a:4,b:2"),
         *("-launcher", "slurm", "-verbose", "python", "my script.py", "$x"),
     ]
+
+
+def test_on_this_machine_alone_within_a_slurm_job():
+    words = command(plan("mpich", hosts=(), starter="fork"))
+    assert words[5:7] == ["-launcher", "fork"]
+    words = command(plan("intel", hosts=(), starter="fork"))
+    assert words[4:6] == ["-bootstrap", "fork"]
 
 
 def test_open_mpi():
@@ -44,7 +51,7 @@ def test_open_mpi():
 
 
 def test_intel_names_each_host_with_its_share():
-    assert command(plan("intel", processes=5, command=("p",), slurm=True)) == [
+    assert command(plan("intel", processes=5, command=("p",), starter="slurm")) == [
         *("/opt/mpi/bin/mpiexec", "-genv", "I_MPI_PIN", "off", "-bootstrap", "slurm"),
         *("-host", "a", "-n", "4", "p", ":", "-host", "b", "-n", "1", "p"),
     ]

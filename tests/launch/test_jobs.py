@@ -258,6 +258,13 @@ def test_a_stopped_replica_cannot_outlive_the_timeout(launch):
     assert done.seconds < 6
 
 
+def test_within_a_slurm_job_without_srun(launch):
+    """As in a container, which Slurm's variables come into and its programs do not."""
+    environ = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "(null)", "SLURM_TASKS_PER_NODE": "4"}
+    done = launch("print(size)", "-n", "2", env=environ)
+    assert (done.code, sorted(done.lines)) == (0, ["[0] 2", "[1] 2"])
+
+
 def test_a_host_that_does_not_exist(launch):
     done = launch("", "-n", "2", "-H", "no-such-host.invalid:2")
     assert done.code not in (0, 124)
