@@ -55,11 +55,8 @@ def guard_finalization(mpi: Any) -> None:
         return
     _facts[:2] = os.getpid(), mpi.get_vendor()[0] == "Open MPI"
     library, pointer, key = ctypes.CDLL(mpi.__file__), ctypes.c_void_p, ctypes.c_int()
-    for kept in (
-        _facts,
-        _copy,
-        _delete,
-    ):  # for ever: MPI calls them when the interpreter has let go of all modules
+    # MPI uses them when the interpreter has let go of all modules, so they are kept for ever.
+    for kept in (_facts, _copy, _delete):
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
     copy, delete, facts = (pointer(a) for a in (_copy.address, _delete.address, _facts.ctypes.data))
     if library.MPI_Comm_create_keyval(copy, delete, ctypes.byref(key), facts) == mpi.SUCCESS:
