@@ -198,9 +198,8 @@ class MPICommunicator(Communicator):
         for rank, length in enumerate(lengths.tolist()):
             if not 0 <= length <= WORDS:
                 raise ValueError(f"replica {rank} has {length:,} bytes to say; {WORDS:,} at most are taken")
-        padded = np.zeros(int(lengths.max()), np.uint8)
-        padded[: len(data)] = np.frombuffer(data, np.uint8)
-        return [row[:n].tobytes() for row, n in zip(self.all_gather(padded), lengths, strict=True)]
+        joined = self.begin_all_gather(np.frombuffer(data, np.uint8), lengths.tolist())()
+        return [part.tobytes() for part in np.split(joined, np.cumsum(lengths)[:-1])]
 
     def _finish(self, request: Any) -> None:
         self._patience.until(request.Test)
