@@ -12,6 +12,7 @@ import struct
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
 from distopt.comm import Communicator
@@ -155,10 +156,13 @@ class Agreement:
         lines.append("All replicas must make the same calls, in the same order, on the same variables.")
         return "\n".join(lines)
 
-    def finish(self) -> None:
+    def finish(self, turn: AbstractContextManager[None] | None = None) -> None:
         """Says that this replica has ended its program; others that still wait learn of it.
 
         The end of a child that the replica forked is not the replica's.
+
+        Args:
+            turn: entered for this last call, once no other thread of the replica is in one.
 
         Raises:
             ReplicaMismatch: other replicas are still in a collective call.
@@ -166,12 +170,13 @@ class Agreement:
         if self._comm.size == 1 or self._finished or os.getpid() != self._pid:
             return
         self._finished = True
-        self._calls += 1
-        self._comm.note("the end of its program", self._calls, self.steps)
-        own = _FORMAT.pack(self._calls, digest("finish"), 0, _FINISHED, 0)
-        rows = self._comm.exchange(own)
-        if any(_FORMAT.unpack(row)[3] != _FINISHED for row in rows):
-            self._disagree(rows, lambda: "the end of its program", None)
+        with turn or nullcontext():
+            self._calls += 1
+            self._comm.note("the end of its program", self._calls, self.steps)
+            own = _FORMAT.pack(self._calls, digest("finish"), 0, _FINISHED, 0)
+            rows = self._comm.exchange(own)
+            if any(_FORMAT.unpack(row)[3] != _FINISHED for row in rows):
+                self._disagree(rows, lambda: "the end of its program", None)
 
     @property
     def calls(self) -> int:

@@ -176,6 +176,14 @@ class ReplicaContext:
         result = self._comm.locally((args, kwargs or {}), speak)
         return select(result, self._comm.local_index)
 
+    def finish(self) -> None:
+        """Says that this replica has ended its program; others that still wait learn of it.
+
+        Raises:
+            ReplicaMismatch: other replicas are still in a collective call.
+        """
+        self._agreement.finish(self.turn.last())
+
     def _reduce_leaves(self, values: list[Any], op: ReduceOp) -> list[Any]:
         """All dense leaves of one dtype travel together."""
         results: list[Any] = [None] * len(values)

@@ -45,7 +45,7 @@ def _finish() -> None:
     if _failed:
         return
     try:
-        _jobs[0].context.agreement.finish()
+        _jobs[0].context.finish()
     except ReplicaMismatch as error:
         print(f"distopt: {error}", file=sys.stderr, flush=True)
         _jobs[0].context.comm.abort(1)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from types import TracebackType
 from typing import ParamSpec, TypeVar
@@ -25,13 +26,19 @@ class Turn:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._holder = 0
+        self._last = 0  # the thread that has ended the program; functions at its exit may still call
 
     def __enter__(self) -> None:
         """Begins a call.
 
         Raises:
-            RuntimeError: another thread is in one.
+            RuntimeError: another thread is in one, or has ended the program.
         """
+        if self._last not in (0, threading.get_ident()):
+            raise RuntimeError(
+                f"{threading.current_thread().name!r} begins a collective call, but this replica's program "
+                f"has ended, and so has its part in the job: wait at its end for such threads (thread.join())"
+            )
         if not self._lock.acquire(blocking=False):
             names = {thread.ident: thread.name for thread in threading.enumerate()}
             raise RuntimeError(
@@ -47,6 +54,13 @@ class Turn:
     ) -> None:
         """Ends it."""
         self._lock.release()
+
+    @contextmanager
+    def last(self) -> Iterator[None]:
+        """The program's last call: waits for another thread's, and lets it begin no more."""
+        self._last = threading.get_ident()
+        with self._lock:
+            yield
 
 
 def in_turn(function: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -149,12 +149,12 @@ class _Job:
         with frame(strategy, strategy.context, "base"):
             try:
                 self._program.run(stopping)
-                strategy.context.agreement.finish()
+                strategy.context.finish()
             except SystemExit as leaving:
                 self._raised[id(leaving)] = number
                 if leaving.code not in (0, None):
                     raise  # the others cannot go on, as when a process of its own ended so
-                strategy.context.agreement.finish()
+                strategy.context.finish()
             except BaseException as error:
                 self._raised[id(error)] = number
                 if self._post_mortem and isinstance(error, Exception):

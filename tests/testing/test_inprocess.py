@@ -155,6 +155,19 @@ def test_one_replica_ends_too_early(start):
     assert "end of its program" in done.stderr or "has ended its program" in done.stderr
 
 
+def test_a_thread_that_goes_on_after_the_programs_end_is_told_so(start):
+    text = """
+import contextvars, threading
+def train():
+    for _ in range(10_000):
+        meet()
+threading.Thread(target=contextvars.copy_context().run, args=(train,)).start()
+"""
+    said = start(text).stderr
+    assert said.count("begins a collective call, but this replica's program has ended") == 2
+    assert said.count("wait at its end for such threads (thread.join())") == 2
+
+
 def test_syntax_error(start):
     done = start("x = = 1", code=1)
     assert done.stderr.splitlines()[-1] == "SyntaxError: invalid syntax"
