@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -28,14 +29,26 @@ _INT, _HANDLE, _NUMBERS = types.int32, types.intp, _pointer(types.int64)
 _facts = np.zeros(3, np.int64)
 
 
-@cfunc(_INT(_HANDLE, _INT, _NUMBERS, _NUMBERS, _NUMBERS, _pointer(_INT)), cache=True)
+def _callback(signature: Any) -> Callable[[Any], Any]:
+    """Compiles for ``signature``, kept on disk where that can be."""
+
+    def compile_it(function: Any) -> Any:
+        try:
+            return cfunc(signature, cache=True)(function)
+        except RuntimeError:  # no folder for the cache can be written
+            return cfunc(signature)(function)
+
+    return compile_it
+
+
+@_callback(_INT(_HANDLE, _INT, _NUMBERS, _NUMBERS, _NUMBERS, _pointer(_INT)))
 def _copy(_comm: Any, _key: Any, _facts: Any, _value: Any, _new: Any, flag: Any) -> int:
     """The attribute does not go over to duplicates of the communicator."""
     flag[0] = 0
     return 0
 
 
-@cfunc(_INT(_HANDLE, _INT, _NUMBERS, _NUMBERS), cache=True)
+@_callback(_INT(_HANDLE, _INT, _NUMBERS, _NUMBERS))
 def _delete(_comm: Any, _key: Any, _value: Any, facts: Any) -> int:
     """Fails in a child, or ends it."""
     if _getpid() == facts[0]:
