@@ -5,7 +5,7 @@ from distopt.comm.communicator import HEADER_BYTES, Communicator
 from distopt.comm.forks import started_mpi
 from distopt.comm.inprocess import InProcessCommunicator
 from distopt.comm.memory import SharedBlock
-from distopt.comm.output import drain
+from distopt.comm.output import drain, flush, say
 from distopt.comm.solo import SoloCommunicator
 
 __all__ = [
@@ -16,5 +16,7 @@ __all__ = [
     "SharedBlock",
     "SoloCommunicator",
     "drain",
+    "flush",
+    "say",
     "started_mpi",
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -24,7 +23,7 @@ from distopt.comm.memory import (
     take_names,
 )
 from distopt.comm.notes import Notes
-from distopt.comm.output import drain
+from distopt.comm.output import drain, say
 from distopt.comm.patience import Patience
 from distopt.comm.start import FirstUse
 from distopt.comm.table import Table
@@ -269,7 +268,7 @@ class MPICommunicator(Communicator):
         if self.rank == 0 and block is not None:
             release_handle(block)
         if not everyone and self.rank == 0:
-            once(f"distopt: no shared memory on this node ({problem or 'another process'})", _say)
+            once(f"distopt: no shared memory on this node ({problem or 'another process'})", say)
         return block if everyone else None
 
     # -- words
@@ -313,7 +312,3 @@ def _attempt(make: Callable[[], SharedBlock]) -> tuple[SharedBlock | None, str]:
         return make(), ""
     except OSError as error:
         return None, str(error)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -4,11 +4,31 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 
-__all__ = ["drain"]
+__all__ = ["drain", "flush", "say"]
 
 #: After the launcher's local process has read the pipe it passes the words on; that takes a moment.
 _PASSED_ON = 0.1
+
+
+def flush() -> None:
+    """Writes out what standard output and errors still hold, if the program has left them in order.
+
+    It may have closed them, or put None or objects of its own there; the end of a job must not fail for that.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+
+
+def say(text: str) -> None:
+    """Writes text and a line end to standard error, likewise; in one piece: others may speak too."""
+    if not text:
+        return
+    with suppress(Exception):
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
 
 
 def drain(limit: float = 2.0) -> None:
@@ -18,8 +38,7 @@ def drain(limit: float = 2.0) -> None:
         limit: seconds to wait at most.
     """
     end = time.monotonic() + limit
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+    flush()
     for descriptor in (1, 2):
         while _unread(descriptor) and time.monotonic() < end:
             time.sleep(0.005)

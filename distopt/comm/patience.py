@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import time
 from collections.abc import Callable
 from typing import Protocol
 
+from distopt.comm.output import say
 from distopt.errors import ReplicaStalled
 
 __all__ = ["Company", "Patience"]
@@ -109,7 +109,7 @@ class Patience:
             waited = now - start
             if waited > warning:
                 warning = math.inf
-                _say(self.company.report(waited))
+                say(self.company.report(waited))
             if waited > end:
                 report = self.company.last_report(waited) if yielded else self.company.report(waited)
                 if report:
@@ -126,12 +126,6 @@ class Patience:
 
     def _give_up(self, report: str) -> None:
         text = f"{report}\ndistopt: ending the job (abort limit {self.abort_seconds:g} s)"
-        _say(text)
+        say(text)
         self.abort(1)
         raise ReplicaStalled(text)
-
-
-def _say(text: str) -> None:
-    if text:
-        sys.stderr.write(text + "\n")  # in one piece: other replicas may speak too
-        sys.stderr.flush()

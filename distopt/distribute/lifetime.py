@@ -9,11 +9,12 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from distopt.comm import drain
+from distopt.comm import drain, flush, say
 from distopt.errors import ReplicaMismatch
 from distopt.launched import launched
 from distopt.settings import settings
@@ -47,15 +48,19 @@ def _finish() -> None:
     try:
         _jobs[0].context.finish()
     except ReplicaMismatch as error:
-        print(f"distopt: {error}", file=sys.stderr, flush=True)
+        say(f"distopt: {error}")
         _jobs[0].context.comm.abort(1)
 
 
 def _abort_on_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     global _failed
     _failed = True
-    sys.stdout.flush()
-    _previous_hook[0](kind, error, trace)
+    flush()
+    try:
+        _previous_hook[0](kind, error, trace)
+    except BaseException:  # a hook of the program's own; the job must end all the same
+        traceback.print_exc()
+        traceback.print_exception(kind, error, trace)
     drain()
     mpi = sys.modules.get("mpi4py.MPI")
     code = 130 if issubclass(kind, KeyboardInterrupt) else 1

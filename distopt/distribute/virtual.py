@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from distopt.comm import Baton, InProcessCommunicator
+from distopt.comm import Baton, InProcessCommunicator, flush
 from distopt.core.checks import as_count
 from distopt.core.tensor import TensorLike
 from distopt.distribute.context import ReplicaContext
@@ -194,8 +194,7 @@ def _end_child(error: BaseException) -> NoReturn:
         code = (error.code or 0) & 0xFF
     else:
         print(error.code, file=sys.stderr)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+    flush()
     os._exit(code)
 
 

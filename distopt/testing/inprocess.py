@@ -16,7 +16,7 @@ from bdb import BdbQuit
 from collections.abc import Sequence
 from types import TracebackType
 
-from distopt.comm import Baton, Communicator, InProcessCommunicator
+from distopt.comm import Baton, Communicator, InProcessCommunicator, flush
 from distopt.distribute.frames import frame
 from distopt.distribute.replica_strategy import ThreadStrategy
 from distopt.distribute.virtual import run_threads
@@ -64,8 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.argv[0] = program.file
     code = run_script(program, given.replicas, given.stop, given.post_mortem)
     if code == 130:  # threads may still wait for input, for which Python's own ending would wait too
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush()
         os._exit(code)
     return code
 
@@ -108,8 +107,7 @@ def run_script(program: Program, replicas: int, stop: int | None = None, post_mo
     except BaseException as error:
         code = job.failed(error)
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        flush()
         sys.stdout, sys.stderr = plain
     if code and outer is not None:
         outer.abort(code)
@@ -175,7 +173,7 @@ class _Job:
     def failed(self, error: BaseException) -> int:
         """Says how the job ended, and returns its exit code."""
         replica.set(self._raised.get(id(error), self.first))
-        sys.stdout.flush()
+        flush()
         if isinstance(error, SystemExit):
             if isinstance(error.code, int):
                 print(f"ended with exit code {error.code}", file=sys.stderr)

@@ -36,6 +36,29 @@ def test_it_ends_also_when_the_others_are_in_no_call(job):
     assert "LookupError: the reason" in done.err
 
 
+@pytest.mark.parametrize("before", ["sys.stdout.close()", "sys.stdout = None"])
+def test_it_ends_whatever_the_program_did_to_its_streams(job, before):
+    done = job(f'if rank == 1:\n    {before}\n    raise LookupError("the reason")\ntime.sleep(300)')
+    assert done.code != 0
+    assert "LookupError: the reason" in done.err
+
+
+def test_it_ends_also_when_the_programs_own_hook_fails(job):
+    text = """
+import os, pathlib, sys, time
+(pathlib.Path(os.environ["PIDS"]) / str(os.getpid())).touch()
+sys.excepthook = lambda *error: no_such_name
+import distopt
+if distopt.distribute.get_replica_context().replica_id_in_sync_group == 1:
+    raise LookupError("the reason")
+time.sleep(300)
+"""
+    done = job(text, prologue="")
+    assert done.code != 0
+    assert "NameError" in done.err
+    assert "LookupError: the reason" in done.err
+
+
 MISMATCHES = {
     "a variable less": ("step(v) if rank else step()", "apply_gradients of SGD on v:0 float32[300, 70]"),
     "another call": ('context.all_reduce("sum", 1.0) if rank else step()', "all_reduce('sum') of float64[]"),
