@@ -151,7 +151,7 @@ print("still here")
 def test_ctrl_z_stops_all_of_it_and_fg_continues(job):
     text = """
 print(os.getpid(), flush=True)
-for _ in range(20):
+for _ in range(50):
     time.sleep(0.05)
 print("done")
 """
@@ -159,9 +159,10 @@ print("done")
         replicas = [int(line.split()[1]) for line in wait_for_lines(process, 2)]
         process.send_signal(signal.SIGTSTP)
         end = time.monotonic() + LIMIT
-        while state(process.pid) != "T" and time.monotonic() < end:
+        everyone = (process.pid, *replicas)
+        while {state(pid) for pid in everyone} != {"T"} and time.monotonic() < end:
             time.sleep(0.02)
-        assert [state(pid) for pid in (process.pid, *replicas)] == ["T"] * 3
+        assert [state(pid) for pid in everyone] == ["T"] * 3
         process.send_signal(signal.SIGCONT)
         assert ended(process)[:2] == (0, ["[0] done", "[1] done"])
 
