@@ -34,7 +34,7 @@ class Turn:
         Raises:
             RuntimeError: another thread is in one, or has ended the program.
         """
-        if self._last not in (0, threading.get_ident()):
+        if self._last and self._last != threading.get_ident():
             raise RuntimeError(
                 f"{threading.current_thread().name!r} begins a collective call, but this replica's program "
                 f"has ended, and so has its part in the job: wait at its end for such threads (thread.join())"
