@@ -124,7 +124,7 @@ class VirtualStrategy(Strategy):
                 self._baton, self._contexts = resting
 
 
-class _Life(threading.Thread):
+class _ReplicaThread(threading.Thread):
     """A replica's thread: a daemon, but what the program starts in it is not, as in a process of its own.
 
     A new thread is a daemon where its starter says to be one; and daemons are cut off at the program's end.
@@ -172,7 +172,7 @@ def run_threads(baton: Baton, program: Callable[[int], Any]) -> list[Any]:
         finally:
             baton.leave(index, failure)
 
-    threads = [_Life(target=life, args=(i,), name=f"replica-{i}") for i in range(1, baton.size)]
+    threads = [_ReplicaThread(target=life, args=(i,), name=f"replica-{i}") for i in range(1, baton.size)]
     with several(baton.size):
         for thread in threads:
             thread.start()
