@@ -8,7 +8,7 @@ from typing import Any
 
 from distopt.core.variable import Variable
 from distopt.distribute import ReplicaContext, get_replica_context
-from distopt.engine.update import Reduction
+from distopt.engine.reduction import Reduction
 
 __all__ = ["Aggregator", "replica_context"]
 

@@ -12,7 +12,7 @@ from distopt.aggregators.sum import reduce_pairs
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
-from distopt.engine.update import Reduction, lowest_terms, weighed
+from distopt.engine.reduction import Reduction, lowest_terms, weighed
 
 __all__ = ["Mean", "WeightedMean"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from distopt.aggregators.base import Aggregator, replica_context
 from distopt.core.variable import Variable
-from distopt.engine.update import Reduction
+from distopt.engine.reduction import Reduction
 
 __all__ = ["Sum", "reduce_pairs", "sum_over_replicas"]
 

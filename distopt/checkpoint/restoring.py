@@ -100,7 +100,7 @@ def assign(context: ReplicaContext, contents: Contents, pairs: Sequence[Pair], l
     if loaded.same and context.num_replicas_in_sync > 1:
         # The replicas had come to differ, each with updates of its own: so it stays.
         own = [p.variable for p in pairs if not p.record.file and not p.record.on_read]
-        StepEngine.of(context).homes.release(own)
+        StepEngine.of(context).parameters.release(own)
     for name, state in loaded.states.items():
         contents.states[name].set_state(state)
 

@@ -21,8 +21,8 @@ from distopt.collectives import digest
 from distopt.core.tensor import as_array
 from distopt.core.variable import Variable, VariableSynchronization
 from distopt.distribute import ReplicaContext
-from distopt.engine.homes import Homes
 from distopt.engine.owners import owners
+from distopt.engine.shared_parameters import SharedParameters
 from distopt.engine.step import StepEngine
 from distopt.typing import Array
 
@@ -139,19 +139,19 @@ def _same_everywhere(
     parts = [v.synchronization is VariableSynchronization.ON_READ for v in variables]
     if context.num_replicas_in_sync == 1:
         return [not part for part in parts] + [True] * len(states)
-    homes = StepEngine.of(context).homes
-    at_home = np.array([_at_home(homes, v) for v in variables], np.uint64)
-    kept: Array = np.all(_rows(context, at_home), axis=0)
+    parameters = StepEngine.of(context).parameters
+    shared = np.array([_is_shared(parameters, v) for v in variables], np.uint64)
+    kept: Array = np.all(_rows(context, shared), axis=0)
     marks = [0 if k else _hash(v._array().tobytes()) for v, k in zip(variables, kept, strict=True)]
     rows = _rows(context, np.array([*marks, *(state.mark() for state in states)], np.uint64))
     same: list[bool] = (rows == rows[0]).all(axis=0).tolist()
     return [s and not part for s, part in zip(same, [*parts, *[False] * len(states)], strict=True)]
 
 
-def _at_home(homes: Homes, variable: Variable) -> bool:
-    home = homes.of(variable)
+def _is_shared(parameters: SharedParameters, variable: Variable) -> bool:
+    found = parameters.of(variable)
     # Not "is": replicas of one process may have views of their own of the one memory.
-    return home is not None and variable._array().ctypes.data == home.view.ctypes.data
+    return found is not None and variable._array().ctypes.data == found.view.ctypes.data
 
 
 def _rows(context: ReplicaContext, own: Array) -> Array:

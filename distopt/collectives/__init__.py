@@ -1,18 +1,36 @@
 """Collective calls on arrays: headers that hold replicas together, and sums in one fixed order."""
 
 from distopt.collectives.agreement import Agreement, digest, user_line
-from distopt.collectives.reduce import UFUNCS, all_reduce
+from distopt.collectives.arrays import ArraySpecs, address_of, addresses_of
+from distopt.collectives.node_all_reduce import NodeAllReduce
+from distopt.collectives.partition import CHUNK, PIECE, Partition, Segment
+from distopt.collectives.reduce import UFUNCS, all_reduce, reduce_joined
+from distopt.collectives.shard_reduce import ShardReduce
+from distopt.collectives.shared import shared_memory
+from distopt.collectives.staging import StagingBuffer
 from distopt.collectives.tree import reduce_rows, tree_pairs
 from distopt.collectives.wire import Wire, shard_bounds, subtotal
 
 __all__ = [
+    "CHUNK",
+    "PIECE",
     "UFUNCS",
     "Agreement",
+    "ArraySpecs",
+    "NodeAllReduce",
+    "Partition",
+    "Segment",
+    "ShardReduce",
+    "StagingBuffer",
     "Wire",
+    "address_of",
+    "addresses_of",
     "all_reduce",
     "digest",
+    "reduce_joined",
     "reduce_rows",
     "shard_bounds",
+    "shared_memory",
     "subtotal",
     "tree_pairs",
     "user_line",

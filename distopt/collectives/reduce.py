@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from distopt.collectives.tree import reduce_rows
@@ -9,7 +11,7 @@ from distopt.collectives.wire import Wire
 from distopt.comm import Communicator
 from distopt.typing import Array
 
-__all__ = ["UFUNCS", "all_reduce"]
+__all__ = ["UFUNCS", "all_reduce", "reduce_joined"]
 
 #: How each reduce op combines two values; a mean is a sum, divided at the end.
 UFUNCS: dict[str, np.ufunc] = {"sum": np.add, "mean": np.add, "min": np.minimum, "max": np.maximum}
@@ -45,3 +47,11 @@ def all_reduce(comm: Communicator, flat: Array, op: str) -> Array:
     for start, total in zip(starts, totals, strict=True):
         out[start : start + total.size] = total
     return out
+
+
+def reduce_joined(comm: Communicator, op: str, arrays: Sequence[Array]) -> list[Array]:
+    """:func:`all_reduce` of arrays of one dtype and any shapes, which travel as one."""
+    flat = np.concatenate([array.reshape(-1) for array in arrays])
+    cuts = np.cumsum([array.size for array in arrays])[:-1]
+    parts = np.split(all_reduce(comm, flat, op), cuts)
+    return [part.reshape(array.shape) for part, array in zip(parts, arrays, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,23 @@ import numpy as np
 from distopt.comm.memory import SharedBlock
 from distopt.typing import Array
 
-__all__ = ["HEADER_BYTES", "Communicator"]
+__all__ = ["HEADER_BYTES", "Code", "Communicator", "everyone_came"]
 
 #: Every header has this length: it is one row of a table in shared memory.
 HEADER_BYTES = 64
+
+#: ``(counters, met, first, stop) -> next``: runs the parts from ``first`` on, before ``stop``. Before part k
+#: but the first, each replica's counter has to be at ``met + k`` (see ``distopt.comm.spin``), and after it
+#: the own one is raised. Returns the part that it cannot begin since the others take long, or ``stop``.
+Code = Callable[["Array", int, int, int], int]
+
+
+@cache
+def everyone_came(size: int) -> Array:
+    """Counters of ``size`` replicas for code that nobody has to be waited for in."""
+    from distopt.comm.spin import STRIDE
+
+    return np.full(size * STRIDE, np.iinfo(np.int64).max)
 
 
 class Communicator(ABC):
@@ -31,14 +45,17 @@ class Communicator(ABC):
     def barrier(self) -> None:
         """Returns when all replicas have come here."""
 
-    @property
-    def meets_in_code(self) -> bool:
-        """Whether compiled code can meet the others by itself: see :meth:`run`."""
-        return False
+    def run(self, code: Code, parts: int) -> None:
+        """Runs compiled code in parts; between two parts all replicas meet.
 
-    def run(self, code: Callable[[Array, int, int], int], meetings: int) -> None:
-        """Runs compiled code that has so many barriers of its own: see ``Table.run``."""
-        raise NotImplementedError(f"{type(self).__name__} has no meetings in compiled code")
+        Args:
+            code: the code, called as :data:`Code` says.
+            parts: how many there are, the same on all replicas.
+        """
+        for part in range(parts):
+            if part > 0:
+                self.barrier()
+            code(everyone_came(self.size), 0, part, part + 1)
 
     @abstractmethod
     def exchange(self, header: bytes) -> list[bytes]:

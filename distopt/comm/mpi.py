@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from distopt.comm.communicator import Communicator
+from distopt.comm.communicator import Code, Communicator
 from distopt.comm.forks import require_own_process
 from distopt.comm.library import load_mpi
 from distopt.comm.memory import (
@@ -105,17 +105,13 @@ class MPICommunicator(Communicator):
         else:
             self._finish(self._comm.Ibarrier())
 
-    @property
-    def meets_in_code(self) -> bool:
-        """See Communicator."""
-        return self._meeting_table is not None
-
-    def run(self, code: Callable[[Array, int, int], int], meetings: int) -> None:
-        """See Communicator."""
-        require_own_process(self._pid)
+    def run(self, code: Code, parts: int) -> None:
+        """See Communicator; where all share memory, the code meets the others by itself."""
         table = self._meeting_table
-        assert table is not None
-        table.run(code, meetings, self._patience.until)
+        if table is None:
+            super().run(code, parts)
+        else:
+            table.run(code, parts, self._patience.until)
 
     def exchange(self, header: bytes) -> list[bytes]:
         """See Communicator."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from distopt.comm import spin
-from distopt.comm.communicator import HEADER_BYTES
+from distopt.comm.communicator import HEADER_BYTES, Code
 from distopt.typing import Array
 
 __all__ = ["Table"]
@@ -56,28 +56,21 @@ class Table:
             return [header] * self.size
         return [rows[i : i + HEADER_BYTES] for i in range(0, len(rows), HEADER_BYTES)]
 
-    def run(
-        self,
-        code: Callable[[Array, int, int], int],
-        meetings: int,
-        until: Callable[[Callable[[], bool]], None],
-    ) -> None:
-        """Runs compiled code that has so many meetings of its own, without headers.
+    def run(self, code: Code, parts: int, until: Callable[[Callable[[], bool]], None]) -> None:
+        """Runs compiled code that makes the meetings between its parts by itself, without headers.
 
         Args:
-            code: called with the counters, the number of the last meeting, and that of the first part to
-                be done, counted from 0; one part comes before and after each meeting. Returns the part
-                that it cannot begin since the others take long, or the number of parts.
-            meetings: how many.
+            code: the code.
+            parts: how many there are.
             until: as for :meth:`meet`.
         """
         start = self._meetings
-        part = code(self._counters, start, 0)
-        while part <= meetings:
+        part = code(self._counters, start, 0, parts)
+        while part < parts:
             self._meetings = start + part
             until(self._everyone_came)
-            part = code(self._counters, start, part)
-        self._meetings = start + meetings
+            part = code(self._counters, start, part, parts)
+        self._meetings = start + parts - 1
 
     def _everyone_came(self) -> bool:
         return bool(spin.wait(self._counters, self.size, self._meetings, 1, 1) < 0)

@@ -18,7 +18,7 @@ __all__ = [
     "Variable",
     "VariableAggregation",
     "VariableSynchronization",
-    "detachments",
+    "moves",
 ]
 
 
@@ -40,12 +40,12 @@ class VariableAggregation(enum.Enum):
     ONLY_FIRST_REPLICA = 3
 
 
-_detachments = [0]
+_moves = [0]
 
 
-def detachments() -> int:
-    """How many times variables of this process have left memory that they shared."""
-    return _detachments[0]
+def moves() -> int:
+    """How many times variables of this process have moved to other memory."""
+    return _moves[0]
 
 
 class Variable(TensorLike):
@@ -251,7 +251,7 @@ class Variable(TensorLike):
             # until the next step, where all must have assigned alike.
             self._storage = np.array(value)
             self._shared = False
-            _detachments[0] += 1
+            _moves[0] += 1
         else:
             self._storage[...] = value
         self._version += 1
@@ -259,15 +259,18 @@ class Variable(TensorLike):
     # -- for the step engine
     def _attach(self, storage: Array) -> None:
         """Moves the variable into ``storage``, memory that holds its value for all of a node."""
+        # Replicas of one process attach the one variable to views of the same memory, one after the other.
+        moved = self._storage.ctypes.data != storage.ctypes.data
         self._storage = storage
         self._shared = True
+        _moves[0] += moved
 
     def _detach(self) -> None:
         """Gives the variable memory of its own again, with the value that it has."""
         if self._shared:
             self._storage = self._storage.copy()
             self._shared = False
-            _detachments[0] += 1
+            _moves[0] += 1
 
     def _touch(self) -> None:
         """Notes that the storage was changed from outside."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from distopt.collectives import Agreement, all_reduce, digest
+from distopt.collectives import Agreement, NodeAllReduce, ShardReduce, digest, reduce_joined
 from distopt.comm import Communicator
 from distopt.core import nest
 from distopt.core.indexed_slices import IndexedSlices
@@ -40,8 +40,6 @@ class ReplicaContext:
         self._subjects: dict[Any, int] = {}
         #: Held by the thread that is in a collective call.
         self.turn = Turn()
-        #: Sums arrays of one dtype over all replicas; the step engine puts a quicker way here.
-        self.sums: Callable[[Sequence[Array]], list[Array]] = partial(_joined, comm, "sum")
         #: State that lives as long as this replica's membership in the job, e.g. the step engine's.
         self.attached: dict[Any, Any] = {}
 
@@ -69,6 +67,15 @@ class ReplicaContext:
     def agreement(self) -> Agreement:
         """The headers that open every collective call."""
         return self._agreement
+
+    @cached_property
+    def shards(self) -> ShardReduce:
+        """Sums shards over all replicas; made, collectively, within the first call that needs it."""
+        return ShardReduce(self._comm, self._strategy.options)
+
+    @cached_property
+    def _sums(self) -> NodeAllReduce:
+        return NodeAllReduce(self.shards)
 
     # -- collective calls
     @in_turn
@@ -196,7 +203,7 @@ class ReplicaContext:
         for members in groups.values():
             arrays = [values[i] for i in members]
             summed = op in (ReduceOp.SUM, ReduceOp.MEAN)
-            totals = self.sums(arrays) if summed else _joined(self._comm, op.value, arrays)
+            totals = self._sums(arrays) if summed else reduce_joined(self._comm, op.value, arrays)
             for i, total in zip(members, totals, strict=True):
                 results[i] = Tensor._of(_mean_of(total, self._comm.size) if op is ReduceOp.MEAN else total)
         return results
@@ -252,14 +259,6 @@ def _own(array: Array, op: ReduceOp) -> Tensor:
     if op is ReduceOp.MEAN and array.dtype.kind not in "fc":
         return Tensor._of(array.astype(np.float64))
     return Tensor._of(array.copy())
-
-
-def _joined(comm: Communicator, op: str, arrays: Sequence[Array]) -> list[Array]:
-    """Reduces arrays of one dtype, which travel as one."""
-    flat = np.concatenate([array.reshape(-1) for array in arrays])
-    cuts = np.cumsum([array.size for array in arrays])[:-1]
-    parts = np.split(all_reduce(comm, flat, op), cuts)
-    return [part.reshape(array.shape) for part, array in zip(parts, arrays, strict=True)]
 
 
 def _mean_of(total: Array, count: int) -> Array:

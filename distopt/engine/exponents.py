@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from distopt.collectives.pointers import array_at, inlined
 from distopt.comm.spin import precompiled
-from distopt.engine.pointers import array_at, inlined
 
 __all__ = ["mark"]
 

@@ -7,7 +7,7 @@ from functools import cache
 
 import numpy as np
 
-from distopt.engine.arrays import Flats
+from distopt.collectives import addresses_of
 from distopt.typing import Array
 
 __all__ = ["nonfinite"]
@@ -29,10 +29,10 @@ def nonfinite(arrays: Sequence[Array]) -> list[int]:
         elif array.dtype.kind in "fc" and not np.isfinite(array).all():
             found.append(k)
     for itemsize, places in kinds.items():
-        flats = Flats.of([arrays[k] for k in places])
+        own = [np.asarray(arrays[k], order="C") for k in places]
         sizes = np.array([arrays[k].size for k in places], np.int64)
         marks = np.empty(len(places), np.int64)
-        _kernel()(flats.starts, sizes, itemsize, marks)
+        _kernel()(addresses_of(own), sizes, itemsize, marks)
         found += [places[k] for k in np.flatnonzero(marks)]
     return sorted(found)
 

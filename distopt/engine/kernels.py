@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from distopt.collectives import addresses_of
 from distopt.engine.compiled import COMPILED, compiled
 from distopt.engine.rule import Rule, Sparse
 from distopt.typing import Array
@@ -38,7 +39,7 @@ def dense(rule: Rule, w: Array, g: Array, slots: Arrays, coefficients: Scalars) 
         coefficients: scalars of the same dtype, in the order of ``rule.coefficients``.
     """
     if w.dtype in COMPILED:
-        _kernel(rule, w.dtype)(w, g, *slots, _FIRST_ROW, w.size, coefficients)
+        _kernel(rule, w.dtype)(addresses_of((w, *slots)), g, _FIRST_ROW, w.size, coefficients)
         return
     for start in range(0, w.size, _BLOCK):
         part = slice(start, start + _BLOCK)
@@ -64,8 +65,8 @@ def rows(
         coefficients: as in :func:`dense`.
     """
     if w.dtype in COMPILED:
-        flat = [s.reshape(-1) for s in slots]
-        _kernel(rule, w.dtype)(w.reshape(-1), values.reshape(-1), *flat, indices, w.shape[1], coefficients)
+        at = addresses_of((w, *slots))
+        _kernel(rule, w.dtype)(at, values.reshape(-1), indices, w.shape[1], coefficients)
     else:
         _evaluate(rule, (w, *slots), indices, values, coefficients)
 
@@ -114,81 +115,12 @@ def _evaluate(rule: Rule, state: Arrays, part: Any, g: Array, coefficients: Scal
 
 @cache
 def _kernel(rule: Rule, dtype: np.dtype[Any]) -> Callable[..., None]:
-    """The compiled rule: ``(w, g, *slots, rows, width, coefficients)``, all arrays flat."""
+    """The compiled rule: ``(addresses of w and slots, g, rows, width, coefficients)``."""
     import numba
 
-    scalar, slots = numba.from_dtype(dtype), len(rule.slots)
-    written = numba.types.Array(scalar, 1, "C")
+    from distopt.engine import loops
+
+    scalar = numba.from_dtype(dtype)
     read, numbers = (numba.types.Array(kind, 1, "C", readonly=True) for kind in (scalar, numba.int64))
-    arguments = (written, read, *[written] * slots, numbers, numba.int64)
-    return compiled(rule, _TEMPLATES[slots], dtype, arguments)
-
-
-# One template for each number of slots: a tuple of arrays, indexed in a loop, is not vectorized.
-# Rows are sliced first, which spares the inner loop the test for negative indices. A dense update
-# is one row as wide as the array. The fingerprint is named so that it becomes part of the closure.
-
-
-def _no_slots(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
-    @jit
-    def kernel(w, g, rows, width, c):  # type: ignore[no-untyped-def]
-        fingerprint  # noqa: B018
-        for k in range(rows.size):
-            start = rows[k] * width
-            x = w[start : start + width]
-            y = g[k * width : (k + 1) * width]
-            for i in range(width):
-                (x[i],) = function(x[i], y[i], *c)
-
-    return kernel
-
-
-def _one_slot(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
-    @jit
-    def kernel(w, g, s0, rows, width, c):  # type: ignore[no-untyped-def]
-        fingerprint  # noqa: B018
-        for k in range(rows.size):
-            start = rows[k] * width
-            x = w[start : start + width]
-            y = g[k * width : (k + 1) * width]
-            a0 = s0[start : start + width]
-            for i in range(width):
-                x[i], a0[i] = function(x[i], y[i], a0[i], *c)
-
-    return kernel
-
-
-def _two_slots(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
-    @jit
-    def kernel(w, g, s0, s1, rows, width, c):  # type: ignore[no-untyped-def]
-        fingerprint  # noqa: B018
-        for k in range(rows.size):
-            start = rows[k] * width
-            x = w[start : start + width]
-            y = g[k * width : (k + 1) * width]
-            a0 = s0[start : start + width]
-            a1 = s1[start : start + width]
-            for i in range(width):
-                x[i], a0[i], a1[i] = function(x[i], y[i], a0[i], a1[i], *c)
-
-    return kernel
-
-
-def _three_slots(function: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
-    @jit
-    def kernel(w, g, s0, s1, s2, rows, width, c):  # type: ignore[no-untyped-def]
-        fingerprint  # noqa: B018
-        for k in range(rows.size):
-            start = rows[k] * width
-            x = w[start : start + width]
-            y = g[k * width : (k + 1) * width]
-            a0 = s0[start : start + width]
-            a1 = s1[start : start + width]
-            a2 = s2[start : start + width]
-            for i in range(width):
-                x[i], a0[i], a1[i], a2[i] = function(x[i], y[i], a0[i], a1[i], a2[i], *c)
-
-    return kernel
-
-
-_TEMPLATES = (_no_slots, _one_slot, _two_slots, _three_slots)
+    arguments = (numba.int64[::1], read, numbers, numba.int64)
+    return compiled(rule, loops.rows_template(len(rule.slots)), dtype, arguments)

@@ -1,4 +1,4 @@
-"""The loops of a step, as compiled code: sums of rows and a rule, over memory given by addresses.
+"""The loops of a step as compiled code: sums of rows and a rule, over memory given by addresses.
 
 The templates here are compiled for each rule (see :mod:`distopt.engine.compiled`).
 """
@@ -10,75 +10,65 @@ from typing import Any
 
 import numpy as np
 
+from distopt.collectives.partition import CHUNK, PIECE
+from distopt.collectives.pointers import array_at, copy, fence, inlined, place
 from distopt.comm.spin import SPINS, YIELDS, signal, wait
-from distopt.engine.layout import CHUNK, PIECE
-from distopt.engine.pointers import array_at, copy, fence, inlined, place
 from distopt.engine.squares import add_squares
+from distopt.engine.tuples import arrays_at, elements, store
 
-__all__ = ["fold_template", "keep_template", "program_template", "scaled_template"]
+__all__ = ["keep_template", "rows_template", "scaled_template", "step_template"]
+
+# What becomes of the last two rows, or of the only one, before the rule: ``(a, b, i, p, q) -> value``.
 
 
 @inlined
-def _plain(a, b, i, divisor, limit):  # type: ignore[no-untyped-def]  # noqa: ARG001
-    """The sum as it is. A division costs as much as the rest of some rules."""
+def _one(a, b, i, divisor, limit):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    return a[i]
+
+
+@inlined
+def _two(a, b, i, divisor, limit):  # type: ignore[no-untyped-def]  # noqa: ARG001
     return a[i] + b[i]
 
 
 @inlined
-def _bounded(a, b, i, divisor, limit):  # type: ignore[no-untyped-def]
-    """The sum divided, and kept within ``[-limit, limit]``."""
-    total = (a[i] + b[i]) / divisor
+def _one_bounded(a, b, i, divisor, limit):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    return _bounded(a[i] / divisor, limit)
+
+
+@inlined
+def _two_bounded(a, b, i, divisor, limit):  # type: ignore[no-untyped-def]
+    return _bounded((a[i] + b[i]) / divisor, limit)
+
+
+@inlined
+def _bounded(total, limit):  # type: ignore[no-untyped-def]
     return limit if total > limit else (-limit if total < -limit else total)
 
 
 @inlined
 def _scaled(a, b, i, factor, divisor):  # type: ignore[no-untyped-def]  # noqa: ARG001
-    """One row alone, scaled."""
     return a[i] * factor / divisor
 
 
-@inlined
-def _update_none(rule, value, at, shift, a, b, p, q, c):  # type: ignore[no-untyped-def]
-    w = array_at(at[0] + shift, a.size, a.dtype)
-    for i in range(a.size):
-        (w[i],) = rule(w[i], value(a, b, i, p, q), *c)
+def _value(rows: int, plain: bool) -> Any:
+    """A division costs as much as the rest of some rules, so it is there only where it is needed."""
+    if rows == 1:
+        return _one if plain else _one_bounded
+    return _two if plain else _two_bounded
 
 
 @inlined
-def _update_one(rule, value, at, shift, a, b, p, q, c):  # type: ignore[no-untyped-def]
-    w = array_at(at[0] + shift, a.size, a.dtype)
-    s0 = array_at(at[1] + shift, a.size, a.dtype)
-    for i in range(a.size):
-        w[i], s0[i] = rule(w[i], value(a, b, i, p, q), s0[i], *c)
-
-
-@inlined
-def _update_two(rule, value, at, shift, a, b, p, q, c):  # type: ignore[no-untyped-def]
-    w = array_at(at[0] + shift, a.size, a.dtype)
-    s0 = array_at(at[1] + shift, a.size, a.dtype)
-    s1 = array_at(at[2] + shift, a.size, a.dtype)
-    for i in range(a.size):
-        w[i], s0[i], s1[i] = rule(w[i], value(a, b, i, p, q), s0[i], s1[i], *c)
-
-
-@inlined
-def _update_three(rule, value, at, shift, a, b, p, q, c):  # type: ignore[no-untyped-def]
-    w = array_at(at[0] + shift, a.size, a.dtype)
-    s0 = array_at(at[1] + shift, a.size, a.dtype)
-    s1 = array_at(at[2] + shift, a.size, a.dtype)
-    s2 = array_at(at[3] + shift, a.size, a.dtype)
+def _update(rule, like, value, at, shift, a, b, p, q, c):  # type: ignore[no-untyped-def]
+    """Applies the rule to parameters and slots, which lie ``shift`` bytes after the addresses ``at``."""
+    state = arrays_at(at, like, shift, a.size, a.dtype)
     for i in range(a.size):
         g = value(a, b, i, p, q)
-        w[i], s0[i], s1[i], s2[i] = rule(w[i], g, s0[i], s1[i], s2[i], *c)
-
-
-#: For each number of slots the rule, with the gradient that ``value`` makes of two rows in the same pass;
-#: ``at`` holds the addresses of parameters and slots.
-_UPDATES = (_update_none, _update_one, _update_two, _update_three)
+        store(state, i, rule(state[0][i], g, *elements(state[1:], i), *c))
 
 
 @inlined
-def _keep(rule, value, at, shift, a, b, p, q, c):  # type: ignore[no-untyped-def]  # noqa: ARG001
+def _keep(rule, like, value, at, shift, a, b, p, q, c):  # type: ignore[no-untyped-def]  # noqa: ARG001
     """Only keeps the gradient, at ``at[0]``."""
     kept = array_at(at[0] + shift, a.size, a.dtype)
     for i in range(a.size):
@@ -96,34 +86,19 @@ def _take_squares(at, size, dtype):  # type: ignore[no-untyped-def]
     add_squares(array_at(at[0], size, dtype), array_at(at[1], (size + PIECE - 1) // PIECE, np.float64))
 
 
-def fold_template(slots: int, plain: bool) -> Callable[..., Any]:
-    """One pass over two rows, for a rule with so many slots."""
-    update, value = _UPDATES[slots], _plain if plain else _bounded
-
-    def template(rule: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
-        @jit
-        def kernel(at, a, b, divisor, limit, c):  # type: ignore[no-untyped-def]
-            fingerprint  # noqa: B018
-            update(rule, value, at, 0, a, b, divisor, limit, c)
-
-        return kernel
-
-    return template
+def step_template(slots: int, rows: int, plain: bool) -> Callable[..., Any]:
+    """Sums block after block over ``rows`` replicas of a node, and updates its own shard."""
+    return _through_blocks(_update, (0,) * (slots + 1), _value(rows, plain), _leave)
 
 
-def program_template(slots: int, plain: bool) -> Callable[..., Any]:
-    """A whole step of one replica of a node: see :class:`distopt.engine.program.Program`."""
-    return _through_the_ring(_UPDATES[slots], _plain if plain else _bounded, _leave)
-
-
-def keep_template(plain: bool) -> Callable[..., Any]:
+def keep_template(rows: int, plain: bool) -> Callable[..., Any]:
     """The same without an update: the sums are kept, and their squares summed."""
-    return _through_the_ring(_keep, _plain if plain else _bounded, _take_squares)
+    return _through_blocks(_keep, (0,), _value(rows, plain), _take_squares)
 
 
 def scaled_template(slots: int) -> Callable[..., Any]:
     """One pass over what :func:`keep_template` has kept: each variable's has a factor and a divisor."""
-    update = _UPDATES[slots]
+    like = (0,) * (slots + 1)
 
     def template(rule: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
         @jit
@@ -131,24 +106,55 @@ def scaled_template(slots: int) -> Callable[..., Any]:
             fingerprint  # noqa: B018
             for k in range(len(owns)):
                 v, kept = owns[k, 0], array_at(owns[k, 4], owns[k, 2] // factors.itemsize, factors.dtype)
-                update(rule, _scaled, owns[k, 6:], 0, kept, kept, factors[v], divisors[v], c)
+                _update(rule, like, _scaled, owns[k, 6:], 0, kept, kept, factors[v], divisors[v], c)
 
         return kernel
 
     return template
 
 
-def _through_the_ring(update: Any, value: Any, close: Any) -> Callable[..., Any]:
-    """Sums block after block with the other replicas; ``update`` gets the last two rows."""
+def rows_template(slots: int) -> Callable[..., Any]:
+    """Updates some rows of a matrix; a dense update is one row as wide as the array."""
+    like = (0,) * (slots + 1)
+
+    def template(rule: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
+        @jit
+        def kernel(at, g, rows, width, c):  # type: ignore[no-untyped-def]
+            fingerprint  # noqa: B018
+            for k in range(rows.size):
+                y = g[k * width : (k + 1) * width]
+                _update(rule, like, _one, at, rows[k] * width * g.itemsize, y, y, 0, 0, c)
+
+        return kernel
+
+    return template
+
+
+def _through_blocks(update: Any, like: Any, value: Any, close: Any) -> Callable[..., Any]:
+    """Sums block after block with the other replicas; ``update`` gets the last two rows.
+
+    The kernel's arguments:
+        counters, met: how the replicas meet, see ``distopt.comm.communicator.Code``.
+        span: the first block of this run, the one to begin with, the one to stop before, and the run's end.
+        streamed: whether the staging buffer is written past the caches.
+        half: the half of it that the run's first block is in.
+        where: this replica's number (-1: its own part is in the buffer too), how many rows there are, the
+            buffer's address, and the bytes of a row.
+        sends, owns, ends: what is written for others, and updated here; see ``Partition``. A row of ``owns``
+            goes on with the addresses that ``update`` and ``close`` get.
+        starts: the addresses of this replica's gradients.
+        pairs, scratch: the order of additions, and room for all of them but the last.
+        divisor, limit, c: what ``value`` and the rule get.
+    """
 
     def template(rule: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
         @jit
         def kernel(  # type: ignore[no-untyped-def]
             counters,
             met,
-            first,
+            span,
             streamed,
-            turn,
+            half,
             where,
             sends,
             owns,
@@ -161,35 +167,37 @@ def _through_the_ring(update: Any, value: Any, close: Any) -> Callable[..., Any]
             c,
         ):
             fingerprint  # noqa: B018
-            rank, size, ring, row_bytes = where
+            rank, size, buffer, row_bytes = where
+            begin, first, stop, end = span
             rows = np.empty(size, np.int64)
             item = scratch.itemsize
-            last = ends.shape[1] - 2
-            for block in range(first, last + 1):
-                if block > 0 and wait(counters, size, met + block, SPINS, YIELDS) >= 0:
+            for block in range(first, stop):
+                part = block - begin
+                if part > 0 and wait(counters, size, met + part, SPINS, YIELDS) >= 0:
                     return block
-                here = ring + ((turn + block) & 1) * size * row_bytes
-                if block < last:
-                    there = ring + ((turn + block + 1) & 1) * size * row_bytes + rank * row_bytes
+                here = buffer + ((half + part) & 1) * size * row_bytes
+                if block + 1 < end and size > 1:
+                    there = buffer + ((half + part + 1) & 1) * size * row_bytes + rank * row_bytes
                     for k in range(ends[0, block + 1], ends[0, block + 2]):
                         copy(there + sends[k, 3], starts[sends[k, 0]] + sends[k, 1], sends[k, 2], streamed)
                     if streamed:
                         fence()
                 for k in range(ends[1, block], ends[1, block + 1]):
                     length = owns[k, 2] // item
-                    step = length if len(pairs) == 1 else CHUNK
-                    for begin in range(0, length, step):
-                        n, shift = min(step, length - begin), begin * item
+                    step = length if len(pairs) <= 1 else CHUNK
+                    for at in range(0, length, step):
+                        n, shift = min(step, length - at), at * item
                         for r in range(size):
                             rows[r] = here + r * row_bytes + owns[k, 3] + shift
-                        rows[rank] = starts[owns[k, 0]] + owns[k, 1] + shift
+                        if rank >= 0:
+                            rows[rank] = starts[owns[k, 0]] + owns[k, 1] + shift
                         i, j = _add_rows(rows, pairs, scratch, n)
                         a, b = array_at(rows[i], n, scratch.dtype), array_at(rows[j], n, scratch.dtype)
-                        update(rule, value, owns[k, 4:], shift, a, b, divisor, limit, c)
+                        update(rule, like, value, owns[k, 4:], shift, a, b, divisor, limit, c)
                     close(owns[k, 4:], length, scratch.dtype)
-                if block < last:
-                    signal(counters, rank, met + block + 1)
-            return last + 1
+                if block + 1 < end and size > 1:
+                    signal(counters, rank, met + part + 1)
+            return stop
 
         return kernel
 
@@ -198,7 +206,9 @@ def _through_the_ring(update: Any, value: Any, close: Any) -> Callable[..., Any]
 
 @inlined
 def _add_rows(rows, pairs, scratch, n):  # type: ignore[no-untyped-def]
-    """Makes all additions but the last; returns the two rows that are left."""
+    """Makes all additions but the last; returns the two rows that are left, or the only one twice."""
+    if len(pairs) == 0:
+        return 0, 0
     last = len(pairs) - 1
     for p in range(last):
         i, j = pairs[p, 0], pairs[p, 1]

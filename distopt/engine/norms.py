@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from distopt.engine.layout import PIECE
+from distopt.collectives import PIECE
 from distopt.typing import Array
 
 __all__ = ["sum_of_pieces", "sums_of_squares"]

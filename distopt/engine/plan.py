@@ -1,175 +1,188 @@
-"""Plan: all that a step needs to know of its variables and that stays the same from step to step."""
+"""StepPlan: all that a step needs to know of its variables and that stays the same from step to step."""
 
 from __future__ import annotations
 
+import weakref
+from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-
-from distopt.core.indexed_slices import IndexedSlices
+from distopt.collectives import ArraySpecs
 from distopt.core.variable import Variable
-from distopt.engine.clipped import ClippedProgram
-from distopt.engine.homes import Homes
-from distopt.engine.layout import Block, Segment, blocks
-from distopt.engine.program import Program, possible
+from distopt.engine import fingerprint
+from distopt.engine.compiled import COMPILED
+from distopt.engine.executor import Executor, Place
 from distopt.engine.rule import Rule
-from distopt.engine.update import Update
+from distopt.engine.shared_parameters import SharedParameters
 from distopt.typing import Array
 
-__all__ = ["Group", "Plan", "Span", "columns_of"]
+__all__ = ["PlanCache", "StepPlan"]
 
-#: From this many elements on, a copy of a gradient costs more than another call of a kernel.
-_LARGE = 1 << 15
-
-
-@dataclass(frozen=True)
-class Span:
-    """Elements ``[start, stop)`` of a shard, whose parameters and slots lie in one piece each.
-
-    Attributes:
-        start: where it begins in the shard.
-        stop: where it ends.
-        parameters: the elements themselves, written by the update.
-        slots: the same elements of each slot.
-        segments: the same as parts of variables, in order.
-    """
-
-    start: int
-    stop: int
-    parameters: Array
-    slots: tuple[Array, ...]
-    segments: tuple[Segment, ...]
+#: Plans of one optimizer, and plans for one list of variables.
+_KEPT = 32
 
 
-class Group:
-    """The dense updates of one dtype and rule.
+class StepPlan:
+    """The plan of one replica for a list of variables. It does not keep them alive.
 
     Args:
-        members: their places among the step's updates.
-        rule: the arithmetic.
-        updates: themselves; they are not kept.
-        homes: where everything lies.
+        variables: the list.
+        sparse: the places of those whose gradients are sparse.
 
     Attributes:
-        blocks: who updates what.
-        program: this replica's part for a compiled loop, where the replicas can run one.
+        dtypes: the distinct dtypes, in the order of their first variables.
+        which: for each variable the place of its dtype among them.
+        first: for each dtype the place of its first variable.
+        distinct: whether no variable is there twice.
+        compiled: whether compiled code takes all the dtypes.
+        constrained: the places of variables that have a constraint.
+        rules: for each dtype the rule in force; none before the first step.
+        slots: for each variable its rule's slots.
+        fingerprint: a hash of names, shapes, dtypes and rules, the same on every replica.
+        executors: the dense updates, by dtype: the places of the variables, and what runs them.
+        seen: value of ``moves()`` when all were last seen where the replicas share them; -1: never.
+        built: the aggregator that has made its state for the variables.
     """
 
-    def __init__(self, members: tuple[int, ...], rule: Rule, updates: Sequence[Update], homes: Homes) -> None:
-        self.members, self.rule = members, rule
-        node, dtype = homes.node, updates[0].variable.dtype
-        sizes = tuple(u.variable.size for u in updates)
-        self.blocks: tuple[Block, ...] = blocks(sizes, node.size)
-        self._rank = node.rank
-        self._places = [[_place(v, homes) for v in (u.variable, *u.slots)] for u in updates]
-        self._spans: tuple[tuple[Span, ...], ...] = ()
-        self.program: Program | None = None
-        self._clipped: ClippedProgram | None = None
-        if self.blocks and homes.cross.size == 1 and possible(node, dtype):
-            self.program = Program(rule, dtype, sizes, self._places, node)
-
-    def clipped(self, program: Program) -> ClippedProgram:
-        """The program for steps whose gradients' norms are clipped; collective when it is made."""
-        if self._clipped is None:
-            self._clipped = ClippedProgram(program)
-        return self._clipped
-
-    @property
-    def spans(self) -> tuple[tuple[Span, ...], ...]:
-        """For each block, this replica's shard as spans."""
-        if not self._spans:
-            own = [block.shards[self._rank] for block in self.blocks]
-            self._spans = tuple(tuple(_spans(shard.segments, self._places)) for shard in own)
-        return self._spans
-
-
-class Plan:
-    """One set of variables with their slots, as they come in a step. It does not keep them alive.
-
-    Args:
-        updates: the step that the plan is made for.
-        subject: a hash of names, shapes, dtypes and rules, the same on every replica.
-    """
-
-    def __init__(self, updates: Sequence[Update], subject: int) -> None:
-        self.subject = subject
-        #: The updates whose variables have a constraint.
-        self.bound = [i for i, u in enumerate(updates) if u.variable.constraint is not None]
-        self.sparse = any(isinstance(u.gradient, IndexedSlices) for u in updates)
-        self.groups: tuple[Group, ...] = ()
-        #: Value of ``detachments()`` when the variables were last seen at home; -1: not yet.
+    def __init__(self, variables: Sequence[Variable], sparse: tuple[int, ...] = ()) -> None:
+        arrays = [variable._array() for variable in variables]
+        kinds = {dtype: k for k, dtype in enumerate(dict.fromkeys(array.dtype for array in arrays))}
+        self.sparse = sparse
+        self.dtypes = tuple(kinds)
+        self.which = tuple([kinds[array.dtype] for array in arrays])
+        self.first = tuple([self.which.index(k) for k in range(len(kinds))])
+        self.distinct = len(set(map(id, variables))) == len(variables)
+        self.compiled = kinds.keys() <= COMPILED
+        self.constrained = tuple([i for i, v in enumerate(variables) if v.constraint is not None])
+        self._specs = ArraySpecs(arrays) if all(dtype.kind == "f" for dtype in kinds) else None
+        self._siblings = {sparse: self}
+        self.rules: tuple[Rule, ...] = ()
+        self.slots: tuple[tuple[Variable, ...], ...] = ()
+        self.fingerprint = 0
+        self.executors: tuple[tuple[tuple[int, ...], Executor], ...] = ()
         self.seen = -1
-        self.arranged = False
+        self.built: object = None
 
-    def arrange(self, updates: Sequence[Update], homes: Homes) -> None:
-        """Works out who updates what, when all variables have their places."""
-        members: dict[tuple[np.dtype[np.generic], Rule], list[int]] = {}
-        for i, u in enumerate(updates):
-            if not isinstance(u.gradient, IndexedSlices):
-                members.setdefault((u.variable.dtype, u.rule), []).append(i)
-        groups = [
-            Group(tuple(places), rule, [updates[i] for i in places], homes)
-            for (_, rule), places in members.items()
-        ]
-        # A group of variables without elements has no blocks, and nothing to be done.
-        self.groups = tuple(group for group in groups if group.blocks)
-        self.arranged = True
+    def addresses_of(self, gradients: Sequence[Array]) -> Array | None:
+        """Where the gradients lie; None if they do not plainly fit: then look at them one by one.
 
+        Args:
+            gradients: one for each variable, of type ``numpy.ndarray`` itself.
+        """
+        return None if self._specs is None else self._specs.addresses_of(gradients)
 
-def columns_of(updates: Sequence[Update]) -> list[list[Variable]]:
-    """The variables, then their first slots, their second slots, ...: what should lie side by side."""
-    columns: list[list[Variable]] = [[u.variable for u in updates]]
-    for k in range(max((len(u.slots) for u in updates), default=0)):
-        columns.append([u.slots[k] for u in updates if len(u.slots) > k])
-    return columns
+    def set_rules(
+        self, variables: Sequence[Variable], rules: tuple[Rule, ...], slots: tuple[tuple[Variable, ...], ...]
+    ) -> None:
+        """Takes the rules in force, with the slots of each variable."""
+        self.rules, self.slots = rules, slots
+        self.fingerprint = fingerprint.of_rules(variables, [rules[kind] for kind in self.which])
+        self.executors, self.seen = (), -1
+        self._siblings = {self.sparse: self}
 
+    def with_sparse(self, variables: Sequence[Variable], sparse: tuple[int, ...]) -> StepPlan:
+        """The plan for the same variables, if the gradients at other places are sparse."""
+        plan = self._siblings.get(sparse)
+        if plan is None:
+            if len(self._siblings) == _KEPT:
+                self._siblings.clear()
+            plan = StepPlan(variables, sparse)
+            plan.set_rules(variables, self.rules, self.slots)
+            plan._siblings = self._siblings
+            self._siblings[sparse] = plan
+        return plan
 
-def _place(variable: Variable, homes: Homes) -> tuple[Array, int]:
-    """The flat memory that a variable lies in, and where it begins there."""
-    home = homes.of(variable)
-    return (variable._array().reshape(-1), 0) if home is None else (home.base, home.offset)
+    def state(self, variables: Sequence[Variable]) -> list[Variable]:
+        """Each variable, followed by its slots."""
+        return [v for variable, own in zip(variables, self.slots, strict=True) for v in (variable, *own)]
 
+    def columns(self, variables: Sequence[Variable]) -> list[list[Variable]]:
+        """The variables, then their first slots, their second slots, ...: what should lie side by side."""
+        most = max(map(len, self.slots), default=0)
+        slots = [[own[k] for own in self.slots if len(own) > k] for k in range(most)]
+        return [list(variables), *slots]
 
-def _spans(segments: Sequence[Segment], places: Sequence[Sequence[tuple[Array, int]]]) -> list[Span]:
-    """Joins what lies side by side; large segments stay alone, so that their gradients need no copy."""
-    runs: list[_Run] = []
-    at = 0
-    for s in segments:
-        length = s.stop - s.start
-        here = [(base, offset + s.start) for base, offset in places[s.variable]]
-        if runs and max(length, runs[-1].largest) < _LARGE and runs[-1].reaches(here):
-            runs[-1].segments.append(s)
-        else:
-            runs.append(_Run(at, here, [s]))
-        at += length
-    result = []
-    for run in runs:
-        arrays = [base[offset : offset + run.size] for base, offset in run.where]
-        stop = run.start + run.size
-        result.append(Span(run.start, stop, arrays[0], tuple(arrays[1:]), tuple(run.segments)))
-    return result
-
-
-@dataclass
-class _Run:
-    """Segments side by side, in the memory ``where`` of variables and slots."""
-
-    start: int
-    where: list[tuple[Array, int]]
-    segments: list[Segment]
-
-    @property
-    def size(self) -> int:
-        return sum(s.stop - s.start for s in self.segments)
-
-    @property
-    def largest(self) -> int:
-        return max(s.stop - s.start for s in self.segments)
-
-    def reaches(self, here: Sequence[tuple[Array, int]]) -> bool:
-        size = self.size
-        return len(self.where) == len(here) and all(
-            a is b and start + size == offset
-            for (a, start), (b, offset) in zip(self.where, here, strict=True)
+    def place(self, variables: Sequence[Variable], parameters: SharedParameters) -> None:
+        """Works out who updates what, when all variables and slots lie where they stay."""
+        members: list[list[int]] = [[] for _ in self.dtypes]
+        for i, kind in enumerate(self.which):
+            if i not in self.sparse and variables[i].size:
+                members[kind].append(i)
+        known = dict(self.executors)
+        self.executors = tuple(
+            (tuple(own), self._executor(rule, tuple(own), variables, parameters, known))
+            for rule, own in zip(self.rules, members, strict=True)
+            if own
         )
+
+    def _executor(
+        self,
+        rule: Rule,
+        own: tuple[int, ...],
+        variables: Sequence[Variable],
+        parameters: SharedParameters,
+        known: dict[tuple[int, ...], Executor],
+    ) -> Executor:
+        places = [[_place(v, parameters) for v in (variables[i], *self.slots[i])] for i in own]
+        before = known.get(own)
+        # Making one may be collective later on, and others may see no reason to make it anew.
+        if before is not None and before.is_at(places):
+            return before
+        sizes = tuple([variables[i].size for i in own])
+        return Executor(rule, variables[own[0]].dtype, sizes, places, parameters.reduce)
+
+
+def _place(variable: Variable, parameters: SharedParameters) -> Place:
+    found = parameters.of(variable)
+    return (variable._array().reshape(-1), 0) if found is None else (found.base, found.offset)
+
+
+class PlanCache:
+    """The plans of one optimizer, found by the identity of the variables."""
+
+    def __init__(self) -> None:
+        self._plans: OrderedDict[tuple[int, ...], StepPlan] = OrderedDict()
+        self._watched: dict[tuple[int, ...], list[weakref.ref[Variable]]] = {}
+
+    def find(self, replica: int, variables: Sequence[Variable]) -> StepPlan:
+        """The plan for these variables, the same object as long as they come in this order.
+
+        Args:
+            replica: the number of the replica's engine.
+            variables: the list.
+        """
+        key = (replica, *map(id, variables))
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = StepPlan(variables)
+            self._watch(variables, key)
+            if len(self._plans) > _KEPT:
+                self._forget(next(iter(self._plans)))
+        else:
+            self._plans.move_to_end(key)
+        return plan
+
+    def clear(self) -> None:
+        """Forgets all plans."""
+        self._plans.clear()
+        self._watched.clear()
+
+    def _watch(self, variables: Sequence[Variable], key: tuple[int, ...]) -> None:
+        """Ends the plan when one of the variables is gone, since numbers of objects come again."""
+        cache = weakref.ref(self)
+
+        def end(_: object) -> None:
+            if (alive := cache()) is not None:
+                alive._forget(key)
+
+        self._watched[key] = [weakref.ref(variable, end) for variable in variables]
+
+    def _forget(self, key: tuple[int, ...]) -> None:
+        self._plans.pop(key, None)
+        self._watched.pop(key, None)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PlanCache:
+        return PlanCache()
+
+    def __reduce__(self) -> Any:
+        return PlanCache, ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +12,7 @@ from distopt.comm import Communicator
 from distopt.core.indexed_slices import IndexedSlices, sum_duplicates
 from distopt.core.variable import Variable
 from distopt.engine import kernels
-from distopt.engine.rule import Sparse
-from distopt.engine.update import Update
+from distopt.engine.rule import Rule, Sparse
 from distopt.typing import Array
 
 __all__ = ["alike", "apply_rows", "sum_rows", "summed"]
@@ -64,35 +64,36 @@ def sum_rows(comm: Communicator, gradient: IndexedSlices, height: int) -> tuple[
     return total.reshape(len(union), *rows.shape[1:]), union
 
 
-def apply_rows(update: Update, rows: Array, indices: Array, node: Communicator) -> None:
+def apply_rows(
+    rule: Rule,
+    state: Sequence[Variable],
+    coefficients: tuple[Any, ...],
+    rows: Array,
+    indices: Array,
+    node: Communicator,
+) -> None:
     """Updates this replica's share of a variable from rows that are the same on all replicas.
 
     Args:
-        update: the variable, its slots, rule and coefficients.
+        rule: the arithmetic.
+        state: the variable and its slots.
+        coefficients: the rule's.
         rows: ``[k, ...]``, duplicates summed.
         indices: ``[k]`` int64, increasing.
         node: the replicas that share the work.
     """
-    height = len(update.variable)
-    tables = [_table(v._array(), height) for v in (update.variable, *update.slots)]
-    values = rows.reshape(len(indices), tables[0].shape[1])
+    height = len(state[0])
+    w, *slots = (_table(v._array(), height) for v in state)
+    values = rows.reshape(len(indices), w.shape[1])
     part, parts = node.rank, node.size
-    if update.rule.sparse is Sparse.ROWS:
+    if rule.sparse is Sparse.ROWS:
         mine = slice(len(indices) * part // parts, len(indices) * (part + 1) // parts)
-        kernels.rows(
-            update.rule, tables[0], values[mine], indices[mine], tuple(tables[1:]), update.coefficients
-        )
+        kernels.rows(rule, w, values[mine], indices[mine], tuple(slots), coefficients)
         return
     low, high = height * part // parts, height * (part + 1) // parts
     first, last = np.searchsorted(indices, (low, high))
-    kernels.sparse(
-        update.rule,
-        tables[0][low:high],
-        values[first:last],
-        indices[first:last] - low,
-        tuple(t[low:high] for t in tables[1:]),
-        update.coefficients,
-    )
+    own = tuple(table[low:high] for table in slots)
+    kernels.sparse(rule, w[low:high], values[first:last], indices[first:last] - low, own, coefficients)
 
 
 def _table(array: Array, height: int) -> Array:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from distopt.collectives.partition import PIECE
+from distopt.collectives.pointers import inlined
 from distopt.comm.spin import precompiled
-from distopt.engine.layout import PIECE
-from distopt.engine.pointers import inlined
 
 __all__ = ["add_squares", "squares_float32", "squares_float64"]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
+from itertools import count
 from operator import and_, or_
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -16,33 +17,34 @@ from weakref import WeakKeyDictionary
 from distopt.collectives import digest
 from distopt.comm import SoloCommunicator
 from distopt.core.indexed_slices import IndexedSlices
-from distopt.core.tensor import as_array
-from distopt.core.variable import Variable, detachments
+from distopt.core.variable import Variable, moves
 from distopt.distribute import ReplicaContext, get_replica_context
-from distopt.engine import kernels, passes, sparse, subject
+from distopt.engine import fingerprint, kernels, sparse
 from distopt.engine.audit import audit
+from distopt.engine.batch import GradientBatch, weighed_gradient
 from distopt.engine.clip import Clip
-from distopt.engine.fold import Fold
-from distopt.engine.homes import Homes
+from distopt.engine.epilogue import Epilogue
+from distopt.engine.error_barrier import ErrorBarrier
+from distopt.engine.executor import Step
 from distopt.engine.owners import Job, run_owned
-from distopt.engine.plan import Plan, columns_of
-from distopt.engine.ring import Ring
-from distopt.engine.sums import Sums
-from distopt.engine.together import Together
-from distopt.engine.update import Reduction, Targets, Updates, lowest_terms, weighed
+from distopt.engine.plan import StepPlan
+from distopt.engine.reduction import Reduction, lowest_terms
+from distopt.engine.shared_parameters import SharedParameters
 from distopt.trace import Recorder
 
-__all__ = ["StepEngine"]
+__all__ = ["Coefficients", "StepEngine"]
 
-#: Plans of one optimizer for one list of variables: one for each set of sparse gradients.
-_PLANS = 32
-#: Marks of a header: some gradient is sparse; the first block is in the ring. The weight stands above.
+#: For each dtype of a plan the rule's coefficients, scalars of that dtype.
+Coefficients = tuple[tuple[Any, ...], ...]
+
+#: Marks of a header: some gradient is sparse; the first block is staged. The weight stands above.
 _SPARSE, _AHEAD, _WEIGHT = 1, 2, 2
 _DRIFTED = "Something changed it on one replica only, such as unaggregated gradients or an assignment"
 _NOT_ALIKE = (
     "Nothing was applied. Aggregators and transformers must return the same on all replicas; gradients that "
     "are each replica's own go to apply_gradients(..., experimental_aggregate_gradients=False)"
 )
+_numbers = count()
 
 
 class StepEngine:
@@ -50,17 +52,19 @@ class StepEngine:
 
     Args:
         context: the replica.
+
+    Attributes:
+        number: one for each engine of this process.
+        replicas: the number of replicas in the job.
+        parameters: the variables that it has met, and where they lie.
     """
 
     def __init__(self, context: ReplicaContext) -> None:
         self._context = context
-        #: The number of replicas in the job.
+        self.number = next(_numbers)
         self.replicas = context.num_replicas_in_sync
-        self.homes = Homes(context, context.strategy.options)
-        self._ring = Ring(context.comm, self.homes.node, self.homes.cross)
-        if self.replicas > 1:
-            context.sums = Sums(self._ring, self.homes.node)
-        self._plans: WeakKeyDictionary[Targets, dict[tuple[int, ...], Plan]] = WeakKeyDictionary()
+        self._reduce = context.shards
+        self.parameters = SharedParameters(context.shards)
         self._steps: WeakKeyDictionary[object, int] = WeakKeyDictionary()
         self._shared: WeakKeyDictionary[object, bool] = WeakKeyDictionary()
         self._turn = 0
@@ -99,7 +103,7 @@ class StepEngine:
         audit = f"every {options.audit_every} steps" if options.audit_every else "off"
         abort = f"{options.abort_seconds:g} s" if options.abort_seconds else "never"
         return (
-            f"variables: {engine.homes if engine else 'find their place at the first step'}\n"
+            f"variables: {engine.parameters if engine else 'find their place at the first step'}\n"
             f"watch: headers at every call; audit {audit}; warning after {options.stall_seconds:g} s of "
             f"waiting, end of the job after {abort}"
         )
@@ -111,120 +115,137 @@ class StepEngine:
             self._context.agreement.steps += 1  # for messages of those that wait for this replica
             self._turn = (self._steps.get(owner, 0) + 1 << 40) & (1 << 64) - 1
 
-    def step(self, call: str, updates: Updates, reduction: Reduction, clip: Clip | None = None) -> bool:
+    def step(
+        self,
+        call: str,
+        plan: StepPlan,
+        batch: GradientBatch,
+        coefficients: Coefficients,
+        reduction: Reduction,
+        clip: Clip | None = None,
+    ) -> bool:
         """Sums the gradients of all replicas, clips, and updates: the fast path, in one pass.
 
         Sparse gradients are not clipped in this way: if any replica has one, nothing is done.
 
         Args:
             call: who asks, for messages, e.g. ``"apply_gradients of Adam"``.
-            updates: one for each variable; no variable twice.
+            plan: that of the batch; no variable twice, and compiled code takes all of them.
+            batch: this replica's gradients.
+            coefficients: those of the plan's rules.
             reduction: how the sum becomes the gradient.
             clip: clips of the reduced gradients.
 
         Returns:
             whether the step was made; the same on all replicas.
         """
-        plan = self._plan(updates)
-        ahead = self._send_ahead(plan, updates, reduction)
-        flags = self._agree(call, plan, updates, reduction.weight or 0, ahead)
+        ahead = self._send_ahead(plan, batch, reduction)
+        flags = self._agree(call, plan, batch, coefficients, reduction.weight or 0, ahead)
         some_sparse = reduce(or_, flags) & _SPARSE > 0
         if clip is not None and some_sparse:
             return False
-        self._ring.open(reduce(and_, flags) & _AHEAD > 0)
+        self._reduce.staging.open(reduce(and_, flags) & _AHEAD > 0)
         if self.replicas > 1 and some_sparse:
-            updates = self._alike(updates)
-            plan = self._plan(updates)
+            batch = batch.having(sparse.alike(self._context.comm, batch.gradients, batch.variables))
+            plan = plan.with_sparse(batch.variables, batch.sparse)
         scale, divisor = lowest_terms(reduction.weight, [f >> _WEIGHT for f in flags])
         if divisor == 0:
             raise ValueError(f"{call}: a mean over examples, but no replica has any example")
-        self._bring_home(plan, updates)
-        for u in updates if plan.sparse else ():
-            if isinstance(u.gradient, IndexedSlices):
-                values = weighed(as_array(u.gradient.values), scale)
-                gradient = IndexedSlices(values, u.gradient.indices, u.gradient.dense_shape)
-                rows, indices = sparse.sum_rows(self._context.comm, gradient, len(u.variable))
-                if divisor is not None:
-                    rows = rows / rows.dtype.type(divisor)
-                sparse.apply_rows(u, rows, indices, self.homes.node)
-        then = Fold(divisor, None if clip is None else clip.value)
-        for group in plan.groups:
-            flats, first = updates.flats(group.members, scale), updates[group.members[0]]
-            if clip is not None and clip.needs_norms:
-                passes.two_passes(self._ring, self.homes.node, group, first, flats, then, clip)
-            else:
-                passes.one_pass(self._ring, group, first, flats, then)
-        self._close(plan, updates)
+        self._settle(plan, batch)
+        if scale is not None:
+            batch = batch.having([weighed_gradient(g, scale) for g in batch.gradients])
+        for i in plan.sparse:
+            self._step_rows(plan, batch, i, coefficients, divisor)
+        epilogue = Epilogue(divisor, clip)
+        for members, executor in plan.executors:
+            gradients, addresses = batch.dense(members)
+            which = plan.which[members[0]]
+            Step(executor, gradients, addresses, coefficients[which], epilogue).finish()
+        self._close(plan, batch)
         return True
 
-    def apply(self, call: str, updates: Updates) -> None:
-        """Updates from gradients that are final and the same on every replica."""
-        for batch in updates.rounds():
-            plan = self._plan(batch)
-            self._agree(call, plan, batch)
-            self._bring_home(plan, batch)
-            for u in batch:
-                if isinstance(u.gradient, IndexedSlices):
-                    sparse.apply_rows(u, *sparse.summed(u.gradient), self.homes.node)
-            for group in plan.groups:
-                passes.update_own(group, batch[group.members[0]], batch.flats(group.members), self._ring)
-            self._close(plan, batch)
+    def _step_rows(
+        self, plan: StepPlan, batch: GradientBatch, i: int, coefficients: Coefficients, divisor: int | None
+    ) -> None:
+        """Sums and applies the sparse gradient at place ``i``."""
+        variable = batch.variables[i]
+        rows, indices = sparse.sum_rows(self._context.comm, batch.rows(i), len(variable))
+        if divisor is not None:
+            rows = rows / rows.dtype.type(divisor)
+        self._apply_rows(plan, batch, i, coefficients, rows, indices)
 
-    def apply_alone(self, updates: Updates) -> None:
+    def _apply_rows(
+        self,
+        plan: StepPlan,
+        batch: GradientBatch,
+        i: int,
+        coefficients: Coefficients,
+        rows: Any,
+        indices: Any,
+    ) -> None:
+        kind, state = plan.which[i], (batch.variables[i], *plan.slots[i])
+        node = self._reduce.node
+        sparse.apply_rows(plan.rules[kind], state, coefficients[kind], rows, indices, node)
+
+    def apply(self, call: str, plan: StepPlan, batch: GradientBatch, coefficients: Coefficients) -> None:
+        """Updates from gradients that are final and the same on every replica; no variable twice."""
+        self._agree(call, plan, batch, coefficients)
+        self._settle(plan, batch)
+        for i in plan.sparse:
+            self._apply_rows(plan, batch, i, coefficients, *sparse.summed(batch.rows(i)))
+        for members, executor in plan.executors:
+            gradients, addresses = batch.dense(members)
+            executor.update_own(gradients, addresses, coefficients[plan.which[members[0]]])
+        self._close(plan, batch)
+
+    def apply_alone(self, plan: StepPlan, batch: GradientBatch, coefficients: Coefficients) -> None:
         """Updates this replica's own copies with its own gradients; the replicas may come to differ."""
-        self._take_out(_state(updates))
-        for u in updates:
-            state = [v._array() for v in (u.variable, *u.slots)]
-            if isinstance(u.gradient, IndexedSlices):
-                sparse.apply_rows(u, *sparse.summed(u.gradient), SoloCommunicator())
+        self._take_out(plan.state(batch.variables))
+        for i, (variable, gradient) in enumerate(zip(batch.variables, batch.gradients, strict=True)):
+            state, kind = (variable, *plan.slots[i]), plan.which[i]
+            rule, own = plan.rules[kind], coefficients[kind]
+            if isinstance(gradient, IndexedSlices):
+                sparse.apply_rows(rule, state, own, *sparse.summed(gradient), SoloCommunicator())
             else:
-                flat, *slots = (array.reshape(-1) for array in state)
-                kernels.dense(u.rule, flat, u.gradient.ravel(), tuple(slots), u.coefficients)
-            for v in (u.variable, *u.slots):
+                flat, *slots = (v._array().reshape(-1) for v in state)
+                kernels.dense(rule, flat, gradient.reshape(-1), tuple(slots), own)
+            for v in state:
                 v._touch()
-            if u.variable.constraint is not None:
-                _constrain(u.variable)
-        self._record(updates.variables)
+            if variable.constraint is not None:
+                _constrain(variable)
+        self._record(batch.variables)
 
-    def run(self, call: str, jobs: Sequence[Job], settings: str) -> None:
-        """Runs updates that are Python code, each on its owner; gradients are the same everywhere.
+    def run(self, call: str, jobs: Sequence[Job], settings: str, alone: bool = False) -> None:
+        """Runs updates that are Python code.
 
         Args:
             call: who asks, for messages.
-            jobs: the updates.
+            jobs: the updates. Each is run by one replica of the node, with gradients that are the same
+                everywhere; or by this replica ``alone``, on its own copies.
             settings: the numbers that they use, in words, which must be the same everywhere too.
+            alone: whether replicas may come to differ.
         """
         state = list({id(v): v for _, written, _ in jobs for v in written}.values())
-        if self.replicas > 1:
-            assigned = self.homes.assigned(state)
-            variables = [v for v, _, _ in jobs]
-            about = subject.of_variables(variables) ^ digest(settings) ^ self._turn
-            about ^= subject.contents(assigned) ^ subject.newcomers(state, self.homes.strangers(state))
-            said = partial(subject.joined, call, variables, settings)
-            self._context.agreement.check(call, about, said)
-            self._house(assigned, [state])
+        variables = [v for v, _, _ in jobs]
+        if alone or self.replicas == 1:
+            self._take_out(state)
+            run_owned(SoloCommunicator(), SoloCommunicator(), jobs)
         else:
-            self.homes.keep_off(state)
-        run_owned(self.homes.node, self._context.comm, jobs)
-        self._record([v for v, _, _ in jobs])
-
-    def run_alone(self, jobs: Sequence[Job]) -> None:
-        """Runs updates that are Python code on this replica's own copies."""
-        self._take_out([v for _, written, _ in jobs for v in written])
-        run_owned(SoloCommunicator(), SoloCommunicator(), jobs)
-        self._record([v for v, _, _ in jobs])
+            assigned = self.parameters.assigned(state)
+            about = fingerprint.of_variables(variables) ^ digest(settings) ^ self._turn
+            about ^= self._of_changes(state, assigned, self.parameters.unallocated(state))
+            said = partial(fingerprint.sentence, call, variables, settings)
+            self._context.agreement.check(call, about, said)
+            self._allocate(assigned, [state])
+            run_owned(self._reduce.node, self._context.comm, jobs)
+        self._record(variables)
 
     # -- what a step is made of
-    def open(self, call: str, pairs: Sequence[tuple[Any, Variable]]) -> Sequence[tuple[Any, Variable]]:
-        """The header of a step whose aggregation is Python code; sparse and dense made alike."""
-        if self.replicas == 1:
-            return pairs
-        variables = [v for _, v in pairs]
-        gradients = [g for g, _ in pairs]
-        has_sparse = any(isinstance(g, IndexedSlices) for g in gradients)
-        if any(self.meet(call, variables, int(has_sparse))):
-            gradients = sparse.alike(self._context.comm, gradients, variables)
-        return tuple(zip(gradients, variables, strict=True))
+    def open(self, call: str, batch: GradientBatch) -> Sequence[tuple[Any, Variable]]:
+        """The header of a step whose aggregation is Python code; the pairs, sparse and dense made alike."""
+        if self.replicas > 1 and any(self.meet(call, batch.variables, int(bool(batch.sparse)))):
+            batch = batch.having(sparse.alike(self._context.comm, batch.gradients, batch.variables))
+        return batch.pairs()
 
     def meet(self, call: str, variables: Sequence[Variable], flags: int = 0) -> list[int]:
         """A header alone: all replicas are in this call, on these variables, and none has failed.
@@ -232,9 +253,9 @@ class StepEngine:
         Returns:
             the flags of all replicas.
         """
-        about = subject.of_variables(variables) ^ self._turn
+        about = fingerprint.of_variables(variables) ^ self._turn
         return self._context.agreement.check(
-            call, about, partial(subject.joined, call, variables), flags=flags
+            call, about, partial(fingerprint.sentence, call, variables), flags=flags
         )
 
     def any_says(self, call: str, words: str) -> dict[int, str]:
@@ -247,9 +268,9 @@ class StepEngine:
         told = self._context.comm.gather_bytes(words.encode()) if self.replicas > 1 else [words.encode()]
         return {replica: text.decode() for replica, text in enumerate(told) if text}
 
-    def together(self, call: str) -> Together:
+    def errors(self, call: str) -> ErrorBarrier:
         """What this replica raises inside is told to all, so that none goes on without it."""
-        return Together(self._context, call)
+        return ErrorBarrier(self._context, call)
 
     def once(self, owner: object, commit: Callable[[], None]) -> None:
         """Runs ``commit`` for every replica; once, where replicas of one process share ``owner``."""
@@ -262,21 +283,22 @@ class StepEngine:
     def audit_gradients(self, owner: object, call: str, pairs: Sequence[tuple[Any, Variable]]) -> None:
         """Compares what Python code made of the gradients, before a step whose state is audited."""
         if self.replicas > 1 and self._due(self._steps.get(owner, 0) + 1):
-            audit(self._context, call, subject.of_gradients(pairs), _NOT_ALIKE)
+            audit(self._context, call, fingerprint.of_gradients(pairs), _NOT_ALIKE)
 
-    def audited(
-        self, owner: object, call: str, state: Callable[[], Sequence[Variable]], settings: Callable[[], str]
-    ) -> None:
-        """Compares the replicas' state at the first step of ``owner`` and at every so-many-th after."""
+    def counted(self, owner: object) -> bool:
+        """Counts a step of ``owner``; whether it is one after which the replicas' state is compared."""
         if self.replicas == 1:
-            return
+            return False
         step = self._steps[owner] = self._steps.get(owner, 0) + 1
-        if self._due(step):
-            # What all replicas see in one memory cannot part; what each owns may.
-            one_memory = self.homes.shared and self.homes.cross.size == 1
-            apart = [v for v in state() if not self.homes.released(v)]
-            own = [v for v in apart if not (one_memory and self.homes.of(v))]
-            audit(self._context, call, [(repr(v.name), v._array()) for v in own], _DRIFTED, settings())
+        return self._due(step)
+
+    def audit(self, call: str, state: Sequence[Variable], settings: str) -> None:
+        """Compares the replicas' state and settings."""
+        # What all replicas see in one memory cannot part; what each owns may.
+        one_memory = self.parameters.shared and self._reduce.cross.size == 1
+        apart = [v for v in state if not self.parameters.released(v)]
+        own = [v for v in apart if not (one_memory and self.parameters.of(v))]
+        audit(self._context, call, [(repr(v.name), v._array()) for v in own], _DRIFTED, settings)
 
     def _due(self, step: int) -> bool:
         every = self._audit_every
@@ -292,98 +314,98 @@ class StepEngine:
 
     def released(self, variables: Sequence[Variable]) -> bool:
         """Whether some of them are each replica's own, since it updated them alone."""
-        return self.replicas > 1 and self.homes.any_released and any(map(self.homes.released, variables))
+        return (
+            self.replicas > 1
+            and self.parameters.any_released
+            and any(map(self.parameters.released, variables))
+        )
 
     # -- before and after
-    def _plan(self, updates: Updates) -> Plan:
-        """The plan for these variables, slots and kinds of gradients, kept from step to step."""
-        plans, sparse_ones = self._plans.setdefault(updates.targets, {}), updates.sparse
-        plan = plans.get(sparse_ones)
-        if plan is None:
-            if len(plans) == _PLANS:
-                plans.clear()
-            plan = plans[sparse_ones] = Plan(updates, subject.of_updates(updates))
-        return plan
-
-    def _send_ahead(self, plan: Plan, updates: Updates, reduction: Reduction) -> bool:
-        """Sends the first block before the header, so that a small step takes one meeting for both.
+    def _send_ahead(self, plan: StepPlan, batch: GradientBatch, reduction: Reduction) -> bool:
+        """Stages the first block before the header, so that a small step takes one meeting for both.
 
         Gradients must go as they are: weights that differ are known after the header only.
         """
-        if self.homes.node.size == 1 or plan.sparse or not plan.groups or reduction.weight not in (None, 1):
+        whole = reduction.weight in (None, 1) and not batch.sparse
+        if not whole or self._reduce.node.size == 1 or not plan.executors:
             return False
-        group = plan.groups[0]
-        return self._ring.send_ahead(group.blocks, updates.flats(group.members))
+        members, executor = plan.executors[0]
+        itemsize = executor.dtype.itemsize
+        return self._reduce.staging.send_ahead(executor.partition, batch.dense(members)[1], itemsize)
 
     def _agree(
-        self, call: str, plan: Plan, updates: Updates, weight: int = 0, ahead: bool = False
+        self,
+        call: str,
+        plan: StepPlan,
+        batch: GradientBatch,
+        coefficients: Coefficients,
+        weight: int = 0,
+        ahead: bool = False,
     ) -> list[int]:
         """The header: same call, variables and coefficients; what was assigned was assigned alike.
 
         Returns:
             for each replica its weight and marks: see ``_WEIGHT``.
         """
-        flags = weight << _WEIGHT | ahead * _AHEAD | plan.sparse * _SPARSE
+        flags = weight << _WEIGHT | ahead * _AHEAD | bool(batch.sparse) * _SPARSE
         if self.replicas == 1:
             return [flags]
-        about = plan.subject ^ subject.checksum(updates.coefficients) ^ self._turn
-        assigned: list[Variable] = []
-        strangers: list[Variable] = []
-        if plan.seen != detachments():
-            state = _state(updates)
-            assigned, strangers = self.homes.assigned(state), self.homes.strangers(state)
-            about ^= subject.contents(assigned) ^ subject.newcomers(state, strangers)
-        words = subject.words(call, updates, assigned, strangers)
-        return self._context.agreement.check(call, about, words, flags=flags)
+        about = plan.fingerprint ^ fingerprint.of_coefficients(coefficients) ^ self._turn
+        said = partial(fingerprint.step_sentence, call, batch.variables, plan.rules, coefficients)
+        if plan.seen != moves():
+            state = plan.state(batch.variables)
+            assigned, new = self.parameters.assigned(state), self.parameters.unallocated(state)
+            about ^= self._of_changes(state, assigned, new)
+            said = partial(said, assigned, new if len(new) < len({id(v) for v in state}) else ())
+        return self._context.agreement.check(call, about, said, flags=flags)
 
-    def _alike(self, updates: Updates) -> Updates:
-        """Makes gradients dense that are sparse here and dense on another replica."""
-        return updates.having(sparse.alike(self._context.comm, updates.gradients, updates.variables))
+    def _of_changes(
+        self, state: Sequence[Variable], assigned: Sequence[Variable], new: Sequence[Variable]
+    ) -> int:
+        return fingerprint.contents(assigned) ^ fingerprint.of_unallocated(state, new)
 
-    def _bring_home(self, plan: Plan, updates: Updates) -> None:
+    def _settle(self, plan: StepPlan, batch: GradientBatch) -> None:
         """Sees to it that all variables are where all replicas of the node see them."""
-        if self.replicas > 1 and plan.seen != detachments():
-            self._house(self.homes.assigned(_state(updates)), columns_of(updates))
-            plan.seen = detachments()
-            plan.arrange(updates, self.homes)
-        elif not plan.arranged:
-            self.homes.keep_off(_state(updates))
-            plan.arrange(updates, self.homes)
+        if plan.seen == moves():
+            return
+        if self.replicas > 1:
+            state = plan.state(batch.variables)
+            self._allocate(self.parameters.assigned(state), plan.columns(batch.variables))
+        else:
+            self.parameters.keep_private(plan.state(batch.variables))
+        plan.place(batch.variables, self.parameters)
+        plan.seen = moves()
 
     def _take_out(self, variables: Sequence[Variable]) -> None:
         """Makes variables this replica's own, for an update that is its own."""
         if self.replicas > 1:
-            self.homes.release(variables)
+            self.parameters.release(variables)
         else:
-            self.homes.keep_off(variables)
+            self.parameters.keep_private(variables)
 
-    def _house(self, assigned: Sequence[Variable], columns: Sequence[Sequence[Variable]]) -> None:
+    def _allocate(self, assigned: Sequence[Variable], columns: Sequence[Sequence[Variable]]) -> None:
         if assigned:
-            self.homes.resettle(assigned)
+            self.parameters.rewrite(assigned)
         for column in columns:
-            strangers = self.homes.strangers(column)
-            if strangers:
-                self.homes.settle(strangers)
+            new = self.parameters.unallocated(column)
+            if new:
+                self.parameters.allocate(new)
 
-    def _close(self, plan: Plan, updates: Updates) -> None:
+    def _close(self, plan: StepPlan, batch: GradientBatch) -> None:
         """Everyone sees everything updated; then come the constraints."""
-        if self.homes.shared:
-            self.homes.node.barrier()
-        for variable in updates.variables:
+        if self.parameters.shared:
+            self._reduce.node.barrier()
+        for variable in batch.variables:
             variable._version += 1
-        if plan.bound:
-            bound = [updates.variables[i] for i in plan.bound]
+        if plan.constrained:
+            bound = [batch.variables[i] for i in plan.constrained]
             jobs = [(v, (v,), partial(_constrain, v)) for v in bound]
-            run_owned(self.homes.node, self._context.comm, jobs)
-        self._record(updates.variables)
+            run_owned(self._reduce.node, self._context.comm, jobs)
+        self._record(batch.variables)
 
     def _record(self, variables: Sequence[Variable]) -> None:
         if self._recorder is not None:
             self._recorder.write((v.name, v._array()) for v in variables)
-
-
-def _state(updates: Updates) -> list[Variable]:
-    return [v for u in updates for v in (u.variable, *u.slots)]
 
 
 def _constrain(variable: Variable) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 from distopt.core import Variable, VariableSynchronization
 from distopt.core.placement import placement
 from distopt.distribute import get_replica_context
-from distopt.engine.together import Together
+from distopt.engine.error_barrier import ErrorBarrier
 
 __all__ = ["OfEachReplica", "assign_alike", "done_together", "this_replica", "wait_for_all"]
 
@@ -42,7 +42,7 @@ def done_together(call: str, work: Callable[[], None]) -> None:
     if context is None:
         work()
         return
-    with Together(context, call):
+    with ErrorBarrier(context, call):
         work()
     wait_for_all()
 

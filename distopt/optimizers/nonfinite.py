@@ -11,12 +11,12 @@ import numpy as np
 
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import as_array
+from distopt.engine.batch import GradientBatch
 from distopt.engine.finite import nonfinite
 from distopt.engine.step import StepEngine
-from distopt.optimizers.pairs import Columns
 from distopt.typing import Array
 
-__all__ = ["POLICIES", "NonFinite", "finite_columns"]
+__all__ = ["POLICIES", "NonFinite", "finite_batch"]
 
 #: What can be done: let it pass, raise on all replicas, leave the step out, put zeros in its place.
 POLICIES = ("propagate", "raise", "skip", "zero")
@@ -51,25 +51,25 @@ class NonFinite:
         self._on_nonfinite = policy
 
 
-def finite_columns(policy: str, engine: StepEngine, call: str, columns: Columns) -> Columns | None:
+def finite_batch(policy: str, engine: StepEngine, call: str, batch: GradientBatch) -> GradientBatch | None:
     """The gradients to go on with, or None if this step is to be left out, on all replicas alike.
 
     Args:
         policy: one of :data:`POLICIES`, but the first.
         engine: that of this replica.
         call: who asks, for messages.
-        columns: this replica's gradients, which are not changed.
+        batch: this replica's gradients, which are not changed.
 
     Raises:
         FloatingPointError: the policy is ``"raise"`` and some replica has such a gradient.
     """
-    arrays = [_values(g) for g in columns.gradients]
+    arrays = [_values(g) for g in batch.gradients]
     bad = nonfinite(arrays)
     if policy == "zero":
-        return _with_zeros(columns, arrays, bad) if bad else columns
-    found = engine.any_says(call, _told(columns, arrays, bad) if bad else "")
+        return _with_zeros(batch, arrays, bad) if bad else batch
+    found = engine.any_says(call, _told(batch, arrays, bad) if bad else "")
     if not found:
-        return columns
+        return batch
     text = "; ".join(f"replica {replica}: {words}" for replica, words in found.items())
     if policy == "raise":
         raise FloatingPointError(
@@ -85,26 +85,26 @@ def _values(gradient: Any) -> Array:
     return as_array(gradient.values if isinstance(gradient, IndexedSlices) else gradient)
 
 
-def _with_zeros(columns: Columns, arrays: Sequence[Array], bad: Sequence[int]) -> Columns:
-    gradients = list(columns.gradients)
+def _with_zeros(batch: GradientBatch, arrays: Sequence[Array], bad: Sequence[int]) -> GradientBatch:
+    gradients = list(batch.gradients)
     for k in bad:
         gradient, values = gradients[k], np.where(np.isfinite(arrays[k]), arrays[k], arrays[k].dtype.type(0))
         if isinstance(gradient, IndexedSlices):
             gradients[k] = IndexedSlices(values, gradient.indices, gradient.dense_shape)
         else:
             gradients[k] = values
-    return Columns(columns.variables, tuple(gradients), columns.roster)
+    return batch.having(gradients)
 
 
-def _told(columns: Columns, arrays: Sequence[Array], bad: Sequence[int]) -> str:
+def _told(batch: GradientBatch, arrays: Sequence[Array], bad: Sequence[int]) -> str:
     """The first of them in words, and how many there are."""
-    array, gradient = arrays[bad[0]], columns.gradients[bad[0]]
+    array, gradient = arrays[bad[0]], batch.gradients[bad[0]]
     wrong = np.argwhere(~np.isfinite(array))
     first = [int(i) for i in wrong[0]]
-    value, sparse = array[tuple(first)], isinstance(gradient, IndexedSlices)
-    if sparse:  # of the variable, not of the rows that were gathered
+    value = array[tuple(first)]
+    if isinstance(gradient, IndexedSlices):  # of the variable, not of the rows that were gathered
         first[0] = int(as_array(gradient.indices)[first[0]])
     count = f"{len(wrong):,} of {array.size:,} elements"
     others = f", and {len(bad) - 1} more variables" if len(bad) > 1 else ""
-    name = columns.variables[bad[0]].name
+    name = batch.variables[bad[0]].name
     return f"the gradient of {name!r} is {value} at {first} ({count}{others})"

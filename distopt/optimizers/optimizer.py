@@ -16,7 +16,8 @@ from distopt.core.checks import as_config, as_name
 from distopt.core.indexed_slices import IndexedSlices, sum_duplicates
 from distopt.core.tensor import Tensor
 from distopt.core.variable import Variable
-from distopt.engine.roster import Roster
+from distopt.engine.batch import GradientBatch
+from distopt.engine.plan import StepPlan
 from distopt.engine.step import StepEngine
 from distopt.errors import ReplicaMismatch
 from distopt.optimizers import schedules
@@ -24,8 +25,8 @@ from distopt.optimizers.config import check_keywords, check_transformers, clip_c
 from distopt.optimizers.describe import pipeline_text, settings_text, stages_text
 from distopt.optimizers.hyper import Hyperparameters
 from distopt.optimizers.loss import LossGradients, variables_in
-from distopt.optimizers.nonfinite import NonFinite, finite_columns
-from distopt.optimizers.pairs import Columns, Pairs, aggregated, checked, with_gradients
+from distopt.optimizers.nonfinite import NonFinite, finite_batch
+from distopt.optimizers.pairs import Pairs, aggregated, checked, take_in
 from distopt.optimizers.result import StepResult
 from distopt.optimizers.slots import Slots
 from distopt.transforms import ClipByGlobalNorm, ClipByNorm, ClipByValue
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["ApplyState", "Optimizer"]
+
+#: What an aggregator's ``build`` is where there is nothing to be made.
+_STATELESS = (None, aggregators.Aggregator.build)
 
 #: The coefficients of one step, by device and dtype: see ``_prepare_local``.
 ApplyState: TypeAlias = dict[tuple[str, "np.dtype[Any]"], dict[str, Any]]
@@ -143,34 +147,33 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
             FloatingPointError: ``on_nonfinite="raise"`` and a gradient of some replica is not finite.
         """
         call, context = self._call(), distribute.get_replica_context()
+        engine = None if context is None else StepEngine.of(context)
+        number = -1 if engine is None else engine.number
         # What is raised inside is raised on all replicas; between replicas there is nobody to tell.
-        with nullcontext() if context is None else StepEngine.of(context).together(call):
-            columns = with_gradients(grads_and_vars, self._name)
-            variables = list(columns.variables)
+        with nullcontext() if engine is None else engine.errors(call):
+            batch, plan = take_in(grads_and_vars, self._name, self._plans, number)
             made = len(self._weights)
-            with self._naming_after_optimizer():
-                self._create_all_weights(variables)
-            if not variables:
+            self._make_weights(plan, batch.variables)
+            if not batch.variables:
                 return None
-            if context is None:
+            if engine is None:
                 raise RuntimeError(
                     "apply_gradients() cannot be called in cross-replica context: use Strategy.run to enter "
                     "replica context"
                 )
-            apply_state = self._prepare(variables)
-        engine = StepEngine.of(context)
+            apply_state = self._prepare_step(plan, batch.variables)
         engine.begin(self)
         if self._on_nonfinite != "propagate":
-            finite = finite_columns(self._on_nonfinite, engine, call, columns)
+            finite = finite_batch(self._on_nonfinite, engine, call, batch)
             if finite is None:
                 return StepResult(self.iterations.item())
-            columns = finite
+            batch = finite
         if experimental_aggregate_gradients and not self._looked_for_means:
-            self._look_for_means(columns.gradients, isinstance(self.gradient_aggregator, aggregators.Sum))
-        self._try_pipeline(made, engine, call, columns, apply_state, experimental_aggregate_gradients)
+            self._look_for_means(batch.gradients, isinstance(self.gradient_aggregator, aggregators.Sum))
+        self._try_pipeline(made, engine, call, plan, batch, apply_state, experimental_aggregate_gradients)
         engine.once(self, partial(self._count, apply_state, experimental_aggregate_gradients))
-        if experimental_aggregate_gradients:
-            engine.audited(self, call, lambda: [*variables, *self.weights], lambda: settings_text(self))
+        if experimental_aggregate_gradients and engine.counted(self):
+            engine.audit(call, [*batch.variables, *self.weights], settings_text(self))
         return StepResult(self.iterations.item())
 
     def _call(self) -> str:
@@ -198,11 +201,17 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
             raise
 
     def _run_pipeline(
-        self, engine: StepEngine, call: str, columns: Columns, apply_state: ApplyState, aggregate: bool
+        self,
+        engine: StepEngine,
+        call: str,
+        plan: StepPlan,
+        batch: GradientBatch,
+        apply_state: ApplyState,
+        aggregate: bool,
     ) -> None:
         """Aggregate, transform, update."""
-        received: Any = engine.open(call, columns.pairs()) if aggregate else columns.pairs()
-        with engine.together(call):
+        received: Any = engine.open(call, batch) if aggregate else batch.pairs()
+        with engine.errors(call):
             if aggregate:
                 received = tuple(self._transform_unaggregated_gradients(received))
                 name = aggregators.label(self.gradient_aggregator)
@@ -226,16 +235,13 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
             (v, (v, *self._slots.get(v, {}).values()), partial(self._update, g, v, apply_state))
             for g, v in pairs
         ]
-        if alone:
-            engine.run_alone(jobs)
-        else:
-            engine.run(call, jobs, settings_text(self, apply_state))
+        engine.run(call, jobs, settings_text(self, apply_state), alone)
 
     def _count(self, apply_state: ApplyState, aggregate: bool) -> None:
         """Moves on what belongs to no variable."""
         self._finish_step(apply_state)
-        if aggregate and isinstance(self.gradient_aggregator, aggregators.Aggregator):
-            self.gradient_aggregator.finish_step()
+        if aggregate and (finish := getattr(self.gradient_aggregator, "finish_step", None)) is not None:
+            finish()
         iterations, count = self.iterations, self.iterations._array()
         count[...] = count.item() + 1  # "+=" takes a whole microsecond here
         iterations._touch()
@@ -258,12 +264,27 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
     def _create_slots(self, var_list: list[Variable]) -> None:
         """A hook: calls ``add_slot`` for each variable; called in every step."""
 
+    def _make_weights(self, plan: StepPlan, variables: tuple[Variable, ...]) -> None:
+        """Makes what a step needs and is not there yet."""
+        # By its class: an aggregator that is a function has no state, and most classes have none.
+        stateless = getattr(type(self.gradient_aggregator), "build", None) in _STATELESS
+        if not (stateless and self._has_slots(plan)):
+            with self._naming_after_optimizer():
+                self._create_all_weights(list(variables))
+
+    def _has_slots(self, plan: StepPlan) -> bool:
+        """Whether ``_create_slots``, which may be a user's, has nothing to do for these variables."""
+        return False
+
     # -- prepare
-    def _prepare(self, var_list: list[Variable]) -> ApplyState:
+    def _prepare_step(self, plan: StepPlan, variables: tuple[Variable, ...]) -> ApplyState:
         """The coefficients of this step for each device and dtype among the variables."""
-        roster = Roster.of(var_list)
-        kinds = [(var_list[i].device, dtype) for i, dtype in zip(roster.first, roster.dtypes, strict=True)]
-        return {kind: self._fallback_apply_state(*kind) for kind in kinds}
+        apply_state: ApplyState = {}
+        for i, dtype in zip(plan.first, plan.dtypes, strict=True):
+            device = variables[i].device
+            apply_state[device, dtype] = {}
+            self._prepare_local(device, dtype, apply_state)
+        return apply_state
 
     def _prepare_local(self, var_device: str, var_dtype: Any, apply_state: ApplyState) -> None:
         """A hook: puts into ``apply_state[var_device, var_dtype]`` what depends on the step only."""

@@ -13,10 +13,10 @@ from distopt.core.foreign import foreign_array
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import Tensor, TensorLike, as_array, unwrap
 from distopt.core.variable import Variable
-from distopt.engine.arrays import Flats
-from distopt.engine.roster import Roster
+from distopt.engine.batch import GradientBatch
+from distopt.engine.plan import PlanCache, StepPlan
 
-__all__ = ["Columns", "Pair", "Pairs", "aggregated", "checked", "with_gradients"]
+__all__ = ["Pair", "Pairs", "aggregated", "batch_of", "checked", "take_in"]
 
 Pair: TypeAlias = tuple[Any, Variable]
 Pairs: TypeAlias = tuple[Pair, ...]
@@ -26,40 +26,16 @@ _PAIR, _TWO, _VARIABLE = {tuple}, {2}, {Variable}
 _ARRAY, _DENSE = {np.ndarray}, {np.ndarray, Tensor}
 
 
-class Columns:
-    """Checked pairs as two columns, so that thousands of them are handled at once.
+def take_in(
+    grads_and_vars: Any, optimizer: str, plans: PlanCache, replica: int
+) -> tuple[GradientBatch, StepPlan]:
+    """The pairs whose gradient is not None, checked, with their plan; a warning names the others.
 
     Args:
-        variables: all of them.
-        gradients: for each an array, a tensor or IndexedSlices that fit it.
-        roster: that of the variables.
-        flats: the gradients, where all of them are known to be plain arrays.
-    """
-
-    def __init__(
-        self,
-        variables: tuple[Variable, ...],
-        gradients: tuple[Any, ...],
-        roster: Roster,
-        flats: Flats | None = None,
-    ) -> None:
-        self.variables, self.gradients = variables, gradients
-        self.roster, self.flats = roster, flats
-
-    @classmethod
-    def of(cls, pairs: Pairs) -> Columns:
-        """The columns of checked pairs."""
-        gradients, variables = zip(*pairs, strict=True) if pairs else ((), ())
-        return cls(variables, gradients, Roster.of(variables))
-
-    def pairs(self) -> Pairs:
-        """The pairs again, as hooks, aggregators and transformers get them: no gradient is a bare array."""
-        tensors = [Tensor._of(g) if type(g) is np.ndarray else g for g in self.gradients]
-        return tuple(zip(tensors, self.variables, strict=True))
-
-
-def with_gradients(grads_and_vars: Any, optimizer: str) -> Columns:
-    """The pairs whose gradient is not None, checked; one warning in the log names the others.
+        grads_and_vars: what the user passed.
+        optimizer: its name, for messages.
+        plans: those of the optimizer.
+        replica: the number of the replica's engine.
 
     Raises:
         TypeError: no iterable, elements that are no pairs, no variable in its place, or a wrong dtype.
@@ -68,7 +44,7 @@ def with_gradients(grads_and_vars: Any, optimizer: str) -> Columns:
     """
     call = f"apply_gradients() of optimizer {optimizer!r}"
     items = _items(grads_and_vars, call)
-    plain = _plain(items)
+    plain = _plain(items, plans, replica)
     if plain is not None:
         return plain
     pairs = _unpack(items, call)
@@ -80,10 +56,17 @@ def with_gradients(grads_and_vars: Any, optimizer: str) -> Columns:
         )
     if missing:
         _log.warning("Gradients do not exist for variables %s when minimizing the loss.", missing)
-    return Columns.of(tuple([(_fitting(g, v, "apply_gradients()"), v) for g, v in pairs if g is not None]))
+    batch = batch_of([(_fitting(g, v, "apply_gradients()"), v) for g, v in pairs if g is not None])
+    return batch, plans.find(replica, batch.variables)
 
 
-def _plain(items: tuple[Any, ...]) -> Columns | None:
+def batch_of(pairs: Sequence[Pair]) -> GradientBatch:
+    """The batch of checked pairs."""
+    gradients, variables = zip(*pairs, strict=True) if pairs else ((), ())
+    return GradientBatch(variables, gradients)
+
+
+def _plain(items: tuple[Any, ...], plans: PlanCache, replica: int) -> tuple[GradientBatch, StepPlan] | None:
     """Pairs of the common kind, looked at all at once; None if any is of another, or wrong."""
     if set(map(type, items)) != _PAIR or set(map(len, items)) != _TWO:
         return None
@@ -91,9 +74,11 @@ def _plain(items: tuple[Any, ...]) -> Columns | None:
     kinds = set(map(type, gradients))
     if not kinds <= _DENSE or set(map(type, variables)) != _VARIABLE:
         return None
-    roster = Roster.of(variables)
-    flats = roster.fits(gradients if kinds == _ARRAY else tuple(map(as_array, gradients)))
-    return None if flats is None else Columns(variables, gradients, roster, flats)
+    if kinds != _ARRAY:
+        gradients = tuple(map(as_array, gradients))
+    plan = plans.find(replica, variables)
+    addresses = plan.addresses_of(gradients)
+    return None if addresses is None else (GradientBatch(variables, gradients, addresses), plan)
 
 
 def checked(grads_and_vars: Any, call: str) -> Pairs:
@@ -104,7 +89,7 @@ def checked(grads_and_vars: Any, call: str) -> Pairs:
         call: who made them, for error texts.
 
     Raises:
-        As :func:`with_gradients`.
+        As :func:`take_in`.
     """
     return tuple([(_fitting(g, v, call), v) for g, v in _unpack(_items(grads_and_vars, call), call)])
 

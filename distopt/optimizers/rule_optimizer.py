@@ -15,13 +15,14 @@ from distopt.core.numbers import as_number
 from distopt.core.tensor import TensorLike, as_array
 from distopt.core.variable import Variable
 from distopt.engine import kernels
+from distopt.engine.batch import GradientBatch
 from distopt.engine.clip import Clip
-from distopt.engine.roster import Roster
+from distopt.engine.plan import StepPlan
+from distopt.engine.reduction import Reduction
 from distopt.engine.rule import Rule
-from distopt.engine.step import StepEngine
-from distopt.engine.update import Reduction, Updates
+from distopt.engine.step import Coefficients, StepEngine
 from distopt.optimizers.optimizer import ApplyState, Optimizer
-from distopt.optimizers.pairs import Columns, Pairs
+from distopt.optimizers.pairs import Pairs, batch_of
 from distopt.typing import Array
 
 __all__ = [
@@ -37,6 +38,9 @@ DEFAULT_EPSILON = 1e-7
 _STAGES = ("_transform_unaggregated_gradients", "_aggregate_gradients", "_transform_gradients", "_update")
 _UPDATES = ("_resource_apply_dense", "_resource_apply_sparse", "_resource_apply_sparse_duplicate_indices")
 _HOOKS = (*_STAGES, *_UPDATES)
+_MAKERS = ("_create_all_weights", "_create_slots")
+_NO_LIMITS = (None, None, None)
+_NO_COEFFICIENTS: dict[str, Any] = {}
 
 
 class RuleOptimizer(Optimizer):
@@ -78,29 +82,39 @@ class RuleOptimizer(Optimizer):
         return rule, tuple([c if type(c) is scalar else _scalar(c, key[1]) for c in found])
 
     def _run_pipeline(
-        self, engine: StepEngine, call: str, columns: Columns, apply_state: ApplyState, aggregate: bool
+        self,
+        engine: StepEngine,
+        call: str,
+        plan: StepPlan,
+        batch: GradientBatch,
+        apply_state: ApplyState,
+        aggregate: bool,
     ) -> None:
-        with engine.together(call):
-            reduction = self._reduction(engine, columns) if aggregate else None
-        limits = self.clipvalue, self.clipnorm, self.global_clipnorm
-        clip = None if limits == (None, None, None) else Clip(*limits)
-        if reduction is None or not engine.step(call, self._updates(columns, apply_state), reduction, clip):
-            super()._run_pipeline(engine, call, columns, apply_state, aggregate)
+        with engine.errors(call):
+            reduction = self._reduction(engine, plan, batch) if aggregate else None
+        if reduction is not None:
+            plan, coefficients = self._with_rules(plan, batch, apply_state)
+            limits = self.clipvalue, self.clipnorm, self.global_clipnorm
+            clip = None if limits == _NO_LIMITS else Clip(*limits)
+            if engine.step(call, plan, batch, coefficients, reduction, clip):
+                return
+        super()._run_pipeline(engine, call, plan, batch, apply_state, aggregate)
 
-    def _reduction(self, engine: StepEngine, columns: Columns) -> Reduction | None:
-        """What the engine may do in one pass in place of the stages; None if they are user's code.
+    def _reduction(self, engine: StepEngine, plan: StepPlan, batch: GradientBatch) -> Reduction | None:
+        """What the engine may do in one pass in place of the stages.
 
-        Norms are those of gradients of one dtype.
+        None if the stages are user's code, if norms are those of gradients of several dtypes, or if no
+        compiled code takes a dtype (float16, which has to round after each operation, and complex numbers).
         """
         reduce = getattr(self.gradient_aggregator, "reduction", None)
         norms = self.clipnorm is not None or self.global_clipnorm is not None
         if (
             reduce is None
             or self.gradient_transformers
-            or not columns.roster.distinct
-            or (norms and len(columns.roster.dtypes) > 1)
+            or not (plan.distinct and plan.compiled)
+            or (norms and len(plan.dtypes) > 1)
             or self._overrides(RuleOptimizer, _HOOKS)
-            or engine.released(columns.variables)
+            or engine.released(batch.variables)
         ):
             return None
         found: Reduction | None = reduce()
@@ -111,24 +125,40 @@ class RuleOptimizer(Optimizer):
     ) -> None:
         if self._overrides(RuleOptimizer, _UPDATES):
             super()._apply(engine, call, pairs, apply_state, alone)
-        elif alone:
-            engine.apply_alone(self._updates(Columns.of(pairs), apply_state))
-        else:
-            engine.apply(call, self._updates(Columns.of(pairs), apply_state))
+            return
+        for batch in batch_of(pairs).rounds():
+            plan = self._plans.find(engine.number, batch.variables)
+            plan, coefficients = self._with_rules(plan, batch, apply_state)
+            if alone:
+                engine.apply_alone(plan, batch, coefficients)
+            else:
+                engine.apply(call, plan, batch, coefficients)
 
-    def _updates(self, columns: Columns, apply_state: ApplyState) -> Updates:
-        """The pairs as the engine takes them."""
-        variables, roster = columns.variables, columns.roster
-        known = [self.step_rule(variables[i], apply_state) for i in roster.first]
-        rules, coefficients = zip(*known, strict=True) if known else ((), ())
-        targets = self._targets_of(variables, roster, rules)
-        return Updates(variables, columns.gradients, targets, coefficients, columns.flats)
+    def _with_rules(
+        self, plan: StepPlan, batch: GradientBatch, apply_state: ApplyState
+    ) -> tuple[StepPlan, Coefficients]:
+        """The plan with the rules in force, and their coefficients."""
+        rules, coefficients = [], []
+        for i in plan.first:
+            rule, values = self.step_rule(batch.variables[i], apply_state)
+            rules.append(rule)
+            coefficients.append(values)
+        if plan.rules != tuple(rules):
+            names = [rules[kind].slots for kind in plan.which]
+            plan.set_rules(batch.variables, tuple(rules), self._slots_of(batch.variables, names))
+        if batch.sparse:
+            plan = plan.with_sparse(batch.variables, batch.sparse)
+        return plan, tuple(coefficients)
+
+    def _has_slots(self, plan: StepPlan) -> bool:
+        """See Optimizer; the plan has looked them up."""
+        if not plan.rules or self._overrides(RuleOptimizer, _MAKERS):
+            return False
+        names = self._rule(_NO_COEFFICIENTS).slots
+        return all(rule.slots == names for rule in plan.rules)
 
     def _create_slots(self, var_list: list[Variable]) -> None:
-        names = self._rule({}).slots
-        targets = self._targets.get(Roster.of(var_list))
-        if targets is not None and all(rule.slots == names for rule in targets.rules):
-            return
+        names = self._rule(_NO_COEFFICIENTS).slots
         none: dict[str, Variable] = {}
         new = [v for v in var_list if not all(map(self._slots.get(v, none).__contains__, names))]
         for slot in names:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from distopt.core.variable import Variable
-from distopt.engine.roster import Roster
-from distopt.engine.rule import Rule
-from distopt.engine.update import Targets
+from distopt.engine.plan import PlanCache
 from distopt.optimizers.weights import Weights, initial_value
 
 __all__ = ["Slots"]
 
 #: What a copy gets of its own.
-_OWN = ("_slots", "_targets")
+_OWN = ("_slots", "_plans")
+_NONE: dict[str, Variable] = {}
 
 
 class Slots(Weights):
@@ -27,7 +25,7 @@ class Slots(Weights):
         # By the variable itself: two variables of one name have slots of their own.
         self._slots: dict[Variable, dict[str, Variable]] = {}
         self._slot_names: list[str] = []
-        self._targets: WeakKeyDictionary[Roster, Targets] = WeakKeyDictionary()
+        self._plans = PlanCache()
 
     def add_slot(self, var: Variable, slot_name: str, initializer: Any = "zeros") -> Variable:
         """The slot ``slot_name`` of ``var``, made and put into ``weights`` if it is not there yet.
@@ -67,7 +65,7 @@ class Slots(Weights):
         for slots in self._slots.values():
             for name in [name for name, slot in slots.items() if id(slot) in new]:
                 del slots[name]
-        self._targets.clear()
+        self._plans.clear()
 
     def get_slot(self, var: Variable, slot_name: str) -> Variable:
         """The slot ``slot_name`` of ``var``.
@@ -84,24 +82,12 @@ class Slots(Weights):
                 f"{known})"
             ) from None
 
-    def _targets_of(self, variables: Sequence[Variable], roster: Roster, rules: tuple[Rule, ...]) -> Targets:
-        """The slots of all ``variables`` in the order of their rules, looked up once.
-
-        Args:
-            variables: whose slots are all made.
-            roster: theirs.
-            rules: for each of the roster's dtypes the rule in force.
-        """
-        targets = self._targets.get(roster)
-        if targets is None or targets.rules != rules:
-            slots = tuple(
-                [
-                    tuple([self._slots[v][name] for name in rules[kind].slots])
-                    for v, kind in zip(variables, roster.which, strict=True)
-                ]
-            )
-            targets = self._targets[roster] = Targets(slots, rules, roster.which)
-        return targets
+    def _slots_of(
+        self, variables: Sequence[Variable], names: Sequence[tuple[str, ...]]
+    ) -> tuple[tuple[Variable, ...], ...]:
+        """The slots of these names of each variable; all of them are made."""
+        slots = [self._slots.get(v, _NONE) for v in variables]
+        return tuple([tuple([own[n] for n in wanted]) for own, wanted in zip(slots, names, strict=True)])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Slots:
         """A copy with weights of its own for the same variables, or for their copies if made before."""
@@ -110,7 +96,7 @@ class Slots(Weights):
         state = {name: value for name, value in vars(self).items() if name not in _OWN}
         vars(twin).update(copy.deepcopy(state, memo))
         slots = {memo.get(id(var), var): copy.deepcopy(own, memo) for var, own in self._slots.items()}
-        vars(twin).update(_slots=slots, _targets=WeakKeyDictionary())
+        vars(twin).update(_slots=slots, _plans=PlanCache())
         return twin
 
     def get_slot_names(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Memory that the engine's replicas on a node work in together."""
+"""Memory that the replicas on a node work in together."""
 
 from __future__ import annotations
 

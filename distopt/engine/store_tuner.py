@@ -1,8 +1,8 @@
-"""Choice: of two ways that give the same, the one that is faster here."""
+"""StoreTuner: of two ways that give the same, the one that is faster here."""
 
 from __future__ import annotations
 
-__all__ = ["Choice"]
+__all__ = ["StoreTuner"]
 
 #: At the beginning of a period each way is tried so many times.
 _TRIALS = 3
@@ -13,7 +13,7 @@ _FIRST, _FACTOR, _LAST = 16, 2, 128
 _SLOW_STEPS, _SLOWER = 3, 1.25
 
 
-class Choice:
+class StoreTuner:
     """Tries both ways now and then, since what is faster may change while a job runs.
 
     The operating system may move processes between cores that share a cache and cores that do not.

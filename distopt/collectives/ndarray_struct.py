@@ -1,4 +1,7 @@
-"""What compiled code reads from the headers of NumPy's arrays: see :mod:`distopt.engine.arrays`."""
+"""What compiled code reads from the structure behind a NumPy array: see :mod:`distopt.collectives.arrays`.
+
+``PyArrayObject_fields`` of NumPy's C API is part of every compiled extension, and so its layout stays.
+"""
 
 from __future__ import annotations
 

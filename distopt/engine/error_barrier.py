@@ -1,4 +1,4 @@
-"""What one replica raises is told to all, so that none goes on without it."""
+"""ErrorBarrier: what one replica raises is told to all, so that none goes on without it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from contextlib import AbstractContextManager
 from distopt.distribute import ReplicaContext
 from distopt.errors import ReplicaFailed, ReplicaMismatch, ReplicaStalled
 
-__all__ = ["Together"]
+__all__ = ["ErrorBarrier"]
+
+#: Of these the others know.
+_KNOWN = (ReplicaFailed, ReplicaMismatch, ReplicaStalled)
 
 
-class Together(AbstractContextManager[None]):
+class ErrorBarrier(AbstractContextManager[None]):
     """A ``with`` block that all replicas go through; an error in it is raised on all of them.
 
     Args:
@@ -22,9 +25,7 @@ class Together(AbstractContextManager[None]):
         self._context, self._call = context, call
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if not isinstance(error, Exception) or self._context.num_replicas_in_sync == 1:
+        if error is None or self._context.num_replicas_in_sync == 1:
             return
-        if not isinstance(
-            error, (ReplicaFailed, ReplicaMismatch, ReplicaStalled)
-        ):  # of those the others know
+        if isinstance(error, Exception) and not isinstance(error, _KNOWN):
             self._context.agreement.check(self._call, 0, lambda: self._call, error)

@@ -8,7 +8,7 @@ start, so that sums over pieces (norms) do not depend on the number of replicas.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -20,12 +20,12 @@ __all__ = [
     "CHUNK",
     "PIECE",
     "Block",
+    "Partition",
     "Segment",
     "Shard",
     "block_size",
     "blocks",
-    "in_bytes",
-    "tables",
+    "partition",
 ]
 
 #: Elements of a variable that no cut parts.
@@ -65,7 +65,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Block:
-    """One round of the step.
+    """What the replicas of a node sum between two of their meetings.
 
     Attributes:
         size: its elements.
@@ -74,35 +74,40 @@ class Block:
 
     size: int
     shards: tuple[Shard, ...]
-    _pieces: dict[tuple[int, int], Array] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    def sent_by(self, rank: int, itemsize: int) -> Array:
-        """What replica ``rank`` sends: :func:`segments_of` the others' shards, in bytes."""
-        pieces = self._pieces.get((rank, itemsize))
-        if pieces is None:
-            others = [shard for r, shard in enumerate(self.shards) if r != rank]
-            pieces = self._pieces[rank, itemsize] = segments_of(others) * in_bytes(itemsize)
-        return pieces
-
-    def pieces(self, itemsize: int) -> Array:
-        """:func:`segments_of` all shards, in bytes."""
-        return self.sent_by(-1, itemsize)
 
 
-def segments_of(shards: Sequence[Shard]) -> Array:
-    """The segments of shards as numbers, ``[n, 4]`` int64: variable, start, length, place in the block."""
-    rows = []
-    for shard in shards:
-        at = shard.start
-        for s in shard.segments:
-            rows.append((s.variable, s.start, s.stop - s.start, at))
-            at += s.stop - s.start
-    return np.array(rows, np.int64).reshape(-1, 4)
+@dataclass(frozen=True, eq=False)
+class Partition:
+    """Blocks and shards as numbers for compiled code, for one replica; :func:`partition` gives it.
 
+    A row of a table is a segment: its variable, and in bytes where it starts there, its length, and its
+    place in the block.
 
-def in_bytes(itemsize: int) -> Array:
-    """The factors that turn :func:`segments_of` into bytes."""
-    return np.array([1, itemsize, itemsize, itemsize])
+    Attributes:
+        blocks: the same as objects.
+        others: ``[n, 4]`` int64, the segments of the other replicas' shards, block after block.
+        own: likewise, those of its own.
+        everyone: likewise, those of all replicas.
+        ends: ``[3, blocks + 1]`` int64, how many rows of each table come before each block.
+    """
+
+    blocks: tuple[Block, ...]
+    others: Array
+    own: Array
+    everyone: Array
+    ends: Array
+
+    def others_in(self, block: int) -> Array:
+        """The rows of ``others`` that belong to a block."""
+        return self.others[self.ends[0, block] : self.ends[0, block + 1]]
+
+    def own_in(self, block: int) -> Array:
+        """The rows of ``own`` that belong to a block."""
+        return self.own[self.ends[1, block] : self.ends[1, block + 1]]
+
+    def everyone_in(self, block: int) -> Array:
+        """The rows of ``everyone`` that belong to a block."""
+        return self.everyone[self.ends[2, block] : self.ends[2, block + 1]]
 
 
 def block_size(parts: int) -> int:
@@ -135,28 +140,35 @@ def blocks(sizes: tuple[int, ...], parts: int, block: int | None = None) -> tupl
 
 
 @lru_cache(maxsize=64)
-def tables(sizes: tuple[int, ...], parts: int, own: int) -> tuple[Array, Array, Array]:
-    """The same as numbers, for one of the parts.
+def partition(sizes: tuple[int, ...], parts: int, own: int, itemsize: int) -> Partition:
+    """The partition of variables of ``sizes`` elements, each of ``itemsize`` bytes.
 
     Args:
         sizes: the variables' elements.
         parts: replicas of the node.
-        own: which of them.
-
-    Returns:
-        :func:`segments_of` the other parts' shards of all blocks, and of its own; and, ``[2, blocks + 1]``,
-        how many of each come before each block.
+        own: which of them this one is.
+        itemsize: bytes of an element.
     """
-    found = [
-        (
-            segments_of([shard for part, shard in enumerate(block.shards) if part != own]),
-            segments_of([block.shards[own]]),
-        )
-        for block in blocks(sizes, parts)
-    ]
-    others, mine = (np.concatenate(tables) for tables in zip(*found, strict=True))
-    ends = np.cumsum([(0, 0), *((len(a), len(b)) for a, b in found)], axis=0)
-    return others, mine, ends.T.copy()
+    found = blocks(sizes, parts)
+    factors = np.array([1, itemsize, itemsize, itemsize])
+    tables, ends = [], []
+    for belongs in (lambda part: part != own, lambda part: part == own, lambda _: True):
+        rows = [_rows([s for part, s in enumerate(block.shards) if belongs(part)]) for block in found]
+        tables.append(np.concatenate([_rows([]), *rows]) * factors)
+        ends.append(np.cumsum([0, *map(len, rows)]))
+    others, mine, everyone = tables
+    return Partition(found, others, mine, everyone, np.array(ends, np.int64))
+
+
+def _rows(shards: Sequence[Shard]) -> Array:
+    """The segments of shards in elements: variable, start, length, place in the block."""
+    rows = []
+    for shard in shards:
+        at = shard.start
+        for s in shard.segments:
+            rows.append((s.variable, s.start, s.stop - s.start, at))
+            at += s.stop - s.start
+    return np.array(rows, np.int64).reshape(-1, 4)
 
 
 def _pieces(sizes: Sequence[int]) -> Iterator[Segment]:

@@ -1,8 +1,8 @@
 """Where variables live: in memory that the replicas of a node share, or in each process.
 
-A variable moves into its home when an optimizer first meets it, with replica 0's value. What a
-replica assigns later stays its own until the next step; there all replicas must have assigned the
-same, which becomes the home's value.
+A variable moves there when an optimizer first meets it, with replica 0's value. What a replica assigns
+later stays its own until the next step; there all replicas must have assigned the same, which is then
+written to the shared memory.
 """
 
 from __future__ import annotations
@@ -15,18 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from distopt.collectives import shard_bounds
-from distopt.comm import Communicator, SoloCommunicator
+from distopt.collectives import ShardReduce, address_of, shard_bounds, shared_memory
 from distopt.core.variable import Variable
-from distopt.distribute.context import ReplicaContext
-from distopt.engine.arrays import address_of
-from distopt.engine.shared import shared_memory
-from distopt.settings import Settings
 from distopt.typing import Array
 
-__all__ = ["Home", "Homes"]
+__all__ = ["Allocation", "SharedParameters"]
 
-#: Homes begin at multiples of this many bytes: whole cache lines.
+#: Allocations begin at multiples of this many bytes: whole cache lines.
 _ALIGN = 64
 #: Variables of few bytes share a block: to make one takes messages, and UCX, which moves them in many MPIs,
 #: remembers each piece of memory that was given back.
@@ -38,7 +33,7 @@ _WORTH_A_TRIM = 1 << 20
 
 
 @dataclass(frozen=True)
-class Home:
+class Allocation:
     """A variable's place.
 
     Attributes:
@@ -57,90 +52,90 @@ class Home:
         return self.view.reshape(-1)
 
 
-class Homes:
-    """All homes that one replica knows.
+class SharedParameters:
+    """All allocations that one replica knows.
 
     Args:
-        context: the replica.
-        options: whether memory may be shared.
+        reduce: who shares memory with whom.
     """
 
-    def __init__(self, context: ReplicaContext, options: Settings) -> None:
-        self.job = context.comm
-        self.node, self.cross = _topology(context.comm, options)
-        self._homes: dict[int, tuple[weakref.ref[Variable], Home]] = {}
+    def __init__(self, reduce: ShardReduce) -> None:
+        self.reduce = reduce
+        self._allocations: dict[int, tuple[weakref.ref[Variable], Allocation]] = {}
         self._released: dict[int, weakref.ref[Variable]] = {}
         self._rest: Array = np.empty(0, np.uint8)  # of the block for variables of few bytes
 
     @property
     def shared(self) -> bool:
         """Whether several replicas see one copy."""
-        return self.node.size > 1
+        return self.reduce.node.size > 1
 
     def __str__(self) -> str:
-        nodes = self.job.size // self.node.size
+        nodes = self.reduce.job.size // self.reduce.node.size
         if not self.shared:
             return "a copy of its own in each replica; all update all"
         where = f" on each of {nodes} nodes" if nodes > 1 else ""
-        return f"one copy for {self.node.size} replicas{where}; each replica updates its shard"
+        return f"one copy for {self.reduce.node.size} replicas{where}; each replica updates its shard"
 
-    def of(self, variable: Variable) -> Home | None:
-        """The variable's home, or None."""
-        entry = self._homes.get(id(variable))
+    def of(self, variable: Variable) -> Allocation | None:
+        """The variable's allocation, or None."""
+        entry = self._allocations.get(id(variable))
         return entry[1] if entry is not None and entry[0]() is variable else None
 
     def released(self, variable: Variable) -> bool:
-        """Whether the variable left its home for good (see :meth:`release`)."""
+        """Whether the variable left shared memory for good (see :meth:`release`)."""
         entry = self._released.get(id(variable))
         return entry is not None and entry() is variable
 
     @property
     def any_released(self) -> bool:
-        """Whether some variable left its home for good."""
+        """Whether some variable left shared memory for good."""
         return bool(self._released)
 
-    def strangers(self, variables: Sequence[Variable]) -> list[Variable]:
-        """Those that have no home yet, each once."""
+    def unallocated(self, variables: Sequence[Variable]) -> list[Variable]:
+        """Those that have no allocation yet, each once."""
         unique = {id(v): v for v in variables}.values()
         return [v for v in unique if self.of(v) is None and not self.released(v)]
 
     def assigned(self, variables: Sequence[Variable]) -> list[Variable]:
         """Those that this replica has assigned since the last step, each once."""
         unique = {id(v): v for v in variables}.values()
-        # By address: replicas of one process may share a Variable, and see its home by views of their own.
-        homes = [(v, self.of(v)) for v in unique]
+        # By address: replicas of one process may share a Variable, and see its memory by views of their own.
+        found = [(v, self.of(v)) for v in unique]
         return [
-            v for v, home in homes if home is not None and address_of(v._array()) != address_of(home.view)
+            v
+            for v, allocation in found
+            if allocation is not None and address_of(v._array()) != address_of(allocation.view)
         ]
 
     # -- collective
-    def settle(self, variables: Sequence[Variable]) -> None:
-        """Gives variables a home side by side, holding replica 0's values."""
+    def allocate(self, variables: Sequence[Variable]) -> None:
+        """Gives variables memory side by side, holding replica 0's values."""
         groups: dict[np.dtype[np.generic], list[Variable]] = {}
         for v in variables:
             groups.setdefault(v.dtype, []).append(v)
         for dtype, members in groups.items():
             offsets, total = _offsets(members)
             base = self._memory(total, dtype)
-            homes = [
-                Home(base, offset, base[offset : offset + v.size].reshape(v.shape))
+            found = [
+                Allocation(base, offset, base[offset : offset + v.size].reshape(v.shape))
                 for v, offset in zip(members, offsets, strict=True)
             ]
-            self._fill(members, homes)
-            for v, home in zip(members, homes, strict=True):
-                self._homes[id(v)] = (weakref.ref(v, _remover(self._homes, id(v))), home)
-                v._attach(home.view)
+            self._fill(members, found)
+            for v, allocation in zip(members, found, strict=True):
+                self._allocations[id(v)] = (weakref.ref(v, _remover(self._allocations, id(v))), allocation)
+                v._attach(allocation.view)
         if sum(v.size * v.dtype.itemsize for v in variables) >= _WORTH_A_TRIM:
             _give_back()
 
-    def resettle(self, variables: Sequence[Variable]) -> None:
-        """Brings variables home that all replicas have assigned, with the value assigned."""
-        homes = [home for v in variables if (home := self.of(v)) is not None]
-        self._fill(variables, homes)
-        for v, home in zip(variables, homes, strict=True):
-            v._attach(home.view)
+    def rewrite(self, variables: Sequence[Variable]) -> None:
+        """Brings variables back that all replicas have assigned, with the value assigned."""
+        found = [allocation for v in variables if (allocation := self.of(v)) is not None]
+        self._fill(variables, found)
+        for v, allocation in zip(variables, found, strict=True):
+            v._attach(allocation.view)
 
-    def keep_off(self, variables: Sequence[Variable]) -> None:
+    def keep_private(self, variables: Sequence[Variable]) -> None:
         """Takes variables out of memory that is shared with a job in which this replica has no part.
 
         So it is in a child that a replica of that job has forked.
@@ -154,32 +149,32 @@ class Homes:
         for v in variables:
             if self.of(v) is not None:
                 v._detach()
-                del self._homes[id(v)]
+                del self._allocations[id(v)]
             self._released[id(v)] = weakref.ref(v, _remover(self._released, id(v)))
 
-    def _fill(self, variables: Sequence[Variable], homes: Sequence[Home]) -> None:
-        """Writes replica 0's values into the homes, once a node."""
-        if self.node.rank == 0:
-            for home, v in zip(homes, variables, strict=True):
-                np.copyto(home.view, v._array())
-        self.node.barrier()
-        if self.cross.size == 1:
+    def _fill(self, variables: Sequence[Variable], found: Sequence[Allocation]) -> None:
+        """Writes replica 0's values into the allocations, once a node."""
+        if self.reduce.node.rank == 0:
+            for allocation, v in zip(found, variables, strict=True):
+                np.copyto(allocation.view, v._array())
+        self.reduce.node.barrier()
+        if self.reduce.cross.size == 1:
             return
-        for home in homes:
+        for allocation in found:
             # Each replica of the first node sends its part to those of its rank in the others.
-            bounds = shard_bounds(home.flat.size, self.node.size)
-            part = home.flat[bounds[self.node.rank] : bounds[self.node.rank + 1]]
+            bounds = shard_bounds(allocation.flat.size, self.reduce.node.size)
+            part = allocation.flat[bounds[self.reduce.node.rank] : bounds[self.reduce.node.rank + 1]]
             # What is received is a copy, for a moment. All take part as often, threads of a process together.
-            for start in range(0, -(-home.flat.size // self.node.size), _AT_ONCE):
+            for start in range(0, -(-allocation.flat.size // self.reduce.node.size), _AT_ONCE):
                 piece = part[start : start + _AT_ONCE]
-                np.copyto(piece, self.cross.broadcast(piece))
-        self.node.barrier()
+                np.copyto(piece, self.reduce.cross.broadcast(piece))
+        self.reduce.node.barrier()
 
     def _memory(self, elements: int, dtype: np.dtype[np.generic]) -> Array:
         nbytes = max(elements * dtype.itemsize, _ALIGN)
         if not self.shared:
             return np.zeros(elements, dtype)
-        block = self._small(nbytes) if nbytes <= _SMALL else shared_memory(self.node, nbytes)
+        block = self._small(nbytes) if nbytes <= _SMALL else shared_memory(self.reduce.node, nbytes)
         array: Array = block[: elements * dtype.itemsize].view(dtype)
         return array
 
@@ -187,7 +182,7 @@ class Homes:
         """A piece of a block that was never used; all replicas of the node take the same ones."""
         taken = -(-nbytes // _ALIGN) * _ALIGN
         if taken > self._rest.size:
-            self._rest = shared_memory(self.node, _BLOCK)
+            self._rest = shared_memory(self.reduce.node, _BLOCK)
         piece, self._rest = self._rest[:taken], self._rest[taken:]
         return piece
 
@@ -206,19 +201,6 @@ def _give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-def _topology(comm: Communicator, options: Settings) -> tuple[Communicator, Communicator]:
-    """The replicas that share memory, and those of equal rank in other nodes."""
-    if comm.size == 1 or options.memory == "private" or options.update == "replicated":
-        return SoloCommunicator(), comm
-    probe = comm.node.shared_block(_ALIGN) if comm.node.size > 1 else None
-    everyone = all(flag == b"1" for flag in comm.gather_bytes(b"1" if probe is not None else b"0"))
-    if not everyone:
-        if options.memory == "shared":
-            raise MemoryError("MPIStrategy(memory='shared'): the replicas of this job cannot share memory")
-        return SoloCommunicator(), comm
-    return comm.node, comm.cross
 
 
 def _offsets(variables: Sequence[Variable]) -> tuple[list[int], int]:

@@ -1,10 +1,10 @@
-"""What a step's header is about: hashes that replicas compare, and the words for when they differ."""
+"""Fingerprints: hashes in the header of a step that replicas compare, and the words for when they differ."""
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,19 +13,19 @@ from distopt.collectives import digest
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
-from distopt.engine.update import Update
+from distopt.engine.rule import Rule
 from distopt.typing import Array
 
 __all__ = [
-    "checksum",
     "contents",
     "describe",
-    "joined",
-    "newcomers",
+    "of_coefficients",
     "of_gradients",
-    "of_updates",
+    "of_rules",
+    "of_unallocated",
     "of_variables",
-    "words",
+    "sentence",
+    "step_sentence",
 ]
 
 
@@ -34,11 +34,10 @@ def of_variables(variables: Sequence[Variable]) -> int:
     return digest("|".join(f"{v.name}{v.shape}{v.dtype}" for v in variables))
 
 
-def of_updates(updates: Sequence[Update]) -> int:
+def of_rules(variables: Sequence[Variable], rules: Sequence[Rule]) -> int:
     """A hash of what has to be alike on all replicas: names, shapes, dtypes, rules, in order."""
-    return digest(
-        "|".join(f"{u.variable.name}{u.variable.shape}{u.variable.dtype}{u.rule.name}" for u in updates)
-    )
+    pairs = zip(variables, rules, strict=True)
+    return digest("|".join(f"{v.name}{v.shape}{v.dtype}{rule.name}" for v, rule in pairs))
 
 
 def contents(assigned: Sequence[Variable]) -> int:
@@ -50,13 +49,13 @@ def contents(assigned: Sequence[Variable]) -> int:
     return total
 
 
-def newcomers(state: Sequence[Variable], strangers: Sequence[Variable]) -> int:
-    """A hash of which of the variables and slots have no home yet: all must bring the same ones there."""
-    new = {id(v) for v in strangers}
+def of_unallocated(state: Sequence[Variable], unallocated: Sequence[Variable]) -> int:
+    """A hash of which variables and slots have no shared memory yet: the same ones everywhere."""
+    new = {id(v) for v in unallocated}
     return digest(",".join(str(i) for i, v in enumerate(state) if id(v) in new)) if new else 0
 
 
-def checksum(coefficients: Sequence[Sequence[Any]]) -> int:
+def of_coefficients(coefficients: Sequence[Sequence[Any]]) -> int:
     """A hash of the coefficients: all replicas must step with the same hyperparameters."""
     total = 0
     for scalars in coefficients:
@@ -78,29 +77,39 @@ def of_gradients(pairs: Sequence[tuple[Any, Variable]]) -> list[tuple[str, Array
     return named
 
 
-def joined(call: str, variables: Sequence[Variable], settings: str = "") -> str:
+def sentence(call: str, variables: Sequence[Variable], settings: str = "") -> str:
     """The call, its variables and its settings in words."""
     return f"{call} on {describe(variables)}{f'; {settings}' if settings else ''}"
 
 
-def words(
-    call: str, updates: Sequence[Update], assigned: Sequence[Variable], strangers: Sequence[Variable]
-) -> Callable[[], str]:
-    """Tells the call in words, when replicas turn out to disagree."""
+def step_sentence(
+    call: str,
+    variables: Sequence[Variable],
+    rules: Sequence[Rule],
+    coefficients: Sequence[Sequence[Any]],
+    assigned: Sequence[Variable] = (),
+    new: Sequence[Variable] = (),
+) -> str:
+    """A step in words: its variables, rules, coefficients, and what this replica has done to variables.
 
-    def tell() -> str:
-        parts = [f"{call} on {describe([u.variable for u in updates])}"]
-        for u in {id(u.coefficients): u for u in updates}.values():
-            pairs = zip(u.rule.coefficients, u.coefficients, strict=True)
-            parts.append(f"{u.rule.name}: " + ", ".join(f"{name}={value:.9g}" for name, value in pairs))
-        for v in assigned:
-            crc = zlib.crc32(v._array().tobytes())
-            parts.append(f"{v.name} assigned since the last step (checksum {crc:08x})")
-        if 0 < len(strangers) < len({id(v) for u in updates for v in (u.variable, *u.slots)}):
-            parts.append(f"first met here: {', '.join(v.name for v in strangers)}")
-        return "; ".join(parts)
-
-    return tell
+    Args:
+        call: who asks.
+        variables: what is updated.
+        rules: one for each dtype.
+        coefficients: theirs.
+        assigned: what this replica has assigned since the last step.
+        new: what is met for the first time, if that is not everything.
+    """
+    parts = [f"{call} on {describe(variables)}"]
+    for rule, values in zip(rules, coefficients, strict=True):
+        pairs = zip(rule.coefficients, values, strict=True)
+        parts.append(f"{rule.name}: " + ", ".join(f"{name}={value:.9g}" for name, value in pairs))
+    for v in assigned:
+        crc = zlib.crc32(v._array().tobytes())
+        parts.append(f"{v.name} assigned since the last step (checksum {crc:08x})")
+    if new:
+        parts.append(f"first met here: {', '.join(v.name for v in new)}")
+    return "; ".join(parts)
 
 
 def describe(variables: Sequence[Variable]) -> str:

@@ -1,0 +1,101 @@
+"""NodeAllReduce: sums of whole arrays over all replicas, for aggregators, metrics and users.
+
+What each replica has summed of a block it puts on a board that the node shares, from which all copy the
+block into arrays of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import numpy as np
+
+from distopt.collectives.arrays import address_of, addresses_of
+from distopt.collectives.partition import PIECE, block_size
+from distopt.collectives.reduce import reduce_joined
+from distopt.collectives.shard_reduce import ShardReduce
+from distopt.collectives.shared import shared_memory
+from distopt.typing import Array
+
+__all__ = ["NodeAllReduce"]
+
+#: Sums of fewer bytes do without a board as long as there is none.
+_SMALL = 1 << 16
+#: From this many bytes on, results do not stay in a cache until somebody reads them.
+_LARGE = 1 << 23
+
+
+class NodeAllReduce:
+    """One replica's side of the sums.
+
+    Args:
+        reduce: sums this replica's shards.
+    """
+
+    def __init__(self, reduce: ShardReduce) -> None:
+        self._reduce, self._node = reduce, reduce.node
+        self._capacity = block_size(self._node.size) + PIECE
+        self._boards: dict[int, Array] = {}
+
+    def __call__(self, arrays: Sequence[Array]) -> list[Array]:
+        """Sums arrays over all replicas, in tree order.
+
+        Args:
+            arrays: of one dtype; of the same shapes on all replicas. They are not changed.
+
+        Returns:
+            new arrays, the same bits on every replica.
+        """
+        if arrays[0].itemsize not in self._boards and sum(array.nbytes for array in arrays) < _SMALL:
+            return reduce_joined(self._reduce.job, "sum", arrays)
+        totals = _like(arrays)
+        dtype, sources = arrays[0].dtype, [np.ascontiguousarray(array) for array in arrays]
+        partition = self._reduce.partition(tuple([array.size for array in arrays]), dtype.itemsize)
+        if not partition.blocks:
+            return totals
+        targets, streamed = addresses_of(totals), sum(t.nbytes for t in totals) >= _LARGE
+        shards = [block.shards[self._node.rank] for block in partition.blocks]
+
+        def room(block: int) -> Array:
+            part: Array = self._board(dtype)[block & 1, shards[block].start :][: shards[block].size]
+            return part
+
+        self._reduce.staging.open(ahead=False)
+        sums = self._reduce.totals(
+            partition, sources, range(len(shards)), room if self._node.size > 1 else None
+        )
+        for block, total in enumerate(sums):
+            row = total
+            if self._node.size > 1:
+                if self._reduce.cross.size > 1:
+                    np.copyto(room(block), total)
+                # With two halves one meeting is enough: nobody is two blocks ahead of another.
+                self._node.barrier()
+                row = self._board(dtype)[block & 1]
+            _receive()(address_of(row), partition.everyone_in(block), targets, streamed)
+        return totals
+
+    def _board(self, dtype: np.dtype[np.generic]) -> Array:
+        """The board's two halves, ``[2, elements]``; collective when its memory is made."""
+        board = self._boards.get(dtype.itemsize)
+        if board is None:
+            nbytes = 2 * self._capacity * dtype.itemsize
+            board = self._boards[dtype.itemsize] = shared_memory(self._node, nbytes)
+        halves: Array = board.view(dtype).reshape(2, -1)
+        return halves
+
+
+def _like(arrays: Sequence[Array]) -> list[Array]:
+    """New arrays in one piece of memory, which the system gives out faster than many small ones."""
+    ends = np.cumsum([array.size for array in arrays])
+    memory = np.empty(ends[-1], arrays[0].dtype)
+    parts = np.split(memory, ends[:-1])
+    return [part.reshape(array.shape) for part, array in zip(parts, arrays, strict=True)]
+
+
+@cache
+def _receive() -> Callable[[int, Array, Array, bool], None]:
+    from distopt.collectives.pointers import receive
+
+    return receive  # type: ignore[no-any-return]

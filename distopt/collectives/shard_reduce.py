@@ -1,0 +1,124 @@
+"""ShardReduce: each replica gets the sum of its own shard over all replicas, block after block.
+
+On a node a replica writes what others own of its arrays into a staging buffer, meets the others, and adds
+up its own shard over all rows. Between nodes, replicas of equal rank exchange their shards' partial sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from distopt.collectives.arrays import addresses_of
+from distopt.collectives.partition import Partition, partition
+from distopt.collectives.staging import StagingBuffer
+from distopt.collectives.tree import tree_pairs
+from distopt.collectives.wire import Wire, subtotal
+from distopt.comm import Communicator, SoloCommunicator
+from distopt.settings import Settings
+from distopt.typing import Array
+
+__all__ = ["ShardReduce"]
+
+_PROBE_BYTES = 64
+
+
+class ShardReduce:
+    """One replica's side of the sums; making it is collective.
+
+    Args:
+        job: all replicas.
+        options: whether memory may be shared.
+
+    Attributes:
+        job: all replicas.
+        node: those that share memory.
+        cross: those of equal rank in other nodes.
+        staging: where those of the node leave their arrays' parts.
+    """
+
+    def __init__(self, job: Communicator, options: Settings) -> None:
+        self.job = job
+        self.node, self.cross = _topology(job, options)
+        self.staging = StagingBuffer(self.node)
+        self._wire = Wire(self.cross, self._members()) if self.cross.size > 1 else None
+
+    def partition(self, sizes: tuple[int, ...], itemsize: int) -> Partition:
+        """Who sums what of arrays of so many elements, each of so many bytes."""
+        return partition(sizes, self.node.size, self.node.rank, itemsize)
+
+    def totals(
+        self,
+        partition: Partition,
+        arrays: Sequence[Array],
+        blocks: range,
+        room: Callable[[int], Array] | None = None,
+    ) -> Iterator[Array]:
+        """The sums of this replica's shards of some blocks, in order; all replicas go through them together.
+
+        Args:
+            partition: who sums what.
+            arrays: this replica's, contiguous, of one dtype; they are not changed.
+            blocks: which of them.
+            room: gives the memory for a block's sum; what comes over a wire has its own all the same.
+
+        Yields:
+            1-D arrays, each good until the next one is asked for.
+        """
+        rows = self._rows(partition, arrays, blocks)
+        if self._wire is not None:
+            yield from self._wire.totals(rows)
+            return
+        pairs = tree_pairs(self.node.size)
+        for block, parts in zip(blocks, rows, strict=True):
+            out = np.empty_like(parts[0]) if room is None else room(block)
+            yield subtotal(dict(enumerate(parts)), pairs, 0, out)
+
+    def _rows(self, partition: Partition, arrays: Sequence[Array], blocks: range) -> Iterator[list[Array]]:
+        """For each block the node's parts of the own shard, by rank, until the next is asked for."""
+        if self.node.size == 1:
+            for block in blocks:
+                yield [_gather(partition, block, arrays, None)]
+            return
+        starts, itemsize = addresses_of(arrays), arrays[0].dtype.itemsize
+        self.staging.begin(partition, blocks[0], starts, itemsize)
+        for block in blocks:
+            half = self.staging.rows(arrays[0].dtype)
+            if block + 1 < blocks.stop:
+                self.staging.write(partition, block + 1, starts, itemsize)
+            own = partition.blocks[block].shards[self.node.rank]
+            rows = [row[own.start : own.start + own.size] for row in half]
+            rows[self.node.rank] = _gather(partition, block, arrays, rows[self.node.rank], self.node.rank)
+            yield rows
+            if block + 1 < blocks.stop:
+                self.node.barrier()
+
+    def _members(self) -> list[tuple[int, ...]]:
+        """For each node, in the order of ``cross``, the numbers of its replicas."""
+        ranks = np.concatenate(self.node.all_gather(np.array([self.job.rank], np.int64)))
+        return [tuple(int(r) for r in row) for row in self.cross.all_gather(ranks)]
+
+
+def _gather(
+    partition: Partition, block: int, arrays: Sequence[Array], out: Array | None, rank: int = 0
+) -> Array:
+    """This replica's own part of a block: where it lies, if that is in one array, else ``out``."""
+    segments = partition.blocks[block].shards[rank].segments
+    parts = [arrays[s.variable].reshape(-1)[s.start : s.stop] for s in segments]
+    if len(parts) == 1:
+        return parts[0]
+    return np.concatenate(parts, out=out) if parts or out is None else out
+
+
+def _topology(job: Communicator, options: Settings) -> tuple[Communicator, Communicator]:
+    """The replicas that share memory, and those of equal rank in other nodes."""
+    if job.size == 1 or options.memory == "private" or options.update == "replicated":
+        return SoloCommunicator(), job
+    probe = job.node.shared_block(_PROBE_BYTES) if job.node.size > 1 else None
+    everyone = all(flag == b"1" for flag in job.gather_bytes(b"1" if probe is not None else b"0"))
+    if not everyone:
+        if options.memory == "shared":
+            raise MemoryError("MPIStrategy(memory='shared'): the replicas of this job cannot share memory")
+        return SoloCommunicator(), job
+    return job.node, job.cross

@@ -1,0 +1,106 @@
+"""StagingBuffer: where the replicas of a node leave for each other what others are to sum.
+
+It has two halves. While one block is summed from the one, the next block is written into the other; so one
+meeting a block is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from distopt.collectives.arrays import address_of
+from distopt.collectives.partition import PIECE, Partition, block_size
+from distopt.collectives.shared import shared_memory
+from distopt.comm import Communicator
+from distopt.typing import Array
+
+__all__ = ["StagingBuffer"]
+
+
+class StagingBuffer:
+    """One replica's end of the buffer.
+
+    Args:
+        node: the replicas that share memory.
+    """
+
+    def __init__(self, node: Communicator) -> None:
+        self._node = node
+        #: By the bytes of an element: the memory, its address, and the bytes of a replica's row.
+        self._memory: dict[int, tuple[Array, int, int]] = {}
+        #: A block ends with the piece that fills it.
+        self._capacity = block_size(node.size) + PIECE
+        #: The half that the block which was written last is in.
+        self.half = 0
+        self._ahead = False
+
+    def place(self, itemsize: int) -> tuple[int, int]:
+        """The buffer's address and the bytes of a row; collective when its memory is made."""
+        entry = self._memory.get(itemsize)
+        if entry is None:
+            row = self._capacity * itemsize
+            memory = shared_memory(self._node, 2 * self._node.size * row)
+            entry = self._memory[itemsize] = memory, address_of(memory), row
+        return entry[1], entry[2]
+
+    def rows(self, dtype: np.dtype[Any]) -> Array:
+        """The half that was written last, ``[replicas of the node, elements]``."""
+        self.place(dtype.itemsize)
+        memory = self._memory[dtype.itemsize][0].view(dtype)
+        half: Array = memory.reshape(2, self._node.size, self._capacity)[self.half]
+        return half
+
+    def send_ahead(self, partition: Partition, starts: Array, itemsize: int) -> bool:
+        """Writes the first block before the replicas meet, if the buffer has its memory.
+
+        The meeting that a call begins with then serves this block too, when all have written it. Nobody
+        reads the buffer between the end of one call and that meeting.
+
+        Args:
+            partition: who sums what.
+            starts: the addresses of this replica's arrays.
+            itemsize: bytes of an element.
+
+        Returns:
+            whether it was done.
+        """
+        if itemsize not in self._memory:
+            return False
+        self._write(partition, 0, starts, itemsize, 0)
+        return True
+
+    def open(self, ahead: bool) -> None:
+        """Begins a call, when the replicas have met.
+
+        Args:
+            ahead: whether all of them have written their first block ahead.
+        """
+        self.half, self._ahead = 0, ahead
+
+    def begin(self, partition: Partition, block: int, starts: Array, itemsize: int) -> None:
+        """Sees to it that everyone's part of a block is in the buffer, after others or as the first one."""
+        if not self._ahead:
+            self.write(partition, block, starts, itemsize)
+            self._node.barrier()
+        self._ahead = False
+
+    def write(self, partition: Partition, block: int, starts: Array, itemsize: int) -> None:
+        """Writes this replica's part of a block into the other half."""
+        self.half ^= 1
+        self._write(partition, block, starts, itemsize, self.half)
+
+    def _write(self, partition: Partition, block: int, starts: Array, itemsize: int, half: int) -> None:
+        address, row = self.place(itemsize)
+        place = address + (half * self._node.size + self._node.rank) * row
+        _send()(place, partition.others_in(block), starts)
+
+
+@cache
+def _send() -> Callable[[int, Array, Array], None]:
+    from distopt.collectives.pointers import send
+
+    return send  # type: ignore[no-any-return]

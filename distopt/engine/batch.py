@@ -1,0 +1,98 @@
+"""GradientBatch: the gradients of one step. It is the only thing that a step makes anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from distopt.collectives import addresses_of
+from distopt.core.indexed_slices import IndexedSlices
+from distopt.core.tensor import Tensor, as_array
+from distopt.core.variable import Variable
+from distopt.engine.reduction import weighed
+from distopt.typing import Array
+
+__all__ = ["GradientBatch", "Gradient", "weighed_gradient"]
+
+#: C-contiguous, of the variable's shape and dtype; or rows of it.
+Gradient: TypeAlias = "Array | IndexedSlices"
+
+
+class GradientBatch:
+    """Variables and their gradients, by columns: thousands of variables must not mean thousands of objects.
+
+    Args:
+        variables: what is updated.
+        gradients: one for each that fits it.
+        addresses: where the gradients lie, ``[n]`` int64, if all of them are C-contiguous arrays.
+
+    Attributes:
+        sparse: the places of gradients that are IndexedSlices.
+    """
+
+    __slots__ = ("addresses", "gradients", "sparse", "variables")
+
+    def __init__(
+        self, variables: tuple[Variable, ...], gradients: tuple[Any, ...], addresses: Array | None = None
+    ) -> None:
+        self.variables = variables
+        if addresses is None:
+            gradients = tuple(
+                [g if isinstance(g, IndexedSlices) else np.asarray(as_array(g), order="C") for g in gradients]
+            )
+            self.sparse = tuple([i for i, g in enumerate(gradients) if isinstance(g, IndexedSlices)])
+            addresses = addresses_of([_values(g) for g in gradients])
+        else:
+            self.sparse = ()
+        self.gradients: tuple[Gradient, ...] = gradients
+        self.addresses = addresses
+
+    def pairs(self) -> tuple[tuple[Any, Variable], ...]:
+        """The pairs, as hooks, aggregators and transformers get them: no gradient is a bare array."""
+        tensors = [Tensor._of(g) if isinstance(g, np.ndarray) else g for g in self.gradients]
+        return tuple(zip(tensors, self.variables, strict=True))
+
+    def dense(self, members: tuple[int, ...]) -> tuple[tuple[Any, ...], Array]:
+        """The gradients at places that hold no rows, and where they lie."""
+        if len(members) == len(self.gradients):
+            return self.gradients, self.addresses
+        return tuple([self.gradients[i] for i in members]), self.addresses[list(members)]
+
+    def rows(self, place: int) -> IndexedSlices:
+        """The gradient at a place of ``sparse``."""
+        gradient = self.gradients[place]
+        assert isinstance(gradient, IndexedSlices)
+        return gradient
+
+    def having(self, gradients: Sequence[Any]) -> GradientBatch:
+        """The same variables with other gradients."""
+        return GradientBatch(self.variables, tuple(gradients))
+
+    def rounds(self) -> list[GradientBatch]:
+        """Each variable once a round, in the order given: one that comes twice is updated twice."""
+        rounds: list[list[int]] = []
+        seen: dict[int, int] = {}
+        for i, variable in enumerate(map(id, self.variables)):
+            turn = seen[variable] = seen.get(variable, -1) + 1
+            if turn == len(rounds):
+                rounds.append([])
+            rounds[turn].append(i)
+        return [self] if len(rounds) == 1 else [self._part(members) for members in rounds]
+
+    def _part(self, members: Sequence[int]) -> GradientBatch:
+        gradients = tuple([self.gradients[i] for i in members])
+        return GradientBatch(tuple([self.variables[i] for i in members]), gradients)
+
+
+def weighed_gradient(gradient: Gradient, factor: int | None) -> Gradient:
+    """A gradient times a factor, as :func:`~distopt.engine.reduction.weighed` says."""
+    if isinstance(gradient, IndexedSlices):
+        values = weighed(as_array(gradient.values), factor)
+        return IndexedSlices(values, gradient.indices, gradient.dense_shape)
+    return weighed(gradient, factor)
+
+
+def _values(gradient: Gradient) -> Array:
+    return as_array(gradient.values) if isinstance(gradient, IndexedSlices) else gradient

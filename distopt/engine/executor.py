@@ -1,0 +1,218 @@
+"""Executor: the step of one group of variables, block after block, in compiled code.
+
+The same kernel runs for one replica, for the replicas of one process and for MPI: between two blocks the
+communicator lets the replicas meet. Over several nodes the kernel takes blocks that are summed already.
+
+A step is fed in parts: gradients may become final one after the other, in the order of the variables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from distopt.collectives import CHUNK, Partition, ShardReduce, address_of, tree_pairs
+from distopt.comm.communicator import everyone_came
+from distopt.engine import fused, kernels
+from distopt.engine.compiled import COMPILED
+from distopt.engine.epilogue import Epilogue
+from distopt.engine.norm_clip import NormClip
+from distopt.engine.rule import Rule
+from distopt.engine.store_tuner import StoreTuner
+from distopt.typing import Array
+
+__all__ = ["Executor", "KernelCall", "Place", "Step"]
+
+#: The memory that a parameter or a slot lies in, as one axis, and where it begins there.
+Place = tuple[Array, int]
+
+
+class KernelCall(NamedTuple):
+    """What runs over blocks.
+
+    Attributes:
+        kernel: see :mod:`distopt.engine.loops`.
+        owns: this replica's own segments, with the addresses of what is written.
+        starts: the addresses of its gradients.
+        tail: the kernel's last arguments.
+    """
+
+    kernel: Callable[..., int]
+    owns: Array
+    starts: Array
+    tail: tuple[Any, ...]
+
+
+class Executor:
+    """What stays from step to step, for one replica.
+
+    Args:
+        rule: the arithmetic.
+        dtype: of all arrays.
+        sizes: the variables' elements; at least one is not 0.
+        places: for each variable where its parameters and each of its slots lie.
+        reduce: sums this replica's shards.
+
+    Attributes:
+        partition: who updates what.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        dtype: np.dtype[Any],
+        sizes: tuple[int, ...],
+        places: Sequence[Sequence[Place]],
+        reduce: ShardReduce,
+    ) -> None:
+        self.rule, self.dtype, self.sizes, self.reduce = rule, dtype, sizes, reduce
+        self.partition: Partition = reduce.partition(sizes, dtype.itemsize)
+        #: Addresses are good as long as their memory is there.
+        self.places = places
+        self._addresses = _addresses(places)
+        own = self.partition.own
+        #: The own segments, each with the addresses of its parameters and slots.
+        self.owns = np.hstack([own, self._addresses[own[:, 0]] + own[:, 1:2]])
+        self._pairs = np.array(tree_pairs(reduce.node.size), np.int64).reshape(-1, 2)
+        self._no_pairs = self._pairs[:0]
+        self._scratch = np.empty((max(len(self._pairs), 1), CHUNK), dtype)
+        self._tuner = StoreTuner()
+
+    @cached_property
+    def norm_clip(self) -> NormClip:
+        """What a step needs where norms have to be known; collective when it is made."""
+        return NormClip(self.rule, self.dtype, self.sizes, self.owns, self.reduce.node)
+
+    def is_at(self, places: Sequence[Sequence[Place]]) -> bool:
+        """Whether parameters and slots lie there."""
+        return np.array_equal(self._addresses, _addresses(places))
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks a step has."""
+        return len(self.partition.blocks)
+
+    def blocks_before(self, variable: int) -> int:
+        """How many of the first blocks hold nothing of this variable or of later ones."""
+        return sum(
+            all(s.variable < variable for shard in block.shards for s in shard.segments)
+            for block in self.partition.blocks
+        )
+
+    def on_node(self, call: KernelCall, first: int, stop: int) -> None:
+        """Runs blocks whose sums are made on this node, from ``first`` on and before ``stop``."""
+        node, staging = self.reduce.node, self.reduce.staging
+        address = row = 0
+        if node.size > 1:
+            address, row = staging.place(self.dtype.itemsize)
+            staging.begin(self.partition, first, call.starts, self.dtype.itemsize)
+        half, where = staging.half, (node.rank, node.size, address, row)
+        streamed = not self._tuner.way()
+        kernel, owns, starts, tail = call
+        tables = (self.partition.others, owns, self.partition.ends, starts, self._pairs, self._scratch)
+
+        def code(counters: Array, met: int, part: int, parts: int) -> int:
+            span = (first, first + part, first + parts, stop)
+            return int(kernel(counters, met, span, streamed, half, where, *tables, *tail)) - first
+
+        begin = perf_counter()
+        node.run(code, stop - first)
+        self._tuner.took(perf_counter() - begin)
+        staging.half ^= (stop - first - 1) & 1
+
+    def on_block(self, call: KernelCall, block: int, total: Array) -> None:
+        """Runs a block whose sum is finished: ``total``, this replica's shard of it."""
+        offset = self.partition.blocks[block].shards[self.reduce.node.rank].start * self.dtype.itemsize
+        self._alone(call, (-1, 1, address_of(total) - offset, 0), block, block + 1)
+
+    def update_own(self, gradients: Sequence[Array], starts: Array, coefficients: tuple[Any, ...]) -> None:
+        """Updates this replica's shards with its own gradients, which are final."""
+        if self.dtype not in COMPILED:
+            self._evaluate(gradients, coefficients)
+            return
+        kernel = fused.step_kernel(self.rule, self.dtype, 1, True)
+        tail = (*Epilogue().numbers(self.dtype), coefficients)
+        self._alone(KernelCall(kernel, self.owns, starts, tail), (0, 1, 0, 0), 0, self.blocks)
+
+    def _evaluate(self, gradients: Sequence[Array], coefficients: tuple[Any, ...]) -> None:
+        """The same by NumPy: no compiled code takes float16, where it rounds, or complex numbers."""
+        for number, start, length, _ in self.partition.own // (1, *[self.dtype.itemsize] * 3):
+            w, *slots = (base[at + start :][:length] for base, at in self.places[number])
+            gradient = gradients[number].reshape(-1)[start : start + length]
+            kernels.dense(self.rule, w, gradient, tuple(slots), coefficients)
+
+    def _alone(self, call: KernelCall, where: tuple[int, int, int, int], first: int, stop: int) -> None:
+        """Runs blocks without the other replicas."""
+        kernel, owns, starts, tail = call
+        tables = (self.partition.others, owns, self.partition.ends, starts, self._no_pairs, self._scratch)
+        kernel(everyone_came(1), 0, (first, first, stop, stop), False, 0, where, *tables, *tail)
+
+
+def _addresses(places: Sequence[Sequence[Place]]) -> Array:
+    """Where parameters and slots begin: ``[variables, 1 + slots]`` int64."""
+    starts = {id(base): address_of(base) for at in places for base, _ in at}
+    return np.array(
+        [[starts[id(base)] + offset * base.itemsize for base, offset in at] for at in places], np.int64
+    )
+
+
+class Step:
+    """One step of an executor: fed until all blocks have been summed, then finished.
+
+    Args:
+        executor: whose.
+        gradients: this replica's, one for each variable, contiguous; read when fed.
+        starts: their addresses.
+        coefficients: the rule's.
+        epilogue: what happens to the sums before the update.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        gradients: Sequence[Array],
+        starts: Array,
+        coefficients: tuple[Any, ...],
+        epilogue: Epilogue,
+    ) -> None:
+        self._executor, self._gradients, self._starts = executor, gradients, starts
+        self._coefficients, self._epilogue = coefficients, epilogue
+        self._next = 0
+        self._kept = executor.norm_clip.keep() if epilogue.needs_norms else None
+
+    def feed(self, stop: int) -> None:
+        """Sums the blocks before number ``stop``, whose gradients are final, and updates if it can.
+
+        All replicas feed alike.
+        """
+        first, executor = self._next, self._executor
+        if stop <= first:
+            return
+        self._next = stop
+        reduce, dtype, plain = executor.reduce, executor.dtype, self._epilogue.plain
+        rows = 1 if reduce.cross.size > 1 else reduce.node.size
+        numbers = self._epilogue.numbers(dtype)
+        if self._kept is None:
+            kernel, owns = fused.step_kernel(executor.rule, dtype, rows, plain), executor.owns
+            tail = (*numbers, self._coefficients)
+        else:
+            kernel, owns = fused.keep_kernel(dtype, rows, plain), self._kept
+            tail = (*numbers, (dtype.type(0),))
+        call = KernelCall(kernel, owns, self._starts, tail)
+        if reduce.cross.size == 1:
+            executor.on_node(call, first, stop)
+            return
+        blocks = range(first, stop)
+        totals = reduce.totals(executor.partition, self._gradients, blocks)
+        for block, total in zip(blocks, totals, strict=True):
+            executor.on_block(call, block, total)
+
+    def finish(self) -> None:
+        """Does all that is left."""
+        self.feed(self._executor.blocks)
+        if self._kept is not None:
+            self._executor.norm_clip.update(self._kept, self._epilogue, self._coefficients)

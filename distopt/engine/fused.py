@@ -1,0 +1,77 @@
+"""The kernels of a step, compiled once for each rule, dtype and kind of step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from distopt.engine.compiled import compiled
+from distopt.engine.rule import Rule
+
+__all__ = ["keep_kernel", "scaled_kernel", "step_kernel"]
+
+
+def _sum_alone(w: Any, g: Any, unused: Any) -> tuple[Any]:  # noqa: ARG001
+    return (g,)
+
+
+#: What is compiled where sums are only kept, in place of a rule.
+_SUM = Rule("sum", _sum_alone)
+
+
+def step_kernel(rule: Rule, dtype: np.dtype[Any], rows: int, plain: bool) -> Callable[..., int]:
+    """Sums and updates: see ``step_template`` in :mod:`distopt.engine.loops`.
+
+    Args:
+        rule: the arithmetic.
+        dtype: float32 or float64.
+        rows: how many replicas' parts are summed.
+        plain: whether the sums go to the rule as they are.
+    """
+    return _step_kernel(rule, dtype, min(rows, 2), plain)
+
+
+@cache
+def _step_kernel(rule: Rule, dtype: np.dtype[Any], rows: int, plain: bool) -> Callable[..., int]:
+    from distopt.engine import loops
+
+    return compiled(rule, loops.step_template(len(rule.slots), rows, plain), dtype, _arguments(dtype))
+
+
+def keep_kernel(dtype: np.dtype[Any], rows: int, plain: bool) -> Callable[..., int]:
+    """Sums and keeps, for norms; arguments as for :func:`step_kernel`."""
+    return _keep_kernel(dtype, min(rows, 2), plain)
+
+
+@cache
+def _keep_kernel(dtype: np.dtype[Any], rows: int, plain: bool) -> Callable[..., int]:
+    from distopt.engine import loops
+
+    return compiled(_SUM, loops.keep_template(rows, plain), dtype, _arguments(dtype))
+
+
+@cache
+def scaled_kernel(rule: Rule, dtype: np.dtype[Any]) -> Callable[..., None]:
+    """Updates with what has been kept, scaled."""
+    import numba
+
+    from distopt.engine import loops
+
+    table, numbers = numba.int64[:, ::1], numba.from_dtype(dtype)[::1]
+    return compiled(rule, loops.scaled_template(len(rule.slots)), dtype, (table, numbers, numbers))
+
+
+@cache
+def _arguments(dtype: np.dtype[Any]) -> tuple[Any, ...]:
+    """Numba's types of what the kernels of a step are called with, but for the coefficients."""
+    import numba
+    from numba import int64
+
+    scalar, flag = numba.from_dtype(dtype), numba.boolean
+    four = numba.types.UniTuple(int64, 4)  # type: ignore[no-untyped-call]
+    table, numbers = int64[:, ::1], int64[::1]
+    tables = (table, table, table, numbers, table, scalar[:, ::1])
+    return (numbers, int64, four, flag, int64, four, *tables, scalar, scalar)
