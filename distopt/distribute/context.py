@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -38,6 +37,8 @@ class ReplicaContext:
         self._comm = comm
         self._agreement = Agreement(comm)
         self._subjects: dict[Any, int] = {}
+        self._shards: ShardReduce | None = None
+        self._all_reduce: NodeAllReduce | None = None
         #: Held by the thread that is in a collective call.
         self.turn = Turn()
         #: State that lives as long as this replica's membership in the job, e.g. the step engine's.
@@ -68,14 +69,19 @@ class ReplicaContext:
         """The headers that open every collective call."""
         return self._agreement
 
-    @cached_property
+    # Not cached properties: Python 3.11 holds a lock of the class over them, and replicas may be threads.
+    @property
     def shards(self) -> ShardReduce:
         """Sums shards over all replicas; made, collectively, within the first call that needs it."""
-        return ShardReduce(self._comm, self._strategy.options)
+        if self._shards is None:
+            self._shards = ShardReduce(self._comm, self._strategy.options)
+        return self._shards
 
-    @cached_property
+    @property
     def _sums(self) -> NodeAllReduce:
-        return NodeAllReduce(self.shards)
+        if self._all_reduce is None:
+            self._all_reduce = NodeAllReduce(self.shards)
+        return self._all_reduce
 
     # -- collective calls
     @in_turn

@@ -9,7 +9,6 @@ A step is fed in parts: gradients may become final one after the other, in the o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -81,11 +80,14 @@ class Executor:
         self._no_pairs = self._pairs[:0]
         self._scratch = np.empty((max(len(self._pairs), 1), CHUNK), dtype)
         self._tuner = StoreTuner()
+        self._norm_clip: NormClip | None = None
 
-    @cached_property
+    @property
     def norm_clip(self) -> NormClip:
         """What a step needs where norms have to be known; collective when it is made."""
-        return NormClip(self.rule, self.dtype, self.sizes, self.owns, self.reduce.node)
+        if self._norm_clip is None:
+            self._norm_clip = NormClip(self.rule, self.dtype, self.sizes, self.owns, self.reduce.node)
+        return self._norm_clip
 
     def is_at(self, places: Sequence[Sequence[Place]]) -> bool:
         """Whether parameters and slots lie there."""

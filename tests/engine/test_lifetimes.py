@@ -16,7 +16,7 @@ from distopt.engine.step import StepEngine
 def test_dropped_models_are_gone(replicas):
     def program():
         engine = StepEngine.of(get_replica_context())
-        plans, refs = len(engine._plans), []
+        known, refs = len(engine.parameters._allocations), []
         for _ in range(3):
             v = tf.Variable(np.zeros(1000, np.float32))
             opt = tf.optimizers.Adam()
@@ -25,7 +25,7 @@ def test_dropped_models_are_gone(replicas):
             refs += [weakref.ref(x) for x in (v, opt, opt.get_slot(v, "m"))]
             del v, opt
         gc.collect()
-        return [r for r in refs if r() is not None] == [] and len(engine._plans) == plans
+        return [r for r in refs if r() is not None] == [] and len(engine.parameters._allocations) == known
 
     assert VirtualStrategy(replicas).run(program) is True
 
@@ -35,7 +35,7 @@ def test_variables_that_are_each_replicas_own_leave_no_entry(monkeypatch):
 
     def program():
         context = get_replica_context()
-        homes = StepEngine.of(context).homes
+        parameters = StepEngine.of(context).parameters
         for i in range(30):
             v = tf.Variable(np.zeros(10, np.float32), name=f"v{i}")
             opt = tf.optimizers.SGD(0.1, name=f"sgd{i}")
@@ -44,6 +44,8 @@ def test_variables_that_are_each_replicas_own_leave_no_entry(monkeypatch):
             del v, opt
         gc.collect()
         kept = context.agreement
-        return [len(homes._homes), len(homes._released)], max(len(kept._kinds), len(kept._places)) <= 20
+        return [len(parameters._allocations), len(parameters._released)], max(
+            len(kept._kinds), len(kept._places)
+        ) <= 20
 
     assert VirtualStrategy(2).run(program) == ([0, 0], True)

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from distopt.collectives import PIECE
 from distopt.engine import norms
-from distopt.engine.layout import PIECE
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])

@@ -1,14 +1,10 @@
 """Arrays seen all at once are where NumPy says, and no array that is otherwise passes for one that fits."""
 
-import gc
-import weakref
-
 import numpy as np
 import pytest
 
 import distopt as tf
-from distopt.engine.arrays import Flats, Layout
-from distopt.engine.roster import Roster
+from distopt.collectives import ArraySpecs, addresses_of
 
 SHAPES = [(3, 4), (), (0, 2), (5,), (2, 1, 3, 1)]
 
@@ -17,21 +13,19 @@ def arrays(dtype=np.float32):
     return [np.arange(np.prod(shape), dtype=dtype).reshape(shape) for shape in SHAPES]
 
 
-def test_flat_arrays_lie_where_the_arrays_lie():
+def test_addresses_are_those_of_the_data():
     given = arrays()
-    flats = Layout(arrays()).fits(given)
-    assert flats.starts.tolist() == [array.__array_interface__["data"][0] for array in given]
-    assert [flat.tolist() for flat in flats] == [array.ravel().tolist() for array in given]
-    assert flats.dtype == np.float32
-    assert Flats.of(given).starts.tolist() == flats.starts.tolist()
+    found = ArraySpecs(arrays()).addresses_of(given)
+    assert found.tolist() == [array.__array_interface__["data"][0] for array in given]
+    assert addresses_of(given).tolist() == found.tolist()
 
 
 def test_parts_of_larger_memory_and_read_only_arrays_fit():
     memory = np.arange(40, dtype=np.float32)
     part = memory[7:19].reshape(3, 4)
     part.flags.writeable = False
-    flats = Layout([np.zeros((3, 4), np.float32)]).fits([part])
-    assert flats.starts[0] == memory.__array_interface__["data"][0] + 7 * 4
+    found = ArraySpecs([np.zeros((3, 4), np.float32)]).addresses_of([part])
+    assert found[0] == memory.__array_interface__["data"][0] + 7 * 4
 
 
 @pytest.mark.parametrize(
@@ -51,24 +45,7 @@ def test_parts_of_larger_memory_and_read_only_arrays_fit():
     ids=lambda a: f"{a.dtype.str}{list(a.shape)} strides {list(a.strides)}",
 )
 def test_other_arrays_do_not_fit(other):
-    assert Layout(arrays()).fits([other, *arrays()[1:]]) is None
-
-
-def test_a_roster_is_found_by_the_variables_and_their_order():
-    a, b = tf.Variable([1.0]), tf.Variable([2.0])
-    assert Roster.of([a, b]) is Roster.of((a, b))
-    assert Roster.of([a, b]) is not Roster.of([b, a])
-    assert Roster.of([a, b]).distinct
-    assert not Roster.of([a, a]).distinct
-
-
-def test_a_roster_ends_with_its_variables():
-    v = tf.Variable([1.0])
-    roster = weakref.ref(Roster.of([v]))
-    assert roster() is not None
-    del v
-    gc.collect()
-    assert roster() is None
+    assert ArraySpecs(arrays()).addresses_of([other, *arrays()[1:]]) is None
 
 
 def test_gradients_of_all_layouts_make_the_same_step():

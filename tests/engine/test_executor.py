@@ -1,29 +1,29 @@
-"""The compiled loop, run by threads that meet at a table as processes do."""
+"""The executor: threads that meet at a table as processes do, one replica, and several nodes."""
 
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from distopt.collectives import reduce_rows, tree_pairs
+from distopt.collectives import ShardReduce, addresses_of, reduce_rows, tree_pairs
 from distopt.comm import SoloCommunicator
 from distopt.comm.memory import thread_block
 from distopt.comm.table import Table
-from distopt.engine import kernels, layout, norms
-from distopt.engine.arrays import Flats
-from distopt.engine.clip import Clip, clip_norm, global_scale
-from distopt.engine.clipped import ClippedProgram
-from distopt.engine.fold import Fold
-from distopt.engine.program import Program
-from distopt.engine.ring import Ring
+from distopt.engine import kernels, norms
+from distopt.engine.clip import Clip, clip_norm, clip_value, global_scale
+from distopt.engine.epilogue import Epilogue
+from distopt.engine.executor import Executor, Step
 from distopt.optimizers import adam, rmsprop, sgd
+from distopt.settings import Settings
 from tests.engine.test_kernels import made_up
 
 #: One for each number of slots.
 RULES = [sgd.PLAIN, sgd.MOMENTUM, adam.ADAM, rmsprop.CENTERED_MOMENTUM]
 SIZES = (5_000, 0, 1, 300_000, 7, 70_000)
 WAITING = 60
+partition = sys.modules["distopt.collectives.partition"]
 
 
 class Thread(SoloCommunicator):
@@ -34,13 +34,22 @@ class Thread(SoloCommunicator):
         self._table = Table(table, rank, size)
         self.waits = self._blocks = 0
 
-    meets_in_code = True
+    @property
+    def node(self):
+        return self
+
+    @property
+    def cross(self):
+        return SoloCommunicator()
+
+    def gather_bytes(self, data):
+        return [data] * self.size
 
     def barrier(self):
         self._table.meet(None, self._until)
 
-    def run(self, code, meetings):
-        self._table.run(code, meetings, self._until)
+    def run(self, code, parts):
+        self._table.run(code, parts, self._until)
 
     def shared_block(self, nbytes):
         self._blocks += 1
@@ -68,8 +77,18 @@ def clipped_by_norms(gradients, clip):
     return [g * global_scale(squares, clip.global_norm, g.dtype) for g in gradients]
 
 
-def train(rule, dtype, replicas, then, steps=3, late=0.0, clip=None):
-    """The state after some steps: computed by programs, and the slow way."""
+def bounded(epilogue, total):
+    """A sum after division and the clip of its elements, from the definitions."""
+    divisor, clip = epilogue
+    total = total if divisor is None else total / total.dtype.type(divisor)
+    return total if clip is None or clip.value is None else clip_value(total, clip.value)
+
+
+def train(rule, dtype, replicas, epilogue=(None, None), steps=3, late=0.0, feed=None):
+    """The state after some steps: computed by executors, and the slow way.
+
+    ``feed(executor)`` tells before which blocks to stop.
+    """
     pieces = [made_up(rule, size, dtype, seed) for seed, size in enumerate(SIZES)]
     state = [
         np.concatenate(column) for column in zip(*((w, *slots) for w, _, slots, _ in pieces), strict=True)
@@ -83,18 +102,17 @@ def train(rule, dtype, replicas, then, steps=3, late=0.0, clip=None):
     everyone = threads(replicas)
 
     def replica(node):
-        ring = Ring(node, node, SoloCommunicator())
-        program = Program(rule, np.dtype(dtype), SIZES, places, node)
-        clipped = None if clip is None else ClippedProgram(program)
-        for step in range(steps):
+        reduce = ShardReduce(node, Settings())
+        executor = Executor(rule, np.dtype(dtype), SIZES, places, reduce)
+        for _ in range(steps):
             if node.rank == 1:
                 time.sleep(late)
-            ring.open(ahead=False)
-            flats = Flats.of(gradients[node.rank])
-            if clipped is None:
-                program.run(ring, flats, coefficients, then)
-            else:
-                clipped.run(ring, flats, coefficients, then, clip)
+            reduce.staging.open(ahead=False)
+            own = gradients[node.rank]
+            step = Step(executor, own, addresses_of(own), coefficients, Epilogue(*epilogue))
+            for stop in feed(executor) if feed else []:
+                step.feed(stop)
+            step.finish()
             node.barrier()
 
     with ThreadPoolExecutor(replicas) as pool:
@@ -102,73 +120,92 @@ def train(rule, dtype, replicas, then, steps=3, late=0.0, clip=None):
     total = np.empty_like(wanted[0])
     reduce_rows([np.concatenate(own) for own in gradients], total, np.add, tree_pairs(replicas))
     for _ in range(steps):
-        summed = then(total, np.empty_like(total))
-        if clip is not None:
-            summed = np.concatenate(clipped_by_norms(np.split(summed, starts[1:]), clip))
+        summed = bounded(epilogue, total)
+        if epilogue[1] is not None and epilogue[1].needs_norms:
+            summed = np.concatenate(clipped_by_norms(np.split(summed, starts[1:]), epilogue[1]))
         kernels.dense(rule, wanted[0], summed, tuple(wanted[1:]), coefficients)
     for own, kept in zip(gradients, before, strict=True):
         assert all(np.array_equal(g, k) for g, k in zip(own, kept, strict=True))
-    return state, wanted, everyone
+    assert [a.tobytes() for a in state] == [a.tobytes() for a in wanted]
+    return everyone
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Some blocks, not one."""
-    monkeypatch.setattr(layout, "BLOCK", 1 << 16)
-    for kept in (layout.blocks, layout.tables):
+    monkeypatch.setattr(partition, "BLOCK", 1 << 16)
+    for kept in (partition.blocks, partition.partition):
         kept.cache_clear()
     yield
-    for kept in (layout.blocks, layout.tables):
+    for kept in (partition.blocks, partition.partition):
         kept.cache_clear()
 
 
-@pytest.mark.parametrize("replicas", [2, 3, 4, 8])
+@pytest.mark.parametrize("replicas", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: r.name)
-def test_a_program_is_the_sum_in_tree_order_and_the_rule(rule, replicas):
-    state, wanted, _ = train(rule, "f4", replicas, Fold(None, None))
-    assert [a.tobytes() for a in state] == [a.tobytes() for a in wanted]
+def test_a_step_is_the_sum_in_tree_order_and_the_rule(rule, replicas):
+    train(rule, "f4", replicas)
 
 
-@pytest.mark.parametrize("replicas", [2, 5])
+@pytest.mark.parametrize("replicas", [1, 2, 5])
 def test_means_and_bounds_in_double_precision(replicas):
-    state, wanted, _ = train(adam.ADAM, "f8", replicas, Fold(3, 0.2))
-    assert [a.tobytes() for a in state] == [a.tobytes() for a in wanted]
+    train(adam.ADAM, "f8", replicas, (3, Clip(value=0.2)))
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
-@pytest.mark.parametrize("replicas", [2, 5])
+@pytest.mark.parametrize("replicas", [1, 2, 5])
 @pytest.mark.parametrize(
-    "clip", [Clip(norm=0.7), Clip(norm=1e9), Clip(global_norm=3.0), Clip(value=0.2, norm=5.0)], ids=str
+    "clip",
+    [
+        Clip(norm=0.7),
+        Clip(norm=1e9),
+        Clip(norm=0),
+        Clip(global_norm=3.0),
+        Clip(global_norm=0),
+        Clip(value=0.2, norm=5.0),
+    ],
+    ids=str,
 )
 def test_clips_by_norms(clip, replicas, dtype):
-    state, wanted, _ = train(adam.ADAM, dtype, replicas, Fold(None, clip.value), clip=clip)
-    assert [a.tobytes() for a in state] == [a.tobytes() for a in wanted]
+    train(adam.ADAM, dtype, replicas, (None, clip))
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda r: r.name)
 def test_clips_by_the_global_norm_with_any_number_of_slots(rule):
-    state, wanted, _ = train(rule, "f4", 2, Fold(2, None), clip=Clip(global_norm=1.0))
-    assert [a.tobytes() for a in state] == [a.tobytes() for a in wanted]
+    train(rule, "f4", 2, (2, Clip(global_norm=1.0)))
+
+
+@pytest.mark.parametrize("replicas", [1, 2, 3])
+@pytest.mark.parametrize("clip", [None, Clip(global_norm=3.0)], ids=str)
+def test_a_step_that_is_fed_in_parts_is_the_same(clip, replicas):
+    """As gradients become final one after the other."""
+
+    def feed(executor):
+        stops = [executor.blocks_before(variable) for variable in range(len(SIZES))]
+        assert stops[0] == 0
+        assert 0 < stops[-1] < executor.blocks
+        return stops
+
+    train(adam.ADAM, "f4", replicas, (None, clip), feed=feed)
 
 
 def test_a_late_replica_is_waited_for_outside_of_the_loop():
-    state, wanted, (first, _) = train(sgd.PLAIN, "f4", 2, Fold(None, None), late=1.0)
-    assert [a.tobytes() for a in state] == [a.tobytes() for a in wanted]
+    first, _ = train(sgd.PLAIN, "f4", 2, late=1.0)
     assert first.waits
 
 
 def test_a_table_runs_parts_again_where_they_had_to_wait():
     calls = []
 
-    def code(counters, met, part):
-        calls.append((met, part))
+    def code(counters, met, part, parts):
+        calls.append((met, part, parts))
         return {0: 2, 2: 3, 3: 4}[part]  # waits before parts 2 and 3; there are 4
 
     waits = []
     table = Table(np.zeros(Table.room(1), np.uint8), 0, 1)
     table.meet(None, waits.append)
-    table.run(code, 3, waits.append)
-    assert calls == [(1, 0), (1, 2), (1, 3)]
+    table.run(code, 4, waits.append)
+    assert calls == [(1, 0, 4), (1, 2, 4), (1, 3, 4)]
     assert len(waits) == 2
-    table.run(lambda counters, met, part: calls.append((met, part)) or 1, 0, waits.append)
-    assert calls[-1] == (4, 0)
+    table.run(lambda counters, met, part, parts: calls.append((met, part, parts)) or 1, 1, waits.append)
+    assert calls[-1] == (4, 0, 1)

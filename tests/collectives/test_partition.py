@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distopt.engine.layout import BLOCK, PIECE, blocks
+from distopt.collectives.partition import BLOCK, PIECE, blocks, partition
 from distopt.engine.owners import owners
 
 sizes = st.lists(
@@ -72,6 +72,23 @@ def test_shares_are_nearly_equal(parts):
     for block in blocks((3 * BLOCK,), parts):
         shares = [shard.size for shard in block.shards]
         assert max(shares) - min(shares) <= PIECE
+
+
+@given(sizes=sizes, parts=st.integers(1, 5), itemsize=st.sampled_from([2, 4, 8]))
+def test_tables_say_the_same_in_bytes(sizes, parts, itemsize):
+    for own in range(parts):
+        found = partition(tuple(sizes), parts, own, itemsize)
+        for number, block in enumerate(found.blocks):
+            wanted = {True: [], False: []}
+            for part, shard in enumerate(block.shards):
+                at = shard.start
+                for s in shard.segments:
+                    row = [s.variable, *(itemsize * n for n in (s.start, s.stop - s.start, at))]
+                    wanted[part == own].append(row)
+                    at += s.stop - s.start
+            assert found.own_in(number).tolist() == wanted[True]
+            assert found.others_in(number).tolist() == wanted[False]
+            assert sorted(found.everyone_in(number).tolist()) == sorted(wanted[True] + wanted[False])
 
 
 @given(sizes=st.lists(st.integers(0, 1000), max_size=20), parts=st.integers(1, 9))
