@@ -1,7 +1,7 @@
 """Collective calls on arrays: headers that hold replicas together, and sums in one fixed order."""
 
 from distopt.collectives.agreement import Agreement, digest, user_line
-from distopt.collectives.arrays import ArraySpecs, address_of, addresses_of
+from distopt.collectives.arrays import address_of, addresses_of
 from distopt.collectives.node_all_reduce import NodeAllReduce
 from distopt.collectives.partition import CHUNK, PIECE, Partition, Segment
 from distopt.collectives.reduce import UFUNCS, all_reduce, reduce_joined
@@ -16,7 +16,6 @@ __all__ = [
     "PIECE",
     "UFUNCS",
     "Agreement",
-    "ArraySpecs",
     "NodeAllReduce",
     "Partition",
     "Segment",

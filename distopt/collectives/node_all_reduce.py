@@ -61,10 +61,9 @@ class NodeAllReduce:
             part: Array = self._board(dtype)[block & 1, shards[block].start :][: shards[block].size]
             return part
 
-        self._reduce.staging.open(ahead=False)
-        sums = self._reduce.totals(
-            partition, sources, range(len(shards)), room if self._node.size > 1 else None
-        )
+        self._reduce.staging.half = 0
+        blocks, given = range(len(shards)), room if self._node.size > 1 else None
+        sums = self._reduce.totals(partition, sources, addresses_of(sources), dtype, blocks, given)
         for block, total in enumerate(sums):
             row = total
             if self._node.size > 1:

@@ -7,10 +7,10 @@ up its own shard over all rows. Between nodes, replicas of equal rank exchange t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
-from distopt.collectives.arrays import addresses_of
 from distopt.collectives.partition import Partition, partition
 from distopt.collectives.staging import StagingBuffer
 from distopt.collectives.tree import tree_pairs
@@ -51,7 +51,9 @@ class ShardReduce:
     def totals(
         self,
         partition: Partition,
-        arrays: Sequence[Array],
+        arrays: Sequence[Any],
+        starts: Array,
+        dtype: np.dtype[Any],
         blocks: range,
         room: Callable[[int], Array] | None = None,
     ) -> Iterator[Array]:
@@ -59,14 +61,17 @@ class ShardReduce:
 
         Args:
             partition: who sums what.
-            arrays: this replica's, contiguous, of one dtype; they are not changed.
+            arrays: this replica's, contiguous; they are not changed. Those without elements in the partition
+                may be anything.
+            starts: their addresses.
+            dtype: theirs.
             blocks: which of them.
             room: gives the memory for a block's sum; what comes over a wire has its own all the same.
 
         Yields:
             1-D arrays, each good until the next one is asked for.
         """
-        rows = self._rows(partition, arrays, blocks)
+        rows = self._rows(partition, arrays, starts, dtype, blocks)
         if self._wire is not None:
             yield from self._wire.totals(rows)
             return
@@ -75,18 +80,19 @@ class ShardReduce:
             out = np.empty_like(parts[0]) if room is None else room(block)
             yield subtotal(dict(enumerate(parts)), pairs, 0, out)
 
-    def _rows(self, partition: Partition, arrays: Sequence[Array], blocks: range) -> Iterator[list[Array]]:
+    def _rows(
+        self, partition: Partition, arrays: Sequence[Any], starts: Array, dtype: np.dtype[Any], blocks: range
+    ) -> Iterator[list[Array]]:
         """For each block the node's parts of the own shard, by rank, until the next is asked for."""
         if self.node.size == 1:
             for block in blocks:
                 yield [_gather(partition, block, arrays, None)]
             return
-        starts, itemsize = addresses_of(arrays), arrays[0].dtype.itemsize
-        self.staging.begin(partition, blocks[0], starts, itemsize)
+        self.staging.begin(partition, blocks[0], starts, dtype.itemsize)
         for block in blocks:
-            half = self.staging.rows(arrays[0].dtype)
+            half = self.staging.rows(dtype)
             if block + 1 < blocks.stop:
-                self.staging.write(partition, block + 1, starts, itemsize)
+                self.staging.write(partition, block + 1, starts, dtype.itemsize)
             own = partition.blocks[block].shards[self.node.rank]
             rows = [row[own.start : own.start + own.size] for row in half]
             rows[self.node.rank] = _gather(partition, block, arrays, rows[self.node.rank], self.node.rank)
@@ -101,11 +107,11 @@ class ShardReduce:
 
 
 def _gather(
-    partition: Partition, block: int, arrays: Sequence[Array], out: Array | None, rank: int = 0
+    partition: Partition, block: int, arrays: Sequence[Any], out: Array | None, rank: int = 0
 ) -> Array:
     """This replica's own part of a block: where it lies, if that is in one array, else ``out``."""
     segments = partition.blocks[block].shards[rank].segments
-    parts = [arrays[s.variable].reshape(-1)[s.start : s.stop] for s in segments]
+    parts: list[Array] = [arrays[s.variable].reshape(-1)[s.start : s.stop] for s in segments]
     if len(parts) == 1:
         return parts[0]
     return np.concatenate(parts, out=out) if parts or out is None else out

@@ -34,9 +34,9 @@ class StagingBuffer:
         self._memory: dict[int, tuple[Array, int, int]] = {}
         #: A block ends with the piece that fills it.
         self._capacity = block_size(node.size) + PIECE
-        #: The half that the block which was written last is in.
+        #: The half that the block which was written last is in. Set to 0 by each call that begins, since
+        #: one before may have failed on some replicas only.
         self.half = 0
-        self._ahead = False
 
     def place(self, itemsize: int) -> tuple[int, int]:
         """The buffer's address and the bytes of a row; collective when its memory is made."""
@@ -54,48 +54,23 @@ class StagingBuffer:
         half: Array = memory.reshape(2, self._node.size, self._capacity)[self.half]
         return half
 
-    def send_ahead(self, partition: Partition, starts: Array, itemsize: int) -> bool:
-        """Writes the first block before the replicas meet, if the buffer has its memory.
+    def begin(self, partition: Partition, block: int, starts: Array, itemsize: int) -> None:
+        """Writes this replica's part of a block, and comes back when all have."""
+        self.write(partition, block, starts, itemsize)
+        self._node.barrier()
 
-        The meeting that a call begins with then serves this block too, when all have written it. Nobody
-        reads the buffer between the end of one call and that meeting.
+    def write(self, partition: Partition, block: int, starts: Array, itemsize: int) -> None:
+        """Writes this replica's part of a block into the other half.
 
         Args:
             partition: who sums what.
+            block: the block's number.
             starts: the addresses of this replica's arrays.
             itemsize: bytes of an element.
-
-        Returns:
-            whether it was done.
         """
-        if itemsize not in self._memory:
-            return False
-        self._write(partition, 0, starts, itemsize, 0)
-        return True
-
-    def open(self, ahead: bool) -> None:
-        """Begins a call, when the replicas have met.
-
-        Args:
-            ahead: whether all of them have written their first block ahead.
-        """
-        self.half, self._ahead = 0, ahead
-
-    def begin(self, partition: Partition, block: int, starts: Array, itemsize: int) -> None:
-        """Sees to it that everyone's part of a block is in the buffer, after others or as the first one."""
-        if not self._ahead:
-            self.write(partition, block, starts, itemsize)
-            self._node.barrier()
-        self._ahead = False
-
-    def write(self, partition: Partition, block: int, starts: Array, itemsize: int) -> None:
-        """Writes this replica's part of a block into the other half."""
         self.half ^= 1
-        self._write(partition, block, starts, itemsize, self.half)
-
-    def _write(self, partition: Partition, block: int, starts: Array, itemsize: int, half: int) -> None:
         address, row = self.place(itemsize)
-        place = address + (half * self._node.size + self._node.rank) * row
+        place = address + (self.half * self._node.size + self._node.rank) * row
         _send()(place, partition.others_in(block), starts)
 
 

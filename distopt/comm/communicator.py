@@ -40,6 +40,9 @@ class Communicator(ABC):
 
     rank: int
     size: int
+    #: The number of replicas in this process, and this one's number among them.
+    local_size: int = 1
+    local_index: int = 0
 
     @abstractmethod
     def barrier(self) -> None:
@@ -108,16 +111,6 @@ class Communicator(ABC):
     def locally(self, deposit: Any, speak: Callable[[list[Any]], Any]) -> Any:
         """Runs ``speak`` once a process, on what its replicas brought; all of them get its result."""
         return speak([deposit])
-
-    @property
-    def local_size(self) -> int:
-        """The number of replicas in this process."""
-        return 1
-
-    @property
-    def local_index(self) -> int:
-        """This replica's number among those of its process."""
-        return 0
 
     @property
     @abstractmethod

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 
-__all__ = ["require_own_mpi", "require_own_process", "started_mpi"]
+__all__ = ["forks", "require_own_mpi", "require_own_process", "started_mpi"]
 
 #: The process that this one was forked from after MPI had been started there.
 _origin: list[int] = []
-#: Not empty in a forked process: others need not ask the system for their number in every call.
-_forks: list[int] = []
+#: Not empty in a forked process: others need not call anything to know that they are in none.
+forks: list[int] = []
 
 
 def started_mpi() -> bool:
@@ -27,7 +27,7 @@ def require_own_mpi() -> None:
 
 def require_own_process(pid: int) -> None:
     """Raises RuntimeError in a child of the process ``pid``, which is the replica."""
-    if _forks and os.getpid() != pid:
+    if forks and os.getpid() != pid:
         raise RuntimeError(
             f"this process ({os.getpid()}) was forked from the replica of process {pid}, and cannot take "
             f"part in that one's collective calls: make them in the replica, and hand the results over. "
@@ -36,7 +36,7 @@ def require_own_process(pid: int) -> None:
 
 
 def _forked() -> None:
-    _forks.append(os.getppid())
+    forks.append(os.getppid())
     if started_mpi():
         _origin.append(os.getppid())
 

@@ -34,6 +34,7 @@ class InProcessCommunicator(Communicator):
         self._baton = baton
         self._index = index
         self._outer = outer or SoloCommunicator()
+        self.local_size, self.local_index = baton.size, index
         self.rank = self._outer.rank * baton.size + index
         self.size = self._outer.size * baton.size
 
@@ -64,16 +65,6 @@ class InProcessCommunicator(Communicator):
     def outer(self) -> Communicator:
         """How the processes talk."""
         return self._outer
-
-    @property
-    def local_size(self) -> int:
-        """See Communicator."""
-        return self._baton.size
-
-    @property
-    def local_index(self) -> int:
-        """See Communicator."""
-        return self._index
 
     def barrier(self) -> None:
         """See Communicator."""

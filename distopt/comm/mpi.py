@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from distopt.comm.communicator import Code, Communicator
-from distopt.comm.forks import require_own_process
+from distopt.comm.forks import forks, require_own_process
 from distopt.comm.library import load_mpi
 from distopt.comm.memory import (
     HANDLE_BYTES,
@@ -86,11 +86,12 @@ class MPICommunicator(Communicator):
         self.rank, self.size = comm.rank, comm.size
         self._pid = os.getpid()
         self._patience = patience
-        self._whereabouts: Whereabouts | None = None
+        self._note: Callable[[str, int, int], None] | None = None
 
     @property
     def _comm(self) -> Any:
-        require_own_process(self._pid)
+        if forks:
+            require_own_process(self._pid)
         return self._mpi_comm
 
     # -- small and often
@@ -98,7 +99,8 @@ class MPICommunicator(Communicator):
         """See Communicator."""
         if self.size == 1:
             return
-        require_own_process(self._pid)
+        if forks:
+            require_own_process(self._pid)
         table = self._meeting_table
         if table is not None:
             table.meet(None, self._patience.until)
@@ -107,6 +109,8 @@ class MPICommunicator(Communicator):
 
     def run(self, code: Code, parts: int) -> None:
         """See Communicator; where all share memory, the code meets the others by itself."""
+        if forks:
+            require_own_process(self._pid)
         table = self._meeting_table
         if table is None:
             super().run(code, parts)
@@ -117,7 +121,8 @@ class MPICommunicator(Communicator):
         """See Communicator."""
         if self.size == 1:
             return [header]
-        require_own_process(self._pid)
+        if forks:
+            require_own_process(self._pid)
         table = self._meeting_table
         if table is not None:
             return table.meet(header, self._patience.until)
@@ -278,14 +283,16 @@ class MPICommunicator(Communicator):
             notes = Notes(block.bytes, node.rank, node.size)
             members = [int(rank[0]) for rank in node.all_gather(np.array([self.rank]))]
         far = self._comm.Dup() if len(members) < self.size else None
-        self._whereabouts = Whereabouts(self._mpi, far, self.rank, notes, members, self.size, replicas)
-        self._patience.company = self._whereabouts
+        whereabouts = Whereabouts(self._mpi, far, self.rank, notes, members, self.size, replicas)
+        self._patience.company = whereabouts
+        self._note = notes.write if far is None else whereabouts.note
 
     def note(self, place: str, call: int, step: int) -> None:
         """See Communicator."""
-        require_own_process(self._pid)
-        if self._whereabouts is not None:
-            self._whereabouts.note(place, call, step)
+        if forks:
+            require_own_process(self._pid)
+        if self._note is not None:
+            self._note(place, call, step)
 
     def abort(self, code: int) -> None:
         """See Communicator."""

@@ -59,8 +59,8 @@ class Whereabouts:
     def note(self, place: str, call: int, step: int) -> None:
         """Leaves word of where this process is."""
         self._notes.write(place, call, step)
-        if self._far:  # of a node that stays silent this much is known: it has made the call before
-            self._before, self._now = self._now, Note(place, call, step, None)
+        # Of a node that stays silent this much is known: it has made the call before.
+        self._before, self._now = self._now, Note(place, call, step, None)
 
     # -- what a wait tells
     def wait(self) -> None:

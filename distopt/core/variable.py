@@ -40,12 +40,13 @@ class VariableAggregation(enum.Enum):
     ONLY_FIRST_REPLICA = 3
 
 
-_moves = [0]
-
-
-def moves() -> int:
+class _Moves:
     """How many times variables of this process have moved to other memory."""
-    return _moves[0]
+
+    count = 0
+
+
+moves = _Moves()
 
 
 class Variable(TensorLike):
@@ -136,6 +137,11 @@ class Variable(TensorLike):
             here = range(max(own, default=0) + 1)
             return placement().together(self, [own.get(i, self._storage) for i in here])
         return own.setdefault(replica, self._storage.copy())
+
+    def scalar(self, dtype: np.dtype[Any] | None = None) -> Any:
+        """The value of a variable of shape () as a NumPy scalar, of another dtype if one is given."""
+        value = self._storage[()] if self._own is None else self._array()[()]
+        return value if dtype is None or value.dtype == dtype else dtype.type(value)
 
     def numpy(self) -> Any:
         """A copy of the value, as an array, or a NumPy scalar for shape ()."""
@@ -251,7 +257,7 @@ class Variable(TensorLike):
             # until the next step, where all must have assigned alike.
             self._storage = np.array(value)
             self._shared = False
-            _moves[0] += 1
+            moves.count += 1
         else:
             self._storage[...] = value
         self._version += 1
@@ -263,17 +269,23 @@ class Variable(TensorLike):
         moved = self._storage.ctypes.data != storage.ctypes.data
         self._storage = storage
         self._shared = True
-        _moves[0] += moved
+        moves.count += moved
 
     def _detach(self) -> None:
         """Gives the variable memory of its own again, with the value that it has."""
         if self._shared:
             self._storage = self._storage.copy()
             self._shared = False
-            _moves[0] += 1
+            moves.count += 1
 
     def _touch(self) -> None:
         """Notes that the storage was changed from outside."""
+        self._version += 1
+
+    def count_up(self) -> None:
+        """Adds 1 to an integer variable of shape (), for all replicas that share it."""
+        value = self._array()
+        value[...] = value.item() + 1  # "+=" takes a whole microsecond here
         self._version += 1
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Variable:

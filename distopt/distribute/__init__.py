@@ -7,6 +7,7 @@ from distopt.distribute import lifetime as _lifetime
 from distopt.distribute import program as _program
 from distopt.distribute.context import ReplicaContext
 from distopt.distribute.frames import current_frame as _current_frame
+from distopt.distribute.frames import get_replica_context, get_strategy, in_cross_replica_context
 from distopt.distribute.frames import set_process_frame as _set_process_frame
 from distopt.distribute.placement import StrategyPlacement as _StrategyPlacement
 from distopt.distribute.reduce_op import ReduceOp
@@ -29,21 +30,6 @@ __all__ = [
     "in_cross_replica_context",
     "in_turn",
 ]
-
-
-def get_replica_context() -> ReplicaContext | None:
-    """The context of the replica that this code runs in, or None in cross-replica context."""
-    return _current_frame().context
-
-
-def in_cross_replica_context() -> bool:
-    """Whether this code speaks for all replicas: in ``scope()`` or ``merge_call``."""
-    return _current_frame().context is None
-
-
-def get_strategy() -> Strategy:
-    """The strategy in force; without one, the default of one replica, always the same object."""
-    return _current_frame().strategy
 
 
 def has_strategy() -> bool:

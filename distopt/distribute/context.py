@@ -34,8 +34,10 @@ class ReplicaContext:
 
     def __init__(self, strategy: Strategy, comm: Communicator) -> None:
         self._strategy = strategy
-        self._comm = comm
-        self._agreement = Agreement(comm)
+        #: The communicator of the job, for code that moves bytes itself.
+        self.comm = comm
+        #: The headers that open every collective call.
+        self.agreement = Agreement(comm)
         self._subjects: dict[Any, int] = {}
         self._shards: ShardReduce | None = None
         self._all_reduce: NodeAllReduce | None = None
@@ -52,29 +54,19 @@ class ReplicaContext:
     @property
     def replica_id_in_sync_group(self) -> int:
         """This replica's number, from 0."""
-        return self._comm.rank
+        return self.comm.rank
 
     @property
     def num_replicas_in_sync(self) -> int:
         """The number of replicas in the job."""
-        return self._comm.size
-
-    @property
-    def comm(self) -> Communicator:
-        """The communicator of the job, for code that moves bytes itself."""
-        return self._comm
-
-    @property
-    def agreement(self) -> Agreement:
-        """The headers that open every collective call."""
-        return self._agreement
+        return self.comm.size
 
     # Not cached properties: Python 3.11 holds a lock of the class over them, and replicas may be threads.
     @property
     def shards(self) -> ShardReduce:
         """Sums shards over all replicas; made, collectively, within the first call that needs it."""
         if self._shards is None:
-            self._shards = ShardReduce(self._comm, self._strategy.options)
+            self._shards = ShardReduce(self.comm, self._strategy.options)
         return self._shards
 
     @property
@@ -107,7 +99,7 @@ class ReplicaContext:
         error = _leaf_error(leaves, op)
         values = [] if error else [_leaf(x) for x in leaves]
         self._check(f"all_reduce({op.value!r})", values, error)
-        if self._comm.size == 1:
+        if self.comm.size == 1:
             return nest.pack(value, [x if isinstance(x, IndexedSlices) else _own(x, op) for x in values])
         return nest.pack(value, self._reduce_leaves(values, op))
 
@@ -137,7 +129,7 @@ class ReplicaContext:
         # Lengths along the axis may differ, so they are left out of what is compared.
         kinds = [] if error else [_Gathered(_any_length(a, axis), a.dtype) for a in arrays]
         self._check(f"all_gather(axis={axis})", kinds, error)
-        return nest.pack(value, [Tensor._of(_gather(self._comm, a, axis)) for a in arrays])
+        return nest.pack(value, [Tensor._of(_gather(self.comm, a, axis)) for a in arrays])
 
     @in_turn
     def broadcast(self, value: Nested, root: int = 0) -> Nested:
@@ -151,15 +143,12 @@ class ReplicaContext:
         values = [as_array(x) for x in nest.flatten(value)]
         call = f"broadcast(root={root})"
         error = next((problem for x in values if (problem := _kind_error(call, x))), None)
-        if not 0 <= root < self._comm.size:
-            error = ValueError(f"{call}: the replicas are 0 to {self._comm.size - 1}")
+        if not 0 <= root < self.comm.size:
+            error = ValueError(f"{call}: the replicas are 0 to {self.comm.size - 1}")
         self._check(call, values if error is None else [], error)
         return nest.pack(
             value,
-            [
-                Tensor._of(self._comm.broadcast(np.ascontiguousarray(v), root).reshape(v.shape))
-                for v in values
-            ],
+            [Tensor._of(self.comm.broadcast(np.ascontiguousarray(v), root).reshape(v.shape)) for v in values],
         )
 
     @in_turn
@@ -178,7 +167,7 @@ class ReplicaContext:
             the function's result; of a PerReplica in it, this replica's value.
         """
         name = getattr(merge_fn, "__name__", "merge_fn")
-        self._agreement.check("merge_call", digest(name), lambda: f"merge_call({name})")
+        self.agreement.check("merge_call", digest(name), lambda: f"merge_call({name})")
 
         def speak(calls: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> Any:
             merged_args = regroup([list(c[0]) for c in calls]) if args else []
@@ -186,8 +175,8 @@ class ReplicaContext:
             with frame(self._strategy, None, "merge"):
                 return merge_fn(self._strategy, *merged_args, **merged_kwargs)
 
-        result = self._comm.locally((args, kwargs or {}), speak)
-        return select(result, self._comm.local_index)
+        result = self.comm.locally((args, kwargs or {}), speak)
+        return select(result, self.comm.local_index)
 
     def finish(self) -> None:
         """Says that this replica has ended its program; others that still wait learn of it.
@@ -195,7 +184,7 @@ class ReplicaContext:
         Raises:
             ReplicaMismatch: other replicas are still in a collective call.
         """
-        self._agreement.finish(self.turn.last())
+        self.agreement.finish(self.turn.last())
 
     def _reduce_leaves(self, values: list[Any], op: ReduceOp) -> list[Any]:
         """All dense leaves of one dtype travel together."""
@@ -203,15 +192,15 @@ class ReplicaContext:
         groups: dict[str, list[int]] = {}
         for i, value in enumerate(values):
             if isinstance(value, IndexedSlices):
-                results[i] = _reduce_slices(self._comm, value, op)
+                results[i] = _reduce_slices(self.comm, value, op)
             else:
                 groups.setdefault(value.dtype.char, []).append(i)
         for members in groups.values():
             arrays = [values[i] for i in members]
             summed = op in (ReduceOp.SUM, ReduceOp.MEAN)
-            totals = self._sums(arrays) if summed else reduce_joined(self._comm, op.value, arrays)
+            totals = self._sums(arrays) if summed else reduce_joined(self.comm, op.value, arrays)
             for i, total in zip(members, totals, strict=True):
-                results[i] = Tensor._of(_mean_of(total, self._comm.size) if op is ReduceOp.MEAN else total)
+                results[i] = Tensor._of(_mean_of(total, self.comm.size) if op is ReduceOp.MEAN else total)
         return results
 
     def _check(self, call: str, values: list[Any], error: Exception | None) -> None:
@@ -219,7 +208,7 @@ class ReplicaContext:
         subject = self._subjects.get(key)
         if subject is None:
             subject = self._subjects[key] = digest(repr(key))
-        self._agreement.check(call, subject, lambda: f"{call} of {_describe(values)}", error)
+        self.agreement.check(call, subject, lambda: f"{call} of {_describe(values)}", error)
 
 
 class _Gathered(NamedTuple):

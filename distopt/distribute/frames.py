@@ -23,6 +23,9 @@ __all__ = [
     "Frame",
     "current_frame",
     "frame",
+    "get_replica_context",
+    "get_strategy",
+    "in_cross_replica_context",
     "require_cross_replica",
     "require_unmixed",
     "set_process_frame",
@@ -78,6 +81,21 @@ def current_frame() -> Frame:
             if not _process:
                 _process.append(_make_process[0]())
     return _process[0]
+
+
+def get_replica_context() -> ReplicaContext | None:
+    """The context of the replica that this code runs in, or None in cross-replica context."""
+    return current_frame().context
+
+
+def in_cross_replica_context() -> bool:
+    """Whether this code speaks for all replicas: in ``scope()`` or ``merge_call``."""
+    return current_frame().context is None
+
+
+def get_strategy() -> Strategy:
+    """The strategy in force; without one, the default of one replica, always the same object."""
+    return current_frame().strategy
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def in_turn(function: Callable[_P, _R]) -> Callable[_P, _R]:
     @wraps(function)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         context = current_frame().context
-        if context is None or context.num_replicas_in_sync == 1:
+        if context is None or context.comm.size == 1:
             return function(*args, **kwargs)
         with context.turn:
             return function(*args, **kwargs)

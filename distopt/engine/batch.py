@@ -54,12 +54,6 @@ class GradientBatch:
         tensors = [Tensor._of(g) if isinstance(g, np.ndarray) else g for g in self.gradients]
         return tuple(zip(tensors, self.variables, strict=True))
 
-    def dense(self, members: tuple[int, ...]) -> tuple[tuple[Any, ...], Array]:
-        """The gradients at places that hold no rows, and where they lie."""
-        if len(members) == len(self.gradients):
-            return self.gradients, self.addresses
-        return tuple([self.gradients[i] for i in members]), self.addresses[list(members)]
-
     def rows(self, place: int) -> IndexedSlices:
         """The gradient at a place of ``sparse``."""
         gradient = self.gradients[place]

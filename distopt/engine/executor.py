@@ -9,6 +9,7 @@ A step is fed in parts: gradients may become final one after the other, in the o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -16,9 +17,11 @@ import numpy as np
 
 from distopt.collectives import CHUNK, Partition, ShardReduce, address_of, tree_pairs
 from distopt.comm.communicator import everyone_came
+from distopt.core.tensor import as_array
 from distopt.engine import fused, kernels
+from distopt.engine.batch import GradientBatch
 from distopt.engine.compiled import COMPILED
-from distopt.engine.epilogue import Epilogue
+from distopt.engine.epilogue import Epilogue, epilogue
 from distopt.engine.norm_clip import NormClip
 from distopt.engine.rule import Rule
 from distopt.engine.store_tuner import StoreTuner
@@ -51,13 +54,14 @@ class Executor:
 
     Args:
         rule: the arithmetic.
-        dtype: of all arrays.
-        sizes: the variables' elements; at least one is not 0.
-        places: for each variable where its parameters and each of its slots lie.
+        dtype: that of the variables that are updated.
+        sizes: the elements of all variables of the batch; 0 for those that are not updated here, not for all.
+        places: for each variable that is updated where its parameters and each of its slots lie.
         reduce: sums this replica's shards.
 
     Attributes:
         partition: who updates what.
+        blocks: how many blocks a step has.
     """
 
     def __init__(
@@ -70,14 +74,17 @@ class Executor:
     ) -> None:
         self.rule, self.dtype, self.sizes, self.reduce = rule, dtype, sizes, reduce
         self.partition: Partition = reduce.partition(sizes, dtype.itemsize)
+        self.blocks = len(self.partition.blocks)
         #: Addresses are good as long as their memory is there.
         self.places = places
-        self._addresses = _addresses(places)
-        own = self.partition.own
+        self._addresses = _addresses(places, 1 + len(rule.slots))
+        own, node = self.partition.own, reduce.node
         #: The own segments, each with the addresses of its parameters and slots.
         self.owns = np.hstack([own, self._addresses[own[:, 0]] + own[:, 1:2]])
-        self._pairs = np.array(tree_pairs(reduce.node.size), np.int64).reshape(-1, 2)
-        self._no_pairs = self._pairs[:0]
+        buffer = reduce.staging.place(dtype.itemsize) if node.size > 1 else (0, 0)
+        self._where = (node.rank, node.size, *buffer)
+        self._first = self.partition.others_in(0)
+        self._pairs = np.array(tree_pairs(node.size), np.int64).reshape(-1, 2)
         self._scratch = np.empty((max(len(self._pairs), 1), CHUNK), dtype)
         self._tuner = StoreTuner()
         self._norm_clip: NormClip | None = None
@@ -91,12 +98,7 @@ class Executor:
 
     def is_at(self, places: Sequence[Sequence[Place]]) -> bool:
         """Whether parameters and slots lie there."""
-        return np.array_equal(self._addresses, _addresses(places))
-
-    @property
-    def blocks(self) -> int:
-        """How many blocks a step has."""
-        return len(self.partition.blocks)
+        return np.array_equal(self._addresses, _addresses(places, 1 + len(self.rule.slots)))
 
     def blocks_before(self, variable: int) -> int:
         """How many of the first blocks hold nothing of this variable or of later ones."""
@@ -105,24 +107,41 @@ class Executor:
             for block in self.partition.blocks
         )
 
-    def on_node(self, call: KernelCall, first: int, stop: int) -> None:
-        """Runs blocks whose sums are made on this node, from ``first`` on and before ``stop``."""
-        node, staging = self.reduce.node, self.reduce.staging
-        address = row = 0
-        if node.size > 1:
-            address, row = staging.place(self.dtype.itemsize)
-            staging.begin(self.partition, first, call.starts, self.dtype.itemsize)
-        half, where = staging.half, (node.rank, node.size, address, row)
-        streamed = not self._tuner.way()
+    def send_ahead(self, batch: GradientBatch) -> None:
+        """Stages the first block before the replicas meet in the call's header.
+
+        That meeting then serves this block too, when all have staged it. Nobody reads the staging buffer
+        between the end of one call and the header of the next.
+        """
+        rank, _, address, row = self._where
+        _send()(address + rank * row, self._first, batch.addresses)
+
+    def on_node(self, call: KernelCall, first: int, stop: int, ahead: bool) -> None:
+        """Runs blocks whose sums are made on this node.
+
+        Args:
+            call: what to run.
+            first: the first block.
+            stop: the block to stop before.
+            ahead: whether all replicas have staged the first one.
+        """
         kernel, owns, starts, tail = call
+        staging = self.reduce.staging
+        if self.reduce.node.size > 1 and not ahead:
+            staging.begin(self.partition, first, starts, self.dtype.itemsize)
+        half, streamed = staging.half, False
         tables = (self.partition.others, owns, self.partition.ends, starts, self._pairs, self._scratch)
 
         def code(counters: Array, met: int, part: int, parts: int) -> int:
             span = (first, first + part, first + parts, stop)
-            return int(kernel(counters, met, span, streamed, half, where, *tables, *tail)) - first
+            return int(kernel(counters, met, span, streamed, half, self._where, *tables, *tail)) - first
 
+        if stop - first == 1:  # nothing is staged meanwhile
+            self.reduce.node.run(code, 1)
+            return
+        streamed = not self._tuner.way()
         begin = perf_counter()
-        node.run(code, stop - first)
+        self.reduce.node.run(code, stop - first)
         self._tuner.took(perf_counter() - begin)
         staging.half ^= (stop - first - 1) & 1
 
@@ -131,35 +150,42 @@ class Executor:
         offset = self.partition.blocks[block].shards[self.reduce.node.rank].start * self.dtype.itemsize
         self._alone(call, (-1, 1, address_of(total) - offset, 0), block, block + 1)
 
-    def update_own(self, gradients: Sequence[Array], starts: Array, coefficients: tuple[Any, ...]) -> None:
+    def update_own(self, batch: GradientBatch, coefficients: tuple[Any, ...]) -> None:
         """Updates this replica's shards with its own gradients, which are final."""
         if self.dtype not in COMPILED:
-            self._evaluate(gradients, coefficients)
+            self._evaluate(batch, coefficients)
             return
-        kernel = fused.step_kernel(self.rule, self.dtype, 1, True)
-        tail = (*Epilogue().numbers(self.dtype), coefficients)
-        self._alone(KernelCall(kernel, self.owns, starts, tail), (0, 1, 0, 0), 0, self.blocks)
+        kernel = fused.step_kernel(self.rule, self.dtype, False, True)
+        tail = (*epilogue(None, None).numbers[self.dtype], coefficients)
+        self._alone(KernelCall(kernel, self.owns, batch.addresses, tail), (0, 1, 0, 0), 0, self.blocks)
 
-    def _evaluate(self, gradients: Sequence[Array], coefficients: tuple[Any, ...]) -> None:
+    def _evaluate(self, batch: GradientBatch, coefficients: tuple[Any, ...]) -> None:
         """The same by NumPy: no compiled code takes float16, where it rounds, or complex numbers."""
         for number, start, length, _ in self.partition.own // (1, *[self.dtype.itemsize] * 3):
             w, *slots = (base[at + start :][:length] for base, at in self.places[number])
-            gradient = gradients[number].reshape(-1)[start : start + length]
+            gradient = as_array(batch.gradients[number]).reshape(-1)[start : start + length]
             kernels.dense(self.rule, w, gradient, tuple(slots), coefficients)
 
     def _alone(self, call: KernelCall, where: tuple[int, int, int, int], first: int, stop: int) -> None:
         """Runs blocks without the other replicas."""
         kernel, owns, starts, tail = call
-        tables = (self.partition.others, owns, self.partition.ends, starts, self._no_pairs, self._scratch)
+        tables = (self.partition.others, owns, self.partition.ends, starts, self._pairs[:0], self._scratch)
         kernel(everyone_came(1), 0, (first, first, stop, stop), False, 0, where, *tables, *tail)
 
 
-def _addresses(places: Sequence[Sequence[Place]]) -> Array:
-    """Where parameters and slots begin: ``[variables, 1 + slots]`` int64."""
+def _addresses(places: Sequence[Sequence[Place]], arrays: int) -> Array:
+    """Where parameters and slots begin: ``[variables, arrays]`` int64; 0 for variables without a place."""
     starts = {id(base): address_of(base) for at in places for base, _ in at}
-    return np.array(
-        [[starts[id(base)] + offset * base.itemsize for base, offset in at] for at in places], np.int64
-    )
+    none = [0] * arrays
+    rows = [[starts[id(base)] + at * base.itemsize for base, at in place] or none for place in places]
+    return np.array(rows, np.int64)
+
+
+@cache
+def _send() -> Callable[[int, Array, Array], None]:
+    from distopt.collectives.pointers import send
+
+    return send  # type: ignore[no-any-return]
 
 
 class Step:
@@ -167,23 +193,23 @@ class Step:
 
     Args:
         executor: whose.
-        gradients: this replica's, one for each variable, contiguous; read when fed.
-        starts: their addresses.
+        batch: this replica's gradients; they are read when they are fed.
         coefficients: the rule's.
         epilogue: what happens to the sums before the update.
+        ahead: whether all replicas have staged the first block.
     """
 
     def __init__(
         self,
         executor: Executor,
-        gradients: Sequence[Array],
-        starts: Array,
+        batch: GradientBatch,
         coefficients: tuple[Any, ...],
         epilogue: Epilogue,
+        ahead: bool = False,
     ) -> None:
-        self._executor, self._gradients, self._starts = executor, gradients, starts
+        self._executor, self._batch = executor, batch
         self._coefficients, self._epilogue = coefficients, epilogue
-        self._next = 0
+        self._ahead, self._next = ahead, 0
         self._kept = executor.norm_clip.keep() if epilogue.needs_norms else None
 
     def feed(self, stop: int) -> None:
@@ -196,20 +222,22 @@ class Step:
             return
         self._next = stop
         reduce, dtype, plain = executor.reduce, executor.dtype, self._epilogue.plain
-        rows = 1 if reduce.cross.size > 1 else reduce.node.size
-        numbers = self._epilogue.numbers(dtype)
+        over_nodes = reduce.cross.size > 1
+        several = reduce.node.size > 1 and not over_nodes
+        numbers = self._epilogue.numbers[dtype]
         if self._kept is None:
-            kernel, owns = fused.step_kernel(executor.rule, dtype, rows, plain), executor.owns
+            kernel, owns = fused.step_kernel(executor.rule, dtype, several, plain), executor.owns
             tail = (*numbers, self._coefficients)
         else:
-            kernel, owns = fused.keep_kernel(dtype, rows, plain), self._kept
+            kernel, owns = fused.keep_kernel(dtype, several, plain), self._kept
             tail = (*numbers, (dtype.type(0),))
-        call = KernelCall(kernel, owns, self._starts, tail)
-        if reduce.cross.size == 1:
-            executor.on_node(call, first, stop)
+        call = KernelCall(kernel, owns, self._batch.addresses, tail)
+        if not over_nodes:
+            executor.on_node(call, first, stop, self._ahead and first == 0)
             return
         blocks = range(first, stop)
-        totals = reduce.totals(executor.partition, self._gradients, blocks)
+        batch = self._batch
+        totals = reduce.totals(executor.partition, batch.gradients, batch.addresses, dtype, blocks)
         for block, total in zip(blocks, totals, strict=True):
             executor.on_block(call, block, total)
 

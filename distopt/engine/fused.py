@@ -22,35 +22,27 @@ def _sum_alone(w: Any, g: Any, unused: Any) -> tuple[Any]:  # noqa: ARG001
 _SUM = Rule("sum", _sum_alone)
 
 
-def step_kernel(rule: Rule, dtype: np.dtype[Any], rows: int, plain: bool) -> Callable[..., int]:
+@cache
+def step_kernel(rule: Rule, dtype: np.dtype[Any], several: bool, plain: bool) -> Callable[..., int]:
     """Sums and updates: see ``step_template`` in :mod:`distopt.engine.loops`.
 
     Args:
         rule: the arithmetic.
         dtype: float32 or float64.
-        rows: how many replicas' parts are summed.
+        several: whether parts of several replicas are summed.
         plain: whether the sums go to the rule as they are.
     """
-    return _step_kernel(rule, dtype, min(rows, 2), plain)
+    from distopt.engine import loops
+
+    return compiled(rule, loops.step_template(len(rule.slots), several, plain), dtype, _arguments(dtype))
 
 
 @cache
-def _step_kernel(rule: Rule, dtype: np.dtype[Any], rows: int, plain: bool) -> Callable[..., int]:
-    from distopt.engine import loops
-
-    return compiled(rule, loops.step_template(len(rule.slots), rows, plain), dtype, _arguments(dtype))
-
-
-def keep_kernel(dtype: np.dtype[Any], rows: int, plain: bool) -> Callable[..., int]:
+def keep_kernel(dtype: np.dtype[Any], several: bool, plain: bool) -> Callable[..., int]:
     """Sums and keeps, for norms; arguments as for :func:`step_kernel`."""
-    return _keep_kernel(dtype, min(rows, 2), plain)
-
-
-@cache
-def _keep_kernel(dtype: np.dtype[Any], rows: int, plain: bool) -> Callable[..., int]:
     from distopt.engine import loops
 
-    return compiled(_SUM, loops.keep_template(rows, plain), dtype, _arguments(dtype))
+    return compiled(_SUM, loops.keep_template(several, plain), dtype, _arguments(dtype))
 
 
 @cache

@@ -51,11 +51,11 @@ def _scaled(a, b, i, factor, divisor):  # type: ignore[no-untyped-def]  # noqa: 
     return a[i] * factor / divisor
 
 
-def _value(rows: int, plain: bool) -> Any:
+def _value(several: bool, plain: bool) -> Any:
     """A division costs as much as the rest of some rules, so it is there only where it is needed."""
-    if rows == 1:
-        return _one if plain else _one_bounded
-    return _two if plain else _two_bounded
+    if several:
+        return _two if plain else _two_bounded
+    return _one if plain else _one_bounded
 
 
 @inlined
@@ -86,14 +86,14 @@ def _take_squares(at, size, dtype):  # type: ignore[no-untyped-def]
     add_squares(array_at(at[0], size, dtype), array_at(at[1], (size + PIECE - 1) // PIECE, np.float64))
 
 
-def step_template(slots: int, rows: int, plain: bool) -> Callable[..., Any]:
-    """Sums block after block over ``rows`` replicas of a node, and updates its own shard."""
-    return _through_blocks(_update, (0,) * (slots + 1), _value(rows, plain), _leave)
+def step_template(slots: int, several: bool, plain: bool) -> Callable[..., Any]:
+    """Sums block after block over one or several replicas of a node, and updates the own shard."""
+    return _through_blocks(_update, (0,) * (slots + 1), _value(several, plain), _leave)
 
 
-def keep_template(rows: int, plain: bool) -> Callable[..., Any]:
+def keep_template(several: bool, plain: bool) -> Callable[..., Any]:
     """The same without an update: the sums are kept, and their squares summed."""
-    return _through_blocks(_keep, (0,), _value(rows, plain), _take_squares)
+    return _through_blocks(_keep, (0,), _value(several, plain), _take_squares)
 
 
 def scaled_template(slots: int) -> Callable[..., Any]:

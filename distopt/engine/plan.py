@@ -7,14 +7,12 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-from distopt.collectives import ArraySpecs
 from distopt.core.variable import Variable
 from distopt.engine import fingerprint
 from distopt.engine.compiled import COMPILED
 from distopt.engine.executor import Executor, Place
 from distopt.engine.rule import Rule
 from distopt.engine.shared_parameters import SharedParameters
-from distopt.typing import Array
 
 __all__ = ["PlanCache", "StepPlan"]
 
@@ -30,6 +28,8 @@ class StepPlan:
         sparse: the places of those whose gradients are sparse.
 
     Attributes:
+        specs: what plain gradients look like, and where they lie.
+        kinds: for each dtype the device and itself.
         dtypes: the distinct dtypes, in the order of their first variables.
         which: for each variable the place of its dtype among them.
         first: for each dtype the place of its first variable.
@@ -39,7 +39,7 @@ class StepPlan:
         rules: for each dtype the rule in force; none before the first step.
         slots: for each variable its rule's slots.
         fingerprint: a hash of names, shapes, dtypes and rules, the same on every replica.
-        executors: the dense updates, by dtype: the places of the variables, and what runs them.
+        executors: what makes the dense updates, one for each dtype that has some, with the dtype's place.
         seen: value of ``moves()`` when all were last seen where the replicas share them; -1: never.
         built: the aggregator that has made its state for the variables.
     """
@@ -51,25 +51,21 @@ class StepPlan:
         self.dtypes = tuple(kinds)
         self.which = tuple([kinds[array.dtype] for array in arrays])
         self.first = tuple([self.which.index(k) for k in range(len(kinds))])
+        self.kinds = tuple([(variables[i].device, arrays[i].dtype) for i in self.first])
         self.distinct = len(set(map(id, variables))) == len(variables)
         self.compiled = kinds.keys() <= COMPILED
         self.constrained = tuple([i for i, v in enumerate(variables) if v.constraint is not None])
-        self._specs = ArraySpecs(arrays) if all(dtype.kind == "f" for dtype in kinds) else None
+        from distopt.collectives.array_specs import ArraySpecs  # with compiled code, which takes time to load
+
+        #: What gradients look like that are plain arrays.
+        self.specs = ArraySpecs(arrays if all(dtype.kind == "f" for dtype in kinds) else ())
         self._siblings = {sparse: self}
         self.rules: tuple[Rule, ...] = ()
         self.slots: tuple[tuple[Variable, ...], ...] = ()
         self.fingerprint = 0
-        self.executors: tuple[tuple[tuple[int, ...], Executor], ...] = ()
+        self.executors: tuple[tuple[int, Executor], ...] = ()
         self.seen = -1
         self.built: object = None
-
-    def addresses_of(self, gradients: Sequence[Array]) -> Array | None:
-        """Where the gradients lie; None if they do not plainly fit: then look at them one by one.
-
-        Args:
-            gradients: one for each variable, of type ``numpy.ndarray`` itself.
-        """
-        return None if self._specs is None else self._specs.addresses_of(gradients)
 
     def set_rules(
         self, variables: Sequence[Variable], rules: tuple[Rule, ...], slots: tuple[tuple[Variable, ...], ...]
@@ -104,32 +100,34 @@ class StepPlan:
 
     def place(self, variables: Sequence[Variable], parameters: SharedParameters) -> None:
         """Works out who updates what, when all variables and slots lie where they stay."""
-        members: list[list[int]] = [[] for _ in self.dtypes]
-        for i, kind in enumerate(self.which):
-            if i not in self.sparse and variables[i].size:
-                members[kind].append(i)
         known = dict(self.executors)
-        self.executors = tuple(
-            (tuple(own), self._executor(rule, tuple(own), variables, parameters, known))
-            for rule, own in zip(self.rules, members, strict=True)
-            if own
-        )
+        executors = []
+        for kind in range(len(self.dtypes)):
+            sizes = [self._size(i, v) if self.which[i] == kind else 0 for i, v in enumerate(variables)]
+            if any(sizes):
+                places = [
+                    [_place(v, parameters) for v in (variable, *self.slots[i])] if sizes[i] else []
+                    for i, variable in enumerate(variables)
+                ]
+                executors.append((kind, self._executor(kind, sizes, places, parameters, known.get(kind))))
+        self.executors = tuple(executors)
+
+    def _size(self, place: int, variable: Variable) -> int:
+        """The elements of a variable that gets a dense update."""
+        return 0 if place in self.sparse else variable.size
 
     def _executor(
         self,
-        rule: Rule,
-        own: tuple[int, ...],
-        variables: Sequence[Variable],
+        kind: int,
+        sizes: list[int],
+        places: list[list[Place]],
         parameters: SharedParameters,
-        known: dict[tuple[int, ...], Executor],
+        before: Executor | None,
     ) -> Executor:
-        places = [[_place(v, parameters) for v in (variables[i], *self.slots[i])] for i in own]
-        before = known.get(own)
-        # Making one may be collective later on, and others may see no reason to make it anew.
+        # Making one is collective, and others may see no reason to make it anew.
         if before is not None and before.is_at(places):
             return before
-        sizes = tuple([variables[i].size for i in own])
-        return Executor(rule, variables[own[0]].dtype, sizes, places, parameters.reduce)
+        return Executor(self.rules[kind], self.dtypes[kind], tuple(sizes), places, parameters.reduce)
 
 
 def _place(variable: Variable, parameters: SharedParameters) -> Place:

@@ -63,6 +63,8 @@ class SharedParameters:
         self.reduce = reduce
         self._allocations: dict[int, tuple[weakref.ref[Variable], Allocation]] = {}
         self._released: dict[int, weakref.ref[Variable]] = {}
+        #: Whether some variable has left shared memory for good.
+        self.any_released = False
         self._rest: Array = np.empty(0, np.uint8)  # of the block for variables of few bytes
 
     @property
@@ -86,11 +88,6 @@ class SharedParameters:
         """Whether the variable left shared memory for good (see :meth:`release`)."""
         entry = self._released.get(id(variable))
         return entry is not None and entry() is variable
-
-    @property
-    def any_released(self) -> bool:
-        """Whether some variable left shared memory for good."""
-        return bool(self._released)
 
     def unallocated(self, variables: Sequence[Variable]) -> list[Variable]:
         """Those that have no allocation yet, each once."""
@@ -146,6 +143,7 @@ class SharedParameters:
 
     def release(self, variables: Sequence[Variable]) -> None:
         """Gives each replica its own copy, for good: from now on they may differ."""
+        self.any_released = self.any_released or len(variables) > 0
         for v in variables:
             if self.of(v) is not None:
                 v._detach()

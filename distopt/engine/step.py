@@ -23,7 +23,7 @@ from distopt.engine import fingerprint, kernels, sparse
 from distopt.engine.audit import audit
 from distopt.engine.batch import GradientBatch, weighed_gradient
 from distopt.engine.clip import Clip
-from distopt.engine.epilogue import Epilogue
+from distopt.engine.epilogue import epilogue
 from distopt.engine.error_barrier import ErrorBarrier
 from distopt.engine.executor import Step
 from distopt.engine.owners import Job, run_owned
@@ -144,23 +144,25 @@ class StepEngine:
         some_sparse = reduce(or_, flags) & _SPARSE > 0
         if clip is not None and some_sparse:
             return False
-        self._reduce.staging.open(reduce(and_, flags) & _AHEAD > 0)
+        ahead = reduce(and_, flags) & _AHEAD > 0
         if self.replicas > 1 and some_sparse:
             batch = batch.having(sparse.alike(self._context.comm, batch.gradients, batch.variables))
             plan = plan.with_sparse(batch.variables, batch.sparse)
-        scale, divisor = lowest_terms(reduction.weight, [f >> _WEIGHT for f in flags])
-        if divisor == 0:
-            raise ValueError(f"{call}: a mean over examples, but no replica has any example")
-        self._settle(plan, batch)
+        scale = divisor = None
+        if reduction.weight is not None:
+            scale, divisor = lowest_terms(reduction.weight, [f >> _WEIGHT for f in flags])
+            if divisor == 0:
+                raise ValueError(f"{call}: a mean over examples, but no replica has any example")
+        if plan.seen != moves.count:
+            self._settle(plan, batch)
         if scale is not None:
             batch = batch.having([weighed_gradient(g, scale) for g in batch.gradients])
         for i in plan.sparse:
             self._step_rows(plan, batch, i, coefficients, divisor)
-        epilogue = Epilogue(divisor, clip)
-        for members, executor in plan.executors:
-            gradients, addresses = batch.dense(members)
-            which = plan.which[members[0]]
-            Step(executor, gradients, addresses, coefficients[which], epilogue).finish()
+        self._reduce.staging.half = 0
+        for kind, executor in plan.executors:
+            Step(executor, batch, coefficients[kind], epilogue(divisor, clip), ahead).finish()
+            ahead = False
         self._close(plan, batch)
         return True
 
@@ -190,12 +192,12 @@ class StepEngine:
     def apply(self, call: str, plan: StepPlan, batch: GradientBatch, coefficients: Coefficients) -> None:
         """Updates from gradients that are final and the same on every replica; no variable twice."""
         self._agree(call, plan, batch, coefficients)
-        self._settle(plan, batch)
+        if plan.seen != moves.count:
+            self._settle(plan, batch)
         for i in plan.sparse:
             self._apply_rows(plan, batch, i, coefficients, *sparse.summed(batch.rows(i)))
-        for members, executor in plan.executors:
-            gradients, addresses = batch.dense(members)
-            executor.update_own(gradients, addresses, coefficients[plan.which[members[0]]])
+        for kind, executor in plan.executors:
+            executor.update_own(batch, coefficients[kind])
         self._close(plan, batch)
 
     def apply_alone(self, plan: StepPlan, batch: GradientBatch, coefficients: Coefficients) -> None:
@@ -269,8 +271,12 @@ class StepEngine:
         return {replica: text.decode() for replica, text in enumerate(told) if text}
 
     def errors(self, call: str) -> ErrorBarrier:
-        """What this replica raises inside is told to all, so that none goes on without it."""
+        """A block whose errors are told to all, so that none goes on without this replica."""
         return ErrorBarrier(self._context, call)
+
+    def tell(self, call: str, error: Exception) -> None:
+        """Tells all replicas, which are on their way to ``call``, what this one is about to raise."""
+        self.errors(call).__exit__(type(error), error, None)
 
     def once(self, owner: object, commit: Callable[[], None]) -> None:
         """Runs ``commit`` for every replica; once, where replicas of one process share ``owner``."""
@@ -314,11 +320,8 @@ class StepEngine:
 
     def released(self, variables: Sequence[Variable]) -> bool:
         """Whether some of them are each replica's own, since it updated them alone."""
-        return (
-            self.replicas > 1
-            and self.parameters.any_released
-            and any(map(self.parameters.released, variables))
-        )
+        some = self.replicas > 1 and self.parameters.any_released
+        return some and any(map(self.parameters.released, variables))
 
     # -- before and after
     def _send_ahead(self, plan: StepPlan, batch: GradientBatch, reduction: Reduction) -> bool:
@@ -329,9 +332,8 @@ class StepEngine:
         whole = reduction.weight in (None, 1) and not batch.sparse
         if not whole or self._reduce.node.size == 1 or not plan.executors:
             return False
-        members, executor = plan.executors[0]
-        itemsize = executor.dtype.itemsize
-        return self._reduce.staging.send_ahead(executor.partition, batch.dense(members)[1], itemsize)
+        plan.executors[0][1].send_ahead(batch)
+        return True
 
     def _agree(
         self,
@@ -352,7 +354,7 @@ class StepEngine:
             return [flags]
         about = plan.fingerprint ^ fingerprint.of_coefficients(coefficients) ^ self._turn
         said = partial(fingerprint.step_sentence, call, batch.variables, plan.rules, coefficients)
-        if plan.seen != moves():
+        if plan.seen != moves.count:
             state = plan.state(batch.variables)
             assigned, new = self.parameters.assigned(state), self.parameters.unallocated(state)
             about ^= self._of_changes(state, assigned, new)
@@ -366,15 +368,13 @@ class StepEngine:
 
     def _settle(self, plan: StepPlan, batch: GradientBatch) -> None:
         """Sees to it that all variables are where all replicas of the node see them."""
-        if plan.seen == moves():
-            return
         if self.replicas > 1:
             state = plan.state(batch.variables)
             self._allocate(self.parameters.assigned(state), plan.columns(batch.variables))
         else:
             self.parameters.keep_private(plan.state(batch.variables))
         plan.place(batch.variables, self.parameters)
-        plan.seen = moves()
+        plan.seen = moves.count
 
     def _take_out(self, variables: Sequence[Variable]) -> None:
         """Makes variables this replica's own, for an update that is its own."""
@@ -393,7 +393,7 @@ class StepEngine:
 
     def _close(self, plan: StepPlan, batch: GradientBatch) -> None:
         """Everyone sees everything updated; then come the constraints."""
-        if self.parameters.shared:
+        if self._reduce.node.size > 1:
             self._reduce.node.barrier()
         for variable in batch.variables:
             variable._version += 1
@@ -401,7 +401,8 @@ class StepEngine:
             bound = [batch.variables[i] for i in plan.constrained]
             jobs = [(v, (v,), partial(_constrain, v)) for v in bound]
             run_owned(self._reduce.node, self._context.comm, jobs)
-        self._record(batch.variables)
+        if self._recorder is not None:
+            self._record(batch.variables)
 
     def _record(self, variables: Sequence[Variable]) -> None:
         if self._recorder is not None:

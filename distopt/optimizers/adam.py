@@ -73,7 +73,7 @@ class Adam(RuleOptimizer):
         return AMSGRAD if self.amsgrad else ADAM
 
     def _coefficients(self, lr: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
-        one, step = dtype.type(1), dtype.type(self.iterations.item() + 1)
+        one, step = dtype.type(1), dtype.type(self._steps_made() + 1)
         beta_1, beta_2 = self._scalar("beta_1", dtype), self._scalar("beta_2", dtype)
         return {
             "alpha": lr * np.sqrt(one - beta_2**step) / (one - beta_1**step),

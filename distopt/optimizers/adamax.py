@@ -60,7 +60,7 @@ class Adamax(RuleOptimizer):
         return ADAMAX
 
     def _coefficients(self, lr: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
-        one, step = dtype.type(1), dtype.type(self.iterations.item() + 1)
+        one, step = dtype.type(1), dtype.type(self._steps_made() + 1)
         beta_1 = self._scalar("beta_1", dtype)
         return {
             "alpha": lr / (one - beta_1**step),

@@ -110,7 +110,7 @@ class Nadam(RuleOptimizer):
 
     def _coefficients(self, lr: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
         one, half, base = dtype.type(1), dtype.type(0.5), dtype.type(np.float32(0.96))
-        step, following = dtype.type(self.iterations.item() + 1), dtype.type(self.iterations.item() + 2)
+        step, following = dtype.type(self._steps_made() + 1), dtype.type(self._steps_made() + 2)
         beta_1, beta_2 = self._scalar("beta_1", dtype), self._scalar("beta_2", dtype)
         decay = dtype.type(self._initial_decay)
         mu = beta_1 * (one - half * base ** (decay * step))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import inspect
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -37,8 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ApplyState", "Optimizer"]
 
-#: What an aggregator's ``build`` is where there is nothing to be made.
-_STATELESS = (None, aggregators.Aggregator.build)
+#: What the hook of an aggregator is where there is nothing to be done; a plain function has none.
+_STATELESS = (None, aggregators.Aggregator.finish_step)
 
 #: The coefficients of one step, by device and dtype: see ``_prepare_local``.
 ApplyState: TypeAlias = dict[tuple[str, "np.dtype[Any]"], dict[str, Any]]
@@ -149,11 +148,12 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
         call, context = self._call(), distribute.get_replica_context()
         engine = None if context is None else StepEngine.of(context)
         number = -1 if engine is None else engine.number
-        # What is raised inside is raised on all replicas; between replicas there is nobody to tell.
-        with nullcontext() if engine is None else engine.errors(call):
+        try:
             batch, plan = take_in(grads_and_vars, self._name, self._plans, number)
             made = len(self._weights)
-            self._make_weights(plan, batch.variables)
+            if not self._has_weights(plan):
+                with self._naming_after_optimizer():
+                    self._create_all_weights(list(batch.variables))
             if not batch.variables:
                 return None
             if engine is None:
@@ -161,20 +161,28 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
                     "apply_gradients() cannot be called in cross-replica context: use Strategy.run to enter "
                     "replica context"
                 )
-            apply_state = self._prepare_step(plan, batch.variables)
+            apply_state = self._prepare_step(plan)
+        except Exception as error:
+            if engine is not None:  # between replicas there is nobody to tell
+                engine.tell(call, error)
+            raise
         engine.begin(self)
         if self._on_nonfinite != "propagate":
             finite = finite_batch(self._on_nonfinite, engine, call, batch)
             if finite is None:
-                return StepResult(self.iterations.item())
+                return StepResult(self._steps_made())
             batch = finite
         if experimental_aggregate_gradients and not self._looked_for_means:
             self._look_for_means(batch.gradients, isinstance(self.gradient_aggregator, aggregators.Sum))
-        self._try_pipeline(made, engine, call, plan, batch, apply_state, experimental_aggregate_gradients)
+        try:
+            self._run_pipeline(engine, call, plan, batch, apply_state, experimental_aggregate_gradients)
+        except ReplicaMismatch:
+            self._forget_slots(made)  # others may have made other slots, and so in another order
+            raise
         engine.once(self, partial(self._count, apply_state, experimental_aggregate_gradients))
         if experimental_aggregate_gradients and engine.counted(self):
             engine.audit(call, [*batch.variables, *self.weights], settings_text(self))
-        return StepResult(self.iterations.item())
+        return StepResult(self._steps_made())
 
     def _call(self) -> str:
         """The name of a step's calls, which replicas must have in common: so they have the stages too."""
@@ -191,14 +199,6 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
             text = stages_text(self)
             self._named = stages, f"apply_gradients of {self._name}{f' ({text})' if text else ''}"
         return self._named[1]
-
-    def _try_pipeline(self, made: int, *stages: Any) -> None:
-        """The pipeline; if replicas refuse it, the slots go that are not among the first ``made`` weights."""
-        try:
-            self._run_pipeline(*stages)
-        except ReplicaMismatch:
-            self._forget_slots(made)  # others may have made other slots, and so in another order
-            raise
 
     def _run_pipeline(
         self,
@@ -240,11 +240,12 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
     def _count(self, apply_state: ApplyState, aggregate: bool) -> None:
         """Moves on what belongs to no variable."""
         self._finish_step(apply_state)
-        if aggregate and (finish := getattr(self.gradient_aggregator, "finish_step", None)) is not None:
-            finish()
-        iterations, count = self.iterations, self.iterations._array()
-        count[...] = count.item() + 1  # "+=" takes a whole microsecond here
-        iterations._touch()
+        aggregator = self.gradient_aggregator
+        hook = getattr(type(aggregator), "finish_step", None)
+        if aggregate and hook not in _STATELESS and isinstance(aggregator, aggregators.Aggregator):
+            aggregator.finish_step()
+        assert self._iterations is not None
+        self._iterations.count_up()
 
     def _overrides(self, base: type, hooks: tuple[str, ...]) -> bool:
         """Whether this optimizer, by its class or by attributes, replaces any of ``base``'s hooks."""
@@ -264,26 +265,17 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
     def _create_slots(self, var_list: list[Variable]) -> None:
         """A hook: calls ``add_slot`` for each variable; called in every step."""
 
-    def _make_weights(self, plan: StepPlan, variables: tuple[Variable, ...]) -> None:
-        """Makes what a step needs and is not there yet."""
-        # By its class: an aggregator that is a function has no state, and most classes have none.
-        stateless = getattr(type(self.gradient_aggregator), "build", None) in _STATELESS
-        if not (stateless and self._has_slots(plan)):
-            with self._naming_after_optimizer():
-                self._create_all_weights(list(variables))
-
-    def _has_slots(self, plan: StepPlan) -> bool:
-        """Whether ``_create_slots``, which may be a user's, has nothing to do for these variables."""
+    def _has_weights(self, plan: StepPlan) -> bool:
+        """Whether ``_create_all_weights``, which may be a user's, has nothing to do for these variables."""
         return False
 
     # -- prepare
-    def _prepare_step(self, plan: StepPlan, variables: tuple[Variable, ...]) -> ApplyState:
+    def _prepare_step(self, plan: StepPlan) -> ApplyState:
         """The coefficients of this step for each device and dtype among the variables."""
         apply_state: ApplyState = {}
-        for i, dtype in zip(plan.first, plan.dtypes, strict=True):
-            device = variables[i].device
-            apply_state[device, dtype] = {}
-            self._prepare_local(device, dtype, apply_state)
+        for kind in plan.kinds:
+            apply_state[kind] = {}
+            self._prepare_local(*kind, apply_state)
         return apply_state
 
     def _prepare_local(self, var_device: str, var_dtype: Any, apply_state: ApplyState) -> None:

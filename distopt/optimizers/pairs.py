@@ -77,7 +77,7 @@ def _plain(items: tuple[Any, ...], plans: PlanCache, replica: int) -> tuple[Grad
     if kinds != _ARRAY:
         gradients = tuple(map(as_array, gradients))
     plan = plans.find(replica, variables)
-    addresses = plan.addresses_of(gradients)
+    addresses = plan.specs.addresses_of(gradients)
     return None if addresses is None else (GradientBatch(variables, gradients, addresses), plan)
 
 

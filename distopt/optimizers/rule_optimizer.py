@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from distopt.aggregators import Aggregator
 from distopt.core.checks import as_sequence
 from distopt.core.indexed_slices import sum_duplicates
 from distopt.core.numbers import as_number
@@ -39,6 +40,7 @@ _STAGES = ("_transform_unaggregated_gradients", "_aggregate_gradients", "_transf
 _UPDATES = ("_resource_apply_dense", "_resource_apply_sparse", "_resource_apply_sparse_duplicate_indices")
 _HOOKS = (*_STAGES, *_UPDATES)
 _MAKERS = ("_create_all_weights", "_create_slots")
+_RATE = ("_decayed_lr",)
 _NO_LIMITS = (None, None, None)
 _NO_COEFFICIENTS: dict[str, Any] = {}
 
@@ -77,9 +79,7 @@ class RuleOptimizer(Optimizer):
         key = (variable.device, variable.dtype)
         values = (apply_state or {}).get(key) or self._fallback_apply_state(*key)
         rule = self._rule(values)
-        scalar = key[1].type
-        found = [values[name] for name in rule.coefficients]
-        return rule, tuple([c if type(c) is scalar else _scalar(c, key[1]) for c in found])
+        return rule, _scalars(map(values.__getitem__, rule.coefficients), key[1])
 
     def _run_pipeline(
         self,
@@ -90,10 +90,14 @@ class RuleOptimizer(Optimizer):
         apply_state: ApplyState,
         aggregate: bool,
     ) -> None:
-        with engine.errors(call):
+        try:
             reduction = self._reduction(engine, plan, batch) if aggregate else None
+            if reduction is not None:
+                plan, coefficients = self._with_rules(plan, batch, apply_state)
+        except Exception as error:
+            engine.tell(call, error)
+            raise
         if reduction is not None:
-            plan, coefficients = self._with_rules(plan, batch, apply_state)
             limits = self.clipvalue, self.clipnorm, self.global_clipnorm
             clip = None if limits == _NO_LIMITS else Clip(*limits)
             if engine.step(call, plan, batch, coefficients, reduction, clip):
@@ -139,23 +143,25 @@ class RuleOptimizer(Optimizer):
     ) -> tuple[StepPlan, Coefficients]:
         """The plan with the rules in force, and their coefficients."""
         rules, coefficients = [], []
-        for i in plan.first:
-            rule, values = self.step_rule(batch.variables[i], apply_state)
+        for key in plan.kinds:
+            values = apply_state.get(key) or self._fallback_apply_state(*key)
+            rule = self._rule(values)
             rules.append(rule)
-            coefficients.append(values)
+            coefficients.append(_scalars(map(values.__getitem__, rule.coefficients), key[1]))
         if plan.rules != tuple(rules):
+            with self._naming_after_optimizer():
+                self._create_slots(list(batch.variables))  # a rule that was not in force may need others
             names = [rules[kind].slots for kind in plan.which]
             plan.set_rules(batch.variables, tuple(rules), self._slots_of(batch.variables, names))
         if batch.sparse:
             plan = plan.with_sparse(batch.variables, batch.sparse)
         return plan, tuple(coefficients)
 
-    def _has_slots(self, plan: StepPlan) -> bool:
-        """See Optimizer; the plan has looked them up."""
-        if not plan.rules or self._overrides(RuleOptimizer, _MAKERS):
-            return False
-        names = self._rule(_NO_COEFFICIENTS).slots
-        return all(rule.slots == names for rule in plan.rules)
+    def _has_weights(self, plan: StepPlan) -> bool:
+        """See Optimizer; the plan has looked up the slots of its rules."""
+        build = getattr(type(self.gradient_aggregator), "build", None)
+        made = build in (None, Aggregator.build) and not self._overrides(RuleOptimizer, _MAKERS)
+        return made and bool(plan.rules)
 
     def _create_slots(self, var_list: list[Variable]) -> None:
         names = self._rule(_NO_COEFFICIENTS).slots
@@ -166,9 +172,12 @@ class RuleOptimizer(Optimizer):
                 self.add_slot(variable, slot)
 
     def _prepare_local(self, var_device: str, var_dtype: Any, apply_state: ApplyState) -> None:
-        super()._prepare_local(var_device, var_dtype, apply_state)
-        values = apply_state[var_device, var_dtype]
-        dtype = np.dtype(var_dtype)
+        values, dtype = apply_state[var_device, var_dtype], np.dtype(var_dtype)
+        rate = self._hyper["learning_rate"]
+        if type(rate) is Variable and self._initial_decay == 0 and not self._overrides(Optimizer, _RATE):
+            values["lr_t"] = rate.scalar(dtype)  # the common case, at little cost
+        else:
+            super()._prepare_local(var_device, var_dtype, apply_state)
         with np.errstate(all="ignore"):
             values.update(self._coefficients(_scalar(values["lr_t"], dtype), dtype))
 
@@ -176,7 +185,7 @@ class RuleOptimizer(Optimizer):
         """The hyperparameter ``name`` as a scalar of ``dtype``."""
         value = self._hyper[name]
         if type(value) is Variable:  # the common case, at little cost
-            return _scalar(value, dtype)
+            return value.scalar(dtype)
         return self._get_hyper(name, dtype).numpy()
 
     def _resource_apply_dense(
@@ -206,8 +215,15 @@ class RuleOptimizer(Optimizer):
             self.get_slot(variable, name)._touch()
 
 
+def _scalars(values: Iterable[Any], dtype: np.dtype[Any]) -> tuple[Any, ...]:
+    found = tuple(values)
+    if set(map(type, found)) <= {dtype.type}:  # the common case, at little cost
+        return found
+    return tuple([_scalar(value, dtype) for value in found])
+
+
 def _scalar(value: Any, dtype: np.dtype[Any]) -> Any:
-    scalar = as_array(value)[()]
+    scalar = value if type(value) is dtype.type else as_array(value)[()]
     return scalar if type(scalar) is dtype.type else dtype.type(scalar)
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import distopt as tf
-from distopt.collectives import ArraySpecs, addresses_of
+from distopt.collectives import addresses_of
+from distopt.collectives.array_specs import ArraySpecs
 
 SHAPES = [(3, 4), (), (0, 2), (5,), (2, 1, 3, 1)]
 

@@ -1,19 +1,24 @@
-"""What compiled code reads from the structure behind a NumPy array: see :mod:`distopt.collectives.arrays`.
+"""ArraySpecs: whether many arrays are as expected, and where they lie.
 
-``PyArrayObject_fields`` of NumPy's C API is part of every compiled extension, and so its layout stays.
+Asking an array for its dtype, shape and address costs most of a microsecond in Python. A compiled loop
+reads the same from the structures behind the arrays, ``PyArrayObject_fields`` of NumPy's C API, which is part
+of every compiled extension, and so its layout stays.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from distopt.comm.spin import precompiled
+from distopt.typing import Array
 
-__all__ = ["read"]
+__all__ = ["ArraySpecs"]
 
 # After what all Python objects begin with:
 # char *data; int nd; npy_intp *dimensions, *strides; PyObject *base; PyArray_Descr *descr; int flags
@@ -34,7 +39,7 @@ def _load(typingctx: Any, address: Any = None) -> Any:  # noqa: ARG001
 
 
 @precompiled("boolean(int64[::1], int64[::1])", nogil=False)
-def read(starts, expected):  # type: ignore[no-untyped-def]
+def _read(starts, expected):  # type: ignore[no-untyped-def]
     """Looks at arrays, and replaces their own addresses by those of their data.
 
     Args:
@@ -60,3 +65,29 @@ def read(starts, expected):  # type: ignore[no-untyped-def]
         at += ndim
         starts[k] = _load(array + _DATA)
     return True
+
+
+class ArraySpecs:
+    """Dtypes and shapes that arrays are to have.
+
+    Args:
+        like: arrays that have them; none where no array will do.
+    """
+
+    def __init__(self, like: Sequence[Array]) -> None:
+        self.dtypes = tuple(array.dtype for array in like)  # kept, since they are known by address
+        #: For each array its dtype's address, its number of axes and their lengths.
+        self._expected = np.array(
+            [n for array in like for n in (id(array.dtype), array.ndim, *array.shape)], np.int64
+        )
+
+    def addresses_of(self, arrays: Sequence[Array]) -> Array | None:
+        """The addresses of the arrays' data; None if one is of another dtype or shape, or not contiguous.
+
+        Args:
+            arrays: as many as there are dtypes, of type ``numpy.ndarray`` itself.
+        """
+        if len(arrays) != len(self.dtypes):
+            return None
+        addresses = np.fromiter(map(id, arrays), np.int64, len(arrays))
+        return addresses if _read(addresses, self._expected) else None
