@@ -247,6 +247,11 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
         assert self._iterations is not None
         self._iterations.count_up()
 
+    def _steps_made(self) -> int:
+        """The value of :attr:`iterations`, at little cost."""
+        variable = self.iterations if self._iterations is None else self._iterations
+        return int(variable.scalar())
+
     def _overrides(self, base: type, hooks: tuple[str, ...]) -> bool:
         """Whether this optimizer, by its class or by attributes, replaces any of ``base``'s hooks."""
         return _replaced(type(self), base, hooks) or not vars(self).keys().isdisjoint(hooks)

@@ -42,11 +42,6 @@ class Weights:
             self._weights.append(self._iterations)
         return self._iterations
 
-    def _steps_made(self) -> int:
-        """The value of :attr:`iterations`, at little cost."""
-        variable = self.iterations if self._iterations is None else self._iterations
-        return int(variable.scalar())
-
     @iterations.setter
     def iterations(self, variable: Variable) -> None:
         if self._iterations is not None:
