@@ -71,7 +71,7 @@ def _squared_error_vjp(
 
 
 defvjp_argnums(squared_error, _squared_error_vjp)
-defvjp_argnums(squared_error_sum, _squared_error_vjp)
+defvjp_argnums(squared_error_sum, _squared_error_vjp, argnums=(0, 1))
 
 
 def softmax_cross_entropy(labels: Any, logits: Any) -> Any:
@@ -131,7 +131,7 @@ def _softmax_vjp(
     return backward
 
 
-defvjp_argnums(_softmax_losses, _softmax_vjp)
+defvjp_argnums(_softmax_losses, _softmax_vjp, argnums=(0, 1))
 
 
 def sparse_softmax_cross_entropy(labels: Array, logits: Any) -> Any:

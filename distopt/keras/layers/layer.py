@@ -19,6 +19,7 @@ from distopt.keras.each_replica import OfEachReplica, assign_alike
 from distopt.keras.layers.members import BOOKKEEPING, Held, changed, hold, holds, state
 from distopt.keras.layers.naming import refuse_arguments, unique_name
 from distopt.keras.layers.spec import InputSpec, map_shapes, shapes_of
+from distopt.keras.values import refuse_dtype
 from distopt.typing import Array, DTypeLike
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ class Layer:
     _takes_training = False
     #: Whether floating inputs are cast to the layer's dtype.
     _autocast = True
+    #: Whether it computes with its inputs: integers and Booleans are cast then as well, others refused.
+    _arithmetic = False
     #: Attributes in which no variables and layers are looked for.
     _bookkeeping = BOOKKEEPING
     #: What was found in the others, None until it is looked for.
@@ -137,7 +140,7 @@ class Layer:
 
         Raises:
             ValueError: the input's shape does not fit.
-            TypeError: the input is a layer.
+            TypeError: the input is a layer, or has a dtype that the layer cannot compute with.
         """
         # A single array is by far the most frequent input, and nesting costs time.
         single = hasattr(inputs, "shape")
@@ -175,10 +178,14 @@ class Layer:
     def _cast(self, value: Any) -> Any:
         if not hasattr(value, "dtype"):
             value = np.asarray(value)
-        kind = value.dtype
-        if kind is self._dtype or not self._autocast or kind.kind != "f" or kind == self._dtype:
+        dtype = value.dtype
+        if dtype is self._dtype or not self._autocast:
             return value
-        return value.astype(self._dtype)
+        if dtype.kind == "f" or (self._arithmetic and dtype.kind in "biu"):
+            return value if dtype == self._dtype else value.astype(self._dtype)
+        if self._arithmetic:
+            refuse_dtype(f"the inputs of layer {self.name!r} ({type(self).__name__})", dtype)
+        return value
 
     def _refuse(self, shape: tuple[int | None, ...]) -> None:
         raise ValueError(
