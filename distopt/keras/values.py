@@ -14,6 +14,7 @@ __all__ = [
     "as_reals",
     "fit_weight",
     "floats_like",
+    "is_half",
     "refuse_dtype",
     "squeeze_ranks",
     "tensor",
@@ -54,7 +55,7 @@ def as_floats(value: Any, argument: str) -> Any:
 def wide_floats(value: Any, argument: str) -> Any:
     """:func:`as_floats` in float32 at least: squares of float16 overflow at 256, epsilons vanish in it."""
     value = as_floats(value, argument)
-    return value.astype(np.float32) if value.dtype == np.float16 else value
+    return value.astype(np.float32) if is_half(value) else value
 
 
 def floats_like(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
@@ -78,10 +79,15 @@ def as_reals(value: Any, argument: str) -> Array:
         TypeError: it holds something else.
     """
     array = as_array(value)
-    kind = array.dtype
-    if kind.kind not in "biuf":
-        refuse_dtype(argument, kind)
-    return array.astype(np.float32) if kind == np.float16 else array
+    if array.dtype.kind not in "biuf":
+        refuse_dtype(argument, array.dtype)
+    return array.astype(np.float32) if is_half(array) else array
+
+
+def is_half(value: Any) -> bool:
+    """Whether ``value`` is an array or tensor of float16, in either byte order."""
+    dtype = getattr(value, "dtype", None)
+    return dtype is not None and dtype.kind == "f" and dtype.itemsize == 2
 
 
 def squeeze_ranks(y_true: Any, y_pred: Any) -> tuple[Any, Any]:

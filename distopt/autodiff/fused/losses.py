@@ -154,7 +154,8 @@ def sparse_softmax_cross_entropy_sum(labels: Array, logits: Any, scale: float) -
 
 @primitive
 def _sparse_losses(labels: Array, logits: Array, scale: float | None, saved: _Saved) -> Array:
-    shifted = logits - np.maximum.reduce(logits, axis=-1, keepdims=True)
+    # In rows, whatever the order of the logits: places are counted row by row.
+    shifted = np.subtract(logits, np.maximum.reduce(logits, axis=-1, keepdims=True), order="C")
     saved.chosen = _places(labels, logits.shape[-1])
     picked = shifted.reshape(-1)[saved.chosen]
     saved.exp = np.exp(shifted, out=shifted)

@@ -16,10 +16,10 @@ from distopt.core.placement import placement
 from distopt.core.tensor import as_array
 from distopt.keras import constraints, initializers, regularizers
 from distopt.keras.each_replica import OfEachReplica, assign_alike
+from distopt.keras.layers.casting import cast_input
 from distopt.keras.layers.members import BOOKKEEPING, Held, changed, hold, holds, state
 from distopt.keras.layers.naming import refuse_arguments, unique_name
 from distopt.keras.layers.spec import InputSpec, map_shapes, shapes_of
-from distopt.keras.values import refuse_dtype
 from distopt.typing import Array, DTypeLike
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Layer:
     _takes_training = False
     #: Whether floating inputs are cast to the layer's dtype.
     _autocast = True
-    #: Whether it computes with its inputs: integers and Booleans are cast then as well, others refused.
+    #: Whether it computes with its inputs: integers are cast then as well, what is no number is refused.
     _arithmetic = False
     #: Attributes in which no variables and layers are looked for.
     _bookkeeping = BOOKKEEPING
@@ -178,14 +178,9 @@ class Layer:
     def _cast(self, value: Any) -> Any:
         if not hasattr(value, "dtype"):
             value = np.asarray(value)
-        dtype = value.dtype
-        if dtype is self._dtype or not self._autocast:
+        if value.dtype is self._dtype or not self._autocast:
             return value
-        if dtype.kind == "f" or (self._arithmetic and dtype.kind in "biu"):
-            return value if dtype == self._dtype else value.astype(self._dtype)
-        if self._arithmetic:
-            refuse_dtype(f"the inputs of layer {self.name!r} ({type(self).__name__})", dtype)
-        return value
+        return cast_input(self, value, self._dtype, self._arithmetic)
 
     def _refuse(self, shape: tuple[int | None, ...]) -> None:
         raise ValueError(

@@ -147,6 +147,7 @@ class BatchNormalization(_Normalization):
         # Each replica moves its own, also where replicas of one process share the layer.
         own = {
             "trainable": False,
+            "dtype": np.promote_types(self._dtype, np.float32),  # variances overflow float16
             "synchronization": VariableSynchronization.ON_READ,
             "aggregation": VariableAggregation.MEAN,
         }
@@ -156,8 +157,9 @@ class BatchNormalization(_Normalization):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """See Layer."""
         if not training or not self.trainable:
-            inverse = 1 / np.sqrt(as_array(self.moving_variance) + np.asarray(self.epsilon, self._dtype))
-            return (inputs - as_array(self.moving_mean)) * (self.gamma * inverse) + self.beta
+            inverse = 1 / np.sqrt(as_array(self.moving_variance) + self.epsilon)
+            normal = (inputs - as_array(self.moving_mean)) * (self.gamma * inverse) + self.beta
+            return normal if normal.dtype == self._dtype else normal.astype(self._dtype)
         found = batch_statistics(as_array(inputs), self._total)
         if found.count:
             self._move(self.moving_mean, found.mean)

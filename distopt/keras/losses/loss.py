@@ -11,7 +11,7 @@ import numpy as np
 from distopt.core.checks import as_config
 from distopt.distribute import has_strategy
 from distopt.keras.losses.reduction import Reduction
-from distopt.keras.values import fit_weight, squeeze_ranks, tensor
+from distopt.keras.values import fit_weight, is_half, squeeze_ranks, tensor
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -116,14 +116,9 @@ def keeps_dtype(fn: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(fn)
     def call(y_true: Any, y_pred: Any, *args: Any, **kwargs: Any) -> Any:
         losses = fn(y_true, y_pred, *args, **kwargs)
-        return losses.astype(np.float16) if _is_half(y_pred) else losses
+        return losses.astype(np.float16) if is_half(y_pred) else losses
 
     return call
-
-
-def _is_half(value: Any) -> bool:
-    dtype = getattr(value, "dtype", None)
-    return dtype is not None and dtype.kind == "f" and dtype.itemsize == 2
 
 
 #: Loss functions whose sum is one operation: how to prepare its arguments, and the operation.
@@ -188,7 +183,7 @@ class LossFunctionWrapper(Loss):
                 values = prepared[1]
                 count = values.size // values.shape[-1]
                 loss = total(*prepared, scale(count))
-                return (loss.astype(np.float16) if _is_half(y_pred) else loss), count
+                return (loss.astype(np.float16) if is_half(y_pred) else loss), count
         return super()._scaled_sum(y_true, y_pred, sample_weight, scale)
 
     def get_config(self) -> dict[str, Any]:
