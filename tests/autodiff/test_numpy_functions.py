@@ -132,6 +132,7 @@ CASES: dict[str, tuple[Callable[..., Any], list[np.ndarray]]] = {
     "ravel": (np.ravel, [_normal(3, 4)]),
     "squeeze": (lambda x: np.squeeze(x, 1), [_normal(3, 1)]),
     "expand_dims": (lambda x: np.expand_dims(x, 1), [_normal(3)]),
+    "full_like": (lambda x, y: np.full_like(x, y) * x, [_normal(3, 4), _normal(4)]),
     "broadcast_to": (lambda x: np.broadcast_to(x, (2, 3, 4)), [_normal(3, 1)]),
     "concatenate": (lambda x, y: np.concatenate([x, y], axis=1), [_normal(3, 4), _normal(3, 2)]),
     "concatenate flat": (lambda x, y: np.concatenate([x, y], axis=None), [_normal(3, 4), _normal(2)]),
