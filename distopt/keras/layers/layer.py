@@ -16,6 +16,7 @@ from distopt.core.placement import placement
 from distopt.core.tensor import as_array
 from distopt.keras import constraints, initializers, regularizers
 from distopt.keras.each_replica import OfEachReplica, assign_alike
+from distopt.keras.layers.casting import cast_input
 from distopt.keras.layers.members import BOOKKEEPING, Held, changed, hold, holds, state
 from distopt.keras.layers.naming import refuse_arguments, unique_name
 from distopt.keras.layers.spec import InputSpec, map_shapes, shapes_of
@@ -95,6 +96,8 @@ class Layer:
     _takes_training = False
     #: Whether floating inputs are cast to the layer's dtype.
     _autocast = True
+    #: Whether it computes with its inputs: integers are cast then as well, what is no number is refused.
+    _arithmetic = False
     #: Attributes in which no variables and layers are looked for.
     _bookkeeping = BOOKKEEPING
     #: What was found in the others, None until it is looked for.
@@ -137,7 +140,7 @@ class Layer:
 
         Raises:
             ValueError: the input's shape does not fit.
-            TypeError: the input is a layer.
+            TypeError: the input is a layer, or has a dtype that the layer cannot compute with.
         """
         # A single array is by far the most frequent input, and nesting costs time.
         single = hasattr(inputs, "shape")
@@ -175,10 +178,9 @@ class Layer:
     def _cast(self, value: Any) -> Any:
         if not hasattr(value, "dtype"):
             value = np.asarray(value)
-        kind = value.dtype
-        if kind is self._dtype or not self._autocast or kind.kind != "f" or kind == self._dtype:
+        if value.dtype is self._dtype or not self._autocast:
             return value
-        return value.astype(self._dtype)
+        return cast_input(self, value, self._dtype, self._arithmetic)
 
     def _refuse(self, shape: tuple[int | None, ...]) -> None:
         raise ValueError(
