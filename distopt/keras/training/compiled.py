@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,11 +12,14 @@ from distopt import optimizers
 from distopt.core import Variable
 from distopt.core.tensor import as_array
 from distopt.distribute import get_replica_context
+from distopt.keras.callbacks.callback import is_chief
 from distopt.keras.training.accumulation import GradientAccumulator
 from distopt.keras.training.compiled_loss import CompiledLoss
 from distopt.keras.training.compiled_metrics import CompiledMetrics
 
 __all__ = ["Compiled"]
+
+_log = logging.getLogger("distopt")
 
 
 class Compiled:
@@ -47,6 +51,7 @@ class Compiled:
         self.metrics = CompiledMetrics(metrics, weighted_metrics)
         self._accumulator = GradientAccumulator(steps_per_update)
         self._size = 1
+        self._told_of_nothing = False
 
     def share_is(self, local: int, size: int) -> None:
         """Says how many of the next batch's ``size`` examples are on this replica."""
@@ -56,10 +61,20 @@ class Compiled:
 
     def minimize(self, tape: Any, loss: Any, variables: Sequence[Variable]) -> None:
         """Updates the variables by the gradients of this replica's loss, or keeps these for later."""
+        if not variables:
+            self._tell_of_nothing()
         if self._accumulator.steps == 1:
             self.optimizer.minimize(loss, list(variables), tape=tape)
         elif self._accumulator.add(tape.gradient(loss, list(variables)), variables, self._size):
             self.finish_updates()
+
+    def _tell_of_nothing(self) -> None:
+        if not self._told_of_nothing and is_chief():
+            _log.warning(
+                "there is nothing to train: the model has no weight that was trainable when it was compiled "
+                "(see layer.trainable), so its steps change none"
+            )
+        self._told_of_nothing = True
 
     @property
     def pending(self) -> bool:
