@@ -10,19 +10,25 @@ from typing import Any
 
 from distopt import optimizers
 from distopt.autodiff import GradientTape
-from distopt.core.tensor import as_array
 from distopt.keras.callbacks import Callback, History
 from distopt.keras.callbacks.callback import is_chief
 from distopt.keras.callbacks.progress import shown_logs
 from distopt.keras.container import Container
-from distopt.keras.data.batch import unpack
+from distopt.keras.data.batch import as_arrays, count_examples, unpack
 from distopt.keras.each_replica import OfEachReplica
 from distopt.keras.layers.trainable import TrainableFlags
 from distopt.keras.training.class_weight import weigh_classes
 from distopt.keras.training.compiled import Compiled
 from distopt.keras.training.fit import FitOptions, Validation, fit
 from distopt.keras.training.fit_state import FitState
-from distopt.keras.training.loop import make_source, prepare, run_epoch_of_one, run_predict, run_test
+from distopt.keras.training.loop import (
+    make_source,
+    prepare,
+    replica_context,
+    run_epoch_of_one,
+    run_predict,
+    run_test,
+)
 from distopt.optimizers import Optimizer
 
 __all__ = ["Model"]
@@ -72,7 +78,8 @@ class Model(Container):
         Args:
             optimizer: a name, a config or an optimizer.
             loss: a name, a function ``(y_true, y_pred) -> losses`` or a Loss; for several outputs a list,
-                or a dict by the names of the outputs. Its mean is that of the global batch.
+                or a dict by the names of the outputs. Its mean is that of the global batch. None: the model
+                is trained on what :meth:`add_loss` adds.
             metrics: names, functions or Metrics; they do not see sample weights.
             loss_weights: a list or dict of numbers, one for each output's loss.
             weighted_metrics: metrics that see sample weights.
@@ -131,11 +138,15 @@ class Model(Container):
         """This replica's part of the batch's loss, for one's own ``train_step``.
 
         Raises:
-            RuntimeError: compile() was given no loss, or there are no labels.
+            RuntimeError: compile() was given no loss and there is none to add, or there are no labels.
         """
-        if self.compiled.loss is None:
-            raise RuntimeError(f"model {self.name!r} has no loss: give compile() one, or override train_step")
-        if y_true is None:
+        given = self.compiled.loss.given
+        if not given and not regularization_losses:
+            raise RuntimeError(
+                f"model {self.name!r} has no loss: give compile() one, call add_loss() in call, or override "
+                "train_step"
+            )
+        if given and y_true is None:
             raise RuntimeError(f"model {self.name!r} was given no labels (y), which its loss needs")
         return self.compiled.loss(y_true, y_pred, sample_weight, regularization_losses)
 
@@ -219,7 +230,8 @@ class Model(Container):
             validation_data: ``(x, y)``, ``(x, y, sample_weight)`` or an iterable of batches.
             shuffle: whether each epoch has an order of its own (arrays only).
             class_weight: class number -> weight of its examples in the loss.
-            sample_weight: ``[n]``, weights of the examples in the loss.
+            sample_weight: ``[n]``, weights of the examples in the loss, or ``[n, steps]``; a list or dict of
+                such for several outputs.
             initial_epoch: the number of the first epoch.
             steps_per_epoch: the most batches in an epoch.
             validation_steps: the most batches in a validation.
@@ -298,7 +310,9 @@ class Model(Container):
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
     ) -> Any:
         """:meth:`evaluate` of one batch."""
-        return self.evaluate(x, y, len(as_array(y)), 0, sample_weight, return_dict=return_dict)
+        replicas = replica_context("test_on_batch()").num_replicas_in_sync
+        size = max(count_examples({"x": as_arrays(x)}), replicas)
+        return self.evaluate(x, y, size, 0, sample_weight, return_dict=return_dict)
 
     def predict_on_batch(self, x: Any) -> Any:
         """:meth:`predict` of one batch."""

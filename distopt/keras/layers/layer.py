@@ -228,10 +228,24 @@ class Layer(Module):
         return weight
 
     def add_loss(self, loss: Any) -> None:
-        """Adds a scalar to the loss of this call; to be called in :meth:`call`."""
+        """Adds a scalar, or each of several, to the loss of this call; to be called in :meth:`call`.
+
+        What is a mean over the examples of this call becomes one over all replicas.
+
+        Raises:
+            ValueError: no scalar.
+            TypeError: a function.
+        """
         if self._added_losses is None:
             self._added_losses = OfEachReplica(list)
-        self._added_losses.mine().append(loss)
+        for one in loss if isinstance(loss, (list, tuple)) else [loss]:
+            if callable(one):
+                raise TypeError(f"add_loss() of {self.name!r} takes values: call the function in call()")
+            if np.ndim(one):
+                raise ValueError(
+                    f"add_loss() of {self.name!r} takes a scalar; got shape {np.shape(one)}: give its np.mean"
+                )
+            self._added_losses.mine().append(one)
 
     @property
     def losses(self) -> list[Any]:

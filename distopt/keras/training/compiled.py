@@ -27,7 +27,7 @@ class Compiled:
 
     Args:
         optimizer: a name, a config or an optimizer.
-        loss: see :class:`CompiledLoss`; None if the model's own ``train_step`` has its own.
+        loss: see :class:`CompiledLoss`.
         metrics: see :class:`CompiledMetrics`.
         loss_weights: a number for each output's loss.
         weighted_metrics: metrics that take sample weights into account.
@@ -47,7 +47,7 @@ class Compiled:
         steps_per_update: int = 1,
     ) -> None:
         self.optimizer: optimizers.Optimizer = optimizers.get(optimizer)
-        self.loss = None if loss is None else CompiledLoss(loss, loss_weights)
+        self.loss = CompiledLoss(loss, loss_weights)
         self.metrics = CompiledMetrics(metrics, weighted_metrics)
         self._accumulator = GradientAccumulator(steps_per_update)
         self._size = 1
@@ -56,8 +56,7 @@ class Compiled:
     def share_is(self, local: int, size: int) -> None:
         """Says how many of the next batch's ``size`` examples are on this replica."""
         self._size = size
-        if self.loss is not None:
-            self.loss.share_is(local, size)
+        self.loss.share_is(local, size)
 
     def minimize(self, tape: Any, loss: Any, variables: Sequence[Variable]) -> None:
         """Updates the variables by the gradients of this replica's loss, or keeps these for later."""
@@ -89,20 +88,17 @@ class Compiled:
 
     def reset(self) -> None:
         """Forgets the batches that :meth:`results` tells of."""
-        if self.loss is not None:
-            self.loss.reset()
+        self.loss.reset()
         self.metrics.reset_state()
 
     def local_loss(self) -> float:
         """The mean loss of this replica's examples so far, to show while others are at work."""
-        if self.loss is None:
-            return 0.0
         return self.loss.local_mean()
 
     def results(self) -> dict[str, Any]:
         """The loss and the metrics over all batches and replicas; to be called on all of them."""
         found: dict[str, Any] = {}
-        if self.loss is not None:
+        if self.loss.used:
             sums, count = self.loss.sums()
             values = np.array(list(sums.values()), np.float64)
             context = get_replica_context()

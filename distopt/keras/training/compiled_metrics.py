@@ -7,7 +7,7 @@ from typing import Any
 from distopt.core.nest import flatten, map_structure
 from distopt.core.tensor import as_array
 from distopt.keras import metrics
-from distopt.keras.training.compiled_loss import per_output
+from distopt.keras.training.outputs import part_of_each, per_output
 
 __all__ = ["CompiledMetrics"]
 
@@ -41,7 +41,7 @@ class CompiledMetrics:
         Args:
             y_true: labels, nested as the outputs are.
             y_pred: the model's outputs.
-            sample_weight: ``[local]``, for the weighted metrics.
+            sample_weight: ``[local]``, for the weighted metrics; a list or dict for several outputs.
         """
         if self._outputs is None:
             self.resolve(y_true, y_pred)
@@ -49,18 +49,21 @@ class CompiledMetrics:
         if not any(self._outputs):
             return
         predictions = [as_array(value) for value in flatten(y_pred)]
-        labels = [as_array(value) for value in flatten(y_true)]
+        labels = [as_array(value) for value in part_of_each(y_true, y_pred, "y")]
+        weights = part_of_each(sample_weight, y_pred, "sample_weight")
         if len(predictions[0]) == 0:
             return
-        for output, label, prediction in zip(self._outputs, labels, predictions, strict=True):
+        for output, label, prediction, weight in zip(
+            self._outputs, labels, predictions, weights, strict=True
+        ):
             for metric, weighted in output:
-                metric.update_state(label, prediction, sample_weight if weighted else None)
+                metric.update_state(label, prediction, weight if weighted else None)
 
     def resolve(self, y_true: Any, y_pred: Any) -> None:
         """Makes the metric objects for labels and outputs like these."""
         if self._outputs is not None:
             return
-        predictions, labels = flatten(y_pred), flatten(y_true)
+        predictions, labels = flatten(y_pred), part_of_each(y_true, y_pred, "y")
         self._outputs = [[] for _ in predictions]
         for spec, weighted in self._specs:
             for i, (name, part) in enumerate(_per_output(spec, y_pred)):

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 from distopt.core.checks import as_count, as_seed, as_sequence
 from distopt.keras.callbacks import Callback, CallbackList, History, ProgressBar
 from distopt.keras.data import Source
-from distopt.keras.data.batch import as_arrays, count_examples, take, unpack
+from distopt.keras.data.batch import as_arrays, as_weights, count_examples, is_arrays, take, unpack
 from distopt.keras.training import checks
 from distopt.keras.training.class_weight import weigh_classes
 from distopt.keras.training.fit_state import FitState
 from distopt.keras.training.loop import (
-    is_arrays,
     make_source,
     prepare,
     replica_context,
@@ -172,7 +171,7 @@ def _split(x: Any, y: Any, sample_weight: Any, validation: Validation) -> tuple[
         raise ValueError(f"validation_split must be from 0 to less than 1; got {fraction}")
     if not is_arrays(x) or validation.data is not None:
         raise ValueError("validation_split needs whole arrays, and no validation_data beside it")
-    parts = tuple(as_arrays(part) for part in (x, y, sample_weight))
+    parts = (as_arrays(x), as_arrays(y), as_weights(sample_weight))
     count = count_examples(dict(zip(("x", "y", "sample_weight"), parts, strict=True)))
     cut = int(count * (1 - fraction))
     if cut in (0, count):

@@ -132,7 +132,7 @@ class FitState:
     Attributes:
         position: the same on all replicas.
         callbacks: their states.
-        loss: the loss of the epoch so far; None if the model has none.
+        loss: the loss of the epoch so far.
         returned: what a user's own ``train_step`` returned last.
     """
 
@@ -142,7 +142,7 @@ class FitState:
         self._model, self._sources = model, sources
         self.position = Position(epoch)
         self.callbacks = CallbackStates(callbacks)
-        self.loss = None if model.compiled.loss is None else LossTotals(model.compiled.loss)
+        self.loss = LossTotals(model.compiled.loss)
         self.returned: dict[str, Any] | None = None
 
     def get_state(self) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from distopt.core.nest import flatten, map_structure, pack
 from distopt.core.tensor import as_array
 from distopt.distribute import ReplicaContext, get_replica_context
 from distopt.keras.data import ArraySource, Batch, IterableSource, Source, share
-from distopt.keras.data.batch import as_arrays, count_examples, take
+from distopt.keras.data.batch import as_arrays, count_examples, is_arrays, take
 from distopt.keras.data.exchange import told_by_all
 from distopt.keras.training import checks
+from distopt.keras.training.outputs import part_of_each
 
 if TYPE_CHECKING:
     from distopt.keras.callbacks import CallbackList
@@ -52,16 +53,6 @@ def replica_context(call: str) -> ReplicaContext:
             "scope, every replica runs it"
         )
     return context
-
-
-def is_arrays(x: Any, y: Any = None) -> bool:
-    """Whether ``x`` is whole arrays rather than an iterable of batches (a list of tuples of arrays, say).
-
-    An empty list is one of batches, unless labels stand beside it.
-    """
-    if isinstance(x, list) and (x or y is None) and all(isinstance(batch, tuple) for batch in x):
-        return not all(hasattr(part, "shape") for batch in x for part in batch)
-    return hasattr(x, "shape") or isinstance(x, (list, tuple, dict))
 
 
 def make_source(
@@ -133,15 +124,14 @@ def prepare(model: Model, source: Source) -> None:
     outputs = model(x, training=False)
     model.take_first_weights()
     loss = model.compiled.loss
-    if y is None or loss is None:
+    part_of_each(sample_weight, outputs, "sample_weight")
+    if y is None or not loss.given:
         return
     loss.resolve(outputs)
-    predictions, labels = flatten(outputs), flatten(y)
-    if len(predictions) != len(labels):
-        raise ValueError(f"the model has {len(predictions)} outputs; y holds {len(labels)} arrays")
+    predictions, labels = flatten(outputs), part_of_each(y, outputs, "y")
     whole = source.y if isinstance(source, ArraySource) else y
     for one_loss, label, prediction, every in zip(
-        loss.loss_objects, labels, predictions, flatten(whole), strict=True
+        loss.loss_objects, labels, predictions, part_of_each(whole, outputs, "y"), strict=True
     ):
         checks.check_labels(as_array(label), as_array(prediction), one_loss, every)
     model.compiled.metrics.resolve(y, outputs)
