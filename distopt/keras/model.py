@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from distopt.keras.training.compiled import Compiled
 from distopt.keras.training.fit import FitOptions, Validation, fit
 from distopt.keras.training.fit_state import FitState
 from distopt.keras.training.loop import make_source, prepare, run_epoch_of_one, run_predict, run_test
+from distopt.keras.training.results import held_metrics, listed, names, reset
 from distopt.keras.training.summary import summary_text
 from distopt.keras.training.weights_file import check_ending, read_weights, write_weights
 from distopt.optimizers import Optimizer
@@ -177,13 +178,17 @@ class Model(Layer):
 
     @property
     def metrics(self) -> list[Any]:
-        """The metric objects; known once a batch was seen."""
-        return self.compiled.metrics.metrics
+        """The losses and metrics of ``compile``, all known once a batch was seen, and those in attributes."""
+        return ([] if self._compiled is None else self.compiled.all_metrics) + held_metrics(self)
 
     @property
     def metrics_names(self) -> list[str]:
         """The names of what ``evaluate`` returns; known once a batch was seen."""
-        return ["loss", *(metric.name for metric in self.metrics)]
+        return names(self)
+
+    def reset_metrics(self) -> None:
+        """Starts the losses and metrics anew, as each epoch and each evaluation does."""
+        reset(self)
 
     def train_step(self, data: Any) -> dict[str, Any] | None:
         """One step on this replica's share of a batch.
@@ -232,7 +237,7 @@ class Model(Layer):
         steps_per_epoch: int | None = None,
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
-        validation_freq: int = 1,
+        validation_freq: int | Collection[int] = 1,
         seed: int = 0,
     ) -> History:
         """Trains, and returns the numbers of each epoch.
@@ -247,7 +252,7 @@ class Model(Layer):
             verbose: see :class:`~distopt.keras.callbacks.ProgressBar`.
             callbacks: one or several, told of epochs and batches, on all replicas.
             validation_split: the last part of the arrays, from 0 to less than 1, is kept for validation.
-            validation_data: ``(x, y)``, ``(x, y, sample_weight)`` or an iterable of batches.
+            validation_data: ``(x, y)``, ``(x, y, sample_weight)``, as lists too, or an iterable of batches.
             shuffle: whether each epoch has an order of its own (arrays only).
             class_weight: class number -> weight of its examples in the loss.
             sample_weight: ``[n]``, weights of the examples in the loss.
@@ -255,7 +260,7 @@ class Model(Layer):
             steps_per_epoch: the most batches in an epoch.
             validation_steps: the most batches in a validation.
             validation_batch_size: ``batch_size`` by default.
-            validation_freq: validate after every so many epochs.
+            validation_freq: validate after every so many epochs, or the epochs, from 1 on, in a list.
             seed: the order of the examples is a function of it and of the epoch's number.
 
         Raises:
@@ -285,7 +290,7 @@ class Model(Layer):
         """The loss and the metrics on all examples; arguments as for :meth:`fit`.
 
         Returns:
-            The loss if there are no metrics, else ``[loss, metric, ...]``; or a dict by name.
+            A list in the order of :attr:`metrics_names`, a single number alone; or a dict by name.
         """
         _ = self.compiled
         source = make_source(x, y, sample_weight, batch_size, call="evaluate()", steps=steps)
@@ -293,7 +298,7 @@ class Model(Layer):
         results = run_test(self, source)
         if verbose and is_chief():
             print(f"Evaluated  {shown_logs(results)}", flush=True)
-        return _results(results, return_dict)
+        return results if return_dict else listed(self, results)
 
     def predict(
         self, x: Any, batch_size: int | None = None, verbose: Any = 0, steps: int | None = None
@@ -321,7 +326,7 @@ class Model(Layer):
         if class_weight is not None:
             x, sample_weight = weigh_classes(x, y, sample_weight, class_weight)
         results = run_epoch_of_one(self, x, y, sample_weight, reset_metrics)
-        return _results(results, return_dict)
+        return results if return_dict else listed(self, results)
 
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
@@ -390,10 +395,3 @@ class Model(Layer):
 def plain(value: Any) -> Any:
     """An array or number of NumPy as JSON can hold it."""
     return as_array(value).tolist()
-
-
-def _results(results: dict[str, Any], return_dict: bool) -> Any:
-    if return_dict:
-        return results
-    values = list(results.values())
-    return values[0] if len(values) == 1 else values

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from distopt import optimizers
 from distopt.core import Variable
-from distopt.core.tensor import as_array
-from distopt.distribute import get_replica_context
 from distopt.keras.training.accumulation import GradientAccumulator
 from distopt.keras.training.compiled_loss import CompiledLoss
 from distopt.keras.training.compiled_metrics import CompiledMetrics
+from distopt.keras.training.loss_metric import LossMetric
 
 __all__ = ["Compiled"]
 
@@ -47,6 +44,8 @@ class Compiled:
         self.metrics = CompiledMetrics(metrics, weighted_metrics)
         self._accumulator = GradientAccumulator(steps_per_update)
         self._size = 1
+        #: The names of the last results, None before the first ones.
+        self.told: list[str] | None = None
 
     def share_is(self, local: int, size: int) -> None:
         """Says how many of the next batch's ``size`` examples are on this replica."""
@@ -73,7 +72,7 @@ class Compiled:
             self.optimizer.apply_gradients(pairs)
 
     def reset(self) -> None:
-        """Forgets the batches that :meth:`results` tells of."""
+        """Forgets the batches that losses and metrics tell of."""
         if self.loss is not None:
             self.loss.reset()
         self.metrics.reset_state()
@@ -84,16 +83,8 @@ class Compiled:
             return 0.0
         return self.loss.local_mean()
 
-    def results(self) -> dict[str, Any]:
-        """The loss and the metrics over all batches and replicas; to be called on all of them."""
-        found: dict[str, Any] = {}
-        if self.loss is not None:
-            sums, count = self.loss.sums()
-            values = np.array(list(sums.values()), np.float64)
-            context = get_replica_context()
-            if context is not None and context.num_replicas_in_sync > 1:
-                values = as_array(context.all_reduce("sum", values))
-            found = {name: float(value) / max(count, 1) for name, value in zip(sums, values, strict=True)}
-            # The total comes first, as in Keras.
-            found = {"loss": found.pop("loss"), **found}
-        return found | self.metrics.results()
+    @property
+    def all_metrics(self) -> list[Any]:
+        """The loss, those of several outputs, and the metrics, as far as they are known."""
+        losses = [] if self.loss is None else [LossMetric(self.loss, name) for name in self.loss.names]
+        return [*losses, *self.metrics.metrics]

@@ -10,6 +10,7 @@ import numpy as np
 from distopt.core.nest import flatten
 from distopt.core.numbers import as_scalar
 from distopt.core.tensor import as_array
+from distopt.distribute import get_replica_context
 from distopt.keras import losses
 from distopt.keras.layers.logits import logits_behind
 
@@ -88,6 +89,21 @@ class CompiledLoss:
     def sums(self) -> tuple[dict[str, float], int]:
         """This replica's part of (loss times batch size) of all batches by name, and the examples on all."""
         return dict(self._sums) or {"loss": 0.0}, self._count
+
+    def results(self) -> dict[str, float]:
+        """The means over all batches and replicas by name, the loss first: a collective call."""
+        sums, count = self.sums()
+        values = np.array(list(sums.values()), np.float64)
+        context = get_replica_context()
+        if context is not None and context.num_replicas_in_sync > 1:
+            values = as_array(context.all_reduce("sum", values))
+        found = {name: float(value) / max(count, 1) for name, value in zip(sums, values, strict=True)}
+        return {"loss": found.pop("loss"), **found}
+
+    @property
+    def names(self) -> list[str]:
+        """Those of :meth:`results`."""
+        return ["loss", *self._names()[:-1]]
 
     @property
     def totals(self) -> list[float]:
