@@ -165,6 +165,13 @@ def _pad(
     return rules.pad2(array, pad_width, constant_values)
 
 
+def _full_like(
+    a: Any, fill_value: Any, dtype: Any = None, *_args: Any, shape: Any = None, **_kwargs: Any
+) -> Any:
+    full = np.broadcast_to(fill_value, np.shape(a) if shape is None else shape)
+    return full.astype(a.dtype if dtype is None else dtype)
+
+
 def _outer(a: Any, b: Any, out: Any = None) -> Any:
     return np.reshape(a, (-1, 1)) * np.reshape(b, (1, -1))
 
@@ -205,6 +212,7 @@ _composites: dict[Any, Callable[..., Any]] = {
     np.trace: _trace,
     np.diag: _diag,
     np.pad: _pad,
+    np.full_like: _full_like,
     np.outer: _outer,
     np.vdot: _vdot,
     np.vecdot: _vecdot,

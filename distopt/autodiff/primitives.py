@@ -80,18 +80,32 @@ def defvjp(
         extend.defvjp(traced, *makers, argnums=argnums)
 
 
-def defvjp_argnums(func: Callable[..., Any], maker: Callable[..., Any]) -> None:
+def defvjp_argnums(
+    func: Callable[..., Any], maker: Callable[..., Any], argnums: Sequence[int] | None = None
+) -> None:
     """Gives the derivatives of a primitive, for all traced arguments at once.
 
     Args:
         func: a function made with :func:`primitive`.
         maker: ``maker(argnums, answer, args, kwargs)`` returns ``vjp(g)``, which returns one
             cotangent (or None) for each number in ``argnums``, in that order.
+        argnums: the arguments that it knows the derivative for, all by default; where another one is
+            traced, asking for a gradient is an error.
 
     Raises:
         TypeError: ``func`` is not a primitive.
     """
-    extend.defvjp_argnums(_traced(func, "defvjp_argnums"), maker)
+    traced = _traced(func, "defvjp_argnums")
+    extend.defvjp_argnums(traced, maker if argnums is None else _only_for(frozenset(argnums), maker))
+
+
+def _only_for(known: frozenset[int], maker: Callable[..., Any]) -> Callable[..., Any]:
+    def checked(argnums: tuple[int, ...], *call: Any) -> Any:
+        if not known.issuperset(argnums):
+            raise NotImplementedError(f"only for arguments {sorted(known)}")
+        return maker(argnums, *call)
+
+    return checked
 
 
 def stop_gradient(value: Any) -> Any:

@@ -137,7 +137,9 @@ def _power_base_vjp(_ans: Any, x: Any, y: Any) -> Any:
         if y == 2:
             return lambda g: g * (2 * x)
         return lambda g: g * (y * x ** (y - 1)) if y else g * 0
-    return lambda g: sum_to(g * y * x ** np.where(np.equal(y, 0), 1, y - 1), x)
+    # Nothing but 0 to the power 0 must be kept from becoming 0 to the power -1.
+    zeros = np.logical_and(np.equal(x, 0), np.equal(y, 0))
+    return lambda g: sum_to(g * y * x ** np.where(zeros, 1, y - 1), x)
 
 
 def _power_exponent_vjp(ans: Any, x: Any, y: Any) -> Any:

@@ -69,6 +69,11 @@ class Group:
         if self.blocks and homes.cross.size == 1 and possible(node, dtype):
             self.program = Program(rule, dtype, sizes, self._places, node)
 
+    def state(self) -> list[Array]:
+        """The memory that this replica writes when it updates its shard."""
+        own = [span for spans in self.spans for span in spans]
+        return [memory for span in own for memory in (span.parameters, *span.slots)]
+
     def clipped(self, program: Program) -> ClippedProgram:
         """The program for steps whose gradients' norms are clipped; collective when it is made."""
         if self._clipped is None:
@@ -90,31 +95,48 @@ class Plan:
     Args:
         updates: the step that the plan is made for.
         subject: a hash of names, shapes, dtypes and rules, the same on every replica.
+        whole: whether all variables of one dtype and rule must be one group, as for the norm of all
+            together; otherwise those that have a constraint are a group of their own.
     """
 
-    def __init__(self, updates: Sequence[Update], subject: int) -> None:
-        self.subject = subject
+    def __init__(self, updates: Sequence[Update], subject: int, whole: bool) -> None:
+        self.subject, self._whole = subject, whole
         #: The updates whose variables have a constraint.
         self.bound = [i for i, u in enumerate(updates) if u.variable.constraint is not None]
         self.sparse = any(isinstance(u.gradient, IndexedSlices) for u in updates)
+        #: First the groups with constraints.
         self.groups: tuple[Group, ...] = ()
         #: Value of ``detachments()`` when the variables were last seen at home; -1: not yet.
         self.seen = -1
-        self.arranged = False
+        self.arranged, self._constrained = False, 0
 
     def arrange(self, updates: Sequence[Update], homes: Homes) -> None:
         """Works out who updates what, when all variables have their places."""
-        members: dict[tuple[np.dtype[np.generic], Rule], list[int]] = {}
+        members: dict[tuple[np.dtype[np.generic], Rule, bool], list[int]] = {}
+        bound = set(self.bound)
         for i, u in enumerate(updates):
             if not isinstance(u.gradient, IndexedSlices):
-                members.setdefault((u.variable.dtype, u.rule), []).append(i)
+                alone = i in bound and not self._whole
+                members.setdefault((u.variable.dtype, u.rule, alone), []).append(i)
         groups = [
             Group(tuple(places), rule, [updates[i] for i in places], homes)
-            for (_, rule), places in members.items()
+            for (_, rule, _), places in members.items()
         ]
         # A group of variables without elements has no blocks, and nothing to be done.
-        self.groups = tuple(group for group in groups if group.blocks)
+        first = [group for group in groups if group.blocks and not bound.isdisjoint(group.members)]
+        others = [group for group in groups if group.blocks and bound.isdisjoint(group.members)]
+        self.groups, self._constrained = (*first, *others), len(first)
         self.arranged = True
+
+    @property
+    def constrained(self) -> tuple[Group, ...]:
+        """The groups with variables that have a constraint: updated first, since a constraint may raise."""
+        return self.groups[: self._constrained]
+
+    @property
+    def others(self) -> tuple[Group, ...]:
+        """The groups of variables without constraints."""
+        return self.groups[self._constrained :]
 
 
 def columns_of(updates: Sequence[Update]) -> list[list[Variable]]:

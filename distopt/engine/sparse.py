@@ -9,13 +9,14 @@ import numpy as np
 from distopt.collectives import all_reduce, reduce_rows
 from distopt.comm import Communicator
 from distopt.core.indexed_slices import IndexedSlices, sum_duplicates
+from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.engine import kernels
 from distopt.engine.rule import Sparse
-from distopt.engine.update import Update
+from distopt.engine.update import Update, weighed
 from distopt.typing import Array
 
-__all__ = ["alike", "apply_rows", "sum_rows", "summed"]
+__all__ = ["alike", "apply_rows", "reduced", "sum_rows", "summed"]
 
 #: Where the replicas' rows together reach this share of all rows, they are summed as dense arrays.
 DENSITY = 0.5
@@ -62,6 +63,24 @@ def sum_rows(comm: Communicator, gradient: IndexedSlices, height: int) -> tuple[
     total = np.empty_like(spread[0])
     reduce_rows(spread, total)
     return total.reshape(len(union), *rows.shape[1:]), union
+
+
+def reduced(
+    comm: Communicator, gradient: IndexedSlices, height: int, scale: int | None, divisor: int | None
+) -> tuple[Array, Array]:
+    """The sum or mean of all replicas' sparse gradients of one variable; see :func:`sum_rows`.
+
+    Args:
+        comm: all replicas.
+        gradient: this replica's.
+        height: the number of rows of the variable.
+        scale: what this replica's rows are multiplied by; None for 1.
+        divisor: what the sum is divided by; None for 1.
+    """
+    values = weighed(as_array(gradient.values), scale)
+    own = IndexedSlices(values, gradient.indices, gradient.dense_shape)
+    rows, indices = sum_rows(comm, own, height)
+    return (rows if divisor is None else rows / rows.dtype.type(divisor)), indices
 
 
 def apply_rows(update: Update, rows: Array, indices: Array, node: Communicator) -> None:

@@ -16,20 +16,21 @@ from weakref import WeakKeyDictionary
 from distopt.collectives import digest
 from distopt.comm import SoloCommunicator
 from distopt.core.indexed_slices import IndexedSlices
-from distopt.core.tensor import as_array
 from distopt.core.variable import Variable, detachments
 from distopt.distribute import ReplicaContext, get_replica_context
-from distopt.engine import kernels, passes, sparse, subject
+from distopt.engine import passes, sparse, subject
+from distopt.engine.alone import update_alone
 from distopt.engine.audit import audit
 from distopt.engine.clip import Clip
+from distopt.engine.constraints import update_constrained
 from distopt.engine.fold import Fold
 from distopt.engine.homes import Homes
-from distopt.engine.owners import Job, run_owned
-from distopt.engine.plan import Plan, columns_of
+from distopt.engine.owners import Job, Old, run_owned
+from distopt.engine.plan import Group, Plan, columns_of
 from distopt.engine.ring import Ring
 from distopt.engine.sums import Sums
 from distopt.engine.together import Together
-from distopt.engine.update import Reduction, Targets, Updates, lowest_terms, weighed
+from distopt.engine.update import Reduction, Targets, Updates, lowest_terms
 from distopt.trace import Recorder
 
 __all__ = ["StepEngine"]
@@ -125,7 +126,8 @@ class StepEngine:
         Returns:
             whether the step was made; the same on all replicas.
         """
-        plan = self._plan(updates)
+        whole = clip is not None and clip.global_norm is not None
+        plan = self._plan(updates, whole)
         ahead = self._send_ahead(plan, updates, reduction)
         flags = self._agree(call, plan, updates, reduction.weight or 0, ahead)
         some_sparse = reduce(or_, flags) & _SPARSE > 0
@@ -134,56 +136,54 @@ class StepEngine:
         self._ring.open(reduce(and_, flags) & _AHEAD > 0)
         if self.replicas > 1 and some_sparse:
             updates = self._alike(updates)
-            plan = self._plan(updates)
+            plan = self._plan(updates, whole)
         scale, divisor = lowest_terms(reduction.weight, [f >> _WEIGHT for f in flags])
         if divisor == 0:
             raise ValueError(f"{call}: a mean over examples, but no replica has any example")
         self._bring_home(plan, updates)
-        for u in updates if plan.sparse else ():
-            if isinstance(u.gradient, IndexedSlices):
-                values = weighed(as_array(u.gradient.values), scale)
-                gradient = IndexedSlices(values, u.gradient.indices, u.gradient.dense_shape)
-                rows, indices = sparse.sum_rows(self._context.comm, gradient, len(u.variable))
-                if divisor is not None:
-                    rows = rows / rows.dtype.type(divisor)
-                sparse.apply_rows(u, rows, indices, self.homes.node)
         then = Fold(divisor, None if clip is None else clip.value)
-        for group in plan.groups:
+
+        def update(group: Group) -> None:
             flats, first = updates.flats(group.members, scale), updates[group.members[0]]
             if clip is not None and clip.needs_norms:
                 passes.two_passes(self._ring, self.homes.node, group, first, flats, then, clip)
             else:
                 passes.one_pass(self._ring, group, first, flats, then)
-        self._close(plan, updates)
+
+        update_constrained(self.homes.node, self._context.comm, plan, updates, update, [])
+        for u in updates if plan.sparse else ():
+            if isinstance(u.gradient, IndexedSlices):
+                rows, indices = sparse.reduced(
+                    self._context.comm, u.gradient, len(u.variable), scale, divisor
+                )
+                sparse.apply_rows(u, rows, indices, self.homes.node)
+        for group in plan.others:
+            update(group)
+        self._close(updates)
         return True
 
     def apply(self, call: str, updates: Updates) -> None:
         """Updates from gradients that are final and the same on every replica."""
+        begun, old = [], list[Old]()
         for batch in updates.rounds():
             plan = self._plan(batch)
             self._agree(call, plan, batch)
             self._bring_home(plan, batch)
-            for u in batch:
+            own = partial(self._update_own, batch)
+            update_constrained(self.homes.node, self._context.comm, plan, batch, own, old)
+            begun.append((plan, batch))
+        for plan, batch in begun:
+            for u in batch if plan.sparse else ():
                 if isinstance(u.gradient, IndexedSlices):
                     sparse.apply_rows(u, *sparse.summed(u.gradient), self.homes.node)
-            for group in plan.groups:
-                passes.update_own(group, batch[group.members[0]], batch.flats(group.members), self._ring)
-            self._close(plan, batch)
+            for group in plan.others:
+                self._update_own(batch, group)
+            self._close(batch)
 
     def apply_alone(self, updates: Updates) -> None:
         """Updates this replica's own copies with its own gradients; the replicas may come to differ."""
         self._take_out(_state(updates))
-        for u in updates:
-            state = [v._array() for v in (u.variable, *u.slots)]
-            if isinstance(u.gradient, IndexedSlices):
-                sparse.apply_rows(u, *sparse.summed(u.gradient), SoloCommunicator())
-            else:
-                flat, *slots = (array.reshape(-1) for array in state)
-                kernels.dense(u.rule, flat, u.gradient.ravel(), tuple(slots), u.coefficients)
-            for v in (u.variable, *u.slots):
-                v._touch()
-            if u.variable.constraint is not None:
-                _constrain(u.variable)
+        update_alone(self._context.comm, updates)
         self._record(updates.variables)
 
     def run(self, call: str, jobs: Sequence[Job], settings: str) -> None:
@@ -211,7 +211,7 @@ class StepEngine:
     def run_alone(self, jobs: Sequence[Job]) -> None:
         """Runs updates that are Python code on this replica's own copies."""
         self._take_out([v for _, written, _ in jobs for v in written])
-        run_owned(SoloCommunicator(), SoloCommunicator(), jobs)
+        run_owned(SoloCommunicator(), self._context.comm, jobs)
         self._record([v for v, _, _ in jobs])
 
     # -- what a step is made of
@@ -295,14 +295,14 @@ class StepEngine:
         return self.replicas > 1 and self.homes.any_released and any(map(self.homes.released, variables))
 
     # -- before and after
-    def _plan(self, updates: Updates) -> Plan:
+    def _plan(self, updates: Updates, whole: bool = False) -> Plan:
         """The plan for these variables, slots and kinds of gradients, kept from step to step."""
-        plans, sparse_ones = self._plans.setdefault(updates.targets, {}), updates.sparse
-        plan = plans.get(sparse_ones)
+        plans, kind = self._plans.setdefault(updates.targets, {}), (whole, *updates.sparse)
+        plan = plans.get(kind)
         if plan is None:
             if len(plans) == _PLANS:
                 plans.clear()
-            plan = plans[sparse_ones] = Plan(updates, subject.of_updates(updates))
+            plan = plans[kind] = Plan(updates, subject.of_updates(updates), whole)
         return plan
 
     def _send_ahead(self, plan: Plan, updates: Updates, reduction: Reduction) -> bool:
@@ -365,16 +365,16 @@ class StepEngine:
             if strangers:
                 self.homes.settle(strangers)
 
-    def _close(self, plan: Plan, updates: Updates) -> None:
-        """Everyone sees everything updated; then come the constraints."""
+    def _update_own(self, updates: Updates, group: Group) -> None:
+        """Updates this replica's shards of a group from gradients that are final."""
+        passes.update_own(group, updates[group.members[0]], updates.flats(group.members), self._ring)
+
+    def _close(self, updates: Updates) -> None:
+        """Everyone sees everything updated."""
         if self.homes.shared:
             self.homes.node.barrier()
         for variable in updates.variables:
             variable._version += 1
-        if plan.bound:
-            bound = [updates.variables[i] for i in plan.bound]
-            jobs = [(v, (v,), partial(_constrain, v)) for v in bound]
-            run_owned(self.homes.node, self._context.comm, jobs)
         self._record(updates.variables)
 
     def _record(self, variables: Sequence[Variable]) -> None:
@@ -384,8 +384,3 @@ class StepEngine:
 
 def _state(updates: Updates) -> list[Variable]:
     return [v for u in updates for v in (u.variable, *u.slots)]
-
-
-def _constrain(variable: Variable) -> None:
-    assert variable.constraint is not None
-    variable.assign(variable.constraint(variable))

@@ -30,15 +30,18 @@ __all__ = [
 
 
 def of_variables(variables: Sequence[Variable]) -> int:
-    """A hash of names, shapes and dtypes, in order."""
-    return digest("|".join(f"{v.name}{v.shape}{v.dtype}" for v in variables))
+    """A hash of names, shapes, dtypes, and who has a constraint, in order."""
+    return digest("|".join(map(_kind, variables)))
 
 
 def of_updates(updates: Sequence[Update]) -> int:
-    """A hash of what has to be alike on all replicas: names, shapes, dtypes, rules, in order."""
-    return digest(
-        "|".join(f"{u.variable.name}{u.variable.shape}{u.variable.dtype}{u.rule.name}" for u in updates)
-    )
+    """A hash of what has to be alike on all replicas: that of the variables and rules, in order."""
+    return digest("|".join(f"{_kind(u.variable)}{u.rule.name}" for u in updates))
+
+
+def _kind(variable: Variable) -> str:
+    constrained = "" if variable.constraint is None else " constrained"
+    return f"{variable.name}{variable.shape}{variable.dtype}{constrained}"
 
 
 def contents(assigned: Sequence[Variable]) -> int:
@@ -105,6 +108,9 @@ def words(
 
 def describe(variables: Sequence[Variable]) -> str:
     """The variables in words, for messages."""
-    shown = ", ".join(f"{v.name} {v.dtype.name}{list(v.shape)}" for v in variables[:12])
+    shown = ", ".join(
+        f"{v.name} {v.dtype.name}{list(v.shape)}{'' if v.constraint is None else ' with a constraint'}"
+        for v in variables[:12]
+    )
     more = f", ... ({len(variables)} variables)" if len(variables) > 12 else ""
     return shown + more if variables else "no variables"

@@ -1,6 +1,7 @@
 """Activations: functions between layers, by the names of Keras.
 
-All take arrays, tensors, variables and traced values of any floating dtype and keep shape and dtype.
+All take arrays, tensors, variables and traced values of any floating dtype and keep shape and dtype;
+integers and Booleans become float32, and other dtypes are a TypeError.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ def relu(x: Any, alpha: float = 0.0, max_value: float | None = None, threshold: 
         max_value: the largest value.
         threshold: values below it become ``alpha * (x - threshold)``.
     """
-    x = as_floats(x)
+    x = as_floats(x, "x")
     if alpha == 0 and max_value is None and threshold == 0:
         return _activate(x, "relu")
     above = x * (x > threshold) if threshold else _activate(x, "relu")
@@ -77,7 +78,7 @@ def relu(x: Any, alpha: float = 0.0, max_value: float | None = None, threshold: 
 
 def elu(x: Any, alpha: float = 1.0) -> Any:
     """``x`` where it is positive, else ``alpha * (exp(x) - 1)`` (Clevert et al. 2016)."""
-    x = as_floats(x)
+    x = as_floats(x, "x")
     if alpha == 1:
         return _activate(x, "elu")
     return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
@@ -85,7 +86,7 @@ def elu(x: Any, alpha: float = 1.0) -> Any:
 
 def selu(x: Any) -> Any:
     """1.0507 times :func:`elu` with alpha 1.6733 (Klambauer et al. 2017)."""
-    return _activate(as_floats(x), "selu")
+    return _activate(as_floats(x, "x"), "selu")
 
 
 def gelu(x: Any, approximate: bool = False) -> Any:
@@ -95,7 +96,7 @@ def gelu(x: Any, approximate: bool = False) -> Any:
         x: floats of any shape.
         approximate: whether to use the tanh formula.
     """
-    x = as_floats(x)
+    x = as_floats(x, "x")
     if approximate:
         inner = math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)
         return 0.5 * x * (1 + _activate(inner, "tanh"))
@@ -104,17 +105,17 @@ def gelu(x: Any, approximate: bool = False) -> Any:
 
 def sigmoid(x: Any) -> Any:
     """``1 / (1 + exp(-x))``."""
-    return _activate(as_floats(x), "sigmoid")
+    return _activate(as_floats(x, "x"), "sigmoid")
 
 
 def hard_sigmoid(x: Any) -> Any:
     """``0.2 * x + 0.5`` cut off at 0 and 1."""
-    return clip(0.2 * as_floats(x) + 0.5, 0.0, 1.0)
+    return clip(0.2 * as_floats(x, "x") + 0.5, 0.0, 1.0)
 
 
 def tanh(x: Any) -> Any:
     """The hyperbolic tangent."""
-    return _activate(as_floats(x), "tanh")
+    return _activate(as_floats(x, "x"), "tanh")
 
 
 def softmax(x: Any, axis: int = -1) -> Any:
@@ -127,7 +128,7 @@ def softmax(x: Any, axis: int = -1) -> Any:
     Raises:
         ValueError: ``x`` has fewer than two axes.
     """
-    x = as_floats(x)
+    x = as_floats(x, "x")
     if x.ndim < 2:
         raise ValueError(f"softmax needs at least two axes, the first for the samples; got shape {x.shape}")
     return _softmax(x, axis)
@@ -135,24 +136,24 @@ def softmax(x: Any, axis: int = -1) -> Any:
 
 def softplus(x: Any) -> Any:
     """``log(1 + exp(x))``."""
-    return _activate(as_floats(x), "softplus")
+    return _activate(as_floats(x, "x"), "softplus")
 
 
 def softsign(x: Any) -> Any:
     """``x / (1 + |x|)``."""
-    x = as_floats(x)
+    x = as_floats(x, "x")
     return x / (1 + np.abs(x))
 
 
 def swish(x: Any) -> Any:
     """``x * sigmoid(x)`` (Ramachandran et al. 2017)."""
-    x = as_floats(x)
+    x = as_floats(x, "x")
     return x * _activate(x, "sigmoid")
 
 
 def exponential(x: Any) -> Any:
     """``exp(x)``."""
-    return _activate(as_floats(x), "exponential")
+    return _activate(as_floats(x, "x"), "exponential")
 
 
 _KNOWN: dict[str, Callable[..., Any]] = {

@@ -157,6 +157,7 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
                     "apply_gradients() cannot be called in cross-replica context: use Strategy.run to enter "
                     "replica context"
                 )
+            self._check_hypers()
             apply_state = self._prepare(variables)
         engine = StepEngine.of(context)
         engine.begin(self)

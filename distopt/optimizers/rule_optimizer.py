@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from distopt.engine.roster import Roster
 from distopt.engine.rule import Rule
 from distopt.engine.step import StepEngine
 from distopt.engine.update import Reduction, Updates
+from distopt.optimizers.limits import FINITE, FRACTION, NOT_NEGATIVE, NOT_POSITIVE, Limit, within
 from distopt.optimizers.optimizer import ApplyState, Optimizer
 from distopt.optimizers.pairs import Columns, Pairs
 from distopt.typing import Array
@@ -27,9 +28,8 @@ from distopt.typing import Array
 __all__ = [
     "DEFAULT_EPSILON",
     "RuleOptimizer",
-    "check_fraction",
-    "check_not_negative",
     "epsilon_or_default",
+    "not_negative",
     "with_step_count",
 ]
 
@@ -45,6 +45,19 @@ class RuleOptimizer(Optimizer):
     A subclass says which rule is in force (:meth:`_rule`) and what the rule's coefficients are in this
     step (:meth:`_coefficients`).
     """
+
+    _limits: ClassVar[Mapping[str, Limit]] = {
+        **Optimizer._limits,
+        **dict.fromkeys(("momentum", "rho", "beta_1", "beta_2"), FRACTION),
+        **dict.fromkeys(("l1_regularization_strength", "l2_regularization_strength"), NOT_NEGATIVE),
+        "learning_rate_power": NOT_POSITIVE,
+        "beta": FINITE,
+    }
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "epsilon":
+            within(NOT_NEGATIVE, value, f"epsilon of optimizer {self._name!r}")
+        super().__setattr__(name, value)
 
     @abc.abstractmethod
     def _rule(self, coefficients: Mapping[str, Any]) -> Rule:
@@ -104,7 +117,9 @@ class RuleOptimizer(Optimizer):
         ):
             return None
         found: Reduction | None = reduce()
-        return found
+        mean = found is not None and found.weight is not None
+        # A mean of float16 is summed in float32, which the stages do.
+        return None if mean and np.float16 in columns.roster.dtypes else found
 
     def _apply(
         self, engine: StepEngine, call: str, pairs: Pairs, apply_state: ApplyState, alone: bool
@@ -196,16 +211,9 @@ def epsilon_or_default(value: Any) -> Any:
     return float(value) if isinstance(value, TensorLike) else value
 
 
-def check_fraction(name: str, value: Any) -> None:
-    """ValueError if ``value`` is outside [0, 1], TypeError if it is no number; callables and tensors pass."""
-    if not callable(value) and not isinstance(value, TensorLike) and not 0 <= as_number(value, name) <= 1:
-        raise ValueError(f"`{name}` must be between [0, 1], received: {value}")
-
-
-def check_not_negative(name: str, value: Any) -> None:
-    """ValueError if ``value`` is negative, TypeError if it is no number; callables and tensors pass."""
-    if not callable(value) and not isinstance(value, TensorLike) and as_number(value, name) < 0:
-        raise ValueError(f"{name} must be >= 0, received: {value}")
+def not_negative(value: Any, name: str) -> Any:
+    """``value``, or an error if it is no number, not finite, or negative."""
+    return within(NOT_NEGATIVE, value, name)
 
 
 def with_step_count(weights: Sequence[Any], expected: int) -> Sequence[Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distopt.autodiff import defvjp, primitive
+from distopt.autodiff.fused.half import narrow, wide
 from distopt.typing import Array
 
 __all__ = ["FORWARD", "FUSED_ACTIVATIONS", "SLOPE", "softmax"]
@@ -78,15 +79,15 @@ def softmax(x: Array, axis: int = -1) -> Array:
         x: ``[..., n, ...]`` floats.
         axis: the axis whose elements sum to 1.
     """
-    shifted = x - x.max(axis=axis, keepdims=True, initial=-np.inf)
+    shifted = wide(x) - x.max(axis=axis, keepdims=True, initial=-np.inf)
     np.exp(shifted, out=shifted)
     shifted /= shifted.sum(axis=axis, keepdims=True)
-    return np.asarray(shifted)
+    return np.asarray(narrow(shifted, x))
 
 
 def _softmax_vjp(ans: Any, _x: Any, axis: int = -1) -> Callable[[Any], Any]:
     def backward(g: Any) -> Any:
-        weighted = g * ans
+        weighted = wide(g) * ans
         return weighted - ans * np.sum(weighted, axis=axis, keepdims=True)
 
     return backward

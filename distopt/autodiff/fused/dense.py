@@ -80,4 +80,4 @@ def _dense_vjp(
     return backward
 
 
-defvjp_argnums(dense, _dense_vjp)
+defvjp_argnums(dense, _dense_vjp, argnums=(0, 1, 2))

@@ -84,7 +84,7 @@ def erf(x: Array) -> Array:
         beyond = np.exp(-large * large) * (1 / math.sqrt(math.pi) - square * _ratio(_FAR, square)) / large
         tail = np.where(far, beyond, tail)
     result = np.where(near, result, np.copysign(1 - tail, wide))
-    return np.where(np.isnan(wide), wide, result).astype(np.asarray(x).dtype)
+    return np.where(np.isnan(wide), wide, result).astype(x.dtype)
 
 
 def _erf_vjp(_ans: Any, x: Any) -> Callable[[Any], Any]:

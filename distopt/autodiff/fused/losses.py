@@ -71,7 +71,7 @@ def _squared_error_vjp(
 
 
 defvjp_argnums(squared_error, _squared_error_vjp)
-defvjp_argnums(squared_error_sum, _squared_error_vjp)
+defvjp_argnums(squared_error_sum, _squared_error_vjp, argnums=(0, 1))
 
 
 def softmax_cross_entropy(labels: Any, logits: Any) -> Any:
@@ -131,7 +131,7 @@ def _softmax_vjp(
     return backward
 
 
-defvjp_argnums(_softmax_losses, _softmax_vjp)
+defvjp_argnums(_softmax_losses, _softmax_vjp, argnums=(0, 1))
 
 
 def sparse_softmax_cross_entropy(labels: Array, logits: Any) -> Any:
@@ -154,7 +154,8 @@ def sparse_softmax_cross_entropy_sum(labels: Array, logits: Any, scale: float) -
 
 @primitive
 def _sparse_losses(labels: Array, logits: Array, scale: float | None, saved: _Saved) -> Array:
-    shifted = logits - np.maximum.reduce(logits, axis=-1, keepdims=True)
+    # In rows, whatever the order of the logits: places are counted row by row.
+    shifted = np.subtract(logits, np.maximum.reduce(logits, axis=-1, keepdims=True), order="C")
     saved.chosen = _places(labels, logits.shape[-1])
     picked = shifted.reshape(-1)[saved.chosen]
     saved.exp = np.exp(shifted, out=shifted)

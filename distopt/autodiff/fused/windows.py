@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distopt.autodiff import defvjp, primitive
+from distopt.autodiff.fused.half import narrow, wide
 from distopt.typing import Array
 
 __all__ = ["Window", "average_pool", "columns", "max_pool", "pad_images"]
@@ -100,10 +101,11 @@ defvjp(fold, lambda _ans, _g, window, _shape: lambda h: columns(h, window))
 def average_pool(x: Array, window: Window) -> Array:
     """The mean of each window: ``[batch, rows, cols, channels]``."""
     total: Any = 0
+    summed = wide(x)
     for i, j in window.offsets(*x.shape[1:3]):
-        total = total + x[:, i, j]
-    total *= x.dtype.type(1 / (window.size[0] * window.size[1]))
-    return np.asarray(total)
+        total = total + summed[:, i, j]
+    total *= 1 / (window.size[0] * window.size[1])
+    return np.asarray(narrow(total, x))
 
 
 @primitive

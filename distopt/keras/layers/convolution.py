@@ -42,6 +42,7 @@ class Conv2D(Layer):
         ValueError: a size that is not positive, an unknown name or padding.
     """
 
+    _arithmetic = True
     kernel: Variable
     bias: Variable | None = None
 
@@ -83,8 +84,6 @@ class Conv2D(Layer):
 
     def call(self, inputs: Any) -> Any:
         """See Layer."""
-        if inputs.dtype != self._dtype:
-            inputs = inputs.astype(self._dtype)
         if self.padding == "same":
             inputs = pad_images(inputs, *same_padding(inputs.shape, self.window))
         rows = columns(inputs, self.window)

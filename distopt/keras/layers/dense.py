@@ -39,6 +39,7 @@ class Dense(Layer):
         ValueError: ``units`` is not a positive integer, or an unknown name.
     """
 
+    _arithmetic = True
     kernel: Variable
     bias: Variable | None = None
 
@@ -77,8 +78,6 @@ class Dense(Layer):
 
     def call(self, inputs: Any) -> Any:
         """See Layer."""
-        if inputs.dtype != self._dtype:  # integers; floats were cast on the way in
-            inputs = inputs.astype(self._dtype)
         if self.activation in FUSED_ACTIVATIONS and self.activation != "sigmoid":  # its logits are wanted
             return dense(inputs, self.kernel, self.bias, self.activation)
         return activate(self.activation, dense(inputs, self.kernel, self.bias))

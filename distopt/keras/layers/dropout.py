@@ -33,6 +33,8 @@ class Dropout(Layer):
         ValueError: ``rate`` is outside of [0, 1).
     """
 
+    _arithmetic = True
+
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not 0 <= as_scalar(rate, f"rate of layer {self.name!r} (Dropout)") < 1:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from distopt.autodiff.fused import batch_norm, layer_norm
+from distopt.autodiff.fused import batch_norm, batch_statistics, layer_norm
 from distopt.core import Variable, VariableAggregation, VariableSynchronization
 from distopt.core.numbers import as_scalar
 from distopt.core.tensor import as_array
@@ -23,6 +23,7 @@ __all__ = ["BatchNormalization", "LayerNormalization"]
 class _Normalization(Layer):
     """What both have: gamma and beta over the last axis."""
 
+    _arithmetic = True
     gamma: Any
     beta: Any
 
@@ -146,6 +147,7 @@ class BatchNormalization(_Normalization):
         # Each replica moves its own, also where replicas of one process share the layer.
         own = {
             "trainable": False,
+            "dtype": np.promote_types(self._dtype, np.float32),  # variances overflow float16
             "synchronization": VariableSynchronization.ON_READ,
             "aggregation": VariableAggregation.MEAN,
         }
@@ -155,25 +157,14 @@ class BatchNormalization(_Normalization):
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """See Layer."""
         if not training or not self.trainable:
-            inverse = 1 / np.sqrt(as_array(self.moving_variance) + np.asarray(self.epsilon, self._dtype))
-            return (inputs - as_array(self.moving_mean)) * (self.gamma * inverse) + self.beta
-        mean, variance, count = self._statistics(as_array(inputs))
-        if count:
-            self._move(self.moving_mean, mean)
-            self._move(self.moving_variance, variance)
-        inverse = 1 / np.sqrt(variance + np.asarray(self.epsilon, self._dtype))
-        return batch_norm(inputs, self.gamma, self.beta, mean, inverse, max(count, 1), self._total)
-
-    def _statistics(self, x: Array) -> tuple[Array, Array, int]:
-        """Mean, variance and number of elements of each channel, over all that share them."""
-        leading = tuple(range(x.ndim - 1))
-        count = x.size // x.shape[-1]
-        sums = self._total(np.append(x.sum(axis=leading), x.dtype.type(count)))
-        count = int(sums[-1])
-        mean = sums[:-1] / max(count, 1)
-        # A second pass over the data: the difference of two sums would lose the digits of float32.
-        variance = self._total(np.square(x - mean).sum(axis=leading)) / max(count, 1)
-        return mean.astype(x.dtype), variance.astype(x.dtype), count
+            inverse = 1 / np.sqrt(as_array(self.moving_variance) + self.epsilon)
+            normal = (inputs - as_array(self.moving_mean)) * (self.gamma * inverse) + self.beta
+            return normal if normal.dtype == self._dtype else normal.astype(self._dtype)
+        found = batch_statistics(as_array(inputs), self._total)
+        if found.count:
+            self._move(self.moving_mean, found.mean)
+            self._move(self.moving_variance, found.variance)
+        return batch_norm(inputs, self.gamma, self.beta, found, self.epsilon, self._total)
 
     def _total(self, value: Array) -> Array:
         context = get_replica_context() if self.synchronized else None

@@ -17,6 +17,8 @@ __all__ = ["AveragePooling2D", "GlobalAveragePooling2D", "MaxPooling2D"]
 class _Pooling2D(Layer):
     """What both poolings have: a window over images ``[batch, height, width, channels]``."""
 
+    _arithmetic = True
+
     def __init__(
         self,
         pool_size: int | tuple[int, int] = 2,
@@ -90,6 +92,8 @@ class AveragePooling2D(_Pooling2D):
 
 class GlobalAveragePooling2D(Layer):
     """The mean pixel of each channel: ``[batch, height, width, channels]`` to ``[batch, channels]``."""
+
+    _arithmetic = True
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)

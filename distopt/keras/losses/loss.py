@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,12 @@ import numpy as np
 from distopt.core.checks import as_config
 from distopt.distribute import has_strategy
 from distopt.keras.losses.reduction import Reduction
-from distopt.keras.values import fit_weight, squeeze_ranks, tensor
+from distopt.keras.values import fit_weight, is_half, squeeze_ranks, tensor
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["Loss", "LossFunctionWrapper", "set_fused_sum", "weighted_losses"]
+__all__ = ["Loss", "LossFunctionWrapper", "keeps_dtype", "set_fused_sum", "weighted_losses"]
 
 
 class Loss:
@@ -109,6 +110,17 @@ class Loss:
         return cls(**as_config(config, cls.__name__))
 
 
+def keeps_dtype(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets a loss function, which computes in float32 at least, return float16 for float16 predictions."""
+
+    @functools.wraps(fn)
+    def call(y_true: Any, y_pred: Any, *args: Any, **kwargs: Any) -> Any:
+        losses = fn(y_true, y_pred, *args, **kwargs)
+        return losses.astype(np.float16) if is_half(y_pred) else losses
+
+    return call
+
+
 #: Loss functions whose sum is one operation: how to prepare its arguments, and the operation.
 _fused_sums: dict[Any, tuple[Callable[..., Any], Callable[..., Any]]] = {}
 
@@ -167,10 +179,11 @@ class LossFunctionWrapper(Loss):
         if fused is not None and sample_weight is None and type(self).call is LossFunctionWrapper.call:
             prepare, total = fused
             prepared = prepare(*_squeezed(y_true, y_pred), **self._fn_kwargs)
-            if prepared is not None and prepared[1].dtype != np.float16:
+            if prepared is not None:
                 values = prepared[1]
                 count = values.size // values.shape[-1]
-                return total(*prepared, scale(count)), count
+                loss = total(*prepared, scale(count))
+                return (loss.astype(np.float16) if is_half(y_pred) else loss), count
         return super()._scaled_sum(y_true, y_pred, sample_weight, scale)
 
     def get_config(self) -> dict[str, Any]:

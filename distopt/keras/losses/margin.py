@@ -8,13 +8,14 @@ import numpy as np
 
 from distopt.autodiff.fused.losses import clip
 from distopt.core.tensor import as_array
-from distopt.keras.losses.loss import LossFunctionWrapper
+from distopt.keras.losses.loss import LossFunctionWrapper, keeps_dtype
 from distopt.keras.losses.reduction import Reduction
 from distopt.keras.values import floats_like
 
 __all__ = ["CategoricalHinge", "Hinge", "SquaredHinge", "categorical_hinge", "hinge", "squared_hinge"]
 
 
+@keeps_dtype
 def hinge(y_true: Any, y_pred: Any) -> Any:
     """``mean(max(1 - y_true * y_pred, 0))`` over the last axis.
 
@@ -23,6 +24,7 @@ def hinge(y_true: Any, y_pred: Any) -> Any:
     return np.mean(_margin(y_true, y_pred), axis=-1)
 
 
+@keeps_dtype
 def squared_hinge(y_true: Any, y_pred: Any) -> Any:
     """``mean(max(1 - y_true * y_pred, 0) ** 2)`` over the last axis; labels as for :func:`hinge`."""
     return np.mean(np.square(_margin(y_true, y_pred)), axis=-1)
@@ -36,6 +38,7 @@ def _margin(y_true: Any, y_pred: Any) -> Any:
     return clip(1 - y_true * y_pred, 0.0, None)
 
 
+@keeps_dtype
 def categorical_hinge(y_true: Any, y_pred: Any) -> Any:
     """``max(1 + max((1 - y_true) * y_pred) - sum(y_true * y_pred), 0)``, y_true one-hot ``[batch, k]``."""
     y_true, y_pred = floats_like(y_true, y_pred)

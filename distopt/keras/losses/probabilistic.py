@@ -14,10 +14,9 @@ from distopt.autodiff.fused.losses import (
     sparse_softmax_cross_entropy,
     sparse_softmax_cross_entropy_sum,
 )
-from distopt.core.tensor import as_array
-from distopt.keras.losses.loss import LossFunctionWrapper, set_fused_sum
+from distopt.keras.losses.loss import LossFunctionWrapper, keeps_dtype, set_fused_sum
 from distopt.keras.losses.reduction import Reduction
-from distopt.keras.values import as_floats, floats_like
+from distopt.keras.values import as_reals, floats_like, wide_floats
 from distopt.typing import Array
 
 __all__ = [
@@ -36,6 +35,7 @@ __all__ = [
 _EPSILON = 1e-7
 
 
+@keeps_dtype
 def binary_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0
 ) -> Any:
@@ -64,6 +64,7 @@ def binary_crossentropy(
     return -np.mean(likelihood, axis=-1)
 
 
+@keeps_dtype
 def categorical_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0, axis: int = -1
 ) -> Any:
@@ -108,6 +109,7 @@ def _class_logits(
 set_fused_sum(categorical_crossentropy, _class_logits, softmax_cross_entropy_sum)
 
 
+@keeps_dtype
 def sparse_categorical_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, axis: int = -1
 ) -> Any:
@@ -131,7 +133,7 @@ def sparse_categorical_crossentropy(
 def _labels_and_logits(
     y_true: Any, y_pred: Any, from_logits: bool = False, axis: int = -1
 ) -> tuple[Array, Any]:
-    y_pred = as_floats(y_pred)
+    y_pred = wide_floats(y_pred, "y_pred")
     if axis not in {-1, y_pred.ndim - 1}:
         y_pred = np.moveaxis(y_pred, axis, -1)
     labels = _class_numbers(y_true, y_pred.shape)
@@ -142,12 +144,13 @@ set_fused_sum(sparse_categorical_crossentropy, _labels_and_logits, sparse_softma
 
 
 def _class_numbers(y_true: Any, shape: tuple[int, ...]) -> Array:
-    labels = as_array(y_true).astype(np.int64, copy=False)
+    given = as_reals(y_true, "y_true")
+    labels = given.astype(np.int64, copy=False)
     if labels.shape == (*shape[:-1], 1):
         labels = labels[..., 0]
     if labels.shape != shape[:-1]:
         raise ValueError(
-            f"sparse_categorical_crossentropy got labels of shape {as_array(y_true).shape} for predictions "
+            f"sparse_categorical_crossentropy got labels of shape {given.shape} for predictions "
             f"of shape {shape}: expected {shape[:-1]}, the number of the class of each sample. "
             "For one-hot labels use categorical_crossentropy."
         )
@@ -159,6 +162,8 @@ def _class_numbers(y_true: Any, shape: tuple[int, ...]) -> Array:
             f"sparse_categorical_crossentropy got label {bad}; with {shape[-1]} classes labels go from 0 to "
             f"{shape[-1] - 1}"
         )
+    if given.dtype.kind == "f" and (given.reshape(labels.shape) != labels).any():
+        raise ValueError("sparse_categorical_crossentropy got labels that are no whole numbers")
     return labels
 
 
@@ -171,6 +176,7 @@ def _same_shape(name: str, y_true: Any, y_pred: Any) -> None:
         )
 
 
+@keeps_dtype
 def kl_divergence(y_true: Any, y_pred: Any) -> Any:
     """``sum(t * log(t / p))`` over the last axis, both kept within [1e-7, 1]."""
     y_true, y_pred = floats_like(y_true, y_pred)
@@ -178,6 +184,7 @@ def kl_divergence(y_true: Any, y_pred: Any) -> Any:
     return np.sum(t * np.log(t / p), axis=-1)
 
 
+@keeps_dtype
 def poisson(y_true: Any, y_pred: Any) -> Any:
     """``mean(p - t * log(p + 1e-7))`` over the last axis."""
     y_true, y_pred = floats_like(y_true, y_pred)

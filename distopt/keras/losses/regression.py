@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from distopt.autodiff.fused.losses import clip, squared_error, squared_error_sum
-from distopt.keras.losses.loss import LossFunctionWrapper, set_fused_sum
+from distopt.keras.losses.loss import LossFunctionWrapper, keeps_dtype, set_fused_sum
 from distopt.keras.losses.reduction import Reduction
-from distopt.keras.values import as_floats, floats_like
+from distopt.keras.values import floats_like
 
 __all__ = [
     "CosineSimilarity",
@@ -32,6 +32,7 @@ __all__ = [
 _EPSILON = 1e-7
 
 
+@keeps_dtype
 def mean_squared_error(y_true: Any, y_pred: Any) -> Any:
     """``mean((y_pred - y_true) ** 2)`` over the last axis: ``[batch, ..., n]`` -> ``[batch, ...]``."""
     y_true, y_pred = floats_like(y_true, y_pred)
@@ -48,18 +49,21 @@ def _of_one_shape(y_true: Any, y_pred: Any) -> tuple[Any, Any] | None:
 set_fused_sum(mean_squared_error, _of_one_shape, squared_error_sum)
 
 
+@keeps_dtype
 def mean_absolute_error(y_true: Any, y_pred: Any) -> Any:
     """``mean(|y_pred - y_true|)`` over the last axis: ``[batch, ..., n]`` -> ``[batch, ...]``."""
     y_true, y_pred = floats_like(y_true, y_pred)
     return np.mean(np.abs(y_pred - y_true), axis=-1)
 
 
+@keeps_dtype
 def mean_absolute_percentage_error(y_true: Any, y_pred: Any) -> Any:
     """``100 * mean(|y_true - y_pred| / max(|y_true|, 1e-7))`` over the last axis."""
     y_true, y_pred = floats_like(y_true, y_pred)
     return 100 * np.mean(np.abs(y_true - y_pred) / clip(np.abs(y_true), _EPSILON, None), axis=-1)
 
 
+@keeps_dtype
 def mean_squared_logarithmic_error(y_true: Any, y_pred: Any) -> Any:
     """``mean((log(1 + y_pred) - log(1 + y_true)) ** 2)`` over the last axis; both at least 1e-7."""
     y_true, y_pred = floats_like(y_true, y_pred)
@@ -73,13 +77,14 @@ def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> Any:
     ``d ** 2 / 2`` where ``|d| <= delta``, else ``delta * (|d| - delta / 2)``. In float32 whatever the
     arguments are, as in Keras.
     """
-    y_true, y_pred = (as_floats(y).astype(np.float32) for y in (y_true, y_pred))
+    y_true, y_pred = (y.astype(np.float32) for y in floats_like(y_true, y_pred))
     error = y_pred - y_true
     size = np.abs(error)
     near = 0.5 * np.square(error)
     return np.mean(np.where(size <= delta, near, 0.5 * delta**2 + delta * (size - delta)), axis=-1)
 
 
+@keeps_dtype
 def log_cosh(y_true: Any, y_pred: Any) -> Any:
     """``mean(log(cosh(y_pred - y_true)))`` over the last axis, safe from overflow."""
     y_true, y_pred = floats_like(y_true, y_pred)
@@ -87,6 +92,7 @@ def log_cosh(y_true: Any, y_pred: Any) -> Any:
     return np.mean(d + np.logaddexp(-2 * d, 0) - math.log(2), axis=-1)
 
 
+@keeps_dtype
 def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
     """Minus the cosine of the angle between labels and predictions along ``axis``; -1 is the best."""
     y_true, y_pred = floats_like(y_true, y_pred)

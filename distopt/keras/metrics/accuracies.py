@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from distopt.core.tensor import as_array
 from distopt.keras.metrics.mean import MeanMetricWrapper
+from distopt.keras.values import as_reals
 from distopt.typing import Array, DTypeLike
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
 
 def accuracy(y_true: Any, y_pred: Any) -> Array:
     """1 where the prediction equals the label, else 0; both of one shape."""
-    return np.asarray(as_array(y_true) == as_array(y_pred), np.float32)
+    return np.asarray(as_reals(y_true, "y_true") == as_reals(y_pred, "y_pred"), np.float32)
 
 
 def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> Array:
@@ -42,13 +42,13 @@ def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> Array:
     Returns:
         ``[batch, ...]``
     """
-    right = as_array(y_true) == (as_array(y_pred) > threshold)
+    right = as_reals(y_true, "y_true") == (as_reals(y_pred, "y_pred") > threshold)
     return np.asarray(np.mean(right, axis=-1), np.float32)
 
 
 def categorical_accuracy(y_true: Any, y_pred: Any) -> Array:
     """1 where the largest prediction is the largest label's: ``[batch, ..., k]`` -> ``[batch, ...]``."""
-    right = as_array(y_true).argmax(axis=-1) == as_array(y_pred).argmax(axis=-1)
+    right = as_reals(y_true, "y_true").argmax(axis=-1) == as_reals(y_pred, "y_pred").argmax(axis=-1)
     return np.asarray(right, np.float32)
 
 
@@ -62,7 +62,7 @@ def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Array:
     Returns:
         ``[batch, ...]``
     """
-    labels, values = as_array(y_true), as_array(y_pred)
+    labels, values = as_reals(y_true, "y_true"), as_reals(y_pred, "y_pred")
     if labels.ndim == values.ndim and labels.shape[-1] == 1:
         labels = labels[..., 0]
     return np.asarray(labels == values.argmax(axis=-1), np.float32)
@@ -70,7 +70,7 @@ def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Array:
 
 def top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Array:
     """1 where fewer than ``k`` predictions are larger than the largest label's, ``[batch, classes]``."""
-    return sparse_top_k_categorical_accuracy(as_array(y_true).argmax(axis=-1), y_pred, k)
+    return sparse_top_k_categorical_accuracy(as_reals(y_true, "y_true").argmax(axis=-1), y_pred, k)
 
 
 def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> Array:
@@ -82,14 +82,15 @@ def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> A
         k: how many may be named.
 
     Returns:
-        ``[batch, ...]``; 0 where the label's prediction is not finite.
+        ``[batch, ...]``; 0 where the label is no class or its prediction is not finite.
     """
-    values = as_array(y_pred)
-    labels = as_array(y_true).astype(np.int64)
+    values = as_reals(y_pred, "y_pred")
+    labels = as_reals(y_true, "y_true").astype(np.int64)
     labels = labels if labels.ndim == values.ndim else labels[..., None]
-    chosen = np.take_along_axis(values, labels, -1)
+    known = (labels >= 0) & (labels < values.shape[-1])
+    chosen = np.take_along_axis(values, np.where(known, labels, 0), -1)
     larger = np.sum(values > chosen, axis=-1)
-    return np.asarray((larger < k) & np.isfinite(chosen[..., 0]), np.float32)
+    return np.asarray((larger < k) & (known & np.isfinite(chosen))[..., 0], np.float32)
 
 
 class Accuracy(MeanMetricWrapper):

@@ -13,7 +13,7 @@ from distopt.core.tensor import Tensor, as_array
 from distopt.keras.metrics.confusion import as_thresholds, confusion_counts
 from distopt.keras.metrics.mean import divided
 from distopt.keras.metrics.metric import Metric
-from distopt.keras.values import fit_weight
+from distopt.keras.values import as_reals, fit_weight
 from distopt.typing import Array, DTypeLike
 
 __all__ = ["AUC"]
@@ -95,7 +95,8 @@ class AUC(Metric):
             ValueError: predictions outside [0, 1], or shapes that do not fit.
         """
         if self.multi_label or self.label_weights is not None:
-            counts = self._counts_by_label(as_array(y_true), as_array(y_pred), sample_weight)
+            labels, values = as_reals(y_true, "y_true"), as_reals(y_pred, "y_pred")
+            counts = self._counts_by_label(labels, values, sample_weight)
         else:
             counts = confusion_counts(y_true, y_pred, self._at, sample_weight)
         for variable, count in zip(self.weights, counts, strict=True):

@@ -9,7 +9,7 @@ import numpy as np
 from distopt.core.checks import shown
 from distopt.core.numbers import as_numbers
 from distopt.core.tensor import as_array
-from distopt.keras.values import fit_weight, squeeze_ranks, tensor
+from distopt.keras.values import as_reals, fit_weight, squeeze_ranks
 from distopt.typing import Array
 
 __all__ = ["as_thresholds", "confusion_counts"]
@@ -52,8 +52,8 @@ def confusion_counts(
     Raises:
         ValueError: predictions outside [0, 1], or shapes that do not fit.
     """
-    true, pred = squeeze_ranks(tensor(y_true), tensor(y_pred))
-    labels, values = as_array(true), as_array(pred).astype(np.float32)
+    labels, values = squeeze_ranks(as_reals(y_true, "y_true"), as_reals(y_pred, "y_pred"))
+    values = values.astype(np.float32)
     if values.size and not (values.min() >= 0 and values.max() <= 1):
         raise ValueError(
             "predictions must be between 0 and 1 to be compared with thresholds; "

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from distopt.core.tensor import Tensor, as_array
+from distopt.core.tensor import Tensor
 from distopt.keras import losses
 from distopt.keras.metrics.mean import MeanMetricWrapper, divided
-from distopt.keras.values import floats_like
+from distopt.keras.values import as_reals
 from distopt.typing import Array, DTypeLike
 
 __all__ = [
@@ -60,7 +60,8 @@ class MeanSquaredLogarithmicError(MeanMetricWrapper):
 
 
 def _squared_difference(y_true: Any, y_pred: Any) -> Array:
-    labels, values = (as_array(y).astype(np.float64) for y in (y_true, y_pred))
+    labels = as_reals(y_true, "y_true").astype(np.float64)
+    values = as_reals(y_pred, "y_pred").astype(np.float64)
     return np.square(values - labels)
 
 
@@ -171,7 +172,7 @@ class LogCoshError(MeanMetricWrapper):
 
 
 def _cosine(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
-    return -losses.cosine_similarity(*floats_like(y_true, y_pred), axis=axis)
+    return -losses.cosine_similarity(y_true, y_pred, axis=axis)
 
 
 class CosineSimilarity(MeanMetricWrapper):

@@ -11,7 +11,7 @@ from distopt.core.checks import as_name, as_shape
 from distopt.core.tensor import Tensor, as_array
 from distopt.core.variable import Variable
 from distopt.keras.metrics.metric import Metric
-from distopt.keras.values import fit_weight, squeeze_ranks, untraced
+from distopt.keras.values import as_reals, fit_weight, squeeze_ranks, tensor
 from distopt.typing import Array, DTypeLike
 
 __all__ = ["Mean", "MeanMetricWrapper", "MeanTensor", "Sum", "divided"]
@@ -26,7 +26,7 @@ def divided(numerator: Any, denominator: Any) -> Array:
 
 def _weighted(values: Any, sample_weight: Any) -> tuple[float, float]:
     """The weighted sum of the values and the sum of the weights, in float64."""
-    array = as_array(values).astype(np.float64)
+    array = as_reals(values, "values").astype(np.float64)
     if sample_weight is None:
         return float(array.sum()), float(array.size)
     weight = as_array(fit_weight(sample_weight, array)).astype(np.float64)
@@ -119,7 +119,7 @@ class MeanTensor(Metric):
         Raises:
             ValueError: another shape than the first ones'.
         """
-        array = as_array(untraced(values)).astype(np.float64)
+        array = as_reals(values, "values").astype(np.float64)
         if not self.weights:
             self._build(array.shape)
         if array.shape != self.total.shape:
@@ -178,7 +178,8 @@ class MeanMetricWrapper(Metric):
             sample_weight: a number, ``[batch]``, or the shape of the function's values.
         """
         # An open tape need not follow what is only counted.
-        y_true, y_pred = squeeze_ranks(untraced(y_true), untraced(y_pred))
+        labels, predictions = tensor(as_reals(y_true, "y_true")), tensor(as_reals(y_pred, "y_pred"))
+        y_true, y_pred = squeeze_ranks(labels, predictions)
         total, count = _weighted(self._fn(y_true, y_pred, **self._fn_kwargs), sample_weight)
         self.total.assign_add(total)
         self.count.assign_add(count)
