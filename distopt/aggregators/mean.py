@@ -10,9 +10,10 @@ import numpy as np
 from distopt.aggregators.base import Aggregator, replica_context
 from distopt.aggregators.sum import reduce_pairs
 from distopt.core.indexed_slices import IndexedSlices
-from distopt.core.tensor import as_array
+from distopt.core.tensor import Tensor, as_array
 from distopt.core.variable import Variable
 from distopt.engine.reduction import Reduction, lowest_terms, weighed
+from distopt.typing import Array
 
 __all__ = ["Mean", "WeightedMean"]
 
@@ -66,7 +67,10 @@ class WeightedMean(Aggregator):
         if divisor == 0:
             raise ValueError("WeightedMean: a mean over examples, but no replica has any example")
         summed = reduce_pairs("sum", [(_weighed(gradient, factor), v) for gradient, v in pairs])
-        return [(g if g is None or divisor == 1 else _divided(g, divisor), v) for g, v in summed]
+        return [
+            (None if total is None else _divided(total, divisor, gradient), v)
+            for (gradient, _), (total, v) in zip(pairs, summed, strict=True)
+        ]
 
     def reduction(self) -> Reduction:
         """Weighs this replica's count."""
@@ -78,13 +82,25 @@ class WeightedMean(Aggregator):
 
 
 def _weighed(gradient: Any, factor: int | None) -> Any:
-    if gradient is None or factor is None:
-        return gradient
+    """The gradient times ``factor``, in a dtype that can hold the sum of such products."""
+    return None if gradient is None else _mapped(lambda values: weighed(_wide(values), factor), gradient)
+
+
+def _divided(total: Any, divisor: int | None, gradient: Any) -> Any:
+    """The mean, in the dtype that the gradients have."""
+    own = gradient.dtype if isinstance(gradient, IndexedSlices) else as_array(gradient).dtype
+    dtype = own if own.kind in "fc" else np.float64
+    return _mapped(lambda values: (values / values.dtype.type(divisor or 1)).astype(dtype), total)
+
+
+def _wide(values: Array) -> Array:
+    if values.dtype.kind not in "fc":
+        return values.astype(np.float64)
+    return values.astype(np.float32) if values.dtype == np.float16 else values
+
+
+def _mapped(function: Callable[[Array], Array], gradient: Any) -> Any:
     if isinstance(gradient, IndexedSlices):
-        values = weighed(as_array(gradient.values), factor)
+        values = Tensor._of(function(as_array(gradient.values)))
         return IndexedSlices(values, gradient.indices, gradient.dense_shape)
-    return weighed(as_array(gradient), factor)
-
-
-def _divided(gradient: Any, divisor: int | None) -> Any:
-    return gradient / gradient.dtype.type(divisor)
+    return Tensor._of(np.asarray(function(as_array(gradient))))

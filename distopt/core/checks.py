@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.floatx import floatx
 from distopt.typing import DTypeLike
 
 __all__ = [
@@ -49,14 +50,14 @@ def as_config(config: Any, what: str) -> dict[str, Any]:
     return dict(config)
 
 
-def as_dtype(value: DTypeLike, default: DTypeLike = np.float32) -> np.dtype[Any]:
-    """The dtype of numbers that ``value`` names; ``default`` for None.
+def as_dtype(value: DTypeLike) -> np.dtype[Any]:
+    """The dtype of numbers that ``value`` names; for None the default one, float32 unless set otherwise.
 
     Raises:
         TypeError: it names none.
     """
     try:
-        dtype = np.dtype(default if value is None else value)
+        dtype = np.dtype(floatx() if value is None else value)
     except (TypeError, ValueError, RecursionError, SyntaxError):
         raise TypeError(f"dtype={shown(value)} is no dtype: give one such as 'float32'") from None
     if dtype.kind not in "biufc":

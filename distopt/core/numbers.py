@@ -11,7 +11,7 @@ from distopt.core.checks import shown
 from distopt.core.tensor import TensorLike, as_array
 from distopt.typing import Array
 
-__all__ = ["as_number", "as_numbers", "as_scalar"]
+__all__ = ["as_clip", "as_number", "as_numbers", "as_scalar"]
 
 
 def as_number(value: Any, argument: str) -> Any:
@@ -49,6 +49,18 @@ def as_scalar(value: Any, argument: str, finite: bool = False) -> float:
     if finite and not math.isfinite(number):
         raise ValueError(f"{argument} must be a finite number; got {number}")
     return number
+
+
+def as_clip(value: Any, argument: str) -> Any:
+    """``value``, as it is, if gradients can be clipped with it: no limit at all is None.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is NaN; or a norm, and infinite, which would make gradients NaN.
+    """
+    if math.isnan(as_scalar(value, argument, finite="norm" in argument)):
+        raise ValueError(f"{argument} must be a number or None, received: {value}")
+    return value
 
 
 def as_numbers(value: Any, what: str) -> Array:

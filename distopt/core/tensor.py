@@ -15,7 +15,16 @@ from distopt.core import dispatch
 from distopt.core.checks import as_dtype, as_shape, shown
 from distopt.typing import Array, DTypeLike
 
-__all__ = ["Tensor", "TensorLike", "array_of", "as_array", "constant", "convert_to_tensor", "unwrap"]
+__all__ = [
+    "Tensor",
+    "TensorLike",
+    "array_of",
+    "as_array",
+    "constant",
+    "convert_to_tensor",
+    "native",
+    "unwrap",
+]
 
 
 #: What operators meet most often beside tensors.
@@ -309,7 +318,12 @@ def array_of(value: Any, dtype: DTypeLike, what: str) -> Array:
         raise kind(f"{what} cannot be made of {shown(value)}: {error}") from None
     if array.dtype.kind == "O":
         raise TypeError(f"{what} must be numbers; got {shown(value)}")
-    return array
+    return native(array)
+
+
+def native(array: Array) -> Array:
+    """``array`` in the byte order of this machine, which memory that replicas share and messages have."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _default_dtype(value: Any, dtype: DTypeLike) -> np.dtype[Any] | None:

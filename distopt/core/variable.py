@@ -138,10 +138,9 @@ class Variable(TensorLike):
             return placement().together(self, [own.get(i, self._storage) for i in here])
         return own.setdefault(replica, self._storage.copy())
 
-    def scalar(self, dtype: np.dtype[Any] | None = None) -> Any:
-        """The value of a variable of shape () as a NumPy scalar, of another dtype if one is given."""
-        value = self._storage[()] if self._own is None else self._array()[()]
-        return value if dtype is None or value.dtype == dtype else dtype.type(value)
+    def scalar(self) -> Any:
+        """The value of a variable of shape () as a NumPy scalar."""
+        return self._storage[()] if self._own is None else self._array()[()]
 
     def numpy(self) -> Any:
         """A copy of the value, as an array, or a NumPy scalar for shape ()."""
@@ -288,15 +287,16 @@ class Variable(TensorLike):
         value[...] = value.item() + 1  # "+=" takes a whole microsecond here
         self._version += 1
 
+    # -- pickling and copying
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The values, not where they lie: a copy belongs to where it is made."""
+        options = (self._trainable, self._name, self._constraint, self._synchronization, self._aggregation)
+        own = None if self._own is None else (self._storage, self._own)
+        return _copied, (np.array(self._array()), own, options)
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Variable:
-        copy = Variable(
-            self._storage,
-            trainable=self._trainable,
-            name=self._name,
-            constraint=self._constraint,
-            synchronization=self._synchronization,
-            aggregation=self._aggregation,
-        )
+        make, arguments = self.__reduce__()
+        copy: Variable = make(*arguments)
         memo[id(self)] = copy
         return copy
 
@@ -309,3 +309,21 @@ class Variable(TensorLike):
         value = self._array()
         body = str(value[()]) if value.ndim == 0 else np.array2string(value, separator=", ")
         return f"<tf.Variable {self.name!r} shape={self.shape} dtype={self.dtype.name}, numpy={body}>"
+
+
+def _copied(value: Array, own: tuple[Array, dict[int, Array]] | None, options: tuple[Any, ...]) -> Variable:
+    """A variable of that value; one that replicas share takes what each of them had of its own."""
+    trainable, name, constraint, synchronization, aggregation = options
+    copy = Variable(
+        value,
+        trainable=trainable,
+        name=name,
+        constraint=constraint,
+        synchronization=synchronization,
+        aggregation=aggregation,
+    )
+    if own is not None and copy._owner is not None:
+        first, kept = own
+        copy._storage = np.array(first)
+        copy._own = {replica: np.array(one) for replica, one in kept.items()}
+    return copy

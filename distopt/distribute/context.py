@@ -11,8 +11,9 @@ from distopt.collectives import Agreement, NodeAllReduce, ShardReduce, digest, r
 from distopt.comm import Communicator
 from distopt.core import nest
 from distopt.core.indexed_slices import IndexedSlices
-from distopt.core.tensor import Tensor, as_array
+from distopt.core.tensor import Tensor, as_array, native
 from distopt.distribute.frames import frame
+from distopt.distribute.means import combined, divided, summands
 from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.turn import Turn, in_turn
 from distopt.distribute.values import regroup, select
@@ -88,7 +89,9 @@ class ReplicaContext:
             options: accepted and ignored.
 
         Returns:
-            the same structure of tensors. A mean of integers is float64.
+            the same structure of tensors. A mean of integers and Booleans is float64, and as exact as that
+            can be; a mean of float16 is summed in float32; a sum of Booleans is a count, int64. Other sums
+            have their values' dtype, and its range.
 
         Raises:
             ValueError: an unknown op, or None among the values.
@@ -99,8 +102,6 @@ class ReplicaContext:
         error = _leaf_error(leaves, op)
         values = [] if error else [_leaf(x) for x in leaves]
         self._check(f"all_reduce({op.value!r})", values, error)
-        if self.comm.size == 1:
-            return nest.pack(value, [x if isinstance(x, IndexedSlices) else _own(x, op) for x in values])
         return nest.pack(value, self._reduce_leaves(values, op))
 
     @in_turn
@@ -121,7 +122,7 @@ class ReplicaContext:
         error: Exception | None = None
         arrays: list[Array] = []
         for leaf in leaves:
-            array = np.ascontiguousarray(as_array(leaf)) if leaf is not None else np.empty(0)
+            array = np.ascontiguousarray(native(as_array(leaf))) if leaf is not None else np.empty(0)
             if leaf is None or not -as_array(leaf).ndim <= axis < as_array(leaf).ndim:
                 error = ValueError(f"all_gather(axis={axis}) got {_shape_of(leaf)}, which has no such axis")
             error = error or _kind_error(f"all_gather(axis={axis})", leaf)
@@ -140,7 +141,7 @@ class ReplicaContext:
             TypeError: something that is no array of numbers.
             ReplicaMismatch: the replicas' values differ in number, shape or dtype.
         """
-        values = [as_array(x) for x in nest.flatten(value)]
+        values = [native(as_array(x)) for x in nest.flatten(value)]
         call = f"broadcast(root={root})"
         error = next((problem for x in values if (problem := _kind_error(call, x))), None)
         if not 0 <= root < self.comm.size:
@@ -188,20 +189,23 @@ class ReplicaContext:
 
     def _reduce_leaves(self, values: list[Any], op: ReduceOp) -> list[Any]:
         """All dense leaves of one dtype travel together."""
-        results: list[Any] = [None] * len(values)
-        groups: dict[str, list[int]] = {}
-        for i, value in enumerate(values):
-            if isinstance(value, IndexedSlices):
-                results[i] = _reduce_slices(self.comm, value, op)
-            else:
-                groups.setdefault(value.dtype.char, []).append(i)
+        count = self.comm.size
+        sparse = [isinstance(v, IndexedSlices) for v in values]
+        parts = [[] if rows else summands(v, op) for v, rows in zip(values, sparse, strict=True)]
+        groups: dict[str, list[tuple[int, int]]] = {}
+        for i, of_one in enumerate(parts):
+            for k, part in enumerate(of_one):
+                groups.setdefault(part.dtype.char, []).append((i, k))
         for members in groups.values():
-            arrays = [values[i] for i in members]
-            summed = op in (ReduceOp.SUM, ReduceOp.MEAN)
+            arrays = [parts[i][k] for i, k in members]
+            summed = count > 1 and op in (ReduceOp.SUM, ReduceOp.MEAN)
             totals = self._sums(arrays) if summed else reduce_joined(self.comm, op.value, arrays)
-            for i, total in zip(members, totals, strict=True):
-                results[i] = Tensor._of(_mean_of(total, self.comm.size) if op is ReduceOp.MEAN else total)
-        return results
+            for (i, k), total in zip(members, totals, strict=True):
+                parts[i][k] = total
+        return [
+            _reduce_slices(self.comm, v, op) if rows else Tensor._of(combined(p, op, count, v.dtype))
+            for v, p, rows in zip(values, parts, sparse, strict=True)
+        ]
 
     def _check(self, call: str, values: list[Any], error: Exception | None) -> None:
         key = (call, *((v.shape, v.dtype.char, isinstance(v, IndexedSlices)) for v in values))
@@ -246,29 +250,19 @@ def _kind_error(call: str, leaf: Any) -> Exception | None:
 
 
 def _leaf(value: Any) -> Any:
-    return value if isinstance(value, IndexedSlices) else as_array(value)
-
-
-def _own(array: Array, op: ReduceOp) -> Tensor:
-    """One replica's result: a copy of its own value, with the dtype that several would give."""
-    if op is ReduceOp.MEAN and array.dtype.kind not in "fc":
-        return Tensor._of(array.astype(np.float64))
-    return Tensor._of(array.copy())
-
-
-def _mean_of(total: Array, count: int) -> Array:
-    """The sum divided, in its own memory where it is of a kind that can hold it."""
-    if total.dtype.kind not in "fc":
-        return np.asarray(total / count)
-    np.divide(total, total.dtype.type(count), out=total)
-    return total
+    if not isinstance(value, IndexedSlices):
+        return native(as_array(value))
+    values, indices = (native(as_array(part)) for part in (value.values, value.indices))
+    return IndexedSlices(values, indices, value.dense_shape)
 
 
 def _reduce_slices(comm: Communicator, slices: IndexedSlices, op: ReduceOp) -> IndexedSlices:
     values = _gather(comm, as_array(slices.values), 0)
     indices = _gather(comm, as_array(slices.indices), 0)
     if op is ReduceOp.MEAN:
-        values = values / values.dtype.type(comm.size)
+        values = divided(values, comm.size)
+    elif values.dtype.kind == "b":
+        values = values.astype(np.int64)
     return IndexedSlices(Tensor._of(values), Tensor._of(indices), slices.dense_shape)
 
 

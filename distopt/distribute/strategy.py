@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from distopt.core import nest
-from distopt.core.tensor import Tensor, as_array
+from distopt.core.tensor import Tensor, as_array, native
 from distopt.distribute.context import ReplicaContext
 from distopt.distribute.frames import frame, require_cross_replica, require_unmixed
+from distopt.distribute.means import combined, summands
 from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.values import PerReplica
 from distopt.settings import Settings
@@ -90,7 +91,7 @@ class Strategy(ABC):
         return value.values if isinstance(value, PerReplica) else (value,)
 
 
-_LOCAL: dict[str, Callable[..., Any]] = {"sum": np.sum, "mean": np.sum, "min": np.min, "max": np.max}
+_LOCAL: dict[str, Callable[..., Any]] = {"sum": np.sum, "min": np.min, "max": np.max}
 
 
 def reduce_over_axis(context: ReplicaContext, op: ReduceOp, value: Nested, axis: int | None) -> Nested:
@@ -99,13 +100,13 @@ def reduce_over_axis(context: ReplicaContext, op: ReduceOp, value: Nested, axis:
         return context.all_reduce(op, value)
 
     def one(leaf: Any) -> Tensor:
-        array = as_array(leaf)
-        local = _LOCAL[op.value](array, axis=axis)
+        array = native(as_array(leaf))
         if op is not ReduceOp.MEAN:
-            result: Tensor = context.all_reduce(op, local)
+            result: Tensor = context.all_reduce(op, _LOCAL[op.value](array, axis=axis))
             return result
-        total, count = context.all_reduce("sum", [local, np.int64(array.shape[axis])])
-        result = total / int(count)
-        return result if array.dtype.kind not in "fc" else result.astype(array.dtype)
+        local = [np.sum(part, axis=axis) for part in summands(array, op)]
+        count, *totals = map(as_array, context.all_reduce("sum", [np.int64(array.shape[axis]), *local]))
+        with np.errstate(all="ignore"):  # a mean of nothing is NaN
+            return Tensor._of(combined([np.array(t) for t in totals], op, count.item(), array.dtype))
 
     return nest.map_structure(one, value)

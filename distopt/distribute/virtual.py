@@ -11,9 +11,10 @@ from typing import Any, NoReturn
 
 from distopt.comm import Baton, InProcessCommunicator, flush
 from distopt.core.checks import as_count
-from distopt.core.tensor import TensorLike
+from distopt.core.tensor import Tensor, TensorLike, as_array
 from distopt.distribute.context import ReplicaContext
 from distopt.distribute.frames import current_frame, frame, require_cross_replica, several
+from distopt.distribute.means import divided
 from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.strategy import Strategy
 from distopt.distribute.values import regroup, select
@@ -95,7 +96,8 @@ class VirtualStrategy(Strategy):
             if op is ReduceOp.SUM:
                 raise ValueError("reduce('sum') of one value that is not per replica: did run() return it?")
             if axis is None:
-                return value
+                real = value.dtype.kind in "fc"
+                return value if real else Tensor._of(divided(as_array(value), 1))
         return select(super().reduce(op, value, axis), 0)
 
     def gather(self, value: Nested, axis: int) -> Nested:

@@ -25,7 +25,7 @@ class Epilogue:
     """
 
     def __init__(self, divisor: int | None, clip: Clip | None) -> None:
-        self.clip = clip
+        self.divisor, self.clip = divisor, clip
         self.needs_norms = clip is not None and clip.needs_norms
         limit = None if clip is None else clip.value
         self.plain = divisor is None and limit is None

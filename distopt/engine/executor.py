@@ -8,7 +8,7 @@ A step is fed in parts: gradients may become final one after the other, in the o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from distopt.engine import fused, kernels
 from distopt.engine.batch import GradientBatch
 from distopt.engine.compiled import COMPILED
 from distopt.engine.epilogue import Epilogue, epilogue
-from distopt.engine.norm_clip import NormClip
+from distopt.engine.norm_board import NormBoard, Scales
 from distopt.engine.rule import Rule
 from distopt.engine.store_tuner import StoreTuner
 from distopt.typing import Array
@@ -47,6 +47,18 @@ class KernelCall(NamedTuple):
     owns: Array
     starts: Array
     tail: tuple[Any, ...]
+
+
+class Kept(NamedTuple):
+    """Sums that wait for norms.
+
+    Attributes:
+        sums: those of this replica's shards, one after the other.
+        owns: the own segments, each with where its sum is kept and its squares are written.
+    """
+
+    sums: Array
+    owns: Array
 
 
 class Executor:
@@ -87,14 +99,27 @@ class Executor:
         self._pairs = np.array(tree_pairs(node.size), np.int64).reshape(-1, 2)
         self._scratch = np.empty((max(len(self._pairs), 1), CHUNK), dtype)
         self._tuner = StoreTuner()
-        self._norm_clip: NormClip | None = None
+        self._kept: Kept | None = None
 
-    @property
-    def norm_clip(self) -> NormClip:
-        """What a step needs where norms have to be known; collective when it is made."""
-        if self._norm_clip is None:
-            self._norm_clip = NormClip(self.rule, self.dtype, self.sizes, self.owns, self.reduce.node)
-        return self._norm_clip
+    def kept(self, board: NormBoard) -> Kept:
+        """Where the sums of this replica's shards are kept until norms are known."""
+        if self._kept is None:
+            ends = np.cumsum(self.owns[:, 2])
+            sums = np.empty(int(ends[-1]) // self.dtype.itemsize if len(ends) else 0, self.dtype)
+            places = address_of(sums) + ends - self.owns[:, 2]
+            squares = board.places(self.owns, self.dtype.itemsize)
+            self._kept = Kept(sums, np.column_stack([self.owns[:, :4], places, squares, self.owns[:, 4:]]))
+        return self._kept
+
+    def state(self) -> list[Array]:
+        """The memory that this replica writes when it updates its shards."""
+        return [array for _, _, arrays in self._segments() for array in arrays]
+
+    def _segments(self) -> Iterator[tuple[int, slice, list[Array]]]:
+        """This replica's own segments: the variable, the elements, and parameters and slots there."""
+        for number, start, length, _ in (self.partition.own // (1, *[self.dtype.itemsize] * 3)).tolist():
+            arrays = [base[at + start :][:length] for base, at in self.places[number]]
+            yield number, slice(start, start + length), arrays
 
     def is_at(self, places: Sequence[Sequence[Place]]) -> bool:
         """Whether parameters and slots lie there."""
@@ -161,9 +186,8 @@ class Executor:
 
     def _evaluate(self, batch: GradientBatch, coefficients: tuple[Any, ...]) -> None:
         """The same by NumPy: no compiled code takes float16, where it rounds, or complex numbers."""
-        for number, start, length, _ in self.partition.own // (1, *[self.dtype.itemsize] * 3):
-            w, *slots = (base[at + start :][:length] for base, at in self.places[number])
-            gradient = as_array(batch.gradients[number]).reshape(-1)[start : start + length]
+        for number, part, (w, *slots) in self._segments():
+            gradient = as_array(batch.gradients[number]).reshape(-1)[part]
             kernels.dense(self.rule, w, gradient, tuple(slots), coefficients)
 
     def _alone(self, call: KernelCall, where: tuple[int, int, int, int], first: int, stop: int) -> None:
@@ -197,6 +221,7 @@ class Step:
         coefficients: the rule's.
         epilogue: what happens to the sums before the update.
         ahead: whether all replicas have staged the first block.
+        board: where squares are put, if norms have to be known.
     """
 
     def __init__(
@@ -206,11 +231,12 @@ class Step:
         coefficients: tuple[Any, ...],
         epilogue: Epilogue,
         ahead: bool = False,
+        board: NormBoard | None = None,
     ) -> None:
         self._executor, self._batch = executor, batch
         self._coefficients, self._epilogue = coefficients, epilogue
         self._ahead, self._next = ahead, 0
-        self._kept = executor.norm_clip.keep() if epilogue.needs_norms else None
+        self._kept = None if board is None else executor.kept(board)
 
     def feed(self, stop: int) -> None:
         """Sums the blocks before number ``stop``, whose gradients are final, and updates if it can.
@@ -229,7 +255,7 @@ class Step:
             kernel, owns = fused.step_kernel(executor.rule, dtype, several, plain), executor.owns
             tail = (*numbers, self._coefficients)
         else:
-            kernel, owns = fused.keep_kernel(dtype, several, plain), self._kept
+            kernel, owns = fused.keep_kernel(dtype, several, plain), self._kept.owns
             tail = (*numbers, (dtype.type(0),))
         call = KernelCall(kernel, owns, self._batch.addresses, tail)
         if not over_nodes:
@@ -241,8 +267,16 @@ class Step:
         for block, total in zip(blocks, totals, strict=True):
             executor.on_block(call, block, total)
 
-    def finish(self) -> None:
-        """Does all that is left."""
-        self.feed(self._executor.blocks)
-        if self._kept is not None:
-            self._executor.norm_clip.update(self._kept, self._epilogue, self._coefficients)
+    def finish(self, scales: Scales | None = None) -> None:
+        """Does all that is left.
+
+        Args:
+            scales: what the sums are scaled by, if norms had to be known: all have been fed before that.
+        """
+        executor = self._executor
+        self.feed(executor.blocks)
+        if self._kept is not None and scales is not None:
+            if self._epilogue.clip is not None and self._epilogue.clip.norm == 0:
+                self._kept.sums[:] = 0  # zeros without a sign, whatever the gradients were
+            update = fused.scaled_kernel(executor.rule, executor.dtype)
+            update(self._kept.owns, *scales, self._coefficients)

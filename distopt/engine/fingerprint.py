@@ -30,14 +30,18 @@ __all__ = [
 
 
 def of_variables(variables: Sequence[Variable]) -> int:
-    """A hash of names, shapes and dtypes, in order."""
-    return digest("|".join(f"{v.name}{v.shape}{v.dtype}" for v in variables))
+    """A hash of names, shapes, dtypes, and who has a constraint, in order."""
+    return digest("|".join(map(_kind, variables)))
 
 
 def of_rules(variables: Sequence[Variable], rules: Sequence[Rule]) -> int:
-    """A hash of what has to be alike on all replicas: names, shapes, dtypes, rules, in order."""
-    pairs = zip(variables, rules, strict=True)
-    return digest("|".join(f"{v.name}{v.shape}{v.dtype}{rule.name}" for v, rule in pairs))
+    """A hash of what has to be alike on all replicas: that of the variables and rules, in order."""
+    return digest("|".join(f"{_kind(v)}{rule.name}" for v, rule in zip(variables, rules, strict=True)))
+
+
+def _kind(variable: Variable) -> str:
+    constrained = "" if variable.constraint is None else " constrained"
+    return f"{variable.name}{variable.shape}{variable.dtype}{constrained}"
 
 
 def contents(assigned: Sequence[Variable]) -> int:
@@ -114,6 +118,9 @@ def step_sentence(
 
 def describe(variables: Sequence[Variable]) -> str:
     """The variables in words, for messages."""
-    shown = ", ".join(f"{v.name} {v.dtype.name}{list(v.shape)}" for v in variables[:12])
+    shown = ", ".join(
+        f"{v.name} {v.dtype.name}{list(v.shape)}{'' if v.constraint is None else ' with a constraint'}"
+        for v in variables[:12]
+    )
     more = f", ... ({len(variables)} variables)" if len(variables) > 12 else ""
     return shown + more if variables else "no variables"

@@ -6,11 +6,14 @@ from collections.abc import Callable, Sequence
 
 from distopt.comm import Communicator
 from distopt.core.variable import Variable
+from distopt.typing import Array
 
-__all__ = ["Job", "owners", "run_owned"]
+__all__ = ["Job", "Old", "owners", "run_owned"]
 
 #: A variable, all variables that its update writes, and the update.
 Job = tuple[Variable, Sequence[Variable], Callable[[], None]]
+#: Memory that was written to, and what stood there.
+Old = tuple[Array, Array]
 
 
 def owners(sizes: Sequence[int], parts: int) -> list[int]:
@@ -27,15 +30,18 @@ def owners(sizes: Sequence[int], parts: int) -> list[int]:
     return result
 
 
-def run_owned(node: Communicator, job: Communicator, jobs: Sequence[Job]) -> None:
+def run_owned(
+    node: Communicator, job: Communicator, jobs: Sequence[Job], earlier: Sequence[Old] = ()
+) -> None:
     """Runs each job on its owner, which writes to the memory that all of the node see.
 
-    If a job raises, what the jobs have written is put back on all replicas.
+    If a job raises, what the jobs and ``earlier`` updates have written is put back on all replicas.
 
     Args:
         node: the replicas that share the variables.
         job: all replicas that make the step; an error of one is raised on all.
         jobs: the same ones, in the same order, on all of them.
+        earlier: what this replica has written before in this step, in the order of writing.
     """
     distinct = list({id(v): v for v, _, _ in jobs}.values())
     dealt = owners([v.size for v in distinct], node.size)
@@ -56,6 +62,9 @@ def run_owned(node: Communicator, job: Communicator, jobs: Sequence[Job]) -> Non
     if failed:
         for v, value in before.values():
             v._array()[...] = value
+        node.barrier()
+        for memory, value in reversed(earlier):
+            memory[...] = value
         node.barrier()
     for v, _ in before.values():
         v._touch()

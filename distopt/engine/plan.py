@@ -7,10 +7,12 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
+from distopt.comm import Communicator
 from distopt.core.variable import Variable
 from distopt.engine import fingerprint
 from distopt.engine.compiled import COMPILED
 from distopt.engine.executor import Executor, Place
+from distopt.engine.norm_board import NormBoard
 from distopt.engine.rule import Rule
 from distopt.engine.shared_parameters import SharedParameters
 
@@ -36,6 +38,8 @@ class StepPlan:
         distinct: whether no variable is there twice.
         compiled: whether compiled code takes all the dtypes.
         constrained: the places of variables that have a constraint.
+        first_executors: how many executors update variables that have one. They come first: a constraint may
+            raise, and then the step is taken back.
         rules: for each dtype the rule in force; none before the first step.
         slots: for each variable its rule's slots.
         fingerprint: a hash of names, shapes, dtypes and rules, the same on every replica.
@@ -64,6 +68,9 @@ class StepPlan:
         self.slots: tuple[tuple[Variable, ...], ...] = ()
         self.fingerprint = 0
         self.executors: tuple[tuple[int, Executor], ...] = ()
+        self.first_executors = 0
+        self._groups: tuple[tuple[bool, int], ...] = ()
+        self._board: NormBoard | None = None
         self.seen = -1
         self.built: object = None
 
@@ -73,7 +80,7 @@ class StepPlan:
         """Takes the rules in force, with the slots of each variable."""
         self.rules, self.slots = rules, slots
         self.fingerprint = fingerprint.of_rules(variables, [rules[kind] for kind in self.which])
-        self.executors, self.seen = (), -1
+        self.executors, self._groups, self.first_executors, self.seen = (), (), 0, -1
         self._siblings = {self.sparse: self}
 
     def with_sparse(self, variables: Sequence[Variable], sparse: tuple[int, ...]) -> StepPlan:
@@ -100,17 +107,30 @@ class StepPlan:
 
     def place(self, variables: Sequence[Variable], parameters: SharedParameters) -> None:
         """Works out who updates what, when all variables and slots lie where they stay."""
-        known = dict(self.executors)
-        executors = []
-        for kind in range(len(self.dtypes)):
-            sizes = [self._size(i, v) if self.which[i] == kind else 0 for i, v in enumerate(variables)]
-            if any(sizes):
-                places = [
-                    [_place(v, parameters) for v in (variable, *self.slots[i])] if sizes[i] else []
-                    for i, variable in enumerate(variables)
+        known = dict(zip(self._groups, self.executors, strict=True))
+        groups, executors = [], []
+        for bound in (True, False):
+            for kind in range(len(self.dtypes)):
+                sizes = [
+                    self._size(i, v) if self.which[i] == kind and bound == (i in self.constrained) else 0
+                    for i, v in enumerate(variables)
                 ]
-                executors.append((kind, self._executor(kind, sizes, places, parameters, known.get(kind))))
-        self.executors = tuple(executors)
+                if any(sizes):
+                    places = [
+                        [_place(v, parameters) for v in (variable, *self.slots[i])] if sizes[i] else []
+                        for i, variable in enumerate(variables)
+                    ]
+                    before = known.get((bound, kind))
+                    groups.append((bound, kind))
+                    executors.append((kind, self._executor(kind, sizes, places, parameters, before)))
+        self._groups, self.executors = tuple(groups), tuple(executors)
+        self.first_executors = sum(bound for bound, _ in groups)
+
+    def norm_board(self, variables: Sequence[Variable], node: Communicator) -> NormBoard:
+        """What a step needs where norms have to be known; collective when it is made."""
+        if self._board is None:
+            self._board = NormBoard(tuple([self._size(i, v) for i, v in enumerate(variables)]), node)
+        return self._board
 
     def _size(self, place: int, variable: Variable) -> int:
         """The elements of a variable that gets a dense update."""
@@ -122,11 +142,11 @@ class StepPlan:
         sizes: list[int],
         places: list[list[Place]],
         parameters: SharedParameters,
-        before: Executor | None,
+        before: tuple[int, Executor] | None,
     ) -> Executor:
         # Making one is collective, and others may see no reason to make it anew.
-        if before is not None and before.is_at(places):
-            return before
+        if before is not None and before[1].is_at(places):
+            return before[1]
         return Executor(self.rules[kind], self.dtypes[kind], tuple(sizes), places, parameters.reduce)
 
 

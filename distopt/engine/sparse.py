@@ -15,7 +15,7 @@ from distopt.engine import kernels
 from distopt.engine.rule import Rule, Sparse
 from distopt.typing import Array
 
-__all__ = ["alike", "apply_rows", "sum_rows", "summed"]
+__all__ = ["alike", "apply_rows", "reduced", "sum_rows", "summed"]
 
 #: Where the replicas' rows together reach this share of all rows, they are summed as dense arrays.
 DENSITY = 0.5
@@ -62,6 +62,21 @@ def sum_rows(comm: Communicator, gradient: IndexedSlices, height: int) -> tuple[
     total = np.empty_like(spread[0])
     reduce_rows(spread, total)
     return total.reshape(len(union), *rows.shape[1:]), union
+
+
+def reduced(
+    comm: Communicator, gradient: IndexedSlices, height: int, divisor: int | None
+) -> tuple[Array, Array]:
+    """The sum or mean of all replicas' sparse gradients of one variable; see :func:`sum_rows`.
+
+    Args:
+        comm: all replicas.
+        gradient: this replica's.
+        height: the number of rows of the variable.
+        divisor: what the sum is divided by; None for 1.
+    """
+    rows, indices = sum_rows(comm, gradient, height)
+    return (rows if divisor is None else rows / rows.dtype.type(divisor)), indices
 
 
 def apply_rows(

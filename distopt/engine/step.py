@@ -16,26 +16,23 @@ from weakref import WeakKeyDictionary
 
 from distopt.collectives import digest
 from distopt.comm import SoloCommunicator
-from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.variable import Variable, moves
 from distopt.distribute import ReplicaContext, get_replica_context
-from distopt.engine import fingerprint, kernels, sparse
+from distopt.engine import fingerprint, sparse, update
+from distopt.engine.alone import update_alone
 from distopt.engine.audit import audit
 from distopt.engine.batch import GradientBatch, weighed_gradient
 from distopt.engine.clip import Clip
 from distopt.engine.epilogue import epilogue
 from distopt.engine.error_barrier import ErrorBarrier
-from distopt.engine.executor import Step
-from distopt.engine.owners import Job, run_owned
+from distopt.engine.owners import Job, Old, run_owned
 from distopt.engine.plan import StepPlan
 from distopt.engine.reduction import Reduction, lowest_terms
 from distopt.engine.shared_parameters import SharedParameters
+from distopt.engine.update import Coefficients, Round
 from distopt.trace import Recorder
 
 __all__ = ["Coefficients", "StepEngine"]
-
-#: For each dtype of a plan the rule's coefficients, scalars of that dtype.
-Coefficients = tuple[tuple[Any, ...], ...]
 
 #: Marks of a header: some gradient is sparse; the first block is staged. The weight stands above.
 _SPARSE, _AHEAD, _WEIGHT = 1, 2, 2
@@ -157,64 +154,33 @@ class StepEngine:
             self._settle(plan, batch)
         if scale is not None:
             batch = batch.having([weighed_gradient(g, scale) for g in batch.gradients])
-        for i in plan.sparse:
-            self._step_rows(plan, batch, i, coefficients, divisor)
         self._reduce.staging.half = 0
-        for kind, executor in plan.executors:
-            Step(executor, batch, coefficients[kind], epilogue(divisor, clip), ahead).finish()
-            ahead = False
-        self._close(plan, batch)
+        then = epilogue(divisor, clip)
+        update.sum_and_update(self._reduce, plan, batch, coefficients, then, ahead)
+        self._close(batch)
         return True
 
-    def _step_rows(
-        self, plan: StepPlan, batch: GradientBatch, i: int, coefficients: Coefficients, divisor: int | None
-    ) -> None:
-        """Sums and applies the sparse gradient at place ``i``."""
-        variable = batch.variables[i]
-        rows, indices = sparse.sum_rows(self._context.comm, batch.rows(i), len(variable))
-        if divisor is not None:
-            rows = rows / rows.dtype.type(divisor)
-        self._apply_rows(plan, batch, i, coefficients, rows, indices)
+    def apply(self, call: str, rounds: Sequence[Round]) -> None:
+        """Updates from gradients that are final and the same on every replica.
 
-    def _apply_rows(
-        self,
-        plan: StepPlan,
-        batch: GradientBatch,
-        i: int,
-        coefficients: Coefficients,
-        rows: Any,
-        indices: Any,
-    ) -> None:
-        kind, state = plan.which[i], (batch.variables[i], *plan.slots[i])
-        node = self._reduce.node
-        sparse.apply_rows(plan.rules[kind], state, coefficients[kind], rows, indices, node)
-
-    def apply(self, call: str, plan: StepPlan, batch: GradientBatch, coefficients: Coefficients) -> None:
-        """Updates from gradients that are final and the same on every replica; no variable twice."""
-        self._agree(call, plan, batch, coefficients)
-        if plan.seen != moves.count:
-            self._settle(plan, batch)
-        for i in plan.sparse:
-            self._apply_rows(plan, batch, i, coefficients, *sparse.summed(batch.rows(i)))
-        for kind, executor in plan.executors:
-            executor.update_own(batch, coefficients[kind])
-        self._close(plan, batch)
+        Args:
+            call: who asks, for messages.
+            rounds: in each no variable comes twice.
+        """
+        old: list[Old] = []
+        for plan, batch, coefficients in rounds:
+            self._agree(call, plan, batch, coefficients)
+            if plan.seen != moves.count:
+                self._settle(plan, batch)
+            update.constrained(self._reduce, plan, batch, coefficients, old)
+        for plan, batch, coefficients in rounds:
+            update.others(self._reduce, plan, batch, coefficients)
+            self._close(batch)
 
     def apply_alone(self, plan: StepPlan, batch: GradientBatch, coefficients: Coefficients) -> None:
         """Updates this replica's own copies with its own gradients; the replicas may come to differ."""
         self._take_out(plan.state(batch.variables))
-        for i, (variable, gradient) in enumerate(zip(batch.variables, batch.gradients, strict=True)):
-            state, kind = (variable, *plan.slots[i]), plan.which[i]
-            rule, own = plan.rules[kind], coefficients[kind]
-            if isinstance(gradient, IndexedSlices):
-                sparse.apply_rows(rule, state, own, *sparse.summed(gradient), SoloCommunicator())
-            else:
-                flat, *slots = (v._array().reshape(-1) for v in state)
-                kernels.dense(rule, flat, gradient.reshape(-1), tuple(slots), own)
-            for v in state:
-                v._touch()
-            if variable.constraint is not None:
-                _constrain(variable)
+        update_alone(self._context.comm, plan, batch, coefficients)
         self._record(batch.variables)
 
     def run(self, call: str, jobs: Sequence[Job], settings: str, alone: bool = False) -> None:
@@ -231,7 +197,7 @@ class StepEngine:
         variables = [v for v, _, _ in jobs]
         if alone or self.replicas == 1:
             self._take_out(state)
-            run_owned(SoloCommunicator(), SoloCommunicator(), jobs)
+            run_owned(SoloCommunicator(), self._context.comm, jobs)
         else:
             assigned = self.parameters.assigned(state)
             about = fingerprint.of_variables(variables) ^ digest(settings) ^ self._turn
@@ -391,24 +357,15 @@ class StepEngine:
             if new:
                 self.parameters.allocate(new)
 
-    def _close(self, plan: StepPlan, batch: GradientBatch) -> None:
-        """Everyone sees everything updated; then come the constraints."""
+    def _close(self, batch: GradientBatch) -> None:
+        """Everyone sees everything updated."""
         if self._reduce.node.size > 1:
             self._reduce.node.barrier()
         for variable in batch.variables:
             variable._version += 1
-        if plan.constrained:
-            bound = [batch.variables[i] for i in plan.constrained]
-            jobs = [(v, (v,), partial(_constrain, v)) for v in bound]
-            run_owned(self._reduce.node, self._context.comm, jobs)
         if self._recorder is not None:
             self._record(batch.variables)
 
     def _record(self, variables: Sequence[Variable]) -> None:
         if self._recorder is not None:
             self._recorder.write((v.name, v._array()) for v in variables)
-
-
-def _constrain(variable: Variable) -> None:
-    assert variable.constraint is not None
-    variable.assign(variable.constraint(variable))

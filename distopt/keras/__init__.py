@@ -3,6 +3,7 @@
 from distopt import optimizers
 from distopt.keras import (
     activations,
+    backend,
     callbacks,
     constraints,
     data,
@@ -22,6 +23,7 @@ __all__ = [
     "Model",
     "Sequential",
     "activations",
+    "backend",
     "callbacks",
     "constraints",
     "data",

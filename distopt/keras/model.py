@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from distopt import optimizers
 from distopt.autodiff import GradientTape
-from distopt.core import Variable
-from distopt.core.custom_objects import serialize_object
-from distopt.core.tensor import as_array
-from distopt.distribute import get_replica_context
 from distopt.keras.callbacks import Callback, History
 from distopt.keras.callbacks.callback import is_chief
 from distopt.keras.callbacks.progress import shown_logs
-from distopt.keras.data.batch import unpack
-from distopt.keras.each_replica import OfEachReplica, assign_alike, done_together, this_replica
-from distopt.keras.layers.layer import Layer
-from distopt.keras.layers.spec import map_shapes
+from distopt.keras.container import Container
+from distopt.keras.data.batch import as_arrays, count_examples, unpack
+from distopt.keras.each_replica import OfEachReplica
+from distopt.keras.layers.trainable import TrainableFlags
 from distopt.keras.training.class_weight import weigh_classes
 from distopt.keras.training.compiled import Compiled
 from distopt.keras.training.fit import FitOptions, Validation, fit
 from distopt.keras.training.fit_state import FitState
-from distopt.keras.training.loop import make_source, prepare, run_epoch_of_one, run_predict, run_test
-from distopt.keras.training.summary import summary_text
-from distopt.keras.training.weights_file import check_ending, read_weights, write_weights
+from distopt.keras.training.loop import (
+    make_source,
+    prepare,
+    replica_context,
+    run_epoch_of_one,
+    run_predict,
+    run_test,
+)
+from distopt.keras.training.results import held_metrics, listed, names, reset
 from distopt.optimizers import Optimizer
 
 __all__ = ["Model"]
@@ -37,7 +37,7 @@ __all__ = ["Model"]
 _log = logging.getLogger("distopt")
 
 
-class Model(Layer):
+class Model(Container):
     """A layer with ``compile``, ``fit``, ``evaluate`` and ``predict``.
 
     Subclasses make layers in ``__init__`` and override :meth:`call`; who wants another step overrides
@@ -60,49 +60,8 @@ class Model(Layer):
         self.fit_state: FitState | None = None
         self.stop_training = False
         self._compiled: OfEachReplica[Compiled] | None = None
-        #: The replicas that have taken the first weights.
-        self._begun: set[int] = set()
-
-    @property
-    def weights(self) -> list[Variable]:
-        """All weights, layer after layer, trained or not."""
-        held = self._members()
-        found = list(held.variables)
-        for layer in held.layers:
-            found += layer.weights
-        return list(dict.fromkeys(found))
-
-    variables = weights
-
-    # -- building
-    def ensure_built(self, input_shape: Any) -> None:
-        """See Layer. The layers of a model that overrides ``call`` build themselves in it."""
-        if not self.built and type(self).build is not Model.build:
-            self.build(input_shape)
-        self.built = True
-
-    def build(self, input_shape: Any) -> None:
-        """Makes all weights by calling the model once, with an example of zeros.
-
-        Args:
-            input_shape: the input's shape with the batch axis, None or a length.
-        """
-        zeros = map_shapes(lambda shape: np.zeros([n or 1 for n in shape], self._dtype), input_shape)
-        self.call(zeros, **({"training": False} if self._takes_training else {}))
-        self.built = True
-
-    def take_first_weights(self) -> None:
-        """Gives all replicas the weights of replica 0, once, before anything is computed with them."""
-        context = get_replica_context()
-        if context is None or not self.built or this_replica() in self._begun:
-            return
-        self._begun.add(this_replica())
-        weights = self.weights
-        if context.num_replicas_in_sync == 1 or not weights:
-            return
-        for weight, value in zip(weights, context.broadcast([as_array(w) for w in weights]), strict=True):
-            if not np.array_equal(as_array(weight), as_array(value)):
-                assign_alike(weight, value)
+        #: What was trainable when it was compiled.
+        self._flags: TrainableFlags | None = None
 
     # -- training
     def compile(
@@ -115,12 +74,13 @@ class Model(Layer):
         run_eagerly: bool | None = None,
         steps_per_update: int = 1,
     ) -> None:
-        """Says how to train.
+        """Says how to train, and that what is trainable now is what ``fit`` and ``train_on_batch`` train.
 
         Args:
             optimizer: a name, a config or an optimizer.
             loss: a name, a function ``(y_true, y_pred) -> losses`` or a Loss; for several outputs a list,
-                or a dict by the names of the outputs. Its mean is that of the global batch.
+                or a dict by the names of the outputs. Its mean is that of the global batch. None: the model
+                is trained on what :meth:`add_loss` adds.
             metrics: names, functions or Metrics; they do not see sample weights.
             loss_weights: a list or dict of numbers, one for each output's loss.
             weighted_metrics: metrics that see sample weights.
@@ -135,8 +95,9 @@ class Model(Layer):
         # Replicas that share the model share the optimizer, and count for themselves.
         rule = optimizers.get(optimizer)
         options = (loss, metrics, loss_weights, weighted_metrics, steps_per_update)
-        self._compiled = OfEachReplica(lambda: Compiled(rule, *options))
+        self._compiled = OfEachReplica(partial(Compiled, rule, *options))
         self._compiled.mine()  # so that a wrong name is told of here
+        self._flags = TrainableFlags(self)
 
     @property
     def compiled(self) -> Compiled:
@@ -151,6 +112,22 @@ class Model(Layer):
             )
         return self._compiled.mine()
 
+    @contextmanager
+    def _as_compiled(self) -> Iterator[None]:
+        """Training within goes by what was trainable when the model was compiled, as in tf.keras."""
+        _, flags = self.compiled, self._flags
+        assert flags is not None
+        with flags.in_force() as others:
+            if others and not flags.told and is_chief():
+                flags.told = True
+                _log.warning(
+                    "model %r: trainable was changed since compile(), of %s; fit() and train_on_batch() "
+                    "go by what it was then, as in tf.keras: compile again to train by what it is now",
+                    self.name,
+                    ", ".join(repr(layer.name) for layer in others[:5]) + (", ..." if others[5:] else ""),
+                )
+            yield
+
     @property
     def optimizer(self) -> Optimizer:
         """The optimizer."""
@@ -162,11 +139,15 @@ class Model(Layer):
         """This replica's part of the batch's loss, for one's own ``train_step``.
 
         Raises:
-            RuntimeError: compile() was given no loss, or there are no labels.
+            RuntimeError: compile() was given no loss and there is none to add, or there are no labels.
         """
-        if self.compiled.loss is None:
-            raise RuntimeError(f"model {self.name!r} has no loss: give compile() one, or override train_step")
-        if y_true is None:
+        given = self.compiled.loss.given
+        if not given and not regularization_losses:
+            raise RuntimeError(
+                f"model {self.name!r} has no loss: give compile() one, call add_loss() in call, or override "
+                "train_step"
+            )
+        if given and y_true is None:
             raise RuntimeError(f"model {self.name!r} was given no labels (y), which its loss needs")
         return self.compiled.loss(y_true, y_pred, sample_weight, regularization_losses)
 
@@ -177,13 +158,17 @@ class Model(Layer):
 
     @property
     def metrics(self) -> list[Any]:
-        """The metric objects; known once a batch was seen."""
-        return self.compiled.metrics.metrics
+        """The losses and metrics of ``compile``, all known once a batch was seen, and those in attributes."""
+        return ([] if self._compiled is None else self.compiled.all_metrics) + held_metrics(self)
 
     @property
     def metrics_names(self) -> list[str]:
         """The names of what ``evaluate`` returns; known once a batch was seen."""
-        return ["loss", *(metric.name for metric in self.metrics)]
+        return names(self)
+
+    def reset_metrics(self) -> None:
+        """Starts the losses and metrics anew, as each epoch and each evaluation does."""
+        reset(self)
 
     def train_step(self, data: Any) -> dict[str, Any] | None:
         """One step on this replica's share of a batch.
@@ -232,7 +217,7 @@ class Model(Layer):
         steps_per_epoch: int | None = None,
         validation_steps: int | None = None,
         validation_batch_size: int | None = None,
-        validation_freq: int = 1,
+        validation_freq: int | Collection[int] = 1,
         seed: int = 0,
     ) -> History:
         """Trains, and returns the numbers of each epoch.
@@ -247,15 +232,16 @@ class Model(Layer):
             verbose: see :class:`~distopt.keras.callbacks.ProgressBar`.
             callbacks: one or several, told of epochs and batches, on all replicas.
             validation_split: the last part of the arrays, from 0 to less than 1, is kept for validation.
-            validation_data: ``(x, y)``, ``(x, y, sample_weight)`` or an iterable of batches.
+            validation_data: ``(x, y)``, ``(x, y, sample_weight)``, as lists too, or an iterable of batches.
             shuffle: whether each epoch has an order of its own (arrays only).
             class_weight: class number -> weight of its examples in the loss.
-            sample_weight: ``[n]``, weights of the examples in the loss.
+            sample_weight: ``[n]``, weights of the examples in the loss, or ``[n, steps]``; a list or dict of
+                such for several outputs.
             initial_epoch: the number of the first epoch.
             steps_per_epoch: the most batches in an epoch.
             validation_steps: the most batches in a validation.
             validation_batch_size: ``batch_size`` by default.
-            validation_freq: validate after every so many epochs.
+            validation_freq: validate after every so many epochs, or the epochs, from 1 on, in a list.
             seed: the order of the examples is a function of it and of the epoch's number.
 
         Raises:
@@ -270,7 +256,8 @@ class Model(Layer):
         options = FitOptions(
             batch_size, epochs, initial_epoch, steps_per_epoch, shuffle, seed, class_weight, verbose
         )
-        return fit(self, x, y, sample_weight, options, validation, callbacks or ())
+        with self._as_compiled():
+            return fit(self, x, y, sample_weight, options, validation, callbacks or ())
 
     def evaluate(
         self,
@@ -285,7 +272,7 @@ class Model(Layer):
         """The loss and the metrics on all examples; arguments as for :meth:`fit`.
 
         Returns:
-            The loss if there are no metrics, else ``[loss, metric, ...]``; or a dict by name.
+            A list in the order of :attr:`metrics_names`, a single number alone; or a dict by name.
         """
         _ = self.compiled
         source = make_source(x, y, sample_weight, batch_size, call="evaluate()", steps=steps)
@@ -293,7 +280,7 @@ class Model(Layer):
         results = run_test(self, source)
         if verbose and is_chief():
             print(f"Evaluated  {shown_logs(results)}", flush=True)
-        return _results(results, return_dict)
+        return results if return_dict else listed(self, results)
 
     def predict(
         self, x: Any, batch_size: int | None = None, verbose: Any = 0, steps: int | None = None
@@ -320,80 +307,23 @@ class Model(Layer):
         """One step on one batch, of which each replica takes its share; results as of :meth:`evaluate`."""
         if class_weight is not None:
             x, sample_weight = weigh_classes(x, y, sample_weight, class_weight)
-        results = run_epoch_of_one(self, x, y, sample_weight, reset_metrics)
-        return _results(results, return_dict)
+        with self._as_compiled():
+            results = run_epoch_of_one(self, x, y, sample_weight, reset_metrics)
+        return results if return_dict else listed(self, results)
 
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
     ) -> Any:
         """:meth:`evaluate` of one batch."""
-        return self.evaluate(x, y, len(as_array(y)), 0, sample_weight, return_dict=return_dict)
+        replicas = replica_context("test_on_batch()").num_replicas_in_sync
+        size = max(count_examples({"x": as_arrays(x)}), replicas)
+        return self.evaluate(x, y, size, 0, sample_weight, return_dict=return_dict)
 
     def predict_on_batch(self, x: Any) -> Any:
         """:meth:`predict` of one batch."""
         return self.predict(x)
 
-    # -- as a config, looking, saving
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments; a subclass that has a config overrides this.
-
-        Raises:
-            NotImplementedError: the class does not override this: what it is made of stands in its code.
-        """
-        raise NotImplementedError(
-            f"model {self.name!r} is of the class {type(self).__name__}, whose layers stand in its code: "
-            "override get_config to return the constructor's arguments, or build it as a Sequential"
-        )
-
-    def to_json(self, **kwargs: Any) -> str:
-        """Its config as a JSON text, for :func:`distopt.keras.models.model_from_json`; without weights.
-
-        Args:
-            **kwargs: those of :func:`json.dumps`.
-        """
-        return json.dumps(serialize_object(self), **{"default": plain, **kwargs})
-
-    def summary(self) -> None:
-        """Prints the layers, their output shapes and their weights; replica 0 does."""
-        if is_chief():
-            print(summary_text(self, self.layers, self._output_shapes()))
-
-    @property
-    def layers(self) -> list[Layer]:
-        """The layers, in order."""
-        return self.sublayers()
-
-    def _output_shapes(self) -> dict[Layer, Any]:
-        return {}
-
-    def save_weights(self, filepath: str | os.PathLike[str]) -> None:
-        """Writes all weights into a ``.npz`` or ``.safetensors`` file; replica 0 does, all come back then.
-
-        Raises:
-            ValueError: another ending.
-            OSError: it could not be written; ReplicaFailed on the other replicas.
-        """
-        path = os.fspath(filepath)
-        check_ending(path)
-        weights = [(w._name, np.array(w)) for w in self.weights] if is_chief() else []
-        done_together("save_weights()", lambda: write_weights(path, weights) if is_chief() else None)
-
-    def load_weights(self, filepath: str | os.PathLike[str]) -> None:
-        """Sets all weights from such a file, in order.
-
-        Raises:
-            ValueError: the weights do not fit.
-        """
-        self.set_weights([w for _, w in read_weights(os.fspath(filepath), self._check_shapes)])
-
-
-def plain(value: Any) -> Any:
-    """An array or number of NumPy as JSON can hold it."""
-    return as_array(value).tolist()
-
-
-def _results(results: dict[str, Any], return_dict: bool) -> Any:
-    if return_dict:
-        return results
-    values = list(results.values())
-    return values[0] if len(values) == 1 else values
+    # -- pickling and copying
+    def __getstate__(self) -> dict[str, Any]:
+        """See Module. A fit that goes on does not go on in a copy."""
+        return super().__getstate__() | {"fit_state": None}

@@ -104,8 +104,8 @@ def fit_weight(weight: Any, losses: Any) -> Any:
     """A sample weight that broadcasts against ``losses``.
 
     Args:
-        weight: a number, or as many axes as ``losses``; a last axis of length 1 may be too many, and one
-            may be missing.
+        weight: a number, one a sample, one a time step, ..., or one a value; a last axis of length 1 may be
+            too many.
         losses: ``[batch, ...]``.
 
     Raises:
@@ -118,13 +118,19 @@ def fit_weight(weight: Any, losses: Any) -> Any:
     if weight.ndim and losses.ndim:
         if weight.ndim == losses.ndim + 1 and weight.shape[-1] == 1:
             weight = weight[..., 0]
-        elif weight.ndim == losses.ndim - 1:
-            weight = weight[..., None]
-    try:
-        np.broadcast_shapes(weight.shape, losses.shape)
-    except ValueError:
+        elif weight.ndim < losses.ndim:
+            weight = weight[(..., *[None] * (losses.ndim - weight.ndim))]
+    if not _fits(weight.shape, losses.shape):
         raise ValueError(
             f"sample_weight of shape {weight.shape} does not fit values of shape {losses.shape}: "
             "give one weight, one a sample, or one a value"
-        ) from None
+        )
     return weight
+
+
+def _fits(shape: tuple[int, ...], values: tuple[int, ...]) -> bool:
+    """Whether an array of that shape broadcasts to values, and does not make more of them; one value may."""
+    try:
+        return np.broadcast_shapes(shape, values) == values or not values
+    except ValueError:
+        return False

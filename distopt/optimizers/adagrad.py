@@ -12,8 +12,8 @@ from distopt.core.variable import Variable
 from distopt.engine.rule import Rule
 from distopt.optimizers.rule_optimizer import (
     RuleOptimizer,
-    check_not_negative,
     epsilon_or_default,
+    not_negative,
     with_step_count,
 )
 
@@ -55,11 +55,10 @@ class Adagrad(RuleOptimizer):
         name: str | None = "Adagrad",
         **kwargs: Any,
     ) -> None:
-        check_not_negative("initial_accumulator_value", initial_accumulator_value)
         super().__init__(name, **kwargs)
         self._set_hyper("learning_rate", kwargs.get("lr", learning_rate))
         self._set_hyper("decay", self._initial_decay)
-        self._initial_accumulator_value = initial_accumulator_value
+        self._initial_accumulator_value = not_negative(initial_accumulator_value, "initial_accumulator_value")
         self.epsilon = epsilon_or_default(epsilon)
 
     def _create_slots(self, var_list: list[Variable]) -> None:

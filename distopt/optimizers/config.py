@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distopt.core.checks import as_sequence, shown
-from distopt.core.numbers import as_number
+from distopt.core.numbers import as_clip, as_number
 from distopt.typing import Transformer
 
 __all__ = [
@@ -32,7 +32,7 @@ def check_keywords(keywords: Mapping[str, Any]) -> None:
 
     Raises:
         TypeError: an unknown keyword, ``decay=None``, or no number.
-        ValueError: a negative number, or both ``clipnorm`` and ``global_clipnorm``.
+        ValueError: a negative number, a clip that is none, or both ``clipnorm`` and ``global_clipnorm``.
     """
     for name, value in keywords.items():
         if name not in _KEYWORDS:
@@ -52,13 +52,15 @@ def check_keywords(keywords: Mapping[str, Any]) -> None:
 
 
 def check_not_negative_number(name: str, value: Any, optional: bool) -> None:
-    """Raises TypeError if ``value`` is no number (or None, if ``optional``), ValueError if it is negative."""
+    """TypeError if ``value`` is no number (or None, if ``optional``), ValueError if it cannot be meant."""
     if optional and value is None:
         return
     if value is None:
         raise TypeError(f"{name} must be a number >= 0, received: None. Leave it out for none")
     if as_number(value, name) < 0:
         raise ValueError(f"Expected {name} >= 0, received: {value}")
+    if name in CLIPS:
+        as_clip(value, name)
 
 
 def check_transformers(transformers: Any) -> list[Transformer]:

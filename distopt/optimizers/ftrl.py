@@ -10,7 +10,7 @@ import numpy as np
 from distopt.core.initializer import Constant
 from distopt.core.variable import Variable
 from distopt.engine.rule import Rule, where
-from distopt.optimizers.rule_optimizer import RuleOptimizer, check_not_negative
+from distopt.optimizers.rule_optimizer import RuleOptimizer, not_negative
 
 __all__ = ["Ftrl"]
 
@@ -76,20 +76,16 @@ class Ftrl(RuleOptimizer):
         **kwargs: Any,
     ) -> None:
         super().__init__(name, **kwargs)
-        check_not_negative("initial_accumulator_value", initial_accumulator_value)
-        check_not_negative("l1_regularization_strength", l1_regularization_strength)
-        check_not_negative("l2_regularization_strength", l2_regularization_strength)
-        check_not_negative("l2_shrinkage_regularization_strength", l2_shrinkage_regularization_strength)
-        if isinstance(learning_rate_power, (int, float)) and learning_rate_power > 0:
-            raise ValueError(f"learning_rate_power must be <= 0, received: {learning_rate_power}")
         self._set_hyper("learning_rate", learning_rate)
         self._set_hyper("decay", self._initial_decay)
         self._set_hyper("learning_rate_power", learning_rate_power)
         self._set_hyper("l1_regularization_strength", l1_regularization_strength)
         self._set_hyper("l2_regularization_strength", l2_regularization_strength)
         self._set_hyper("beta", beta)
-        self._initial_accumulator_value = initial_accumulator_value
-        self._l2_shrinkage_regularization_strength = l2_shrinkage_regularization_strength
+        self._initial_accumulator_value = not_negative(initial_accumulator_value, "initial_accumulator_value")
+        self._l2_shrinkage_regularization_strength = not_negative(
+            l2_shrinkage_regularization_strength, "l2_shrinkage_regularization_strength"
+        )
 
     def _create_slots(self, var_list: list[Variable]) -> None:
         for variable in var_list:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 
-from distopt.core.numbers import as_number
+from distopt.core.numbers import as_clip, as_number
 from distopt.core.tensor import Tensor, TensorLike, as_array
 from distopt.core.variable import Variable
 from distopt.optimizers import schedules
 from distopt.optimizers.config import CLIPS
+from distopt.optimizers.limits import FINITE, NOT_NEGATIVE, Limit, within
 from distopt.optimizers.weights import Weights
 from distopt.typing import DTypeLike
 
@@ -26,6 +27,9 @@ class Hyperparameters(Weights):
     a variable, a callable without arguments or a schedule stays what it is.
     """
 
+    #: What hyperparameters may be; others may be any number.
+    _limits: ClassVar[Mapping[str, Limit]] = {"learning_rate": FINITE, "decay": NOT_NEGATIVE}
+
     def __init__(self, initial_decay: float) -> None:
         super().__init__()
         self._hyper: dict[str, Any] = {}
@@ -39,7 +43,7 @@ class Hyperparameters(Weights):
         Raises:
             TypeError: neither a number nor callable; or a callable in place of a number that is a variable
                 by now.
-            ValueError: an array of another shape than ().
+            ValueError: an array of another shape than (), or a number that cannot be meant.
         """
         previous = self._hyper.get(name)
         if isinstance(previous, Variable) and not isinstance(value, schedules.LearningRateSchedule):
@@ -48,10 +52,10 @@ class Hyperparameters(Weights):
                     f"hyperparameter {name!r} of optimizer {self._name!r} is a variable by now and takes "
                     f"a number, not {value!r}: pass callables to the constructor"
                 )
-            previous.assign(as_number(value, f"hyperparameter {name!r} of optimizer {self._name!r}"))
+            previous.assign(self._allowed(name, value, previous.dtype))
             return
         if not callable(value):
-            as_number(value, f"hyperparameter {name!r} of optimizer {self._name!r}")
+            self._allowed(name, value, getattr(value, "dtype", np.float32))
         self._hyper[name] = float(value) if isinstance(value, (bool, int, np.integer)) else value
 
     def _create_hypers(self) -> None:
@@ -66,6 +70,20 @@ class Hyperparameters(Weights):
                 name, shape=[], dtype=dtype, trainable=False, initializer=value
             )
         self._hypers_created = True
+
+    def _allowed(self, name: str, value: Any, dtype: Any) -> Any:
+        """``value``, if the hyperparameter may be this number, kept in ``dtype``."""
+        argument, limit = f"hyperparameter {name!r} of optimizer {self._name!r}", self._limits.get(name)
+        return as_number(value, argument) if limit is None else within(limit, value, argument, dtype)
+
+    def _check_hypers(self) -> None:
+        """ValueError if some variable holds what it cannot be: anyone may have assigned to it."""
+        limits = self._limits
+        for name, value in self._hyper.items():
+            if type(value) is Variable and name in limits:
+                limit, number = limits[name], value.scalar().item()
+                if not limit[0] <= number <= limit[1]:
+                    self._allowed(name, number, np.float64)
 
     # -- reading
     def _get_hyper(self, name: str, dtype: DTypeLike = None) -> Any:
@@ -85,6 +103,7 @@ class Hyperparameters(Weights):
                 return value
             if callable(value):
                 value = as_number(value(), f"what {name!r} of optimizer {self._name!r} returned")
+                self._allowed(name, value, np.float64)
         return value if dtype is None else _cast(value, dtype)
 
     def _serialize_hyperparameter(self, name: str) -> Any:
@@ -112,7 +131,8 @@ class Hyperparameters(Weights):
         rate = self._get_hyper("learning_rate", var_dtype)
         if isinstance(rate, schedules.LearningRateSchedule):
             found = rate(_cast(self.iterations, var_dtype))
-            rate = _cast(as_number(found, f"the rate by the schedule of optimizer {self._name!r}"), var_dtype)
+            told = f"the learning_rate by the schedule of optimizer {self._name!r}"
+            rate = _cast(within(FINITE, found, told), var_dtype)
         if self._initial_decay > 0.0:
             one, step = np.dtype(var_dtype).type(1), _cast(self.iterations, var_dtype)
             rate = rate / (one + self._get_hyper("decay", var_dtype) * step)
@@ -133,7 +153,7 @@ class Hyperparameters(Weights):
             self._set_hyper(name, value)
             return
         if name in CLIPS and value is not None:
-            as_number(value, name)
+            as_clip(value, name)
         super().__setattr__(name, value)
 
     def __dir__(self) -> Iterable[str]:

@@ -161,6 +161,7 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
                     "apply_gradients() cannot be called in cross-replica context: use Strategy.run to enter "
                     "replica context"
                 )
+            self._check_hypers()
             apply_state = self._prepare_step(plan)
         except Exception as error:
             if engine is not None:  # between replicas there is nobody to tell

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from distopt.core.tensor import TensorLike
@@ -10,6 +12,7 @@ from distopt.typing import Array
 __all__ = ["StepResult"]
 
 
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
 class StepResult(TensorLike):
     """The number of steps made, an int64 of shape (): what ``apply_gradients`` and ``minimize`` return.
 
@@ -17,10 +20,7 @@ class StepResult(TensorLike):
     :meth:`run` is there so that programs that call it go on working.
     """
 
-    __slots__ = ("_value",)
-
-    def __init__(self, iterations: int) -> None:
-        self._value = iterations
+    _value: int
 
     def _array(self) -> Array:
         return np.asarray(self._value, np.int64)

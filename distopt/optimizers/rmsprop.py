@@ -12,7 +12,6 @@ from distopt.core.tensor import TensorLike
 from distopt.engine.rule import Rule, Sparse
 from distopt.optimizers.rule_optimizer import (
     RuleOptimizer,
-    check_fraction,
     epsilon_or_default,
     with_step_count,
 )
@@ -87,12 +86,11 @@ class RMSprop(RuleOptimizer):
         **kwargs: Any,
     ) -> None:
         super().__init__(name, **kwargs)
-        check_fraction("momentum", momentum)
         self._set_hyper("learning_rate", kwargs.get("lr", learning_rate))
         self._set_hyper("decay", self._initial_decay)
         self._set_hyper("rho", rho)
-        self._has_momentum = isinstance(momentum, TensorLike) or callable(momentum) or momentum > 0
         self._set_hyper("momentum", momentum)
+        self._has_momentum = isinstance(momentum, TensorLike) or callable(momentum) or momentum > 0
         self.epsilon = epsilon_or_default(epsilon)
         self.centered = as_flag(centered, "centered")
 

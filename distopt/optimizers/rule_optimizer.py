@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from distopt.engine.plan import StepPlan
 from distopt.engine.reduction import Reduction
 from distopt.engine.rule import Rule
 from distopt.engine.step import Coefficients, StepEngine
+from distopt.optimizers.limits import FINITE, FRACTION, NOT_NEGATIVE, NOT_POSITIVE, Limit, within
 from distopt.optimizers.optimizer import ApplyState, Optimizer
 from distopt.optimizers.pairs import Pairs, batch_of
 from distopt.typing import Array
@@ -29,9 +30,8 @@ from distopt.typing import Array
 __all__ = [
     "DEFAULT_EPSILON",
     "RuleOptimizer",
-    "check_fraction",
-    "check_not_negative",
     "epsilon_or_default",
+    "not_negative",
     "with_step_count",
 ]
 
@@ -51,6 +51,19 @@ class RuleOptimizer(Optimizer):
     A subclass says which rule is in force (:meth:`_rule`) and what the rule's coefficients are in this
     step (:meth:`_coefficients`).
     """
+
+    _limits: ClassVar[Mapping[str, Limit]] = {
+        **Optimizer._limits,
+        **dict.fromkeys(("momentum", "rho", "beta_1", "beta_2"), FRACTION),
+        **dict.fromkeys(("l1_regularization_strength", "l2_regularization_strength"), NOT_NEGATIVE),
+        "learning_rate_power": NOT_POSITIVE,
+        "beta": FINITE,
+    }
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "epsilon":
+            within(NOT_NEGATIVE, value, f"epsilon of optimizer {self._name!r}")
+        super().__setattr__(name, value)
 
     @abc.abstractmethod
     def _rule(self, coefficients: Mapping[str, Any]) -> Rule:
@@ -93,14 +106,14 @@ class RuleOptimizer(Optimizer):
         try:
             reduction = self._reduction(engine, plan, batch) if aggregate else None
             if reduction is not None:
-                plan, coefficients = self._with_rules(plan, batch, apply_state)
+                made = self._with_rules(plan, batch, apply_state)
         except Exception as error:
             engine.tell(call, error)
             raise
         if reduction is not None:
             limits = self.clipvalue, self.clipnorm, self.global_clipnorm
             clip = None if limits == _NO_LIMITS else Clip(*limits)
-            if engine.step(call, plan, batch, coefficients, reduction, clip):
+            if engine.step(call, *made, reduction, clip):
                 return
         super()._run_pipeline(engine, call, plan, batch, apply_state, aggregate)
 
@@ -108,7 +121,8 @@ class RuleOptimizer(Optimizer):
         """What the engine may do in one pass in place of the stages.
 
         None if the stages are user's code, if norms are those of gradients of several dtypes, or if no
-        compiled code takes a dtype (float16, which has to round after each operation, and complex numbers).
+        compiled code takes a dtype: float16, which has to round after each operation of the rule, and whose
+        means are summed in float32; and complex numbers.
         """
         reduce = getattr(self.gradient_aggregator, "reduction", None)
         norms = self.clipnorm is not None or self.global_clipnorm is not None
@@ -130,18 +144,18 @@ class RuleOptimizer(Optimizer):
         if self._overrides(RuleOptimizer, _UPDATES):
             super()._apply(engine, call, pairs, apply_state, alone)
             return
-        for batch in batch_of(pairs).rounds():
+        batch = batch_of(pairs)
+        if alone:
             plan = self._plans.find(engine.number, batch.variables)
-            plan, coefficients = self._with_rules(plan, batch, apply_state)
-            if alone:
-                engine.apply_alone(plan, batch, coefficients)
-            else:
-                engine.apply(call, plan, batch, coefficients)
+            engine.apply_alone(*self._with_rules(plan, batch, apply_state))
+            return
+        rounds = [(self._plans.find(engine.number, part.variables), part) for part in batch.rounds()]
+        engine.apply(call, [self._with_rules(plan, part, apply_state) for plan, part in rounds])
 
     def _with_rules(
         self, plan: StepPlan, batch: GradientBatch, apply_state: ApplyState
-    ) -> tuple[StepPlan, Coefficients]:
-        """The plan with the rules in force, and their coefficients."""
+    ) -> tuple[StepPlan, GradientBatch, Coefficients]:
+        """The plan with the rules in force, the batch, and the rules' coefficients."""
         rules, coefficients = [], []
         for key in plan.kinds:
             values = apply_state.get(key) or self._fallback_apply_state(*key)
@@ -155,7 +169,7 @@ class RuleOptimizer(Optimizer):
             plan.set_rules(batch.variables, tuple(rules), self._slots_of(batch.variables, names))
         if batch.sparse:
             plan = plan.with_sparse(batch.variables, batch.sparse)
-        return plan, tuple(coefficients)
+        return plan, batch, tuple(coefficients)
 
     def _has_weights(self, plan: StepPlan) -> bool:
         """See Optimizer; the plan has looked up the slots of its rules."""
@@ -173,20 +187,27 @@ class RuleOptimizer(Optimizer):
 
     def _prepare_local(self, var_device: str, var_dtype: Any, apply_state: ApplyState) -> None:
         values, dtype = apply_state[var_device, var_dtype], np.dtype(var_dtype)
-        rate = self._hyper["learning_rate"]
-        if type(rate) is Variable and self._initial_decay == 0 and not self._overrides(Optimizer, _RATE):
-            values["lr_t"] = rate.scalar(dtype)  # the common case, at little cost
+        plain = type(self._hyper["learning_rate"]) is Variable and self._initial_decay == 0
+        if plain and not self._overrides(Optimizer, _RATE):
+            values["lr_t"] = self._scalar("learning_rate", dtype)  # the common case, at little cost
         else:
+            super()._check_hypers()
             super()._prepare_local(var_device, var_dtype, apply_state)
         with np.errstate(all="ignore"):
             values.update(self._coefficients(_scalar(values["lr_t"], dtype), dtype))
 
+    def _check_hypers(self) -> None:
+        """See Hyperparameters; here each is checked where it is read."""
+
     def _scalar(self, name: str, dtype: np.dtype[Any]) -> Any:
         """The hyperparameter ``name`` as a scalar of ``dtype``."""
         value = self._hyper[name]
-        if type(value) is Variable:  # the common case, at little cost
-            return value.scalar(dtype)
-        return self._get_hyper(name, dtype).numpy()
+        if type(value) is not Variable:
+            return self._get_hyper(name, dtype).numpy()
+        number, limit = value.scalar(), self._limits.get(name)  # the common case, at little cost
+        if limit is not None and not limit[0] <= number.item() <= limit[1]:
+            self._allowed(name, number, np.float64)  # raises: anyone may have assigned to it
+        return number if type(number) is dtype.type else dtype.type(number)
 
     def _resource_apply_dense(
         self, grad: Any, handle: Variable, apply_state: ApplyState | None = None
@@ -242,16 +263,9 @@ def epsilon_or_default(value: Any) -> Any:
     return float(value) if isinstance(value, TensorLike) else value
 
 
-def check_fraction(name: str, value: Any) -> None:
-    """ValueError if ``value`` is outside [0, 1], TypeError if it is no number; callables and tensors pass."""
-    if not callable(value) and not isinstance(value, TensorLike) and not 0 <= as_number(value, name) <= 1:
-        raise ValueError(f"`{name}` must be between [0, 1], received: {value}")
-
-
-def check_not_negative(name: str, value: Any) -> None:
-    """ValueError if ``value`` is negative, TypeError if it is no number; callables and tensors pass."""
-    if not callable(value) and not isinstance(value, TensorLike) and as_number(value, name) < 0:
-        raise ValueError(f"{name} must be >= 0, received: {value}")
+def not_negative(value: Any, name: str) -> Any:
+    """``value``, or an error if it is no number, not finite, or negative."""
+    return within(NOT_NEGATIVE, value, name)
 
 
 def with_step_count(weights: Sequence[Any], expected: int) -> Sequence[Any]:

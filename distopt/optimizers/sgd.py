@@ -10,7 +10,7 @@ import numpy as np
 from distopt.core.checks import as_flag
 from distopt.core.tensor import TensorLike
 from distopt.engine.rule import Rule
-from distopt.optimizers.rule_optimizer import RuleOptimizer, check_fraction
+from distopt.optimizers.rule_optimizer import RuleOptimizer
 
 __all__ = ["SGD"]
 
@@ -62,11 +62,10 @@ class SGD(RuleOptimizer):
         **kwargs: Any,
     ) -> None:
         super().__init__(name, **kwargs)
-        check_fraction("momentum", momentum)
         self._set_hyper("learning_rate", kwargs.get("lr", learning_rate))
         self._set_hyper("decay", self._initial_decay)
-        self._has_momentum = isinstance(momentum, TensorLike) or callable(momentum) or momentum > 0
         self._set_hyper("momentum", momentum)
+        self._has_momentum = isinstance(momentum, TensorLike) or callable(momentum) or momentum > 0
         self.nesterov = as_flag(nesterov, "nesterov")
 
     def _rule(self, coefficients: Mapping[str, Any]) -> Rule:

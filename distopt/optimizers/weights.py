@@ -83,7 +83,7 @@ class Weights:
 
         Raises:
             TypeError: no list, or an array that holds no numbers.
-            ValueError: another number of arrays, or an array of another shape.
+            ValueError: another number of arrays, an array of another shape, or a step count that is no count.
         """
         own = self.weights
         weights = as_sequence(weights, f"set_weights() of optimizer {self._name!r}: the weights")
@@ -102,6 +102,11 @@ class Weights:
                 raise ValueError(
                     f"Optimizer weight shape {variable.shape} not compatible with provided weight shape "
                     f"{value.shape} (weight {variable.name!r} of optimizer {self._name!r})"
+                )
+            if variable.dtype.kind in "iu" and not _whole(value):
+                raise ValueError(
+                    f"Optimizer weight {variable.name!r} of optimizer {self._name!r} holds whole numbers; "
+                    f"got {shown(value)}"
                 )
         for variable, value in zip(own, values, strict=True):
             variable.assign(value)
@@ -147,6 +152,12 @@ class Weights:
     def _naming_after_optimizer(self) -> AbstractContextManager[None]:
         """Variables made within are named ``<optimizer>/...``."""
         return _Naming(self, self._name + "/")
+
+
+def _whole(value: Array) -> bool:
+    if value.dtype.kind in "biu":
+        return True
+    return value.dtype.kind == "f" and bool((np.isfinite(value) & (value == np.trunc(value))).all())
 
 
 class _Naming(AbstractContextManager[None]):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.numbers import as_clip
 from distopt.engine import norms
 from distopt.engine.clip import global_scale
 from distopt.transforms.elementwise import map_values, values_of
@@ -26,6 +27,9 @@ class ClipByGlobalNorm:
     """
 
     limit: float
+
+    def __post_init__(self) -> None:
+        as_clip(self.limit, "the norm's limit")
 
     def __call__(self, grads_and_vars: GradsAndVars) -> list[tuple[Any, Any]]:
         """The pairs with clipped gradients.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from distopt.core.numbers import as_clip
 from distopt.engine.clip import clip_value
 from distopt.transforms.elementwise import map_values
 from distopt.typing import GradsAndVars
@@ -20,6 +21,9 @@ class ClipByValue:
     """
 
     limit: float
+
+    def __post_init__(self) -> None:
+        as_clip(self.limit, "limit")
 
     def __call__(self, grads_and_vars: GradsAndVars) -> list[tuple[Any, Any]]:
         """The pairs with clipped gradients."""

@@ -278,42 +278,6 @@ def test_an_update_that_raises_on_one_replica_is_taken_back_on_all(replicas, mem
     assert len({r[2] for r in results}) == 1
 
 
-@pytest.mark.parametrize("make", ["one pass", "NumPy"])
-def test_a_constraint_that_raises_on_one_replica_is_an_error_on_all(replicas, memory, make):
-    def program():
-        broken = []
-        constraint = lambda w: only_here() if broken else w  # noqa: E731
-        variables = [Variable(ones(3), name=f"v{i}", constraint=constraint) for i in range(5)]
-        optimizer, _ = failing_on_the_last(MAKERS[make], variables, broken.append)
-        broken.clear()
-        optimizer.apply_gradients([(ones(3), v) for v in variables])
-        return int(optimizer.iterations), programs.fingerprint(optimizer, variables)
-
-    results = replicas.run(program)
-    assert [r[0] for r in results] == [2] * replicas.size
-    assert len({r[1] for r in results}) == 1
-
-
-@pytest.mark.parametrize("make", ["one pass", "NumPy"])
-def test_a_constraint_that_raises_is_an_error_on_all(replicas, make):
-    """It comes after the updates, so they stay; but they stay alike, and the step is not counted."""
-
-    def program():
-        def no(w):
-            raise ArithmeticError("the constraint's own error")
-
-        variables = [Variable(ones(3), name=f"v{i}", constraint=no if i == 1 else None) for i in range(3)]
-        optimizer = MAKERS[make]()
-        with pytest.raises((ArithmeticError, RuntimeError), match="the constraint's own error"):
-            optimizer.apply_gradients([(ones(3), v) for v in variables])
-        get_replica_context().all_reduce("sum", 0)
-        return programs.fingerprint(optimizer, variables), int(optimizer.iterations)
-
-    results = replicas.run(program)
-    assert results == [results[0]] * replicas.size
-    assert results[0][1] == 0
-
-
 @pytest.mark.parametrize("make", ["one pass", "stages", "NumPy"])
 def test_values_assigned_differently_are_an_error_that_names_the_variable(replicas, make):
     if replicas.size == 1:

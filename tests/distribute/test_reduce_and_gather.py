@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distopt import IndexedSlices, Tensor, Variable
+from distopt import IndexedSlices, Tensor, Variable, constant
 from distopt.distribute import PerReplica, ReduceOp, VirtualStrategy, get_replica_context, get_strategy
 
 
@@ -115,3 +115,31 @@ def test_in_scope_as_at_the_top(inside):
             assert float(two.reduce("sum", values, axis=None)) == 1.0
     else:
         assert float(two.reduce("sum", values, axis=None)) == 1.0
+
+
+EDGES = {
+    "bool": True,
+    "uint8": 200,
+    "int32": 2_000_000_000,
+    "int64": 2**62,
+    "uint64": 2**63,
+    "float16": 60000.0,
+}
+
+
+@pytest.mark.parametrize("dtype", EDGES)
+def test_means_at_the_edge_of_a_dtype(dtype):
+    """Lengths differ; the mean is over all elements, whose sum leaves the dtype."""
+    for order in "=>":
+        kind = np.dtype(dtype).newbyteorder(order)
+        values = PerReplica((np.full((3, 1), EDGES[dtype], kind), np.full((1, 1), EDGES[dtype], kind)))
+        mean = VirtualStrategy(2).reduce("mean", values, axis=0)
+        assert mean.dtype == (np.float16 if dtype == "float16" else np.float64)
+        assert mean.numpy().tolist() == [float(EDGES[dtype])]
+    nothing = PerReplica((np.zeros((0, 1), dtype), np.zeros((0, 1), dtype)))
+    assert np.isnan(VirtualStrategy(2).reduce("mean", nothing, axis=0).numpy()).all()
+    one = get_strategy().reduce("mean", np.full((4, 1), EDGES[dtype], dtype), axis=0)
+    assert one.numpy().tolist() == [float(EDGES[dtype])]
+    same = VirtualStrategy(2).reduce("mean", constant(np.array([EDGES[dtype]], dtype)), axis=None)
+    assert same.dtype == mean.dtype
+    assert same.numpy().tolist() == [float(EDGES[dtype])]

@@ -72,6 +72,75 @@ def test_averages_of_other_shapes() -> None:
         fit.callbacks.check_state({**state, "ExponentialMovingAverage/0": [np.ones(3)]})
 
 
+REMEMBER = {
+    "EarlyStopping": lambda: C.EarlyStopping("loss", patience=9, restore_best_weights=True),
+    "ReduceLROnPlateau": lambda: C.ReduceLROnPlateau("loss"),
+    "ModelCheckpoint": lambda: C.ModelCheckpoint("never-{epoch}.npz", "loss", save_best_only=True),
+    "LearningRateScheduler": lambda: C.LearningRateScheduler(lambda epoch, rate: rate),
+    "LearningRateWarmup": lambda: C.LearningRateWarmup(),
+    "TensorBoard": lambda: C.TensorBoard("logs"),
+    "History": None,
+}
+
+
+@pytest.mark.parametrize("name", REMEMBER)
+def test_callbacks_check_what_they_take_back(name: str, tmp_path: Any, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = keras.Sequential([L.Dense(1, input_shape=(2,))])
+    model.compile("sgd", "mse")
+    make = REMEMBER[name]
+    given = [make()] if make else []
+    history = model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0, callbacks=given)
+    assert model.fit_state is not None
+    callback, states = given[0] if given else history, model.fit_state.callbacks
+    right = states.get_state()
+    states.check_state(right)
+    own = right[f"{name}/0"]
+    wrong = list(changes(own)) if isinstance(own, dict) else ["x", None, [], {}, np.ones(2)]
+    if isinstance(own, dict):
+        wrong += [{**own, "more": 1}]
+        wrong = [
+            state for state in wrong if not isinstance(state, dict) or state.get("best") not in (-1, 1.5)
+        ]
+    else:
+        wrong += [-1] * (name == "TensorBoard")
+    before = callback.get_state()
+    for state in wrong:
+        with pytest.raises((TypeError, ValueError)):
+            states.check_state({**right, f"{name}/0": state})
+    assert callback.get_state() == before
+
+
+@pytest.mark.parametrize(
+    "wrong", [[], [np.ones(2), np.ones(1)], [np.ones((2, 1))], [np.array([["a"], ["b"]]), np.ones(1)], "x"]
+)
+def test_best_weights_of_other_shapes(wrong: Any) -> None:
+    stop = C.EarlyStopping("loss", restore_best_weights=True)
+    model = keras.Sequential([L.Dense(1, input_shape=(2,))])
+    stop.set_model(model)
+    stop.check_state({**stop.get_state(), "best_weights": model.get_weights()})
+    with pytest.raises(ValueError, match="best_weights have not the shapes"):
+        stop.check_state({**stop.get_state(), "best_weights": wrong})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epoch": [-1]},
+        {"history": {"loss": 3}},
+        {"history": {"mae": [1.0]}},
+        {"epochs": {"loss": [0, 1]}},
+        {"epochs": {"loss": ["x"]}},
+    ],
+)
+def test_histories_that_cannot_be(change: Any) -> None:
+    history = C.History()
+    history.on_epoch_end(0, {"loss": 1.0})
+    history.check_state(history.get_state())
+    with pytest.raises((TypeError, ValueError)):
+        history.check_state({**history.get_state(), **change})
+
+
 @pytest.mark.timeout(20)
 def test_a_position_far_behind_the_end_is_the_end() -> None:
     source = IterableSource([(np.ones((2, 2)), np.ones((2, 1)))] * 3, total=lambda number: number)

@@ -282,7 +282,7 @@ def test_warmup_goes_up_to_the_number_of_replicas() -> None:
     with pytest.raises(ValueError, match="give steps_per_epoch"):
         model_of().fit(iter([(X, Y)]), verbose=0, callbacks=[C.LearningRateWarmup()])
     weights = {int(label): 1.0 for label in np.unique(Y.astype(int))}
-    model_of().fit([(X, Y)], class_weight=weights, verbose=0, callbacks=[C.LearningRateWarmup()])
+    model_of().fit([(X, Y.astype(int))], class_weight=weights, verbose=0, callbacks=[C.LearningRateWarmup()])
 
 
 def test_moving_average_of_the_weights() -> None:

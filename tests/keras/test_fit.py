@@ -233,13 +233,6 @@ def test_weights_in_batches_are_those_of_arrays() -> None:
         np.testing.assert_allclose(two, one, rtol=1e-12)
 
 
-def test_an_iterator_that_ended_is_an_error() -> None:
-    model = small_model()
-    model.compile("sgd", "sparse_categorical_crossentropy")
-    with pytest.raises(ValueError, match="no batch for this epoch: the iterator has ended"):
-        model.fit(iter([(X, Y)] * 3), epochs=3, steps_per_epoch=2, verbose=0)
-
-
 def test_shuffling_depends_on_seed_and_epoch_only() -> None:
     first = trained(batch_size=8, seed=1)[1]["loss"]
     assert trained(batch_size=8, seed=1)[1]["loss"] == first

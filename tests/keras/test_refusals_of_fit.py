@@ -28,6 +28,43 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "width": ({"x": X[:, :5]}, r"layer 'dense\w*' \(Dense\) takes .*length 6 on axis -1"),
     "split": ({"validation_split": 0.999}, "leaves none"),
     "weights": ({"class_weight": {0: 1.0}}, r"no weight for the classes \[1, 2, 3\]"),
+    "array of weights": ({"class_weight": np.ones(4)}, r"dict of class number .*dict\(enumerate"),
+    "list of weights": ({"class_weight": [1.0, 1.0, 1.0, 1.0]}, r"class_weight must be a dict of class"),
+    "word of weights": ({"class_weight": "balanced"}, r"class_weight must be a dict.*compute_class_weight"),
+    "class that is a text": ({"class_weight": dict.fromkeys("0123", 1.0)}, "class_weight .*the class '0'"),
+    "half a class": ({"class_weight": {0.5: 1.0}}, r"class_weight .*the class 0\.5"),
+    "nan as weight": ({"class_weight": {0: np.nan}}, r"class_weight\[0\] must be a finite number"),
+    "text as weight": ({"class_weight": {0: "1"}}, r"class_weight\[0\]"),
+    "weights of no labels": ({"class_weight": {0: 1.0}, "y": None}, "class_weight needs labels"),
+    "weights of a batch without labels": (
+        {"class_weight": {0: 1.0}, "x": [(X,)], "y": None},
+        "class_weight needs labels",
+    ),
+    "weights of time steps": (
+        {"class_weight": {0: 1.0, 1: 2.0}, "y": np.arange(43 * 6).reshape(43, 6) % 4},
+        r"class_weight takes class numbers .*shape \[batch, 6\] whose rows do not sum to 1",
+    ),
+    "weights of one-hot time steps": (
+        {"class_weight": {0: 1.0, 1: 2.0}, "y": np.eye(4)[np.tile(Y[:, None], (1, 5))]},
+        r"class_weight takes one class for each example; got labels of shape \[batch, 5, 4\]",
+    ),
+    "weights of several outputs": (
+        {"class_weight": {0: 1.0}, "y": [Y, Y]},
+        "class_weight works for models of one output",
+    ),
+    "weights of half labels": ({"class_weight": {0: 1.0}, "y": Y / 2}, "class_weight .*not whole"),
+    "sample weights of other examples": (
+        {"class_weight": dict.fromkeys(range(4), 1.0), "sample_weight": np.ones(42)},
+        "sample_weight has 42 examples, y has 43",
+    ),
+    "sample weights of no step": (
+        {"sample_weight": np.ones((43, 43)), "batch_size": 43},
+        r"sample_weight of shape \(43, 43\) does not fit values of shape \(43,\)",
+    ),
+    "sample weights of no output": (
+        {"sample_weight": [np.ones(43), np.ones(43)]},
+        "1 outputs; sample_weight holds 2",
+    ),
     "verbose": ({"verbose": 3}, "verbose must be"),
     "text": ({"x": np.array([["a"] * 6] * 43)}, "must hold numbers"),
     "no data": ({"x": None}, "x is None"),

@@ -221,3 +221,65 @@ def test_weights_in_a_file_are_there_for_all(replicas: Any, tmp_path: Path) -> N
         return float(max(np.abs(a - b).max() for a, b in pairs))
 
     assert replicas.run(program) == [0.0] * replicas.size
+
+
+def weighted_gan() -> Any:
+    """A GAN whose discriminator is compiled before it is frozen, then a model of two outputs with weights."""
+
+    def dense(units: int, features: int, activation: str | None = None) -> Any:
+        init = keras.initializers.GlorotUniform(seed=units)
+        return layers.Dense(
+            units, activation, input_shape=(features,), dtype="float64", kernel_initializer=init
+        )
+
+    discriminator = keras.Sequential([dense(4, 6), dense(1, 4, "sigmoid")])
+    discriminator.compile("sgd", "binary_crossentropy")
+    discriminator.trainable = False
+    both = keras.Sequential([dense(6, 3), discriminator])
+    both.compile("sgd", "binary_crossentropy")
+    states = [both.get_weights()]
+    for model, width in ((discriminator, 6), (both, 3)):
+        model.train_on_batch(X[:11, :width], np.ones(11), sample_weight=np.linspace(0, 2, 11))
+        states.append(both.get_weights())
+    return states
+
+
+class TwoHeads(keras.Model):
+    """Two outputs, and a loss of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        init = keras.initializers.GlorotUniform(seed=1)
+        self.heads = {name: layers.Dense(1, dtype="float64", kernel_initializer=init) for name in "ab"}
+
+    def call(self, x: Any) -> Any:
+        outputs = {name: head(x) for name, head in self.heads.items()}
+        self.add_loss(np.mean(outputs["a"] ** 2))
+        return outputs
+
+
+def weighted_heads(loss: Any) -> Any:
+    model = TwoHeads()
+    model.compile("sgd", loss, weighted_metrics={"a": ["mae"]} if loss else None)
+    labels = {"a": X[:, 0], "b": X[:, 1]}
+    weights = {"a": np.linspace(0, 1, 45)}
+    history = model.fit(X, labels, 12, 2, 0, sample_weight=weights).history
+    return [np.array(values) for values in history.values()] + model.get_weights()
+
+
+def test_gans_and_weighted_outputs_are_those_of_one_replica(replicas: Any) -> None:
+    def program() -> Any:
+        return weighted_gan(), weighted_heads("mse"), weighted_heads(None)
+
+    alone: list[Any] = []
+    VirtualStrategy(1).run(lambda: alone.append(program()))
+    start, first, second = alone[0][0]
+    moved = [
+        [bool((a != b).any()) for a, b in zip(*pair, strict=True)]
+        for pair in ((start, first), (first, second))
+    ]
+    assert moved == [[False] * 2 + [True] * 4, [True] * 2 + [False] * 4]
+    for states, *heads in replicas.run(program):
+        for one, many in zip([*alone[0][0], *alone[0][1:]], [*states, *heads], strict=True):
+            for a, b in zip(one, many, strict=True):
+                np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-12)

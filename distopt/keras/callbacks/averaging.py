@@ -9,6 +9,7 @@ import numpy as np
 from distopt.core.numbers import as_scalar
 from distopt.core.tensor import as_array
 from distopt.keras.callbacks.callback import Callback, Logs
+from distopt.keras.callbacks.states import check_arrays
 from distopt.keras.each_replica import assign_alike
 from distopt.typing import Array
 
@@ -49,9 +50,7 @@ class ExponentialMovingAverage(Callback):
 
     def check_state(self, state: Any) -> None:
         """Raises if :meth:`set_state` could not take this."""
-        shapes = [tuple(weight.shape) for weight in self.model.trainable_weights]
-        if not isinstance(state, list) or [np.shape(average) for average in state] != shapes:
-            raise ValueError("the averages have not the shapes of the model's weights")
+        check_arrays(state, self.model.trainable_weights, "the averages")
 
     def set_state(self, state: list[Array]) -> None:
         """Goes back to what :meth:`get_state` told."""

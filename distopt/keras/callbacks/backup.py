@@ -82,7 +82,7 @@ class BackupAndRestore(Callback):
         """See Callback."""
         model, state = self.model, self.model.fit_state
         assert state is not None
-        objects = {"metrics": model.metrics, "loss": state.loss}
+        objects = {"metrics": state.metrics, "loss": state.loss}
         self._manager = CheckpointManager(
             self.backup_dir,
             keep=self.keep,

@@ -6,9 +6,11 @@ import io
 import os
 from typing import Any
 
+from distopt.core.checks import as_count, shown
 from distopt.errors import MissingExtra
 from distopt.file_access import open_to_write
 from distopt.keras.callbacks.callback import Callback, Logs, is_chief
+from distopt.keras.callbacks.states import check_members
 
 __all__ = ["History"]
 
@@ -25,20 +27,40 @@ class History(Callback):
         super().__init__()
         self.history: dict[str, list[Any]] = {}
         self.epoch: list[int] = []
+        #: The epochs of each name's values: validation may come less often than training.
+        self._epochs: dict[str, list[int]] = {}
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """See Callback."""
         self.epoch.append(epoch)
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(value)
+            self._epochs.setdefault(name, []).append(epoch)
 
     def get_state(self) -> dict[str, Any]:
         """For backups."""
-        return {"epoch": self.epoch, "history": self.history}
+        return {"epoch": self.epoch, "history": self.history, "epochs": self._epochs}
+
+    def check_state(self, state: Any) -> None:
+        """Raises if :meth:`set_state` could not take this."""
+        check_members(state, {"epoch", "history", "epochs"})
+        history, epochs = state["history"], state["epochs"]
+        if not isinstance(state["epoch"], list) or not isinstance(history, dict):
+            raise TypeError("the epochs are no list, or their numbers no dict")
+        if not isinstance(epochs, dict) or set(epochs) != set(history):
+            raise ValueError("there are not the epochs of each number")
+        for name, values in history.items():
+            if not isinstance(name, str) or not isinstance(values, list):
+                raise TypeError("the numbers of the epochs are no lists by name")
+            if not isinstance(epochs[name], list) or len(epochs[name]) != len(values):
+                raise ValueError(f"the numbers {shown(name)} are not one for each of its epochs")
+        for numbers in (state["epoch"], *epochs.values()):
+            for number in numbers:
+                as_count(number, "epoch", least=0)
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes back to what :meth:`get_state` told."""
-        self.epoch, self.history = state["epoch"], state["history"]
+        self.epoch, self.history, self._epochs = state["epoch"], state["history"], state["epochs"]
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draws the curves, each metric beside its validation.
@@ -62,13 +84,10 @@ class History(Callback):
         names = [name for name in self.history if not name.startswith("val_")]
         figure = Figure(figsize=(4.5 * len(names), 3.5), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-            for shown, label in ((name, "training"), (f"val_{name}", "validation")):
-                values = self.history.get(shown, [])
-                # Validation may come less often than every epoch; it ends together with the training.
-                step = max(len(self.epoch) // max(len(values), 1), 1)
-                epochs = [epoch + 1 for epoch in self.epoch[step - 1 :: step]][: len(values)]
-                if values:
-                    axes.plot(epochs, values, marker=".", label=label)
+            for curve, label in ((name, "training"), (f"val_{name}", "validation")):
+                if curve in self._epochs:
+                    epochs = [epoch + 1 for epoch in self._epochs[curve]]
+                    axes.plot(epochs, self.history[curve], marker=".", label=label)
             axes.set_xlabel("epoch")
             axes.set_title(name)
             axes.grid(alpha=0.3)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 from distopt.core.checks import as_count
 from distopt.core.numbers import as_scalar
 from distopt.core.tensor import as_array
 from distopt.keras.callbacks.callback import Callback, Logs, is_chief
-from distopt.keras.callbacks.monitor import Monitor
+from distopt.keras.callbacks.monitor import MonitorCallback
+from distopt.keras.callbacks.states import check_counts, check_members, check_number
 from distopt.keras.each_replica import wait_for_all
 from distopt.optimizers import Optimizer
 from distopt.optimizers.schedules import LearningRateSchedule
@@ -64,6 +66,10 @@ class LearningRateScheduler(Callback):
     def get_state(self) -> float:
         """The learning rate in force, for backups."""
         return learning_rate(self.model.optimizer, "LearningRateScheduler")
+
+    def check_state(self, state: Any) -> None:
+        """Raises if :meth:`set_state` could not take this."""
+        check_number(state, "the learning rate")
 
     def set_state(self, state: float) -> None:
         """Goes back to what :meth:`get_state` told: an epoch that begins again is not another one."""
@@ -122,16 +128,20 @@ class LearningRateWarmup(Callback):
         """For backups."""
         return self._base
 
+    def check_state(self, state: Any) -> None:
+        """Raises if :meth:`set_state` could not take this."""
+        check_number(state, "the learning rate")
+
     def set_state(self, state: float) -> None:
         """Goes back to what :meth:`get_state` told."""
         self._base = state
 
 
-class ReduceLROnPlateau(Callback):
+class ReduceLROnPlateau(MonitorCallback):
     """Lowers the learning rate when a number has not become better for some epochs.
 
     Args:
-        monitor: the number's name in the logs.
+        monitor: the number's name in the logs; epochs that end without it do not count.
         factor: what the learning rate is multiplied by, less than 1.
         patience: so many epochs without a better value lower it.
         verbose: 1 to say so.
@@ -139,6 +149,11 @@ class ReduceLROnPlateau(Callback):
         min_delta: a smaller change is none.
         cooldown: so many epochs after a change do not count.
         min_lr: it is not lowered further than this.
+
+    Attributes:
+        wait: the epochs since the last better value or change.
+        best: the best value.
+        cooldown_counter: so many epochs to come do not count.
 
     Raises:
         ValueError: ``factor`` is 1 or more.
@@ -155,48 +170,66 @@ class ReduceLROnPlateau(Callback):
         cooldown: int = 0,
         min_lr: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(monitor, mode, min_delta)
         if as_scalar(factor, "factor") >= 1:
             raise ValueError(f"factor of ReduceLROnPlateau must be less than 1; got {factor}")
-        self.monitor = Monitor(monitor, mode, min_delta)
         self.factor = factor
         self.patience = as_count(patience, "patience", least=0)
         self.verbose = verbose
         self.cooldown = as_count(cooldown, "cooldown", least=0)
         self.min_lr = as_scalar(min_lr, "min_lr")
-        self._waited = self._cooling = 0
+        self.wait = self.cooldown_counter = 0
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """See Callback."""
-        self.monitor.reset()
-        self._waited = self._cooling = 0
+        self.best = self.worst
+        self.wait = self.cooldown_counter = 0
+
+    def in_cooldown(self) -> bool:
+        """Whether epochs do not count, the last change being too near."""
+        return self.cooldown_counter > 0
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """See Callback."""
         rate = learning_rate(self.model.optimizer, "ReduceLROnPlateau")
-        value = self.monitor.value(logs)
+        value = self.get_monitor_value(logs)
         if logs is not None:
             logs["lr"] = rate
-        if self._cooling:
-            self._cooling -= 1
-            self._waited = 0
-        if self.monitor.improved(value):
-            self._waited = 0
-        elif not self._cooling:
-            self._waited += 1
-            if self._waited >= self.patience and rate > self.min_lr:
-                lower = max(rate * self.factor, self.min_lr)
-                wait_for_all()
-                self.model.optimizer.learning_rate = lower
-                self._cooling, self._waited = self.cooldown, 0
-                if self.verbose and is_chief():
-                    print(f"Epoch {epoch + 1}: learning rate lowered to {lower:.4g}")
+        if value is None:
+            return
+        if self.in_cooldown():
+            self.cooldown_counter -= 1
+            self.wait = 0
+        if self.improved(value):
+            self.wait = 0
+        elif not self.in_cooldown():
+            self.wait += 1
+            if self.wait >= self.patience:
+                self._lower(epoch, rate)
+
+    def _lower(self, epoch: int, rate: float) -> None:
+        lower = max(rate * self.factor, self.min_lr)
+        # The optimizer's rate may have fewer digits than min_lr: what is equal in these is no change.
+        kind = as_array(self.model.optimizer.learning_rate).dtype.type
+        if not kind(lower) < kind(rate):
+            return
+        wait_for_all()
+        self.model.optimizer.learning_rate = lower
+        self.cooldown_counter, self.wait = self.cooldown, 0
+        if self.verbose and is_chief():
+            print(f"Epoch {epoch + 1}: learning rate lowered to {lower:.4g}")
 
     def get_state(self) -> dict[str, float]:
         """For backups."""
-        return {"best": self.monitor.best, "waited": self._waited, "cooling": self._cooling}
+        return {"best": self.best, "wait": self.wait, "cooldown_counter": self.cooldown_counter}
+
+    def check_state(self, state: Any) -> None:
+        """Raises if :meth:`set_state` could not take this."""
+        check_members(state, {"best", "wait", "cooldown_counter"})
+        check_number(state["best"], "best")
+        check_counts(state, "wait", "cooldown_counter")
 
     def set_state(self, state: dict[str, float]) -> None:
         """Goes back to what :meth:`get_state` told."""
-        self.monitor.best = state["best"]
-        self._waited, self._cooling = int(state["waited"]), int(state["cooling"])
+        self.best = state["best"]
+        self.wait, self.cooldown_counter = int(state["wait"]), int(state["cooldown_counter"])

@@ -1,67 +1,104 @@
-"""Monitor: whether a number of the logs has become better."""
+"""MonitorCallback: watches one number of the logs, and knows whether it has become better."""
 
 from __future__ import annotations
 
 import difflib
 import math
+import re
 from typing import Any
+
+import numpy as np
 
 from distopt.core.checks import as_one_of, shown
 from distopt.core.numbers import as_scalar
-from distopt.keras.callbacks.callback import Logs
+from distopt.keras.callbacks.callback import Callback, Logs
 
-__all__ = ["Monitor"]
+__all__ = ["MonitorCallback", "more_is_better"]
 
-_MORE_IS_BETTER = ("acc", "auc", "precision", "recall", "top_k", "fmeasure", "cosine_similarity")
+#: Words, and words that follow each other, in the names of numbers that are to be large.
+_TO_BE_LARGE = (
+    *("acc", "accuracy", "auc", "precision", "recall", "fmeasure", "top_k"),
+    *("cosine_similarity", "cosine_proximity"),
+)
 
 
-class Monitor:
-    """Watches one entry of the logs.
+def more_is_better(name: str) -> bool:
+    """Whether a number of that name is to be large: an accuracy, say, but no loss and no error.
+
+    >>> [more_is_better(name) for name in ("val_acc", "auc_1", "auction_loss", "precision_error", "vaccines")]
+    [True, True, False, False, False]
+    """
+    words = [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)]
+    if words and words[-1].endswith(("loss", "error")):
+        return False
+    return any(f"_{large}_" in f"_{'_'.join(words)}_" for large in _TO_BE_LARGE)
+
+
+class MonitorCallback(Callback):
+    """The base of callbacks that watch one number of the logs.
 
     Args:
-        name: the entry, e.g. ``val_loss``.
-        mode: "min", "max", or "auto", which goes by the name: "max" for accuracies and the like.
+        monitor: its name, e.g. ``val_loss``.
+        mode: "min", "max", or "auto", which goes by the words of the name: "max" for accuracies and the like.
         min_delta: a smaller change is none.
-        best: what the first value has to beat; anything by default.
+
+    Attributes:
+        monitor: its name.
+        mode: as given.
+        monitor_op: ``np.less`` if less is better, else ``np.greater``.
+        best: the best value so far.
 
     Raises:
+        TypeError: ``monitor`` is no text.
         ValueError: an unknown mode.
     """
 
-    def __init__(
-        self, name: str, mode: str = "auto", min_delta: float = 0.0, best: float | None = None
-    ) -> None:
+    def __init__(self, monitor: str, mode: str = "auto", min_delta: float = 0.0) -> None:
+        super().__init__()
         as_one_of(mode, "mode", ("auto", "min", "max"))
-        if not isinstance(name, str):
-            raise TypeError(f"monitor must be the name of a loss or metric; got {shown(name)}")
-        self.name = name
-        self._sign = (
-            1.0 if mode == "max" or (mode == "auto" and any(m in name for m in _MORE_IS_BETTER)) else -1.0
-        )
-        self._min_delta = abs(as_scalar(min_delta, "min_delta"))
-        self._first = best
-        self.reset()
+        if not isinstance(monitor, str):
+            raise TypeError(f"monitor must be the name of a loss or metric; got {shown(monitor)}")
+        self.monitor = monitor
+        self.mode = mode
+        large = mode == "max" or (mode == "auto" and more_is_better(monitor))
+        self.monitor_op: Any = np.greater if large else np.less
+        self.min_delta = abs(as_scalar(min_delta, "min_delta"))
+        self.best = self.worst
 
-    def reset(self) -> None:
-        """Forgets the best value."""
-        self.best = -self._sign * math.inf if self._first is None else self._first
+    @property
+    def worst(self) -> float:
+        """What every number is better than."""
+        return -math.inf if self.monitor_op is np.greater else math.inf
 
-    def value(self, logs: Logs | None) -> float:
-        """The number of this epoch.
+    def get_monitor_value(self, logs: Logs | None) -> float | None:
+        """The number of this epoch; None if it comes, but not after every epoch.
 
         Raises:
             ValueError: there is none of that name; the text lists those that there are.
         """
         known: dict[str, Any] = logs or {}
-        if self.name not in known:
-            near = difflib.get_close_matches(self.name, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"monitor={self.name!r} is not among the logs.{hint} Known: {', '.join(known)}")
-        return float(known[self.name])
+        if self.monitor in known:
+            return float(known[self.monitor])
+        if self.comes_at_times(self.monitor):
+            return None
+        near = difflib.get_close_matches(self.monitor, known, n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"monitor={self.monitor!r} is not among the logs.{hint} Known: {', '.join(known)}")
+
+    def comes_at_times(self, name: str) -> bool:
+        """Whether the logs hold that number after other epochs than this one."""
+        model = self.model
+        if model is None:
+            return False
+        if model.history is not None and name in model.history.history:
+            return True
+        state = model.fit_state
+        return name.startswith("val_") and state is not None and state.awaits_validation
 
     def improved(self, value: float) -> bool:
         """Whether it is better than the best so far by more than min_delta; it is the best one then."""
-        if not self._sign * (value - self.best) > self._min_delta:
+        delta = abs(self.min_delta)
+        if not self.monitor_op(value - delta if self.monitor_op is np.greater else value + delta, self.best):
             return False
         self.best = value
         return True

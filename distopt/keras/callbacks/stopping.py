@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
+from distopt.core.numbers import as_scalar
 from distopt.keras.callbacks.callback import Callback, Logs, is_chief
-from distopt.keras.callbacks.monitor import Monitor
+from distopt.keras.callbacks.monitor import MonitorCallback
+from distopt.keras.callbacks.states import check_arrays, check_counts, check_members, check_number
 from distopt.typing import Array
 
 __all__ = ["EarlyStopping", "TerminateOnNaN"]
 
 
-class EarlyStopping(Callback):
+class EarlyStopping(MonitorCallback):
     """Stops when a number has not become better for some epochs.
 
     Args:
-        monitor: the number's name in the logs.
+        monitor: the number's name in the logs; epochs that end without it do not count.
         min_delta: a smaller change is none.
         patience: so many epochs without a better value end the training.
         verbose: 1 to say so.
@@ -25,7 +29,11 @@ class EarlyStopping(Callback):
         restore_best_weights: go back to the weights of the best epoch.
 
     Attributes:
+        wait: the epochs since the last better value.
         stopped_epoch: the epoch after which training was stopped, 0 if it was not.
+        best: the best value.
+        best_epoch: the epoch that had it, from 0 on.
+        best_weights: the model's weights after it; None unless they are to be restored.
     """
 
     def __init__(
@@ -38,46 +46,64 @@ class EarlyStopping(Callback):
         baseline: float | None = None,
         restore_best_weights: bool = False,
     ) -> None:
-        super().__init__()
-        self.monitor = Monitor(monitor, mode, min_delta, baseline)
+        super().__init__(monitor, mode, min_delta)
+        if self.monitor_op is np.less:
+            self.min_delta = -self.min_delta  # as in Keras: subclasses compare value - min_delta
         self.patience = patience
         self.verbose = verbose
+        self.baseline = None if baseline is None else as_scalar(baseline, "baseline")
         self.restore_best_weights = restore_best_weights
-        self.stopped_epoch = 0
-        self._waited = 0
-        self._best_weights: list[Array] | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self.best = self.worst if self.baseline is None else self.baseline
+        self.wait = self.stopped_epoch = self.best_epoch = 0
+        self.best_weights: list[Array] | None = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """See Callback."""
-        self.monitor.reset()
-        self.stopped_epoch = self._waited = 0
-        self._best_weights = None
+        self._forget()
 
     def get_state(self) -> dict[str, Any]:
         """For backups."""
-        return {"best": self.monitor.best, "waited": self._waited, "weights": self._best_weights}
+        return {name: getattr(self, name) for name in _STATE}
+
+    def check_state(self, state: Any) -> None:
+        """Raises if :meth:`set_state` could not take this."""
+        check_members(state, set(_STATE))
+        check_number(state["best"], "best")
+        check_counts(state, "best_epoch", "wait", "stopped_epoch")
+        if state["best_weights"] is not None:
+            check_arrays(state["best_weights"], self.model.weights, "best_weights")
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes back to what :meth:`get_state` told."""
-        self.monitor.best, self._waited = state["best"], state["waited"]
-        self._best_weights = state["weights"]
+        for name in _STATE:
+            setattr(self, name, state[name])
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """See Callback."""
-        if self.monitor.improved(self.monitor.value(logs)):
-            self._waited = 0
-            if self.restore_best_weights:
-                self._best_weights = self.model.get_weights()
+        value = self.get_monitor_value(logs)
+        if value is None:
             return
-        self._waited += 1
-        if self._waited < self.patience:
+        if self.improved(value):
+            self.best_epoch, self.wait = epoch, 0
+            if self.restore_best_weights:
+                self.best_weights = self.model.get_weights()
+            return
+        self.wait += 1
+        if self.wait < self.patience:
             return
         self.stopped_epoch = epoch
         self.model.stop_training = True
         if self.verbose and is_chief():
-            print(f"Epoch {epoch + 1}: early stopping, best {self.monitor.name} {self.monitor.best:.4g}")
-        if self._best_weights is not None:
-            self.model.set_weights(self._best_weights)
+            print(f"Epoch {epoch + 1}: early stopping, best {self.monitor} {self.best:.4g}")
+        if self.best_weights is not None:
+            self.model.set_weights(self.best_weights)
+
+
+#: What an EarlyStopping remembers.
+_STATE = ("best", "best_epoch", "best_weights", "wait", "stopped_epoch")
 
 
 class TerminateOnNaN(Callback):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from distopt.core.checks import as_frequency, as_path
+from distopt.core.checks import as_count, as_frequency, as_path
 from distopt.keras.callbacks.callback import Callback, Logs, is_chief
 from distopt.keras.callbacks.event_file import EventFile
 
@@ -55,6 +55,10 @@ class TensorBoard(Callback):
     def get_state(self) -> int:
         """For backups."""
         return self._step
+
+    def check_state(self, state: Any) -> None:
+        """Raises if :meth:`set_state` could not take this."""
+        as_count(state, "the number of batches", least=0)
 
     def set_state(self, state: int) -> None:
         """Goes back to what :meth:`get_state` told."""

@@ -12,7 +12,7 @@ from distopt.core.nest import flatten, map_structure
 from distopt.core.tensor import TensorLike, as_array
 from distopt.typing import Array
 
-__all__ = ["Batch", "as_arrays", "as_weights", "count_examples", "take", "unpack"]
+__all__ = ["Batch", "as_arrays", "as_weights", "count_examples", "is_arrays", "take", "unpack"]
 
 
 @dataclass(frozen=True)
@@ -67,14 +67,33 @@ def as_arrays(data: Any) -> Any:
 
 
 def as_weights(data: Any) -> Any:
-    """Sample weights as arrays, ``[n]`` or of the losses' shape; nested as the outputs are, or None."""
-    if data is None:
+    """Sample weights as arrays, ``[n]`` or of the losses' shape; nested as the outputs are, or None.
+
+    Where several outputs are listed, None among them is 1 for each example.
+    """
+    if isinstance(data, dict):
+        data = {key: as_array(value) for key, value in data.items() if value is not None}
+    elif isinstance(data, (list, tuple)) and any(value is None for value in data):
+        given = [as_array(value) for value in data if value is not None]
+        data = [np.ones(len(given[0]), np.float32) if w is None else as_array(w) for w in data if given]
+    if data is None or (isinstance(data, (dict, list, tuple)) and not data):
         return None
     return map_structure(lambda array: array[:, 0] if array.shape[1:] == (1,) else array, as_arrays(data))
 
 
 def _is_input(value: Any) -> bool:
     return isinstance(value, (np.ndarray, TensorLike)) and value.ndim >= 1
+
+
+def is_arrays(x: Any, y: Any = None) -> bool:
+    """Whether ``x`` is whole arrays rather than an iterable of batches (a list of tuples of arrays, say).
+
+    An empty list is one of batches, unless labels stand beside it.
+    """
+    if isinstance(x, list) and (x or y is None) and all(isinstance(batch, tuple) for batch in x):
+        leaves = [leaf for batch in x for leaf in flatten(batch) if leaf is not None]
+        return not all(hasattr(leaf, "shape") for leaf in leaves)
+    return hasattr(x, "shape") or isinstance(x, (list, tuple, dict))
 
 
 def count_examples(parts: dict[str, Any]) -> int:

@@ -22,8 +22,10 @@ class Source(ABC):
         steps: the number of batches of an epoch, None if it is not known.
         examples: the number of examples of an epoch over all replicas, None if it is not known.
         batch_size: the global one, None if it is not known.
+        ran_out: whether an epoch had fewer batches than were asked for, and no further one will have any.
     """
 
+    ran_out = False
     steps: int | None = None
     examples: int | None = None
     batch_size: int | None = None
@@ -158,6 +160,7 @@ class IterableSource(Source):
             local = 0 if item is None else len(flatten(item[0])[0])
             size = self._total(local)
             if size == 0:
+                self.ran_out = self.once and self._limit is not None
                 break
             if item is None:
                 item = self._empty()

@@ -28,11 +28,13 @@ class Embedding(Layer):
         embeddings_initializer: first values of the table, ``[input_dim, output_dim]``.
         embeddings_regularizer: a penalty on the table; it makes the gradient dense.
         embeddings_constraint: applied to the table; optimizers refuse it for sparse gradients.
+        mask_zero: must be False: there are no masks.
         input_length: the length of one example, to know the output's shape beforehand.
         **kwargs: those of :class:`Layer`.
 
     Raises:
-        ValueError: a dimension is not a positive integer; at the call, a number out of range.
+        ValueError: a dimension is not a positive integer, or ``mask_zero`` is True; at the call, a number out
+            of range.
         TypeError: at the call, inputs that are no integers.
     """
 
@@ -45,9 +47,15 @@ class Embedding(Layer):
         embeddings_initializer: Any = "uniform",
         embeddings_regularizer: Any = None,
         embeddings_constraint: Any = None,
+        mask_zero: bool = False,
         input_length: int | None = None,
         **kwargs: Any,
     ) -> None:
+        if mask_zero:
+            raise ValueError(
+                "Embedding(mask_zero=True) is not supported: no layer here leaves masked steps out. Give the "
+                "steps weights by sample_weight, or mask them in a layer of your own"
+            )
         if input_length is not None and "batch_input_shape" not in kwargs:
             kwargs.setdefault("input_shape", (as_count(input_length, "input_length"),))
         super().__init__(**kwargs)
@@ -92,6 +100,7 @@ class Embedding(Layer):
             **super().get_config(),
             "input_dim": self.input_dim,
             "output_dim": self.output_dim,
+            "mask_zero": False,
             "input_length": self.input_length,
             **self._options.config("embeddings"),
         }

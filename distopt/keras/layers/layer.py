@@ -15,12 +15,12 @@ from distopt.core.nest import map_structure
 from distopt.core.placement import placement
 from distopt.core.tensor import as_array
 from distopt.keras import constraints, initializers, regularizers
-from distopt.keras.each_replica import OfEachReplica, assign_alike
+from distopt.keras.each_replica import OfEachReplica
 from distopt.keras.layers.casting import cast_input
-from distopt.keras.layers.members import BOOKKEEPING, Held, changed, hold, holds, state
+from distopt.keras.layers.module import Module
 from distopt.keras.layers.naming import refuse_arguments, unique_name
 from distopt.keras.layers.spec import InputSpec, map_shapes, shapes_of
-from distopt.typing import Array, DTypeLike
+from distopt.typing import DTypeLike
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -37,7 +37,7 @@ class _Calls(threading.local):
 _calls = _Calls()
 
 
-class Layer:
+class Layer(Module):
     """A function with weights, made when the shape of its input is known.
 
     Subclasses override :meth:`call`, and :meth:`build` if they have weights. Layers and variables that
@@ -98,12 +98,6 @@ class Layer:
     _autocast = True
     #: Whether it computes with its inputs: integers are cast then as well, what is no number is refused.
     _arithmetic = False
-    #: Attributes in which no variables and layers are looked for.
-    _bookkeeping = BOOKKEEPING
-    #: What was found in the others, None until it is looked for.
-    _held: Held | None = None
-    #: The trainable weights, and the state of all layers in which they were found.
-    _trained: tuple[object, tuple[Variable, ...]] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -236,10 +230,24 @@ class Layer:
         return weight
 
     def add_loss(self, loss: Any) -> None:
-        """Adds a scalar to the loss of this call; to be called in :meth:`call`."""
+        """Adds a scalar, or each of several, to the loss of this call; to be called in :meth:`call`.
+
+        What is a mean over the examples of this call becomes one over all replicas.
+
+        Raises:
+            ValueError: no scalar.
+            TypeError: a function.
+        """
         if self._added_losses is None:
             self._added_losses = OfEachReplica(list)
-        self._added_losses.mine().append(loss)
+        for one in loss if isinstance(loss, (list, tuple)) else [loss]:
+            if callable(one):
+                raise TypeError(f"add_loss() of {self.name!r} takes values: call the function in call()")
+            if np.ndim(one):
+                raise ValueError(
+                    f"add_loss() of {self.name!r} takes a scalar; got shape {np.shape(one)}: give its np.mean"
+                )
+            self._added_losses.mine().append(one)
 
     @property
     def losses(self) -> list[Any]:
@@ -255,110 +263,6 @@ class Layer:
         """Brings state together that replicas keep for themselves; called after each epoch, on all."""
         for layer in self.sublayers():
             layer.synchronize()
-
-    def sublayers(self) -> list[Layer]:
-        """The layers in its attributes, in the order in which they were set."""
-        return list(self._members().layers)
-
-    def _members(self) -> Held:
-        """Its weights, but for those of sublayers, and its sublayers; every step asks for them."""
-        held = self._held
-        if held is None:
-            others = self._bookkeeping
-            places = (v for name, v in vars(self).items() if holds(v) and name not in others)
-            held = self.__dict__["_held"] = hold(self._own_weights, places)
-        elif not held.lasting:
-            held = self.__dict__["_held"] = hold(self._own_weights, held.places)
-        return held
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if holds(value) or holds(self.__dict__.get(name)):
-            self._forget()
-        super().__setattr__(name, value)
-
-    def __delattr__(self, name: str) -> None:
-        self._forget()
-        super().__delattr__(name)
-
-    def _forget(self) -> None:
-        self.__dict__["_held"] = None
-        changed()
-
-    def _lasts(self) -> bool:
-        """Whether it, and all below it, hold the same until :func:`changed` is called."""
-        held = self._members()
-        return held.lasting and all(layer._lasts() for layer in held.layers)
-
-    def _weights(self, wanted: bool, trainable: bool = True) -> list[Variable]:
-        """Own weights, then those of sublayers; ``wanted`` picks the trainable or the other ones."""
-        trainable = trainable and self._trainable
-        held = self._members()
-        found = [weight for weight in held.variables if (weight._trainable and trainable) is wanted]
-        for layer in held.layers:
-            found += layer._weights(wanted, trainable)
-        return found
-
-    @property
-    def trainable_weights(self) -> list[Variable]:
-        """The weights that training changes."""
-        now = state()
-        kept = self._trained
-        if kept is None or kept[0] is not now:
-            kept = now, tuple(dict.fromkeys(self._weights(True)))
-            self.__dict__["_trained"] = kept if self._lasts() else None
-        return list(kept[1])
-
-    @property
-    def non_trainable_weights(self) -> list[Variable]:
-        """The weights that training leaves alone."""
-        return list(dict.fromkeys(self._weights(False)))
-
-    @property
-    def weights(self) -> list[Variable]:
-        """All weights: the trainable ones, then the others."""
-        return self.trainable_weights + self.non_trainable_weights
-
-    trainable_variables = trainable_weights
-    non_trainable_variables = non_trainable_weights
-    variables = weights
-
-    @property
-    def trainable(self) -> bool:
-        """Whether its weights, and those of its sublayers, are trained."""
-        return self._trainable
-
-    @trainable.setter
-    def trainable(self, value: bool) -> None:
-        self._trainable = bool(value)
-        changed()
-        for layer in self.sublayers():
-            layer.trainable = value
-
-    def get_weights(self) -> list[Array]:
-        """Copies of all weights."""
-        return [np.array(weight) for weight in self.weights]
-
-    def set_weights(self, weights: Sequence[Any]) -> None:
-        """Sets all weights, in the order of :attr:`weights`.
-
-        Raises:
-            ValueError: another number of weights, or another shape.
-        """
-        self._check_shapes([as_array(value).shape for value in weights])
-        for weight, value in zip(self.weights, weights, strict=True):
-            assign_alike(weight, value)
-
-    def _check_shapes(self, shapes: Sequence[tuple[int, ...]]) -> None:
-        """Raises if arrays of these shapes cannot be the weights."""
-        mine = self.weights
-        if len(shapes) != len(mine):
-            raise ValueError(
-                f"set_weights() on {self.name!r} takes {len(mine)} weights; got {len(shapes)}"
-                + ("" if self.built else ": the layer is not built yet, call it or give input_shape")
-            )
-        for weight, shape in zip(mine, shapes, strict=True):
-            if weight.shape != shape:
-                raise ValueError(f"weight {weight.name!r} has shape {weight.shape}; got {shape}")
 
     # -- as a config
     def get_config(self) -> dict[str, Any]:
@@ -380,10 +284,6 @@ class Layer:
     def from_config(cls, config: dict[str, Any]) -> Self:
         """A layer from what :meth:`get_config` returned, with new weights."""
         return cls(**as_config(config, f"layer {cls.__name__}"))
-
-    def count_params(self) -> int:
-        """The number of elements of all weights."""
-        return sum(weight.size for weight in self.weights)
 
     @property
     def dtype(self) -> np.dtype[Any]:

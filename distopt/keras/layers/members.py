@@ -1,4 +1,4 @@
-"""What a layer holds: variables and layers in its attributes, also in lists, tuples and dicts there."""
+"""What a layer holds: variables, layers and metrics in its attributes, also in lists and dicts there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from distopt.core import Variable
+from distopt.keras.metrics.metric import Metric
 
 __all__ = ["BOOKKEEPING", "Held", "changed", "hold", "holds", "state"]
 
@@ -37,47 +38,47 @@ class Held(NamedTuple):
     Attributes:
         variables: in the order in which they were set, each once.
         layers: likewise.
+        metrics: likewise.
         places: the values in which they were found.
         lasting: whether it stays so until an attribute is set: lists and dicts may change by themselves.
     """
 
     variables: tuple[Variable, ...]
     layers: tuple[Any, ...]
+    metrics: tuple[Metric, ...]
     places: tuple[Any, ...]
     lasting: bool
 
 
 def holds(value: Any) -> bool:
-    """Whether a value is, or may hold, a variable or layer."""
+    """Whether a value is, or may hold, a variable, layer or metric."""
     return (_kinds.get(type(value)) or _kind_of(type(value))) != "other"
 
 
 def hold(first: Iterable[Variable], places: Iterable[Any]) -> Held:
     """The variables ``first``, and what stands in ``places``."""
     places = tuple(places)
-    variables: dict[Variable, None] = dict.fromkeys(first)
-    layers: dict[Any, None] = {}
+    found: dict[str, dict[Any, None]] = {"variable": dict.fromkeys(first), "layer": {}, "metric": {}}
     lasting = True
     for value in places:
-        lasting = _collect(value, variables, layers) and lasting
-    return Held(tuple(variables), tuple(layers), places, lasting)
+        lasting = _collect(value, found) and lasting
+    variables, layers, metrics = (tuple(values) for values in found.values())
+    return Held(variables, layers, metrics, places, lasting)
 
 
 def _kind_of(cls: type) -> str:
-    bases = {list: "list", tuple: "tuple", dict: "dict", Variable: "variable"}
+    bases = {list: "list", tuple: "tuple", dict: "dict", Variable: "variable", Metric: "metric"}
     known = (kind for base, kind in bases.items() if issubclass(cls, base))
     return _kinds.setdefault(cls, next(known, "layer" if hasattr(cls, "_held") else "other"))
 
 
-def _collect(value: Any, variables: dict[Variable, None], layers: dict[Any, None]) -> bool:
-    """Notes a variable or layer, or those in nested containers, in order; whether they can change."""
+def _collect(value: Any, found: dict[str, dict[Any, None]]) -> bool:
+    """Notes a value, or those in nested containers, in order, by its kind; whether they can change."""
     kind = _kinds.get(type(value)) or _kind_of(type(value))
-    if kind == "variable":
-        variables[value] = None
-    elif kind == "layer":
-        layers[value] = None
+    if kind in found:
+        found[kind][value] = None
     elif kind != "other":
         items = value.values() if kind == "dict" else value
-        lasting = [_collect(item, variables, layers) for item in items]
+        lasting = [_collect(item, found) for item in items]
         return kind == "tuple" and all(lasting)
     return True

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from distopt.distribute import get_replica_context
 
-__all__ = ["refuse_arguments", "snake_case", "unique_name"]
+__all__ = ["refuse_arguments", "reset_names", "snake_case", "unique_name"]
 
 #: For layers made in cross-replica context, where they belong to all replicas.
 _shared: Counter[str] = Counter()
@@ -38,6 +38,15 @@ def unique_name(class_name: str) -> str:
     count = seen[base]
     seen[base] += 1
     return base if count == 0 else f"{base}_{count}"
+
+
+def reset_names() -> None:
+    """Lets the names that are made from now on begin anew."""
+    context = get_replica_context()
+    if context is None:
+        _shared.clear()
+    else:
+        context.attached["layer names"] = Counter()
 
 
 def refuse_arguments(cls: type, unknown: Iterable[str]) -> None:

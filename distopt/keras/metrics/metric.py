@@ -38,7 +38,11 @@ class Metric:
     """
 
     def __init__(self, name: str | None = None, dtype: DTypeLike | None = None) -> None:
-        self.name = as_name(name) or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
+        #: Whether the class gave the name, so that a model may number it among others of the same.
+        self.named_by_class = as_name(name) is None
+        #: What a model has put in front of the name, to tell results of several outputs apart.
+        self.name_prefix = ""
+        self.name = name or re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(self).__name__).lower()
         self.dtype = as_dtype(dtype)
         self.stateful = True
         self._weights: list[Variable] = []

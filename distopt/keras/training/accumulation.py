@@ -56,17 +56,19 @@ class GradientAccumulator:
 
     def take(self) -> list[tuple[Any, Variable]]:
         """Pairs for ``apply_gradients``: the gradients of the mean over all; begins anew. May be empty."""
-        pairs = [(_scaled(total, 1 / self._examples), variable) for variable, total in self._sums.items()]
+        pairs = [(_scaled(total, 1 / self._examples, v.dtype), v) for v, total in self._sums.items()]
         self._sums, self._examples, self._batches = {}, 0, 0
         return pairs
 
 
-def _scaled(gradient: Any, factor: float) -> Any:
+def _scaled(gradient: Any, factor: float, dtype: Any = None) -> Any:
+    """The gradient times ``factor``, in ``dtype``; by default float16 becomes float32, for sums."""
+    values = as_array(gradient.values if isinstance(gradient, IndexedSlices) else gradient)
+    wide = values.astype(np.result_type(values.dtype, np.float32), copy=False)
+    scaled = (wide * wide.dtype.type(factor)).astype(dtype or wide.dtype, copy=False)
     if isinstance(gradient, IndexedSlices):
-        values = as_array(gradient.values)
-        return IndexedSlices(values * values.dtype.type(factor), gradient.indices, gradient.dense_shape)
-    array = as_array(gradient)
-    return array * array.dtype.type(factor)
+        return IndexedSlices(scaled, gradient.indices, gradient.dense_shape)
+    return scaled
 
 
 def _sum(old: Any, new: Any) -> Any:

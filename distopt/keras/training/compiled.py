@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from distopt import optimizers
 from distopt.core import Variable
-from distopt.core.tensor import as_array
-from distopt.distribute import get_replica_context
+from distopt.keras.callbacks.callback import is_chief
 from distopt.keras.training.accumulation import GradientAccumulator
 from distopt.keras.training.compiled_loss import CompiledLoss
 from distopt.keras.training.compiled_metrics import CompiledMetrics
+from distopt.keras.training.loss_metric import LossMetric
 
 __all__ = ["Compiled"]
+
+_log = logging.getLogger("distopt")
 
 
 class Compiled:
@@ -23,7 +24,7 @@ class Compiled:
 
     Args:
         optimizer: a name, a config or an optimizer.
-        loss: see :class:`CompiledLoss`; None if the model's own ``train_step`` has its own.
+        loss: see :class:`CompiledLoss`.
         metrics: see :class:`CompiledMetrics`.
         loss_weights: a number for each output's loss.
         weighted_metrics: metrics that take sample weights into account.
@@ -43,23 +44,35 @@ class Compiled:
         steps_per_update: int = 1,
     ) -> None:
         self.optimizer: optimizers.Optimizer = optimizers.get(optimizer)
-        self.loss = None if loss is None else CompiledLoss(loss, loss_weights)
+        self.loss = CompiledLoss(loss, loss_weights)
         self.metrics = CompiledMetrics(metrics, weighted_metrics)
         self._accumulator = GradientAccumulator(steps_per_update)
         self._size = 1
+        #: The names of the last results, None before the first ones.
+        self.told: list[str] | None = None
+        self._told_of_nothing = False
 
     def share_is(self, local: int, size: int) -> None:
         """Says how many of the next batch's ``size`` examples are on this replica."""
         self._size = size
-        if self.loss is not None:
-            self.loss.share_is(local, size)
+        self.loss.share_is(local, size)
 
     def minimize(self, tape: Any, loss: Any, variables: Sequence[Variable]) -> None:
         """Updates the variables by the gradients of this replica's loss, or keeps these for later."""
+        if not variables:
+            self._tell_of_nothing()
         if self._accumulator.steps == 1:
             self.optimizer.minimize(loss, list(variables), tape=tape)
         elif self._accumulator.add(tape.gradient(loss, list(variables)), variables, self._size):
             self.finish_updates()
+
+    def _tell_of_nothing(self) -> None:
+        if not self._told_of_nothing and is_chief():
+            _log.warning(
+                "there is nothing to train: the model has no weight that was trainable when it was compiled "
+                "(see layer.trainable), so its steps change none"
+            )
+        self._told_of_nothing = True
 
     @property
     def pending(self) -> bool:
@@ -73,27 +86,16 @@ class Compiled:
             self.optimizer.apply_gradients(pairs)
 
     def reset(self) -> None:
-        """Forgets the batches that :meth:`results` tells of."""
-        if self.loss is not None:
-            self.loss.reset()
+        """Forgets the batches that losses and metrics tell of."""
+        self.loss.reset()
         self.metrics.reset_state()
 
     def local_loss(self) -> float:
         """The mean loss of this replica's examples so far, to show while others are at work."""
-        if self.loss is None:
-            return 0.0
         return self.loss.local_mean()
 
-    def results(self) -> dict[str, Any]:
-        """The loss and the metrics over all batches and replicas; to be called on all of them."""
-        found: dict[str, Any] = {}
-        if self.loss is not None:
-            sums, count = self.loss.sums()
-            values = np.array(list(sums.values()), np.float64)
-            context = get_replica_context()
-            if context is not None and context.num_replicas_in_sync > 1:
-                values = as_array(context.all_reduce("sum", values))
-            found = {name: float(value) / max(count, 1) for name, value in zip(sums, values, strict=True)}
-            # The total comes first, as in Keras.
-            found = {"loss": found.pop("loss"), **found}
-        return found | self.metrics.results()
+    @property
+    def all_metrics(self) -> list[Any]:
+        """The loss, those of several outputs, and the metrics, as far as they are known."""
+        losses = [LossMetric(self.loss, name) for name in self.loss.names] if self.loss.used else []
+        return [*losses, *self.metrics.metrics]

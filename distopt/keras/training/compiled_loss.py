@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,13 @@ import numpy as np
 from distopt.core.nest import flatten
 from distopt.core.numbers import as_scalar
 from distopt.core.tensor import as_array
+from distopt.distribute import get_replica_context
 from distopt.keras import losses
 from distopt.keras.layers.logits import logits_behind
+from distopt.keras.training.outputs import part_of_each, per_output
+from distopt.keras.values import as_floats
 
-__all__ = ["CompiledLoss", "per_output"]
+__all__ = ["CompiledLoss"]
 
 
 class CompiledLoss:
@@ -24,7 +27,8 @@ class CompiledLoss:
     shares are. A loss with reduction SUM or NONE is not divided.
 
     Args:
-        spec: a loss (name, function or object) for all outputs, or a list or dict of one for each.
+        spec: a loss (name, function or object) for all outputs, or a list or dict of one for each; None if
+            the model adds its losses itself.
         weights: a list or dict of numbers likewise, or None.
 
     Raises:
@@ -33,7 +37,8 @@ class CompiledLoss:
     """
 
     def __init__(self, spec: Any, weights: Any = None) -> None:
-        self._spec = _map_spec(losses.for_model, spec)
+        self.given = spec is not None
+        self._spec = _map_spec(losses.for_model, spec) if self.given else None
         given = 1.0 if weights is None else weights
         self._weights = _map_spec(lambda weight: as_scalar(weight, "each of loss_weights"), given)
         self._outputs: list[tuple[str, _OutputLoss, float]] | None = None
@@ -45,6 +50,11 @@ class CompiledLoss:
         self._sums: dict[str, float] = {}
         self._count = 0
         self._local = 0
+
+    @property
+    def used(self) -> bool:
+        """Whether there is a loss to tell of."""
+        return self.given or bool(self._sums)
 
     def share_is(self, local: int, size: int) -> None:
         """Says how many of the next batch's ``size`` examples are here."""
@@ -59,14 +69,31 @@ class CompiledLoss:
             y_true: labels, nested as the outputs are.
             y_pred: the model's outputs.
             sample_weight: ``[local]`` or the shape of the losses; a list or dict for several outputs.
-            regularization_losses: scalars to add, alike on all replicas.
+            regularization_losses: scalars to add: penalties on weights, and means over this share.
         """
-        outputs = self._outputs or self._resolve(y_pred)
         predictions = flatten(y_pred)
-        labels = _spread(y_true, y_pred, "y")
-        weights = _spread(sample_weight, y_pred, "sample_weight")
         local, size = self._examples or (len(predictions[0]),) * 2
+        total = self._of_outputs(predictions, y_true, y_pred, sample_weight, local, size)
+        for penalty in (as_floats(one, "what add_loss() added") for one in regularization_losses):
+            dtype = penalty.dtype if total is None else total.dtype
+            part = penalty * dtype.type(local / size)
+            total = part if total is None else total + part
+        # A mean over no examples is NaN, and no part of the loss.
+        self._add("loss", total if local else 0, size)
+        self._count += size
+        self._local += local
+        return total
+
+    def _of_outputs(
+        self, predictions: list[Any], y_true: Any, y_pred: Any, sample_weight: Any, local: int, size: int
+    ) -> Any:
+        """The sum of the outputs' losses, None without any."""
         total: Any = None
+        if not self.given:
+            return total
+        outputs = self._outputs or self._resolve(y_pred)
+        labels = part_of_each(y_true, y_pred, "y")
+        weights = part_of_each(sample_weight, y_pred, "sample_weight")
         for (name, loss, weight), label, prediction, sample in zip(
             outputs, labels, predictions, weights, strict=True
         ):
@@ -75,11 +102,6 @@ class CompiledLoss:
                 self._add(f"{name}_loss", part, size)
             part = part if weight == 1 else part * weight
             total = part if total is None else total + part
-        for penalty in regularization_losses:
-            total = total + penalty * total.dtype.type(local / size)
-        self._add("loss", total, size)
-        self._count += size
-        self._local += local
         return total
 
     def _add(self, name: str, part: Any, size: int) -> None:
@@ -88,6 +110,21 @@ class CompiledLoss:
     def sums(self) -> tuple[dict[str, float], int]:
         """This replica's part of (loss times batch size) of all batches by name, and the examples on all."""
         return dict(self._sums) or {"loss": 0.0}, self._count
+
+    def results(self) -> dict[str, float]:
+        """The means over all batches and replicas by name, the loss first: a collective call."""
+        sums, count = self.sums()
+        values = np.array(list(sums.values()), np.float64)
+        context = get_replica_context()
+        if context is not None and context.num_replicas_in_sync > 1:
+            values = as_array(context.all_reduce("sum", values))
+        found = {name: float(value) / max(count, 1) for name, value in zip(sums, values, strict=True)}
+        return {"loss": found.pop("loss"), **found}
+
+    @property
+    def names(self) -> list[str]:
+        """Those of :meth:`results`."""
+        return ["loss", *self._names()[:-1]]
 
     @property
     def totals(self) -> list[float]:
@@ -114,7 +151,7 @@ class CompiledLoss:
 
     def resolve(self, y_pred: Any) -> None:
         """Finds the loss of each output for outputs like these."""
-        if self._outputs is None:
+        if self._outputs is None and self.given:
             self._resolve(y_pred)
 
     def _resolve(self, y_pred: Any) -> list[tuple[str, _OutputLoss, float]]:
@@ -160,44 +197,3 @@ def _map_spec(make: Any, spec: Any) -> Any:
     if isinstance(spec, (list, tuple)):
         return [make(value) for value in spec]
     return make(spec)
-
-
-def per_output(spec: Any, y_pred: Any, argument: str, missing: Any = None) -> list[tuple[str, Any]]:
-    """``(output name, its part of spec)`` for each output, in the order of :func:`flatten`.
-
-    Args:
-        spec: one for all outputs, or a list or dict of one for each.
-        y_pred: the model's outputs.
-        argument: what ``spec`` is, for error texts.
-        missing: what outputs get that a dict does not name; None: it must name all.
-
-    Raises:
-        ValueError: a list of another length, or a dict with other keys, than the model's outputs.
-    """
-    if isinstance(y_pred, dict):
-        names = sorted(y_pred)
-    else:
-        names = [f"output_{i + 1}" for i in range(len(flatten(y_pred)))]
-    if isinstance(spec, dict):
-        named = isinstance(y_pred, dict) and set(spec) <= set(names)
-        if not named or (missing is None and len(spec) < len(names)):
-            raise ValueError(f"{argument} has the keys {sorted(spec)}; the model's outputs are {names}")
-        return [(name, spec.get(name, missing)) for name in names]
-    if isinstance(spec, (list, tuple)):
-        if len(spec) != len(names):
-            raise ValueError(f"{argument} has {len(spec)} entries for the {len(names)} outputs of the model")
-        return list(zip(names, spec, strict=True))
-    return [(name, spec) for name in names]
-
-
-def _spread(value: Any, y_pred: Any, argument: str) -> list[Any]:
-    """The part of labels or weights for each output."""
-    count = len(flatten(y_pred))
-    if value is None or (count == 1 and not isinstance(value, (list, tuple, dict, Mapping))):
-        return [value] * count
-    if argument == "sample_weight" and not isinstance(value, (list, tuple, dict)):
-        return [as_array(value)] * count
-    leaves = flatten(value)
-    if len(leaves) != count:
-        raise ValueError(f"{argument} has {len(leaves)} arrays for the {count} outputs of the model")
-    return leaves

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from distopt.core.nest import flatten, map_structure
 from distopt.core.tensor import as_array
 from distopt.keras import metrics
-from distopt.keras.training.compiled_loss import per_output
+from distopt.keras.training.metric_names import with_names
+from distopt.keras.training.outputs import part_of_each, per_output
 
 __all__ = ["CompiledMetrics"]
 
@@ -41,7 +43,7 @@ class CompiledMetrics:
         Args:
             y_true: labels, nested as the outputs are.
             y_pred: the model's outputs.
-            sample_weight: ``[local]``, for the weighted metrics.
+            sample_weight: ``[local]``, for the weighted metrics; a list or dict for several outputs.
         """
         if self._outputs is None:
             self.resolve(y_true, y_pred)
@@ -49,37 +51,44 @@ class CompiledMetrics:
         if not any(self._outputs):
             return
         predictions = [as_array(value) for value in flatten(y_pred)]
-        labels = [as_array(value) for value in flatten(y_true)]
+        labels = [as_array(value) for value in part_of_each(y_true, y_pred, "y")]
+        weights = part_of_each(sample_weight, y_pred, "sample_weight")
         if len(predictions[0]) == 0:
             return
-        for output, label, prediction in zip(self._outputs, labels, predictions, strict=True):
+        for output, label, prediction, weight in zip(
+            self._outputs, labels, predictions, weights, strict=True
+        ):
             for metric, weighted in output:
-                metric.update_state(label, prediction, sample_weight if weighted else None)
+                metric.update_state(label, prediction, weight if weighted else None)
 
-    def resolve(self, y_true: Any, y_pred: Any) -> None:
-        """Makes the metric objects for labels and outputs like these."""
+    def resolve(self, y_true: Any, y_pred: Any, taken: Collection[str] = ()) -> None:
+        """Makes the metric objects for labels and outputs like these.
+
+        Args:
+            y_true: labels, nested as the outputs are.
+            y_pred: the model's outputs.
+            taken: names of other results.
+
+        Raises:
+            ValueError: two metrics of one name.
+        """
         if self._outputs is not None:
             return
-        predictions, labels = flatten(y_pred), flatten(y_true)
-        self._outputs = [[] for _ in predictions]
+        predictions, labels = flatten(y_pred), part_of_each(y_true, y_pred, "y")
+        outputs: list[list[tuple[Any, bool]]] = [[] for _ in predictions]
+        prefixes = [""] * len(predictions)
         for spec, weighted in self._specs:
             for i, (name, part) in enumerate(_per_output(spec, y_pred)):
-                prefix = f"{name}_" if len(predictions) > 1 else ""
+                prefixes[i] = f"{name}_" if len(predictions) > 1 else ""
                 for item in part:
                     metric = metrics.for_model(item, labels[i].shape, predictions[i].shape)
-                    if prefix and not metric.name.startswith(prefix):
-                        metric.name = prefix + metric.name
-                    self._outputs[i].append((metric, weighted))
+                    outputs[i].append((metric, weighted))
+        self._outputs = with_names(outputs, prefixes, taken)
 
     def reset_state(self) -> None:
         """Forgets all batches."""
         for metric in self.metrics:
             metric.reset_state()
-
-    def results(self) -> dict[str, float]:
-        """Name -> value over all replicas; to be called on all of them."""
-        found = self.metrics
-        return {m.name: _number(value) for m, value in zip(found, metrics.results(found), strict=True)}
 
 
 def _per_output(spec: Any, y_pred: Any) -> list[tuple[str, list[Any]]]:
@@ -100,8 +109,3 @@ def _per_output(spec: Any, y_pred: Any) -> list[tuple[str, list[Any]]]:
 def _check_name(item: Any) -> None:
     if isinstance(item, str):
         metrics.for_model(item, (1, 1), (1, 1))
-
-
-def _number(value: Any) -> Any:
-    array = as_array(value)
-    return array.item() if array.size == 1 else array

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from distopt.core.checks import as_count, as_seed, as_sequence
 from distopt.keras.callbacks import Callback, CallbackList, History, ProgressBar
 from distopt.keras.data import Source
-from distopt.keras.data.batch import as_arrays, count_examples, take, unpack
+from distopt.keras.data.batch import as_arrays, as_weights, count_examples, is_arrays, take, unpack
 from distopt.keras.training import checks
 from distopt.keras.training.class_weight import weigh_classes
 from distopt.keras.training.fit_state import FitState
 from distopt.keras.training.loop import (
-    is_arrays,
     make_source,
     prepare,
     replica_context,
@@ -60,14 +59,38 @@ class Validation:
     data: Any
     steps: int | None
     batch_size: int | None
-    freq: int
+    freq: Any
 
     def __post_init__(self) -> None:
-        as_count(self.freq, "validation_freq")
+        if self._listed is None:
+            as_count(self.freq, "validation_freq")
+
+    @property
+    def _listed(self) -> list[int] | None:
+        """The epochs, from 1 on, if they are listed."""
+        if isinstance(self.freq, str) or not isinstance(self.freq, Collection):
+            return None
+        return sorted({as_count(number, "each of validation_freq") for number in self.freq})
 
     def due(self, epoch: int) -> bool:
         """Whether to validate after this epoch."""
-        return (epoch + 1) % self.freq == 0
+        listed = self._listed
+        return epoch + 1 in listed if listed is not None else bool((epoch + 1) % self.freq == 0)
+
+    def times(self, epochs: range) -> int:
+        """How often it is due."""
+        listed = self._listed
+        if listed is not None:
+            return sum(number - 1 in epochs for number in listed)
+        return max(int(epochs.stop // self.freq - epochs.start // self.freq), 0)
+
+    def arguments(self) -> dict[str, Any]:
+        """What has to be the same on all replicas, beside what the source sees to."""
+        return {
+            "validation_split": self.split,
+            "validation_data": None if self.data is None else "given",
+            "validation_freq": self.freq if self._listed is None else self._listed,
+        }
 
 
 def fit(
@@ -81,7 +104,8 @@ def fit(
 ) -> History:
     """Trains the model; see ``Model.fit``."""
     context = replica_context("fit()")
-    checks.check_alike("fit()", _numbers(options, validation), context)
+    numbers = {"epochs": options.epochs, "initial_epoch": options.initial_epoch}
+    checks.check_alike("fit()", numbers | validation.arguments(), context)
     held_back = validation.data
     if validation.split:
         x, y, sample_weight, held_back = _split(x, y, sample_weight, validation)
@@ -107,27 +131,18 @@ def fit(
     )
     model.history = history
     sources = [source, *([] if held_source is None else [held_source])]
-    model.fit_state = FitState(model, sources, everyone, options.initial_epoch)
+    validated = held_source is not None and validation.times(options.numbers) > 0
+    model.fit_state = FitState(
+        model, sources, everyone, options.initial_epoch, validation.due if validated else None
+    )
     train_epochs(
         model,
         source,
         told,
         options.epochs,
         lambda: {} if held_source is None else run_test(model, held_source),
-        lambda epoch: held_source is not None and validation.due(epoch),
     )
     return history
-
-
-def _numbers(options: FitOptions, validation: Validation) -> dict[str, Any]:
-    """What has to be the same on all replicas, beside what the sources see to."""
-    return {
-        "epochs": options.epochs,
-        "initial_epoch": options.initial_epoch,
-        "validation_split": validation.split,
-        "validation_data": None if validation.data is None else "given",
-        "validation_freq": validation.freq,
-    }
 
 
 def _training_source(x: Any, y: Any, sample_weight: Any, options: FitOptions) -> Source:
@@ -148,11 +163,12 @@ def _training_source(x: Any, y: Any, sample_weight: Any, options: FitOptions) ->
 
 
 def _validation_source(data: Any, options: FitOptions, validation: Validation) -> Source:
+    if isinstance(data, list) and 2 <= len(data) <= 3 and is_arrays(data):
+        data = tuple(data)  # as Keras, where several inputs alone are a tuple of one list
     x, y, sample_weight = unpack(data) if isinstance(data, tuple) else (data, None, None)
     size = options.batch_size if validation.batch_size is None else validation.batch_size
     source = make_source(x, y, sample_weight, size, call="fit(validation_data=...)", steps=validation.steps)
-    times = sum(map(validation.due, options.numbers))
-    _check_readings(source, validation.steps, times, "validation_steps")
+    _check_readings(source, validation.steps, validation.times(options.numbers), "validation_steps")
     return source
 
 
@@ -172,7 +188,7 @@ def _split(x: Any, y: Any, sample_weight: Any, validation: Validation) -> tuple[
         raise ValueError(f"validation_split must be from 0 to less than 1; got {fraction}")
     if not is_arrays(x) or validation.data is not None:
         raise ValueError("validation_split needs whole arrays, and no validation_data beside it")
-    parts = tuple(as_arrays(part) for part in (x, y, sample_weight))
+    parts = (as_arrays(x), as_arrays(y), as_weights(sample_weight))
     count = count_examples(dict(zip(("x", "y", "sample_weight"), parts, strict=True)))
     cut = int(count * (1 - fraction))
     if cut in (0, count):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,9 @@ from distopt.core import Variable, VariableSynchronization
 from distopt.core.checks import as_count
 from distopt.keras.callbacks.callback import Callback
 from distopt.keras.data import Source
+from distopt.keras.metrics import Metric
 from distopt.keras.training.compiled_loss import CompiledLoss
+from distopt.keras.training.results import metrics_of
 
 if TYPE_CHECKING:
     from distopt.keras.model import Model
@@ -128,22 +130,43 @@ class FitState:
         sources: the data of training and of validation, if there are any.
         callbacks: all of them.
         epoch: the number of the first epoch.
+        validates: whether an epoch of that number ends with a validation; None if none does.
 
     Attributes:
         position: the same on all replicas.
         callbacks: their states.
-        loss: the loss of the epoch so far; None if the model has none.
+        loss: the loss of the epoch so far.
         returned: what a user's own ``train_step`` returned last.
     """
 
     def __init__(
-        self, model: Model, sources: Sequence[Source], callbacks: Sequence[Callback], epoch: int
+        self,
+        model: Model,
+        sources: Sequence[Source],
+        callbacks: Sequence[Callback],
+        epoch: int,
+        validates: Callable[[int], bool] | None = None,
     ) -> None:
         self._model, self._sources = model, sources
         self.position = Position(epoch)
         self.callbacks = CallbackStates(callbacks)
-        self.loss = None if model.compiled.loss is None else LossTotals(model.compiled.loss)
+        self.loss = LossTotals(model.compiled.loss)
         self.returned: dict[str, Any] | None = None
+        self._validates = validates
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The metrics of the epoch so far, with sums of their own."""
+        return [metric for metric in metrics_of(self._model) if isinstance(metric, Metric)]
+
+    def validates(self, epoch: int) -> bool:
+        """Whether an epoch of that number ends with a validation."""
+        return self._validates is not None and self._validates(epoch)
+
+    @property
+    def awaits_validation(self) -> bool:
+        """Whether the epoch that has just ended had no validation, as others of this fit have."""
+        return self._validates is not None and not self._validates(self.position.epoch - 1)
 
     def get_state(self) -> dict[str, Any]:
         """For checkpoints."""

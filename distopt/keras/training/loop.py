@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -13,9 +14,12 @@ from distopt.core.nest import flatten, map_structure, pack
 from distopt.core.tensor import as_array
 from distopt.distribute import ReplicaContext, get_replica_context
 from distopt.keras.data import ArraySource, Batch, IterableSource, Source, share
-from distopt.keras.data.batch import as_arrays, count_examples, take
+from distopt.keras.data.batch import as_arrays, count_examples, is_arrays, take
 from distopt.keras.data.exchange import told_by_all
+from distopt.keras.each_replica import this_replica
 from distopt.keras.training import checks
+from distopt.keras.training.outputs import part_of_each
+from distopt.keras.training.results import reset, results
 
 if TYPE_CHECKING:
     from distopt.keras.callbacks import CallbackList
@@ -26,7 +30,7 @@ __all__ = [
     "make_source",
     "prepare",
     "replica_context",
-    "run_epoch",
+    "run_batches",
     "run_epoch_of_one",
     "run_predict",
     "run_test",
@@ -34,6 +38,8 @@ __all__ = [
     "train_epochs",
 ]
 
+
+_log = logging.getLogger("distopt")
 
 #: What ``x`` is, where replicas tell each other.
 _ARRAYS = "whole arrays"
@@ -52,16 +58,6 @@ def replica_context(call: str) -> ReplicaContext:
             "scope, every replica runs it"
         )
     return context
-
-
-def is_arrays(x: Any, y: Any = None) -> bool:
-    """Whether ``x`` is whole arrays rather than an iterable of batches (a list of tuples of arrays, say).
-
-    An empty list is one of batches, unless labels stand beside it.
-    """
-    if isinstance(x, list) and (x or y is None) and all(isinstance(batch, tuple) for batch in x):
-        return not all(hasattr(part, "shape") for batch in x for part in batch)
-    return hasattr(x, "shape") or isinstance(x, (list, tuple, dict))
 
 
 def make_source(
@@ -133,18 +129,17 @@ def prepare(model: Model, source: Source) -> None:
     outputs = model(x, training=False)
     model.take_first_weights()
     loss = model.compiled.loss
-    if y is None or loss is None:
+    part_of_each(sample_weight, outputs, "sample_weight")
+    if y is None or not loss.given:
         return
     loss.resolve(outputs)
-    predictions, labels = flatten(outputs), flatten(y)
-    if len(predictions) != len(labels):
-        raise ValueError(f"the model has {len(predictions)} outputs; y holds {len(labels)} arrays")
+    predictions, labels = flatten(outputs), part_of_each(y, outputs, "y")
     whole = source.y if isinstance(source, ArraySource) else y
     for one_loss, label, prediction, every in zip(
-        loss.loss_objects, labels, predictions, flatten(whole), strict=True
+        loss.loss_objects, labels, predictions, part_of_each(whole, outputs, "y"), strict=True
     ):
         checks.check_labels(as_array(label), as_array(prediction), one_loss, every)
-    model.compiled.metrics.resolve(y, outputs)
+    model.compiled.metrics.resolve(y, outputs, loss.names)
 
 
 def train_epochs(
@@ -153,9 +148,8 @@ def train_epochs(
     callbacks: CallbackList,
     epochs: int,
     validate: Callable[[], dict[str, Any]],
-    validates: Callable[[int], bool],
 ) -> None:
-    """Trains epoch after epoch, until the last one or until a callback says stop on any replica.
+    """Trains epoch after epoch, until the last one, the data's end, or a callback that says stop anywhere.
 
     Args:
         model: a compiled model.
@@ -163,7 +157,6 @@ def train_epochs(
         callbacks: told of every beginning and end.
         epochs: the number of epochs; ``model.fit_state`` tells where to begin.
         validate: evaluates the model on other data; its results get the prefix ``val_``.
-        validates: whether to validate after an epoch of that number.
     """
     state = model.fit_state
     assert state is not None
@@ -176,13 +169,17 @@ def train_epochs(
         while position.epoch < epochs and not stopped:
             epoch = position.epoch
             begin_epoch(model, state, callbacks)
-            logs = run_epoch(model, source.epoch(epoch, position.batch), state, callbacks)
+            run_batches(model, source.epoch(epoch, position.batch), state, callbacks)
+            ended = tell_if_ran_out("fit()", source.ran_out or not position.batch)
+            if not position.batch:
+                break  # an epoch without any batch is none
+            logs = results(model, state.returned)
             model.synchronize()
-            if validates(epoch):
+            if state.validates(epoch):
                 logs |= {f"val_{name}": value for name, value in validate().items()}
             position.epoch, position.batch = epoch + 1, 0
             callbacks.on_epoch_end(epoch, logs)
-            stopped = agreed_to_stop(model)
+            stopped = agreed_to_stop(model) or ended
         state.callbacks.hand_out()  # if no epoch was left
         callbacks.on_train_end(logs)
     finally:
@@ -194,15 +191,13 @@ def begin_epoch(model: Model, state: FitState, callbacks: CallbackList) -> None:
     if not state.position.batch:
         state.callbacks.hand_out()
         state.returned = None
-        model.compiled.reset()
+        reset(model)
     callbacks.on_epoch_begin(state.position.epoch)
     state.callbacks.hand_out()  # what they did at this epoch's first beginning stays as it was
 
 
-def run_epoch(
-    model: Model, batches: Iterator[Batch], state: FitState, callbacks: CallbackList
-) -> dict[str, Any]:
-    """One pass over the batches, or over those that are left; the results of all replicas together."""
+def run_batches(model: Model, batches: Iterator[Batch], state: FitState, callbacks: CallbackList) -> None:
+    """One pass over the batches, or over those that are left, and the updates by all of them."""
     shared = callbacks.shares_batches
     position = state.position
     for batch in batches:
@@ -210,17 +205,22 @@ def run_epoch(
         callbacks.on_train_batch_begin(step)
         returned = state.returned = train_batch(model, batch)
         position.batch = step + 1
-        logs = (returned or model.compiled.results()) if shared else {"loss": model.compiled.local_loss()}
+        logs = (returned or results(model)) if shared else {"loss": model.compiled.local_loss()}
         callbacks.on_train_batch_end(step, {**logs, "size": batch.size})
         if shared and agreed_to_stop(model):
             break
-    if not position.batch:
-        raise ValueError(
-            "there was no batch for this epoch: the iterator has ended. Give fewer epochs or steps_per_epoch,"
-            " or an iterable that can be read again"
-        )
     model.compiled.finish_updates()
-    return model.compiled.results() if state.returned is None else plain(state.returned)
+
+
+def tell_if_ran_out(call: str, ended: bool) -> bool:
+    """Warns, on replica 0, if the data ended before all the batches came that were asked for."""
+    if ended and this_replica() == 0:
+        _log.warning(
+            "%s: the data ended before all the batches came that were asked for, so it ends here: give fewer "
+            "steps or epochs, or an iterable that can be read again",
+            call,
+        )
+    return ended
 
 
 def train_batch(model: Model, batch: Batch) -> dict[str, Any] | None:
@@ -236,7 +236,7 @@ def _data(batch: Batch) -> tuple[Any, ...]:
     return batch.x, batch.y, batch.sample_weight
 
 
-def run_epoch_of_one(model: Model, x: Any, y: Any, sample_weight: Any, reset: bool) -> dict[str, Any]:
+def run_epoch_of_one(model: Model, x: Any, y: Any, sample_weight: Any, reset_metrics: bool) -> dict[str, Any]:
     """One step on one batch of whole arrays; the results of all replicas together."""
     arrays = as_arrays(x)
     count = count_examples({"x": arrays})
@@ -246,17 +246,16 @@ def run_epoch_of_one(model: Model, x: Any, y: Any, sample_weight: Any, reset: bo
     )
     _ = model.compiled
     prepare(model, source)
-    if reset:
-        model.compiled.reset()
-    returned = train_batch(model, next(source.epoch(0)))
-    return model.compiled.results() if returned is None else plain(returned)
+    if reset_metrics:
+        reset(model)
+    return results(model, train_batch(model, next(source.epoch(0))))
 
 
 def run_test(model: Model, source: Source) -> dict[str, Any]:
     """The loss and the metrics over all batches and replicas."""
     returned: dict[str, Any] | None = None
     batches = 0
-    model.compiled.reset()
+    reset(model)
     for batch in source.epoch(0):
         model.compiled.share_is(batch.local, batch.size)
         returned = model.test_step(_data(batch))
@@ -266,7 +265,8 @@ def run_test(model: Model, source: Source) -> dict[str, Any]:
             "there was no batch to evaluate: the iterator has ended. Give fewer steps, or an iterable that "
             "can be read again"
         )
-    return model.compiled.results() if returned is None else plain(returned)
+    tell_if_ran_out("evaluate()", source.ran_out)
+    return results(model, returned)
 
 
 def run_predict(model: Model, x: Any, batch_size: int | None, steps: int | None) -> Any:
@@ -317,12 +317,3 @@ def agreed_to_stop(model: Model) -> bool:
         flag = np.array([model.stop_training], np.int64)
         model.stop_training = bool(as_array(context.all_reduce("max", flag))[0])
     return model.stop_training
-
-
-def plain(logs: dict[str, Any]) -> dict[str, Any]:
-    """Values that a user's step returned, as Python numbers; replica 0's on all."""
-    context = get_replica_context()
-    values = {name: np.asarray(value, np.float64) for name, value in logs.items()}
-    if context is not None and context.num_replicas_in_sync > 1:
-        values = context.broadcast(values)
-    return {name: as_array(value).item() for name, value in values.items()}

@@ -1,0 +1,25 @@
+"""The dtype that layers, metrics and initializers have where none was asked for."""
+
+from __future__ import annotations
+
+__all__ = ["floatx", "set_floatx"]
+
+_names = ("float16", "float32", "float64")
+_now = ["float32"]
+
+
+def floatx() -> str:
+    """The default dtype: "float16", "float32" or "float64"."""
+    return _now[0]
+
+
+def set_floatx(value: str) -> None:
+    """Sets the default dtype, for what is made from now on; every replica has to set the same.
+
+    Raises:
+        ValueError: another dtype than float16, float32 and float64.
+    """
+    name = value if isinstance(value, str) else getattr(value, "__name__", str(value))
+    if name not in _names:
+        raise ValueError(f"Unknown floatx type: {value!r}. Use one of: {', '.join(_names)}")
+    _now[0] = name

@@ -1,0 +1,69 @@
+"""Norms: what a step needs where norms have to be known before any update.
+
+A first pass sums all shards and keeps them, with the sums of squares of all pieces on a board that the
+node shares. From these every replica works out the norms, and a second pass updates.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from distopt.collectives import PIECE, address_of, shared_memory
+from distopt.comm import Communicator
+from distopt.engine import norms
+from distopt.engine.clip import Clip, global_scale
+from distopt.typing import Array
+
+__all__ = ["NormBoard", "Scales"]
+
+#: For each variable what its gradient is multiplied by, and then divided by.
+Scales = tuple[Array, Array]
+
+
+class NormBoard:
+    """The board of a plan; making it is collective.
+
+    Args:
+        sizes: the elements of all variables.
+        node: the replicas that share memory.
+    """
+
+    def __init__(self, sizes: tuple[int, ...], node: Communicator) -> None:
+        self._node = node
+        #: Where each variable's pieces begin on the board, and where the last one's end.
+        self._pieces = np.cumsum([0, *(-(-size // PIECE) for size in sizes)])
+        self._squares = shared_memory(node, 8 * int(self._pieces[-1])).view(np.float64)
+
+    def places(self, owns: Array, itemsize: int) -> Array:
+        """Where the squares of segments are written.
+
+        Args:
+            owns: the segments, see ``Partition``.
+            itemsize: bytes of an element.
+        """
+        first = self._pieces[owns[:, 0]] + owns[:, 1] // (PIECE * itemsize)
+        found: Array = address_of(self._squares) + 8 * first
+        return found
+
+    def scales(self, clip: Clip, dtype: np.dtype[Any]) -> Scales:
+        """What the gradients are scaled by, when all replicas have come here with their squares.
+
+        Args:
+            clip: one of the kinds that need norms.
+            dtype: that of the gradients.
+        """
+        self._node.barrier()
+        factors, divisors = np.ones((2, len(self._pieces) - 1), dtype)
+        if clip.global_norm is not None:
+            total = norms.sum_of_pieces([self._squares])
+            factors[:] = global_scale(total, clip.global_norm, dtype)
+        elif clip.norm:
+            each = np.split(self._squares, self._pieces[1:-1])
+            bound = factors[:] = dtype.type(clip.norm)
+            with np.errstate(over="ignore"):
+                found = np.array([math.sqrt(norms.sum_of_pieces([squares])) for squares in each], dtype)
+            np.maximum(found, bound, out=divisors)
+        return factors, divisors

@@ -1,0 +1,119 @@
+"""From gradients to updated shards, once the replicas have agreed on the step.
+
+What has a constraint comes first: a constraint may raise, and then the step is taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeAlias
+
+from distopt.collectives import ShardReduce
+from distopt.engine import sparse
+from distopt.engine.batch import GradientBatch
+from distopt.engine.constraints import update_constrained
+from distopt.engine.epilogue import Epilogue
+from distopt.engine.executor import Executor, Step
+from distopt.engine.norm_board import Scales
+from distopt.engine.owners import Old
+from distopt.engine.plan import StepPlan
+from distopt.typing import Array
+
+__all__ = ["Coefficients", "Round", "constrained", "others", "sum_and_update"]
+
+#: For each dtype of a plan the rule's coefficients, scalars of that dtype.
+Coefficients: TypeAlias = tuple[tuple[Any, ...], ...]
+Round: TypeAlias = tuple[StepPlan, GradientBatch, Coefficients]
+
+
+def sum_and_update(
+    reduce: ShardReduce,
+    plan: StepPlan,
+    batch: GradientBatch,
+    coefficients: Coefficients,
+    then: Epilogue,
+    ahead: bool,
+) -> None:
+    """Sums this replica's shards over all replicas and updates them.
+
+    Args:
+        reduce: sums shards.
+        plan: that of the batch.
+        batch: this replica's gradients.
+        coefficients: those of the plan's rules.
+        then: what happens to the sums before the update.
+        ahead: whether all replicas have staged the first block.
+    """
+    board = plan.norm_board(batch.variables, reduce.node) if then.needs_norms else None
+    steps: list[Step] = []
+    for kind, executor in plan.executors:
+        steps.append(Step(executor, batch, coefficients[kind], then, ahead and not steps, board))
+    scales = None
+    if board is not None and then.clip is not None:
+        for step, (_, executor) in zip(steps, plan.executors, strict=True):
+            step.feed(executor.blocks)
+        scales = board.scales(then.clip, plan.dtypes[0])
+    if plan.constrained:
+        _constrained(reduce, plan, batch, partial(_finish, steps[: plan.first_executors], scales), [])
+    for i in plan.sparse:
+        variable = batch.variables[i]
+        rows = sparse.reduced(reduce.job, batch.rows(i), len(variable), then.divisor)
+        _apply_rows(reduce, plan, batch, i, coefficients, rows)
+    _finish(steps[plan.first_executors :], scales)
+
+
+def constrained(
+    reduce: ShardReduce, plan: StepPlan, batch: GradientBatch, coefficients: Coefficients, old: list[Old]
+) -> None:
+    """Updates variables that have a constraint from gradients that are final; arguments as above.
+
+    Args:
+        reduce: knows the replicas.
+        plan: that of the batch.
+        batch: the gradients, the same on all replicas.
+        coefficients: those of the plan's rules.
+        old: what this replica has written so in this step, and what stood there; it grows.
+    """
+    if plan.constrained:
+        first = plan.executors[: plan.first_executors]
+        _constrained(reduce, plan, batch, partial(_update_own, first, batch, coefficients), old)
+
+
+def others(reduce: ShardReduce, plan: StepPlan, batch: GradientBatch, coefficients: Coefficients) -> None:
+    """Updates the other variables; arguments as for :func:`constrained`."""
+    for i in plan.sparse:
+        _apply_rows(reduce, plan, batch, i, coefficients, sparse.summed(batch.rows(i)))
+    _update_own(plan.executors[plan.first_executors :], batch, coefficients)
+
+
+def _constrained(
+    reduce: ShardReduce, plan: StepPlan, batch: GradientBatch, update: Callable[[], None], old: list[Old]
+) -> None:
+    variables = [batch.variables[i] for i in plan.constrained]
+    memory = [array for _, e in plan.executors[: plan.first_executors] for array in e.state()]
+    update_constrained(reduce.node, reduce.job, variables, memory, update, old)
+
+
+def _apply_rows(
+    reduce: ShardReduce,
+    plan: StepPlan,
+    batch: GradientBatch,
+    i: int,
+    coefficients: Coefficients,
+    rows: tuple[Array, Array],
+) -> None:
+    kind, state = plan.which[i], (batch.variables[i], *plan.slots[i])
+    sparse.apply_rows(plan.rules[kind], state, coefficients[kind], *rows, reduce.node)
+
+
+def _finish(steps: Sequence[Step], scales: Scales | None) -> None:
+    for step in steps:
+        step.finish(scales)
+
+
+def _update_own(
+    executors: Sequence[tuple[int, Executor]], batch: GradientBatch, coefficients: Coefficients
+) -> None:
+    for kind, executor in executors:
+        executor.update_own(batch, coefficients[kind])

@@ -1,0 +1,64 @@
+"""Random tensors."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from distopt.core import Tensor
+from distopt.core.checks import as_dtype, as_seed
+from distopt.core.random import stream
+from distopt.keras.each_replica import this_replica
+from distopt.typing import DTypeLike
+
+__all__ = ["random_normal", "random_uniform", "reset_calls"]
+
+#: Tells these numbers from others of the same seed.
+_PURPOSE = 0x6B62
+#: Calls so far, by seed and replica.
+_calls: Counter[tuple[int, int]] = Counter()
+
+
+def random_normal(
+    shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: DTypeLike = None, seed: int | None = None
+) -> Tensor:
+    """Numbers of a normal distribution.
+
+    Args:
+        shape: of the tensor; a tensor will do.
+        mean: of the distribution.
+        stddev: of the distribution.
+        dtype: :func:`floatx` by default.
+        seed: of a sequence of its own for each replica, other numbers at each call; NumPy's global generator
+            by default.
+    """
+    drawn = _generator(seed).normal(mean, stddev, _shape(shape))
+    return Tensor(np.asarray(drawn, as_dtype(dtype)))
+
+
+def random_uniform(
+    shape: Any, minval: float = 0.0, maxval: float = 1.0, dtype: DTypeLike = None, seed: int | None = None
+) -> Tensor:
+    """Numbers between ``minval`` and ``maxval``; see :func:`random_normal`."""
+    drawn = _generator(seed).uniform(minval, maxval, _shape(shape))
+    return Tensor(np.asarray(drawn, as_dtype(dtype)))
+
+
+def reset_calls() -> None:
+    """Lets the sequences of all seeds begin anew."""
+    _calls.clear()
+
+
+def _generator(seed: int | None) -> Any:
+    known = as_seed(seed)
+    if known is None:
+        return np.random
+    replica = this_replica()
+    _calls[known, replica] += 1
+    return stream(known, replica=replica, step=_calls[known, replica] - 1, purpose=_PURPOSE)
+
+
+def _shape(shape: Any) -> tuple[int, ...]:
+    return tuple(int(n) for n in shape)

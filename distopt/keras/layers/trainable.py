@@ -1,0 +1,61 @@
+"""Which layers are trained, where a model goes by what they said when it was compiled."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+__all__ = ["TrainableFlags", "flags_in_force"]
+
+
+class _InForce(threading.local):
+    """The flags by which this thread goes: replicas of one process may share layers."""
+
+    flags: dict[Any, bool] | None = None
+
+
+_now = _InForce()
+
+
+def flags_in_force() -> dict[Any, bool] | None:
+    """Layer -> whether it is trained, in place of what the layer says itself; None: all say themselves."""
+    return _now.flags
+
+
+class TrainableFlags:
+    """The ``trainable`` of a model and of all layers in it, as it is now.
+
+    Args:
+        model: the model.
+
+    Attributes:
+        told: whether the user was told that some layers say something else by now.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.told = False
+        self._flags = {layer: layer.trainable for layer in _layers(model)}
+
+    @contextmanager
+    def in_force(self) -> Iterator[list[Any]]:
+        """Lets the layers be trained as they said then; gives those that say something else by now.
+
+        What is set within holds until the end of it, and afterwards for the layer itself.
+        """
+        others = [layer for layer, flag in self._flags.items() if layer.trainable is not flag]
+        before = _now.flags
+        if others:
+            _now.flags = {**(before or {}), **self._flags}
+        try:
+            yield others
+        finally:
+            _now.flags = before
+
+
+def _layers(model: Any) -> Iterator[Any]:
+    """The model and all layers in it."""
+    yield model
+    for layer in model.sublayers():
+        yield from _layers(layer)
