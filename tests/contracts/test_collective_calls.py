@@ -2,14 +2,15 @@
 
 import collections
 import hashlib
+import sys
 
 import numpy as np
 import programs
 import pytest
 
 from distopt import IndexedSlices, Tensor, Variable, distribute
+from distopt.collectives import NodeAllReduce
 from distopt.distribute import ReduceOp, get_replica_context
-from distopt.engine.step import StepEngine
 from distopt.errors import ReplicaFailed
 
 Pair = collections.namedtuple("Pair", "left right")
@@ -297,28 +298,26 @@ def test_different_functions_in_merge_call(replicas):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64", "bool", "complex64"])
 @pytest.mark.parametrize("op", ["sum", "mean"])
-def test_sums_through_the_ring_of_the_step_engine_have_the_same_bits(replicas, op, dtype):
-    """Several blocks, variables that end inside of them, and arrays without elements."""
+def test_sums_through_shared_memory_have_the_bits_of_those_by_messages(replicas, op, dtype, monkeypatch):
+    """Several blocks, arrays that end inside of them, and arrays without elements."""
     sizes = (3, 0, 5000, 700_000, 1, 4096, 300_001)
 
     def program():
         random = np.random.default_rng(rank())
         values = [(random.normal(size=n) * 100).astype(dtype) for n in sizes]
-        context = get_replica_context()
-        context.attached.pop(StepEngine, None)  # each program begins without an engine
-        context.sums = type(context)(context.strategy, context.comm).sums
-        before = context.all_reduce(op, values)
-        StepEngine.of(context)
         kept = [value.copy() for value in values]
-        after = context.all_reduce(op, values)
-        again = context.all_reduce(op, values)
+        context = get_replica_context()
+        context._all_reduce = None
+        totals = context.all_reduce(op, values), context.all_reduce(op, values)
         assert all(np.array_equal(a, b) for a, b in zip(values, kept, strict=True)), "changed what it got"
         # Megabytes of each replica: by their hashes, which are quicker to gather.
-        return [
-            [hashlib.sha256(t.numpy().tobytes()).digest() for t in totals]
-            for totals in (before, after, again)
-        ]
+        return [[hashlib.sha256(t.numpy().tobytes()).digest() for t in own] for own in totals]
 
-    for before, after, again in replicas.run(program):
-        assert before == after
-        assert before == again
+    module = sys.modules[NodeAllReduce.__module__]
+    monkeypatch.setattr(module, "_SMALL", 1 << 60)
+    by_messages = replicas.run(program)
+    monkeypatch.setattr(module, "_SMALL", 0)
+    staged = replicas.run(program)
+    assert staged == by_messages
+    for first, again in staged:
+        assert first == again

@@ -12,9 +12,11 @@ from distopt.comm import SoloCommunicator
 from distopt.comm.memory import thread_block
 from distopt.comm.table import Table
 from distopt.engine import kernels, norms
+from distopt.engine.batch import GradientBatch
 from distopt.engine.clip import Clip, clip_norm, clip_value, global_scale
-from distopt.engine.epilogue import Epilogue
+from distopt.engine.epilogue import epilogue
 from distopt.engine.executor import Executor, Step
+from distopt.engine.norm_board import NormBoard
 from distopt.optimizers import adam, rmsprop, sgd
 from distopt.settings import Settings
 from tests.engine.test_kernels import made_up
@@ -77,14 +79,14 @@ def clipped_by_norms(gradients, clip):
     return [g * global_scale(squares, clip.global_norm, g.dtype) for g in gradients]
 
 
-def bounded(epilogue, total):
+def bounded(after, total):
     """A sum after division and the clip of its elements, from the definitions."""
-    divisor, clip = epilogue
+    divisor, clip = after
     total = total if divisor is None else total / total.dtype.type(divisor)
     return total if clip is None or clip.value is None else clip_value(total, clip.value)
 
 
-def train(rule, dtype, replicas, epilogue=(None, None), steps=3, late=0.0, feed=None):
+def train(rule, dtype, replicas, after=(None, None), steps=3, late=0.0, feed=None):
     """The state after some steps: computed by executors, and the slow way.
 
     ``feed(executor)`` tells before which blocks to stop.
@@ -104,15 +106,18 @@ def train(rule, dtype, replicas, epilogue=(None, None), steps=3, late=0.0, feed=
     def replica(node):
         reduce = ShardReduce(node, Settings())
         executor = Executor(rule, np.dtype(dtype), SIZES, places, reduce)
+        then, own = epilogue(*after), gradients[node.rank]
+        board = NormBoard(SIZES, node) if then.needs_norms else None
+        batch = GradientBatch((), tuple(own), addresses_of(own))
         for _ in range(steps):
             if node.rank == 1:
                 time.sleep(late)
-            reduce.staging.open(ahead=False)
-            own = gradients[node.rank]
-            step = Step(executor, own, addresses_of(own), coefficients, Epilogue(*epilogue))
+            reduce.staging.half = 0
+            step = Step(executor, batch, coefficients, then, board=board)
             for stop in feed(executor) if feed else []:
                 step.feed(stop)
-            step.finish()
+            step.feed(executor.blocks)
+            step.finish(None if board is None else board.scales(then.clip, np.dtype(dtype)))
             node.barrier()
 
     with ThreadPoolExecutor(replicas) as pool:
@@ -120,9 +125,9 @@ def train(rule, dtype, replicas, epilogue=(None, None), steps=3, late=0.0, feed=
     total = np.empty_like(wanted[0])
     reduce_rows([np.concatenate(own) for own in gradients], total, np.add, tree_pairs(replicas))
     for _ in range(steps):
-        summed = bounded(epilogue, total)
-        if epilogue[1] is not None and epilogue[1].needs_norms:
-            summed = np.concatenate(clipped_by_norms(np.split(summed, starts[1:]), epilogue[1]))
+        summed = bounded(after, total)
+        if after[1] is not None and after[1].needs_norms:
+            summed = np.concatenate(clipped_by_norms(np.split(summed, starts[1:]), after[1]))
         kernels.dense(rule, wanted[0], summed, tuple(wanted[1:]), coefficients)
     for own, kept in zip(gradients, before, strict=True):
         assert all(np.array_equal(g, k) for g, k in zip(own, kept, strict=True))
