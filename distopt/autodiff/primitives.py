@@ -94,9 +94,9 @@ def defvjp_argnums(func: Callable[..., Any], maker: Callable[..., Any]) -> None:
     extend.defvjp_argnums(_traced(func, "defvjp_argnums"), maker)
 
 
-def stop_gradient(value: Any) -> Any:
-    """``value`` (a tensor, or a nested structure of them) as a constant that no tape follows."""
-    return nest.map_structure(_stopped, value)
+def stop_gradient(input: Any, name: str | None = None) -> Any:  # noqa: A002, ARG001 (TensorFlow's names)
+    """``input`` (a tensor, or a nested structure of them) as a constant that no tape follows."""
+    return nest.map_structure(_stopped, input)
 
 
 def _stopped(value: Any) -> Any:
