@@ -44,7 +44,43 @@ if TYPE_CHECKING:
         random,
         transforms,
     )
-    from distopt.autodiff import GradientTape
+    from distopt.autodiff import GradientTape, custom_gradient, stop_gradient
+    from distopt.compat.graphs import function
+    from distopt.math import (
+        abs,  # noqa: A004
+        add,
+        argmax,
+        argmin,
+        cast,
+        clip_by_global_norm,
+        clip_by_norm,
+        clip_by_value,
+        cos,
+        divide,
+        equal,
+        exp,
+        greater,
+        less,
+        matmul,
+        maximum,
+        minimum,
+        multiply,
+        norm,
+        ones,
+        pow,  # noqa: A004
+        reduce_max,
+        reduce_mean,
+        reduce_min,
+        reduce_prod,
+        reduce_sum,
+        sigmoid,
+        sin,
+        sqrt,
+        square,
+        subtract,
+        tanh,
+        zeros,
+    )
 
 __all__ = [
     "GradientTape",
@@ -53,29 +89,65 @@ __all__ = [
     "Variable",
     "VariableAggregation",
     "VariableSynchronization",
+    "abs",
+    "add",
     "aggregators",
+    "argmax",
+    "argmin",
     "autodiff",
     "bool",
+    "cast",
     "checkpoint",
+    "clip_by_global_norm",
+    "clip_by_norm",
+    "clip_by_value",
     "compat",
     "complex128",
     "complex64",
     "constant",
     "convert_to_tensor",
+    "cos",
+    "custom_gradient",
     "distribute",
+    "divide",
+    "equal",
+    "exp",
     "float16",
     "float32",
     "float64",
+    "function",
+    "greater",
     "int16",
     "int32",
     "int64",
     "int8",
     "keras",
+    "less",
     "math",
+    "matmul",
+    "maximum",
+    "minimum",
+    "multiply",
+    "norm",
+    "ones",
     "optimizers",
+    "pow",
     "random",
+    "reduce_max",
+    "reduce_mean",
+    "reduce_min",
+    "reduce_prod",
+    "reduce_sum",
+    "sigmoid",
+    "sin",
+    "sqrt",
+    "square",
+    "stop_gradient",
+    "subtract",
+    "tanh",
     "transforms",
     "uint8",
+    "zeros",
 ]
 
 # Loaded when first asked for, so that `import distopt` costs little and the parts can be used alone.
@@ -93,6 +165,13 @@ _PARTS = frozenset(
         "transforms",
     }
 )
+#: Of the other names those that are not in ``distopt.math``, and where they are.
+_HOMES = {
+    "GradientTape": "distopt.autodiff",
+    "custom_gradient": "distopt.autodiff",
+    "function": "distopt.compat.graphs",
+    "stop_gradient": "distopt.autodiff",
+}
 
 
 _claim()  # what this process starts from now on is no replica
@@ -101,8 +180,8 @@ _claim()  # what this process starts from now on is no replica
 def __getattr__(name: str) -> Any:
     if name in _PARTS:
         return importlib.import_module(f"distopt.{name}")
-    if name == "GradientTape":
-        return importlib.import_module("distopt.autodiff").GradientTape
+    if name in __all__:
+        return getattr(importlib.import_module(_HOMES.get(name, "distopt.math")), name)
     raise AttributeError(f"module 'distopt' has no attribute {name!r}")
 
 

@@ -33,12 +33,14 @@ LEVELS = [
 LEVEL = {part: i for i, parts in enumerate(LEVELS) for part in parts}
 #: The fronts and the tools of the package: they may see everything, and nobody below sees them.
 FRONTS = {"__init__", "math", "random", "compat", "testing"}
+#: Files of code that is compiled, which is loaded when it is first needed.
+COMPILED = ("collectives/array_specs.py", "collectives/pointers.py", "comm/spin.py")
 #: What only some files may import, and which.
 OWNERS = {
     "mpi4py": ("comm/library.py",),
     "autograd": ("autodiff/",),
-    "numba": ("engine/", "comm/spin.py", "comm/finalization.py"),
-    "llvmlite": ("engine/", "comm/spin.py"),
+    "numba": ("engine/", *COMPILED, "comm/finalization.py"),
+    "llvmlite": COMPILED,
     "torch": ("adapters/",),
     "jax": ("adapters/",),
     "sklearn": (),

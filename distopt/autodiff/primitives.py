@@ -108,9 +108,9 @@ def _only_for(known: frozenset[int], maker: Callable[..., Any]) -> Callable[...,
     return checked
 
 
-def stop_gradient(value: Any) -> Any:
-    """``value`` (a tensor, or a nested structure of them) as a constant that no tape follows."""
-    return nest.map_structure(_stopped, value)
+def stop_gradient(input: Any, name: str | None = None) -> Any:  # noqa: A002, ARG001 (TensorFlow's names)
+    """``input`` (a tensor, or a nested structure of them) as a constant that no tape follows."""
+    return nest.map_structure(_stopped, input)
 
 
 def _stopped(value: Any) -> Any:

@@ -155,11 +155,14 @@ class Executor:
         if self.reduce.node.size > 1 and not ahead:
             staging.begin(self.partition, first, starts, self.dtype.itemsize)
         half, streamed = staging.half, False
-        tables = (self.partition.others, owns, self.partition.ends, starts, self._pairs, self._scratch)
+        tables = (self.partition.others, owns, self.partition.ends, starts, self._pairs)
 
         def code(counters: Array, met: int, part: int, parts: int) -> int:
             span = (first, first + part, first + parts, stop)
-            return int(kernel(counters, met, span, streamed, half, self._where, *tables, *tail)) - first
+            return (
+                int(kernel(counters, met, span, streamed, half, self._where, tables, self._scratch, *tail))
+                - first
+            )
 
         if stop - first == 1:  # nothing is staged meanwhile
             self.reduce.node.run(code, 1)
@@ -193,8 +196,8 @@ class Executor:
     def _alone(self, call: KernelCall, where: tuple[int, int, int, int], first: int, stop: int) -> None:
         """Runs blocks without the other replicas."""
         kernel, owns, starts, tail = call
-        tables = (self.partition.others, owns, self.partition.ends, starts, self._pairs[:0], self._scratch)
-        kernel(everyone_came(1), 0, (first, first, stop, stop), False, 0, where, *tables, *tail)
+        tables = (self.partition.others, owns, self.partition.ends, starts, self._pairs[:0])
+        kernel(everyone_came(1), 0, (first, first, stop, stop), False, 0, where, tables, self._scratch, *tail)
 
 
 def _addresses(places: Sequence[Sequence[Place]], arrays: int) -> Array:

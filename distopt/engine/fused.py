@@ -65,5 +65,5 @@ def _arguments(dtype: np.dtype[Any]) -> tuple[Any, ...]:
     scalar, flag = numba.from_dtype(dtype), numba.boolean
     four = numba.types.UniTuple(int64, 4)  # type: ignore[no-untyped-call]
     table, numbers = int64[:, ::1], int64[::1]
-    tables = (table, table, table, numbers, table, scalar[:, ::1])
-    return (numbers, int64, four, flag, int64, four, *tables, scalar, scalar)
+    tables = numba.types.Tuple((table, table, table, numbers, table))  # type: ignore[no-untyped-call]
+    return (numbers, int64, four, flag, int64, four, tables, scalar[:, ::1], scalar, scalar)

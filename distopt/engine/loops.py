@@ -140,35 +140,20 @@ def _through_blocks(update: Any, like: Any, value: Any, close: Any) -> Callable[
         half: the half of it that the run's first block is in.
         where: this replica's number (-1: its own part is in the buffer too), how many rows there are, the
             buffer's address, and the bytes of a row.
-        sends, owns, ends: what is written for others, and updated here; see ``Partition``. A row of ``owns``
-            goes on with the addresses that ``update`` and ``close`` get.
-        starts: the addresses of this replica's gradients.
-        pairs, scratch: the order of additions, and room for all of them but the last.
-        divisor, limit, c: what ``value`` and the rule get.
+        tables: what is written for others; what is updated here, a row going on with the addresses that
+            ``update`` and ``close`` get; where each block's rows begin in these (see ``Partition``); the
+            addresses of this replica's gradients; and the order of additions.
+        scratch: room for all additions but the last.
+        p, q, c: what ``value`` and the rule get.
     """
 
     def template(rule: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
         @jit
-        def kernel(  # type: ignore[no-untyped-def]
-            counters,
-            met,
-            span,
-            streamed,
-            half,
-            where,
-            sends,
-            owns,
-            ends,
-            starts,
-            pairs,
-            scratch,
-            divisor,
-            limit,
-            c,
-        ):
+        def kernel(counters, met, span, streamed, half, where, tables, scratch, p, q, c):  # type: ignore[no-untyped-def]
             fingerprint  # noqa: B018
             rank, size, buffer, row_bytes = where
             begin, first, stop, end = span
+            sends, owns, ends, starts, pairs = tables
             rows = np.empty(size, np.int64)
             item = scratch.itemsize
             for block in range(first, stop):
@@ -193,7 +178,7 @@ def _through_blocks(update: Any, like: Any, value: Any, close: Any) -> Callable[
                             rows[rank] = starts[owns[k, 0]] + owns[k, 1] + shift
                         i, j = _add_rows(rows, pairs, scratch, n)
                         a, b = array_at(rows[i], n, scratch.dtype), array_at(rows[j], n, scratch.dtype)
-                        update(rule, like, value, owns[k, 4:], shift, a, b, divisor, limit, c)
+                        update(rule, like, value, owns[k, 4:], shift, a, b, p, q, c)
                     close(owns[k, 4:], length, scratch.dtype)
                 if block + 1 < end and size > 1:
                     signal(counters, rank, met + part + 1)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import abc
-import inspect
-from collections.abc import Callable, Iterable
-from functools import cache, partial
+from collections.abc import Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -22,6 +21,7 @@ from distopt.errors import ReplicaMismatch
 from distopt.optimizers import schedules
 from distopt.optimizers.config import check_keywords, check_transformers, clip_config, snake_case_name
 from distopt.optimizers.describe import pipeline_text, settings_text, stages_text
+from distopt.optimizers.hooks import replaces, takes_state
 from distopt.optimizers.hyper import Hyperparameters
 from distopt.optimizers.loss import LossGradients, variables_in
 from distopt.optimizers.nonfinite import NonFinite, finite_batch
@@ -255,7 +255,7 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
 
     def _overrides(self, base: type, hooks: tuple[str, ...]) -> bool:
         """Whether this optimizer, by its class or by attributes, replaces any of ``base``'s hooks."""
-        return _replaced(type(self), base, hooks) or not vars(self).keys().isdisjoint(hooks)
+        return replaces(type(self), base, hooks) or not vars(self).keys().isdisjoint(hooks)
 
     def _create_all_weights(self, var_list: list[Variable]) -> None:
         _ = self.iterations
@@ -320,12 +320,12 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
     # -- update
     def _update(self, gradient: Any, variable: Variable, apply_state: ApplyState) -> None:
         if isinstance(gradient, IndexedSlices):
-            extra = {"apply_state": apply_state} if _takes_state(self._resource_apply_sparse) else {}
+            extra = {"apply_state": apply_state} if takes_state(self._resource_apply_sparse) else {}
             self._resource_apply_sparse_duplicate_indices(
                 gradient.values, variable, gradient.indices, **extra
             )
             return
-        extra = {"apply_state": apply_state} if _takes_state(self._resource_apply_dense) else {}
+        extra = {"apply_state": apply_state} if takes_state(self._resource_apply_dense) else {}
         self._resource_apply_dense(gradient, variable, **extra)
         if variable.constraint is not None:
             variable.assign(variable.constraint(variable))
@@ -389,17 +389,3 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
         if isinstance(arguments.get("learning_rate"), dict):
             arguments["learning_rate"] = schedules.deserialize(arguments["learning_rate"], custom_objects)
         return cls(**arguments)
-
-
-def _takes_state(method: Callable[..., Any]) -> bool:
-    return _names_state(getattr(method, "__func__", method))
-
-
-@cache
-def _replaced(cls: type, base: type, hooks: tuple[str, ...]) -> bool:
-    return any(getattr(cls, hook) is not getattr(base, hook) for hook in hooks)
-
-
-@cache
-def _names_state(function: Callable[..., Any]) -> bool:
-    return "apply_state" in inspect.getfullargspec(function).args

@@ -166,7 +166,7 @@ class RuleOptimizer(Optimizer):
             with self._naming_after_optimizer():
                 self._create_slots(list(batch.variables))  # a rule that was not in force may need others
             names = [rules[kind].slots for kind in plan.which]
-            plan.set_rules(batch.variables, tuple(rules), self._slots_of(batch.variables, names))
+            plan.set_rules(batch.variables, tuple(rules), self._slots_by_name(batch.variables, names))
         if batch.sparse:
             plan = plan.with_sparse(batch.variables, batch.sparse)
         return plan, batch, tuple(coefficients)

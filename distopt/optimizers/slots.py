@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import ref
 
 from distopt.core.variable import Variable
 from distopt.engine.plan import PlanCache
@@ -13,17 +14,39 @@ from distopt.optimizers.weights import Weights, initial_value
 __all__ = ["Slots"]
 
 #: What a copy gets of its own.
-_OWN = ("_slots", "_plans")
+_OWN = ("_by_variable", "_copied", "_unclaimed", "_plans")
 _NONE: dict[str, Variable] = {}
 
 
+class _Copied(NamedTuple):
+    """The slots of one variable in a copy of an optimizer.
+
+    Attributes:
+        slots: by name.
+        kind: the variable's name, shape and dtype.
+        variable: the variable's own copy, if that was made together with the optimizer's.
+        source: the variable that the original's slots stand beside, if there is one in this process.
+    """
+
+    slots: dict[str, Variable]
+    kind: tuple[Any, ...]
+    variable: Any
+    source: Any
+
+
 class Slots(Weights):
-    """The part of an optimizer that makes and finds its slots."""
+    """The part of an optimizer that makes and finds its slots.
+
+    A copy, or an optimizer that was pickled, finds its variables again: their copies if those were made
+    together with it, else the same variables, else variables of the same names, shapes and dtypes.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         # By the variable itself: two variables of one name have slots of their own.
-        self._slots: dict[Variable, dict[str, Variable]] = {}
+        self._by_variable: dict[Variable, dict[str, Variable]] = {}
+        self._copied: list[_Copied] = []  # until the first use: then all that is copied together is there
+        self._unclaimed: list[_Copied] = []
         self._slot_names: list[str] = []
         self._plans = PlanCache()
 
@@ -44,7 +67,9 @@ class Slots(Weights):
         """
         if slot_name not in self._slot_names:
             self._slot_names.append(slot_name)
-        slots = self._slots.setdefault(var, {})
+        slots = self._slots_of(var)
+        if slots is None:
+            slots = self._slots[var] = {}
         if slot_name not in slots:
             slot = Variable(
                 initial_value(initializer, var.shape, var.dtype),
@@ -73,32 +98,83 @@ class Slots(Weights):
         Raises:
             KeyError: the variable has no slots, or none of that name.
         """
+        own = self._slots_of(var) or {}
         try:
-            return self._slots[var][slot_name]
+            return own[slot_name]
         except KeyError:
-            known = ", ".join(self._slots.get(var, {})) or "none"
+            known = ", ".join(own) or "none"
             raise KeyError(
                 f"optimizer {self._name!r} has no slot {slot_name!r} of variable {var.name!r} (its slots: "
                 f"{known})"
             ) from None
 
-    def _slots_of(
+    def _slots_by_name(
         self, variables: Sequence[Variable], names: Sequence[tuple[str, ...]]
     ) -> tuple[tuple[Variable, ...], ...]:
         """The slots of these names of each variable; all of them are made."""
-        slots = [self._slots.get(v, _NONE) for v in variables]
+        slots = [self._slots_of(v) or _NONE for v in variables]
         return tuple([tuple([own[n] for n in wanted]) for own, wanted in zip(slots, names, strict=True)])
 
+    # -- copies
+    @property
+    def _slots(self) -> dict[Variable, dict[str, Variable]]:
+        """The slots by variable and name."""
+        if not self._copied:
+            return self._by_variable
+        copied, self._copied = self._copied, []
+        for entry in copied:
+            found = [v for v in (entry.variable(), entry.source()) if v is not None]
+            if found:
+                self._by_variable[found[0]] = entry.slots
+            else:
+                self._unclaimed.append(entry)
+        return self._by_variable
+
+    def _slots_of(self, variable: Variable) -> dict[str, Variable] | None:
+        """The slots of a variable, or None if it has none yet."""
+        slots = self._slots.get(variable)
+        if slots is None and self._unclaimed:
+            kind = _kind(variable)
+            place = next((i for i, entry in enumerate(self._unclaimed) if entry.kind == kind), None)
+            if place is not None:
+                slots = self._by_variable[variable] = self._unclaimed.pop(place).slots
+        return slots
+
+    def __getstate__(self) -> dict[str, Any]:
+        known = [(variable, _kind(variable), slots) for variable, slots in self._slots.items()]
+        unclaimed = [(None, entry.kind, entry.slots) for entry in self._unclaimed]
+        rest = {name: value for name, value in vars(self).items() if name not in _OWN}
+        return {**rest, "_slots": [*known, *unclaimed]}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        rest = {name: value for name, value in state.items() if name != "_slots"}
+        copied = [_Copied(slots, kind, _weakly(v), _nothing) for v, kind, slots in state["_slots"]]
+        vars(self).update(rest, _by_variable={}, _copied=copied, _unclaimed=[], _plans=PlanCache())
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Slots:
-        """A copy with weights of its own for the same variables, or for their copies if made before."""
-        twin = type(self).__new__(type(self))
-        memo[id(self)] = twin
-        state = {name: value for name, value in vars(self).items() if name not in _OWN}
-        vars(twin).update(copy.deepcopy(state, memo))
-        slots = {memo.get(id(var), var): copy.deepcopy(own, memo) for var, own in self._slots.items()}
-        vars(twin).update(_slots=slots, _plans=PlanCache())
+        """A copy with weights of its own."""
+        twin = memo[id(self)] = type(self).__new__(type(self))
+        state = self.__getstate__()
+        twin.__setstate__(copy.deepcopy(state, memo))
+        twin._copied = [
+            entry._replace(source=_weakly(variable))
+            for entry, (variable, _, _) in zip(twin._copied, state["_slots"], strict=True)
+        ]
         return twin
 
     def get_slot_names(self) -> list[str]:
         """The names of the slots, in the order of their first making; [] before the first step."""
         return self._slot_names
+
+
+def _kind(variable: Variable) -> tuple[Any, ...]:
+    return variable.name, variable.shape, variable.dtype.str
+
+
+def _weakly(variable: Variable | None) -> Any:
+    """A weak reference: if nobody else has the variable, it is not the one that is trained."""
+    return _nothing if variable is None else ref(variable)
+
+
+def _nothing() -> None:
+    """What stands in the place of a reference to no variable."""

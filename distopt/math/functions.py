@@ -1,20 +1,16 @@
-"""Mathematical functions under TensorFlow's names; differentiable, and thin over NumPy's.
-
-They take variables, tensors, arrays and numbers and return tensors. Lists of Python numbers become
-float32 or int32 tensors, as in TensorFlow; a Python number beside a tensor takes the tensor's dtype.
-All other NumPy functions work on tensors as they are.
-"""
+"""Functions of elements, reductions and products, thin over NumPy's."""
 # ruff: noqa: ARG001 (TensorFlow's functions take a name, which means nothing here)
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from distopt.autodiff import defvjp, primitive
-from distopt.core.tensor import TensorLike, convert_to_tensor
+from distopt.core.tensor import TensorLike, as_array, convert_to_tensor
 from distopt.typing import Array, DTypeLike
 
 __all__ = [
@@ -22,8 +18,9 @@ __all__ = [
     "add",
     "argmax",
     "argmin",
+    "as_axes",
+    "as_tensor",
     "cast",
-    "clip_by_value",
     "cos",
     "divide",
     "equal",
@@ -53,21 +50,28 @@ __all__ = [
 ]
 
 
-def _tensor(value: Any) -> Any:
+def as_tensor(value: Any) -> Any:
+    """``value`` as something that tapes can follow."""
     return value if isinstance(value, TensorLike) else convert_to_tensor(value)
+
+
+def as_axes(axis: Any) -> Any:
+    """None, one axis, or a tuple of them, as NumPy takes them."""
+    if isinstance(axis, (np.ndarray, TensorLike)):
+        axis = as_array(axis).tolist()
+    return tuple(map(operator.index, axis)) if isinstance(axis, (list, tuple)) else axis
 
 
 def _pair(x: Any, y: Any) -> tuple[Any, Any]:
     """Both as they are if one is a tensor, which then decides the dtype of numbers; else as tensors."""
     if isinstance(x, TensorLike) or isinstance(y, TensorLike):
         return x, y
-    return _tensor(x), _tensor(y)
+    return as_tensor(x), as_tensor(y)
 
 
 def _reduction(function: Any, what: str) -> Callable[..., Any]:
     def reduce(input_tensor: Any, axis: Any = None, keepdims: bool = False, name: str | None = None) -> Any:
-        axis = tuple(axis) if isinstance(axis, list) else axis
-        return function(_tensor(input_tensor), axis=axis, keepdims=keepdims)
+        return function(as_tensor(input_tensor), axis=as_axes(axis), keepdims=bool(keepdims))
 
     reduce.__name__ = reduce.__qualname__ = f"reduce_{function.__name__}"
     reduce.__doc__ = f"The {what} over ``axis`` (an int, several, or all by default)."
@@ -76,7 +80,7 @@ def _reduction(function: Any, what: str) -> Callable[..., Any]:
 
 def _unary(function: Any, name: str, what: str) -> Callable[..., Any]:
     def elementwise(x: Any, name: str | None = None) -> Any:
-        return function(_tensor(x))
+        return function(as_tensor(x))
 
     elementwise.__name__ = elementwise.__qualname__ = name
     elementwise.__doc__ = f"{what}, elementwise."
@@ -145,22 +149,17 @@ def matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False)
 
 def argmax(input: Any, axis: int | None = None) -> Any:  # noqa: A002 (TensorFlow's name)
     """The place of the largest element along ``axis``, the first axis by default; int64."""
-    return np.argmax(_tensor(input), axis=0 if axis is None else axis)
+    return np.argmax(as_tensor(input), axis=0 if axis is None else axis)
 
 
 def argmin(input: Any, axis: int | None = None) -> Any:  # noqa: A002 (TensorFlow's name)
     """The place of the smallest element along ``axis``, the first axis by default; int64."""
-    return np.argmin(_tensor(input), axis=0 if axis is None else axis)
+    return np.argmin(as_tensor(input), axis=0 if axis is None else axis)
 
 
-def clip_by_value(t: Any, clip_value_min: Any, clip_value_max: Any) -> Any:
-    """``t`` with every element brought into ``[clip_value_min, clip_value_max]``."""
-    return np.clip(_tensor(t), clip_value_min, clip_value_max)
-
-
-def cast(x: Any, dtype: DTypeLike) -> Any:
+def cast(x: Any, dtype: DTypeLike, name: str | None = None) -> Any:
     """``x`` in another dtype; gradients pass between floating dtypes only."""
-    return _tensor(x).astype(dtype)
+    return as_tensor(x).astype(dtype)
 
 
 def ones(shape: Any, dtype: DTypeLike = np.float32) -> Any:
