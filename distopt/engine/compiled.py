@@ -21,6 +21,9 @@ __all__ = ["COMPILED", "Template", "compiled"]
 #: What Numba computes in on a CPU; other dtypes run the rule as NumPy code.
 COMPILED = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 
+#: Files with functions that the templates call.
+_COMPILED_IN = ("engine/tuples.py", "engine/squares.py", "collectives/pointers.py", "comm/spin.py")
+
 #: Makes a kernel of the rule's function, the rule's fingerprint and Numba's decorator.
 Template = Callable[[Any, str, Callable[[Any], Any]], Any]
 
@@ -71,13 +74,19 @@ def _overload_where() -> None:
 
 
 def _fingerprint(rule: Rule) -> str:
-    """A hash of the rule's source file: the disk cache is keyed by it, so that an edit recompiles.
+    """A hash of the sources that are compiled: the disk cache is keyed by it, so that an edit recompiles.
 
-    The rule itself enters Numba's key by name only.
+    Numba's own key holds the template's file and the names of what it calls.
     """
     code = rule.function.__code__
     try:
         source = Path(code.co_filename).read_bytes()
     except OSError:
         source = code.co_code + repr(code.co_consts).encode()
-    return hashlib.blake2b(source, digest_size=8).hexdigest()
+    return hashlib.blake2b(source + _loops(), digest_size=8).hexdigest()
+
+
+@cache
+def _loops() -> bytes:
+    root = Path(__file__).parent.parent
+    return b"".join((root / name).read_bytes() for name in _COMPILED_IN)
