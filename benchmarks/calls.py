@@ -1,4 +1,4 @@
-"""``calls``: how many Python functions of distopt, in how many files, a small step goes through; 2 replicas."""
+"""``calls``: how many functions of distopt, in how many files, a small step goes through; 2 replicas."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def report(effort: Effort) -> Report:
     return found
 
 
-def work(config: None) -> dict[str, dict[str, float]]:
+def work(_: None) -> dict[str, dict[str, float]]:
     """One replica's part: what is called in a step, and in a batch of fit."""
     import distopt as tf
 
@@ -66,11 +66,8 @@ def _of_a_batch(tf: Any) -> dict[str, float]:
 
     fit(20)()
     few, many = _counted(fit(10)), _counted(fit(20))
-    return {
-        **many,
-        "calls": (many["calls"] - few["calls"]) / 10,
-        "jumps": (many["jumps"] - few["jumps"]) / 10,
-    }
+    each = {name: (many[name] - few[name]) / 10 for name in ("calls", "jumps")}
+    return {**many, **each}
 
 
 def _counted(run: Callable[[], None]) -> dict[str, float]:
