@@ -25,6 +25,7 @@ BENCHMARKS = {
     "network": "two hosts joined at 1 Gbit/s: over the wire's floor (superuser, Linux, iproute2)",
     "startup": "from the command line to the first finished step, beside torchrun",
     "calls": "how many Python functions, in how many files, a small step goes through",
+    "tricks": "the step with and without each thing that is there for speed only",
     "layers": "forward and backward, and fit, beside PyTorch, one replica",
 }
 

@@ -28,6 +28,10 @@ class Settings:
         update: default of ``MPIStrategy(update=...)``.
         nodes: pretend that so many nodes share the processes out (for tests), 0 for the truth.
         abort_on_exception: whether an uncaught exception ends the whole job.
+        array_specs: read dtypes, shapes and addresses of many gradients in compiled code.
+        large_pages: ask for large pages of shared memory.
+        stores: write for other replicas past the caches ("streaming"), the usual way ("ordinary"), or as is
+            faster just now ("auto").
         record: a directory in which replica 0 writes down the variables' values after each step.
     """
 
@@ -38,6 +42,9 @@ class Settings:
     update: str = "auto"
     nodes: int = 0
     abort_on_exception: bool = True
+    array_specs: bool = True
+    large_pages: bool = True
+    stores: str = "auto"
     record: str = ""
 
 

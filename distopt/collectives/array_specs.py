@@ -1,6 +1,7 @@
 """ArraySpecs: whether many arrays are as expected, and where they lie.
 
-Asking an array for its dtype, shape and address costs most of a microsecond in Python. A compiled loop
+Asking an array for its dtype, shape and address costs most of a microsecond in Python, and much of a step of
+2,000 variables (``python -m benchmarks tricks``; ``DISTOPT_ARRAY_SPECS=0`` does without). A compiled loop
 reads the same from the structures behind the arrays, ``PyArrayObject_fields`` of NumPy's C API, which is part
 of every compiled extension, and so its layout stays.
 """
@@ -15,7 +16,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from distopt.collectives.arrays import addresses_of
 from distopt.comm.spin import precompiled
+from distopt.settings import settings
 from distopt.typing import Array
 
 __all__ = ["ArraySpecs"]
@@ -76,6 +79,8 @@ class ArraySpecs:
 
     def __init__(self, like: Sequence[Array]) -> None:
         self.dtypes = tuple(array.dtype for array in like)  # kept, since they are known by address
+        self._shapes = tuple(array.shape for array in like)
+        self._compiled = settings().array_specs
         #: For each array its dtype's address, its number of axes and their lengths.
         self._expected = np.array(
             [n for array in like for n in (id(array.dtype), array.ndim, *array.shape)], np.int64
@@ -89,5 +94,11 @@ class ArraySpecs:
         """
         if len(arrays) != len(self.dtypes):
             return None
+        if not self._compiled:
+            return addresses_of(arrays) if all(map(self._fits, arrays, self.dtypes, self._shapes)) else None
         addresses = np.fromiter(map(id, arrays), np.int64, len(arrays))
         return addresses if _read(addresses, self._expected) else None
+
+    def _fits(self, array: Array, dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
+        plain = array.flags.c_contiguous and array.flags.aligned
+        return array.dtype == dtype and array.shape == shape and plain

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from distopt.comm.pages import collapse, map_file
+from distopt.settings import settings
 from distopt.typing import Array
 
 __all__ = ["HANDLE_BYTES", "SharedBlock", "create_block", "open_block"]
@@ -84,7 +85,8 @@ def create_block(nbytes: int) -> SharedBlock:
     except OSError:
         os.close(fd)
         raise
-    collapse(data)
+    if settings().large_pages:
+        collapse(data)
     status = os.fstat(fd)
     return SharedBlock(data, _HANDLE.pack(os.getpid(), fd, status.st_dev, status.st_ino, nbytes, mark))
 

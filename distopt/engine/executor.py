@@ -25,6 +25,7 @@ from distopt.engine.epilogue import Epilogue, epilogue
 from distopt.engine.norm_board import NormBoard, Scales
 from distopt.engine.rule import Rule
 from distopt.engine.store_tuner import StoreTuner
+from distopt.settings import settings
 from distopt.typing import Array
 
 __all__ = ["Executor", "KernelCall", "Place", "Step"]
@@ -98,7 +99,7 @@ class Executor:
         self._first = self.partition.others_in(0)
         self._pairs = np.array(tree_pairs(node.size), np.int64).reshape(-1, 2)
         self._scratch = np.empty((max(len(self._pairs), 1), CHUNK), dtype)
-        self._tuner = StoreTuner()
+        self._tuner = StoreTuner(settings().stores)
         self._kept: Kept | None = None
 
     def kept(self, board: NormBoard) -> Kept:

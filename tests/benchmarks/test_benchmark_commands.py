@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 WITH_TORCH = {"step", "mlp", "memory", "startup", "layers"}
 COLUMNS = {"memory": "bytes a parameter", "startup": "s", "calls": "calls"}
-NAMES = ["step", "optimizers", "mlp", "memory", "scaling", "network", "startup", "calls", "layers"]
+NAMES = ["step", "optimizers", "mlp", "memory", "scaling", "network", "startup", "calls", "tricks", "layers"]
 
 
 def run(*words, timeout=240):
