@@ -35,9 +35,8 @@ CASES: dict[str, tuple[shapes.Shapes, dict[str, dict[str, str]]]] = {
 
 def report(effort: Effort) -> Report:
     """Runs a job for each case; its ways take turns."""
-    found = Report(
-        "tricks", "A step of Adam, 2 replicas, with and without", Picture("bars", "case", "way", "ms")
-    )
+    picture = Picture("bars", "case", "way", "ms")
+    found = Report("tricks", "A step of Adam, 2 replicas, with and without", picture)
     for case, (sizes, ways) in CASES.items():
         few = [shape[:1] for shape in sizes[:50]] if effort.tiny else sizes
         config = {"shapes": few, "ways": ways, "rounds": effort.rounds, "seconds": effort.seconds}

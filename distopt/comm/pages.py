@@ -1,8 +1,9 @@
 """Mapping a file of memory so that the processor reaches it by large pages.
 
-``DISTOPT_LARGE_PAGES=0`` does without (``python -m benchmarks tricks``). Measured with 300 MB: the block takes 128 ms to make in place of 61, its first touch 1.3 ms in place of
-151 in each process, and a step of 25 M parameters 1.3 to 1.8 % less. Shared memory gets large pages only
-where the system's administrator says so, unless one asks for each block (``MADV_COLLAPSE``, Linux 6.1;
+``DISTOPT_LARGE_PAGES=0`` does without (``python -m benchmarks tricks``). Measured with 300 MB: the block
+takes 128 ms to make in place of 61, its first touch 1.3 ms in place of 151 in each process, and a step of
+25 M parameters 1.3 to 1.8 % less. Shared memory gets large pages only where the system's administrator says
+so, unless one asks for each block (``MADV_COLLAPSE``, Linux 6.1;
 https://man7.org/linux/man-pages/man2/madvise.2.html), and only at addresses that are multiples of their
 size, which ``mmap.mmap`` cannot promise.
 """

@@ -45,7 +45,9 @@ def sum_and_update(
         then: what happens to the sums before the update.
         ahead: whether all replicas have staged the first block.
     """
-    board = plan.norm_board(batch.variables, reduce.node) if then.needs_norms else None
+    board = None
+    if then.needs_norms and plan.executors:
+        board = plan.norm_board(batch.variables, reduce.node)
     steps: list[Step] = []
     for kind, executor in plan.executors:
         steps.append(Step(executor, batch, coefficients[kind], then, ahead and not steps, board))
