@@ -45,7 +45,6 @@ class StepPlan:
         fingerprint: a hash of names, shapes, dtypes and rules, the same on every replica.
         executors: what makes the dense updates, one for each dtype that has some, with the dtype's place.
         seen: value of ``moves()`` when all were last seen where the replicas share them; -1: never.
-        built: the aggregator that has made its state for the variables.
     """
 
     def __init__(self, variables: Sequence[Variable], sparse: tuple[int, ...] = ()) -> None:
@@ -72,7 +71,6 @@ class StepPlan:
         self._groups: tuple[tuple[bool, int], ...] = ()
         self._board: NormBoard | None = None
         self.seen = -1
-        self.built: object = None
 
     def set_rules(
         self, variables: Sequence[Variable], rules: tuple[Rule, ...], slots: tuple[tuple[Variable, ...], ...]

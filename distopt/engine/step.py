@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from distopt.collectives import digest
 from distopt.comm import SoloCommunicator
 from distopt.core.variable import Variable, moves
-from distopt.distribute import ReplicaContext, get_replica_context
+from distopt.distribute import ReplicaContext
 from distopt.engine import fingerprint, sparse, update
 from distopt.engine.alone import update_alone
 from distopt.engine.audit import audit
@@ -79,18 +79,6 @@ class StepEngine:
             context.agreement.check("an optimizer's first step", 0, lambda: "an optimizer's first step")
             engine = context.attached[cls] = cls(context)
         return engine
-
-    @classmethod
-    def current(cls) -> StepEngine:
-        """The engine of the replica that this code runs in.
-
-        Raises:
-            RuntimeError: in cross-replica context.
-        """
-        context = get_replica_context()
-        if context is None:
-            raise RuntimeError("a step is made in replica context: enter it with Strategy.run")
-        return cls.of(context)
 
     @classmethod
     def describe(cls, context: ReplicaContext) -> str:

@@ -147,26 +147,15 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
         """
         call, context = self._call(), distribute.get_replica_context()
         engine = None if context is None else StepEngine.of(context)
-        number = -1 if engine is None else engine.number
+        made = len(self._weights)
         try:
-            batch, plan = take_in(grads_and_vars, self._name, self._plans, number)
-            made = len(self._weights)
-            if not self._has_weights(plan):
-                with self._naming_after_optimizer():
-                    self._create_all_weights(list(batch.variables))
-            if not batch.variables:
-                return None
-            if engine is None:
-                raise RuntimeError(
-                    "apply_gradients() cannot be called in cross-replica context: use Strategy.run to enter "
-                    "replica context"
-                )
-            self._check_hypers()
-            apply_state = self._prepare_step(plan)
+            batch, plan, apply_state = self._check_and_prepare(engine, grads_and_vars)
         except Exception as error:
             if engine is not None:  # between replicas there is nobody to tell
                 engine.tell(call, error)
             raise
+        if engine is None or not batch.variables:
+            return None
         engine.begin(self)
         if self._on_nonfinite != "propagate":
             finite = finite_batch(self._on_nonfinite, engine, call, batch)
@@ -184,6 +173,25 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
         if experimental_aggregate_gradients and engine.counted(self):
             engine.audit(call, [*batch.variables, *self.weights], settings_text(self))
         return StepResult(self._steps_made())
+
+    def _check_and_prepare(
+        self, engine: StepEngine | None, grads_and_vars: GradsAndVars
+    ) -> tuple[GradientBatch, StepPlan, ApplyState]:
+        """All that may be wrong with a step's arguments and hyperparameters; its coefficients."""
+        number = -1 if engine is None else engine.number
+        batch, plan = take_in(grads_and_vars, self._name, self._plans, number)
+        if not self._has_weights(plan):
+            with self._naming_after_optimizer():
+                self._create_all_weights(list(batch.variables))
+        if not batch.variables:
+            return batch, plan, {}
+        if engine is None:
+            raise RuntimeError(
+                "apply_gradients() cannot be called in cross-replica context: use Strategy.run to enter "
+                "replica context"
+            )
+        self._check_hypers()
+        return batch, plan, self._prepare_step(plan)
 
     def _call(self) -> str:
         """The name of a step's calls, which replicas must have in common: so they have the stages too."""
