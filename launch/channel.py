@@ -131,8 +131,10 @@ class Pipes:
             self.readers[self._reader("news")] = (-1, "news")
             # Also between the end of one replica and the start of the next, somebody may write.
             self._others.append(entry(self._place, "news", os.O_WRONLY, stat.S_IFIFO))
-            # Without a reader there could be no writer; this one keeps replica 0 from an early end-of-file.
+            # A replica 0 that reads before there is a writer would find an end-of-file, and without a reader
+            # there can be no writer.
             self._others.append(self._reader("0.in"))
+            self._others.append(entry(self._place, "0.in", os.O_WRONLY, stat.S_IFIFO))
         except OSError:
             self.close()
             raise
@@ -145,8 +147,8 @@ class Pipes:
 
     def input(self) -> int:
         """A descriptor whose bytes replica 0 reads, once it has started here; to be closed by the caller."""
-        writer = entry(self._place, "0.in", os.O_WRONLY, stat.S_IFIFO)
-        os.close(self._others.pop())
+        writer, reader = self._others.pop(), self._others.pop()
+        os.close(reader)
         return writer
 
     def close(self) -> None:

@@ -11,10 +11,10 @@ LIMITS = {"DISTOPT_STALL_SECONDS": "1", "DISTOPT_ABORT_SECONDS": "2.5"}
 
 
 def messages(text):
-    """``(header, {replica: line})`` of each message of the watchdog."""
+    """``(header, {replica: line})`` of each message of the watchdog, once all replicas have come to use it."""
     found = []
     for line in text.splitlines():
-        if line.startswith("distopt: waiting for "):
+        if line.startswith("distopt: waiting for ") and "at its first use" not in line:
             found.append((line, {}))
         elif match := re.match(r"  replica (\d): (.*)", line):
             found[-1][1][int(match[1])] = match[2]
