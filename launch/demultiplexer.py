@@ -57,9 +57,13 @@ class Demultiplexer:
                 self._take_line(line)
 
     def asks(self, whether: bool) -> None:
-        """Says whether replica 0 may wait for an answer."""
+        """Says whether replica 0 may wait for an answer; it may have asked before."""
         for kind in ("out", "err"):
-            self._streams[0, kind].asks = whether
+            stream = self._streams[0, kind]
+            if whether and not stream.asks:
+                stream.may_ask()
+                self._note_begun(stream)
+            stream.asks = whether
 
     @property
     def due(self) -> float:
@@ -83,6 +87,9 @@ class Demultiplexer:
     def _take_output(self, rank: int, kind: str, data: bytes) -> None:
         stream = self._streams[rank, kind]
         stream.add(data)
+        self._note_begun(stream)
+
+    def _note_begun(self, stream: Stream) -> None:
         if stream.due < float("inf"):
             self._begun.add(stream)
 

@@ -53,6 +53,12 @@ class Stream:
         if self._lines.size:
             self._begun()
 
+    def may_ask(self) -> None:
+        """From now on the beginning of a line may be a prompt, also one that has come already."""
+        self.asks = True
+        if self._lines.size:
+            self._begun()
+
     def proceed(self) -> None:
         """Shows what has been left unfinished long enough."""
         self.due = float("inf")

@@ -276,3 +276,19 @@ def test_a_folder_that_others_exchange_while_it_is_filled(monkeypatch, tmp_path)
 
 def test_the_folder_is_private(pipes):
     assert stat.S_IMODE(pipes.folder.stat().st_mode) == 0o700
+
+
+def test_replica_0_finds_no_end_of_its_input_before_the_launcher_has_begun_with_it():
+    made = Pipes(1)
+    try:
+        reader = os.open(made.folder / "0.in", os.O_RDONLY | os.O_NONBLOCK)
+        with pytest.raises(BlockingIOError):
+            os.read(reader, 1)
+        writer = made.input()
+        os.write(writer, b"you")
+        assert os.read(reader, 10) == b"you"
+        os.close(writer)
+        assert os.read(reader, 10) == b""
+        os.close(reader)
+    finally:
+        made.close()

@@ -96,6 +96,16 @@ def test_a_question_is_shown_before_its_answer(capfd):
     assert capfd.readouterr().out == "hello\n"
 
 
+def test_a_question_that_came_before_anybody_could_answer_is_shown(capfd):
+    line = stream()
+    line.add(b"name? ")
+    assert line.due == float("inf")
+    line.may_ask()
+    assert line.due < float("inf")
+    line.proceed()
+    assert capfd.readouterr().out == "[0] name? "
+
+
 WRITER = """
 import os, sys, time
 from distopt_launch.display import Display
