@@ -11,7 +11,7 @@ LIMITS = {"DISTOPT_STALL_SECONDS": "1", "DISTOPT_ABORT_SECONDS": "2.5"}
 
 
 def messages(text):
-    """``(header, {replica: line})`` of each message of the watchdog, once all replicas have come to use it."""
+    """``(header, {replica: line})`` of each message of the watchdog, when all have come to use it."""
     found = []
     for line in text.splitlines():
         if line.startswith("distopt: waiting for ") and "at its first use" not in line:
