@@ -170,6 +170,11 @@ class Model(Container):
         return ([] if self._compiled is None else self.compiled.all_metrics) + held_metrics(self)
 
     @property
+    def lists_own_metrics(self) -> bool:
+        """Whether :attr:`metrics` is overridden."""
+        return type(self).metrics is not Model.metrics
+
+    @property
     def metrics_names(self) -> list[str]:
         """The names of what ``evaluate`` returns; known once a batch was seen."""
         return names(self)
