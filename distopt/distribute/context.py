@@ -12,6 +12,7 @@ from distopt.comm import Communicator
 from distopt.core import nest
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import Tensor, as_array, native
+from distopt.distribute.derivatives import gathered, reduced
 from distopt.distribute.frames import frame
 from distopt.distribute.means import combined, divided, summands
 from distopt.distribute.reduce_op import ReduceOp
@@ -79,7 +80,7 @@ class ReplicaContext:
     # -- collective calls
     @in_turn
     def all_reduce(self, reduce_op: ReduceOp | str, value: Nested, options: Any = None) -> Nested:
-        """Combines a value over all replicas; all get the same bits.
+        """Combines a value over all replicas; all get the same bits. Tapes follow sums and means.
 
         Args:
             reduce_op: ``"sum"``, ``"mean"``, ``"min"`` or ``"max"``, in any case, or a ReduceOp.
@@ -102,11 +103,11 @@ class ReplicaContext:
         error = _leaf_error(leaves, op)
         values = [] if error else [_leaf(x) for x in leaves]
         self._check(f"all_reduce({op.value!r})", values, error)
-        return nest.pack(value, self._reduce_leaves(values, op))
+        return nest.pack(value, reduced(self, op, leaves, self._reduce_leaves(values, op)))
 
     @in_turn
     def all_gather(self, value: Nested, axis: int, options: Any = None) -> Nested:
-        """Joins the replicas' arrays along ``axis``, in the order of the replicas.
+        """Joins the replicas' arrays along ``axis``, in the order of the replicas. Tapes follow it.
 
         Args:
             value: arrays or structures of them; they may differ in length along ``axis`` only.
@@ -130,7 +131,8 @@ class ReplicaContext:
         # Lengths along the axis may differ, so they are left out of what is compared.
         kinds = [] if error else [_Gathered(_any_length(a, axis), a.dtype) for a in arrays]
         self._check(f"all_gather(axis={axis})", kinds, error)
-        return nest.pack(value, [Tensor._of(_gather(self.comm, a, axis)) for a in arrays])
+        results = [Tensor._of(_gather(self.comm, a, axis)) for a in arrays]
+        return nest.pack(value, gathered(self, axis, leaves, results))
 
     @in_turn
     def broadcast(self, value: Nested, root: int = 0) -> Nested:

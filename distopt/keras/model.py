@@ -17,6 +17,7 @@ from distopt.keras.container import Container
 from distopt.keras.data.batch import as_arrays, count_examples, unpack
 from distopt.keras.each_replica import OfEachReplica
 from distopt.keras.layers.trainable import TrainableFlags
+from distopt.keras.training.checks import check_labels_given
 from distopt.keras.training.class_weight import weigh_classes
 from distopt.keras.training.compiled import Compiled
 from distopt.keras.training.fit import FitOptions, Validation, fit
@@ -139,7 +140,8 @@ class Model(Container):
         """This replica's part of the batch's loss, for one's own ``train_step``.
 
         Raises:
-            RuntimeError: compile() was given no loss and there is none to add, or there are no labels.
+            RuntimeError: compile() was given no loss and there is none to add.
+            ValueError: there are no labels.
         """
         given = self.compiled.loss.given
         if not given and not regularization_losses:
@@ -148,8 +150,14 @@ class Model(Container):
                 "train_step"
             )
         if given and y_true is None:
-            raise RuntimeError(f"model {self.name!r} was given no labels (y), which its loss needs")
+            check_labels_given(self, y_true)
         return self.compiled.loss(y_true, y_pred, sample_weight, regularization_losses)
+
+    @property
+    def makes_own_steps(self) -> bool:
+        """Whether a step is overridden, and so may compare with something else than labels."""
+        kind = type(self)
+        return kind.train_step is not Model.train_step or kind.test_step is not Model.test_step
 
     @property
     def compiled_metrics(self) -> Any:
@@ -160,6 +168,11 @@ class Model(Container):
     def metrics(self) -> list[Any]:
         """The losses and metrics of ``compile``, all known once a batch was seen, and those in attributes."""
         return ([] if self._compiled is None else self.compiled.all_metrics) + held_metrics(self)
+
+    @property
+    def lists_own_metrics(self) -> bool:
+        """Whether :attr:`metrics` is overridden."""
+        return type(self).metrics is not Model.metrics
 
     @property
     def metrics_names(self) -> list[str]:

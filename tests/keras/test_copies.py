@@ -97,12 +97,13 @@ def test_frozen_layers_stay_frozen(way: Any) -> None:
     assert [layer.trainable for layer in way(model).layers] == [False, True, True, True]
 
 
-def test_a_compiled_model_is_copied_with_optimizer_and_flags() -> None:
+@ways
+def test_a_compiled_model_is_copied_with_optimizer_and_flags(way: Any) -> None:
     model = sequential()
     model.compile("adam", "mse", metrics=["mae"])
     model.fit(X, Y, epochs=2, verbose=0)
     model.layers[0].trainable = False
-    twin = copy.deepcopy(model)
+    twin = way(model)
     assert int(twin.optimizer.iterations) == 2
     assert twin.optimizer is not model.optimizer
     kernel = twin.get_weights()[0]

@@ -91,6 +91,7 @@ def loss(y_true: Any, y_pred: Any) -> Any:
     [
         ({"metrics": ["mae", "mae"]}, "mae"),
         ({"metrics": ["mae"], "weighted_metrics": ["mae", "mae"]}, "weighted_mae"),
+        ({"weighted_metrics": ["mae", "mae"]}, "mae"),
         ({"metrics": [M.MeanSquaredError(), M.MeanSquaredError()]}, "mean_squared_error"),
         ({"metrics": [M.AUC(name="x"), M.Recall(name="x")]}, "x"),
         ({"metrics": [loss]}, "loss"),

@@ -17,6 +17,7 @@ from distopt.core.placement import placement
 from distopt.core.tensor import Tensor, as_array
 from distopt.core.variable import Variable, VariableAggregation, VariableSynchronization
 from distopt.distribute import get_replica_context
+from distopt.keras.metrics.counting import counted
 from distopt.typing import DTypeLike
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class Metric:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if "update_state" in cls.__dict__:
+            cls.update_state = counted(cls.__dict__["update_state"])  # type: ignore[method-assign]
         # Whoever writes result() writes it for one replica; that it sees all of them is our part.
         if "result" in cls.__dict__:
             cls.result = _over_replicas(cls.__dict__["result"])  # type: ignore[method-assign]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,17 @@ from distopt.keras import losses
 from distopt.keras.data.exchange import told_by_all
 from distopt.typing import Array
 
-__all__ = ["check_alike", "check_labels", "check_numbers", "check_same_arrays", "check_shares"]
+if TYPE_CHECKING:
+    from distopt.keras.model import Model
+
+__all__ = [
+    "check_alike",
+    "check_labels",
+    "check_labels_given",
+    "check_numbers",
+    "check_same_arrays",
+    "check_shares",
+]
 
 #: Rows looked through at a time, so that a large array needs no large mask.
 _ROWS = 1 << 14
@@ -37,6 +47,15 @@ def check_numbers(data: Any, name: str) -> None:
             if np.isnan(part).any():
                 row = start + int(np.argwhere(np.isnan(part))[0][0])
                 raise ValueError(f"{name} holds NaN, first in example {row}: remove or fill such examples")
+
+
+def check_labels_given(model: Model, y: Any) -> None:
+    """Raises ValueError if there are no labels and the loss or a metric of ``compile`` compares with them."""
+    compiled = model.compiled
+    for what, given in (("loss", compiled.loss.given), ("metrics", compiled.metrics.given)):
+        if given and y is None:
+            verb = "needs" if what == "loss" else "need"
+            raise ValueError(f"model {model.name!r} was given no labels (y), which its {what} {verb}")
 
 
 def is_mapped(array: Array) -> bool:

@@ -6,8 +6,11 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from distopt import optimizers
-from distopt.core import Variable
+from distopt.core import IndexedSlices, Variable
+from distopt.core.tensor import as_array
 from distopt.keras.callbacks.callback import is_chief
 from distopt.keras.training.accumulation import GradientAccumulator
 from distopt.keras.training.compiled_loss import CompiledLoss
@@ -47,6 +50,7 @@ class Compiled:
         self.loss = CompiledLoss(loss, loss_weights)
         self.metrics = CompiledMetrics(metrics, weighted_metrics)
         self._accumulator = GradientAccumulator(steps_per_update)
+        self._local: int | None = None
         self._size = 1
         #: The names of the last results, None before the first ones.
         self.told: list[str] | None = None
@@ -54,16 +58,23 @@ class Compiled:
 
     def share_is(self, local: int, size: int) -> None:
         """Says how many of the next batch's ``size`` examples are on this replica."""
-        self._size = size
+        self._local, self._size = local, size
         self.loss.share_is(local, size)
 
     def minimize(self, tape: Any, loss: Any, variables: Sequence[Variable]) -> None:
         """Updates the variables by the gradients of this replica's loss, or keeps these for later."""
         if not variables:
             self._tell_of_nothing()
-        if self._accumulator.steps == 1:
+        if self._accumulator.steps == 1 and self._local != 0:
             self.optimizer.minimize(loss, list(variables), tape=tape)
-        elif self._accumulator.add(tape.gradient(loss, list(variables)), variables, self._size):
+            return
+        gradients = tape.gradient(loss, list(variables))
+        if self._local == 0:
+            # A mean over no examples is NaN, and so is what a weight gets that is multiplied with it.
+            gradients = [_nothing(gradient) for gradient in gradients]
+        if self._accumulator.steps == 1:
+            self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        elif self._accumulator.add(gradients, variables, self._size):
             self.finish_updates()
 
     def _tell_of_nothing(self) -> None:
@@ -99,3 +110,10 @@ class Compiled:
         """The loss, those of several outputs, and the metrics, as far as they are known."""
         losses = [LossMetric(self.loss, name) for name in self.loss.names] if self.loss.used else []
         return [*losses, *self.metrics.metrics]
+
+
+def _nothing(gradient: Any) -> Any:
+    """Zeros in place of a gradient, if there is one."""
+    if isinstance(gradient, IndexedSlices):
+        return IndexedSlices(np.zeros_like(as_array(gradient.values)), gradient.indices, gradient.dense_shape)
+    return None if gradient is None else np.zeros_like(as_array(gradient))

@@ -28,6 +28,8 @@ class CompiledMetrics:
 
     def __init__(self, spec: Any = None, weighted: Any = None) -> None:
         self._specs = ((spec, False), (weighted, True))
+        #: Whether there are any.
+        self.given = any(one is not None for one in flatten([spec, weighted]))
         self._outputs: list[list[tuple[Any, bool]]] | None = None
         for part, _ in self._specs:
             map_structure(_check_name, part)
@@ -44,7 +46,12 @@ class CompiledMetrics:
             y_true: labels, nested as the outputs are.
             y_pred: the model's outputs.
             sample_weight: ``[local]``, for the weighted metrics; a list or dict for several outputs.
+
+        Raises:
+            ValueError: there are no labels.
         """
+        if y_true is None and self.given:
+            raise ValueError("there were no labels (y), which the metrics of compile() need")
         if self._outputs is None:
             self.resolve(y_true, y_pred)
         assert self._outputs is not None

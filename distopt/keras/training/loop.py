@@ -17,6 +17,7 @@ from distopt.keras.data import ArraySource, Batch, IterableSource, Source, share
 from distopt.keras.data.batch import as_arrays, count_examples, is_arrays, take
 from distopt.keras.data.exchange import told_by_all
 from distopt.keras.each_replica import this_replica
+from distopt.keras.metrics.counting import no_examples
 from distopt.keras.training import checks
 from distopt.keras.training.outputs import part_of_each
 from distopt.keras.training.results import reset, results
@@ -130,6 +131,8 @@ def prepare(model: Model, source: Source) -> None:
     model.take_first_weights()
     loss = model.compiled.loss
     part_of_each(sample_weight, outputs, "sample_weight")
+    if y is None and not model.makes_own_steps:
+        checks.check_labels_given(model, y)
     if y is None or not loss.given:
         return
     loss.resolve(outputs)
@@ -225,9 +228,15 @@ def tell_if_ran_out(call: str, ended: bool) -> bool:
 
 def train_batch(model: Model, batch: Batch) -> dict[str, Any] | None:
     """One step on one replica's share of a batch."""
+    return _step(model, model.train_step, batch)
+
+
+def _step(model: Model, step: Callable[[Any], dict[str, Any] | None], batch: Batch) -> dict[str, Any] | None:
     model.compiled.share_is(batch.local, batch.size)
-    returned: dict[str, Any] | None = model.train_step(_data(batch))
-    return returned
+    if batch.local:
+        return step(_data(batch))
+    with no_examples():
+        return step(_data(batch))
 
 
 def _data(batch: Batch) -> tuple[Any, ...]:
@@ -257,8 +266,7 @@ def run_test(model: Model, source: Source) -> dict[str, Any]:
     batches = 0
     reset(model)
     for batch in source.epoch(0):
-        model.compiled.share_is(batch.local, batch.size)
-        returned = model.test_step(_data(batch))
+        returned = _step(model, model.test_step, batch)
         batches += 1
     if not batches:
         raise ValueError(

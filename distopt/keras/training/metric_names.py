@@ -17,8 +17,8 @@ def with_names(
 ) -> list[Entries]:
     """Gives all metrics names that tell their results apart, as Keras does.
 
-    The name of an output of several comes first; a weighted metric of the name of another one gets
-    ``weighted_`` in front. Metrics that their class named are numbered: ``auc``, ``auc_1``.
+    The name of an output of several comes first; a weighted metric of the name of one without
+    weights gets ``weighted_`` in front. Metrics that their class named are numbered: ``auc``, ``auc_1``.
 
     Args:
         outputs: the metrics of each output, those without weights first.
@@ -36,11 +36,12 @@ def with_names(
     found: list[Entries] = []
     for entries, prefix in zip(outputs, prefixes, strict=True):
         found.append([])
+        plain = {prefix + _own(metric) for metric, weighted in entries if not weighted}
         for given, weighted in entries:
-            own = given.name.removeprefix(given.name_prefix)
+            own = _own(given)
             metric = _copy(given, own) if id(given) in seen else given
             seen.add(id(given))
-            front = f"{prefix}weighted_" if weighted and prefix + own in names else prefix
+            front = f"{prefix}weighted_" if weighted and prefix + own in plain else prefix
             name, number = front + own, 0
             while name in names and metric.named_by_class:
                 number += 1
@@ -55,6 +56,11 @@ def with_names(
             metric.name = name
             found[-1].append((metric, weighted))
     return found
+
+
+def _own(metric: Metric) -> str:
+    """The name that it had before it got one here."""
+    return metric.name.removeprefix(metric.name_prefix)
 
 
 def _copy(metric: Metric, name: str) -> Metric:

@@ -21,8 +21,9 @@ __all__ = ["held_metrics", "listed", "metrics_of", "names", "reset", "results"]
 
 def held_metrics(layer: Layer) -> list[Metric]:
     """The metrics in the attributes of a layer or model, then those in its sublayers'."""
-    found = list(layer._members().metrics)
-    for sublayer in layer.sublayers():
+    held = layer._members()
+    found = list(held.metrics)
+    for sublayer in held.layers:
         found += held_metrics(sublayer)
     return found
 
@@ -33,9 +34,11 @@ def metrics_of(model: Model) -> list[Any]:
 
 
 def _own(model: Model) -> list[Any]:
-    compiled = model.compiled.metrics.metrics
-    found = dict.fromkeys(model.metrics)
-    return [metric for metric in found if not isinstance(metric, LossMetric) and metric not in compiled]
+    # Every step of train_on_batch asks: what compile() made need not be gathered to be left out again.
+    every = model.metrics if model.lists_own_metrics else held_metrics(model)
+    found = [metric for metric in dict.fromkeys(every) if not isinstance(metric, LossMetric)]
+    compiled = model.compiled.metrics.metrics if found else []
+    return [metric for metric in found if metric not in compiled]
 
 
 def reset(model: Model) -> None:

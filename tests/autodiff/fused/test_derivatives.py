@@ -13,9 +13,11 @@ import distopt.keras
 import distopt.math
 from distopt.autodiff import GradientTape
 from distopt.autodiff.fused import Window, activations, dense, error_function, losses, normalization, windows
+from distopt.autodiff.linked import linked
 from distopt.core import Variable
 from distopt.core.tensor import as_array
 from distopt.keras import activations as keras_activations
+from distopt.math import functions
 
 RNG = np.random.default_rng(11)
 LABELS = np.array([[1, 0], [3, 2]])
@@ -65,8 +67,8 @@ CASES: dict[Any, list[tuple[Any, list[np.ndarray]]]] = {
         (lambda x, k: dense(x, k), [normal(2, 1), normal(1, 65)]),  # many units go another way
     ],
     error_function.erf: [(error_function.erf, [normal(3, 4)])],
-    distopt.math._sigmoid: [(distopt.math._sigmoid, [normal(3, 4)])],
-    distopt.math._softplus: [(distopt.math._softplus, [normal(3, 4)])],
+    functions._sigmoid: [(functions._sigmoid, [normal(3, 4)])],
+    functions._softplus: [(functions._softplus, [normal(3, 4)])],
     normalization.layer_norm: [
         (lambda x, g, b: normalization.layer_norm(x, g, b, 0.1), [normal(*shape, 3), normal(3), normal(3)])
         for shape in ((4,), (2, 2))
@@ -75,6 +77,7 @@ CASES: dict[Any, list[tuple[Any, list[np.ndarray]]]] = {
         (batch_norm(own), [normal(*shape, 3), normal(3), normal(3)]) for shape in ((4,), (2, 1, 2))
     ],
     normalization._shared: [(lambda x: normalization._shared(x, doubled), [normal(3)])],
+    linked: [(lambda x: linked(x, 2 * as_array(x), doubled), [normal(3)])],
     losses.squared_error: [(losses.squared_error, [normal(2, 3), normal(2, 3)])],
     losses.squared_error_sum: [
         (lambda t, y: losses.squared_error_sum(t, y, 0.3), [normal(2, 3), normal(2, 3)])
@@ -104,8 +107,8 @@ CASES: dict[Any, list[tuple[Any, list[np.ndarray]]]] = {
 def primitives() -> dict[str, Any]:
     """All that the library makes by ``@primitive``."""
     found = {}
-    modules = [distopt.math]
-    for package in (distopt.autodiff, distopt.keras):
+    modules = []
+    for package in (distopt.autodiff, distopt.keras, distopt.math):
         for info in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
             modules.append(importlib.import_module(info.name))
     for module in modules:

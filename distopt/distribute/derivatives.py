@@ -1,0 +1,70 @@
+"""Derivatives of collective calls: a loss over all replicas depends on what each of them gave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distopt.core import dispatch
+from distopt.core.tensor import Tensor, TensorLike, as_array
+from distopt.distribute.reduce_op import ReduceOp
+
+if TYPE_CHECKING:
+    from distopt.distribute.context import ReplicaContext
+
+__all__ = ["gathered", "reduced"]
+
+_Back = Callable[[Any], Any]
+
+
+def reduced(context: ReplicaContext, op: ReduceOp, values: Sequence[Any], results: list[Any]) -> list[Any]:
+    """The results of an ``all_reduce``, followed by the open tapes as its values are.
+
+    The derivative of a sum is the sum of what comes back on all replicas, and so for means.
+    """
+    if not dispatch.active_recorders():
+        return results
+
+    def back(g: Any) -> Any:
+        if op not in (ReduceOp.SUM, ReduceOp.MEAN):
+            raise NotImplementedError(
+                f"all_reduce({op.value!r}) has no derivative: only 'sum' and 'mean' have; use "
+                "stop_gradient(value) if none is wanted"
+            )
+        return _plain(context.all_reduce(op, g))
+
+    return [_linked(v, r, back) for v, r in zip(values, results, strict=True)]
+
+
+def gathered(context: ReplicaContext, axis: int, values: Sequence[Any], results: list[Any]) -> list[Any]:
+    """The same for an ``all_gather``: to each replica comes back what all make of its part."""
+    if not dispatch.active_recorders():
+        return results
+    return [
+        _linked(v, r, partial(_own_part, context, axis, np.shape(v)[axis]))
+        for v, r in zip(values, results, strict=True)
+    ]
+
+
+def _own_part(context: ReplicaContext, axis: int, length: int, g: Any) -> Any:
+    lengths = as_array(context.all_gather(np.array([length]), axis=0))
+    begin = int(lengths[: context.replica_id_in_sync_group].sum())
+    total = _plain(context.all_reduce("sum", g))
+    return total[(slice(None),) * (axis % total.ndim) + (slice(begin, begin + length),)]
+
+
+def _linked(value: Any, result: Any, back: _Back) -> Any:
+    if not isinstance(value, TensorLike) or value.dtype.kind not in "fc":
+        return result
+    # Here, as whoever has opened a tape has loaded it.
+    from distopt.autodiff.linked import linked
+
+    return linked(value, as_array(result), back)
+
+
+def _plain(value: Any) -> Any:
+    """Plain arrays, as derivatives are where no further tape is open."""
+    return value._array() if type(value) is Tensor else value
