@@ -67,7 +67,9 @@ class StepPlan:
 
         #: What gradients look like that are plain arrays.
         self.specs = ArraySpecs(arrays if all(dtype.kind == "f" for dtype in kinds) else ())
-        self._siblings = {sparse: self}
+        #: The plan for plain gradients keeps the others. None keeps itself, so memory goes at once.
+        self._root = weakref.ref(self)
+        self._siblings: dict[tuple[int, ...], StepPlan] = {}
         self.rules: tuple[Rule, ...] = ()
         self.slots: tuple[tuple[Variable, ...], ...] = ()
         self.fingerprint = 0
@@ -84,18 +86,20 @@ class StepPlan:
         self.rules, self.slots = rules, slots
         self.fingerprint = fingerprint.of_rules(variables, [rules[kind] for kind in self.which])
         self.executors, self._groups, self.first_executors, self.seen = (), (), 0, -1
-        self._siblings = {self.sparse: self}
+        self._siblings = {}
 
     def with_sparse(self, variables: Sequence[Variable], sparse: tuple[int, ...]) -> StepPlan:
         """The plan for the same variables, if the gradients at other places are sparse."""
-        plan = self._siblings.get(sparse)
+        root = self._root() or self
+        if sparse == root.sparse:
+            return root
+        plan = root._siblings.get(sparse)
         if plan is None:
-            if len(self._siblings) == _KEPT:
-                self._siblings.clear()
-            plan = StepPlan(variables, sparse)
-            plan.set_rules(variables, self.rules, self.slots)
-            plan._siblings = self._siblings
-            self._siblings[sparse] = plan
+            if len(root._siblings) == _KEPT:
+                root._siblings.clear()
+            plan = root._siblings[sparse] = StepPlan(variables, sparse)
+            plan.set_rules(variables, root.rules, root.slots)
+            plan._root = root._root
         return plan
 
     def state(self, variables: Sequence[Variable]) -> list[Variable]:

@@ -10,6 +10,7 @@ import distopt as tf
 from distopt.engine.plan import PlanCache
 from distopt.engine.step import StepEngine
 from distopt.errors import ReplicaFailed
+from distopt.optimizers import sgd
 
 
 class Engine:
@@ -36,12 +37,20 @@ def test_a_plan_ends_with_the_engine():
 
 
 def test_a_plan_ends_with_its_variables():
+    """At once: the collector does not know how much memory it could free."""
     plans, one, v = PlanCache(), Engine(), tf.Variable([1.0])
     plan = weakref.ref(plans.find(one, [v]))
-    assert plan() is not None
-    del v
-    gc.collect()
-    assert plan() is None
+    plan().set_rules([v], (sgd.PLAIN,), ((),))
+    sparse = weakref.ref(plan().with_sparse([v], (0,)))
+    assert sparse() is plan().with_sparse([v], (0,))
+    assert plan() is sparse().with_sparse([v], ())
+    gc.disable()
+    try:
+        del v
+        assert plan() is None
+        assert sparse() is None
+    finally:
+        gc.enable()
 
 
 def test_a_cache_holds_so_many_plans_and_no_more():
