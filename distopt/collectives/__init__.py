@@ -6,7 +6,7 @@ from distopt.collectives.node_all_reduce import NodeAllReduce
 from distopt.collectives.partition import CHUNK, PIECE, Partition, Segment
 from distopt.collectives.reduce import UFUNCS, all_reduce, reduce_joined
 from distopt.collectives.shard_reduce import ShardReduce
-from distopt.collectives.shared import shared_memory
+from distopt.collectives.shared import SharedScratch, shared_memory
 from distopt.collectives.staging import StagingBuffer
 from distopt.collectives.tree import reduce_rows, tree_pairs
 from distopt.collectives.wire import Wire, shard_bounds, subtotal
@@ -20,6 +20,7 @@ __all__ = [
     "Partition",
     "Segment",
     "ShardReduce",
+    "SharedScratch",
     "StagingBuffer",
     "Wire",
     "address_of",

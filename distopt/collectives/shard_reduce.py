@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from distopt.collectives.partition import Partition, partition
+from distopt.collectives.shared import SharedScratch
 from distopt.collectives.staging import StagingBuffer
 from distopt.collectives.tree import tree_pairs
 from distopt.collectives.wire import Wire, subtotal
@@ -36,12 +37,14 @@ class ShardReduce:
         node: those that share memory.
         cross: those of equal rank in other nodes.
         staging: where those of the node leave their arrays' parts.
+        scratch: memory of the node for other things.
     """
 
     def __init__(self, job: Communicator, options: Settings) -> None:
         self.job = job
         self.node, self.cross = _topology(job, options)
         self.staging = StagingBuffer(self.node)
+        self.scratch = SharedScratch(self.node)
         self._wire = Wire(self.cross, self._members()) if self.cross.size > 1 else None
 
     def partition(self, sizes: tuple[int, ...], itemsize: int) -> Partition:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from distopt.comm import Communicator
 from distopt.typing import Array
 
-__all__ = ["shared_memory"]
+__all__ = ["SharedScratch", "shared_memory"]
+
+#: Bytes of the smallest scratch memory: enough for the norms of most models.
+_LEAST = 1 << 14
 
 
 def shared_memory(node: Communicator, nbytes: int) -> Array:
@@ -21,3 +24,24 @@ def shared_memory(node: Communicator, nbytes: int) -> Array:
             f"MPIStrategy(memory='private'), or set DISTOPT_MEMORY=private"
         )
     return block.bytes
+
+
+class SharedScratch:
+    """Memory of a node for what lasts no longer than a call. It grows when a call needs more.
+
+    One for all calls: so all replicas make it together, whatever else each of them has kept or forgotten.
+
+    Args:
+        node: the replicas that see it.
+    """
+
+    def __init__(self, node: Communicator) -> None:
+        self._node = node
+        self._memory: Array | None = None
+
+    def of(self, nbytes: int) -> Array:
+        """At least so many bytes, the same array until more are needed; collective."""
+        if self._memory is None or self._memory.size < nbytes:
+            before = 0 if self._memory is None else self._memory.size
+            self._memory = shared_memory(self._node, max(nbytes, 2 * before, _LEAST))
+        return self._memory

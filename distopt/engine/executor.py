@@ -54,10 +54,12 @@ class Kept(NamedTuple):
     """Sums that wait for norms.
 
     Attributes:
+        board: where their squares are written.
         sums: those of this replica's shards, one after the other.
         owns: the own segments, each with where its sum is kept and its squares are written.
     """
 
+    board: NormBoard
     sums: Array
     owns: Array
 
@@ -104,12 +106,13 @@ class Executor:
 
     def kept(self, board: NormBoard) -> Kept:
         """Where the sums of this replica's shards are kept until norms are known."""
-        if self._kept is None:
+        if self._kept is None or self._kept.board is not board:
             ends = np.cumsum(self.owns[:, 2])
             sums = np.empty(int(ends[-1]) // self.dtype.itemsize if len(ends) else 0, self.dtype)
             places = address_of(sums) + ends - self.owns[:, 2]
             squares = board.places(self.owns, self.dtype.itemsize)
-            self._kept = Kept(sums, np.column_stack([self.owns[:, :4], places, squares, self.owns[:, 4:]]))
+            owns = np.column_stack([self.owns[:, :4], places, squares, self.owns[:, 4:]])
+            self._kept = Kept(board, sums, owns)
         return self._kept
 
     def state(self) -> list[Array]:

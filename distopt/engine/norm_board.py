@@ -7,35 +7,42 @@ node shares. From these every replica works out the norms, and a second pass upd
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from distopt.collectives import PIECE, address_of, shared_memory
+from distopt.collectives import PIECE, address_of
 from distopt.comm import Communicator
 from distopt.engine import norms
 from distopt.engine.clip import Clip, global_scale
 from distopt.typing import Array
 
-__all__ = ["NormBoard", "Scales"]
+__all__ = ["NormBoard", "Scales", "pieces_of"]
 
 #: For each variable what its gradient is multiplied by, and then divided by.
 Scales = tuple[Array, Array]
 
 
+def pieces_of(sizes: Sequence[int]) -> int:
+    """How many sums of squares variables of so many elements have."""
+    return sum(-(-size // PIECE) for size in sizes)
+
+
 class NormBoard:
-    """The board of a plan; making it is collective.
+    """The board of a plan.
 
     Args:
         sizes: the elements of all variables.
         node: the replicas that share memory.
+        memory: bytes that all of them see, enough for all sums of squares.
     """
 
-    def __init__(self, sizes: tuple[int, ...], node: Communicator) -> None:
-        self._node = node
+    def __init__(self, sizes: Sequence[int], node: Communicator, memory: Array) -> None:
+        self._node, self.memory = node, memory
         #: Where each variable's pieces begin on the board, and where the last one's end.
         self._pieces = np.cumsum([0, *(-(-size // PIECE) for size in sizes)])
-        self._squares = shared_memory(node, 8 * int(self._pieces[-1])).view(np.float64)
+        self._squares = memory[: 8 * int(self._pieces[-1])].view(np.float64)
 
     def places(self, owns: Array, itemsize: int) -> Array:
         """Where the squares of segments are written.

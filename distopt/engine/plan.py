@@ -6,13 +6,14 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from distopt.comm import Communicator
+from distopt.collectives import ShardReduce
 from distopt.core.variable import Variable
 from distopt.engine import fingerprint
 from distopt.engine.compiled import COMPILED
 from distopt.engine.executor import Executor, Place
-from distopt.engine.norm_board import NormBoard
+from distopt.engine.norm_board import NormBoard, pieces_of
 from distopt.engine.rule import Rule
 from distopt.engine.shared_parameters import SharedParameters
 
@@ -36,6 +37,7 @@ class StepPlan:
         which: for each variable the place of its dtype among them.
         first: for each dtype the place of its first variable.
         distinct: whether no variable is there twice.
+        sizes: the elements of those that get a dense update; 0 for others.
         compiled: whether compiled code takes all the dtypes.
         constrained: the places of variables that have a constraint.
         first_executors: how many executors update variables that have one. They come first: a constraint may
@@ -56,13 +58,18 @@ class StepPlan:
         self.first = tuple([self.which.index(k) for k in range(len(kinds))])
         self.kinds = tuple([(variables[i].device, arrays[i].dtype) for i in self.first])
         self.distinct = len(set(map(id, variables))) == len(variables)
+        rows = set(sparse)
+        self.sizes = tuple([0 if i in rows else array.size for i, array in enumerate(arrays)])
+        self._squares = 8 * pieces_of(self.sizes)
         self.compiled = kinds.keys() <= COMPILED
         self.constrained = tuple([i for i, v in enumerate(variables) if v.constraint is not None])
         from distopt.collectives.array_specs import ArraySpecs  # with compiled code, which takes time to load
 
         #: What gradients look like that are plain arrays.
         self.specs = ArraySpecs(arrays if all(dtype.kind == "f" for dtype in kinds) else ())
-        self._siblings = {sparse: self}
+        #: The plan for plain gradients keeps the others. None keeps itself, so memory goes at once.
+        self._root = weakref.ref(self)
+        self._siblings: dict[tuple[int, ...], StepPlan] = {}
         self.rules: tuple[Rule, ...] = ()
         self.slots: tuple[tuple[Variable, ...], ...] = ()
         self.fingerprint = 0
@@ -79,18 +86,20 @@ class StepPlan:
         self.rules, self.slots = rules, slots
         self.fingerprint = fingerprint.of_rules(variables, [rules[kind] for kind in self.which])
         self.executors, self._groups, self.first_executors, self.seen = (), (), 0, -1
-        self._siblings = {self.sparse: self}
+        self._siblings = {}
 
     def with_sparse(self, variables: Sequence[Variable], sparse: tuple[int, ...]) -> StepPlan:
         """The plan for the same variables, if the gradients at other places are sparse."""
-        plan = self._siblings.get(sparse)
+        root = self._root() or self
+        if sparse == root.sparse:
+            return root
+        plan = root._siblings.get(sparse)
         if plan is None:
-            if len(self._siblings) == _KEPT:
-                self._siblings.clear()
-            plan = StepPlan(variables, sparse)
-            plan.set_rules(variables, self.rules, self.slots)
-            plan._siblings = self._siblings
-            self._siblings[sparse] = plan
+            if len(root._siblings) == _KEPT:
+                root._siblings.clear()
+            plan = root._siblings[sparse] = StepPlan(variables, sparse)
+            plan.set_rules(variables, root.rules, root.slots)
+            plan._root = root._root
         return plan
 
     def state(self, variables: Sequence[Variable]) -> list[Variable]:
@@ -110,8 +119,8 @@ class StepPlan:
         for bound in (True, False):
             for kind in range(len(self.dtypes)):
                 sizes = [
-                    self._size(i, v) if self.which[i] == kind and bound == (i in self.constrained) else 0
-                    for i, v in enumerate(variables)
+                    size if self.which[i] == kind and bound == (i in self.constrained) else 0
+                    for i, size in enumerate(self.sizes)
                 ]
                 if any(sizes):
                     places = [
@@ -124,15 +133,13 @@ class StepPlan:
         self._groups, self.executors = tuple(groups), tuple(executors)
         self.first_executors = sum(bound for bound, _ in groups)
 
-    def norm_board(self, variables: Sequence[Variable], node: Communicator) -> NormBoard:
-        """What a step needs where norms have to be known; collective when it is made."""
-        if self._board is None:
-            self._board = NormBoard(tuple([self._size(i, v) for i, v in enumerate(variables)]), node)
+    def norm_board(self, reduce: ShardReduce) -> NormBoard:
+        """What a step needs where norms have to be known; collective."""
+        # Its memory is not the plan's: others may still have a plan that is made anew here.
+        memory = reduce.scratch.of(self._squares)
+        if self._board is None or self._board.memory is not memory:
+            self._board = NormBoard(self.sizes, reduce.node, memory)
         return self._board
-
-    def _size(self, place: int, variable: Variable) -> int:
-        """The elements of a variable that gets a dense update."""
-        return 0 if place in self.sparse else variable.size
 
     def _executor(
         self,
@@ -154,20 +161,47 @@ def _place(variable: Variable, parameters: SharedParameters) -> Place:
 
 
 class PlanCache:
-    """The plans of one optimizer, found by the identity of the variables."""
+    """The plans of one optimizer, for each replica that uses it.
+
+    Plans end with the replica's engine, since they hold on to the memory that its replicas share.
+    """
+
+    def __init__(self) -> None:
+        self._plans: WeakKeyDictionary[object, _Plans] = WeakKeyDictionary()
+
+    def find(self, engine: object, variables: Sequence[Variable]) -> StepPlan:
+        """The plan for these variables, the same object as long as they come in this order.
+
+        Args:
+            engine: the replica's; None between replicas.
+            variables: the list.
+        """
+        owner = self if engine is None else engine
+        plans = self._plans.get(owner)
+        if plans is None:
+            plans = self._plans[owner] = _Plans()
+        return plans.find(variables)
+
+    def clear(self) -> None:
+        """Forgets all plans."""
+        self._plans.clear()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PlanCache:
+        return PlanCache()
+
+    def __reduce__(self) -> Any:
+        return PlanCache, ()
+
+
+class _Plans:
+    """The plans of one replica, found by the identity of the variables; those last used stay."""
 
     def __init__(self) -> None:
         self._plans: OrderedDict[tuple[int, ...], StepPlan] = OrderedDict()
         self._watched: dict[tuple[int, ...], list[weakref.ref[Variable]]] = {}
 
-    def find(self, replica: int, variables: Sequence[Variable]) -> StepPlan:
-        """The plan for these variables, the same object as long as they come in this order.
-
-        Args:
-            replica: the number of the replica's engine.
-            variables: the list.
-        """
-        key = (replica, *map(id, variables))
+    def find(self, variables: Sequence[Variable]) -> StepPlan:
+        key = tuple(map(id, variables))
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plans[key] = StepPlan(variables)
@@ -177,11 +211,6 @@ class PlanCache:
         else:
             self._plans.move_to_end(key)
         return plan
-
-    def clear(self) -> None:
-        """Forgets all plans."""
-        self._plans.clear()
-        self._watched.clear()
 
     def _watch(self, variables: Sequence[Variable], key: tuple[int, ...]) -> None:
         """Ends the plan when one of the variables is gone, since numbers of objects come again."""
@@ -196,9 +225,3 @@ class PlanCache:
     def _forget(self, key: tuple[int, ...]) -> None:
         self._plans.pop(key, None)
         self._watched.pop(key, None)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> PlanCache:
-        return PlanCache()
-
-    def __reduce__(self) -> Any:
-        return PlanCache, ()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
-from itertools import count
 from operator import and_, or_
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -41,7 +40,6 @@ _NOT_ALIKE = (
     "Nothing was applied. Aggregators and transformers must return the same on all replicas; gradients that "
     "are each replica's own go to apply_gradients(..., experimental_aggregate_gradients=False)"
 )
-_numbers = count()
 
 
 class StepEngine:
@@ -51,14 +49,12 @@ class StepEngine:
         context: the replica.
 
     Attributes:
-        number: one for each engine of this process.
         replicas: the number of replicas in the job.
         parameters: the variables that it has met, and where they lie.
     """
 
     def __init__(self, context: ReplicaContext) -> None:
         self._context = context
-        self.number = next(_numbers)
         self.replicas = context.num_replicas_in_sync
         self._reduce = context.shards
         self.parameters = SharedParameters(context.shards)

@@ -47,7 +47,7 @@ def sum_and_update(
     """
     board = None
     if then.needs_norms and plan.executors:
-        board = plan.norm_board(batch.variables, reduce.node)
+        board = plan.norm_board(reduce)
     steps: list[Step] = []
     for kind, executor in plan.executors:
         steps.append(Step(executor, batch, coefficients[kind], then, ahead and not steps, board))

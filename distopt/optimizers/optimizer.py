@@ -178,8 +178,7 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
         self, engine: StepEngine | None, grads_and_vars: GradsAndVars
     ) -> tuple[GradientBatch, StepPlan, ApplyState]:
         """All that may be wrong with a step's arguments and hyperparameters; its coefficients."""
-        number = -1 if engine is None else engine.number
-        batch, plan = take_in(grads_and_vars, self._name, self._plans, number)
+        batch, plan = take_in(grads_and_vars, self._name, self._plans, engine)
         if not self._has_weights(plan):
             with self._naming_after_optimizer():
                 self._create_all_weights(list(batch.variables))

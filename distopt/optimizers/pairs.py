@@ -27,7 +27,7 @@ _ARRAY, _DENSE = {np.ndarray}, {np.ndarray, Tensor}
 
 
 def take_in(
-    grads_and_vars: Any, optimizer: str, plans: PlanCache, replica: int
+    grads_and_vars: Any, optimizer: str, plans: PlanCache, engine: object
 ) -> tuple[GradientBatch, StepPlan]:
     """The pairs whose gradient is not None, checked, with their plan; a warning names the others.
 
@@ -35,7 +35,7 @@ def take_in(
         grads_and_vars: what the user passed.
         optimizer: its name, for messages.
         plans: those of the optimizer.
-        replica: the number of the replica's engine.
+        engine: the replica's; None between replicas.
 
     Raises:
         TypeError: no iterable, elements that are no pairs, no variable in its place, or a wrong dtype.
@@ -44,7 +44,7 @@ def take_in(
     """
     call = f"apply_gradients() of optimizer {optimizer!r}"
     items = _items(grads_and_vars, call)
-    plain = _plain(items, plans, replica)
+    plain = _plain(items, plans, engine)
     if plain is not None:
         return plain
     pairs = _unpack(items, call)
@@ -57,7 +57,7 @@ def take_in(
     if missing:
         _log.warning("Gradients do not exist for variables %s when minimizing the loss.", missing)
     batch = batch_of([(_fitting(g, v, "apply_gradients()"), v) for g, v in pairs if g is not None])
-    return batch, plans.find(replica, batch.variables)
+    return batch, plans.find(engine, batch.variables)
 
 
 def batch_of(pairs: Sequence[Pair]) -> GradientBatch:
@@ -66,7 +66,7 @@ def batch_of(pairs: Sequence[Pair]) -> GradientBatch:
     return GradientBatch(variables, gradients)
 
 
-def _plain(items: tuple[Any, ...], plans: PlanCache, replica: int) -> tuple[GradientBatch, StepPlan] | None:
+def _plain(items: tuple[Any, ...], plans: PlanCache, engine: object) -> tuple[GradientBatch, StepPlan] | None:
     """Pairs of the common kind, looked at all at once; None if any is of another, or wrong."""
     if set(map(type, items)) != _PAIR or set(map(len, items)) != _TWO:
         return None
@@ -76,7 +76,7 @@ def _plain(items: tuple[Any, ...], plans: PlanCache, replica: int) -> tuple[Grad
         return None
     if kinds != _ARRAY:
         gradients = tuple(map(as_array, gradients))
-    plan = plans.find(replica, variables)
+    plan = plans.find(engine, variables)
     addresses = plan.specs.addresses_of(gradients)
     return None if addresses is None else (GradientBatch(variables, gradients, addresses), plan)
 

@@ -146,10 +146,10 @@ class RuleOptimizer(Optimizer):
             return
         batch = batch_of(pairs)
         if alone:
-            plan = self._plans.find(engine.number, batch.variables)
+            plan = self._plans.find(engine, batch.variables)
             engine.apply_alone(*self._with_rules(plan, batch, apply_state))
             return
-        rounds = [(self._plans.find(engine.number, part.variables), part) for part in batch.rounds()]
+        rounds = [(self._plans.find(engine, part.variables), part) for part in batch.rounds()]
         engine.apply(call, [self._with_rules(plan, part, apply_state) for plan, part in rounds])
 
     def _with_rules(

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from distopt.collectives import ShardReduce, addresses_of, reduce_rows, tree_pairs
+from distopt.collectives import ShardReduce, addresses_of, reduce_rows, shared_memory, tree_pairs
 from distopt.comm import SoloCommunicator
 from distopt.comm.memory import thread_block
 from distopt.comm.table import Table
@@ -16,7 +16,7 @@ from distopt.engine.batch import GradientBatch
 from distopt.engine.clip import Clip, clip_norm, clip_value, global_scale
 from distopt.engine.epilogue import epilogue
 from distopt.engine.executor import Executor, Step
-from distopt.engine.norm_board import NormBoard
+from distopt.engine.norm_board import NormBoard, pieces_of
 from distopt.optimizers import adam, rmsprop, sgd
 from distopt.settings import Settings
 from tests.engine.test_kernels import made_up
@@ -107,7 +107,9 @@ def train(rule, dtype, replicas, after=(None, None), steps=3, late=0.0, feed=Non
         reduce = ShardReduce(node, Settings())
         executor = Executor(rule, np.dtype(dtype), SIZES, places, reduce)
         then, own = epilogue(*after), gradients[node.rank]
-        board = NormBoard(SIZES, node) if then.needs_norms else None
+        board = (
+            NormBoard(SIZES, node, shared_memory(node, 8 * pieces_of(SIZES))) if then.needs_norms else None
+        )
         batch = GradientBatch((), tuple(own), addresses_of(own))
         for _ in range(steps):
             if node.rank == 1:
