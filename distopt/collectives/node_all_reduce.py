@@ -55,14 +55,13 @@ class NodeAllReduce:
         if not partition.blocks:
             return totals
         targets, streamed = addresses_of(totals), sum(t.nbytes for t in totals) >= _LARGE
-        shards = [block.shards[self._node.rank] for block in partition.blocks]
 
         def room(block: int) -> Array:
-            part: Array = self._board(dtype)[block & 1, shards[block].start :][: shards[block].size]
+            part: Array = self._board(dtype)[block & 1, partition.shard(block)]
             return part
 
         self._reduce.staging.half = 0
-        blocks, given = range(len(shards)), room if self._node.size > 1 else None
+        blocks, given = range(partition.blocks), room if self._node.size > 1 else None
         sums = self._reduce.totals(partition, sources, addresses_of(sources), dtype, blocks, given)
         for block, total in enumerate(sums):
             row = total
