@@ -9,7 +9,6 @@ A step is fed in parts: gradients may become final one after the other, in the o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -137,8 +136,10 @@ class Executor:
         That meeting then serves this block too, when all have staged it. Nobody reads the staging buffer
         between the end of one call and the header of the next.
         """
+        from distopt.collectives.pointers import send  # with compiled code, which takes time to load
+
         rank, _, address, row = self._where
-        _send()(address + rank * row, self._first, batch.addresses)
+        send(address + rank * row, self._first, batch.addresses)
 
     def on_node(self, call: KernelCall, first: int, stop: int, ahead: bool) -> None:
         """Runs blocks whose sums are made on this node.
@@ -205,13 +206,6 @@ def _addresses(places: Sequence[Sequence[Place]], arrays: int) -> Array:
     none = [0] * arrays
     rows = [[starts[id(base)] + at * base.itemsize for base, at in place] or none for place in places]
     return np.array(rows, np.int64)
-
-
-@cache
-def _send() -> Callable[[int, Array, Array], None]:
-    from distopt.collectives.pointers import send
-
-    return send  # type: ignore[no-any-return]
 
 
 class Step:

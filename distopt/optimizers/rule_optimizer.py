@@ -41,8 +41,6 @@ _UPDATES = ("_resource_apply_dense", "_resource_apply_sparse", "_resource_apply_
 _HOOKS = (*_STAGES, *_UPDATES)
 _MAKERS = ("_create_all_weights", "_create_slots")
 _RATE = ("_decayed_lr",)
-_NO_LIMITS = (None, None, None)
-_NO_COEFFICIENTS: dict[str, Any] = {}
 
 
 class RuleOptimizer(Optimizer):
@@ -82,17 +80,19 @@ class RuleOptimizer(Optimizer):
             dtype: that of the variables.
         """
 
-    def step_rule(self, variable: Variable, apply_state: ApplyState | None) -> tuple[Rule, tuple[Any, ...]]:
-        """The rule and its coefficients for ``variable``, as the kernels take them.
+    def _step_rule(
+        self, device: str, dtype: np.dtype[Any], apply_state: ApplyState | None
+    ) -> tuple[Rule, tuple[Any, ...]]:
+        """The rule and its coefficients for variables of one device and dtype, as the kernels take them.
 
         Args:
-            variable: what is to be updated.
-            apply_state: what ``_prepare`` made; None to make it now.
+            device: that of the variables.
+            dtype: theirs too.
+            apply_state: what ``_prepare_step`` made; None to make it now.
         """
-        key = (variable.device, variable.dtype)
-        values = (apply_state or {}).get(key) or self._fallback_apply_state(*key)
+        values = (apply_state or {}).get((device, dtype)) or self._fallback_apply_state(device, dtype)
         rule = self._rule(values)
-        return rule, _scalars(map(values.__getitem__, rule.coefficients), key[1])
+        return rule, _scalars(map(values.__getitem__, rule.coefficients), dtype)
 
     def _run_pipeline(
         self,
@@ -112,7 +112,7 @@ class RuleOptimizer(Optimizer):
             raise
         if reduction is not None:
             limits = self.clipvalue, self.clipnorm, self.global_clipnorm
-            clip = None if limits == _NO_LIMITS else Clip(*limits)
+            clip = None if limits == (None, None, None) else Clip(*limits)
             if engine.step(call, *made, reduction, clip):
                 return
         super()._run_pipeline(engine, call, plan, batch, apply_state, aggregate)
@@ -156,20 +156,16 @@ class RuleOptimizer(Optimizer):
         self, plan: StepPlan, batch: GradientBatch, apply_state: ApplyState
     ) -> tuple[StepPlan, GradientBatch, Coefficients]:
         """The plan with the rules in force, the batch, and the rules' coefficients."""
-        rules, coefficients = [], []
-        for key in plan.kinds:
-            values = apply_state.get(key) or self._fallback_apply_state(*key)
-            rule = self._rule(values)
-            rules.append(rule)
-            coefficients.append(_scalars(map(values.__getitem__, rule.coefficients), key[1]))
-        if plan.rules != tuple(rules):
+        found = [self._step_rule(*kind, apply_state) for kind in plan.kinds]
+        rules, coefficients = zip(*found, strict=True) if found else ((), ())
+        if plan.rules != rules:
             with self._naming_after_optimizer():
                 self._create_slots(list(batch.variables))  # a rule that was not in force may need others
             names = [rules[kind].slots for kind in plan.which]
-            plan.set_rules(batch.variables, tuple(rules), self._slots_by_name(batch.variables, names))
+            plan.set_rules(batch.variables, rules, self._slots_by_name(batch.variables, names))
         if batch.sparse:
             plan = plan.with_sparse(batch.variables, batch.sparse)
-        return plan, batch, tuple(coefficients)
+        return plan, batch, coefficients
 
     def _has_weights(self, plan: StepPlan) -> bool:
         """See Optimizer; the plan has looked up the slots of its rules."""
@@ -178,7 +174,7 @@ class RuleOptimizer(Optimizer):
         return made and bool(plan.rules)
 
     def _create_slots(self, var_list: list[Variable]) -> None:
-        names = self._rule(_NO_COEFFICIENTS).slots
+        names = self._rule({}).slots
         none: dict[str, Variable] = {}
         new = [v for v in var_list if not all(map(self._slots.get(v, none).__contains__, names))]
         for slot in names:
@@ -212,7 +208,7 @@ class RuleOptimizer(Optimizer):
     def _resource_apply_dense(
         self, grad: Any, handle: Variable, apply_state: ApplyState | None = None
     ) -> None:
-        rule, coefficients = self.step_rule(handle, apply_state)
+        rule, coefficients = self._step_rule(handle.device, handle.dtype, apply_state)
         slots = tuple(_flat(self.get_slot(handle, name)) for name in rule.slots)
         gradient = np.ascontiguousarray(as_array(grad)).reshape(-1)
         kernels.dense(rule, _flat(handle), gradient, slots, coefficients)
@@ -221,7 +217,7 @@ class RuleOptimizer(Optimizer):
     def _resource_apply_sparse(
         self, grad: Any, handle: Variable, indices: Any, apply_state: ApplyState | None = None
     ) -> None:
-        rule, coefficients = self.step_rule(handle, apply_state)
+        rule, coefficients = self._step_rule(handle.device, handle.dtype, apply_state)
         values, where = as_array(grad), as_array(indices)
         if (np.diff(where) <= 0).any():
             values, where = sum_duplicates(values, where)
