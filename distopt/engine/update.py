@@ -23,7 +23,7 @@ from distopt.engine.plan import StepPlan
 from distopt.engine.rule import Rule
 from distopt.typing import Array
 
-__all__ = ["Coefficients", "Round", "alone", "constrained", "others", "sum_and_update"]
+__all__ = ["Coefficients", "Round", "alone", "constrained", "others", "sum_and_update", "update_variable"]
 
 #: For each dtype of a plan the rule's coefficients, scalars of that dtype.
 Coefficients: TypeAlias = tuple[tuple[Any, ...], ...]
@@ -116,6 +116,26 @@ def alone(job: Communicator, plan: StepPlan, batch: GradientBatch, coefficients:
         run()
 
 
+def update_variable(
+    rule: Rule, state: Sequence[Variable], gradient: Gradient, coefficients: tuple[Any, ...]
+) -> None:
+    """Updates a variable and its slots from a gradient that is final, without other replicas.
+
+    Args:
+        rule: the arithmetic.
+        state: the variable and its slots.
+        gradient: of the variable's shape and dtype.
+        coefficients: the rule's.
+    """
+    if isinstance(gradient, IndexedSlices):
+        sparse.apply_rows(rule, state, coefficients, *sparse.summed(gradient), SoloCommunicator())
+    else:
+        w, *slots = (v._array().reshape(-1) for v in state)
+        kernels.dense(rule, w, gradient.reshape(-1), tuple(slots), coefficients)
+    for v in state:
+        v._touch()
+
+
 def _constrained(
     reduce: ShardReduce, plan: StepPlan, batch: GradientBatch, update: Callable[[], None], old: list[Old]
 ) -> None:
@@ -157,13 +177,7 @@ def _update_own(
 
 
 def _update_copy(
-    rule: Rule, state: tuple[Variable, ...], gradient: Gradient, coefficients: tuple[Any, ...]
+    rule: Rule, state: Sequence[Variable], gradient: Gradient, coefficients: tuple[Any, ...]
 ) -> None:
-    if isinstance(gradient, IndexedSlices):
-        sparse.apply_rows(rule, state, coefficients, *sparse.summed(gradient), SoloCommunicator())
-    else:
-        w, *slots = (v._array().reshape(-1) for v in state)
-        kernels.dense(rule, w, gradient.reshape(-1), tuple(slots), coefficients)
-    for v in state:
-        v._touch()
+    update_variable(rule, state, gradient, coefficients)
     constrain(state[0])

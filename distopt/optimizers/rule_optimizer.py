@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -11,21 +10,20 @@ import numpy as np
 
 from distopt.aggregators import Aggregator
 from distopt.core.checks import as_sequence
-from distopt.core.indexed_slices import sum_duplicates
+from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.numbers import as_number
 from distopt.core.tensor import TensorLike, as_array
 from distopt.core.variable import Variable
-from distopt.engine import kernels
-from distopt.engine.batch import GradientBatch
+from distopt.engine.batch import Gradient, GradientBatch
 from distopt.engine.clip import Clip
 from distopt.engine.plan import StepPlan
 from distopt.engine.reduction import Reduction
 from distopt.engine.rule import Rule
 from distopt.engine.step import Coefficients, StepEngine
+from distopt.engine.update import update_variable
 from distopt.optimizers.limits import FINITE, FRACTION, NOT_NEGATIVE, NOT_POSITIVE, Limit, within
 from distopt.optimizers.optimizer import ApplyState, Optimizer
 from distopt.optimizers.pairs import Pairs, batch_of
-from distopt.typing import Array
 
 __all__ = [
     "DEFAULT_EPSILON",
@@ -208,28 +206,17 @@ class RuleOptimizer(Optimizer):
     def _resource_apply_dense(
         self, grad: Any, handle: Variable, apply_state: ApplyState | None = None
     ) -> None:
-        rule, coefficients = self._step_rule(handle.device, handle.dtype, apply_state)
-        slots = tuple(_flat(self.get_slot(handle, name)) for name in rule.slots)
-        gradient = np.ascontiguousarray(as_array(grad)).reshape(-1)
-        kernels.dense(rule, _flat(handle), gradient, slots, coefficients)
-        self._touch(handle, rule)
+        self._apply_rule(np.ascontiguousarray(as_array(grad)), handle, apply_state)
 
     def _resource_apply_sparse(
         self, grad: Any, handle: Variable, indices: Any, apply_state: ApplyState | None = None
     ) -> None:
-        rule, coefficients = self._step_rule(handle.device, handle.dtype, apply_state)
-        values, where = as_array(grad), as_array(indices)
-        if (np.diff(where) <= 0).any():
-            values, where = sum_duplicates(values, where)
-        slots = tuple(_matrix(self.get_slot(handle, name)._array()) for name in rule.slots)
-        values = _matrix(np.ascontiguousarray(values))
-        kernels.sparse(rule, _matrix(handle._array()), values, where.astype(np.int64), slots, coefficients)
-        self._touch(handle, rule)
+        self._apply_rule(IndexedSlices(grad, indices), handle, apply_state)
 
-    def _touch(self, variable: Variable, rule: Rule) -> None:
-        variable._touch()
-        for name in rule.slots:
-            self.get_slot(variable, name)._touch()
+    def _apply_rule(self, gradient: Gradient, variable: Variable, apply_state: ApplyState | None) -> None:
+        rule, coefficients = self._step_rule(variable.device, variable.dtype, apply_state)
+        slots = [self.get_slot(variable, name) for name in rule.slots]
+        update_variable(rule, (variable, *slots), gradient, coefficients)
 
 
 def _scalars(values: Iterable[Any], dtype: np.dtype[Any]) -> tuple[Any, ...]:
@@ -242,14 +229,6 @@ def _scalars(values: Iterable[Any], dtype: np.dtype[Any]) -> tuple[Any, ...]:
 def _scalar(value: Any, dtype: np.dtype[Any]) -> Any:
     scalar = value if type(value) is dtype.type else as_array(value)[()]
     return scalar if type(scalar) is dtype.type else dtype.type(scalar)
-
-
-def _flat(variable: Variable) -> Array:
-    return variable._array().reshape(-1)
-
-
-def _matrix(array: Array) -> Array:
-    return array.reshape(len(array), math.prod(array.shape[1:]))
 
 
 def epsilon_or_default(value: Any) -> Any:
