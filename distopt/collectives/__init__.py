@@ -3,7 +3,7 @@
 from distopt.collectives.agreement import Agreement, digest, user_line
 from distopt.collectives.arrays import address_of, addresses_of
 from distopt.collectives.node_all_reduce import NodeAllReduce
-from distopt.collectives.partition import CHUNK, PIECE, Partition, Segment
+from distopt.collectives.partition import CHUNK, PIECE, Partition
 from distopt.collectives.reduce import UFUNCS, all_reduce, reduce_joined
 from distopt.collectives.shard_reduce import ShardReduce
 from distopt.collectives.shared import SharedScratch, shared_memory
@@ -18,7 +18,6 @@ __all__ = [
     "Agreement",
     "NodeAllReduce",
     "Partition",
-    "Segment",
     "ShardReduce",
     "SharedScratch",
     "StagingBuffer",

@@ -6,8 +6,7 @@ block into arrays of their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -47,6 +46,8 @@ class NodeAllReduce:
         Returns:
             new arrays, the same bits on every replica.
         """
+        from distopt.collectives.pointers import receive  # with compiled code, which takes time to load
+
         if arrays[0].itemsize not in self._boards and sum(array.nbytes for array in arrays) < _SMALL:
             return reduce_joined(self._reduce.job, "sum", arrays)
         totals = _like(arrays)
@@ -55,14 +56,13 @@ class NodeAllReduce:
         if not partition.blocks:
             return totals
         targets, streamed = addresses_of(totals), sum(t.nbytes for t in totals) >= _LARGE
-        shards = [block.shards[self._node.rank] for block in partition.blocks]
 
         def room(block: int) -> Array:
-            part: Array = self._board(dtype)[block & 1, shards[block].start :][: shards[block].size]
+            part: Array = self._board(dtype)[block & 1, partition.shard(block)]
             return part
 
         self._reduce.staging.half = 0
-        blocks, given = range(len(shards)), room if self._node.size > 1 else None
+        blocks, given = range(partition.blocks), room if self._node.size > 1 else None
         sums = self._reduce.totals(partition, sources, addresses_of(sources), dtype, blocks, given)
         for block, total in enumerate(sums):
             row = total
@@ -72,7 +72,7 @@ class NodeAllReduce:
                 # With two halves one meeting is enough: nobody is two blocks ahead of another.
                 self._node.barrier()
                 row = self._board(dtype)[block & 1]
-            _receive()(address_of(row), partition.everyone_in(block), targets, streamed)
+            receive(address_of(row), partition.everyone_in(block), targets, streamed)
         return totals
 
     def _board(self, dtype: np.dtype[np.generic]) -> Array:
@@ -91,10 +91,3 @@ def _like(arrays: Sequence[Array]) -> list[Array]:
     memory = np.empty(ends[-1], arrays[0].dtype)
     parts = np.split(memory, ends[:-1])
     return [part.reshape(array.shape) for part, array in zip(parts, arrays, strict=True)]
-
-
-@cache
-def _receive() -> Callable[[int, Array, Array, bool], None]:
-    from distopt.collectives.pointers import receive
-
-    return receive  # type: ignore[no-any-return]

@@ -7,7 +7,6 @@ start, so that sums over pieces (norms) do not depend on the number of replicas.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,18 +14,7 @@ import numpy as np
 
 from distopt.typing import Array
 
-__all__ = [
-    "BLOCK",
-    "CHUNK",
-    "PIECE",
-    "Block",
-    "Partition",
-    "Segment",
-    "Shard",
-    "block_size",
-    "blocks",
-    "partition",
-]
+__all__ = ["BLOCK", "CHUNK", "PIECE", "Partition", "block_size", "partition", "segments"]
 
 #: Elements of a variable that no cut parts.
 PIECE = 1 << 12
@@ -39,63 +27,31 @@ BLOCK = 1 << 19
 CHUNK = 1 << 11
 
 
-@dataclass(frozen=True)
-class Segment:
-    """Elements ``[start, stop)`` of variable number ``variable``, flat."""
-
-    variable: int
-    start: int
-    stop: int
-
-
-@dataclass(frozen=True)
-class Shard:
-    """The part of a block that one replica updates.
-
-    Attributes:
-        start: where it begins in the block, in elements.
-        size: its elements.
-        segments: the same as parts of variables, in order.
-    """
-
-    start: int
-    size: int
-    segments: tuple[Segment, ...]
-
-
-@dataclass(frozen=True)
-class Block:
-    """What the replicas of a node sum between two of their meetings.
-
-    Attributes:
-        size: its elements.
-        shards: one for each replica of the node.
-    """
-
-    size: int
-    shards: tuple[Shard, ...]
-
-
 @dataclass(frozen=True, eq=False)
 class Partition:
-    """Blocks and shards as numbers for compiled code, for one replica; :func:`partition` gives it.
+    """Who updates what, as numbers for compiled code, for one replica; :func:`partition` gives it.
 
-    A row of a table is a segment: its variable, and in bytes where it starts there, its length, and its
-    place in the block.
+    A row of a table is a segment, elements of one variable that lie side by side in one shard: its
+    variable, and in bytes where it starts there, its length, and its place in the block.
 
     Attributes:
-        blocks: the same as objects.
         others: ``[n, 4]`` int64, the segments of the other replicas' shards, block after block.
         own: likewise, those of its own.
         everyone: likewise, those of all replicas.
         ends: ``[3, blocks + 1]`` int64, how many rows of each table come before each block.
+        itemsize: bytes of an element.
     """
 
-    blocks: tuple[Block, ...]
     others: Array
     own: Array
     everyone: Array
     ends: Array
+    itemsize: int
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks there are."""
+        return int(self.ends.shape[1] - 1)
 
     def others_in(self, block: int) -> Array:
         """The rows of ``others`` that belong to a block."""
@@ -109,34 +65,20 @@ class Partition:
         """The rows of ``everyone`` that belong to a block."""
         return self.everyone[self.ends[2, block] : self.ends[2, block + 1]]
 
+    def shard(self, block: int) -> slice:
+        """The elements of a block that are this replica's shard."""
+        lengths, places = (self.own_in(block)[:, 2:] // self.itemsize).T
+        return slice(places[0], places[0] + lengths.sum()) if len(places) else slice(0, 0)
+
+    def elements(self, own: Array) -> list[tuple[int, slice]]:
+        """Rows of ``own`` as numbers of variables, and elements of these."""
+        size = self.itemsize
+        return [(v, slice(start // size, (start + n) // size)) for v, start, n, _ in own.tolist()]
+
 
 def block_size(parts: int) -> int:
     """The elements of a block for so many replicas: all their rows together take the same memory."""
     return max(BLOCK * 4 // max(parts, 4), 16 * PIECE)
-
-
-@lru_cache(maxsize=64)
-def blocks(sizes: tuple[int, ...], parts: int, block: int | None = None) -> tuple[Block, ...]:
-    """Cuts variables of ``sizes`` elements into blocks, and each block into ``parts`` shards.
-
-    Args:
-        sizes: the variables' elements.
-        parts: replicas of the node.
-        block: elements of a block; :func:`block_size` by default.
-    """
-    block = block_size(parts) if block is None else block
-    result = []
-    pending: list[Segment] = []
-    filled = 0
-    for segment in _pieces(sizes):
-        pending.append(segment)
-        filled += segment.stop - segment.start
-        if filled >= block:
-            result.append(_cut(pending, filled, parts))
-            pending, filled = [], 0
-    if pending:
-        result.append(_cut(pending, filled, parts))
-    return tuple(result)
 
 
 @lru_cache(maxsize=64)
@@ -149,58 +91,44 @@ def partition(sizes: tuple[int, ...], parts: int, own: int, itemsize: int) -> Pa
         own: which of them this one is.
         itemsize: bytes of an element.
     """
-    found = blocks(sizes, parts)
-    factors = np.array([1, itemsize, itemsize, itemsize])
+    blocks, shards, *columns = segments(sizes, parts).T
+    rows = np.column_stack(columns) * (1, itemsize, itemsize, itemsize)
+    numbers = np.arange(blocks[-1] + 2 if len(blocks) else 1)
     tables, ends = [], []
-    for belongs in (lambda part: part != own, lambda part: part == own, lambda _: True):
-        rows = [_rows([s for part, s in enumerate(block.shards) if belongs(part)]) for block in found]
-        tables.append(np.concatenate([_rows([]), *rows]) * factors)
-        ends.append(np.cumsum([0, *map(len, rows)]))
+    for chosen in (shards != own, shards == own, shards >= 0):
+        tables.append(rows[chosen])
+        ends.append(np.searchsorted(blocks[chosen], numbers))
     others, mine, everyone = tables
-    return Partition(found, others, mine, everyone, np.array(ends, np.int64))
+    return Partition(others, mine, everyone, np.array(ends), itemsize)
 
 
-def _rows(shards: Sequence[Shard]) -> Array:
-    """The segments of shards in elements: variable, start, length, place in the block."""
-    rows = []
-    for shard in shards:
-        at = shard.start
-        for s in shard.segments:
-            rows.append((s.variable, s.start, s.stop - s.start, at))
-            at += s.stop - s.start
-    return np.array(rows, np.int64).reshape(-1, 4)
+def segments(sizes: tuple[int, ...], parts: int) -> Array:
+    """Cuts variables of ``sizes`` elements into blocks, and each block into ``parts`` shards.
 
-
-def _pieces(sizes: Sequence[int]) -> Iterator[Segment]:
-    for variable, size in enumerate(sizes):
-        for start in range(0, size, PIECE):
-            yield Segment(variable, start, min(start + PIECE, size))
-
-
-def _cut(pieces: list[Segment], size: int, parts: int) -> Block:
-    """Gives each part the pieces that begin in its share of the block."""
-    shards = []
-    place, start = 0, 0
-    for part in range(parts):
-        goal = size * (part + 1) // parts
-        mine: list[Segment] = []
-        begin = start
-        # The last part takes what is left; others stop where the next piece would overshoot more.
-        while place < len(pieces) and (part == parts - 1 or start + _length(pieces[place]) // 2 < goal):
-            _append(mine, pieces[place])
-            start += _length(pieces[place])
-            place += 1
-        shards.append(Shard(begin, start - begin, tuple(mine)))
-    return Block(size, tuple(shards))
-
-
-def _length(segment: Segment) -> int:
-    return segment.stop - segment.start
-
-
-def _append(segments: list[Segment], piece: Segment) -> None:
-    """Adds a piece, joined to the one before where that is of the same variable."""
-    if segments and segments[-1].variable == piece.variable:
-        segments[-1] = Segment(piece.variable, segments[-1].start, piece.stop)
-    else:
-        segments.append(piece)
+    Returns:
+        ``[n, 6]`` int64, for each segment its block, its shard, its variable, and in elements where it
+        starts there, its length, and its place in the block.
+    """
+    size = np.array(sizes, np.int64)
+    counts = -(-size // PIECE)
+    variables = np.repeat(np.arange(len(size)), counts)
+    starts = PIECE * (np.arange(len(variables)) - np.repeat(np.cumsum(counts) - counts, counts))
+    lengths = np.minimum(size[variables] - starts, PIECE)
+    ends = np.cumsum(lengths)
+    found = [np.empty((0, 6), np.int64)]
+    first = 0
+    while first < len(lengths):
+        # A block ends with the piece that fills it.
+        begin = ends[first] - lengths[first]
+        stop = min(int(np.searchsorted(ends, begin + block_size(parts))) + 1, len(ends))
+        n, start, variable = lengths[first:stop], starts[first:stop], variables[first:stop]
+        places = ends[first:stop] - n - begin
+        # A shard gets the pieces whose middle lies in its share of the block.
+        goals = n.sum() * np.arange(1, parts + 1) // parts
+        shard = np.searchsorted(goals, places + n // 2, side="right")
+        # Its pieces of one variable are one segment.
+        new = np.flatnonzero(np.diff(shard, prepend=-1) | np.diff(variable, prepend=-1))
+        columns = (shard[new], variable[new], start[new], np.add.reduceat(n, new), places[new])
+        found.append(np.column_stack([np.full(len(new), len(found) - 1), *columns]))
+        first = stop
+    return np.concatenate(found)

@@ -89,16 +89,15 @@ class ShardReduce:
         """For each block the node's parts of the own shard, by rank, until the next is asked for."""
         if self.node.size == 1:
             for block in blocks:
-                yield [_gather(partition, block, arrays, None)]
+                yield [_gather(partition, block, arrays)]
             return
         self.staging.begin(partition, blocks[0], starts, dtype.itemsize)
         for block in blocks:
             half = self.staging.rows(dtype)
             if block + 1 < blocks.stop:
                 self.staging.write(partition, block + 1, starts, dtype.itemsize)
-            own = partition.blocks[block].shards[self.node.rank]
-            rows = [row[own.start : own.start + own.size] for row in half]
-            rows[self.node.rank] = _gather(partition, block, arrays, rows[self.node.rank], self.node.rank)
+            rows = list(half[:, partition.shard(block)])
+            rows[self.node.rank] = _gather(partition, block, arrays, rows[self.node.rank])
             yield rows
             if block + 1 < blocks.stop:
                 self.node.barrier()
@@ -109,12 +108,10 @@ class ShardReduce:
         return [tuple(int(r) for r in row) for row in self.cross.all_gather(ranks)]
 
 
-def _gather(
-    partition: Partition, block: int, arrays: Sequence[Any], out: Array | None, rank: int = 0
-) -> Array:
+def _gather(partition: Partition, block: int, arrays: Sequence[Any], out: Array | None = None) -> Array:
     """This replica's own part of a block: where it lies, if that is in one array, else ``out``."""
-    segments = partition.blocks[block].shards[rank].segments
-    parts: list[Array] = [arrays[s.variable].reshape(-1)[s.start : s.stop] for s in segments]
+    own = partition.elements(partition.own_in(block))
+    parts: list[Array] = [arrays[number].reshape(-1)[part] for number, part in own]
     if len(parts) == 1:
         return parts[0]
     return np.concatenate(parts, out=out) if parts or out is None else out

@@ -6,8 +6,6 @@ meeting a block is enough.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -68,14 +66,9 @@ class StagingBuffer:
             starts: the addresses of this replica's arrays.
             itemsize: bytes of an element.
         """
+        from distopt.collectives.pointers import send  # with compiled code, which takes time to load
+
         self.half ^= 1
         address, row = self.place(itemsize)
         place = address + (self.half * self._node.size + self._node.rank) * row
-        _send()(place, partition.others_in(block), starts)
-
-
-@cache
-def _send() -> Callable[[int, Array, Array], None]:
-    from distopt.collectives.pointers import send
-
-    return send  # type: ignore[no-any-return]
+        send(place, partition.others_in(block), starts)

@@ -32,32 +32,26 @@ class Clip:
         """Whether all sums must be there before the first update."""
         return self.norm is not None or self.global_norm is not None
 
-    @property
-    def divides(self) -> bool:
-        """Whether gradients are scaled by their norms: a norm of 0 makes them zeros of no sign."""
-        return 0 not in (self.norm, self.global_norm)
-
     def __str__(self) -> str:
         kinds = (("value", self.value), ("norm", self.norm), ("global norm", self.global_norm))
         return ", ".join(f"clip {name} {limit:g}" for name, limit in kinds if limit is not None)
 
 
-def clip_value(values: Array, limit: float, out: Array | None = None) -> Array:
+def clip_value(values: Array, limit: float) -> Array:
     """Each element moved into ``[-limit, limit]``; NaN stays."""
     bound = values.dtype.type(limit)
-    return np.clip(values, -bound, bound, out=out)
+    return np.clip(values, -bound, bound)
 
 
-def clip_norm(values: Array, squares: float, limit: float, out: Array | None = None) -> Array:
+def clip_norm(values: Array, squares: float, limit: float) -> Array:
     """``g * c / max(norm, c)``, of a gradient whose squares sum to ``squares``.
 
     An infinite element becomes NaN and makes all others 0.
     """
     if limit == 0:
-        return np.multiply(np.zeros_like(values), 0, out=out)
+        return np.zeros_like(values)
     bound = values.dtype.type(limit)
-    scaled = np.multiply(values, bound, out=out)
-    result: Array = np.divide(scaled, np.maximum(values.dtype.type(math.sqrt(squares)), bound), out=out)
+    result: Array = values * bound / np.maximum(values.dtype.type(math.sqrt(squares)), bound)
     return result
 
 

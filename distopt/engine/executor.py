@@ -9,7 +9,6 @@ A step is fed in parts: gradients may become final one after the other, in the o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -89,7 +88,7 @@ class Executor:
     ) -> None:
         self.rule, self.dtype, self.sizes, self.reduce = rule, dtype, sizes, reduce
         self.partition: Partition = reduce.partition(sizes, dtype.itemsize)
-        self.blocks = len(self.partition.blocks)
+        self.blocks = self.partition.blocks
         #: Addresses are good as long as their memory is there.
         self.places = places
         self._addresses = _addresses(places, 1 + len(rule.slots))
@@ -121,9 +120,9 @@ class Executor:
 
     def _segments(self) -> Iterator[tuple[int, slice, list[Array]]]:
         """This replica's own segments: the variable, the elements, and parameters and slots there."""
-        for number, start, length, _ in (self.partition.own // (1, *[self.dtype.itemsize] * 3)).tolist():
-            arrays = [base[at + start :][:length] for base, at in self.places[number]]
-            yield number, slice(start, start + length), arrays
+        for number, part in self.partition.elements(self.partition.own):
+            arrays = [base[at + part.start : at + part.stop] for base, at in self.places[number]]
+            yield number, part, arrays
 
     def is_at(self, places: Sequence[Sequence[Place]]) -> bool:
         """Whether parameters and slots lie there."""
@@ -131,10 +130,8 @@ class Executor:
 
     def blocks_before(self, variable: int) -> int:
         """How many of the first blocks hold nothing of this variable or of later ones."""
-        return sum(
-            all(s.variable < variable for shard in block.shards for s in shard.segments)
-            for block in self.partition.blocks
-        )
+        before = np.searchsorted(self.partition.everyone[:, 0], variable)
+        return int(np.searchsorted(self.partition.ends[2, 1:], before, side="right"))
 
     def send_ahead(self, batch: GradientBatch) -> None:
         """Stages the first block before the replicas meet in the call's header.
@@ -142,8 +139,10 @@ class Executor:
         That meeting then serves this block too, when all have staged it. Nobody reads the staging buffer
         between the end of one call and the header of the next.
         """
+        from distopt.collectives.pointers import send  # with compiled code, which takes time to load
+
         rank, _, address, row = self._where
-        _send()(address + rank * row, self._first, batch.addresses)
+        send(address + rank * row, self._first, batch.addresses)
 
     def on_node(self, call: KernelCall, first: int, stop: int, ahead: bool) -> None:
         """Runs blocks whose sums are made on this node.
@@ -179,7 +178,7 @@ class Executor:
 
     def on_block(self, call: KernelCall, block: int, total: Array) -> None:
         """Runs a block whose sum is finished: ``total``, this replica's shard of it."""
-        offset = self.partition.blocks[block].shards[self.reduce.node.rank].start * self.dtype.itemsize
+        offset = self.partition.shard(block).start * self.dtype.itemsize
         self._alone(call, (-1, 1, address_of(total) - offset, 0), block, block + 1)
 
     def update_own(self, batch: GradientBatch, coefficients: tuple[Any, ...]) -> None:
@@ -210,13 +209,6 @@ def _addresses(places: Sequence[Sequence[Place]], arrays: int) -> Array:
     none = [0] * arrays
     rows = [[starts[id(base)] + at * base.itemsize for base, at in place] or none for place in places]
     return np.array(rows, np.int64)
-
-
-@cache
-def _send() -> Callable[[int, Array, Array], None]:
-    from distopt.collectives.pointers import send
-
-    return send  # type: ignore[no-any-return]
 
 
 class Step:

@@ -104,7 +104,7 @@ def step_sentence(
         assigned: what this replica has assigned since the last step.
         new: what is met for the first time, if that is not everything.
     """
-    parts = [f"{call} on {describe(variables)}"]
+    parts = [sentence(call, variables)]
     for rule, values in zip(rules, coefficients, strict=True):
         pairs = zip(rule.coefficients, values, strict=True)
         parts.append(f"{rule.name}: " + ", ".join(f"{name}={value:.9g}" for name, value in pairs))

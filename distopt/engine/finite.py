@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,6 +20,8 @@ def nonfinite(arrays: Sequence[Array]) -> list[int]:
     Args:
         arrays: of any shapes and dtypes; integers are always finite.
     """
+    from distopt.engine.exponents import mark  # compiled code, which takes time to load
+
     found: list[int] = []
     kinds: dict[int, list[int]] = {}
     for k, array in enumerate(arrays):
@@ -32,13 +33,6 @@ def nonfinite(arrays: Sequence[Array]) -> list[int]:
         own = [np.asarray(arrays[k], order="C") for k in places]
         sizes = np.array([arrays[k].size for k in places], np.int64)
         marks = np.empty(len(places), np.int64)
-        _kernel()(addresses_of(own), sizes, itemsize, marks)
+        mark(addresses_of(own), sizes, itemsize, marks)
         found += [places[k] for k in np.flatnonzero(marks)]
     return sorted(found)
-
-
-@cache
-def _kernel() -> Callable[[Array, Array, int, Array], None]:
-    from distopt.engine.exponents import mark
-
-    return mark  # type: ignore[no-any-return]

@@ -46,14 +46,7 @@ def dense(rule: Rule, w: Array, g: Array, slots: Arrays, coefficients: Scalars) 
         _evaluate(rule, (w, *slots), part, g[part], coefficients)
 
 
-def rows(
-    rule: Rule,
-    w: Array,
-    values: Array,
-    indices: Array,
-    slots: tuple[Array, ...],
-    coefficients: tuple[Any, ...],
-) -> None:
+def rows(rule: Rule, w: Array, values: Array, indices: Array, slots: Arrays, coefficients: Scalars) -> None:
     """Updates the rows ``indices`` of ``w`` and ``slots`` in place, no others.
 
     Args:
@@ -71,14 +64,7 @@ def rows(
         _evaluate(rule, (w, *slots), indices, values, coefficients)
 
 
-def sparse(
-    rule: Rule,
-    w: Array,
-    values: Array,
-    indices: Array,
-    slots: tuple[Array, ...],
-    coefficients: tuple[Any, ...],
-) -> None:
+def sparse(rule: Rule, w: Array, values: Array, indices: Array, slots: Arrays, coefficients: Scalars) -> None:
     """Applies a sparse gradient as the rule's :class:`Sparse` says; arguments as in :func:`rows`.
 
     ``w`` and ``slots`` may be a range of a variable's rows, with the gradient rows that fall into

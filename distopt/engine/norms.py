@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import cache
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -26,10 +24,13 @@ def sums_of_squares(values: Array) -> Array:
         ``[ceil(n / PIECE)]`` float64. Within a piece, 512 partial sums take the elements in turn and
         are added pairwise at the end: an order that vectorizes and does not depend on the machine.
     """
+    from distopt.engine import squares  # compiled code, which takes time to load
+
     if values.dtype == np.float16:
         values = values.astype(np.float32)
     sums = np.empty(-(-values.size // PIECE), np.float64)
-    _kernel(values.dtype)(values, sums)
+    add = squares.squares_float32 if values.dtype == np.float32 else squares.squares_float64
+    add(values, sums)
     return sums
 
 
@@ -37,10 +38,3 @@ def sum_of_pieces(sums: Iterable[Array]) -> float:
     """The sums over pieces of several variables added up one after the other, in the order given."""
     pieces = np.concatenate([np.zeros(1), *sums])
     return float(np.add.accumulate(pieces)[-1])
-
-
-@cache
-def _kernel(dtype: np.dtype[Any]) -> Callable[[Array, Array], None]:
-    from distopt.engine import squares
-
-    return squares.squares_float32 if dtype == np.float32 else squares.squares_float64  # type: ignore[no-any-return]

@@ -8,7 +8,7 @@ from distopt.comm import Communicator
 from distopt.core.variable import Variable
 from distopt.typing import Array
 
-__all__ = ["Job", "Old", "owners", "run_owned"]
+__all__ = ["Job", "Old", "constrain", "owners", "run_owned"]
 
 #: A variable, all variables that its update writes, and the update.
 Job = tuple[Variable, Sequence[Variable], Callable[[], None]]
@@ -72,6 +72,12 @@ def run_owned(
         raise error
     if failed:
         raise RuntimeError(f"another replica could not update its variables: {failed[0].decode()}")
+
+
+def constrain(variable: Variable) -> None:
+    """Assigns what the variable's constraint makes of it, if it has one; Python code that may raise."""
+    if variable.constraint is not None:
+        variable.assign(variable.constraint(variable))
 
 
 def _write_through(variables: Sequence[Variable], on: bool) -> None:

@@ -46,11 +46,6 @@ class Allocation:
     offset: int
     view: Array
 
-    @property
-    def flat(self) -> Array:
-        """The variable's part as one axis."""
-        return self.view.reshape(-1)
-
 
 class SharedParameters:
     """All allocations that one replica knows.
@@ -98,11 +93,10 @@ class SharedParameters:
         """Those that this replica has assigned since the last step, each once."""
         unique = {id(v): v for v in variables}.values()
         # By address: replicas of one process may share a Variable, and see its memory by views of their own.
-        found = [(v, self.of(v)) for v in unique]
         return [
             v
-            for v, allocation in found
-            if allocation is not None and address_of(v._array()) != address_of(allocation.view)
+            for v in unique
+            if (found := self.of(v)) is not None and address_of(v._array()) != address_of(found.view)
         ]
 
     # -- collective
@@ -112,11 +106,12 @@ class SharedParameters:
         for v in variables:
             groups.setdefault(v.dtype, []).append(v)
         for dtype, members in groups.items():
-            offsets, total = _offsets(members)
-            base = self._memory(total, dtype)
+            # Side by side, without gaps, so that neighbours are updated in one go.
+            ends = np.cumsum([v.size for v in members]).tolist()
+            base = self._memory(ends[-1], dtype)
             found = [
-                Allocation(base, offset, base[offset : offset + v.size].reshape(v.shape))
-                for v, offset in zip(members, offsets, strict=True)
+                Allocation(base, end - v.size, base[end - v.size : end].reshape(v.shape))
+                for v, end in zip(members, ends, strict=True)
             ]
             self._fill(members, found)
             for v, allocation in zip(members, found, strict=True):
@@ -160,10 +155,11 @@ class SharedParameters:
             return
         for allocation in found:
             # Each replica of the first node sends its part to those of its rank in the others.
-            bounds = shard_bounds(allocation.flat.size, self.reduce.node.size)
-            part = allocation.flat[bounds[self.reduce.node.rank] : bounds[self.reduce.node.rank + 1]]
+            flat, node = allocation.view.reshape(-1), self.reduce.node
+            bounds = shard_bounds(flat.size, node.size)
+            part = flat[bounds[node.rank] : bounds[node.rank + 1]]
             # What is received is a copy, for a moment. All take part as often, threads of a process together.
-            for start in range(0, -(-allocation.flat.size // self.reduce.node.size), _AT_ONCE):
+            for start in range(0, -(-flat.size // node.size), _AT_ONCE):
                 piece = part[start : start + _AT_ONCE]
                 np.copyto(piece, self.reduce.cross.broadcast(piece))
         self.reduce.node.barrier()
@@ -199,12 +195,3 @@ def _give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-
-
-def _offsets(variables: Sequence[Variable]) -> tuple[list[int], int]:
-    """Places side by side, without gaps, so that neighbours are updated in one go."""
-    offsets, end = [], 0
-    for v in variables:
-        offsets.append(end)
-        end += v.size
-    return offsets, end

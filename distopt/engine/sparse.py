@@ -15,7 +15,7 @@ from distopt.engine import kernels
 from distopt.engine.rule import Rule, Sparse
 from distopt.typing import Array
 
-__all__ = ["alike", "apply_rows", "reduced", "sum_rows", "summed"]
+__all__ = ["alike", "apply_rows", "reduced", "summed"]
 
 #: Where the replicas' rows together reach this share of all rows, they are summed as dense arrays.
 DENSITY = 0.5
@@ -27,8 +27,10 @@ def summed(gradient: IndexedSlices) -> tuple[Array, Array]:
     return np.ascontiguousarray(rows), indices.astype(np.int64, copy=False)
 
 
-def sum_rows(comm: Communicator, gradient: IndexedSlices, height: int) -> tuple[Array, Array]:
-    """The sum of all replicas' sparse gradients of one variable, in tree order row by row.
+def reduced(
+    comm: Communicator, gradient: IndexedSlices, height: int, divisor: int | None = None
+) -> tuple[Array, Array]:
+    """The sum or mean of all replicas' sparse gradients of one variable, in tree order row by row.
 
     Whether rows or whole arrays travel, each row is the same sum: a replica without a row adds 0.
 
@@ -36,11 +38,16 @@ def sum_rows(comm: Communicator, gradient: IndexedSlices, height: int) -> tuple[
         comm: all replicas.
         gradient: this replica's.
         height: the number of rows of the variable.
+        divisor: what the sum is divided by; None for 1.
 
     Returns:
         ``(rows [k, ...], indices [k] int64, increasing)``, the same on every replica.
     """
-    rows, indices = summed(gradient)
+    rows, indices = _sum_rows(comm, *summed(gradient), height)
+    return (rows if divisor is None else rows / rows.dtype.type(divisor)), indices
+
+
+def _sum_rows(comm: Communicator, rows: Array, indices: Array, height: int) -> tuple[Array, Array]:
     if comm.size == 1:
         return rows, indices
     counts = [int(n[0]) for n in comm.all_gather(np.array([len(indices)], np.int64))]
@@ -62,21 +69,6 @@ def sum_rows(comm: Communicator, gradient: IndexedSlices, height: int) -> tuple[
     total = np.empty_like(spread[0])
     reduce_rows(spread, total)
     return total.reshape(len(union), *rows.shape[1:]), union
-
-
-def reduced(
-    comm: Communicator, gradient: IndexedSlices, height: int, divisor: int | None
-) -> tuple[Array, Array]:
-    """The sum or mean of all replicas' sparse gradients of one variable; see :func:`sum_rows`.
-
-    Args:
-        comm: all replicas.
-        gradient: this replica's.
-        height: the number of rows of the variable.
-        divisor: what the sum is divided by; None for 1.
-    """
-    rows, indices = sum_rows(comm, gradient, height)
-    return (rows if divisor is None else rows / rows.dtype.type(divisor)), indices
 
 
 def apply_rows(
@@ -119,20 +111,11 @@ def alike(
     comm: Communicator, gradients: Sequence[Array | IndexedSlices], variables: Sequence[Variable]
 ) -> list[Array | IndexedSlices]:
     """The gradients, made dense where they are dense on any replica."""
-    own = bytes(isinstance(g, IndexedSlices) for g in gradients)
-    everyone = comm.gather_bytes(own)
-    result: list[Array | IndexedSlices] = []
+    everyone = comm.gather_bytes(bytes(isinstance(g, IndexedSlices) for g in gradients))
+    result = list(gradients)
     for i, (gradient, variable) in enumerate(zip(gradients, variables, strict=True)):
         if isinstance(gradient, IndexedSlices) and not all(kinds[i] for kinds in everyone):
-            result.append(dense_of(gradient, variable.shape))
-        else:
-            result.append(gradient)
+            rows, indices = summed(gradient)
+            dense = result[i] = np.zeros(variable.shape, rows.dtype)
+            dense[indices] = rows
     return result
-
-
-def dense_of(gradient: IndexedSlices, shape: tuple[int, ...]) -> Array:
-    """The whole gradient, where another replica's is dense."""
-    rows, indices = summed(gradient)
-    dense = np.zeros(shape, rows.dtype)
-    dense[indices] = rows
-    return dense

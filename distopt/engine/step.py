@@ -18,7 +18,6 @@ from distopt.comm import SoloCommunicator
 from distopt.core.variable import Variable, moves
 from distopt.distribute import ReplicaContext
 from distopt.engine import fingerprint, sparse, update
-from distopt.engine.alone import update_alone
 from distopt.engine.audit import audit
 from distopt.engine.batch import GradientBatch, weighed_gradient
 from distopt.engine.clip import Clip
@@ -164,7 +163,7 @@ class StepEngine:
     def apply_alone(self, plan: StepPlan, batch: GradientBatch, coefficients: Coefficients) -> None:
         """Updates this replica's own copies with its own gradients; the replicas may come to differ."""
         self._take_out(plan.state(batch.variables))
-        update_alone(self._context.comm, plan, batch, coefficients)
+        update.alone(self._context.comm, plan, batch, coefficients)
         self._record(batch.variables)
 
     def run(self, call: str, jobs: Sequence[Job], settings: str, alone: bool = False) -> None:

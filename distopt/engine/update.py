@@ -10,17 +10,20 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from distopt.collectives import ShardReduce
-from distopt.engine import sparse
-from distopt.engine.batch import GradientBatch
-from distopt.engine.constraints import update_constrained
+from distopt.comm import Communicator, SoloCommunicator
+from distopt.core.indexed_slices import IndexedSlices
+from distopt.core.variable import Variable
+from distopt.engine import kernels, sparse
+from distopt.engine.batch import Gradient, GradientBatch
 from distopt.engine.epilogue import Epilogue
 from distopt.engine.executor import Executor, Step
 from distopt.engine.norm_board import Scales
-from distopt.engine.owners import Old
+from distopt.engine.owners import Job, Old, constrain, run_owned
 from distopt.engine.plan import StepPlan
+from distopt.engine.rule import Rule
 from distopt.typing import Array
 
-__all__ = ["Coefficients", "Round", "constrained", "others", "sum_and_update"]
+__all__ = ["Coefficients", "Round", "alone", "constrained", "others", "sum_and_update", "update_variable"]
 
 #: For each dtype of a plan the rule's coefficients, scalars of that dtype.
 Coefficients: TypeAlias = tuple[tuple[Any, ...], ...]
@@ -89,12 +92,64 @@ def others(reduce: ShardReduce, plan: StepPlan, batch: GradientBatch, coefficien
     _update_own(plan.executors[plan.first_executors :], batch, coefficients)
 
 
+def alone(job: Communicator, plan: StepPlan, batch: GradientBatch, coefficients: Coefficients) -> None:
+    """Updates this replica's own copies with its own gradients.
+
+    Args:
+        job: all replicas: where one's constraint raises, none makes the step.
+        plan: that of the batch.
+        batch: the same variables on all replicas; one may come twice.
+        coefficients: those of the plan's rules.
+    """
+    bound: list[Job] = []
+    free: list[Callable[[], None]] = []
+    for i, (variable, gradient) in enumerate(zip(batch.variables, batch.gradients, strict=True)):
+        kind, state = plan.which[i], (variable, *plan.slots[i])
+        update = partial(_update_copy, plan.rules[kind], state, gradient, coefficients[kind])
+        if variable.constraint is None:
+            free.append(update)
+        else:
+            bound.append((variable, state, update))
+    if bound:
+        run_owned(SoloCommunicator(), job, bound)
+    for run in free:
+        run()
+
+
+def update_variable(
+    rule: Rule, state: Sequence[Variable], gradient: Gradient, coefficients: tuple[Any, ...]
+) -> None:
+    """Updates a variable and its slots from a gradient that is final, without other replicas.
+
+    Args:
+        rule: the arithmetic.
+        state: the variable and its slots.
+        gradient: of the variable's shape and dtype.
+        coefficients: the rule's.
+    """
+    if isinstance(gradient, IndexedSlices):
+        sparse.apply_rows(rule, state, coefficients, *sparse.summed(gradient), SoloCommunicator())
+    else:
+        w, *slots = (v._array().reshape(-1) for v in state)
+        kernels.dense(rule, w, gradient.reshape(-1), tuple(slots), coefficients)
+    for v in state:
+        v._touch()
+
+
 def _constrained(
     reduce: ShardReduce, plan: StepPlan, batch: GradientBatch, update: Callable[[], None], old: list[Old]
 ) -> None:
+    """Updates what has a constraint, then constrains it; if that raises, all is put back on all replicas.
+
+    This comes before the other updates, so that what has to be kept until then is little.
+    """
+    old += [(array, array.copy()) for _, e in plan.executors[: plan.first_executors] for array in e.state()]
+    update()
+    reduce.node.barrier()
     variables = [batch.variables[i] for i in plan.constrained]
-    memory = [array for _, e in plan.executors[: plan.first_executors] for array in e.state()]
-    update_constrained(reduce.node, reduce.job, variables, memory, update, old)
+    for variable in variables:
+        variable._touch()
+    run_owned(reduce.node, reduce.job, [(v, (v,), partial(constrain, v)) for v in variables], old)
 
 
 def _apply_rows(
@@ -119,3 +174,10 @@ def _update_own(
 ) -> None:
     for kind, executor in executors:
         executor.update_own(batch, coefficients[kind])
+
+
+def _update_copy(
+    rule: Rule, state: Sequence[Variable], gradient: Gradient, coefficients: tuple[Any, ...]
+) -> None:
+    update_variable(rule, state, gradient, coefficients)
+    constrain(state[0])

@@ -15,6 +15,7 @@ from distopt.core.indexed_slices import IndexedSlices, sum_duplicates
 from distopt.core.tensor import Tensor
 from distopt.core.variable import Variable
 from distopt.engine.batch import GradientBatch
+from distopt.engine.owners import constrain
 from distopt.engine.plan import StepPlan
 from distopt.engine.step import StepEngine
 from distopt.errors import ReplicaMismatch
@@ -334,8 +335,7 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
             return
         extra = {"apply_state": apply_state} if takes_state(self._resource_apply_dense) else {}
         self._resource_apply_dense(gradient, variable, **extra)
-        if variable.constraint is not None:
-            variable.assign(variable.constraint(variable))
+        constrain(variable)
 
     def _resource_apply_dense(self, grad: Any, handle: Variable, apply_state: Any = None) -> Any:
         """Updates the variable ``handle`` with ``grad``, a tensor of its shape and dtype."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -11,21 +10,20 @@ import numpy as np
 
 from distopt.aggregators import Aggregator
 from distopt.core.checks import as_sequence
-from distopt.core.indexed_slices import sum_duplicates
+from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.numbers import as_number
 from distopt.core.tensor import TensorLike, as_array
 from distopt.core.variable import Variable
-from distopt.engine import kernels
-from distopt.engine.batch import GradientBatch
+from distopt.engine.batch import Gradient, GradientBatch
 from distopt.engine.clip import Clip
 from distopt.engine.plan import StepPlan
 from distopt.engine.reduction import Reduction
 from distopt.engine.rule import Rule
 from distopt.engine.step import Coefficients, StepEngine
+from distopt.engine.update import update_variable
 from distopt.optimizers.limits import FINITE, FRACTION, NOT_NEGATIVE, NOT_POSITIVE, Limit, within
 from distopt.optimizers.optimizer import ApplyState, Optimizer
 from distopt.optimizers.pairs import Pairs, batch_of
-from distopt.typing import Array
 
 __all__ = [
     "DEFAULT_EPSILON",
@@ -41,8 +39,6 @@ _UPDATES = ("_resource_apply_dense", "_resource_apply_sparse", "_resource_apply_
 _HOOKS = (*_STAGES, *_UPDATES)
 _MAKERS = ("_create_all_weights", "_create_slots")
 _RATE = ("_decayed_lr",)
-_NO_LIMITS = (None, None, None)
-_NO_COEFFICIENTS: dict[str, Any] = {}
 
 
 class RuleOptimizer(Optimizer):
@@ -82,17 +78,19 @@ class RuleOptimizer(Optimizer):
             dtype: that of the variables.
         """
 
-    def step_rule(self, variable: Variable, apply_state: ApplyState | None) -> tuple[Rule, tuple[Any, ...]]:
-        """The rule and its coefficients for ``variable``, as the kernels take them.
+    def _step_rule(
+        self, device: str, dtype: np.dtype[Any], apply_state: ApplyState | None
+    ) -> tuple[Rule, tuple[Any, ...]]:
+        """The rule and its coefficients for variables of one device and dtype, as the kernels take them.
 
         Args:
-            variable: what is to be updated.
-            apply_state: what ``_prepare`` made; None to make it now.
+            device: that of the variables.
+            dtype: theirs too.
+            apply_state: what ``_prepare_step`` made; None to make it now.
         """
-        key = (variable.device, variable.dtype)
-        values = (apply_state or {}).get(key) or self._fallback_apply_state(*key)
+        values = (apply_state or {}).get((device, dtype)) or self._fallback_apply_state(device, dtype)
         rule = self._rule(values)
-        return rule, _scalars(map(values.__getitem__, rule.coefficients), key[1])
+        return rule, _scalars(map(values.__getitem__, rule.coefficients), dtype)
 
     def _run_pipeline(
         self,
@@ -112,7 +110,7 @@ class RuleOptimizer(Optimizer):
             raise
         if reduction is not None:
             limits = self.clipvalue, self.clipnorm, self.global_clipnorm
-            clip = None if limits == _NO_LIMITS else Clip(*limits)
+            clip = None if limits == (None, None, None) else Clip(*limits)
             if engine.step(call, *made, reduction, clip):
                 return
         super()._run_pipeline(engine, call, plan, batch, apply_state, aggregate)
@@ -156,20 +154,16 @@ class RuleOptimizer(Optimizer):
         self, plan: StepPlan, batch: GradientBatch, apply_state: ApplyState
     ) -> tuple[StepPlan, GradientBatch, Coefficients]:
         """The plan with the rules in force, the batch, and the rules' coefficients."""
-        rules, coefficients = [], []
-        for key in plan.kinds:
-            values = apply_state.get(key) or self._fallback_apply_state(*key)
-            rule = self._rule(values)
-            rules.append(rule)
-            coefficients.append(_scalars(map(values.__getitem__, rule.coefficients), key[1]))
-        if plan.rules != tuple(rules):
+        found = [self._step_rule(*kind, apply_state) for kind in plan.kinds]
+        rules, coefficients = zip(*found, strict=True) if found else ((), ())
+        if plan.rules != rules:
             with self._naming_after_optimizer():
                 self._create_slots(list(batch.variables))  # a rule that was not in force may need others
             names = [rules[kind].slots for kind in plan.which]
-            plan.set_rules(batch.variables, tuple(rules), self._slots_by_name(batch.variables, names))
+            plan.set_rules(batch.variables, rules, self._slots_by_name(batch.variables, names))
         if batch.sparse:
             plan = plan.with_sparse(batch.variables, batch.sparse)
-        return plan, batch, tuple(coefficients)
+        return plan, batch, coefficients
 
     def _has_weights(self, plan: StepPlan) -> bool:
         """See Optimizer; the plan has looked up the slots of its rules."""
@@ -178,7 +172,7 @@ class RuleOptimizer(Optimizer):
         return made and bool(plan.rules)
 
     def _create_slots(self, var_list: list[Variable]) -> None:
-        names = self._rule(_NO_COEFFICIENTS).slots
+        names = self._rule({}).slots
         none: dict[str, Variable] = {}
         new = [v for v in var_list if not all(map(self._slots.get(v, none).__contains__, names))]
         for slot in names:
@@ -212,28 +206,17 @@ class RuleOptimizer(Optimizer):
     def _resource_apply_dense(
         self, grad: Any, handle: Variable, apply_state: ApplyState | None = None
     ) -> None:
-        rule, coefficients = self.step_rule(handle, apply_state)
-        slots = tuple(_flat(self.get_slot(handle, name)) for name in rule.slots)
-        gradient = np.ascontiguousarray(as_array(grad)).reshape(-1)
-        kernels.dense(rule, _flat(handle), gradient, slots, coefficients)
-        self._touch(handle, rule)
+        self._apply_rule(np.ascontiguousarray(as_array(grad)), handle, apply_state)
 
     def _resource_apply_sparse(
         self, grad: Any, handle: Variable, indices: Any, apply_state: ApplyState | None = None
     ) -> None:
-        rule, coefficients = self.step_rule(handle, apply_state)
-        values, where = as_array(grad), as_array(indices)
-        if (np.diff(where) <= 0).any():
-            values, where = sum_duplicates(values, where)
-        slots = tuple(_matrix(self.get_slot(handle, name)._array()) for name in rule.slots)
-        values = _matrix(np.ascontiguousarray(values))
-        kernels.sparse(rule, _matrix(handle._array()), values, where.astype(np.int64), slots, coefficients)
-        self._touch(handle, rule)
+        self._apply_rule(IndexedSlices(grad, indices), handle, apply_state)
 
-    def _touch(self, variable: Variable, rule: Rule) -> None:
-        variable._touch()
-        for name in rule.slots:
-            self.get_slot(variable, name)._touch()
+    def _apply_rule(self, gradient: Gradient, variable: Variable, apply_state: ApplyState | None) -> None:
+        rule, coefficients = self._step_rule(variable.device, variable.dtype, apply_state)
+        slots = [self.get_slot(variable, name) for name in rule.slots]
+        update_variable(rule, (variable, *slots), gradient, coefficients)
 
 
 def _scalars(values: Iterable[Any], dtype: np.dtype[Any]) -> tuple[Any, ...]:
@@ -246,14 +229,6 @@ def _scalars(values: Iterable[Any], dtype: np.dtype[Any]) -> tuple[Any, ...]:
 def _scalar(value: Any, dtype: np.dtype[Any]) -> Any:
     scalar = value if type(value) is dtype.type else as_array(value)[()]
     return scalar if type(scalar) is dtype.type else dtype.type(scalar)
-
-
-def _flat(variable: Variable) -> Array:
-    return variable._array().reshape(-1)
-
-
-def _matrix(array: Array) -> Array:
-    return array.reshape(len(array), math.prod(array.shape[1:]))
 
 
 def epsilon_or_default(value: Any) -> Any:

@@ -15,7 +15,6 @@ __all__ = ["Slots"]
 
 #: What a copy gets of its own.
 _OWN = ("_by_variable", "_copied", "_unclaimed", "_plans")
-_NONE: dict[str, Variable] = {}
 
 
 class _Copied(NamedTuple):
@@ -24,14 +23,14 @@ class _Copied(NamedTuple):
     Attributes:
         slots: by name.
         kind: the variable's name, shape and dtype.
-        variable: the variable's own copy, if that was made together with the optimizer's.
-        source: the variable that the original's slots stand beside, if there is one in this process.
+        owners: the variables that may be meant, the first one that is still there: the copy that was made
+            together with the optimizer's, and the original. The references are weak: what nobody else has
+            is not what is trained.
     """
 
     slots: dict[str, Variable]
     kind: tuple[Any, ...]
-    variable: Any
-    source: Any
+    owners: tuple[ref[Variable], ...]
 
 
 class Slots(Weights):
@@ -112,7 +111,7 @@ class Slots(Weights):
         self, variables: Sequence[Variable], names: Sequence[tuple[str, ...]]
     ) -> tuple[tuple[Variable, ...], ...]:
         """The slots of these names of each variable; all of them are made."""
-        slots = [self._slots_of(v) or _NONE for v in variables]
+        slots = [self._slots_of(v) or {} for v in variables]
         return tuple([tuple([own[n] for n in wanted]) for own, wanted in zip(slots, names, strict=True)])
 
     # -- copies
@@ -123,9 +122,9 @@ class Slots(Weights):
             return self._by_variable
         copied, self._copied = self._copied, []
         for entry in copied:
-            found = [v for v in (entry.variable(), entry.source()) if v is not None]
-            if found:
-                self._by_variable[found[0]] = entry.slots
+            alive = [variable for owner in entry.owners if (variable := owner()) is not None]
+            if alive:
+                self._by_variable[alive[0]] = entry.slots
             else:
                 self._unclaimed.append(entry)
         return self._by_variable
@@ -148,7 +147,7 @@ class Slots(Weights):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         rest = {name: value for name, value in state.items() if name != "_slots"}
-        copied = [_Copied(slots, kind, _weakly(v), _nothing) for v, kind, slots in state["_slots"]]
+        copied = [_Copied(slots, kind, _references(v)) for v, kind, slots in state["_slots"]]
         vars(self).update(rest, _by_variable={}, _copied=copied, _unclaimed=[], _plans=PlanCache())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Slots:
@@ -157,7 +156,7 @@ class Slots(Weights):
         state = self.__getstate__()
         twin.__setstate__(copy.deepcopy(state, memo))
         twin._copied = [
-            entry._replace(source=_weakly(variable))
+            entry._replace(owners=(*entry.owners, *_references(variable)))
             for entry, (variable, _, _) in zip(twin._copied, state["_slots"], strict=True)
         ]
         return twin
@@ -171,10 +170,5 @@ def _kind(variable: Variable) -> tuple[Any, ...]:
     return variable.name, variable.shape, variable.dtype.str
 
 
-def _weakly(variable: Variable | None) -> Any:
-    """A weak reference: if nobody else has the variable, it is not the one that is trained."""
-    return _nothing if variable is None else ref(variable)
-
-
-def _nothing() -> None:
-    """What stands in the place of a reference to no variable."""
+def _references(variable: Variable | None) -> tuple[ref[Variable], ...]:
+    return () if variable is None else (ref(variable),)

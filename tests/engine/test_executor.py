@@ -141,11 +141,9 @@ def train(rule, dtype, replicas, after=(None, None), steps=3, late=0.0, feed=Non
 def small_blocks(monkeypatch):
     """Some blocks, not one."""
     monkeypatch.setattr(partition, "BLOCK", 1 << 16)
-    for kept in (partition.blocks, partition.partition):
-        kept.cache_clear()
+    partition.partition.cache_clear()
     yield
-    for kept in (partition.blocks, partition.partition):
-        kept.cache_clear()
+    partition.partition.cache_clear()
 
 
 @pytest.mark.parametrize("replicas", [1, 2, 3, 4, 8])

@@ -20,7 +20,7 @@ def gradient(replica):
 def test_rows_and_whole_arrays_give_the_same_bits(monkeypatch, replicas):
     def program():
         context = get_replica_context()
-        return sparse.sum_rows(context.comm, gradient(context.replica_id_in_sync_group), HEIGHT)
+        return sparse.reduced(context.comm, gradient(context.replica_id_in_sync_group), HEIGHT)
 
     found = []
     for density in (0.0, 1e9):
