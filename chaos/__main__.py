@@ -31,6 +31,8 @@ def main() -> int:
     options = _parse()
     # So that a job that is running is taken down.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # A shell's background command ignores Ctrl-C, and so would the launchers, which here are sent some.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     failed = False
     for name in options.names or SCENARIOS:
         begin = time.perf_counter()

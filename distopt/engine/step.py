@@ -278,7 +278,7 @@ class StepEngine:
 
         Gradients must go as they are: weights that differ are known after the header only.
         """
-        whole = reduction.weight in (None, 1) and not batch.sparse
+        whole = reduction.weight in (None, 1) and not batch.sparse and self._reduce.cross.size == 1
         if not whole or self._reduce.node.size == 1 or not plan.executors:
             return False
         plan.executors[0][1].send_ahead(batch)
