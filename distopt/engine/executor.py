@@ -95,7 +95,8 @@ class Executor:
         own, node = self.partition.own, reduce.node
         #: The own segments, each with the addresses of its parameters and slots.
         self.owns = np.hstack([own, self._addresses[own[:, 0]] + own[:, 1:2]])
-        buffer = reduce.staging.place(dtype.itemsize) if node.size > 1 else (0, 0)
+        staged = node.size > 1 and dtype in COMPILED
+        buffer = reduce.staging.place(dtype.itemsize) if staged else (0, 0)
         self._where = (node.rank, node.size, *buffer)
         self._first = self.partition.others_in(0)
         self._pairs = np.array(tree_pairs(node.size), np.int64).reshape(-1, 2)

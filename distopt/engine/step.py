@@ -155,6 +155,7 @@ class StepEngine:
             self._agree(call, plan, batch, coefficients)
             if plan.seen != moves.count:
                 self._settle(plan, batch)
+        for plan, batch, coefficients in rounds:
             update.constrained(self._reduce, plan, batch, coefficients, old)
         for plan, batch, coefficients in rounds:
             update.others(self._reduce, plan, batch, coefficients)

@@ -18,7 +18,7 @@ from distopt.engine.batch import GradientBatch
 from distopt.engine.owners import constrain
 from distopt.engine.plan import StepPlan
 from distopt.engine.step import StepEngine
-from distopt.errors import ReplicaMismatch
+from distopt.errors import ReplicaFailed, ReplicaMismatch
 from distopt.optimizers import schedules
 from distopt.optimizers.config import check_keywords, check_transformers, clip_config, snake_case_name
 from distopt.optimizers.describe import pipeline_text, settings_text, stages_text
@@ -152,6 +152,7 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
         try:
             batch, plan, apply_state = self._check_and_prepare(engine, grads_and_vars)
         except Exception as error:
+            self._forget_slots(made)
             if engine is not None:  # between replicas there is nobody to tell
                 engine.tell(call, error)
             raise
@@ -167,8 +168,8 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
             self._look_for_means(batch.gradients, isinstance(self.gradient_aggregator, aggregators.Sum))
         try:
             self._run_pipeline(engine, call, plan, batch, apply_state, experimental_aggregate_gradients)
-        except ReplicaMismatch:
-            self._forget_slots(made)  # others may have made other slots, and so in another order
+        except (ReplicaMismatch, ReplicaFailed):
+            self._forget_slots(made)  # others may have made none, or others, and so in another order
             raise
         engine.once(self, partial(self._count, apply_state, experimental_aggregate_gradients))
         if experimental_aggregate_gradients and engine.counted(self):

@@ -105,6 +105,27 @@ def test_bad_pairs_on_one_replica(replicas, bad, make):
     refused(replicas, make, pairs, own_error, text, 0)
 
 
+@pytest.mark.parametrize("make", ["one pass", "stages", "NumPy"])
+def test_a_first_step_that_is_wrong_on_one_replica_leaves_no_slots(replicas, make):
+    """Where some had made slots and others not, the weights would come in another order afterwards."""
+
+    def program():
+        v, w = Variable(ones(2), name="v"), Variable(ones(4, 2), name="w")
+        optimizer = MAKERS[make]()
+        wrong = [(ones(3), v)] if rank() == replicas.size - 1 else [(ones(2), v)]
+        attempt(lambda: optimizer.apply_gradients(wrong), ValueError, "gradients are not broadcast")
+        optimizer.apply_gradients([(ones(4, 2), w)])
+        optimizer.apply_gradients([(ones(2), v)])
+        return [weight.name for weight in optimizer.weights], programs.fingerprint(optimizer, [v, w])
+
+    results = replicas.run(program)
+    assert len({tuple(names) for names, _ in results}) == 1
+    assert len({fingerprint for _, fingerprint in results}) == 1
+    names = results[0][0]
+    first, last = (next(i for i, name in enumerate(names) if f"/{v}/" in name) for v in "wv")
+    assert first < last
+
+
 @pytest.mark.parametrize("stage", ["gradient_aggregator", "gradient_transformers"])
 def test_a_plugin_that_raises_on_one_replica(replicas, stage):
     culprit = replicas.size // 2
