@@ -14,7 +14,7 @@ from distopt.collectives.partition import CHUNK, PIECE
 from distopt.collectives.pointers import array_at, copy, fence, inlined, place
 from distopt.comm.spin import SPINS, YIELDS, signal, wait
 from distopt.engine.squares import add_squares
-from distopt.engine.tuples import arrays_at, elements, store
+from distopt.engine.tuples import addresses, load, store
 
 __all__ = ["keep_template", "rows_template", "scaled_template", "step_template"]
 
@@ -61,10 +61,10 @@ def _value(several: bool, plain: bool) -> Any:
 @inlined
 def _update(rule, like, value, at, shift, a, b, p, q, c):  # type: ignore[no-untyped-def]
     """Applies the rule to parameters and slots, which lie ``shift`` bytes after the addresses ``at``."""
-    state = arrays_at(at, like, shift, a.size, a.dtype)
+    begins: Any = addresses(at, like, shift)
     for i in range(a.size):
-        g = value(a, b, i, p, q)
-        store(state, i, rule(state[0][i], g, *elements(state[1:], i), *c))
+        state = load(begins, i, a.dtype)
+        store(begins, i, rule(state[0], value(a, b, i, p, q), *state[1:], *c))
 
 
 @inlined

@@ -1,58 +1,62 @@
-"""Tuples of arrays in compiled code, taken apart while it is compiled: one loop for any number of slots.
+"""Parameter and slots of one element as a tuple, in compiled code: one loop for any number of slots.
 
-A tuple that is indexed in a loop is not vectorized. These functions call themselves on ever shorter tuples
-instead, so what is left for the compiler is one instruction an array.
+Tuples of arrays that are indexed in a loop are not vectorized. Here the compiler sees one load and one
+store for each array, at an address that stays the same throughout the loop.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from numba.extending import overload
+from llvmlite import ir
+from numba import types
+from numba.core.cgutils import unpack_tuple
+from numba.extending import intrinsic
 
-from distopt.collectives.pointers import array_at
+__all__ = ["addresses", "load", "store"]
 
-__all__ = ["arrays_at", "elements", "store"]
-
-
-def arrays_at(addresses: Any, like: Any, shift: Any, size: Any, dtype: Any) -> Any:
-    """As many 1-D arrays as ``like`` has elements, each ``shift`` bytes after its address."""
-
-
-def elements(arrays: Any, i: Any) -> Any:
-    """Element ``i`` of each array, as a tuple."""
+_unpacked: Any = unpack_tuple
+_tuple_of: Any = types.UniTuple
 
 
-def store(arrays: Any, i: Any, values: Any) -> Any:
-    """Writes the values to element ``i`` of the arrays."""
+@intrinsic
+def addresses(typingctx: Any, at: Any = None, like: Any = None, shift: Any = None) -> Any:  # noqa: ARG001
+    """The first elements of the int64 array ``at``, as many as ``like`` has, each plus ``shift``."""
+    count = len(like)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        places = [builder.gep(data, [ir.Constant(ir.IntType(64), k)]) for k in range(count)]
+        found = [builder.add(builder.load(place), args[2]) for place in places]
+        return context.make_tuple(builder, signature.return_type, found)
+
+    return _tuple_of(types.int64, count)(at, like, types.int64), codegen
 
 
-@overload(arrays_at)
-def _arrays_at(addresses, like, shift, size, dtype):  # type: ignore[no-untyped-def]  # noqa: ARG001
-    if len(like) == 0:
-        return lambda addresses, like, shift, size, dtype: ()  # noqa: ARG005
+@intrinsic
+def load(typingctx: Any, begins: Any = None, i: Any = None, dtype: Any = None) -> Any:  # noqa: ARG001
+    """Element ``i`` of the arrays of ``dtype`` that begin at these addresses, as a tuple."""
+    count = len(begins)
 
-    def build(addresses, like, shift, size, dtype):  # type: ignore[no-untyped-def]
-        last = array_at(addresses[len(like) - 1] + shift, size, dtype)
-        return (*arrays_at(addresses, like[1:], shift, size, dtype), last)
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = context.get_value_type(dtype.dtype).as_pointer()
+        arrays = [builder.inttoptr(begin, kind) for begin in _unpacked(builder, args[0], count)]
+        found = [builder.load(builder.gep(array, [args[1]])) for array in arrays]
+        return context.make_tuple(builder, signature.return_type, found)
 
-    return build
-
-
-@overload(elements)
-def _elements(arrays, i):  # type: ignore[no-untyped-def]  # noqa: ARG001
-    if len(arrays) == 0:
-        return lambda arrays, i: ()  # noqa: ARG005
-    return lambda arrays, i: (arrays[0][i], *elements(arrays[1:], i))
+    return _tuple_of(dtype.dtype, count)(begins, types.int64, dtype), codegen
 
 
-@overload(store)
-def _store(arrays, i, values):  # type: ignore[no-untyped-def]  # noqa: ARG001
-    if len(arrays) == 0:
-        return lambda arrays, i, values: None  # noqa: ARG005
+@intrinsic
+def store(typingctx: Any, begins: Any = None, i: Any = None, values: Any = None) -> Any:  # noqa: ARG001
+    """Writes the values to element ``i`` of the arrays that begin at these addresses."""
+    count = len(begins)
 
-    def write(arrays, i, values):  # type: ignore[no-untyped-def]
-        arrays[0][i] = values[0]
-        store(arrays[1:], i, values[1:])
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+        arrays, own = (_unpacked(builder, packed, count) for packed in (args[0], args[2]))
+        for begin, value in zip(arrays, own, strict=True):
+            array = builder.inttoptr(begin, value.type.as_pointer())
+            builder.store(value, builder.gep(array, [args[1]]))
+        return ir.Constant(ir.IntType(32), 0)
 
-    return write
+    return types.int32(begins, types.int64, values), codegen
