@@ -56,10 +56,10 @@ def as_clip(value: Any, argument: str) -> Any:
 
     Raises:
         TypeError: it is no number.
-        ValueError: it is NaN or negative; or a norm, and infinite, which would make gradients NaN.
+        ValueError: it is NaN; or a norm, and infinite, which would make gradients NaN.
     """
-    if not as_scalar(value, argument, finite="norm" in argument) >= 0:
-        raise ValueError(f"{argument} must be a number >= 0 or None, received: {value}")
+    if math.isnan(as_scalar(value, argument, finite="norm" in argument)):
+        raise ValueError(f"{argument} must be a number or None, received: {value}")
     return value
 
 

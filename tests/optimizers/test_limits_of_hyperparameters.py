@@ -161,9 +161,6 @@ def test_epsilon(name, bad):
     ("clip", "bad"),
     [
         ("clipvalue", NAN),
-        ("clipvalue", -1.0),
-        ("clipnorm", -1.0),
-        ("global_clipnorm", -1.0),
         ("clipnorm", NAN),
         ("clipnorm", INF),
         ("global_clipnorm", NAN),
