@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -11,6 +12,10 @@ from typing import Any
 import pytest
 
 from distopt.launched import launched
+
+# A shell's background command ignores Ctrl-C, and so would all that the tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _JOB = launched()
 WORLD = 1 if _JOB is None else _JOB.size

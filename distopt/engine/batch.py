@@ -25,33 +25,39 @@ class GradientBatch:
 
     Args:
         variables: what is updated.
-        gradients: one for each that fits it.
-        addresses: where the gradients lie, ``[n]`` int64, if all of them are C-contiguous arrays.
+        given: for each an array, tensor or IndexedSlices that fits it.
+        arrays: the arrays of all that is given, if all are known to be C-contiguous.
+        addresses: where they lie, ``[n]`` int64.
 
     Attributes:
+        gradients: what is given, as C-contiguous arrays and IndexedSlices.
         sparse: the places of gradients that are IndexedSlices.
     """
 
-    __slots__ = ("addresses", "gradients", "sparse", "variables")
+    __slots__ = ("addresses", "given", "gradients", "sparse", "variables")
 
     def __init__(
-        self, variables: tuple[Variable, ...], gradients: tuple[Any, ...], addresses: Array | None = None
+        self,
+        variables: tuple[Variable, ...],
+        given: tuple[Any, ...],
+        arrays: tuple[Array, ...] | None = None,
+        addresses: Array | None = None,
     ) -> None:
-        self.variables = variables
-        if addresses is None:
-            gradients = tuple(
-                [g if isinstance(g, IndexedSlices) else np.asarray(as_array(g), order="C") for g in gradients]
-            )
-            self.sparse = tuple([i for i, g in enumerate(gradients) if isinstance(g, IndexedSlices)])
-            addresses = addresses_of([_values(g) for g in gradients])
-        else:
-            self.sparse = ()
-        self.gradients: tuple[Gradient, ...] = gradients
-        self.addresses = addresses
+        self.variables, self.given = variables, given
+        self.gradients: tuple[Gradient, ...]
+        self.sparse: tuple[int, ...] = ()
+        if arrays is not None and addresses is not None:
+            self.gradients, self.addresses = arrays, addresses
+            return
+        self.gradients = tuple(
+            [g if isinstance(g, IndexedSlices) else np.asarray(as_array(g), order="C") for g in given]
+        )
+        self.sparse = tuple([i for i, g in enumerate(given) if isinstance(g, IndexedSlices)])
+        self.addresses = addresses_of([_values(g) for g in self.gradients])
 
     def pairs(self) -> tuple[tuple[Any, Variable], ...]:
         """The pairs, as hooks, aggregators and transformers get them: no gradient is a bare array."""
-        tensors = [Tensor._of(g) if isinstance(g, np.ndarray) else g for g in self.gradients]
+        tensors = [Tensor._of(g) if isinstance(g, np.ndarray) else g for g in self.given]
         return tuple(zip(tensors, self.variables, strict=True))
 
     def rows(self, place: int) -> IndexedSlices:
@@ -76,7 +82,7 @@ class GradientBatch:
         return [self] if len(rounds) == 1 else [self._part(members) for members in rounds]
 
     def _part(self, members: Sequence[int]) -> GradientBatch:
-        gradients = tuple([self.gradients[i] for i in members])
+        gradients = tuple([self.given[i] for i in members])
         return GradientBatch(tuple([self.variables[i] for i in members]), gradients)
 
 

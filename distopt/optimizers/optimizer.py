@@ -165,7 +165,7 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
                 return StepResult(self._steps_made())
             batch = finite
         if experimental_aggregate_gradients and not self._looked_for_means:
-            self._look_for_means(batch.gradients, isinstance(self.gradient_aggregator, aggregators.Sum))
+            self._look_for_means(batch.given, isinstance(self.gradient_aggregator, aggregators.Sum))
         try:
             self._run_pipeline(engine, call, plan, batch, apply_state, experimental_aggregate_gradients)
         except (ReplicaMismatch, ReplicaFailed):

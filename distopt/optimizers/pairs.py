@@ -74,11 +74,10 @@ def _plain(items: tuple[Any, ...], plans: PlanCache, engine: object) -> tuple[Gr
     kinds = set(map(type, gradients))
     if not kinds <= _DENSE or set(map(type, variables)) != _VARIABLE:
         return None
-    if kinds != _ARRAY:
-        gradients = tuple(map(as_array, gradients))
+    arrays = gradients if kinds == _ARRAY else tuple(map(as_array, gradients))
     plan = plans.find(engine, variables)
-    addresses = plan.specs.addresses_of(gradients)
-    return None if addresses is None else (GradientBatch(variables, gradients, addresses), plan)
+    addresses = plan.specs.addresses_of(arrays)
+    return None if addresses is None else (GradientBatch(variables, gradients, arrays, addresses), plan)
 
 
 def checked(grads_and_vars: Any, call: str) -> Pairs:

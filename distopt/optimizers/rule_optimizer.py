@@ -118,7 +118,8 @@ class RuleOptimizer(Optimizer):
     def _reduction(self, engine: StepEngine, plan: StepPlan, batch: GradientBatch) -> Reduction | None:
         """What the engine may do in one pass in place of the stages.
 
-        None if the stages are user's code, if norms are those of gradients of several dtypes, or if no
+        None if the stages are user's code, if norms are those of gradients of several dtypes, if one was set
+        beside another, or if no
         compiled code takes a dtype: float16, which has to round after each operation of the rule, and whose
         means are summed in float32; and complex numbers.
         """
@@ -129,6 +130,7 @@ class RuleOptimizer(Optimizer):
             or self.gradient_transformers
             or not (plan.distinct and plan.compiled)
             or (norms and len(plan.dtypes) > 1)
+            or None not in (self.clipnorm, self.global_clipnorm)
             or self._overrides(RuleOptimizer, _HOOKS)
             or engine.released(batch.variables)
         ):

@@ -110,7 +110,7 @@ def train(rule, dtype, replicas, after=(None, None), steps=3, late=0.0, feed=Non
         board = (
             NormBoard(SIZES, node, shared_memory(node, 8 * pieces_of(SIZES))) if then.needs_norms else None
         )
-        batch = GradientBatch((), tuple(own), addresses_of(own))
+        batch = GradientBatch((), tuple(own), tuple(own), addresses_of(own))
         for _ in range(steps):
             if node.rank == 1:
                 time.sleep(late)
