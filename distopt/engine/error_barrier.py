@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from distopt.distribute import ReplicaContext
 from distopt.errors import ReplicaFailed, ReplicaMismatch, ReplicaStalled
 
-__all__ = ["ErrorBarrier"]
+__all__ = ["ErrorBarrier", "tell"]
 
 #: Of these the others know.
 _KNOWN = (ReplicaFailed, ReplicaMismatch, ReplicaStalled)
@@ -25,7 +25,11 @@ class ErrorBarrier(AbstractContextManager[None]):
         self._context, self._call = context, call
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if error is None or self._context.num_replicas_in_sync == 1:
-            return
-        if isinstance(error, Exception) and not isinstance(error, _KNOWN):
-            self._context.agreement.check(self._call, 0, lambda: self._call, error)
+        if isinstance(error, Exception):
+            tell(self._context, self._call, error)
+
+
+def tell(context: ReplicaContext, call: str, error: Exception) -> None:
+    """Tells all replicas, which are on their way to ``call``, what this one is about to raise."""
+    if context.num_replicas_in_sync > 1 and not isinstance(error, _KNOWN):
+        context.agreement.check(call, 0, lambda: call, error)

@@ -35,7 +35,6 @@ class StepPlan:
         kinds: for each dtype the device and itself.
         dtypes: the distinct dtypes, in the order of their first variables.
         which: for each variable the place of its dtype among them.
-        first: for each dtype the place of its first variable.
         distinct: whether no variable is there twice.
         sizes: the elements of those that get a dense update; 0 for others.
         compiled: whether compiled code takes all the dtypes.
@@ -46,7 +45,7 @@ class StepPlan:
         slots: for each variable its rule's slots.
         fingerprint: a hash of names, shapes, dtypes and rules, the same on every replica.
         executors: what makes the dense updates, one for each dtype that has some, with the dtype's place.
-        seen: value of ``moves()`` when all were last seen where the replicas share them; -1: never.
+        seen: value of ``moves.count`` when all were last seen where the replicas share them; -1: never.
     """
 
     def __init__(self, variables: Sequence[Variable], sparse: tuple[int, ...] = ()) -> None:
@@ -55,8 +54,8 @@ class StepPlan:
         self.sparse = sparse
         self.dtypes = tuple(kinds)
         self.which = tuple([kinds[array.dtype] for array in arrays])
-        self.first = tuple([self.which.index(k) for k in range(len(kinds))])
-        self.kinds = tuple([(variables[i].device, arrays[i].dtype) for i in self.first])
+        first = [self.which.index(k) for k in range(len(kinds))]
+        self.kinds = tuple([(variables[i].device, arrays[i].dtype) for i in first])
         self.distinct = len(set(map(id, variables))) == len(variables)
         rows = set(sparse)
         self.sizes = tuple([0 if i in rows else array.size for i, array in enumerate(arrays)])

@@ -22,7 +22,7 @@ from distopt.engine.audit import audit
 from distopt.engine.batch import GradientBatch, weighed_gradient
 from distopt.engine.clip import Clip
 from distopt.engine.epilogue import epilogue
-from distopt.engine.error_barrier import ErrorBarrier
+from distopt.engine.error_barrier import ErrorBarrier, tell
 from distopt.engine.owners import Job, Old, run_owned
 from distopt.engine.plan import StepPlan
 from distopt.engine.reduction import Reduction, lowest_terms
@@ -226,7 +226,7 @@ class StepEngine:
 
     def tell(self, call: str, error: Exception) -> None:
         """Tells all replicas, which are on their way to ``call``, what this one is about to raise."""
-        self.errors(call).__exit__(type(error), error, None)
+        tell(self._context, call, error)
 
     def once(self, owner: object, commit: Callable[[], None]) -> None:
         """Runs ``commit`` for every replica; once, where replicas of one process share ``owner``."""
