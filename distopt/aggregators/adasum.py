@@ -41,7 +41,7 @@ def _combined(context: ReplicaContext, gradient: Any, variable: Variable) -> Any
     for i, j in tree_pairs(len(rows)):
         rows[i] = _pair(rows[i], rows[j])
     if not sparse:
-        return Tensor._of(rows[0])
+        return Tensor.from_numpy(rows[0])
     indices = np.unique(as_array(context.all_gather(as_array(gradient.indices), axis=0)))
     return IndexedSlices(rows[0][indices], indices, variable.shape)
 

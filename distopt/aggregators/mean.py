@@ -101,6 +101,6 @@ def _wide(values: Array) -> Array:
 
 def _mapped(function: Callable[[Array], Array], gradient: Any) -> Any:
     if isinstance(gradient, IndexedSlices):
-        values = Tensor._of(function(as_array(gradient.values)))
+        values = Tensor.from_numpy(function(as_array(gradient.values)))
         return IndexedSlices(values, gradient.indices, gradient.dense_shape)
-    return Tensor._of(np.asarray(function(as_array(gradient))))
+    return Tensor.from_numpy(np.asarray(function(as_array(gradient))))

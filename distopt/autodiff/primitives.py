@@ -115,8 +115,12 @@ def stop_gradient(input: Any, name: str | None = None) -> Any:  # noqa: A002, AR
 
 def _stopped(value: Any) -> Any:
     if isinstance(value, Variable):
-        return value.read_value() if not dispatch.active_recorders() else Tensor._of(value._array().copy())
-    return Tensor._of(plain_value(value)) if type(value) is TensorBox else convert_to_tensor(value)
+        return (
+            value.read_value()
+            if not dispatch.active_recorders()
+            else Tensor.from_numpy(value._array().copy())
+        )
+    return Tensor.from_numpy(plain_value(value)) if type(value) is TensorBox else convert_to_tensor(value)
 
 
 class _Watcher:
@@ -207,7 +211,7 @@ def custom_gradient(func: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _tensor(value: Any) -> Any:
-    return value if isinstance(value, TensorLike) else Tensor._of(np.asarray(value))
+    return value if isinstance(value, TensorLike) else Tensor.from_numpy(np.asarray(value))
 
 
 def _pair(result: Any, name: str) -> tuple[Any, Any]:

@@ -204,7 +204,7 @@ class GradientTape:
             cotangent = None if node is None else found.get(node)
             result = None if cotangent is None else _finished(cotangent, source)
             if result is None and fill is UnconnectedGradients.ZERO:
-                result = Tensor._of(np.zeros(source.shape, source.dtype))
+                result = Tensor.from_numpy(np.zeros(source.shape, source.dtype))
             elif own and isinstance(result, TensorLike):
                 result = self._own_gradient(result)
             elif of_mean:
@@ -258,7 +258,7 @@ class GradientTape:
                 results.append(np.reshape(np.stack(row), shape))
             else:
                 zero = fill is UnconnectedGradients.ZERO
-                results.append(Tensor._of(np.zeros(shape, source.dtype)) if zero else None)
+                results.append(Tensor.from_numpy(np.zeros(shape, source.dtype)) if zero else None)
         return nest.pack(sources, results)
 
     def _begin(self) -> bool:
@@ -346,11 +346,11 @@ def _ones(target: TensorLike) -> Array:
 def _finished(cotangent: Any, source: TensorLike) -> Any:
     """The gradient of a source as the user gets it."""
     if type(cotangent) is np.ndarray and cotangent.base is None and cotangent.shape == source.shape:
-        return Tensor._of(cotangent)
+        return Tensor.from_numpy(cotangent)
     if isinstance(cotangent, IndexedSlices):
         values = live_value(cotangent.values)
         return IndexedSlices(
-            _as_tensor(values), Tensor._of(as_array(cotangent.indices)), cotangent.dense_shape
+            _as_tensor(values), Tensor.from_numpy(as_array(cotangent.indices)), cotangent.dense_shape
         )
     if cotangent.shape != source.shape:
         raise ValueError(
@@ -371,7 +371,7 @@ def _as_tensor(value: Any) -> Any:
     if isinstance(value, TensorLike):
         return value
     # A view may look into a variable, or lie over zeros strides; gradients are arrays of their own.
-    return Tensor._of(value if value.base is None else np.array(value))
+    return Tensor.from_numpy(value if value.base is None else np.array(value))
 
 
 def _densified(result: Any) -> Any:

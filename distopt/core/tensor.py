@@ -237,8 +237,8 @@ class Tensor(TensorLike):
         return self._value
 
     @classmethod
-    def _of(cls, array: Array) -> Tensor:
-        """A tensor over ``array`` itself, without a copy."""
+    def from_numpy(cls, array: Array) -> Tensor:
+        """A tensor that shares the memory of ``array``, as ``torch.from_numpy`` does."""
         self = cls.__new__(cls)
         self._value = array
         return self
@@ -272,7 +272,7 @@ def constant(value: Any, dtype: DTypeLike = None, shape: Any = None, name: str |
             raise ValueError(f"constant() cannot give a value of shape {array.shape} the shape {lengths}")
         array = np.full(lengths, array) if array.size == 1 else array.reshape(lengths)
     array.flags.writeable = False
-    return Tensor._of(array)
+    return Tensor.from_numpy(array)
 
 
 def convert_to_tensor(value: Any, dtype: DTypeLike = None, name: str | None = None) -> Any:  # noqa: ARG001
@@ -361,9 +361,9 @@ def _wrap(result: Any, inputs: tuple[Any, ...]) -> Any:
             isinstance(a, np.ndarray) and np.may_share_memory(result, a) for a in inputs
         ):
             result = result.copy()
-        return Tensor._of(result)
+        return Tensor.from_numpy(result)
     if isinstance(result, np.generic):
-        return Tensor._of(np.asarray(result))
+        return Tensor.from_numpy(np.asarray(result))
     if isinstance(result, tuple):
         items = [_wrap(r, inputs) for r in result]
         return type(result)(*items) if hasattr(result, "_fields") else tuple(items)

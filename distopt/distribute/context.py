@@ -131,7 +131,7 @@ class ReplicaContext:
         # Lengths along the axis may differ, so they are left out of what is compared.
         kinds = [] if error else [_Gathered(_any_length(a, axis), a.dtype) for a in arrays]
         self._check(f"all_gather(axis={axis})", kinds, error)
-        results = [Tensor._of(_gather(self.comm, a, axis)) for a in arrays]
+        results = [Tensor.from_numpy(_gather(self.comm, a, axis)) for a in arrays]
         return nest.pack(value, gathered(self, axis, leaves, results))
 
     @in_turn
@@ -151,7 +151,10 @@ class ReplicaContext:
         self._check(call, values if error is None else [], error)
         return nest.pack(
             value,
-            [Tensor._of(self.comm.broadcast(np.ascontiguousarray(v), root).reshape(v.shape)) for v in values],
+            [
+                Tensor.from_numpy(self.comm.broadcast(np.ascontiguousarray(v), root).reshape(v.shape))
+                for v in values
+            ],
         )
 
     @in_turn
@@ -205,7 +208,7 @@ class ReplicaContext:
             for (i, k), total in zip(members, totals, strict=True):
                 parts[i][k] = total
         return [
-            _reduce_slices(self.comm, v, op) if rows else Tensor._of(combined(p, op, count, v.dtype))
+            _reduce_slices(self.comm, v, op) if rows else Tensor.from_numpy(combined(p, op, count, v.dtype))
             for v, p, rows in zip(values, parts, sparse, strict=True)
         ]
 
@@ -265,7 +268,7 @@ def _reduce_slices(comm: Communicator, slices: IndexedSlices, op: ReduceOp) -> I
         values = divided(values, comm.size)
     elif values.dtype.kind == "b":
         values = values.astype(np.int64)
-    return IndexedSlices(Tensor._of(values), Tensor._of(indices), slices.dense_shape)
+    return IndexedSlices(Tensor.from_numpy(values), Tensor.from_numpy(indices), slices.dense_shape)
 
 
 def _gather(comm: Communicator, array: Array, axis: int) -> Array:

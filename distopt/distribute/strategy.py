@@ -107,6 +107,6 @@ def reduce_over_axis(context: ReplicaContext, op: ReduceOp, value: Nested, axis:
         local = [np.sum(part, axis=axis) for part in summands(array, op)]
         count, *totals = map(as_array, context.all_reduce("sum", [np.int64(array.shape[axis]), *local]))
         with np.errstate(all="ignore"):  # a mean of nothing is NaN
-            return Tensor._of(combined([np.array(t) for t in totals], op, count.item(), array.dtype))
+            return Tensor.from_numpy(combined([np.array(t) for t in totals], op, count.item(), array.dtype))
 
     return nest.map_structure(one, value)

@@ -97,7 +97,7 @@ class VirtualStrategy(Strategy):
                 raise ValueError("reduce('sum') of one value that is not per replica: did run() return it?")
             if axis is None:
                 real = value.dtype.kind in "fc"
-                return value if real else Tensor._of(divided(as_array(value), 1))
+                return value if real else Tensor.from_numpy(divided(as_array(value), 1))
         return select(super().reduce(op, value, axis), 0)
 
     def gather(self, value: Nested, axis: int) -> Nested:

@@ -57,7 +57,7 @@ class GradientBatch:
 
     def pairs(self) -> tuple[tuple[Any, Variable], ...]:
         """The pairs, as hooks, aggregators and transformers get them: no gradient is a bare array."""
-        tensors = [Tensor._of(g) if isinstance(g, np.ndarray) else g for g in self.given]
+        tensors = [Tensor.from_numpy(g) if isinstance(g, np.ndarray) else g for g in self.given]
         return tuple(zip(tensors, self.variables, strict=True))
 
     def rows(self, place: int) -> IndexedSlices:

@@ -26,7 +26,7 @@ def tensor(value: Any) -> Any:
     """``value`` as a tensor; arrays are not copied, tensors and traced values are returned as they are."""
     if isinstance(value, TensorLike):
         return value
-    return Tensor._of(value) if isinstance(value, np.ndarray) else constant(value)
+    return Tensor.from_numpy(value) if isinstance(value, np.ndarray) else constant(value)
 
 
 def refuse_dtype(argument: str, dtype: np.dtype[Any]) -> NoReturn:

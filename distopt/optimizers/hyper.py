@@ -165,4 +165,4 @@ def _cast(value: Any, dtype: DTypeLike) -> Tensor:
     # TensorFlow makes a float32 of a Python number, whatever it is needed as (np.float64 is a float, too).
     python = isinstance(value, (float, int)) and not isinstance(value, np.generic)
     array = np.asarray(value, np.float32) if python else as_array(value)
-    return Tensor._of(array.astype(dtype))
+    return Tensor.from_numpy(array.astype(dtype))

@@ -353,7 +353,9 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
     ) -> Any:
         """Sums the rows of equal index, then calls ``_resource_apply_sparse``."""
         rows, distinct = sum_duplicates(grad, indices)
-        return self._resource_apply_sparse(Tensor._of(rows), handle, Tensor._of(distinct), **kwargs)
+        return self._resource_apply_sparse(
+            Tensor.from_numpy(rows), handle, Tensor.from_numpy(distinct), **kwargs
+        )
 
     def _finish_step(self, apply_state: ApplyState) -> None:
         """Moves on the state that belongs to no variable, after all updates."""

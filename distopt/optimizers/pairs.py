@@ -162,7 +162,7 @@ def _fitting(gradient: Any, variable: Variable, call: str) -> Any:
     if type(gradient) is np.ndarray or type(gradient) is Tensor:  # the common case, at little cost
         array, wanted = as_array(gradient), variable._array()
         if array.dtype == wanted.dtype and array.shape == wanted.shape and array.dtype.kind == "f":
-            return gradient if type(gradient) is Tensor else Tensor._of(array)
+            return gradient if type(gradient) is Tensor else Tensor.from_numpy(array)
     if variable.dtype.kind not in "fc":
         raise TypeError(
             f"{call}: variable {variable.name!r} has dtype {variable.dtype}; only floating-point variables "
@@ -195,7 +195,7 @@ def _tensor(gradient: Any, variable: Variable, call: str) -> TensorLike:
         return gradient
     if isinstance(gradient, (list, tuple, int, float, complex)):
         return Tensor(np.asarray(unwrap(gradient), variable.dtype))
-    return Tensor._of(foreign_array(gradient, f"{call}: the gradient of variable {variable.name!r}"))
+    return Tensor.from_numpy(foreign_array(gradient, f"{call}: the gradient of variable {variable.name!r}"))
 
 
 def _check_rows(gradient: IndexedSlices, variable: Variable, call: str) -> None:

@@ -22,7 +22,7 @@ def values_of(gradient: Any) -> Array:
 def map_values(function: Callable[[Array], Any], gradient: Any) -> Any:
     """A gradient of the same kind, with ``function`` applied to :func:`values_of` it."""
     with np.errstate(all="ignore"):
-        values = Tensor._of(np.asarray(function(values_of(gradient))))
+        values = Tensor.from_numpy(np.asarray(function(values_of(gradient))))
     if isinstance(gradient, IndexedSlices):
         return IndexedSlices(values, gradient.indices, gradient.dense_shape)
     return values
