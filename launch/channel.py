@@ -1,7 +1,7 @@
-"""How output and news travel from the replicas to the launcher.
+"""How output and events travel from the replicas to the launcher.
 
 On the launcher's own machine each replica writes into named pipes of its own (``<rank>.out``,
-``<rank>.err``) and all share one (``news``): what was written is with the launcher, whatever becomes of the
+``<rank>.err``) and all share one (``events``): what was written is with the launcher, whatever becomes of the
 writer. Replica 0 reads standard input from one more (``0.in``). A process on another machine sends whole
 records through its MPI launcher instead.
 
@@ -34,17 +34,17 @@ MACHINE_FILE = "machine"
 #: The same while it is being made.
 UNFINISHED_FILE = "new"
 
-_NEWS = ("start", "done", "raised", "exit")
+_KINDS = ("start", "done", "raised", "exit")
 _RANK = re.compile(r"[0-9]{1,9}")
 _PIECE = 3000  # a record must be one atomic write to a pipe: 4096 bytes at most
 
 
 @dataclass(frozen=True)
-class News:
+class Event:
     """One event of a replica.
 
     Attributes:
-        kind: ``start`` (values: pid of the replica, of its guardian), ``done`` (0; the program has come to
+        kind: ``start`` (values: pid of the replica, of its supervisor), ``done`` (0; the program has come to
             its end), ``raised`` (exit code, exception name), ``exit`` (status, negative for a signal; 1
             if the MPI launcher had asked for the end).
         rank: the replica's process number.
@@ -56,17 +56,17 @@ class News:
     values: tuple[str, ...]
 
 
-def encode(news: News) -> bytes:
+def encode(event: Event) -> bytes:
     """One line."""
-    return " ".join((news.kind, str(news.rank), *news.values)).encode() + b"\n"
+    return " ".join((event.kind, str(event.rank), *event.values)).encode() + b"\n"
 
 
-def decode(line: bytes) -> News | None:
+def decode(line: bytes) -> Event | None:
     """The reverse of `encode`; None for anything else."""
     words = line.decode(errors="replace").split()
-    if len(words) < 3 or words[0] not in _NEWS or not _RANK.fullmatch(words[1]):
+    if len(words) < 3 or words[0] not in _KINDS or not _RANK.fullmatch(words[1]):
         return None
-    return News(words[0], int(words[1]), tuple(words[2:]))
+    return Event(words[0], int(words[1]), tuple(words[2:]))
 
 
 def records(rank: int, stream: str, data: bytes) -> list[bytes]:
@@ -82,12 +82,12 @@ def records(rank: int, stream: str, data: bytes) -> list[bytes]:
 
 
 def parse_record(line: bytes) -> tuple[int, str, bytes] | None:
-    """Rank, stream (``out``, ``err``, ``news``; then ``+``: more follows) and text; None if it is none."""
+    """Rank, stream (``out``, ``err``, ``events``; then ``+``: more follows) and text; None if it is none."""
     if not line.startswith(MARK):
         return None
     rank, _, rest = line[1:].partition(b" ")
     stream, _, text = rest.partition(b" ")
-    known = stream in (b"out", b"err", b"news", b"out+", b"err+", b"news+")
+    known = stream in (b"out", b"err", b"events", b"out+", b"err+", b"events+")
     number = rank.decode(errors="replace")
     return (int(number), stream.decode(), text) if _RANK.fullmatch(number) and known else None
 
@@ -100,7 +100,7 @@ def machine() -> str:
         return os.uname().nodename
 
 
-def whereabouts() -> str:
+def location() -> str:
     """The machine, and the namespace in which process numbers mean the same as here."""
     try:
         return f"{machine()} {os.readlink('/proc/self/ns/pid')}"
@@ -113,7 +113,7 @@ class Pipes:
 
     Attributes:
         folder: where they are.
-        readers: the launcher's ends of the replicas' outputs and of the news, with replica and stream.
+        readers: the launcher's ends of the replicas' outputs and of the events, with replica and stream.
     """
 
     def __init__(self, size: int) -> None:
@@ -122,26 +122,26 @@ class Pipes:
         self._others: list[int] = []
         try:
             # By descriptor from here on: in some temporary folders others can exchange what is in them.
-            self._place = own_folder(str(self.folder))
-            self._others.append(self._place)
-            self._others.append(_locked(self._place))
+            self._folder_fd = open_private_folder(str(self.folder))
+            self._others.append(self._folder_fd)
+            self._others.append(_locked(self._folder_fd))
             for rank in range(size):
                 for stream in ("out", "err"):
                     self.readers[self._reader(f"{rank}.{stream}")] = (rank, stream)
-            self.readers[self._reader("news")] = (-1, "news")
+            self.readers[self._reader("events")] = (-1, "events")
             # Also between the end of one replica and the start of the next, somebody may write.
-            self._others.append(entry(self._place, "news", os.O_WRONLY, stat.S_IFIFO))
+            self._others.append(open_entry(self._folder_fd, "events", os.O_WRONLY, stat.S_IFIFO))
             # A replica 0 that reads before there is a writer would find an end-of-file, and without a reader
             # there can be no writer.
             self._others.append(self._reader("0.in"))
-            self._others.append(entry(self._place, "0.in", os.O_WRONLY, stat.S_IFIFO))
+            self._others.append(open_entry(self._folder_fd, "0.in", os.O_WRONLY, stat.S_IFIFO))
         except OSError:
             self.close()
             raise
 
     def _reader(self, name: str) -> int:
-        os.mkfifo(name, 0o600, dir_fd=self._place)
-        reader = entry(self._place, name, os.O_RDONLY, stat.S_IFIFO)
+        os.mkfifo(name, 0o600, dir_fd=self._folder_fd)
+        reader = open_entry(self._folder_fd, name, os.O_RDONLY, stat.S_IFIFO)
         os.set_blocking(reader, False)
         return reader
 
@@ -165,12 +165,12 @@ def _locked(folder: int) -> int:
     descriptor = os.open(UNFINISHED_FILE, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
     with suppress(OSError):  # a file system without locks: then nobody tidies up after a kill
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.write(descriptor, whereabouts().encode())
+    os.write(descriptor, location().encode())
     os.rename(UNFINISHED_FILE, MACHINE_FILE, src_dir_fd=folder, dst_dir_fd=folder)
     return descriptor
 
 
-def own_folder(path: str) -> int:
+def open_private_folder(path: str) -> int:
     """A descriptor of a folder that is this user's alone, and no link.
 
     Raises:
@@ -184,7 +184,7 @@ def own_folder(path: str) -> int:
     return folder
 
 
-def entry(folder: int, name: str, flags: int, kind: int) -> int:
+def open_entry(folder: int, name: str, flags: int, kind: int) -> int:
     """Opens this user's own file of one kind (``stat.S_IFIFO``, ``stat.S_IFREG``) in a folder.
 
     Raises:
@@ -199,31 +199,31 @@ def entry(folder: int, name: str, flags: int, kind: int) -> int:
     return descriptor
 
 
-def whereabouts_of(folder: int) -> str:
-    """What the folder's file says of the `whereabouts` of its launcher.
+def location_of(folder: int) -> str:
+    """What the folder's file says of the `location` of its launcher.
 
     Raises:
         OSError: it cannot be read, or is not this user's.
     """
-    descriptor = entry(folder, MACHINE_FILE, os.O_RDONLY, stat.S_IFREG)
+    descriptor = open_entry(folder, MACHINE_FILE, os.O_RDONLY, stat.S_IFREG)
     try:
         return os.read(descriptor, 256).decode(errors="replace")
     finally:
         os.close(descriptor)
 
 
-def writers(folder: str, rank: int) -> tuple[int, int, int] | None:
-    """The process's side: descriptors for out, err and news; None if the launcher is elsewhere."""
+def open_writers(folder: str, rank: int) -> tuple[int, int, int] | None:
+    """The process's side: descriptors for out, err and events; None if the launcher is elsewhere."""
     opened: list[int] = []
     if not folder:
         return None
     try:
-        place = own_folder(folder)
+        place = open_private_folder(folder)
         try:
-            if whereabouts_of(place) != whereabouts():
+            if location_of(place) != location():
                 return None
-            for name in (f"{rank}.out", f"{rank}.err", "news"):
-                opened.append(entry(place, name, os.O_WRONLY, stat.S_IFIFO))
+            for name in (f"{rank}.out", f"{rank}.err", "events"):
+                opened.append(open_entry(place, name, os.O_WRONLY, stat.S_IFIFO))
         finally:
             os.close(place)
     except OSError:
@@ -233,16 +233,16 @@ def writers(folder: str, rank: int) -> tuple[int, int, int] | None:
     return opened[0], opened[1], opened[2]
 
 
-def reader(folder: str, rank: int) -> int:
+def open_stdin(folder: str, rank: int) -> int:
     """The process's standard input: replica 0's comes from the launcher, that of the others is empty.
 
     To be called where `writers` has found the launcher on this machine.
     """
     if rank == 0:
         with suppress(OSError):
-            place = own_folder(folder)
+            place = open_private_folder(folder)
             try:
-                return entry(place, "0.in", os.O_RDONLY, stat.S_IFIFO)
+                return open_entry(place, "0.in", os.O_RDONLY, stat.S_IFIFO)
             finally:
                 os.close(place)
     return os.open(os.devnull, os.O_RDONLY)

@@ -1,6 +1,6 @@
 """What the MPI launcher starts for each process: sets the scene, forks the replica, and guards it.
 
-The guardian stays behind to say truthfully how the replica ended, to pass signals on, and to end
+The supervisor stays behind to say truthfully how the replica ended, to pass signals on, and to end
 everything that the replica leaves when it, or the launcher, is gone. The command line is
 ``python start.py distopt_launch.child family=mpich threads=auto bind=auto program=...``.
 """
@@ -14,14 +14,15 @@ import sys
 from typing import NoReturn
 
 from . import environment, signals
-from .channel import News, reader, writers
+from .argv import decode_argv
+from .channel import Event, open_stdin, open_writers
 from .cores import binding, cores, numa_nodes, threads, usable
-from .errors import LaunchError
-from .guardian import Guardian, Relay
-from .place import Place, place
+from .errors import JobStartError
+from .output_forwarder import OutputForwarder
 from .program import Program
+from .rank_info import RankInfo, rank_info
 from .replica import run
-from .words import unpacked
+from .supervisor import Supervisor
 
 _PR_SET_PDEATHSIG = 1
 
@@ -29,38 +30,38 @@ _PR_SET_PDEATHSIG = 1
 def main() -> NoReturn:
     """Runs one process of the job, with ``sys.argv`` as the plan gave it."""
     words = dict(word.split("=", 1) for word in sys.argv[1:])
-    rest = unpacked(sys.argv[1:])
+    rest = decode_argv(sys.argv[1:])
     module = rest[0] == "-m"
     program = Program(rest[module], tuple(rest[module + 1 :]), module)
     environ = environment.inherited()
     try:
-        here = place(words["family"], environ)
-    except LaunchError as error:
+        here = rank_info(words["family"], environ)
+    except JobStartError as error:
         sys.exit(f"distoptrun: {error}")
     _prepare(words, here, environ)
     _die_with_parent(os.getppid())
     signals.ignore(environ.get(environment.IGNORED, ""))
     folder = environ.get(environment.CHANNEL, "")
-    pipes = writers(folder, here.rank)
+    pipes = open_writers(folder, here.rank)
     if pipes or here.rank:  # the MPI launcher carries standard input only to a replica 0 that is elsewhere
-        _read_from(reader(folder, here.rank))
-    relay = None if pipes else Relay(here.rank)
-    ends = relay.ends if relay else pipes
+        _read_from(open_stdin(folder, here.rank))
+    forwarder = None if pipes else OutputForwarder(here.rank)
+    ends = forwarder.ends if forwarder else pipes
     assert ends is not None
-    guardian_pid = os.getpid()
+    supervisor_pid = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _die_with_parent(guardian_pid)
-        if relay:
-            relay.forget()
-        run(program, here.rank, ends, leader=relay is None)
-    guardian = Guardian(here.rank, pid, ends, relay)
-    guardian.tell(News("start", here.rank, (str(pid), str(guardian_pid))))
+        _die_with_parent(supervisor_pid)
+        if forwarder:
+            forwarder.forget()
+        run(program, here.rank, ends, leader=forwarder is None)
+    supervisor = Supervisor(here.rank, pid, ends, forwarder)
+    supervisor.report(Event("start", here.rank, (str(pid), str(supervisor_pid))))
     sys.stdout.flush()
-    os._exit(guardian.watch())
+    os._exit(supervisor.wait())
 
 
-def _prepare(words: dict[str, str], here: Place, environ: dict[str, str]) -> None:
+def _prepare(words: dict[str, str], here: RankInfo, environ: dict[str, str]) -> None:
     """Threads, binding, and what the program is told; all before NumPy is loaded."""
     available = cores()
     bound = binding(available, len(numa_nodes()), here.local_rank, here.local_size)

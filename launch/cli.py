@@ -15,16 +15,16 @@ from .cache import warning
 from .commands import line, shown
 from .cores import cores, threads, usable
 from .display import Display
-from .errors import LaunchError
+from .errors import JobStartError
 from .interpreter import running
 from .job import Job
+from .job_result import JobResult
+from .launch_plan import LaunchPlan
 from .limits import open_files_for
 from .options import Options, parse
-from .outcome import Outcome
-from .output import OUT, open_standard_streams
-from .plan import Plan
 from .prepare import check_in_process, in_process_words, make_plan, program_of, variables_of
-from .program import check
+from .program_check import check
+from .standard_streams import OUT, open_standard_streams
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _dispatch(options)
         sys.stdout.flush()
         return code
-    except LaunchError as error:
+    except JobStartError as error:
         print(f"distoptrun: {error}", file=sys.stderr)
         return error.code
     except KeyboardInterrupt:
@@ -82,7 +82,7 @@ def _dispatch(options: Options) -> int:
     return run_plan(plan, options, environ)
 
 
-def run_plan(plan: Plan, options: Options, environ: dict[str, str]) -> int:
+def run_plan(plan: LaunchPlan, options: Options, environ: dict[str, str]) -> int:
     """Runs a plan, again after failures if the options say so; returns the exit code."""
     open_files_for(plan.processes)
     logs = Path(options.log_dir) if options.log_dir else None
@@ -90,18 +90,18 @@ def run_plan(plan: Plan, options: Options, environ: dict[str, str]) -> int:
     display = Display(options.ranks_filter, logs is None or options.tee, options.timestamps, logs, named)
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
     environ = {**environ, environment.JOB: secrets.token_hex(8)}
-    outcome = Outcome(1, restart=True)
+    result = JobResult(1, restart=True)
     try:
         for attempt in range(options.max_restarts + 1):
             if attempt:
-                display.say(f"exit code {outcome.code}; starting again ({attempt} of {options.max_restarts})")
+                display.say(f"exit code {result.code}; starting again ({attempt} of {options.max_restarts})")
             display.open_logs(plan.processes, attempt)
-            outcome = Job(plan, display, environ, deadline, options.grace).run(attempt)
-            if outcome.code == 0 or not outcome.restart:
+            result = Job(plan, display, environ, deadline, options.grace).run(attempt)
+            if result.code == 0 or not result.restart:
                 break
     finally:
         display.close()
-    return outcome.code
+    return result.code
 
 
 def _in_process(options: Options, environ: dict[str, str]) -> int:

@@ -6,27 +6,27 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from . import environment
-from .plan import Plan, shares
+from .launch_plan import LaunchPlan, shares
 
 
-def command(plan: Plan) -> list[str]:
+def command(plan: LaunchPlan) -> list[str]:
     """The words to start the plan with."""
     return _BUILDERS[plan.family](plan)
 
 
-def variables(plan: Plan) -> dict[str, str]:
+def variables(plan: LaunchPlan) -> dict[str, str]:
     """The variables to set for the launcher itself."""
     own: dict[str, str] = dict(plan.env)
     if plan.family == "openmpi" and plan.root:
         own |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     if plan.family == "intel":
-        own["I_MPI_PIN"] = "off"  # the guardian of each replica binds, the same way for all MPIs
+        own["I_MPI_PIN"] = "off"  # the supervisor of each replica binds, the same way for all MPIs
         if plan.env or plan.passed:
             own["I_MPI_HYDRA_ENV"] = "all"  # also where a remote shell sets them differently
     return own
 
 
-def shown(plan: Plan) -> str:
+def shown(plan: LaunchPlan) -> str:
     """One line for a shell: the variables and the command."""
     return line(variables(plan), plan.passed, command(plan))
 
@@ -38,7 +38,7 @@ def line(own: Mapping[str, str], passed: Iterable[str], words: Sequence[str]) ->
     return " ".join([*names, shlex.join(words)])
 
 
-def _mpich(plan: Plan) -> list[str]:
+def _mpich(plan: LaunchPlan) -> list[str]:
     words = [plan.launcher, "-n", str(plan.processes), "-bind-to", "none"]
     if plan.hosts:
         words += ["-hosts", ",".join(f"{host.name}:{count}" for host, count in shares(plan))]
@@ -48,7 +48,7 @@ def _mpich(plan: Plan) -> list[str]:
     return [*words, *plan.extra, *plan.command]
 
 
-def _openmpi(plan: Plan) -> list[str]:
+def _openmpi(plan: LaunchPlan) -> list[str]:
     words = [plan.launcher, "-np", str(plan.processes), "--bind-to", "none"]
     if plan.hosts:
         words += ["--host", ",".join(f"{host.name}:{count}" for host, count in shares(plan))]
@@ -62,7 +62,7 @@ def _openmpi(plan: Plan) -> list[str]:
     return [*words, *plan.extra, *plan.command]
 
 
-def _intel(plan: Plan) -> list[str]:
+def _intel(plan: LaunchPlan) -> list[str]:
     words = [plan.launcher, "-genv", "I_MPI_PIN", "off"]  # all else it passes on by itself, like Hydra
     if plan.starter:
         words += ["-bootstrap", plan.starter]
@@ -74,7 +74,7 @@ def _intel(plan: Plan) -> list[str]:
     return words
 
 
-def _srun(plan: Plan) -> list[str]:
+def _srun(plan: LaunchPlan) -> list[str]:
     words = [plan.launcher, "--ntasks", str(plan.processes), "--kill-on-bad-exit=1", "--cpu-bind=none"]
     words += ["--export=ALL"]  # also where the batch job was given less
     if plan.pmi:
@@ -86,11 +86,11 @@ def _srun(plan: Plan) -> list[str]:
     return [*words, *plan.extra, *plan.command]
 
 
-def _single(plan: Plan) -> list[str]:
+def _single(plan: LaunchPlan) -> list[str]:
     return list(plan.command)
 
 
-_BUILDERS: Mapping[str, Callable[[Plan], list[str]]] = {
+_BUILDERS: Mapping[str, Callable[[LaunchPlan], list[str]]] = {
     "mpich": _mpich,
     "openmpi": _openmpi,
     "intel": _intel,

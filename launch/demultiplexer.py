@@ -6,9 +6,9 @@ from collections import deque
 
 from .channel import decode, parse_record
 from .display import Display
-from .lines import Lines
+from .job_state import JobState
+from .line_buffer import LineBuffer
 from .stream import Stream
-from .verdict import Verdict
 
 #: A longer line of the MPI launcher is cut; longer news are none.
 _LONGEST = 1 << 16
@@ -22,7 +22,7 @@ class Demultiplexer:
     Args:
         size: number of processes.
         display: where output goes.
-        verdict: gets the news.
+        state: gets the news.
 
     Attributes:
         tracebacks: of replicas that an exception ended, to be shown at the end.
@@ -30,8 +30,8 @@ class Demultiplexer:
         foreign: those of them that have not been shown.
     """
 
-    def __init__(self, size: int, display: Display, verdict: Verdict) -> None:
-        self._size, self._display, self._verdict = size, display, verdict
+    def __init__(self, size: int, display: Display, state: JobState) -> None:
+        self._size, self._display, self._state = size, display, state
         self.tracebacks: dict[int, list[bytes]] = {}
         self.words: deque[bytes] = deque(maxlen=_KEPT)
         self.foreign: deque[bytes] = deque(maxlen=_KEPT)
@@ -41,29 +41,29 @@ class Demultiplexer:
             for kind in ("out", "err")
         }
         self._begun: set[Stream] = set()  # with a line that may have to be shown before its end
-        self._news = Lines()
-        self._said = {"out": Lines(), "err": Lines()}
-        self._news_elsewhere: dict[int, Lines] = {}
+        self._events = LineBuffer()
+        self._said = {"out": LineBuffer(), "err": LineBuffer()}
+        self._remote_events: dict[int, LineBuffer] = {}
 
     def add(self, rank: int, kind: str, data: bytes) -> None:
         """Takes bytes of a replica's stream; of all replicas' news; or, with rank -1, of the MPI launcher."""
-        if kind == "news":
-            for line in _limited(self._news, data):
-                self._take_news(line, here=True)
+        if kind == "events":
+            for line in _limited(self._events, data):
+                self._take_event(line, here=True)
         elif rank >= 0:
             self._take_output(rank, kind, data)
         else:
             for line in _limited(self._said[kind], data):
                 self._take_line(line)
 
-    def asks(self, whether: bool) -> None:
+    def set_interactive(self, interactive: bool) -> None:
         """Says whether replica 0 may wait for an answer; it may have asked before."""
         for kind in ("out", "err"):
             stream = self._streams[0, kind]
-            if whether and not stream.asks:
+            if interactive and not stream.interactive:
                 stream.may_ask()
                 self._note_begun(stream)
-            stream.asks = whether
+            stream.interactive = interactive
 
     @property
     def due(self) -> float:
@@ -93,9 +93,9 @@ class Demultiplexer:
         if stream.due < float("inf"):
             self._begun.add(stream)
 
-    def _take_news(self, line: bytes, here: bool) -> None:
-        if news := decode(line):
-            self._verdict.take(news, here)
+    def _take_event(self, line: bytes, here: bool) -> None:
+        if event := decode(line):
+            self._state.record(event, here)
 
     def _take_line(self, line: bytes) -> None:
         """A line from the MPI launcher: a record of a replica elsewhere, or words of its own."""
@@ -105,15 +105,15 @@ class Demultiplexer:
             return
         rank, kind, text = record
         data = text if kind.endswith("+") else text + b"\n"
-        if kind.startswith("news"):
-            for news in _limited(self._news_elsewhere.setdefault(rank, Lines()), data):
-                self._take_news(news, here=False)
+        if kind.startswith("events"):
+            for event in _limited(self._remote_events.setdefault(rank, LineBuffer()), data):
+                self._take_event(event, here=False)
         else:
             self._take_output(rank, kind.rstrip("+"), data)
 
     def _take_words(self, line: bytes) -> None:
         # Until all have started they may be what the user waits for; later, mostly noise about an end.
-        if len(self._verdict.started) < self._size and not self._verdict.failures:
+        if len(self._state.started) < self._size and not self._state.failures:
             self._display.foreign(line)
         else:
             self.foreign.append(line)
@@ -123,7 +123,7 @@ class Demultiplexer:
         self.tracebacks.setdefault(rank, []).append(line)
 
 
-def _limited(lines: Lines, data: bytes) -> list[bytes]:
+def _limited(lines: LineBuffer, data: bytes) -> list[bytes]:
     """The lines that ``data`` completes; an endless one is cut."""
     whole = lines.add(data)
     if lines.size > _LONGEST:

@@ -6,9 +6,10 @@ import os
 import time
 from pathlib import Path
 
+from .line_writer import LineWriter, Source
 from .logs import Logs
-from .output import ERR, OUT, Output
-from .writer import LineWriter, Source
+from .output_queue import OutputQueue
+from .standard_streams import ERR, OUT
 
 _LAUNCHER: Source = (-1, "err")
 _CLEAR = b"\r\x1b[K"
@@ -31,7 +32,7 @@ class Display:
         output: where all of it goes, and what still waits to be written.
 
     Raises:
-        LaunchError: the folder cannot be made.
+        JobStartError: the folder cannot be made.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Display:
         logs: Path | None,
         named: bool = False,
     ) -> None:
-        self.output = Output()
+        self.output = OutputQueue()
         self._named = named
         self._shown, self._terminal, self._timestamps = shown, terminal, timestamps
         screen = LineWriter(self._put)
@@ -61,7 +62,7 @@ class Display:
         """Begins the files, or continues them after a restart.
 
         Raises:
-            LaunchError: one cannot be written.
+            JobStartError: one cannot be written.
         """
         if self._logs is not None:
             self._logs.open(size, attempt)

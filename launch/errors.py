@@ -1,4 +1,4 @@
-class LaunchError(Exception):
+class JobStartError(Exception):
     """A job that cannot be started; the text says why and what to do.
 
     Attributes:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .errors import LaunchError
+from .errors import JobStartError
 
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
@@ -28,7 +28,7 @@ def parse_hosts(text: str) -> tuple[Host, ...]:
     """Reads ``a:4,b:4`` or ``a,b``.
 
     Raises:
-        LaunchError: anything else.
+        JobStartError: anything else.
     """
     return merged(_host(*word.strip().partition(":")[::2], where=f"-H {text}") for word in text.split(","))
 
@@ -37,7 +37,7 @@ def parse_hostfile(text: str, where: str) -> tuple[Host, ...]:
     """Reads a host file: one host a line, as ``a``, ``a:4`` or ``a slots=4``; ``#`` begins a comment.
 
     Raises:
-        LaunchError: a line that is none of these, with its number; or no host at all.
+        JobStartError: a line that is none of these, with its number; or no host at all.
     """
     hosts = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -51,10 +51,10 @@ def parse_hostfile(text: str, where: str) -> tuple[Host, ...]:
                 slots = value
             elif key not in ("max_slots", "max-slots"):
                 form = "Write: NAME, NAME:N or NAME slots=N"
-                raise LaunchError(f"{where}, line {number}: {word!r} is not slots=N. {form}")
+                raise JobStartError(f"{where}, line {number}: {word!r} is not slots=N. {form}")
         hosts.append(_host(name, slots, where=f"{where}, line {number}"))
     if not hosts:
-        raise LaunchError(f"{where} names no host. Write one host a line: NAME, NAME:N or NAME slots=N")
+        raise JobStartError(f"{where} names no host. Write one host a line: NAME, NAME:N or NAME slots=N")
     return merged(hosts)
 
 
@@ -83,9 +83,11 @@ def is_name(text: str) -> bool:
 
 def _host(name: str, slots: str, where: str) -> Host:
     if not is_name(name):
-        raise LaunchError(f"{where}: {name!r} is not a host name. Write NAME or NAME:N, separated by commas")
+        raise JobStartError(
+            f"{where}: {name!r} is not a host name. Write NAME or NAME:N, separated by commas"
+        )
     if not slots:
         return Host(name)
     if not (slots.isascii() and slots.isdigit() and len(slots) < 7 and int(slots) > 0):
-        raise LaunchError(f"{where}: {slots!r} is not a number of processes for host {name}")
+        raise JobStartError(f"{where}: {slots!r} is not a number of processes for host {name}")
     return Host(name, int(slots))

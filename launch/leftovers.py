@@ -14,7 +14,15 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from .channel import FOLDER_PREFIX, MACHINE_FILE, UNFINISHED_FILE, entry, machine, own_folder, whereabouts_of
+from .channel import (
+    FOLDER_PREFIX,
+    MACHINE_FILE,
+    UNFINISHED_FILE,
+    location_of,
+    machine,
+    open_entry,
+    open_private_folder,
+)
 
 #: Where MPICH's process manager puts its files, whatever ``TMPDIR`` says.
 _TEMPORARY = Path("/tmp")  # noqa: S108 (only looked through, for files of this user)
@@ -54,7 +62,7 @@ def _remove_folder(path: Path) -> None:
     Raises:
         OSError: it is in use, of another machine, or not this user's.
     """
-    folder = own_folder(str(path))
+    folder = open_private_folder(str(path))
     try:
         if MACHINE_FILE not in os.listdir(folder):
             if os.fstat(folder).st_mtime < time.time() - _YOUNG:
@@ -62,9 +70,9 @@ def _remove_folder(path: Path) -> None:
                     os.unlink(UNFINISHED_FILE, dir_fd=folder)
                 path.rmdir()
             return
-        if whereabouts_of(folder).partition(" ")[0] != machine():
+        if location_of(folder).partition(" ")[0] != machine():
             return
-        lock = entry(folder, MACHINE_FILE, os.O_RDONLY, stat.S_IFREG)
+        lock = open_entry(folder, MACHINE_FILE, os.O_RDONLY, stat.S_IFREG)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The lock's own file last: until then another start would find the folder and go on here.

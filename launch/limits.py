@@ -6,7 +6,7 @@ import os
 import resource
 from pathlib import Path
 
-from .errors import LaunchError
+from .errors import JobStartError
 
 _FILES_EACH, _FILES_OF_OUR_OWN = 2, 64
 _LEAST_MEMORY = 4 << 20  # of a Python process that has loaded nothing
@@ -21,17 +21,17 @@ def check_processes(count: int, here: bool) -> None:
         here: whether all of them run on this machine.
 
     Raises:
-        LaunchError: more than can be.
+        JobStartError: more than can be.
     """
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if most != resource.RLIM_INFINITY and _files(count) > most:
-        raise LaunchError(
+        raise JobStartError(
             f"{count} processes were asked for, but distoptrun opens {_FILES_EACH} files for each of them, "
             f"and may open {most} (ulimit -Hn). Start fewer."
         )
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if here and count * _LEAST_MEMORY > memory:
-        raise LaunchError(
+        raise JobStartError(
             f"{count} processes were asked for, but this machine's {memory >> 20} MiB of memory hold "
             f"{memory // _LEAST_MEMORY} at most. Start fewer."
         )
@@ -41,14 +41,14 @@ def check_threads(count: int) -> None:
     """Checks the number of replicas that one process is to hold.
 
     Raises:
-        LaunchError: more than the system has threads.
+        JobStartError: more than the system has threads.
     """
     try:
         most = int(_THREADS.read_text())
     except (OSError, ValueError):
         return
     if count > most:
-        raise LaunchError(f"{count} replicas in one process were asked for; the system has {most} threads")
+        raise JobStartError(f"{count} replicas in one process were asked for; the system has {most} threads")
 
 
 def open_files_for(count: int) -> None:

@@ -8,8 +8,8 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from .errors import LaunchError
-from .writer import LineWriter, Source
+from .errors import JobStartError
+from .line_writer import LineWriter, Source
 
 
 class Logs:
@@ -23,7 +23,7 @@ class Logs:
         say: tells the user.
 
     Raises:
-        LaunchError: the folder cannot be made.
+        JobStartError: the folder cannot be made.
     """
 
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
@@ -35,13 +35,13 @@ class Logs:
                 if not path.is_dir():
                     path.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise LaunchError(f"--log-dir {folder}: {error.strerror}") from None
+            raise JobStartError(f"--log-dir {folder}: {error.strerror}") from None
 
     def open(self, size: int, attempt: int) -> None:
         """Begins the files, or continues them after a restart.
 
         Raises:
-            LaunchError: one cannot be written, or is a link, or somebody else's.
+            JobStartError: one cannot be written, or is a link, or somebody else's.
         """
         self.close()
         for rank in range(size):
@@ -49,7 +49,7 @@ class Logs:
             try:
                 self._files[rank] = _opened(path, keep=attempt > 0)
             except OSError as error:
-                raise LaunchError(f"cannot write {path}: {error.strerror}") from None
+                raise JobStartError(f"cannot write {path}: {error.strerror}") from None
             self._writers[rank] = LineWriter(lambda _stream, data, rank=rank: self._write(rank, data))  # type: ignore[misc]
 
     def line(self, source: Source, text: bytes) -> None:

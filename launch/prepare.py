@@ -7,18 +7,18 @@ import shlex
 import shutil
 from collections.abc import Mapping
 
-from .allocation import Allocation, find_allocation
+from .allocation import SchedulerAllocation, find_allocation
+from .argv import encode_argv
 from .cores import cores, usable
-from .errors import LaunchError
+from .errors import JobStartError
 from .hosts import Host, is_here, parse_hostfile, parse_hosts
 from .interpreter import START, running
+from .launch_plan import LaunchPlan, fit
 from .limits import check_processes, check_threads
 from .mpi import find_launcher, find_library, search_path
 from .options import Options
-from .plan import Plan, fit
 from .program import Program
 from .text_file import read_text
-from .words import packed
 
 _IN_PROCESS = "distopt.testing.inprocess"
 _PMI = {"mpich": "pmi2", "intel": "pmi2", "openmpi": "pmix"}
@@ -28,10 +28,10 @@ def program_of(options: Options) -> Program:
     """The user's program.
 
     Raises:
-        LaunchError: there is none.
+        JobStartError: there is none.
     """
     if not options.program:
-        raise LaunchError("which program? Write: distoptrun -n N script.py args...")
+        raise JobStartError("which program? Write: distoptrun -n N script.py args...")
     return Program(options.program[0], options.program[1:], options.module)
 
 
@@ -49,15 +49,15 @@ def check_in_process(options: Options) -> None:
     """Finds before the start what the module could only say in words of its own.
 
     Raises:
-        LaunchError: a replica that there is not, or too many of them.
+        JobStartError: a replica that there is not, or too many of them.
     """
     replicas = options.in_process or 1
     check_threads(replicas)
     if options.break_at is not None and options.break_at >= replicas:
-        raise LaunchError(f"--break {options.break_at}: the replicas are 0 to {replicas - 1}")
+        raise JobStartError(f"--break {options.break_at}: the replicas are 0 to {replicas - 1}")
 
 
-def make_plan(options: Options, program: Program, environ: Mapping[str, str]) -> Plan:
+def make_plan(options: Options, program: Program, environ: Mapping[str, str]) -> LaunchPlan:
     """What the options mean on this machine.
 
     Args:
@@ -66,7 +66,7 @@ def make_plan(options: Options, program: Program, environ: Mapping[str, str]) ->
         environ: this process's environment; decides the allocation and the MPI.
 
     Raises:
-        LaunchError: no number of processes, too few places, or no MPI that fits.
+        JobStartError: no number of processes, too few places, or no MPI that fits.
     """
     allocation = find_allocation(environ)
     hosts, notes = _hosts(options, allocation)
@@ -74,7 +74,7 @@ def make_plan(options: Options, program: Program, environ: Mapping[str, str]) ->
     fit(processes, hosts, options.oversubscribe)
     absent = [rank for rank in options.ranks_filter or () if rank >= processes]
     if absent:
-        raise LaunchError(f"--ranks-filter {absent[0]}: the processes are 0 to {processes - 1}")
+        raise JobStartError(f"--ranks-filter {absent[0]}: the processes are 0 to {processes - 1}")
     if is_here(hosts):
         hosts = ()
     check_processes(processes, here=not hosts)
@@ -95,11 +95,11 @@ def make_plan(options: Options, program: Program, environ: Mapping[str, str]) ->
     if not hosts and not oversubscribe and (note := _shared_cores(processes, family)):
         oversubscribe = family == "openmpi"  # which else would refuse
         notes.append(note)
-    return Plan(
+    return LaunchPlan(
         family,
         launcher,
         processes,
-        running("distopt_launch.child", *settings, *packed(words)),
+        running("distopt_launch.child", *settings, *encode_argv(words)),
         hosts,
         own,
         passed,
@@ -113,7 +113,7 @@ def make_plan(options: Options, program: Program, environ: Mapping[str, str]) ->
 
 
 def _starter(
-    allocation: Allocation | None,
+    allocation: SchedulerAllocation | None,
     hosts: tuple[Host, ...],
     family: str,
     extra: str,
@@ -125,7 +125,7 @@ def _starter(
     the step that distoptrun runs in holds all of the job.
 
     Raises:
-        LaunchError: other hosts can be reached through Slurm only, and there is no srun.
+        JobStartError: other hosts can be reached through Slurm only, and there is no srun.
     """
     if "SLURM_JOB_ID" not in environ or family not in ("mpich", "intel"):
         return ""
@@ -135,9 +135,10 @@ def _starter(
     if allocation is None or allocation.system != "slurm":
         return ""
     if not shutil.which("srun", path=environ.get("PATH", "")):
-        raise LaunchError(
-            f"the other nodes of Slurm job {allocation.job} are reached by srun, which is not on PATH. In a "
-            "container let Slurm start the processes, from outside: srun -n N <container> python script.py"
+        raise JobStartError(
+            f"the other nodes of Slurm job {allocation.job_id} are reached by srun, which is not on PATH. "
+            "In a container let Slurm start the processes, from outside: "
+            "srun -n N <container> python script.py"
         )
     return "slurm"
 
@@ -153,7 +154,7 @@ def _shared_cores(processes: int, family: str) -> str:
     return f"{processes} processes on {places} core{'s' * (places > 1)}: {word}"
 
 
-def _hosts(options: Options, allocation: Allocation | None) -> tuple[tuple[Host, ...], list[str]]:
+def _hosts(options: Options, allocation: SchedulerAllocation | None) -> tuple[tuple[Host, ...], list[str]]:
     if options.hosts:
         return parse_hosts(options.hosts), []
     if options.hostfile:
@@ -161,11 +162,11 @@ def _hosts(options: Options, allocation: Allocation | None) -> tuple[tuple[Host,
             text = read_text(options.hostfile, "replace")
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
-            raise LaunchError(f"cannot read the host file {options.hostfile}: {why}") from None
+            raise JobStartError(f"cannot read the host file {options.hostfile}: {why}") from None
         return parse_hostfile(text, options.hostfile), []
     if allocation is None:
         return (), []
-    note = f"{allocation.system} job {allocation.job}: {', '.join(map(str, allocation.hosts))}"
+    note = f"{allocation.system} job {allocation.job_id}: {', '.join(map(str, allocation.hosts))}"
     return allocation.hosts, [note]
 
 
@@ -175,11 +176,11 @@ def _processes(options: Options, hosts: tuple[Host, ...]) -> int:
         return options.nproc
     if hosts and all(host.slots for host in hosts):
         return places
-    raise LaunchError("how many processes? Give -n N (or hosts with their places: -H a:4,b:4)")
+    raise JobStartError("how many processes? Give -n N (or hosts with their places: -H a:4,b:4)")
 
 
 def _launcher(
-    options: Options, allocation: Allocation | None, environ: Mapping[str, str]
+    options: Options, allocation: SchedulerAllocation | None, environ: Mapping[str, str]
 ) -> tuple[str, str, str]:
     """Family, file, and Slurm's plugin for the MPI that mpi4py loads."""
     library = find_library(environ)
@@ -189,12 +190,12 @@ def _launcher(
         try:
             found = find_launcher(library, environ)
             return found.family, found.path, ""
-        except LaunchError:
+        except JobStartError:
             # Cluster builds often leave mpiexec out, since Slurm starts the processes.
             if options.launcher == "mpiexec" or not (slurm and srun):
                 raise
     if not srun:
-        raise LaunchError("--launcher srun: there is no srun on PATH")
+        raise JobStartError("--launcher srun: there is no srun on PATH")
     return "srun", srun, _PMI[library.family]
 
 
@@ -204,13 +205,13 @@ def variables_of(
     """The variables of ``--env``: those with a value, and the names of those to pass on.
 
     Raises:
-        LaunchError: one to pass on is not set.
+        JobStartError: one to pass on is not set.
     """
     given: dict[str, str | None] = {}
     for word in options.env:
         name, equals, value = word.partition("=")
         if not equals and name not in environ:
-            raise LaunchError(f"--env {name}: the variable is not set here, so it cannot be passed on")
+            raise JobStartError(f"--env {name}: the variable is not set here, so it cannot be passed on")
         given[name] = value if equals else None
     own = tuple((name, value) for name, value in given.items() if value is not None)
     return own, tuple(name for name, value in given.items() if value is None)
@@ -220,4 +221,4 @@ def _extra(options: Options) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(options.mpi_args))
     except ValueError as error:
-        raise LaunchError(f"--mpi-args {options.mpi_args!r}: {error}") from None
+        raise JobStartError(f"--mpi-args {options.mpi_args!r}: {error}") from None

@@ -1,4 +1,4 @@
-"""The replica's process: output into its pipes, then the program, then news of how it ended."""
+"""The replica's process: output into its pipes, then the program, then an event that says how it ended."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import types
 from contextlib import suppress
 from typing import NoReturn
 
-from .channel import TRACEBACK_BEGINS, TRACEBACK_ENDS, News, encode
+from .channel import TRACEBACK_BEGINS, TRACEBACK_ENDS, Event, encode
 from .program import Program, execute, own_part
 
 
@@ -19,12 +19,12 @@ def run(program: Program, rank: int, descriptors: tuple[int, int, int], leader: 
 
     Args:
         program: what to run.
-        rank: this process's number, for the news.
-        descriptors: where standard output, standard error and news go.
+        rank: this process's number, for its events.
+        descriptors: where standard output, standard error and events go.
         leader: become the leader of a session, so that the launcher can end all that the program leaves
             behind; elsewhere the MPI launcher's own groups serve for that.
     """
-    out, err, news = descriptors
+    out, err, events = descriptors
     if leader:
         os.setsid()
     os.dup2(out, 1)
@@ -35,7 +35,7 @@ def run(program: Program, rank: int, descriptors: tuple[int, int, int], leader: 
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     faulthandler.enable()  # a crash in compiled code then says where
-    ending = _Ending(rank, news)
+    ending = _Ending(rank, events)
     # Registered first, so the last atexit function; still before mpi4py's finalization, which is collective.
     atexit.register(ending.leave)
     try:
@@ -49,10 +49,10 @@ def run(program: Program, rank: int, descriptors: tuple[int, int, int], leader: 
 
 
 class _Ending:
-    def __init__(self, rank: int, news: int) -> None:
+    def __init__(self, rank: int, events: int) -> None:
         self.code = 0
         self._rank = rank
-        self._news = news
+        self._events = events
         self._pid = os.getpid()
 
     def finished(self) -> None:
@@ -70,13 +70,13 @@ class _Ending:
             print(code, file=sys.stderr)
             self.code = 1
         if self.code:
-            self._tell("SystemExit")
+            self._report("SystemExit")
         else:
             self.finished()
 
     def raised(self, error: BaseException) -> None:
         self.code = 130 if isinstance(error, KeyboardInterrupt) else 1
-        self._tell(f"{type(error).__module__}.{type(error).__qualname__}")
+        self._report(f"{type(error).__module__}.{type(error).__qualname__}")
         _flush()
         self._mark(TRACEBACK_BEGINS)
         # The hook in force: a strategy may have put in one that ends the job through MPI.
@@ -93,14 +93,14 @@ class _Ending:
             _flush()
             os._exit(self.code)
 
-    def _tell(self, name: str) -> None:
+    def _report(self, name: str) -> None:
         self._send("raised", str(self.code), name)
 
     def _send(self, kind: str, *values: str) -> None:
         if self._forked():
             return
         with suppress(OSError):  # the launcher is gone; the exit code still tells
-            os.write(self._news, encode(News(kind, self._rank, values)))
+            os.write(self._events, encode(Event(kind, self._rank, values)))
 
     def _mark(self, mark: bytes) -> None:
         if self._forked():

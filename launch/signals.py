@@ -11,8 +11,8 @@ from types import FrameType
 #: The job is to end.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: For the program: batch systems announce with them that the time is nearly up.
-PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2)
-_CAUGHT = (*ENDING, *PASSED_ON, signal.SIGTSTP, signal.SIGCONT)
+FORWARDED = (signal.SIGUSR1, signal.SIGUSR2)
+_CAUGHT = (*ENDING, *FORWARDED, signal.SIGTSTP, signal.SIGCONT)
 
 
 def ignored() -> tuple[int, ...]:
@@ -31,7 +31,7 @@ def ignore(numbers: str) -> None:
             signal.signal(int(word), signal.SIG_IGN)
 
 
-class Arrived:
+class PendingSignals:
     """Signals that came, through a pipe that wakes a selector."""
 
     def __init__(self) -> None:
@@ -48,21 +48,21 @@ class Arrived:
 
 
 @contextmanager
-def caught() -> Iterator[Arrived]:
+def caught() -> Iterator[PendingSignals]:
     """Puts signals aside while a job runs; those that are ignored stay so."""
 
     def nothing(_number: int, _frame: FrameType | None) -> None:
         pass
 
-    arrived = Arrived()
+    pending = PendingSignals()
     numbers = [number for number in _CAUGHT if number not in ignored()]
     before = {number: signal.signal(number, nothing) for number in (*numbers, signal.SIGCHLD)}
-    wakeup = signal.set_wakeup_fd(arrived.writer, warn_on_full_buffer=False)
+    wakeup = signal.set_wakeup_fd(pending.writer, warn_on_full_buffer=False)
     try:
-        yield arrived
+        yield pending
     finally:
         signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-        os.close(arrived.reader)
-        os.close(arrived.writer)
+        os.close(pending.reader)
+        os.close(pending.writer)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from .channel import MARK, TRACEBACK_BEGINS, TRACEBACK_ENDS
 from .display import Display
-from .lines import Lines
+from .line_buffer import LineBuffer
 
 # MPI_Abort's own words, said on top of the traceback that led to it.
 _ABORT_WORDS = re.compile(rb"(Abort\(\d+\) on node \d+ .*)?application called MPI_Abort\(")
@@ -28,18 +28,18 @@ class Stream:
         held: gets the lines of a traceback that ended the replica, which are to be shown last.
 
     Attributes:
-        asks: whether the replica may wait for an answer, so that the beginning of a line may be a prompt.
+        interactive: whether the replica may be waiting for input: an unfinished line may be a prompt.
         due: when `proceed` has something to do, on the monotonic clock; infinity for never.
     """
 
     def __init__(self, rank: int, kind: str, display: Display, held: Callable[[int, bytes], None]) -> None:
         self._rank, self._kind, self._display, self._held = rank, kind, display, held
-        self._lines = Lines()
+        self._lines = LineBuffer()
         self._in_traceback = False
         self._room = _HELD
         self._noted = b""
         self._returns = False  # the open line holds carriage returns
-        self.asks = False
+        self.interactive = False
         self.due = float("inf")
 
     def add(self, data: bytes) -> None:
@@ -55,7 +55,7 @@ class Stream:
 
     def may_ask(self) -> None:
         """From now on the beginning of a line may be a prompt, also one that has come already."""
-        self.asks = True
+        self.interactive = True
         if self._lines.size:
             self._begun()
 
@@ -70,7 +70,7 @@ class Stream:
             if state != self._noted:
                 self._display.progress(self._rank, self._kind, state)
             self._noted = state
-        elif self.asks:
+        elif self.interactive:
             self._display.part(self._rank, self._kind, self._lines.take())
 
     def end(self) -> None:
@@ -81,7 +81,7 @@ class Stream:
     def _begun(self) -> None:
         """Looks at a line that has no end yet."""
         if self._lines.size <= _LONGEST and not self._returns:
-            if self.asks:
+            if self.interactive:
                 self.due = time.monotonic() + _PROMPT
             return
         text = self._lines.take()

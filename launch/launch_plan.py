@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .errors import LaunchError
+from .errors import JobStartError
 from .hosts import Host
 
 FAMILIES = ("mpich", "openmpi", "intel", "srun", "single")
 
 
 @dataclass(frozen=True)
-class Plan:
+class LaunchPlan:
     """One job.
 
     Attributes:
@@ -50,18 +50,18 @@ def fit(processes: int, hosts: tuple[Host, ...], oversubscribe: bool) -> None:
     """Checks that the hosts have places for all.
 
     Raises:
-        LaunchError: too few, and nobody said that this is wanted.
+        JobStartError: too few, and nobody said that this is wanted.
     """
     places = sum(host.slots for host in hosts)
     if hosts and all(host.slots for host in hosts) and processes > places and not oversubscribe:
         named = ",".join(map(str, hosts[:8])) + (",..." if len(hosts) > 8 else "")
-        raise LaunchError(
+        raise JobStartError(
             f"{processes} processes were asked for, but {named} have {places} places. "
             "Give more hosts or places, a smaller -n, or --oversubscribe."
         )
 
 
-def shares(plan: Plan) -> list[tuple[Host, int]]:
+def shares(plan: LaunchPlan) -> list[tuple[Host, int]]:
     """Processes per host: the hosts filled in order, and what is left dealt out evenly."""
     known = all(host.slots for host in plan.hosts)
     left = plan.processes

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from .verdict import Verdict
+from .job_state import JobState
 
 _LAST = 1.0  # from the replicas' SIGKILL to that of the launcher
 
 
 @dataclass(frozen=True)
-class Reason:
+class ShutdownReason:
     """Why a job is ended.
 
     Attributes:
@@ -30,23 +30,23 @@ class Reason:
     grace: float
 
 
-class Stop:
+class Shutdown:
     """The ending of one job.
 
     Args:
         process: the MPI launcher; leads a process group of its own.
-        verdict: knows the replicas.
+        state: knows the replicas.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], verdict: Verdict) -> None:
-        self._process, self._verdict = process, verdict
-        self._to_pass: set[int] = set()
-        self.reason: Reason | None = None
+    def __init__(self, process: subprocess.Popen[bytes], state: JobState) -> None:
+        self._process, self._state = process, state
+        self._to_forward: set[int] = set()
+        self.reason: ShutdownReason | None = None
         self.forced = False  # the MPI launcher has been told to end
         self._force_at = float("inf")
         self._last_at = float("inf")
 
-    def ask(self, reason: Reason) -> None:
+    def request(self, reason: ShutdownReason) -> None:
         """Begins the ending; a second reason only shortens the grace (Ctrl-C twice: to nothing)."""
         now = time.monotonic()
         if self.reason is None or self.reason.name in ("failure", "over"):
@@ -58,9 +58,9 @@ class Stop:
             self._force_at = now
         self.proceed()
 
-    def pass_on(self, number: int) -> None:
+    def forward(self, number: int) -> None:
         """Sends a signal to the program of every replica, once all have started."""
-        self._to_pass.add(number)
+        self._to_forward.add(number)
         self.proceed()
 
     def suspend(self) -> None:
@@ -79,10 +79,10 @@ class Stop:
     def proceed(self) -> None:
         """Takes the steps whose time has come."""
         now = time.monotonic()
-        if self._to_pass and len(self._verdict.started) == self._verdict.size:
-            for number in self._to_pass:
+        if self._to_forward and len(self._state.started) == self._state.size:
+            for number in self._to_forward:
                 self._deliver(number)
-            self._to_pass.clear()
+            self._to_forward.clear()
         if now >= self._force_at:
             self._force_at, self._last_at = float("inf"), now + _LAST
             self.forced = True
@@ -100,28 +100,28 @@ class Stop:
 
     def kill_replicas(self) -> None:
         """Kills every replica on this machine, with all that it started."""
-        for pid, guardian in self._verdict.running.values():
+        for pid, supervisor in self._state.running.values():
             _send(os.killpg, pid, signal.SIGKILL)
             if time.monotonic() >= self._last_at:
-                _send(os.kill, guardian, signal.SIGKILL)
+                _send(os.kill, supervisor, signal.SIGKILL)
 
     def _signal_groups(self, number: int) -> None:
-        for pid, _guardian in self._verdict.running.values():
+        for pid, _supervisor in self._state.running.values():
             _send(os.killpg, pid, number)
 
     def _deliver(self, number: int) -> None:
-        if len(self._verdict.pids) == self._verdict.size:
-            for pid, _guardian in self._verdict.running.values():
+        if len(self._state.pids) == self._state.size:
+            for pid, _supervisor in self._state.running.values():
                 _send(os.kill, pid, number)
-        else:  # through the MPI launcher and the guardians, so that nobody gets it twice
+        else:  # through the MPI launcher and the supervisors, so that nobody gets it twice
             self._process.send_signal(number)
 
     def _signal(self, number: int) -> None:
-        running = self._verdict.running
-        if len(self._verdict.pids) < self._verdict.size or not running:
+        running = self._state.running
+        if len(self._state.pids) < self._state.size or not running:
             _signal_group(self._process, number)  # not all have begun, or some are elsewhere: it passes it on
             return
-        for pid, _guardian in running.values():
+        for pid, _supervisor in running.values():
             _send(os.kill, pid, number)
 
 

@@ -8,12 +8,13 @@ import signal
 import time
 from collections.abc import Callable
 
-_INPUT = 0
+from .standard_streams import IN
+
 _CHUNK = 1 << 16
 _RETRY = 0.5  # seconds until a terminal that belongs to another job is looked at again
 
 
-class Feeder:
+class InputForwarder:
     """Reads standard input no faster than replica 0 does, and hands over all of it.
 
     Nothing is read before replica 0 has started: what it does not want stays where it is, but for what
@@ -27,7 +28,7 @@ class Feeder:
         self._answered = answered
         self._writer = -1
         self._data = b""
-        self._terminal = os.isatty(_INPUT)
+        self._terminal = os.isatty(IN)
         self._retry_at = 0.0
 
     @property
@@ -59,7 +60,7 @@ class Feeder:
         if self._terminal and not _in_foreground():
             self._retry_at = time.monotonic() + _RETRY
             return None
-        return _INPUT, selectors.EVENT_READ
+        return IN, selectors.EVENT_READ
 
     @property
     def wait(self) -> float:
@@ -85,11 +86,11 @@ class Feeder:
 
     def _read(self) -> bytes:
         if not self._terminal:
-            return os.read(_INPUT, _CHUNK)
+            return os.read(IN, _CHUNK)
         # Should the terminal have changed hands just now, reading fails instead of stopping this process.
         before = signal.signal(signal.SIGTTIN, signal.SIG_IGN)
         try:
-            return os.read(_INPUT, _CHUNK)
+            return os.read(IN, _CHUNK)
         except OSError:
             if _in_foreground():
                 raise
@@ -101,6 +102,6 @@ class Feeder:
 def _in_foreground() -> bool:
     """Whether the terminal's input is ours to read; reading it in the background would stop this process."""
     try:
-        return os.tcgetpgrp(_INPUT) == os.getpgrp()
+        return os.tcgetpgrp(IN) == os.getpgrp()
     except OSError:
         return True  # not this process's own terminal, so nothing can stop it

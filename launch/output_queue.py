@@ -6,19 +6,19 @@ import errno
 import os
 import select
 import stat
-import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-IN, OUT, ERR = 0, 1, 2
+from .standard_streams import ERR, OUT, same_file
+
 #: So many bytes go into a descriptor that is ready without blocking, also where it is a blocking one.
 _PIECE = select.PIPE_BUF
 #: What is put together to be written has so many bytes, and those of one line more.
 _BLOCK = 1 << 16
 
 
-class Output:
+class OutputQueue:
     """Takes all that is to be written; what cannot be written at once waits here.
 
     A descriptor may be non-blocking, since whoever shares it decides, and may become so at any time. Both
@@ -112,31 +112,6 @@ class Output:
             self._told.add(OUT)
             text = f"distoptrun: standard output cannot be written, so lines are lost: {error.strerror}\n"
             self.put(ERR, text.encode(errors="replace"))
-
-
-def open_standard_streams() -> None:
-    """Opens those that are closed, as services start programs, so that no pipe takes their numbers."""
-    for descriptor in (IN, OUT, ERR):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
-            if opened != descriptor:
-                os.dup2(opened, descriptor)
-                os.close(opened)
-            os.set_inheritable(descriptor, True)
-    if sys.stdout is None:
-        sys.stdout = os.fdopen(OUT, "w", closefd=False)
-    if sys.stderr is None:
-        sys.stderr = os.fdopen(ERR, "w", closefd=False)
-
-
-def same_file(first: int, second: int) -> bool:
-    """Whether two descriptors are one file, pipe or terminal."""
-    try:
-        return os.path.samestat(os.fstat(first), os.fstat(second))
-    except OSError:
-        return False
 
 
 def _always_ready(descriptor: int) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .errors import LaunchError
+from .errors import JobStartError
 
 
 @dataclass(frozen=True)
-class Place:
+class RankInfo:
     """Number and size in the job, and among the processes of this machine."""
 
     rank: int = 0
@@ -32,7 +32,7 @@ _VARIABLES = {
 }
 
 
-def place(family: str, environ: Mapping[str, str]) -> Place:
+def rank_info(family: str, environ: Mapping[str, str]) -> RankInfo:
     """Reads a process's place.
 
     Args:
@@ -40,18 +40,18 @@ def place(family: str, environ: Mapping[str, str]) -> Place:
         environ: the process's environment.
 
     Raises:
-        LaunchError: rank or size are not there.
+        JobStartError: rank or size are not there.
     """
     if family == "single":
-        return Place()
+        return RankInfo()
     rank, size, local_rank, local_size = (_number(environ.get(name)) for name in _VARIABLES[family])
     if rank is None or size is None:
         names = " and ".join(_VARIABLES[family][:2])
-        raise LaunchError(f"{names} are not set: this process was not started by the {family} launcher")
+        raise JobStartError(f"{names} are not set: this process was not started by the {family} launcher")
     if local_rank is None or local_size is None or local_rank >= local_size:
         # Nobody says: then all are taken to be on this machine, for too few threads, never too many.
         local_rank, local_size = rank, size
-    return Place(rank, size, local_rank, local_size)
+    return RankInfo(rank, size, local_rank, local_size)
 
 
 def _number(text: str | None) -> int | None:

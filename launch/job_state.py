@@ -7,7 +7,7 @@ import re
 import signal
 from dataclasses import dataclass, field
 
-from .channel import News
+from .channel import Event
 
 #: What replicas raise because another has failed.
 _CONSEQUENCES = ("ReplicaFailed", "mpi4py.MPI.Exception")
@@ -39,47 +39,47 @@ class Failure:
 
 
 @dataclass
-class Verdict:
+class JobState:
     """Collects the news of the replicas in the order of their coming."""
 
     size: int
     started: set[int] = field(default_factory=set)
     done: set[int] = field(default_factory=set)  # came to the orderly end of their programs
-    pids: dict[int, tuple[int, int]] = field(default_factory=dict)  # on this machine: replica's, guardian's
+    pids: dict[int, tuple[int, int]] = field(default_factory=dict)  # on this machine: replica's, supervisor's
     ended: dict[int, int] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     #: Replicas that left with exit code 0 before the end of their programs: ``os._exit``, ``exec``.
     early: list[int] = field(default_factory=list)
 
-    def take(self, news: News, here: bool) -> None:
+    def record(self, event: Event, here: bool) -> None:
         """Notes one event, of this machine or of another; malformed and repeated ones are left out."""
-        rank, values = news.rank, news.values
+        rank, values = event.rank, event.values
         if not 0 <= rank < self.size or not all(map(_NUMBER.fullmatch, values[:1])):
             return
         value = int(values[0])
-        if news.kind == "start" and rank not in self.started:
+        if event.kind == "start" and rank not in self.started:
             self.started.add(rank)
             # Another machine's numbers must never be signalled here.
             if here and len(values) == 2 and _NUMBER.fullmatch(values[1]):
                 self._started(rank, value, int(values[1]))
-        elif news.kind == "done":
+        elif event.kind == "done":
             self.done.add(rank)
         elif value not in _STATUSES:
             return
-        elif news.kind == "raised" and value > 0 and not self._failed(rank):
+        elif event.kind == "raised" and value > 0 and not self._failed(rank):
             self.failures.append(_raised(rank, value, values[1][:200] if len(values) > 1 else ""))
-        elif news.kind == "exit" and rank not in self.ended:
+        elif event.kind == "exit" and rank not in self.ended:
             self.ended[rank] = value
             if value and not self._failed(rank):
                 self.failures.append(_ended(rank, value, told=len(values) > 1))
             elif not value and rank not in self.done:
                 self.early.append(rank)
 
-    def _started(self, rank: int, pid: int, guardian: int) -> None:
+    def _started(self, rank: int, pid: int, supervisor: int) -> None:
         own = (os.getpid(), os.getpgrp())
         # 0, 1 and negative numbers would mean whole groups, or all processes, to kill(2).
-        if all(1 < number <= _LARGEST and number not in own for number in (pid, guardian)):
-            self.pids[rank] = (pid, guardian)
+        if all(1 < number <= _LARGEST and number not in own for number in (pid, supervisor)):
+            self.pids[rank] = (pid, supervisor)
 
     def _failed(self, rank: int) -> bool:
         return any(failure.rank == rank for failure in self.failures)

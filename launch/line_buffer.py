@@ -1,4 +1,4 @@
-class Lines:
+class LineBuffer:
     """Cuts a stream of bytes into whole lines.
 
     What has no line end yet is kept without limit: whoever reads from others looks at `size` and takes

@@ -17,13 +17,13 @@ _KEPT = "".join(map(chr, range(0x21, 0x7F))).translate({ord(mark): None for mark
 _LONGEST = 100_000
 
 
-def packed(words: Iterable[str]) -> tuple[str, ...]:
+def encode_argv(words: Iterable[str]) -> tuple[str, ...]:
     """The words as ``program=...``; in several pieces where they are long."""
     text = " ".join(quote_from_bytes(os.fsencode(word), safe=_KEPT) for word in words)
     return tuple(_HEAD + text[at : at + _LONGEST] for at in range(0, max(1, len(text)), _LONGEST))
 
 
-def unpacked(pieces: Iterable[str]) -> list[str]:
-    """The reverse of `packed`; what does not begin with ``program=`` is passed over."""
+def decode_argv(pieces: Iterable[str]) -> list[str]:
+    """The reverse of `encode_argv`; what does not begin with ``program=`` is passed over."""
     text = "".join(piece.removeprefix(_HEAD) for piece in pieces if piece.startswith(_HEAD))
     return [os.fsdecode(unquote_to_bytes(word)) for word in text.split(" ")]

@@ -1,0 +1,51 @@
+"""A replica's output on its way to a launcher on another machine."""
+
+from __future__ import annotations
+
+import os
+import select
+
+from .channel import records
+
+_CHUNK = 1 << 16
+
+
+class OutputForwarder:
+    """Pipes to the replica; what comes goes on as records, through this process's own standard output."""
+
+    def __init__(self, rank: int) -> None:
+        self._rank = rank
+        self.readers: dict[int, str] = {}
+        ends = []
+        for stream in ("out", "err", "events"):
+            reader, writer = os.pipe()
+            self.readers[reader] = stream
+            ends.append(writer)
+        self.ends = (ends[0], ends[1], ends[2])
+
+    def forget(self) -> None:
+        """In the replica: its side has no use for the reading ends."""
+        for reader in self.readers:
+            os.close(reader)
+
+    def pump(self, reader: int) -> bool:
+        """Passes on what is there; False at the end of the stream."""
+        data = os.read(reader, _CHUNK)
+        if data:
+            self.send(self.readers[reader], data)
+        return bool(data)
+
+    def send(self, stream: str, data: bytes) -> None:
+        """Writes bytes of a stream to standard output, as records."""
+        for record in records(self._rank, stream, data):
+            _write(record)
+
+
+def _write(record: bytes) -> None:
+    """Writes to the MPI launcher's pipe, which may have been made non-blocking: a record is written whole."""
+    while True:
+        try:
+            os.write(1, record)
+            return
+        except BlockingIOError:
+            select.select([], [1], [])
