@@ -16,13 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 __all__ = [
-    "Job",
+    "JobId",
     "Launched",
     "allow_for_containers",
     "claim",
     "disconnect",
     "is_child",
-    "jobs",
+    "job_ids",
     "launched",
     "lost_connection",
 ]
@@ -155,7 +155,7 @@ def _socket() -> str:
 
 
 @dataclass(frozen=True)
-class Job:
+class JobId:
     """What started this process calls the job.
 
     Attributes:
@@ -170,13 +170,13 @@ class Job:
     start: int
     told: bool = True
 
-    def same_as(self, other: Job) -> bool:
+    def same_as(self, other: JobId) -> bool:
         """Whether the other is this job, in whatever start."""
         return (self.system, self.number) == (other.system, other.number)
 
 
 #: Each system's variables: of the job's number, of how often it was started again ("": it does not say).
-_JOB_VARIABLES = (
+_JOB_ID_VARIABLES = (
     ("Slurm", "SLURM_JOB_ID", "SLURM_RESTART_COUNT", True),
     ("PBS", "PBS_JOBID", "", True),
     ("LSF", "LSB_JOBID", "", True),
@@ -184,12 +184,12 @@ _JOB_VARIABLES = (
 )
 
 
-def jobs(environ: Mapping[str, str] | None = None) -> tuple[Job, ...]:
+def job_ids(environ: Mapping[str, str] | None = None) -> tuple[JobId, ...]:
     """The jobs that this process belongs to, by batch system and launcher."""
     env = os.environ if environ is None else environ
     found = []
-    for system, number, count, told in _JOB_VARIABLES:
+    for system, number, count, told in _JOB_ID_VARIABLES:
         if name := env.get(number, ""):
             text = env.get(count, "0") if count else "-1"
-            found.append(Job(system, name, int(text) if text.lstrip("-").isdigit() else 0, told))
+            found.append(JobId(system, name, int(text) if text.lstrip("-").isdigit() else 0, told))
     return tuple(found)

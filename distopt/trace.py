@@ -19,13 +19,13 @@ import numpy.typing as npt
 
 from distopt.file_access import make_folders, open_to_append, open_to_read, open_to_write
 
-__all__ = ["FILE", "Record", "Recorder", "read"]
+__all__ = ["FILE", "StepRecord", "StepRecorder", "read"]
 
 #: The file's name in the directory that ``DISTOPT_RECORD`` names.
 FILE = "steps"
 
 
-class Recorder:
+class StepRecorder:
     """Writes the values of variables after each step. Its file grows by all of them at each step.
 
     Args:
@@ -51,7 +51,7 @@ class Recorder:
 
 
 @dataclass(frozen=True)
-class Record:
+class StepRecord:
     """One step.
 
     Attributes:
@@ -65,7 +65,7 @@ class Record:
     values: tuple[npt.NDArray[Any], ...]
 
 
-def read(directory: str) -> Iterator[Record]:
+def read(directory: str) -> Iterator[StepRecord]:
     """The records of a directory, one after the other; a last one that is not whole is left out.
 
     Raises:
@@ -86,4 +86,4 @@ def read(directory: str) -> Iterator[Record]:
                 data = file.read(length)
                 names.append(name)
                 values.append(np.frombuffer(data, kind).reshape(shape))
-            yield Record(head["step"], tuple(names), tuple(values))
+            yield StepRecord(head["step"], tuple(names), tuple(values))

@@ -26,7 +26,7 @@ from distopt.engine.shared_parameters import SharedParameters
 from distopt.engine.step import StepEngine
 from distopt.typing import Array
 
-__all__ = ["Encoded", "File", "Plan", "encode_states", "plan", "subject_of"]
+__all__ = ["Encoded", "File", "SavePlan", "encode_states", "make_save_plan", "subject_of"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SavePlan:
     """A checkpoint to be written.
 
     Attributes:
@@ -87,7 +87,9 @@ def subject_of(contents: Contents) -> int:
     return digest(repr((entries, list(contents.states))))
 
 
-def plan(context: ReplicaContext, contents: Contents, states: dict[str, Encoded], number: int) -> Plan:
+def make_save_plan(
+    context: ReplicaContext, contents: Contents, states: dict[str, Encoded], number: int
+) -> SavePlan:
     """Decides what each replica writes; collective."""
     places = {
         id(e.variable): (group, place)
@@ -118,7 +120,7 @@ def plan(context: ReplicaContext, contents: Contents, states: dict[str, Encoded]
         if name in files:
             files[name].tensors[tensor_name(group, place, entry.name)] = as_array(entry.variable)
     _add_states(files, states, records, _own_name(context))
-    return Plan(manifest, sorted(expected), files)
+    return SavePlan(manifest, sorted(expected), files)
 
 
 def _record(entry: Entry, file: str, places: dict[int, tuple[str, int]]) -> Record:

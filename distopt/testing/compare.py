@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from distopt.trace import Record
+from distopt.trace import StepRecord
 from distopt.typing import Array
 
-__all__ = ["Parting", "final_state", "first_parting"]
+__all__ = ["Divergence", "final_state", "first_divergence"]
 
 
 @dataclass(frozen=True)
-class Parting:
+class Divergence:
     """The first place where two recordings differ.
 
     Attributes:
@@ -42,24 +42,24 @@ class Parting:
         return f"step {self.step}, {where}: {self.values[1]!s} against {self.values[0]!s}"
 
 
-def first_parting(first: Iterable[Record], second: Iterable[Record]) -> Parting | None:
+def first_divergence(first: Iterable[StepRecord], second: Iterable[StepRecord]) -> Divergence | None:
     """Where two recordings part; None when they are the same, bit for bit."""
     step = 0
     for a, b in zip_longest(first, second):
         if a is None or b is None:
             ended = "the first" if a is None else "the second"
-            return Parting(step + 1, reason=f"{ended} has ended after {step} steps")
+            return Divergence(step + 1, reason=f"{ended} has ended after {step} steps")
         step = a.step
         if _kinds(a) != _kinds(b):
-            return Parting(step, reason=f"other variables, {_described(b)} against {_described(a)}")
+            return Divergence(step, reason=f"other variables, {_described(b)} against {_described(a)}")
         for name, x, y in zip(a.names, a.values, b.values, strict=True):
             index = _first_index(x, y)
             if index is not None:
-                return Parting(step, name, index, (x[index], y[index]))
+                return Divergence(step, name, index, (x[index], y[index]))
     return None
 
 
-def final_state(records: Iterable[Record]) -> tuple[int, str]:
+def final_state(records: Iterable[StepRecord]) -> tuple[int, str]:
     """The number of steps, and a SHA-256 of the last values of all variables by name; none without steps."""
     last: dict[tuple[str, int], Array] = {}
     steps = 0
@@ -76,12 +76,12 @@ def final_state(records: Iterable[Record]) -> tuple[int, str]:
     return steps, state.hexdigest() if steps else ""
 
 
-def _kinds(record: Record) -> list[tuple[str, str, tuple[int, ...]]]:
+def _kinds(record: StepRecord) -> list[tuple[str, str, tuple[int, ...]]]:
     pairs = zip(record.names, record.values, strict=True)
     return [(name, value.dtype.str, value.shape) for name, value in pairs]
 
 
-def _described(record: Record) -> str:
+def _described(record: StepRecord) -> str:
     kinds = [f"{name} {dtype}{list(shape)}" for name, dtype, shape in _kinds(record)]
     return ", ".join(kinds[:4]) + (", ..." if len(kinds) > 4 else "")
 

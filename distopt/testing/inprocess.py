@@ -16,6 +16,9 @@ from bdb import BdbQuit
 from collections.abc import Sequence
 from types import TracebackType
 
+from distopt_launch.interpreter import keeps_path
+from distopt_launch.program import LoadedProgram, Program, load
+
 from distopt.comm import Baton, Communicator, InProcessCommunicator, flush
 from distopt.distribute.frames import frame
 from distopt.distribute.replica_strategy import ThreadStrategy
@@ -24,7 +27,7 @@ from distopt.errors import ReplicaFailed
 from distopt.launched import launched
 from distopt.settings import settings
 from distopt.testing.debugger import debugger
-from distopt.testing.program import Program, keep_own, keeps_path
+from distopt.testing.program import keep_own, run_program
 from distopt.testing.streams import Prefixed, replica
 
 __all__ = ["main", "run_script"]
@@ -51,13 +54,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("script")
     own, args = _split(sys.argv[1:] if arguments is None else arguments)
     given = parser.parse_args(own)
-    job = launched()
-    replicas = given.replicas * (job.size if job is not None else 1)
+    launch = launched()
+    replicas = given.replicas * (launch.size if launch is not None else 1)
     if given.stop is not None and not 0 <= given.stop < replicas:
         parser.error(f"--break {given.stop}: the replicas are 0 to {replicas - 1}")
     sys.argv = ["-m" if given.module else given.script, *args]
     try:
-        program = Program(given.script, given.module)
+        program = load(Program(given.script, module=given.module))
     except (OSError, ImportError) as error:
         parser.error(str(error))
     if given.module:
@@ -83,7 +86,9 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def run_script(program: Program, replicas: int, stop: int | None = None, post_mortem: bool = False) -> int:
+def run_script(
+    program: LoadedProgram, replicas: int, stop: int | None = None, post_mortem: bool = False
+) -> int:
     """Runs ``program`` once as each replica of this process.
 
     Args:
@@ -97,15 +102,15 @@ def run_script(program: Program, replicas: int, stop: int | None = None, post_mo
         130 after Ctrl-C.
     """
     outer = _processes(replicas)
-    job = _Job(program, replicas, outer, stop, post_mortem)
+    group = _ReplicaGroup(program, replicas, outer, stop, post_mortem)
     plain = sys.stdout, sys.stderr
     if replicas * (outer.size if outer is not None else 1) > 1:
         sys.stdout, sys.stderr = Prefixed(sys.stdout), Prefixed(sys.stderr)
     code = 0
     try:
-        run_threads(job.baton, job.replica)
+        run_threads(group.baton, group.run)
     except BaseException as error:
-        code = job.failed(error)
+        code = group.report(error)
     finally:
         flush()
         sys.stdout, sys.stderr = plain
@@ -115,19 +120,24 @@ def run_script(program: Program, replicas: int, stop: int | None = None, post_mo
 
 
 def _processes(replicas: int) -> Communicator | None:
-    job = launched()
-    if job is None or job.size == 1:
+    launch = launched()
+    if launch is None or launch.size == 1:
         return None
     from distopt.comm.mpi import world
 
     return world(settings(), replicas=replicas)
 
 
-class _Job:
+class _ReplicaGroup:
     """The replicas of this process, and what became of them."""
 
     def __init__(
-        self, program: Program, replicas: int, outer: Communicator | None, stop: int | None, post_mortem: bool
+        self,
+        program: LoadedProgram,
+        replicas: int,
+        outer: Communicator | None,
+        stop: int | None,
+        post_mortem: bool,
     ) -> None:
         self.first = outer.rank * replicas if outer is not None else 0
         self.baton = Baton(replicas, self.first, keep_own)
@@ -138,15 +148,15 @@ class _Job:
         self._raised: dict[int, int] = {}
         self._examined = False
 
-    def replica(self, index: int) -> None:
-        """The life of one replica."""
+    def run(self, index: int) -> None:
+        """Runs the program as one replica."""
         strategy = ThreadStrategy(InProcessCommunicator(self.baton, index, self._outer))
         number = self.first + index
         replica.set(number)
         stopping = debugger(_prompt(number)) if self._stop == number else None
         with frame(strategy, strategy.context, "base"):
             try:
-                self._program.run(stopping)
+                run_program(self._program, stopping)
                 strategy.context.finish()
             except SystemExit as leaving:
                 self._raised[id(leaving)] = number
@@ -170,8 +180,8 @@ class _Job:
         examining.reset()
         examining.interaction(None, trace)
 
-    def failed(self, error: BaseException) -> int:
-        """Says how the job ended, and returns its exit code."""
+    def report(self, error: BaseException) -> int:
+        """Prints how the job ended; returns its exit code."""
         replica.set(self._raised.get(id(error), self.first))
         flush()
         if isinstance(error, SystemExit):

@@ -20,7 +20,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from distopt.testing.compare import Parting, final_state, first_parting
+from distopt_launch.interpreter import START
+
+from distopt.testing.compare import Divergence, final_state, first_divergence
 from distopt.trace import FILE, read
 
 __all__ = ["Layout", "layouts_of", "main"]
@@ -63,7 +65,7 @@ class Run:
         output: what it wrote.
         steps: how many steps it recorded.
         state: the SHA-256 of its last values.
-        parting: where it parts from the first layout.
+        divergence: where it parts from the first layout.
     """
 
     layout: Layout
@@ -71,7 +73,7 @@ class Run:
     output: str
     steps: int = 0
     state: str = ""
-    parting: Parting | None = None
+    divergence: Divergence | None = None
 
 
 def layouts_of(replicas: int) -> list[Layout]:
@@ -107,11 +109,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"--- {run.layout} ended with exit code {run.code}:\n{_tail(run.output)}", file=sys.stderr)
     _show(runs)
     for run in runs:
-        if run.parting is not None:
-            print(f"{run.layout} parts from {_first(runs).layout} at {run.parting}")
+        if run.divergence is not None:
+            print(f"{run.layout} parts from {_first(runs).layout} at {run.divergence}")
     if any(run.code or not run.steps for run in runs):
         return 2
-    return 1 if any(run.parting for run in runs) else 0
+    return 1 if any(run.divergence for run in runs) else 0
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -158,7 +160,7 @@ def _layouts(text: str) -> list[Layout]:
 def _run(layout: Layout, words: Sequence[str], folder: Path, seconds: float) -> Run:
     # Sums inside a replica may depend on its number of threads, so that is the same everywhere.
     own = ["--threads-per-replica", "1", "--env", f"DISTOPT_RECORD={folder / str(layout)}"]
-    command = [*_distoptrun(), *layout.words(), *own, *words]
+    command = [sys.executable, START, "distopt_launch.cli", *layout.words(), *own, *words]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as job:
@@ -175,14 +177,6 @@ def _run(layout: Layout, words: Sequence[str], folder: Path, seconds: float) -> 
     return Run(layout, job.returncode, output)
 
 
-def _distoptrun() -> list[str]:
-    """By path: ``-m`` would let the working directory's modules run."""
-    spec = importlib.util.find_spec("distopt_launch")
-    assert spec is not None
-    assert spec.origin is not None
-    return [sys.executable, str(Path(spec.origin).with_name("start.py")), "distopt_launch.cli"]
-
-
 def _first(runs: Sequence[Run]) -> Run:
     """The run that the others are compared with: the first that was whole."""
     return next((run for run in runs if run.code == 0), runs[0])
@@ -195,7 +189,7 @@ def _judge(run: Run, runs: Sequence[Run], folder: Path) -> None:
         return
     run.steps, run.state = final_state(read(str(own)))
     if run is not first and run.code == 0 and (others / FILE).exists():
-        run.parting = first_parting(read(str(others)), read(str(own)))
+        run.divergence = first_divergence(read(str(others)), read(str(own)))
 
 
 def _result(run: Run, first: Run) -> str:
@@ -205,7 +199,7 @@ def _result(run: Run, first: Run) -> str:
         return "made no step"
     if run is first:
         return "the others are compared with it"
-    return "agrees" if run.parting is None else f"parts at step {run.parting.step}"
+    return "agrees" if run.divergence is None else f"parts at step {run.divergence.step}"
 
 
 def _show(runs: Sequence[Run]) -> None:
