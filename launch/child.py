@@ -15,11 +15,12 @@ from typing import NoReturn
 
 from . import environment, signals
 from .argv import decode_argv
-from .channel import Event, open_stdin, open_writers
 from .cores import binding, cores, numa_nodes, threads, usable
 from .errors import JobStartError
 from .output_forwarder import OutputForwarder
+from .pipes import open_stdin, open_writers
 from .program import Program
+from .protocol import Event
 from .rank_info import RankInfo, rank_info
 from .replica import run
 from .supervisor import Supervisor

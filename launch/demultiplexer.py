@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 
-from .channel import decode, parse_record
 from .display import Display
 from .job_state import JobState
 from .line_buffer import LineBuffer
+from .protocol import decode, parse_record
 from .stream import Stream
 
 #: A longer line of the MPI launcher is cut; longer news are none.

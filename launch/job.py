@@ -10,7 +10,6 @@ import time
 
 from . import environment, leftovers, signals
 from . import segments as shared
-from .channel import Pipes
 from .commands import command, variables
 from .demultiplexer import Demultiplexer
 from .display import Display
@@ -19,6 +18,7 @@ from .input_forwarder import InputForwarder
 from .job_result import JobReporter, JobResult
 from .job_state import JobState
 from .launch_plan import LaunchPlan
+from .pipes import Pipes
 from .shutdown import Shutdown, ShutdownReason
 from .standard_streams import OUT
 

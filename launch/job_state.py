@@ -7,7 +7,7 @@ import re
 import signal
 from dataclasses import dataclass, field
 
-from .channel import Event
+from .protocol import Event
 
 #: What replicas raise because another has failed.
 _CONSEQUENCES = ("ReplicaFailed", "mpi4py.MPI.Exception")

@@ -14,7 +14,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from .channel import (
+from .pipes import (
     FOLDER_PREFIX,
     MACHINE_FILE,
     UNFINISHED_FILE,

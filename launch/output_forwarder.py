@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 
-from .channel import records
+from .protocol import records
 
 _CHUNK = 1 << 16
 

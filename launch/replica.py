@@ -10,8 +10,8 @@ import types
 from contextlib import suppress
 from typing import NoReturn
 
-from .channel import TRACEBACK_BEGINS, TRACEBACK_ENDS, Event, encode
 from .program import Program, execute, own_part
+from .protocol import TRACEBACK_BEGINS, TRACEBACK_ENDS, Event, encode
 
 
 def run(program: Program, rank: int, descriptors: tuple[int, int, int], leader: bool) -> NoReturn:

@@ -4,9 +4,9 @@ import re
 import time
 from collections.abc import Callable
 
-from .channel import MARK, TRACEBACK_BEGINS, TRACEBACK_ENDS
 from .display import Display
 from .line_buffer import LineBuffer
+from .protocol import MARK, TRACEBACK_BEGINS, TRACEBACK_ENDS
 
 # MPI_Abort's own words, said on top of the traceback that led to it.
 _ABORT_WORDS = re.compile(rb"(Abort\(\d+\) on node \d+ .*)?application called MPI_Abort\(")

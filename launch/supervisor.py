@@ -9,8 +9,8 @@ import time
 from contextlib import suppress
 from types import FrameType
 
-from .channel import Event, encode
 from .output_forwarder import OutputForwarder
+from .protocol import Event, encode
 
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT)
 _CHUNK = 1 << 16

@@ -6,18 +6,20 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
-from distopt_launch import channel, leftovers
-from distopt_launch.channel import Event, Pipes, decode, open_stdin, open_writers, parse_record
+from distopt_launch import leftovers
 from distopt_launch.job_state import JobState
+from distopt_launch.pipes import Pipes, open_stdin, open_writers
+from distopt_launch.protocol import Event, decode, parse_record
 from distopt_launch.shutdown import Shutdown, ShutdownReason
 
 
 @pytest.fixture
 def pipes(monkeypatch, tmp_path):
-    monkeypatch.setattr(channel.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     made = Pipes(2)
     yield made
     made.close()
@@ -190,7 +192,7 @@ def test_repeated_news_change_nothing():
 def left_behind(tmp_path, seconds=0.0):
     """A folder whose launcher was killed."""
     text = (
-        "import os, tempfile\nfrom distopt_launch.channel import Pipes\n"
+        "import os, tempfile\nfrom distopt_launch.pipes import Pipes\n"
         f"tempfile.tempdir = {str(tmp_path)!r}\nprint(Pipes(2).folder)\nos._exit(0)"
     )
     command = [sys.executable, "-u", "-c", text]
@@ -253,7 +255,7 @@ def test_a_running_process_manager_is_found(tmp_path):
 
 
 def test_a_folder_that_others_exchange_while_it_is_filled(monkeypatch, tmp_path):
-    monkeypatch.setattr(channel.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     private, moved, make = tmp_path / "private", tmp_path / "moved", os.mkfifo
     private.write_text("private")
 

@@ -1,7 +1,10 @@
 """Lines, records, and who failed first."""
 
 import pytest
-from distopt_launch.channel import (
+from distopt_launch.display import Display
+from distopt_launch.job_state import JobState
+from distopt_launch.line_buffer import LineBuffer
+from distopt_launch.protocol import (
     TRACEBACK_BEGINS,
     TRACEBACK_ENDS,
     Event,
@@ -10,9 +13,6 @@ from distopt_launch.channel import (
     parse_record,
     records,
 )
-from distopt_launch.display import Display
-from distopt_launch.job_state import JobState
-from distopt_launch.line_buffer import LineBuffer
 from distopt_launch.stream import Stream
 from hypothesis import given
 from hypothesis import strategies as st

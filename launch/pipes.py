@@ -1,31 +1,23 @@
-"""How output and events travel from the replicas to the launcher.
+"""The named pipes between the launcher and the replicas on its machine.
 
-On the launcher's own machine each replica writes into named pipes of its own (``<rank>.out``,
-``<rank>.err``) and all share one (``events``): what was written is with the launcher, whatever becomes of the
-writer. Replica 0 reads standard input from one more (``0.in``). A process on another machine sends whole
-records through its MPI launcher instead.
+Each replica writes into its own (``<rank>.out``, ``<rank>.err``), and all share one for events (``events``):
+what has been written reaches the launcher, whatever happens to the writer. Replica 0 reads standard input
+from one more (``0.in``). A process on another machine sends records through its MPI launcher instead (see
+`output_forwarder`).
 
-The names of the pipes' folder reach processes on other machines too, where a folder of that name may be
-somebody else's: only one that is this user's alone is used.
+The name of the pipes' folder also reaches processes on other machines, where a folder of that name may belong
+to somebody else. So a folder is used only if it is private to this user.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-import re
 import shutil
 import stat
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-
-#: Begins a record among the lines that an MPI launcher passes on, and the marks in a replica's error output.
-MARK = b"\x1e"
-#: Around the traceback of an uncaught exception, so that it can be shown last.
-TRACEBACK_BEGINS = MARK + b"distopt traceback" + MARK
-TRACEBACK_ENDS = MARK + b"distopt end" + MARK
 
 #: Begins the name of the folder with the pipes of a job.
 FOLDER_PREFIX = "distoptrun-"
@@ -33,63 +25,6 @@ FOLDER_PREFIX = "distoptrun-"
 MACHINE_FILE = "machine"
 #: The same while it is being made.
 UNFINISHED_FILE = "new"
-
-_KINDS = ("start", "done", "raised", "exit")
-_RANK = re.compile(r"[0-9]{1,9}")
-_PIECE = 3000  # a record must be one atomic write to a pipe: 4096 bytes at most
-
-
-@dataclass(frozen=True)
-class Event:
-    """One event of a replica.
-
-    Attributes:
-        kind: ``start`` (values: pid of the replica, of its supervisor), ``done`` (0; the program has come to
-            its end), ``raised`` (exit code, exception name), ``exit`` (status, negative for a signal; 1
-            if the MPI launcher had asked for the end).
-        rank: the replica's process number.
-        values: the rest.
-    """
-
-    kind: str
-    rank: int
-    values: tuple[str, ...]
-
-
-def encode(event: Event) -> bytes:
-    """One line."""
-    return " ".join((event.kind, str(event.rank), *event.values)).encode() + b"\n"
-
-
-def decode(line: bytes) -> Event | None:
-    """The reverse of `encode`; None for anything else."""
-    words = line.decode(errors="replace").split()
-    if len(words) < 3 or words[0] not in _KINDS or not _RANK.fullmatch(words[1]):
-        return None
-    return Event(words[0], int(words[1]), tuple(words[2:]))
-
-
-def records(rank: int, stream: str, data: bytes) -> list[bytes]:
-    """Bytes of a stream as records, lines short enough to be written at once; ``+``: its line goes on."""
-    found = []
-    *whole, last = data.split(b"\n")
-    for text, end in [*((line, b"") for line in whole), *([(last, b"+")] if last else [])]:
-        pieces = [text[at : at + _PIECE] for at in range(0, len(text), _PIECE)] or [b""]
-        heads = [b"+"] * (len(pieces) - 1) + [end]
-        for head, piece in zip(heads, pieces, strict=True):
-            found.append(b"%s%d %s%s %s\n" % (MARK, rank, stream.encode(), head, piece))
-    return found
-
-
-def parse_record(line: bytes) -> tuple[int, str, bytes] | None:
-    """Rank, stream (``out``, ``err``, ``events``; then ``+``: more follows) and text; None if it is none."""
-    if not line.startswith(MARK):
-        return None
-    rank, _, rest = line[1:].partition(b" ")
-    stream, _, text = rest.partition(b" ")
-    known = stream in (b"out", b"err", b"events", b"out+", b"err+", b"events+")
-    number = rank.decode(errors="replace")
-    return (int(number), stream.decode(), text) if _RANK.fullmatch(number) and known else None
 
 
 def machine() -> str:

@@ -1,0 +1,69 @@
+"""What replicas send to the launcher: events, and records of output, as lines of bytes."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+#: Begins a record among the lines that an MPI launcher passes on, and the marks in a replica's error output.
+MARK = b"\x1e"
+#: Around the traceback of an uncaught exception, so that it can be shown last.
+TRACEBACK_BEGINS = MARK + b"distopt traceback" + MARK
+TRACEBACK_ENDS = MARK + b"distopt end" + MARK
+
+_KINDS = ("start", "done", "raised", "exit")
+_RANK = re.compile(r"[0-9]{1,9}")
+_PIECE = 3000  # a record must be one atomic write to a pipe: 4096 bytes at most
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event of a replica.
+
+    Attributes:
+        kind: ``start`` (values: pid of the replica, of its supervisor), ``done`` (0; the program has come to
+            its end), ``raised`` (exit code, exception name), ``exit`` (status, negative for a signal; 1
+            if the MPI launcher had asked for the end).
+        rank: the replica's process number.
+        values: the rest.
+    """
+
+    kind: str
+    rank: int
+    values: tuple[str, ...]
+
+
+def encode(event: Event) -> bytes:
+    """One line."""
+    return " ".join((event.kind, str(event.rank), *event.values)).encode() + b"\n"
+
+
+def decode(line: bytes) -> Event | None:
+    """The reverse of `encode`; None for anything else."""
+    words = line.decode(errors="replace").split()
+    if len(words) < 3 or words[0] not in _KINDS or not _RANK.fullmatch(words[1]):
+        return None
+    return Event(words[0], int(words[1]), tuple(words[2:]))
+
+
+def records(rank: int, stream: str, data: bytes) -> list[bytes]:
+    """Bytes of a stream as records, lines short enough to be written at once; ``+``: its line goes on."""
+    found = []
+    *whole, last = data.split(b"\n")
+    for text, end in [*((line, b"") for line in whole), *([(last, b"+")] if last else [])]:
+        pieces = [text[at : at + _PIECE] for at in range(0, len(text), _PIECE)] or [b""]
+        heads = [b"+"] * (len(pieces) - 1) + [end]
+        for head, piece in zip(heads, pieces, strict=True):
+            found.append(b"%s%d %s%s %s\n" % (MARK, rank, stream.encode(), head, piece))
+    return found
+
+
+def parse_record(line: bytes) -> tuple[int, str, bytes] | None:
+    """Rank, stream (``out``, ``err``, ``events``; then ``+``: more follows) and text; None if it is none."""
+    if not line.startswith(MARK):
+        return None
+    rank, _, rest = line[1:].partition(b" ")
+    stream, _, text = rest.partition(b" ")
+    known = stream in (b"out", b"err", b"events", b"out+", b"err+", b"events+")
+    number = rank.decode(errors="replace")
+    return (int(number), stream.decode(), text) if _RANK.fullmatch(number) and known else None
