@@ -1,4 +1,4 @@
-"""What a batch system gave: hosts and sizes, from the variables that it sets."""
+"""The allocation of a batch system: hosts and sizes, from the variables that it sets."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from .errors import JobStartError
 from .hosts import Host, is_name, merged, parse_hostfile
 from .text_file import read_text
 
-#: No machine has as many nodes; and what they are numbered by.
+#: More nodes than any machine has.
 _MOST = 100_000
 _NUMBER = re.compile(r"[0-9]{1,9}")
-#: In one name; Slurm itself takes two or three.
+#: Per name; Slurm itself allows two or three.
 _MOST_BRACKETS = 20
 
 
@@ -23,8 +23,8 @@ class SchedulerAllocation:
 
     Attributes:
         system: ``slurm`` or ``pbs``.
-        job_id: its number there.
-        hosts: with the processes that each is to hold.
+        job_id: the job's number there.
+        hosts: each with its number of processes.
     """
 
     system: str
@@ -33,7 +33,7 @@ class SchedulerAllocation:
 
     @property
     def size(self) -> int:
-        """Processes in all."""
+        """Total number of processes."""
         return sum(host.slots for host in self.hosts)
 
 
@@ -44,31 +44,31 @@ def find_allocation(
     """The allocation that ``environ`` describes, or None outside of any.
 
     Raises:
-        JobStartError: a batch system's variables that contradict each other.
+        JobStartError: the batch system's variables contradict each other.
     """
-    if "SLURM_JOB_ID" in environ and _said(environ, "SLURM_JOB_NODELIST"):
+    if "SLURM_JOB_ID" in environ and _value(environ, "SLURM_JOB_NODELIST"):
         return _slurm(environ)
     if "PBS_JOBID" in environ and environ.get("PBS_NODEFILE"):
         return _pbs(environ, read)
     return None
 
 
-def _said(environ: Mapping[str, str], name: str) -> str:
-    """A variable's text; empty where Slurm writes that there is nothing to say."""
+def _value(environ: Mapping[str, str], name: str) -> str:
+    """A variable's value; empty where Slurm writes ``(null)``."""
     text = environ.get(name, "").strip()
     return "" if text == "(null)" else text
 
 
 def _slurm(environ: Mapping[str, str]) -> SchedulerAllocation:
     names = expand_nodelist(environ["SLURM_JOB_NODELIST"])
-    # Tasks where the job asked for tasks; otherwise one per group of CPUs.
+    # Tasks if the job asked for tasks; otherwise one per group of CPUs.
     sources = ("SLURM_TASKS_PER_NODE", "SLURM_NTASKS_PER_NODE", "SLURM_JOB_CPUS_PER_NODE")
-    counts = expand_counts(next((text for name in sources if (text := _said(environ, name))), "1"))
+    counts = expand_counts(next((text for name in sources if (text := _value(environ, name))), "1"))
     if len(counts) == 1:
         counts *= len(names)
     if len(counts) != len(names):
         raise JobStartError(f"Slurm names {len(names)} nodes, but gives task counts for {len(counts)}")
-    total = _said(environ, "SLURM_NTASKS")
+    total = _value(environ, "SLURM_NTASKS")
     if _NUMBER.fullmatch(total) and int(total) < sum(counts):
         counts = _trim(counts, int(total))
     hosts = tuple(Host(name, count) for name, count in zip(names, counts, strict=True) if count)
@@ -76,7 +76,7 @@ def _slurm(environ: Mapping[str, str]) -> SchedulerAllocation:
 
 
 def _trim(counts: list[int], total: int) -> list[int]:
-    """The first ``total`` places."""
+    """``counts`` cut down to ``total`` processes, from the end."""
     kept = []
     for count in counts:
         kept.append(min(count, total))
@@ -91,7 +91,7 @@ def _pbs(environ: Mapping[str, str], read: Callable[[str], str]) -> SchedulerAll
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
         raise JobStartError(f"PBS_NODEFILE={file} cannot be read: {why}") from None
-    # One line for each process; a host of one line takes one.
+    # One line per process.
     hosts = merged(Host(host.name, host.slots or 1) for host in parse_hostfile(text, file))
     return SchedulerAllocation("pbs", environ["PBS_JOBID"], hosts)
 
@@ -100,7 +100,7 @@ def expand_nodelist(text: str) -> list[str]:
     """Slurm's compressed host names, e.g. ``n[01-03,7]-ib,gpu1``, one by one.
 
     Raises:
-        JobStartError: unbalanced brackets, a range that is none, or what cannot be a host's name.
+        JobStartError: unbalanced brackets, an invalid range, or an invalid host name.
     """
     names: list[str] = []
     for part in re.split(r",(?![^\[]*\])", text.strip()):
@@ -136,7 +136,7 @@ def _expand(part: str, whole: str) -> list[str]:
 
 
 def _limit(count: int, text: str) -> None:
-    """Raises JobStartError where a short text would make more names than any machine has nodes."""
+    """Raises JobStartError if a short list expands to more names than any machine has nodes."""
     if count > _MOST:
         raise JobStartError(f"Slurm's list {text[:200]!r} names more than {_MOST:,} nodes")
 

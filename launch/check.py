@@ -1,4 +1,4 @@
-"""``distoptrun --check``: is this installation, and are these hosts, fit for a job?"""
+"""``distoptrun --check``: checks this installation and the hosts of a job."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from .prepare import make_plan
 from .program import Program
 
 _SHARED_MEMORY = Path("/dev/shm")
-_ROOM = 64 << 20  # below this even small models do not fit
+_ROOM = 64 << 20  # bytes; below this even small models do not fit
 _RING_SECONDS = 60.0
 _PROBE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One line of the table; ``good`` None for what is only told."""
+    """One row of the table; ``good`` is None for plain information."""
 
     name: str
     value: str
@@ -45,12 +45,12 @@ class CheckResult:
 
 
 def run_check(options: Options, environ: dict[str, str]) -> int:
-    """Prints the table; returns 0 if nothing is wrong, otherwise 1."""
+    """Prints the table; returns 0 if all is well, otherwise 1."""
     results = [
         CheckResult("Python", f"{platform.python_version()} ({sys.executable})"),
         *_package(),
     ]
-    if _good(results):  # what follows imports the package
+    if _good(results):  # the rest imports the package
         results += [*_machine(environ), *_mpi(environ)]
     if _good(results):
         results += _job(options, environ)
@@ -100,7 +100,7 @@ def _machine(environ: dict[str, str]) -> list[CheckResult]:
 
 
 def _compile_cache(environ: dict[str, str]) -> CheckResult:
-    """Where Numba keeps compiled kernels, and whether others could put code there."""
+    """Where Numba caches compiled kernels, and whether other users could put code there."""
     name = "compile cache"
     spec = importlib.util.find_spec("distopt")
     if spec is None or not spec.origin:
@@ -116,18 +116,18 @@ def _compile_cache(environ: dict[str, str]) -> CheckResult:
         return CheckResult(name, f"importing Numba did not end within {_PROBE_SECONDS:.0f} s", good=False)
     if done.returncode:
         said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        return CheckResult(name, f"Numba cannot be asked: {said}", good=False)
+        return CheckResult(name, f"the cache cannot be located: {said}", good=False)
     folder = done.stdout.rstrip("\n")
     if not folder:
         text = "there is no folder that Numba may write to: kernels are compiled at each start"
         return CheckResult(name, text, good=False)
-    # Beside the source it is as safe as the installation is.
+    # Beside the source it is as safe as the installation.
     why = "" if Path(folder).is_relative_to(Path(spec.origin).parent) else distrust(Path(folder))
     return CheckResult(name, f"{folder}: {why}; they could run code as you" if why else folder, good=not why)
 
 
 def _job(options: Options, environ: dict[str, str]) -> list[CheckResult]:
-    """Runs the ring on the hosts asked for."""
+    """Runs the ring program on the hosts of the options."""
     if not (options.nproc or options.hosts or options.hostfile):
         options = replace(options, nproc=2)
     options = replace(options, replicas_per_process=None)
@@ -184,5 +184,5 @@ def _print(results: list[CheckResult]) -> None:
     table = Table("", "what", "found", title="distoptrun --check")
     for result in results:
         table.add_row(marks[result.good], result.name, result.value)
-    # Without a terminal to fit into, cut nothing.
+    # Without a terminal, cut nothing.
     Console(width=None if sys.stdout.isatty() else 200, markup=False).print(table)

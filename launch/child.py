@@ -1,7 +1,7 @@
-"""What the MPI launcher starts for each process: sets the scene, forks the replica, and guards it.
+"""What the MPI launcher starts for each process: sets threads and cores, forks the replica, supervises it.
 
-The supervisor stays behind to say truthfully how the replica ended, to pass signals on, and to end
-everything that the replica leaves when it, or the launcher, is gone. The command line is
+The parent becomes the supervisor: it reports how the replica ended, forwards signals, and kills what the
+replica leaves behind once the replica or the launcher is gone. The command line is
 ``python start.py distopt_launch.child family=mpich threads=auto bind=auto program=...``.
 """
 
@@ -29,7 +29,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> NoReturn:
-    """Runs one process of the job, with ``sys.argv`` as the plan gave it."""
+    """Runs one process of the job; ``sys.argv`` comes from the launch plan."""
     words = dict(word.split("=", 1) for word in sys.argv[1:])
     rest = decode_argv(sys.argv[1:])
     module = rest[0] == "-m"
@@ -44,7 +44,7 @@ def main() -> NoReturn:
     signals.ignore(environ.get(environment.IGNORED, ""))
     folder = environ.get(environment.CHANNEL, "")
     pipes = open_writers(folder, here.rank)
-    if pipes or here.rank:  # the MPI launcher carries standard input only to a replica 0 that is elsewhere
+    if pipes or here.rank:  # the MPI launcher forwards stdin only to a replica 0 on another machine
         _read_from(open_stdin(folder, here.rank))
     forwarder = None if pipes else OutputForwarder(here.rank)
     ends = forwarder.ends if forwarder else pipes
@@ -63,7 +63,7 @@ def main() -> NoReturn:
 
 
 def _prepare(words: dict[str, str], here: RankInfo, environ: dict[str, str]) -> None:
-    """Threads, binding, and what the program is told; all before NumPy is loaded."""
+    """Sets threads, binding and environment variables, before NumPy is loaded."""
     available = cores()
     bound = binding(available, len(numa_nodes()), here.local_rank, here.local_size)
     if words["bind"] == "auto" and bound:
@@ -81,7 +81,7 @@ def _read_from(descriptor: int) -> None:
 
 
 def _die_with_parent(parent: int) -> None:
-    """Asks Linux to end this process when its parent ends, however that comes about."""
+    """Asks Linux to kill this process when its parent ends, for whatever reason."""
     if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs ``distoptrun``.
 
     Args:
-        argv: its arguments; those of the process by default.
+        argv: the arguments; ``sys.argv[1:]`` by default.
 
     Returns:
         0; the first failing replica's exit code, 128 + signal if it was killed; 124 after ``--timeout``,
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # nobody reads; at its end Python would try once more
+    except BrokenPipeError:  # the reader is gone; Python would try to flush again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), OUT)
         return 128 + signal.SIGPIPE
 
@@ -83,7 +83,7 @@ def _dispatch(options: Options) -> int:
 
 
 def run_plan(plan: LaunchPlan, options: Options, environ: dict[str, str]) -> int:
-    """Runs a plan, again after failures if the options say so; returns the exit code."""
+    """Runs a plan, restarting it after failures as the options say; returns the exit code."""
     open_files_for(plan.processes)
     logs = Path(options.log_dir) if options.log_dir else None
     named = options.replicas_per_process is not None
@@ -105,7 +105,7 @@ def run_plan(plan: LaunchPlan, options: Options, environ: dict[str, str]) -> int
 
 
 def _in_process(options: Options, environ: dict[str, str]) -> int:
-    """Becomes the one process: the terminal is the program's, for pdb."""
+    """Replaces this process by the program's, so that pdb has the terminal."""
     words = running(*in_process_words(options, program_of(options)))
     given, passed = variables_of(options, environ)
     own = {**threads(options.threads_per_replica, usable(len(cores())), 1, environ), **dict(given)}

@@ -1,4 +1,4 @@
-"""A plan as the command line of each launcher."""
+"""Turns a launch plan into the command line of an MPI launcher."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from .launch_plan import LaunchPlan, shares
 
 
 def command(plan: LaunchPlan) -> list[str]:
-    """The words to start the plan with."""
+    """The command that starts the plan."""
     return _BUILDERS[plan.family](plan)
 
 
 def variables(plan: LaunchPlan) -> dict[str, str]:
-    """The variables to set for the launcher itself."""
+    """The environment variables to set for the MPI launcher."""
     own: dict[str, str] = dict(plan.env)
     if plan.family == "openmpi" and plan.root:
         own |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     if plan.family == "intel":
-        own["I_MPI_PIN"] = "off"  # the supervisor of each replica binds, the same way for all MPIs
+        own["I_MPI_PIN"] = "off"  # each replica's supervisor binds, the same way for all MPIs
         if plan.env or plan.passed:
-            own["I_MPI_HYDRA_ENV"] = "all"  # also where a remote shell sets them differently
+            own["I_MPI_HYDRA_ENV"] = "all"  # even if a remote shell sets them differently
     return own
 
 
 def shown(plan: LaunchPlan) -> str:
-    """One line for a shell: the variables and the command."""
+    """The variables and the command as one shell line."""
     return line(variables(plan), plan.passed, command(plan))
 
 
 def line(own: Mapping[str, str], passed: Iterable[str], words: Sequence[str]) -> str:
-    """One line for a shell, which finds the values of ``passed`` in its own variables."""
+    """One shell line; the values of ``passed`` come from the shell's own variables."""
     names = [f"{name}={shlex.quote(value)}" for name, value in own.items()]
     names += [f'{name}="${name}"' for name in passed if name not in own]
     return " ".join([*names, shlex.join(words)])
@@ -44,7 +44,7 @@ def _mpich(plan: LaunchPlan) -> list[str]:
         words += ["-hosts", ",".join(f"{host.name}:{count}" for host, count in shares(plan))]
     if plan.starter:
         words += ["-launcher", plan.starter]
-    # Hydra passes its whole environment on; with -genvlist, nothing but what is listed.
+    # Hydra forwards its whole environment; with -genvlist only what is listed.
     return [*words, *plan.extra, *plan.command]
 
 
@@ -58,12 +58,12 @@ def _openmpi(plan: LaunchPlan) -> list[str]:
         words += ["--allow-run-as-root"]
     own = environment.FOR_PROCESSES if plan.hosts else ()
     for name in dict.fromkeys((*dict(plan.env), *plan.passed, *own)):
-        words += ["-x", name]  # the value lies in the launcher's own environment
+        words += ["-x", name]  # the value is in the launcher's own environment
     return [*words, *plan.extra, *plan.command]
 
 
 def _intel(plan: LaunchPlan) -> list[str]:
-    words = [plan.launcher, "-genv", "I_MPI_PIN", "off"]  # all else it passes on by itself, like Hydra
+    words = [plan.launcher, "-genv", "I_MPI_PIN", "off"]  # everything else it forwards by itself, like Hydra
     if plan.starter:
         words += ["-bootstrap", plan.starter]
     if not plan.hosts:
@@ -76,7 +76,7 @@ def _intel(plan: LaunchPlan) -> list[str]:
 
 def _srun(plan: LaunchPlan) -> list[str]:
     words = [plan.launcher, "--ntasks", str(plan.processes), "--kill-on-bad-exit=1", "--cpu-bind=none"]
-    words += ["--export=ALL"]  # also where the batch job was given less
+    words += ["--export=ALL"]  # even if the batch job itself was given less
     if plan.pmi:
         words += [f"--mpi={plan.pmi}"]
     if plan.hosts:

@@ -19,16 +19,16 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-#: Begins the name of the folder with the pipes of a job.
+#: Prefix of the name of a job's folder of pipes.
 FOLDER_PREFIX = "distoptrun-"
-#: The file in it that says where the launcher is; locked as long as the launcher lives.
+#: The file in it that holds the launcher's `location`; locked while the launcher runs.
 MACHINE_FILE = "machine"
-#: The same while it is being made.
+#: Its name until it is complete.
 UNFINISHED_FILE = "new"
 
 
 def machine() -> str:
-    """A name for this running system that no other shares."""
+    """A unique ID of this running system."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -36,7 +36,7 @@ def machine() -> str:
 
 
 def location() -> str:
-    """The machine, and the namespace in which process numbers mean the same as here."""
+    """This process's machine and PID namespace: where its process IDs are valid."""
     try:
         return f"{machine()} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
@@ -48,7 +48,7 @@ class Pipes:
 
     Attributes:
         folder: where they are.
-        readers: the launcher's ends of the replicas' outputs and of the events, with replica and stream.
+        readers: the launcher's read ends, by descriptor: (rank, stream), with rank -1 for events.
     """
 
     def __init__(self, size: int) -> None:
@@ -56,7 +56,7 @@ class Pipes:
         self.readers: dict[int, tuple[int, str]] = {}
         self._others: list[int] = []
         try:
-            # By descriptor from here on: in some temporary folders others can exchange what is in them.
+            # By descriptor from here on: in some temporary folders other users can replace entries.
             self._folder_fd = open_private_folder(str(self.folder))
             self._others.append(self._folder_fd)
             self._others.append(_locked(self._folder_fd))
@@ -64,10 +64,9 @@ class Pipes:
                 for stream in ("out", "err"):
                     self.readers[self._reader(f"{rank}.{stream}")] = (rank, stream)
             self.readers[self._reader("events")] = (-1, "events")
-            # Also between the end of one replica and the start of the next, somebody may write.
+            # Keeps the pipe open while no replica has it open.
             self._others.append(open_entry(self._folder_fd, "events", os.O_WRONLY, stat.S_IFIFO))
-            # A replica 0 that reads before there is a writer would find an end-of-file, and without a reader
-            # there can be no writer.
+            # Without a writer replica 0 would read end-of-file, and without a reader no writer can open it.
             self._others.append(self._reader("0.in"))
             self._others.append(open_entry(self._folder_fd, "0.in", os.O_WRONLY, stat.S_IFIFO))
         except OSError:
@@ -81,13 +80,13 @@ class Pipes:
         return reader
 
     def input(self) -> int:
-        """A descriptor whose bytes replica 0 reads, once it has started here; to be closed by the caller."""
+        """The write end of replica 0's standard input, if it runs on this machine; the caller closes it."""
         writer, reader = self._others.pop(), self._others.pop()
         os.close(reader)
         return writer
 
     def close(self) -> None:
-        """Ends all pipes and removes the folder."""
+        """Closes all pipes and removes the folder."""
         for descriptor in (*self.readers, *self._others):
             os.close(descriptor)
         self.readers.clear()
@@ -96,9 +95,9 @@ class Pipes:
 
 
 def _locked(folder: int) -> int:
-    """Makes the file that says where this process is; complete and locked once it has its name."""
+    """Makes the location file; it is complete and locked before it gets its name."""
     descriptor = os.open(UNFINISHED_FILE, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
-    with suppress(OSError):  # a file system without locks: then nobody tidies up after a kill
+    with suppress(OSError):  # a file system without locks: then nothing cleans up after a kill
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.write(descriptor, location().encode())
     os.rename(UNFINISHED_FILE, MACHINE_FILE, src_dir_fd=folder, dst_dir_fd=folder)
@@ -106,16 +105,16 @@ def _locked(folder: int) -> int:
 
 
 def open_private_folder(path: str) -> int:
-    """A descriptor of a folder that is this user's alone, and no link.
+    """Opens a folder that only this user can access, and that is not a link.
 
     Raises:
-        OSError: there is none, or it is not.
+        OSError: it does not exist, or is not private.
     """
     folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     status = os.fstat(folder)
     if status.st_uid != os.geteuid() or status.st_mode & 0o077:
         os.close(folder)
-        raise PermissionError(f"{path} is not this user's alone")
+        raise PermissionError(f"{path} is not private to this user")
     return folder
 
 
@@ -123,19 +122,19 @@ def open_entry(folder: int, name: str, flags: int, kind: int) -> int:
     """Opens this user's own file of one kind (``stat.S_IFIFO``, ``stat.S_IFREG``) in a folder.
 
     Raises:
-        OSError: there is none, or it is a link, of another kind, or another user's.
+        OSError: it does not exist, or is a link, of another kind, or another user's.
     """
     descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     status = os.fstat(descriptor)
     if stat.S_IFMT(status.st_mode) != kind or status.st_uid != os.geteuid():
         os.close(descriptor)
-        raise PermissionError(f"{name} is not what it should be")
+        raise PermissionError(f"{name} is of another kind, or another user's")
     os.set_blocking(descriptor, True)
     return descriptor
 
 
 def location_of(folder: int) -> str:
-    """What the folder's file says of the `location` of its launcher.
+    """The `location` of the launcher that made a folder.
 
     Raises:
         OSError: it cannot be read, or is not this user's.
@@ -148,7 +147,7 @@ def location_of(folder: int) -> str:
 
 
 def open_writers(folder: str, rank: int) -> tuple[int, int, int] | None:
-    """The process's side: descriptors for out, err and events; None if the launcher is elsewhere."""
+    """The replica's side: descriptors for out, err and events; None if the launcher is on another machine."""
     opened: list[int] = []
     if not folder:
         return None
@@ -169,9 +168,9 @@ def open_writers(folder: str, rank: int) -> tuple[int, int, int] | None:
 
 
 def open_stdin(folder: str, rank: int) -> int:
-    """The process's standard input: replica 0's comes from the launcher, that of the others is empty.
+    """The replica's standard input: from the launcher for replica 0, empty for the others.
 
-    To be called where `writers` has found the launcher on this machine.
+    Call it only if the launcher is on this machine (see `open_writers`).
     """
     if rank == 0:
         with suppress(OSError):

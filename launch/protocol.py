@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-#: Begins a record among the lines that an MPI launcher passes on, and the marks in a replica's error output.
+#: Starts each record among the lines that an MPI launcher forwards, and each marker in a replica's stderr.
 MARK = b"\x1e"
-#: Around the traceback of an uncaught exception, so that it can be shown last.
+#: Markers around the traceback of an uncaught exception, which the launcher shows last.
 TRACEBACK_BEGINS = MARK + b"distopt traceback" + MARK
 TRACEBACK_ENDS = MARK + b"distopt end" + MARK
 
 _KINDS = ("start", "done", "raised", "exit")
 _RANK = re.compile(r"[0-9]{1,9}")
-_PIECE = 3000  # a record must be one atomic write to a pipe: 4096 bytes at most
+_PIECE = 3000  # bytes; a record must be one atomic write to a pipe: at most 4096
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Event:
     """One event of a replica.
 
     Attributes:
-        kind: ``start`` (values: pid of the replica, of its supervisor), ``done`` (0; the program has come to
-            its end), ``raised`` (exit code, exception name), ``exit`` (status, negative for a signal; 1
-            if the MPI launcher had asked for the end).
+        kind: ``start`` (values: PIDs of the replica and of its supervisor), ``done`` (0; the program has
+            finished), ``raised`` (exit code, exception name) or ``exit`` (status, negative for a signal;
+            1 if the MPI launcher had asked it to end).
         rank: the replica's process number.
-        values: the rest.
+        values: depend on the kind.
     """
 
     kind: str
@@ -34,12 +34,12 @@ class Event:
 
 
 def encode(event: Event) -> bytes:
-    """One line."""
+    """An event as one line."""
     return " ".join((event.kind, str(event.rank), *event.values)).encode() + b"\n"
 
 
 def decode(line: bytes) -> Event | None:
-    """The reverse of `encode`; None for anything else."""
+    """The inverse of `encode`; None for anything else."""
     words = line.decode(errors="replace").split()
     if len(words) < 3 or words[0] not in _KINDS or not _RANK.fullmatch(words[1]):
         return None
@@ -47,7 +47,7 @@ def decode(line: bytes) -> Event | None:
 
 
 def records(rank: int, stream: str, data: bytes) -> list[bytes]:
-    """Bytes of a stream as records, lines short enough to be written at once; ``+``: its line goes on."""
+    """Splits a stream's bytes into records short enough for an atomic write; ``+``: the line continues."""
     found = []
     *whole, last = data.split(b"\n")
     for text, end in [*((line, b"") for line in whole), *([(last, b"+")] if last else [])]:
@@ -59,7 +59,7 @@ def records(rank: int, stream: str, data: bytes) -> list[bytes]:
 
 
 def parse_record(line: bytes) -> tuple[int, str, bytes] | None:
-    """Rank, stream (``out``, ``err``, ``events``; then ``+``: more follows) and text; None if it is none."""
+    """Rank, stream (``out``, ``err`` or ``events``, with ``+`` if its line continues) and bytes; or None."""
     if not line.startswith(MARK):
         return None
     rank, _, rest = line[1:].partition(b" ")
