@@ -23,22 +23,22 @@ from .shutdown import Shutdown, ShutdownReason
 from .standard_streams import OUT
 
 _CHUNK = 1 << 16
-_INTERRUPT_GRACE = 2.5  # with what follows, Ctrl-C ends everything within 5 s
-_FAILURE_GRACE = 3.0  # for the others to end by themselves, and say why, once one has failed
-_OVER_GRACE = 1.0  # for the MPI launcher to end once all replicas have
-_LAST_OUTPUT = 1.0  # for output that is still in the pipes when mpiexec has ended
-#: Bytes that wait for whoever reads the launcher's output, from which on replicas have to wait too.
-_FULL, _ROOM_AGAIN = 1 << 20, 1 << 18
+_INTERRUPT_GRACE = 2.5  # seconds; with what follows, Ctrl-C ends everything within 5 s
+_FAILURE_GRACE = 3.0  # seconds for the others to end by themselves and say why, once one has failed
+_OVER_GRACE = 1.0  # seconds for the MPI launcher to end once all replicas have
+_LAST_OUTPUT = 1.0  # seconds for output that is still in the pipes when mpiexec has ended
+#: Bytes of pending output above which replicas are no longer read, and below which they are again.
+_HIGH_WATER, _LOW_WATER = 1 << 20, 1 << 18
 
 
 class Job:
-    """Starts a plan, carries its output and input, and ends it.
+    """Starts a plan, forwards its output and input, and ends it.
 
     Args:
         plan: what to start.
         display: where output goes.
         environ: the environment to start from.
-        deadline: when to end it, on the monotonic clock; None for never.
+        deadline: when to end it (`time.monotonic`); None for never.
         grace: seconds from SIGTERM to SIGKILL.
     """
 
@@ -55,9 +55,9 @@ class Job:
         self._grace = grace
         self._state = JobState(plan.processes)
         self._incoming = Demultiplexer(plan.processes, display, self._state)
-        self._input = InputForwarder(display.answered)
+        self._input = InputForwarder(display.input_entered)
         self._selector = selectors.PollSelector()
-        self._paused: list[selectors.SelectorKey] = []  # replicas' pipes, while output waits
+        self._paused: list[selectors.SelectorKey] = []  # replicas' pipes, while they are not read
         self._watched: dict[int, int] = {}  # descriptors of output and input with their events
 
     def run(self, attempt: int) -> JobResult:
@@ -81,7 +81,7 @@ class Job:
                 try:
                     self._watch(process, pipes, shutdown, pending)
                 finally:
-                    self._sweep(process, shutdown, pending)
+                    self._clean_up(process, shutdown, pending)
                 code = process.returncode if process.returncode >= 0 else 128 - process.returncode
                 reporter = JobReporter(self._plan.launcher, self._display, self._state, self._incoming)
                 result = reporter.report(
@@ -110,10 +110,10 @@ class Job:
             process = subprocess.Popen(
                 words,
                 env=environ,
-                stdin=subprocess.PIPE,  # for a replica 0 that cannot get its input from here
+                stdin=subprocess.PIPE,  # for a replica 0 on another machine
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C comes here only, to be passed on in order
+                start_new_session=True,  # Ctrl-C reaches only this process, which forwards it in order
             )
         except OSError as error:
             raise JobStartError(f"cannot start {words[0]}: {error.strerror}") from None
@@ -149,11 +149,11 @@ class Job:
             shutdown.proceed()
 
     def _check_for_end(self, shutdown: Shutdown) -> None:
-        """Ends the job if something has happened that nobody has to tell us."""
+        """Ends the job after a failure, after its end, or if its output has no reader any more."""
         if self._state.failures:
             shutdown.request(ShutdownReason("failure", 0, _FAILURE_GRACE))
         elif len(self._state.ended) == self._plan.processes:
-            # A process that a replica has left behind may keep the MPI launcher waiting for ever.
+            # A process that a replica has left behind may keep the MPI launcher waiting forever.
             shutdown.request(ShutdownReason("over", 0, _OVER_GRACE))
         elif self._display.output.gone and self._display.needed:
             self._display.say("nobody reads standard output any more: ending the job")
@@ -173,10 +173,12 @@ class Job:
                 shutdown.resume()
 
     def _forward_signal(self, number: int, shutdown: Shutdown) -> None:
-        # MPICH's process manager is killed by it, where those of Open MPI and Slurm pass it on.
+        # SIGUSR2 kills MPICH's process manager; those of Open MPI and Slurm forward it.
         hydra = self._plan.family in ("mpich", "intel")
         if hydra and number == signal.SIGUSR2 and self._plan.hosts:
-            self._display.say("SIGUSR2 goes to no other hosts with this MPI, so to no replica; SIGUSR1 does")
+            self._display.say(
+                "this MPI does not forward SIGUSR2 to other hosts, so no replica gets it; use SIGUSR1"
+            )
             return
         shutdown.forward(number)
 
@@ -184,16 +186,16 @@ class Job:
         return max(0.0, self._deadline - time.monotonic())
 
     def _forward_input(self, process: subprocess.Popen[bytes], pipes: Pipes) -> None:
-        """Begins with standard input, on the way that leads to replica 0."""
+        """Starts forwarding standard input to replica 0, through its pipe or the MPI launcher."""
         assert process.stdin is not None
         here = 0 in self._state.pids
         self._input.begin(pipes.input() if here else os.dup(process.stdin.fileno()))
         process.stdin.close()
 
-    def _sweep(
+    def _clean_up(
         self, process: subprocess.Popen[bytes], shutdown: Shutdown, pending: signals.PendingSignals
     ) -> None:
-        """After the launcher's end: what is left in the pipes, and nobody left behind."""
+        """After the MPI launcher's end: reads what is left in the pipes, and kills what is left behind."""
         self._input.close()
         self._drain(shutdown, pending)
         shutdown.kill_replicas()
@@ -207,19 +209,19 @@ class Job:
                 pipe.close()
 
     def _drain(self, shutdown: Shutdown, pending: signals.PendingSignals) -> None:
-        """Reads until all writers are gone or silent for long."""
+        """Reads until all writers are gone, or silent for long enough."""
         end = time.monotonic() + _LAST_OUTPUT
         while (left := end - time.monotonic()) > 0:
             if self._paused:
-                self._flush_output(shutdown, pending)  # as long as it takes
+                self._flush_output(shutdown, pending)  # however long it takes
                 end = time.monotonic() + _LAST_OUTPUT
-            # Pipes that no process has opened yet say nothing at all: an empty turn then means the end.
+            # A pipe that no process has opened yet reports nothing: an empty turn then means the end.
             wait = min(left, 0.1) if self._state.running else 0.0
             if not self._turn(wait) and not self._state.running:
                 return
 
     def _flush_output(self, shutdown: Shutdown, pending: signals.PendingSignals) -> None:
-        """Waits until all output is written; a job that is to end waits for a last second."""
+        """Waits until all output is written; for at most a second if the job is being ended."""
         patient = time.monotonic() + _LAST_OUTPUT
         while self._display.output.pending:
             ending = shutdown.reason is not None and shutdown.reason.name not in ("failure", "over")
@@ -233,22 +235,22 @@ class Job:
         self._resume_reading()
 
     def _turn(self, wait: float) -> bool:
-        """Reads and writes what can be; False if nothing has come from the replicas."""
-        if self._display.output.pending > _FULL:
+        """One turn of the event loop; False if nothing has come from the replicas."""
+        if self._display.output.pending > _HIGH_WATER:
             self._pause_reading()
-        elif self._display.output.pending < _ROOM_AGAIN:
+        elif self._display.output.pending < _LOW_WATER:
             self._resume_reading()
         self._update_selector()
         self._incoming.set_interactive(self._input.open)
         wait = min(wait, self._incoming.due - time.monotonic(), self._input.wait)
         events = self._selector.select(None if wait == float("inf") else max(0.0, wait))
-        with self._display.output.gathering():  # and so writes what it can
-            came = [self._take(key) for key, _mask in events]
+        with self._display.output.gathering():  # at its end it is written, as far as possible
+            came = [self._handle(key) for key, _mask in events]
             self._incoming.proceed(time.monotonic())
         return any(came)
 
-    def _take(self, key: selectors.SelectorKey) -> bool:
-        """Takes what has come; False if it is not from the replicas."""
+    def _handle(self, key: selectors.SelectorKey) -> bool:
+        """Handles an event of the selector; False if it is not from the replicas."""
         rank, kind = key.data
         if kind == "input":
             self._input.proceed()
@@ -268,7 +270,7 @@ class Job:
             self._selector.unregister(descriptor)
 
     def _update_selector(self) -> None:
-        """Brings what the selector knows of these up to date."""
+        """Makes the selector watch what output and input now wait for."""
         wanted = dict.fromkeys(self._display.output.blocked, selectors.EVENT_WRITE)
         forwarding = self._input.waits_for
         if forwarding is not None:
@@ -283,7 +285,7 @@ class Job:
         self._watched = wanted
 
     def _pause_reading(self) -> None:
-        """Lets the replicas wait until output is written; not their events."""
+        """Stops reading the replicas' output until the pending output is written; events are still read."""
         if not self._paused:
             streams = [key for key in self._selector.get_map().values() if key.data[1] in ("out", "err")]
             for key in streams:

@@ -53,7 +53,7 @@ class Stream:
         if self._lines.size:
             self._begun()
 
-    def may_ask(self) -> None:
+    def may_prompt(self) -> None:
         """From now on the beginning of a line may be a prompt, also one that has come already."""
         self.interactive = True
         if self._lines.size:

@@ -100,7 +100,7 @@ def test_a_question_that_came_before_anybody_could_answer_is_shown(capfd):
     line = stream()
     line.add(b"name? ")
     assert line.due == float("inf")
-    line.may_ask()
+    line.may_prompt()
     assert line.due < float("inf")
     line.proceed()
     assert capfd.readouterr().out == "[0] name? "
