@@ -54,7 +54,7 @@ def main() -> NoReturn:
     if pid == 0:
         _die_with_parent(supervisor_pid)
         if forwarder:
-            forwarder.forget()
+            forwarder.close_readers()
         run(program, here.rank, ends, leader=forwarder is None)
     supervisor = Supervisor(here.rank, pid, ends, forwarder)
     supervisor.report(Event("start", here.rank, (str(pid), str(supervisor_pid))))

@@ -47,7 +47,7 @@ class Display:
         self._named = named
         self._shown, self._terminal, self._timestamps = shown, terminal, timestamps
         screen = LineWriter(self._put)
-        self._screens = {"out": screen, "err": screen if self.output.one else LineWriter(self._put)}
+        self._screens = {"out": screen, "err": screen if self.output.shared else LineWriter(self._put)}
         self._live = terminal and os.isatty(OUT)
         self._unfinished = b""
         self._unfinished_source = _LAUNCHER

@@ -1,4 +1,4 @@
-"""Hosts and their sizes, as people write them."""
+"""Reads hosts and their slots from options and host files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 @dataclass(frozen=True)
 class Host:
-    """A machine, and how many processes it takes; ``slots`` 0 when nobody said."""
+    """A machine and the number of processes that it takes; ``slots`` is 0 if not given."""
 
     name: str
     slots: int = 0
@@ -37,7 +37,7 @@ def parse_hostfile(text: str, where: str) -> tuple[Host, ...]:
     """Reads a host file: one host a line, as ``a``, ``a:4`` or ``a slots=4``; ``#`` begins a comment.
 
     Raises:
-        JobStartError: a line that is none of these, with its number; or no host at all.
+        JobStartError: an invalid line, with its number; or no host at all.
     """
     hosts = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -59,7 +59,7 @@ def parse_hostfile(text: str, where: str) -> tuple[Host, ...]:
 
 
 def merged(hosts: Iterable[Host]) -> tuple[Host, ...]:
-    """Each host once, at its first place, with the sum of its slots (a host named twice has two)."""
+    """Each host once, at its first position, with the sum of its slots (one per mention without a number)."""
     slots: dict[str, int] = {}
     given = list(hosts)
     times = Counter(host.name for host in given)
@@ -77,7 +77,7 @@ def is_here(hosts: Sequence[Host]) -> bool:
 
 
 def is_name(text: str) -> bool:
-    """Whether ``text`` can be a host's name, which ssh and MPI launchers then take for nothing else."""
+    """Whether ``text`` is a valid host name, which ssh and MPI launchers cannot take for an option."""
     return bool(_NAME.fullmatch(text))
 
 

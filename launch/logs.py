@@ -1,4 +1,4 @@
-"""A file for each replica."""
+"""A log file for each replica."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .line_writer import LineWriter, Source
 class Logs:
     """The files ``replica-R.log`` in one folder.
 
-    Others may be able to write in that folder: what they have put in the place of a log is neither
+    Other users may be able to write to that folder: what they have put in place of a log file is neither
     followed nor written to.
 
     Args:
-        folder: where the files are; made if it is not there, then for this user alone.
-        say: tells the user.
+        folder: where the files are; created if missing, private to this user.
+        say: shows a message.
 
     Raises:
         JobStartError: the folder cannot be made.
@@ -38,10 +38,10 @@ class Logs:
             raise JobStartError(f"--log-dir {folder}: {error.strerror}") from None
 
     def open(self, size: int, attempt: int) -> None:
-        """Begins the files, or continues them after a restart.
+        """Opens new files, or continues them after a restart.
 
         Raises:
-            JobStartError: one cannot be written, or is a link, or somebody else's.
+            JobStartError: a file cannot be written, or is a link or another user's.
         """
         self.close()
         for rank in range(size):
@@ -58,7 +58,7 @@ class Logs:
             writer.line(source, b"", text)
 
     def part(self, source: Source, text: bytes) -> None:
-        """Writes the beginning of a line, or more of it."""
+        """Writes the beginning or middle of a line."""
         if writer := self._writers.get(source[0]):
             writer.part(source, b"", text)
 
@@ -75,7 +75,7 @@ class Logs:
             while view:
                 view = view[os.write(self._files[rank], view) :]
         except OSError as error:
-            # A full disk must not end the job; say so once, and go on without this file.
+            # A full disk must not end the job: report it once, and continue without this file.
             os.close(self._files.pop(rank))
             del self._writers[rank]
             self._say(f"replica {rank}'s log cannot be written any more: {error.strerror}")
@@ -88,7 +88,7 @@ def _opened(path: Path, keep: bool) -> int:
     except OSError as error:
         if path.is_symlink():
             raise PermissionError(error.errno, "it is a symbolic link") from None
-        if error.errno == errno.ENXIO:  # a pipe that nobody reads, a socket
+        if error.errno == errno.ENXIO:  # a pipe without a reader, a socket
             raise PermissionError(error.errno, "it is not a regular file") from None
         raise
     status = os.fstat(file)

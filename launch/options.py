@@ -1,4 +1,4 @@
-"""The command line of ``distoptrun``, and its TOML twin."""
+"""The command line of ``distoptrun``, and its TOML file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ USAGE = "distoptrun -n N [options] [--] script.py args...   or   distoptrun -n N
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for; each field is the long option of its name (see `PARSER` for the meanings)."""
+    """The options; each field is the long option of that name (see `PARSER` for the meanings)."""
 
     nproc: int | None = None
     hosts: str | None = None
@@ -98,7 +98,7 @@ def _variable(text: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    # Spelled out, since the script's own words must never be read as an abbreviation of ours.
+    # No abbreviations, since the script's own arguments must never be read as ours.
     parser = _Parser(
         "distoptrun",
         usage=USAGE,
@@ -145,7 +145,7 @@ def parse(argv: Sequence[str]) -> Options:
     """Reads a command line.
 
     Raises:
-        JobStartError: an unknown option, a malformed value, a configuration file that cannot be used.
+        JobStartError: an unknown option, an invalid value, or an unusable configuration file.
     """
     own, program = split(argv)
     given = vars(PARSER.parse_args(own))
@@ -158,7 +158,7 @@ def parse(argv: Sequence[str]) -> Options:
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Our own words, with dashes for underscores, and the program's, from the first that is no option on.
+    """Splits a command line into our own options, with dashes for underscores, and the program's part.
 
     Raises:
         JobStartError: an unknown long option.
@@ -178,7 +178,7 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
             raise JobStartError(f"unknown option {name}.{hint} All options: distoptrun --help")
         takes_value = action is not None and action.nargs is None
         if takes_value and not equals and at < len(argv):
-            # A long option's value is tied to it: it may begin with a dash, as in --mpi-args "-v".
+            # Joined by "=", since the value may begin with a dash, as in --mpi-args "-v".
             own[-1:] = [f"{name}={argv[at]}"] if name.startswith("--") else [name, argv[at]]
             at += 1
         if name == "-m":
@@ -189,7 +189,7 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _agree(options: Options) -> None:
-    """Checks that the options go together."""
+    """Checks that the options are compatible."""
     if options.in_process:
         clash = [
             word
@@ -211,14 +211,14 @@ def _agree(options: Options) -> None:
     if options.hosts and options.hostfile:
         raise JobStartError("-H and --hostfile both name the hosts: give one of them")
     if options.tee and not options.log_dir:
-        raise JobStartError("--tee says that output goes to the terminal besides --log-dir, which is missing")
+        raise JobStartError("--tee shows output on the terminal besides --log-dir, which is missing")
 
 
 def config_words(file: Path) -> list[str]:
-    """The command-line words for a TOML file, whose keys are the long options' names.
+    """The command-line arguments for a TOML file, whose keys are the names of long options.
 
     Raises:
-        JobStartError: it cannot be read, is not TOML, or has an unknown key or a value of a wrong kind.
+        JobStartError: it cannot be read, is not TOML, or has an unknown key or an invalid value.
     """
     table = _toml(file)
     words: list[str] = []
@@ -267,5 +267,5 @@ def _toml(file: Path) -> Mapping[str, Any]:
         raise JobStartError(f"cannot read the configuration {file}: {error.strerror}") from None
     except RecursionError:
         raise JobStartError(f"{file} is nested too deeply") from None
-    except ValueError as error:  # also of texts that are not UTF-8, and of numbers with too many digits
+    except ValueError as error:  # also for text that is not UTF-8, and numbers with too many digits
         raise JobStartError(f"{file} is not TOML: {error}") from None

@@ -1,4 +1,4 @@
-"""A replica's output on its way to a launcher on another machine."""
+"""Forwards a replica's output to a launcher on another machine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _CHUNK = 1 << 16
 
 
 class OutputForwarder:
-    """Pipes to the replica; what comes goes on as records, through this process's own standard output."""
+    """Forwards what the replica writes into pipes, as records, to this process's standard output."""
 
     def __init__(self, rank: int) -> None:
         self._rank = rank
@@ -23,13 +23,13 @@ class OutputForwarder:
             ends.append(writer)
         self.ends = (ends[0], ends[1], ends[2])
 
-    def forget(self) -> None:
-        """In the replica: its side has no use for the reading ends."""
+    def close_readers(self) -> None:
+        """Closes the read ends; for the replica, which does not need them."""
         for reader in self.readers:
             os.close(reader)
 
     def pump(self, reader: int) -> bool:
-        """Passes on what is there; False at the end of the stream."""
+        """Forwards what is available; False at the end of the stream."""
         data = os.read(reader, _CHUNK)
         if data:
             self.send(self.readers[reader], data)
@@ -42,7 +42,7 @@ class OutputForwarder:
 
 
 def _write(record: bytes) -> None:
-    """Writes to the MPI launcher's pipe, which may have been made non-blocking: a record is written whole."""
+    """Writes a whole record to the MPI launcher's pipe, which may be non-blocking."""
     while True:
         try:
             os.write(1, record)

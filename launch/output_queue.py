@@ -1,4 +1,4 @@
-"""Writing to standard output and error without loss, and without waiting for whoever reads them."""
+"""Writes to standard output and error without loss and without blocking."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from contextlib import contextmanager
 
 from .standard_streams import ERR, OUT, same_file
 
-#: So many bytes go into a descriptor that is ready without blocking, also where it is a blocking one.
+#: Bytes that a ready descriptor takes without blocking, even if it is a blocking one.
 _PIECE = select.PIPE_BUF
-#: What is put together to be written has so many bytes, and those of one line more.
+#: Writes are merged until they have this many bytes.
 _BLOCK = 1 << 16
 
 
 class OutputQueue:
-    """Takes all that is to be written; what cannot be written at once waits here.
+    """Queues of bytes for standard output and error, for what cannot be written at once.
 
-    A descriptor may be non-blocking, since whoever shares it decides, and may become so at any time. Both
-    descriptors may be one file or terminal: then the order of what is written stays.
+    A descriptor may be or become non-blocking at any time, as other processes share it. If both descriptors
+    are the same file or terminal, the order of writes is kept.
 
     Attributes:
-        gone: nobody reads standard output any more.
-        pending: bytes that wait.
+        gone: whether standard output has no reader any more.
+        pending: number of bytes still to be written.
     """
 
     def __init__(self) -> None:
         self.gone = False
         self.pending = 0
-        self.one = same_file(OUT, ERR)
+        self.shared = same_file(OUT, ERR)
         out: deque[tuple[int, bytearray]] = deque()
-        self._queues = [out] if self.one else [out, deque()]
+        self._queues = [out] if self.shared else [out, deque()]
         self._whole = {descriptor for descriptor in (OUT, ERR) if _always_ready(descriptor)}
         self._told: set[int] = set()
         self._gathering = False
 
     def put(self, descriptor: int, data: bytes) -> None:
-        """Writes, now if that is possible, else later."""
-        queue = self._queues[0 if self.one or descriptor == OUT else 1]
+        """Writes now if possible, otherwise later."""
+        queue = self._queues[0 if self.shared or descriptor == OUT else 1]
         waits = bool(queue)
         if waits and queue[-1][0] == descriptor and len(queue[-1][1]) < _BLOCK:
             queue[-1][1].extend(data)
@@ -53,7 +53,7 @@ class OutputQueue:
 
     @contextmanager
     def gathering(self) -> Iterator[None]:
-        """Puts together what is written meanwhile, and writes it at the end."""
+        """Merges what is written within the context, and writes it at its end."""
         self._gathering = True
         try:
             yield
@@ -63,16 +63,16 @@ class OutputQueue:
 
     @property
     def blocked(self) -> list[int]:
-        """The descriptors that are waited for."""
+        """The descriptors that have bytes waiting."""
         return [queue[0][0] for queue in self._queues if queue]
 
     def advance(self) -> None:
-        """Writes what can be written now."""
+        """Writes what can be written without blocking."""
         for queue in self._queues:
             self._advance(queue)
 
     def drop(self) -> None:
-        """Gives up what waits."""
+        """Discards what is still to be written."""
         for queue in self._queues:
             queue.clear()
         self.pending = 0
@@ -92,7 +92,7 @@ class OutputQueue:
             queue.popleft()
 
     def _write(self, descriptor: int, data: bytearray) -> int:
-        """Writes as much as goes without waiting; returns how much that was."""
+        """Writes as much as possible without blocking; returns the number of bytes."""
         whole = descriptor in self._whole
         poll = select.poll()
         poll.register(descriptor, select.POLLOUT)
@@ -115,7 +115,7 @@ class OutputQueue:
 
 
 def _always_ready(descriptor: int) -> bool:
-    """A regular file: never full, only out of space."""
+    """Whether a descriptor never blocks, since it is a regular file."""
     try:
         return stat.S_ISREG(os.fstat(descriptor).st_mode)
     except OSError:
