@@ -67,7 +67,7 @@ class Demultiplexer:
 
     @property
     def due(self) -> float:
-        """When `proceed` has something to do, on the monotonic clock; infinity for never."""
+        """When to call `proceed` (`time.monotonic`); infinity for never."""
         return min((stream.due for stream in self._unfinished), default=float("inf"))
 
     def proceed(self, now: float) -> None:

@@ -25,7 +25,7 @@ class LaunchPlan:
             which all users of a machine can read.
         oversubscribe: whether there may be more processes than slots.
         root: whether root starts it.
-        starter: what Hydra (MPICH, Intel MPI) starts processes with: ``slurm``, ``fork``; empty: its own choice.
+        starter: what Hydra (MPICH, Intel MPI) starts processes with: ``slurm``, ``fork``; empty: its choice.
         pmi: Slurm's plugin for the MPI in use, if ``srun`` starts it.
         extra: further arguments for the launcher, from the user.
         notes: messages about what was added to the user's options, and why.

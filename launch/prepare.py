@@ -1,4 +1,4 @@
-"""From options to a plan: hosts, the MPI in use, and what has to be put in."""
+"""Makes a launch plan from options: hosts, the MPI in use, and what has to be added."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def in_process_words(options: Options, program: Program) -> tuple[str, ...]:
 
 
 def check_in_process(options: Options) -> None:
-    """Finds before the start what the module could only say in words of its own.
+    """Checks the options of ``--in-process`` before the start.
 
     Raises:
-        JobStartError: a replica that there is not, or too many of them.
+        JobStartError: ``--break`` names no replica, or there are too many replicas.
     """
     replicas = options.in_process or 1
     check_threads(replicas)
@@ -58,15 +58,15 @@ def check_in_process(options: Options) -> None:
 
 
 def make_plan(options: Options, program: Program, environ: Mapping[str, str]) -> LaunchPlan:
-    """What the options mean on this machine.
+    """The plan for these options on this machine.
 
     Args:
         options: the user's.
         program: what to run.
-        environ: this process's environment; decides the allocation and the MPI.
+        environ: this process's environment, which determines allocation and MPI.
 
     Raises:
-        JobStartError: no number of processes, too few places, or no MPI that fits.
+        JobStartError: no number of processes, too few slots, or no matching MPI.
     """
     allocation = find_allocation(environ)
     hosts, notes = _hosts(options, allocation)
@@ -93,7 +93,7 @@ def make_plan(options: Options, program: Program, environ: Mapping[str, str]) ->
         notes.append("started by root: --allow-run-as-root is put in for Open MPI")
     oversubscribe = options.oversubscribe
     if not hosts and not oversubscribe and (note := _shared_cores(processes, family)):
-        oversubscribe = family == "openmpi"  # which else would refuse
+        oversubscribe = family == "openmpi"  # which would refuse otherwise
         notes.append(note)
     return LaunchPlan(
         family,
@@ -119,13 +119,13 @@ def _starter(
     extra: str,
     environ: Mapping[str, str],
 ) -> str:
-    """By what Hydra is to start processes within a Slurm job; empty for its own choice.
+    """What Hydra is to start processes with within a Slurm job; empty for its own choice.
 
-    Left alone it takes srun for this machine too. That waits for ever where a container has no srun, or where
-    the step that distoptrun runs in holds all of the job.
+    By default it uses srun, on this machine too. That hangs if a container has no srun, or if the step in
+    which distoptrun runs holds the whole job.
 
     Raises:
-        JobStartError: other hosts can be reached through Slurm only, and there is no srun.
+        JobStartError: other hosts can only be reached by srun, which is missing.
     """
     if "SLURM_JOB_ID" not in environ or family not in ("mpich", "intel"):
         return ""
@@ -144,14 +144,14 @@ def _starter(
 
 
 def _shared_cores(processes: int, family: str) -> str:
-    """What to say of more processes than this machine has cores; empty for nothing."""
+    """The note about more processes than this machine has cores; empty for none."""
     places = usable(len(cores()))
     if processes <= places:
         return ""
-    word = "they take turns, which is slow (--oversubscribe if that is wanted)"
+    what = "they take turns, which is slow (--oversubscribe if that is wanted)"
     if family == "openmpi":
-        word = "--map-by slot:OVERSUBSCRIBE is put in for Open MPI"
-    return f"{processes} processes on {places} core{'s' * (places > 1)}: {word}"
+        what = "--map-by slot:OVERSUBSCRIBE is put in for Open MPI"
+    return f"{processes} processes on {places} core{'s' * (places > 1)}: {what}"
 
 
 def _hosts(options: Options, allocation: SchedulerAllocation | None) -> tuple[tuple[Host, ...], list[str]]:
@@ -182,7 +182,7 @@ def _processes(options: Options, hosts: tuple[Host, ...]) -> int:
 def _launcher(
     options: Options, allocation: SchedulerAllocation | None, environ: Mapping[str, str]
 ) -> tuple[str, str, str]:
-    """Family, file, and Slurm's plugin for the MPI that mpi4py loads."""
+    """The launcher's family and file, and Slurm's plugin for the MPI that mpi4py loads."""
     library = find_library(environ)
     slurm = allocation is not None and allocation.system == "slurm"
     srun = shutil.which("srun", path=os.pathsep.join(search_path(environ)))
@@ -191,7 +191,7 @@ def _launcher(
             found = find_launcher(library, environ)
             return found.family, found.path, ""
         except JobStartError:
-            # Cluster builds often leave mpiexec out, since Slurm starts the processes.
+            # Builds for clusters often lack mpiexec, since Slurm starts the processes.
             if options.launcher == "mpiexec" or not (slurm and srun):
                 raise
     if not srun:
@@ -202,10 +202,10 @@ def _launcher(
 def variables_of(
     options: Options, environ: Mapping[str, str]
 ) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
-    """The variables of ``--env``: those with a value, and the names of those to pass on.
+    """The variables of ``--env``: those with a value, and the names of those to forward.
 
     Raises:
-        JobStartError: one to pass on is not set.
+        JobStartError: a variable to forward is not set.
     """
     given: dict[str, str | None] = {}
     for word in options.env:

@@ -129,7 +129,7 @@ def _from_spec(spec: ModuleSpec | None, name: str) -> LoadedProgram:
 
 
 def own_part(error: BaseException) -> types.TracebackType | None:
-    """The error's traceback from the program's first line on, without the frames that led to it."""
+    """The error's traceback from the program's first line on, without the launcher's frames."""
     here = os.path.dirname(os.path.abspath(__file__))
     trace = error.__traceback__
     while trace is not None:

@@ -20,10 +20,10 @@ _PYTHON = re.compile(r"(python|pypy)[0-9.]*t?", re.ASCII)
 
 
 def check(program: Program) -> None:
-    """Finds what can be found before the start: no such script or module, a syntax error.
+    """Checks that the script or module exists, and that a script has no syntax error.
 
     Raises:
-        JobStartError: with the words and the exit code of Python.
+        JobStartError: with the message and the exit code of Python.
     """
     _refuse_interpreter(program)
     path = _module_file(program.name) if program.module else Path(program.name)
@@ -41,7 +41,7 @@ def check(program: Program) -> None:
         raise JobStartError(f"cannot open the script {program.name[:200]!r}: {why}", code=2) from None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the replicas will say it
+            warnings.simplefilter("ignore")  # the replicas will show them
             compile(source, str(path), "exec", dont_inherit=True)
     except (SyntaxError, ValueError) as error:
         text = "".join(traceback.format_exception_only(type(error), error)).rstrip()
@@ -49,7 +49,7 @@ def check(program: Program) -> None:
 
 
 def _refuse_interpreter(program: Program) -> None:
-    """Raises JobStartError for ``distoptrun -n 2 python train.py``, as one writes for mpirun."""
+    """Raises JobStartError for ``distoptrun -n 2 python train.py``, which is mpirun's form."""
     folder, name = os.path.split(program.name)
     if program.module or not _PYTHON.fullmatch(name):
         return
@@ -69,13 +69,13 @@ def _refuse_stream(path: Path) -> None:
     own = str(path).startswith(("/dev/stdin", "/dev/fd/", "/proc/self/"))
     if path.exists() and (own or not path.is_file()):
         raise JobStartError(
-            f"{str(path)[:200]!r} is no file that every replica could read: write the program into one",
+            f"{str(path)[:200]!r} is not a file that every replica can read: write the program into one",
             code=2,
         )
 
 
 def _module_file(name: str) -> Path | None:
-    """The source of a plain top-level module; None where only an import could tell.
+    """The source of a plain top-level module; None if only an import could tell.
 
     Raises:
         JobStartError: there is no such top-level module.

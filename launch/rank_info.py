@@ -1,4 +1,4 @@
-"""Where one process of the job stands, by the variables that each MPI's launcher sets."""
+"""A process's rank and size, from the variables that each MPI's launcher sets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .errors import JobStartError
 
 @dataclass(frozen=True)
 class RankInfo:
-    """Number and size in the job, and among the processes of this machine."""
+    """Rank and size within the job, and among the processes of this machine."""
 
     rank: int = 0
     size: int = 1
@@ -33,14 +33,14 @@ _VARIABLES = {
 
 
 def rank_info(family: str, environ: Mapping[str, str]) -> RankInfo:
-    """Reads a process's place.
+    """Reads this process's rank and size.
 
     Args:
         family: the kind of launcher that started it; ``single`` when none did.
         environ: the process's environment.
 
     Raises:
-        JobStartError: rank or size are not there.
+        JobStartError: rank or size is not set.
     """
     if family == "single":
         return RankInfo()
@@ -49,7 +49,7 @@ def rank_info(family: str, environ: Mapping[str, str]) -> RankInfo:
         names = " and ".join(_VARIABLES[family][:2])
         raise JobStartError(f"{names} are not set: this process was not started by the {family} launcher")
     if local_rank is None or local_size is None or local_rank >= local_size:
-        # Nobody says: then all are taken to be on this machine, for too few threads, never too many.
+        # Unknown: assume that all are on this machine; that gives too few threads, never too many.
         local_rank, local_size = rank, size
     return RankInfo(rank, size, local_rank, local_size)
 

@@ -1,4 +1,4 @@
-"""The replica's process: output into its pipes, then the program, then an event that says how it ended."""
+"""The replica's process: redirects its output, runs the program, and reports how it ended."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def run(program: Program, rank: int, descriptors: tuple[int, int, int], leader: 
 
     Args:
         program: what to run.
-        rank: this process's number, for its events.
+        rank: this process's rank, for its events.
         descriptors: where standard output, standard error and events go.
-        leader: become the leader of a session, so that the launcher can end all that the program leaves
-            behind; elsewhere the MPI launcher's own groups serve for that.
+        leader: whether to start a session, so that the launcher can kill all that the program leaves
+            behind; on other machines the MPI launcher's process groups serve for that.
     """
     out, err, events = descriptors
     if leader:
@@ -34,9 +34,9 @@ def run(program: Program, rank: int, descriptors: tuple[int, int, int], leader: 
             os.close(descriptor)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    faulthandler.enable()  # a crash in compiled code then says where
+    faulthandler.enable()  # shows where compiled code has crashed
     ending = _Ending(rank, events)
-    # Registered first, so the last atexit function; still before mpi4py's finalization, which is collective.
+    # Registered first, so it runs last, but before mpi4py's finalization, which is collective.
     atexit.register(ending.leave)
     try:
         execute(program)
@@ -56,9 +56,9 @@ class _Ending:
         self._pid = os.getpid()
 
     def finished(self) -> None:
-        """Says so once the program's threads have ended too, and before any other atexit function.
+        """Reports it once the program's threads have ended too, and before other atexit functions.
 
-        Some of those of libraries end the process by ``os._exit``.
+        Those of some libraries end the process by ``os._exit``.
         """
         atexit.register(self._send, "done", "0")
 
@@ -79,15 +79,15 @@ class _Ending:
         self._report(f"{type(error).__module__}.{type(error).__qualname__}")
         _flush()
         self._mark(TRACEBACK_BEGINS)
-        # The hook in force: a strategy may have put in one that ends the job through MPI.
+        # The current hook: a strategy may have installed one that ends the job through MPI.
         sys.excepthook(type(error), error, _with_traceback(error))
         _flush()
         self._mark(TRACEBACK_ENDS)
 
     def leave(self) -> None:
-        """Leaves without finalizing MPI after a failure, which would wait for replicas that never come.
+        """Exits without finalizing MPI after a failure, which would wait for replicas that never come.
 
-        And in a forked child, for which MPI is not there to be finalized.
+        So does a forked child, which must not finalize MPI.
         """
         if self.code or self._forked():
             _flush()
@@ -99,7 +99,7 @@ class _Ending:
     def _send(self, kind: str, *values: str) -> None:
         if self._forked():
             return
-        with suppress(OSError):  # the launcher is gone; the exit code still tells
+        with suppress(OSError):  # the launcher is gone; there still is the exit code
             os.write(self._events, encode(Event(kind, self._rank, values)))
 
     def _mark(self, mark: bytes) -> None:
@@ -109,7 +109,7 @@ class _Ending:
             os.write(2, mark + b"\n")
 
     def _forked(self) -> bool:
-        """Whether this is a child that the program forked, whose end is not the replica's."""
+        """Whether this is a child forked by the program, whose end is not the replica's."""
         return os.getpid() != self._pid
 
 

@@ -1,4 +1,4 @@
-"""Ending a job: first asked for, then, after a grace, forced; nothing is left behind."""
+"""Ends a job: first by a signal, then, after a grace period, by force; nothing is left behind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from .job_state import JobState
 
-_LAST = 1.0  # from the replicas' SIGKILL to that of the launcher
+_LAST = 1.0  # seconds from the replicas' SIGKILL to the launcher's
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ShutdownReason:
 
     Attributes:
         name: ``interrupt``, ``terminate``, ``timeout``, ``unread``, ``failure`` or ``over``.
-        signal: what the replicas get first; 0 for nothing.
+        signal: sent to the replicas first; 0 for none.
         grace: seconds until they are killed.
     """
 
@@ -31,11 +31,11 @@ class ShutdownReason:
 
 
 class Shutdown:
-    """The ending of one job.
+    """Ends one job.
 
     Args:
-        process: the MPI launcher; leads a process group of its own.
-        state: knows the replicas.
+        process: the MPI launcher, the leader of its process group.
+        state: of the replicas.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], state: JobState) -> None:
@@ -47,7 +47,7 @@ class Shutdown:
         self._last_at = float("inf")
 
     def request(self, reason: ShutdownReason) -> None:
-        """Begins the ending; a second reason only shortens the grace (Ctrl-C twice: to nothing)."""
+        """Begins to end the job; Ctrl-C during the grace period cuts it short."""
         now = time.monotonic()
         if self.reason is None or self.reason.name in ("failure", "over"):
             self.reason = reason
@@ -59,25 +59,25 @@ class Shutdown:
         self.proceed()
 
     def forward(self, number: int) -> None:
-        """Sends a signal to the program of every replica, once all have started."""
+        """Sends a signal to every replica's program, once all have started."""
         self._to_forward.add(number)
         self.proceed()
 
     def suspend(self) -> None:
-        """Stops the replicas on this machine, then this process, until it is told to continue.
+        """Stops the replicas on this machine and this process, until SIGCONT.
 
-        Those on other machines are not reached, and wait for these.
+        Replicas on other machines are not reached, and wait for these.
         """
         self._signal_groups(signal.SIGSTOP)
         os.kill(os.getpid(), signal.SIGSTOP)
         self.resume()
 
     def resume(self) -> None:
-        """Lets the replicas go on."""
+        """Continues the replicas."""
         self._signal_groups(signal.SIGCONT)
 
     def proceed(self) -> None:
-        """Takes the steps whose time has come."""
+        """Takes the steps that are due."""
         now = time.monotonic()
         if self._to_forward and len(self._state.started) == self._state.size:
             for number in self._to_forward:
@@ -99,7 +99,7 @@ class Shutdown:
         return max(0.0, min(self._force_at, self._last_at) - time.monotonic())
 
     def kill_replicas(self) -> None:
-        """Kills every replica on this machine, with all that it started."""
+        """Kills every replica on this machine, with its process group."""
         for pid, supervisor in self._state.running.values():
             _send(os.killpg, pid, signal.SIGKILL)
             if time.monotonic() >= self._last_at:
@@ -113,20 +113,22 @@ class Shutdown:
         if len(self._state.pids) == self._state.size:
             for pid, _supervisor in self._state.running.values():
                 _send(os.kill, pid, number)
-        else:  # through the MPI launcher and the supervisors, so that nobody gets it twice
+        else:  # through the MPI launcher and the supervisors, so that no replica gets it twice
             self._process.send_signal(number)
 
     def _signal(self, number: int) -> None:
         running = self._state.running
         if len(self._state.pids) < self._state.size or not running:
-            _signal_group(self._process, number)  # not all have begun, or some are elsewhere: it passes it on
+            _signal_group(
+                self._process, number
+            )  # not all have started, or some are on other machines: it forwards the signal
             return
         for pid, _supervisor in running.values():
             _send(os.kill, pid, number)
 
 
 def _send(call: Callable[[int, int], None], pid: int, number: int) -> None:
-    # The process may have ended, and its number may be another user's by now.
+    # The process may have ended, and its PID may be another user's by now.
     with suppress(ProcessLookupError, PermissionError):
         call(pid, number)
 

@@ -1,4 +1,4 @@
-"""The signals that reach the launcher: put aside for the loop that runs the job."""
+"""Collects the signals that reach the launcher, for the event loop of the job."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-#: The job is to end.
+#: Signals that end the job.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-#: For the program: batch systems announce with them that the time is nearly up.
+#: Signals for the program: batch systems announce with them that time is nearly up.
 FORWARDED = (signal.SIGUSR1, signal.SIGUSR2)
 _CAUGHT = (*ENDING, *FORWARDED, signal.SIGTSTP, signal.SIGCONT)
 
 
 def ignored() -> tuple[int, ...]:
-    """Those that whoever started this process wanted ignored, as ``nohup`` does with SIGHUP."""
+    """The signals that were ignored when this process started, as ``nohup`` does with SIGHUP."""
     return tuple(number for number in _CAUGHT if signal.getsignal(number) == signal.SIG_IGN)
 
 
 def ignore(numbers: str) -> None:
-    """Ignores signals in this process and those that it starts.
+    """Ignores signals in this process and its children.
 
     Args:
-        numbers: as another process has written down what `ignored` gave, with commas.
+        numbers: comma-separated, the result of `ignored` in another process.
     """
     for word in numbers.split(","):
         if word.isdigit() and int(word) in _CAUGHT:
@@ -32,7 +32,7 @@ def ignore(numbers: str) -> None:
 
 
 class PendingSignals:
-    """Signals that came, through a pipe that wakes a selector."""
+    """Signals that have arrived, in a pipe that wakes a selector."""
 
     def __init__(self) -> None:
         self.reader, self.writer = os.pipe()
@@ -40,7 +40,7 @@ class PendingSignals:
         os.set_blocking(self.writer, False)
 
     def take(self) -> list[int]:
-        """The numbers of the signals since the last call, children's ends left out."""
+        """The signals since the last call, without SIGCHLD."""
         try:
             return [number for number in os.read(self.reader, 1 << 12) if number in _CAUGHT]
         except BlockingIOError:
@@ -49,7 +49,7 @@ class PendingSignals:
 
 @contextmanager
 def caught() -> Iterator[PendingSignals]:
-    """Puts signals aside while a job runs; those that are ignored stay so."""
+    """Collects signals while a job runs; ignored ones stay ignored."""
 
     def nothing(_number: int, _frame: FrameType | None) -> None:
         pass

@@ -9,12 +9,12 @@ IN, OUT, ERR = 0, 1, 2
 
 
 def open_standard_streams() -> None:
-    """Opens those that are closed, as services start programs, so that no pipe takes their numbers."""
+    """Opens those that are closed, as under some services, so that no pipe gets their numbers."""
     for descriptor in (IN, OUT, ERR):
         try:
             os.fstat(descriptor)
         except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest free number
             if opened != descriptor:
                 os.dup2(opened, descriptor)
                 os.close(opened)

@@ -1,4 +1,4 @@
-"""The supervisor of one replica: what stays behind when the replica has been forked."""
+"""The supervisor of one replica: its parent process."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .protocol import Event, encode
 
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT)
 _CHUNK = 1 << 16
-_DRAIN_SECONDS = 0.5  # seconds for what a dead replica's descendants still write
+_DRAIN_SECONDS = 0.5  # for what a dead replica's descendants still write
 
 
 class Supervisor:
     """Waits for the replica's end and reports it.
 
     Args:
-        rank: the process's number.
-        pid: the replica's.
+        rank: the replica's rank.
+        pid: the replica's PID.
         ends: the replica's descriptors for out, err and events, to be closed here (all but events).
-        forwarder: of its output, away from the launcher's machine.
+        forwarder: forwards its output, away from the launcher's machine.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Supervisor:
 
     def wait(self) -> int:
         """Waits for the replica's end; returns the exit code for this process."""
-        # A pipe whose reader is gone reports an error: the launcher's end ends the replica.
+        # A pipe without a reader reports an error: if the launcher ends, so does the replica.
         poll = select.poll()
         poll.register(self._events if self._forwarder is None else 1, 0)
         poll.register(self._wake, select.POLLIN)
@@ -78,13 +78,13 @@ class Supervisor:
         """The replica's exit code, negative for a signal; None while it runs."""
         if os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return None
-        _kill_group(self._pid)  # while the dead replica still holds the number
+        _kill_group(self._pid)  # while the dead replica still owns its PID
         return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
 
     def _forward_signal(self, number: int, _frame: FrameType | None) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
             self._asked_to_end = True
-        # Elsewhere the replica is in this process's group, to which MPI launchers send: it has it already.
+        # With a forwarder the replica is in this process's group, and has got it from the MPI launcher.
         if self._forwarder is None:
             with suppress(ProcessLookupError):
                 os.kill(self._pid, number)

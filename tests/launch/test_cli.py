@@ -101,7 +101,7 @@ def test_more_processes_than_cores_are_told_once(capsys):
 def test_a_program_that_only_one_process_could_read(tmp_path, capsys, name):
     os.mkfifo(tmp_path / "pipe")
     assert main(["-n", "2", str(tmp_path / name)]) == 2
-    assert "is no file that every replica could read" in capsys.readouterr().err
+    assert "is not a file that every replica can read" in capsys.readouterr().err
 
 
 def test_a_script_may_be_called_python(tmp_path, monkeypatch):
