@@ -1,4 +1,4 @@
-"""The values of every step in a file, so that two runs can be compared step by step.
+"""Records the values of every step in a file, so that two runs can be compared step by step.
 
 A file holds records: one line of JSON, ``{"step": n, "variables": [[name, dtype, shape], ...]}``, then
 the arrays' bytes in that order.
@@ -26,11 +26,11 @@ FILE = "steps"
 
 
 class StepRecorder:
-    """Writes the values of variables after each step. Its file grows by all of them at each step.
+    """Writes the values of all variables after each step.
 
     Args:
-        directory: where the file is made; an older one is replaced. It is made for this user alone if it
-            is not there.
+        directory: where the file is written, replacing an older one; created if missing, private to this
+            user.
     """
 
     def __init__(self, directory: str) -> None:
@@ -40,7 +40,7 @@ class StepRecorder:
         self._steps = 0
 
     def write(self, values: Iterable[tuple[str, npt.NDArray[Any]]]) -> None:
-        """Adds a record of names and arrays; in the file when it returns, since a job may end badly."""
+        """Appends a record of names and arrays; it is in the file on return, since a job may crash."""
         self._steps += 1
         pairs = list(values)
         names = [[name, array.dtype.str, list(array.shape)] for name, array in pairs]
@@ -66,7 +66,7 @@ class StepRecord:
 
 
 def read(directory: str) -> Iterator[StepRecord]:
-    """The records of a directory, one after the other; a last one that is not whole is left out.
+    """The records of a directory, in order; an incomplete last one is left out.
 
     Raises:
         FileNotFoundError: nothing was recorded there.

@@ -1,4 +1,4 @@
-"""Two recordings of one program: whether they agree to the last bit, and where they part."""
+"""Compares two recordings of a program: are they bitwise equal, and where do they diverge?"""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Divergence:
     """The first place where two recordings differ.
 
     Attributes:
-        step: the step, from 1.
-        variable: the variable's name; empty where the steps themselves differ.
-        index: the first element that differs, in the order of memory.
-        values: what it is in the first and in the second recording.
-        reason: what differs, where it is not a value.
+        step: the step, counted from 1.
+        variable: the variable's name; empty if the steps themselves differ.
+        index: the first element that differs, in memory order.
+        values: its values in the first and the second recording.
+        reason: what differs, if not a value.
     """
 
     step: int
@@ -39,19 +39,19 @@ class Divergence:
         if self.reason:
             return f"step {self.step}: {self.reason}"
         where = f"variable {self.variable!r}, index {self.index}"
-        return f"step {self.step}, {where}: {self.values[1]!s} against {self.values[0]!s}"
+        return f"step {self.step}, {where}: {self.values[1]!s} instead of {self.values[0]!s}"
 
 
 def first_divergence(first: Iterable[StepRecord], second: Iterable[StepRecord]) -> Divergence | None:
-    """Where two recordings part; None when they are the same, bit for bit."""
+    """Where two recordings diverge; None if they are bitwise equal."""
     step = 0
     for a, b in zip_longest(first, second):
         if a is None or b is None:
             ended = "the first" if a is None else "the second"
-            return Divergence(step + 1, reason=f"{ended} has ended after {step} steps")
+            return Divergence(step + 1, reason=f"{ended} ended after {step} steps")
         step = a.step
         if _kinds(a) != _kinds(b):
-            return Divergence(step, reason=f"other variables, {_described(b)} against {_described(a)}")
+            return Divergence(step, reason=f"other variables, {_described(b)} instead of {_described(a)}")
         for name, x, y in zip(a.names, a.values, b.values, strict=True):
             index = _first_index(x, y)
             if index is not None:
@@ -60,7 +60,7 @@ def first_divergence(first: Iterable[StepRecord], second: Iterable[StepRecord]) 
 
 
 def final_state(records: Iterable[StepRecord]) -> tuple[int, str]:
-    """The number of steps, and a SHA-256 of the last values of all variables by name; none without steps."""
+    """The number of steps, and a SHA-256 of the last values of all variables; empty without steps."""
     last: dict[tuple[str, int], Array] = {}
     steps = 0
     for record in records:
@@ -87,7 +87,7 @@ def _described(record: StepRecord) -> str:
 
 
 def _first_index(a: Array, b: Array) -> tuple[int, ...] | None:
-    """The first element whose bytes differ; so NaN is like itself, and 0 is not like -0."""
+    """The first element whose bytes differ; so NaN equals itself, and 0 does not equal -0."""
     x, y = (np.frombuffer(v.tobytes(), np.uint8).reshape(v.size, v.itemsize) for v in (a, b))
     places = np.flatnonzero((x != y).any(axis=1))
     return tuple(int(i) for i in np.unravel_index(places[0], a.shape)) if len(places) else None

@@ -1,8 +1,8 @@
 """Runs a script as several replicas in this process: ``python -m distopt.testing.inprocess``.
 
-What ``distoptrun --in-process N script.py`` starts. Replicas are threads that take turns and change
-only at collective calls, so a debugger has the program to itself. Started by an MPI launcher, every
-process holds that many replicas. Modules that the script imports are run once and shared.
+This is what ``distoptrun --in-process N script.py`` starts. Replicas are threads that take turns and switch
+only at collective calls, so a debugger has the program to itself. Under an MPI launcher, every process holds
+that many replicas. Modules that the script imports run once and are shared.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from distopt.launched import launched
 from distopt.settings import settings
 from distopt.testing.debugger import debugger
 from distopt.testing.program import keep_own, run_program
-from distopt.testing.streams import Prefixed, replica
+from distopt.testing.streams import PrefixedStream, replica
 
 __all__ = ["main", "run_script"]
 
@@ -66,14 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.module:
         sys.argv[0] = program.file
     code = run_script(program, given.replicas, given.stop, given.post_mortem)
-    if code == 130:  # threads may still wait for input, for which Python's own ending would wait too
+    if code == 130:  # threads may still wait for input, and Python would wait for them at exit
         flush()
         os._exit(code)
     return code
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Our own words, up to the script, and the script's, which are left as they are."""
+    """Our own arguments, up to the script, and the script's, unchanged."""
     end = 0
     while end < len(arguments) and arguments[end].startswith("-"):
         end += 2 if arguments[end] in ("--replicas", "--break") else 1
@@ -93,19 +93,19 @@ def run_script(
 
     Args:
         program: the script.
-        replicas: how many.
-        stop: the replica to stop at its first line, under pdb.
+        replicas: their number.
+        stop: the replica that pdb stops at its first line; None for none.
         post_mortem: whether to open pdb where a replica raises.
 
     Returns:
-        0; what a replica passed to ``sys.exit``; 1 when one raised, whose traceback is written last;
+        0; what a replica passed to ``sys.exit``; 1 if one raised, whose traceback is printed last;
         130 after Ctrl-C.
     """
     outer = _processes(replicas)
     group = _ReplicaGroup(program, replicas, outer, stop, post_mortem)
     plain = sys.stdout, sys.stderr
     if replicas * (outer.size if outer is not None else 1) > 1:
-        sys.stdout, sys.stderr = Prefixed(sys.stdout), Prefixed(sys.stderr)
+        sys.stdout, sys.stderr = PrefixedStream(sys.stdout), PrefixedStream(sys.stderr)
     code = 0
     try:
         run_threads(group.baton, group.run)
@@ -129,7 +129,7 @@ def _processes(replicas: int) -> Communicator | None:
 
 
 class _ReplicaGroup:
-    """The replicas of this process, and what became of them."""
+    """The replicas of this process, and how they ended."""
 
     def __init__(
         self,
@@ -161,7 +161,7 @@ class _ReplicaGroup:
             except SystemExit as leaving:
                 self._raised[id(leaving)] = number
                 if leaving.code not in (0, None):
-                    raise  # the others cannot go on, as when a process of its own ended so
+                    raise  # the others cannot continue, as if a process had ended
                 strategy.context.finish()
             except BaseException as error:
                 self._raised[id(error)] = number
@@ -170,7 +170,7 @@ class _ReplicaGroup:
                 raise
 
     def _examine(self, error: Exception, number: int) -> None:
-        """Opens pdb where the first replica raised; the others only hear of it."""
+        """Opens pdb where the first replica raised; the others only fail because of it."""
         if self._examined or isinstance(error, (ReplicaFailed, BdbQuit)):
             return
         self._examined = True
@@ -194,7 +194,7 @@ class _ReplicaGroup:
             print("ended from pdb", file=sys.stderr)
             return 1
         if isinstance(error, KeyboardInterrupt):
-            _tell_places(error, self._program.file, self.first)
+            _print_locations(error, self._program.file, self.first)
             return 130
         traceback.print_exception(type(error), error, _own_part(error))
         return 1
@@ -205,15 +205,15 @@ def _prompt(number: int) -> str:
 
 
 def _own_part(error: BaseException) -> TracebackType | None:
-    """The traceback from the program's first line on, without the frames that led to it."""
+    """The traceback from the program's first line on, without the frames of this package."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
         trace = trace.tb_next
     return trace or error.__traceback__
 
 
-def _tell_places(error: BaseException, file: str, first: int) -> None:
-    """After Ctrl-C: where the replicas' programs stand. Replica 0's is the thread that got it."""
+def _print_locations(error: BaseException, file: str, first: int) -> None:
+    """After Ctrl-C: prints each replica's current line. Replica 0 runs in the thread that got the signal."""
     frames = sys._current_frames()
     stacks = {0: [(f.f_code.co_filename, line) for f, line in traceback.walk_tb(error.__traceback__)]}
     for thread in threading.enumerate():
@@ -229,5 +229,5 @@ def _tell_places(error: BaseException, file: str, first: int) -> None:
 
 if __name__ == "__main__":
     if not keeps_path():
-        del sys.path[0]  # put there by -m; the script's own comes instead
+        del sys.path[0]  # the working directory, put there by -m; the script's folder takes its place
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""One replica's run of a program, with a ``__main__`` module and random states of its own."""
+"""Runs a program as one of several replicas, with its own ``__main__`` module and random states."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["keep_own", "run_program"]
 
 
 def run_program(program: LoadedProgram, debugger: pdb.Pdb | None = None) -> None:
-    """Runs it once, in a new ``__main__`` module; a debugger stops it at its first line."""
+    """Runs a program once, in a new ``__main__`` module; a debugger stops at its first line."""
     main = program.new_main()
-    # As in a process of its own: random numbers that nobody seeded differ between replicas.
+    # As in separate processes: without a seed, random numbers differ between replicas.
     np.random.seed()
     random.seed()
     if debugger is None:
@@ -31,34 +31,34 @@ def run_program(program: LoadedProgram, debugger: pdb.Pdb | None = None) -> None
 
 
 def keep_own() -> Callable[[], None]:
-    """Remembers what processes have for themselves and threads share; returns what puts it back.
+    """Saves state that threads share but processes do not; returns a function that restores it.
 
-    These are ``sys.modules["__main__"]`` and the states of the global random generators of NumPy and
-    Python: a script that seeds them by replica gets the numbers that it gets under an MPI launcher.
+    This is ``sys.modules["__main__"]`` and the states of the global random generators of NumPy and Python:
+    a script that seeds them by replica gets the same numbers as under an MPI launcher.
 
     Raises:
-        RuntimeError: a module is being imported, which happens once for all replicas of a process: the
-            others would wait for its end, and it for them.
+        RuntimeError: a module is being imported. That happens once for all replicas of a process: they would
+            wait for the import, and it for them.
     """
     module = _importing()
     if module is not None:
         raise RuntimeError(
-            f"a collective call while module {module!r} is imported: replicas in one process share the "
-            "modules that they import, so they cannot meet in there; call it in a function, or in the script"
+            f"a collective call while module {module!r} is being imported: replicas in one process share "
+            "their modules, so they cannot meet in an import; make the call in a function, or in the script"
         )
     main = sys.modules["__main__"]
     arrays, numbers = np.random.get_state(legacy=False), random.getstate()
 
-    def put_back() -> None:
+    def restore() -> None:
         sys.modules["__main__"] = main
         np.random.set_state(arrays)
         random.setstate(numbers)
 
-    return put_back
+    return restore
 
 
 def _importing() -> str | None:
-    """The module whose import this thread is in, since the program began."""
+    """The module that this thread is importing, if any."""
     frame = sys._getframe(1)
     module = None
     while frame is not None and frame.f_code is not run_program.__code__:
