@@ -16,7 +16,7 @@ from .errors import JobStartError
 from .interpreter import running
 
 #: mpi4py's name of an MPI -> family, whose launcher and variables it shares.
-_FAMILIES = {
+_FAMILIES: Mapping[str, str] = {
     "MPICH": "mpich",
     "MVAPICH": "mpich",
     "MVAPICH2": "mpich",
@@ -26,14 +26,14 @@ _FAMILIES = {
 }
 
 #: family -> names of its launcher, unambiguous ones first.
-_NAMES = {
+_NAMES: Mapping[str, tuple[str, ...]] = {
     "mpich": ("mpiexec.hydra", "mpiexec.mpich", "mpiexec", "mpirun"),
     "openmpi": ("mpirun.openmpi", "mpiexec.openmpi", "mpirun", "mpiexec"),
     "intel": ("mpiexec.hydra", "mpiexec", "mpirun"),
 }
 
 #: family -> its distribution on PyPI, with library and launcher.
-_PACKAGES = {"mpich": "mpich", "openmpi": "openmpi", "intel": "impi-rt"}
+_PACKAGES: Mapping[str, str] = {"mpich": "mpich", "openmpi": "openmpi", "intel": "impi-rt"}
 #: Names of the folders that libraries are installed into, under a prefix.
 _LIBRARIES = ("lib", "lib32", "lib64")
 

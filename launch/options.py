@@ -138,7 +138,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 PARSER = _parser()
-_ACTIONS = {word: action for action in PARSER._actions for word in action.option_strings}
+_ACTIONS: Mapping[str, argparse.Action] = {
+    word: action for action in PARSER._actions for word in action.option_strings
+}
 
 
 def parse(argv: Sequence[str]) -> Options:

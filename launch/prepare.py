@@ -21,7 +21,7 @@ from .program import Program
 from .text_file import read_text
 
 _IN_PROCESS = "distopt.testing.inprocess"
-_PMI = {"mpich": "pmi2", "intel": "pmi2", "openmpi": "pmix"}
+_PMI: Mapping[str, str] = {"mpich": "pmi2", "intel": "pmi2", "openmpi": "pmix"}
 
 
 def program_of(options: Options) -> Program:

@@ -19,7 +19,7 @@ class RankInfo:
 
 
 #: family -> variables for (rank, size, local rank, local size).
-_VARIABLES = {
+_VARIABLES: Mapping[str, tuple[str, ...]] = {
     "mpich": ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
     "intel": ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
     "openmpi": (
