@@ -17,13 +17,13 @@ _KEPT = "".join(map(chr, range(0x21, 0x7F))).translate({ord(mark): None for mark
 _LONGEST = 100_000
 
 
-def encode_argv(words: Iterable[str]) -> tuple[str, ...]:
+def encode_argv(arguments: Iterable[str]) -> tuple[str, ...]:
     """The arguments as ``program=...``; in several pieces if they are long."""
-    text = " ".join(quote_from_bytes(os.fsencode(word), safe=_KEPT) for word in words)
+    text = " ".join(quote_from_bytes(os.fsencode(argument), safe=_KEPT) for argument in arguments)
     return tuple(_HEAD + text[at : at + _LONGEST] for at in range(0, max(1, len(text)), _LONGEST))
 
 
 def decode_argv(pieces: Iterable[str]) -> list[str]:
     """The inverse of `encode_argv`; ignores what does not start with ``program=``."""
     text = "".join(piece.removeprefix(_HEAD) for piece in pieces if piece.startswith(_HEAD))
-    return [os.fsdecode(unquote_to_bytes(word)) for word in text.split(" ")]
+    return [os.fsdecode(unquote_to_bytes(argument)) for argument in text.split(" ")]

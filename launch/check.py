@@ -115,8 +115,8 @@ def _compile_cache(environ: dict[str, str]) -> CheckResult:
     except subprocess.TimeoutExpired:
         return CheckResult(name, f"importing Numba did not end within {_PROBE_SECONDS:.0f} s", good=False)
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        return CheckResult(name, f"the cache cannot be located: {said}", good=False)
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return CheckResult(name, f"the cache cannot be located: {reason}", good=False)
     folder = done.stdout.rstrip("\n")
     if not folder:
         text = "there is no folder that Numba may write to: kernels are compiled at each start"

@@ -30,16 +30,16 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> NoReturn:
     """Runs one process of the job; ``sys.argv`` comes from the launch plan."""
-    words = dict(word.split("=", 1) for word in sys.argv[1:])
+    settings = dict(argument.split("=", 1) for argument in sys.argv[1:])
     rest = decode_argv(sys.argv[1:])
     module = rest[0] == "-m"
     program = Program(rest[module], tuple(rest[module + 1 :]), module)
     environ = environment.inherited()
     try:
-        here = rank_info(words["family"], environ)
+        here = rank_info(settings["family"], environ)
     except JobStartError as error:
         sys.exit(f"distoptrun: {error}")
-    _prepare(words, here, environ)
+    _prepare(settings, here, environ)
     _die_with_parent(os.getppid())
     signals.ignore(environ.get(environment.IGNORED, ""))
     folder = environ.get(environment.CHANNEL, "")
@@ -62,13 +62,13 @@ def main() -> NoReturn:
     os._exit(supervisor.wait())
 
 
-def _prepare(words: dict[str, str], here: RankInfo, environ: dict[str, str]) -> None:
+def _prepare(settings: dict[str, str], here: RankInfo, environ: dict[str, str]) -> None:
     """Sets threads, binding and environment variables, before NumPy is loaded."""
     available = cores()
     bound = binding(available, len(numa_nodes()), here.local_rank, here.local_size)
-    if words["bind"] == "auto" and bound:
+    if settings["bind"] == "auto" and bound:
         os.sched_setaffinity(0, bound)
-    environment.put(threads(words["threads"], usable(len(available)), here.local_size, environ))
+    environment.put(threads(settings["threads"], usable(len(available)), here.local_size, environ))
     environment.put({environment.LAUNCHER: "distoptrun", environment.SIZE: str(here.size)})
     environment.drop(environment.CHANNEL)
     environment.drop(environment.IGNORED)

@@ -22,7 +22,7 @@ from .job_result import JobResult
 from .launch_plan import LaunchPlan
 from .limits import open_files_for
 from .options import Options, parse
-from .prepare import check_in_process, in_process_words, make_plan, program_of, variables_of
+from .prepare import check_in_process, in_process_argv, make_plan, program_of, variables_of
 from .program_check import check
 from .standard_streams import OUT, open_standard_streams
 
@@ -68,8 +68,8 @@ def _dispatch(options: Options) -> int:
     if not options.dry_run:
         check(program)
     own, _ = variables_of(options, environ)
-    if said := warning({**environ, **dict(own)}, Path()):
-        print(f"distoptrun: warning: {said}", file=sys.stderr)
+    if text := warning({**environ, **dict(own)}, Path()):
+        print(f"distoptrun: warning: {text}", file=sys.stderr)
     if options.in_process:
         check_in_process(options)
         return _in_process(options, environ)
@@ -94,7 +94,9 @@ def run_plan(plan: LaunchPlan, options: Options, environ: dict[str, str]) -> int
     try:
         for attempt in range(options.max_restarts + 1):
             if attempt:
-                display.say(f"exit code {result.code}; starting again ({attempt} of {options.max_restarts})")
+                display.message(
+                    f"exit code {result.code}; starting again ({attempt} of {options.max_restarts})"
+                )
             display.open_logs(plan.processes, attempt)
             result = Job(plan, display, environ, deadline, options.grace).run(attempt)
             if result.code == 0 or not result.restart:
@@ -106,11 +108,11 @@ def run_plan(plan: LaunchPlan, options: Options, environ: dict[str, str]) -> int
 
 def _in_process(options: Options, environ: dict[str, str]) -> int:
     """Replaces this process by the program's, so that pdb has the terminal."""
-    words = running(*in_process_words(options, program_of(options)))
+    argv = running(*in_process_argv(options, program_of(options)))
     given, passed = variables_of(options, environ)
     own = {**threads(options.threads_per_replica, usable(len(cores())), 1, environ), **dict(given)}
     if options.dry_run:
-        print(line(own, passed, words))
+        print(line(own, passed, argv))
         return 0
     sys.stdout.flush()
-    os.execve(words[0], words, {**environ, **own})
+    os.execve(argv[0], argv, {**environ, **own})

@@ -31,59 +31,59 @@ def shown(plan: LaunchPlan) -> str:
     return line(variables(plan), plan.passed, command(plan))
 
 
-def line(own: Mapping[str, str], passed: Iterable[str], words: Sequence[str]) -> str:
+def line(own: Mapping[str, str], passed: Iterable[str], argv: Sequence[str]) -> str:
     """One shell line; the values of ``passed`` come from the shell's own variables."""
     names = [f"{name}={shlex.quote(value)}" for name, value in own.items()]
     names += [f'{name}="${name}"' for name in passed if name not in own]
-    return " ".join([*names, shlex.join(words)])
+    return " ".join([*names, shlex.join(argv)])
 
 
 def _mpich(plan: LaunchPlan) -> list[str]:
-    words = [plan.launcher, "-n", str(plan.processes), "-bind-to", "none"]
+    argv = [plan.launcher, "-n", str(plan.processes), "-bind-to", "none"]
     if plan.hosts:
-        words += ["-hosts", ",".join(f"{host.name}:{count}" for host, count in shares(plan))]
+        argv += ["-hosts", ",".join(f"{host.name}:{count}" for host, count in shares(plan))]
     if plan.starter:
-        words += ["-launcher", plan.starter]
+        argv += ["-launcher", plan.starter]
     # Hydra forwards its whole environment; with -genvlist only what is listed.
-    return [*words, *plan.extra, *plan.command]
+    return [*argv, *plan.extra, *plan.command]
 
 
 def _openmpi(plan: LaunchPlan) -> list[str]:
-    words = [plan.launcher, "-np", str(plan.processes), "--bind-to", "none"]
+    argv = [plan.launcher, "-np", str(plan.processes), "--bind-to", "none"]
     if plan.hosts:
-        words += ["--host", ",".join(f"{host.name}:{count}" for host, count in shares(plan))]
+        argv += ["--host", ",".join(f"{host.name}:{count}" for host, count in shares(plan))]
     if plan.oversubscribe:
-        words += ["--map-by", "slot:OVERSUBSCRIBE"]
+        argv += ["--map-by", "slot:OVERSUBSCRIBE"]
     if plan.root:
-        words += ["--allow-run-as-root"]
+        argv += ["--allow-run-as-root"]
     own = environment.FOR_PROCESSES if plan.hosts else ()
     for name in dict.fromkeys((*dict(plan.env), *plan.passed, *own)):
-        words += ["-x", name]  # the value is in the launcher's own environment
-    return [*words, *plan.extra, *plan.command]
+        argv += ["-x", name]  # the value is in the launcher's own environment
+    return [*argv, *plan.extra, *plan.command]
 
 
 def _intel(plan: LaunchPlan) -> list[str]:
-    words = [plan.launcher, "-genv", "I_MPI_PIN", "off"]  # everything else it forwards by itself, like Hydra
+    argv = [plan.launcher, "-genv", "I_MPI_PIN", "off"]  # everything else it forwards by itself, like Hydra
     if plan.starter:
-        words += ["-bootstrap", plan.starter]
+        argv += ["-bootstrap", plan.starter]
     if not plan.hosts:
-        return [*words, "-n", str(plan.processes), *plan.extra, *plan.command]
-    words += plan.extra
+        return [*argv, "-n", str(plan.processes), *plan.extra, *plan.command]
+    argv += plan.extra
     for index, (host, count) in enumerate(shares(plan)):
-        words += [*([":"] if index else []), "-host", host.name, "-n", str(count), *plan.command]
-    return words
+        argv += [*([":"] if index else []), "-host", host.name, "-n", str(count), *plan.command]
+    return argv
 
 
 def _srun(plan: LaunchPlan) -> list[str]:
-    words = [plan.launcher, "--ntasks", str(plan.processes), "--kill-on-bad-exit=1", "--cpu-bind=none"]
-    words += ["--export=ALL"]  # even if the batch job itself was given less
+    argv = [plan.launcher, "--ntasks", str(plan.processes), "--kill-on-bad-exit=1", "--cpu-bind=none"]
+    argv += ["--export=ALL"]  # even if the batch job itself was given less
     if plan.pmi:
-        words += [f"--mpi={plan.pmi}"]
+        argv += [f"--mpi={plan.pmi}"]
     if plan.hosts:
-        words += ["--nodelist", ",".join(host.name for host, _count in shares(plan))]
+        argv += ["--nodelist", ",".join(host.name for host, _count in shares(plan))]
     if plan.oversubscribe:
-        words += ["--overcommit"]
-    return [*words, *plan.extra, *plan.command]
+        argv += ["--overcommit"]
+    return [*argv, *plan.extra, *plan.command]
 
 
 def _single(plan: LaunchPlan) -> list[str]:

@@ -51,7 +51,7 @@ class Display:
         self._live = terminal and os.isatty(OUT)
         self._unfinished = b""
         self._unfinished_source = _LAUNCHER
-        self._logs = None if logs is None else Logs(logs, self.say)
+        self._logs = None if logs is None else Logs(logs, self.message)
 
     @property
     def needed(self) -> bool:
@@ -119,10 +119,10 @@ class Display:
         if self._logs is not None:
             self._logs.line((rank, stream), text)
 
-    def say(self, message: str) -> None:
+    def message(self, text: str) -> None:
         """Shows a message of the launcher itself."""
-        for text in message.splitlines():
-            self._screens["err"].line(_LAUNCHER, b"distoptrun: ", text.encode(errors="replace"))
+        for line in text.splitlines():
+            self._screens["err"].line(_LAUNCHER, b"distoptrun: ", line.encode(errors="replace"))
 
     def launcher_line(self, text: bytes) -> None:
         """Shows a line of the MPI launcher."""

@@ -13,9 +13,9 @@ START = str(Path(__file__).with_name("start.py"))
 _PASSED_ON = "bBdEIOPRsSuvWX"
 
 
-def running(module: str, *words: str) -> tuple[str, ...]:
+def running(module: str, *arguments: str) -> tuple[str, ...]:
     """The command that calls ``main()`` of an installed module."""
-    return (sys.executable, *options(sys.orig_argv), START, module, *words)
+    return (sys.executable, *options(sys.orig_argv), START, module, *arguments)
 
 
 def options(argv: Sequence[str]) -> list[str]:

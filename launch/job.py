@@ -105,10 +105,10 @@ class Job:
         }
         if os.isatty(OUT):
             environ[environment.TTY] = "1"
-        words = command(self._plan)
+        argv = command(self._plan)
         try:
             process = subprocess.Popen(
-                words,
+                argv,
                 env=environ,
                 stdin=subprocess.PIPE,  # for a replica 0 on another machine
                 stdout=subprocess.PIPE,
@@ -116,7 +116,7 @@ class Job:
                 start_new_session=True,  # Ctrl-C reaches only this process, which forwards it in order
             )
         except OSError as error:
-            raise JobStartError(f"cannot start {words[0]}: {error.strerror}") from None
+            raise JobStartError(f"cannot start {argv[0]}: {error.strerror}") from None
         assert process.stdout is not None
         assert process.stderr is not None
         for pipe, kind in ((process.stdout, "out"), (process.stderr, "err")):
@@ -142,7 +142,7 @@ class Job:
                 self._forward_input(process, pipes)
             if self._left() <= 0 and (shutdown.reason is None or shutdown.reason.name in ("failure", "over")):
                 self._deadline = float("inf")
-                self._display.say("the time is up (--timeout): ending the job")
+                self._display.message("the time is up (--timeout): ending the job")
                 shutdown.request(ShutdownReason("timeout", signal.SIGTERM, self._grace))
             if shutdown.reason is None:
                 self._check_for_end(shutdown)
@@ -156,7 +156,7 @@ class Job:
             # A process that a replica has left behind may keep the MPI launcher waiting forever.
             shutdown.request(ShutdownReason("over", 0, _OVER_GRACE))
         elif self._display.output.gone and self._display.needed:
-            self._display.say("nobody reads standard output any more: ending the job")
+            self._display.message("nobody reads standard output any more: ending the job")
             shutdown.request(ShutdownReason("unread", signal.SIGTERM, self._grace))
 
     def _take_signals(self, shutdown: Shutdown, pending: signals.PendingSignals) -> None:
@@ -176,7 +176,7 @@ class Job:
         # SIGUSR2 kills MPICH's process manager; those of Open MPI and Slurm forward it.
         hydra = self._plan.family in ("mpich", "intel")
         if hydra and number == signal.SIGUSR2 and self._plan.hosts:
-            self._display.say(
+            self._display.message(
                 "this MPI does not forward SIGUSR2 to other hosts, so no replica gets it; use SIGUSR1"
             )
             return

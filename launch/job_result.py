@@ -53,7 +53,7 @@ class JobReporter:
             forced: whether the MPI launcher had to be killed.
         """
         if reason == "interrupt":
-            self._display.say("interrupted")
+            self._display.message("interrupted")
             return JobResult(130, restart=False)
         self._state.conclude()
         first = self._state.first
@@ -62,7 +62,7 @@ class JobReporter:
             return JobResult(_TIMEOUT_CODE if reason == "timeout" else 128 + signal.SIGPIPE, restart=False)
         if reason == "terminate" and (first or code):
             self._show_tracebacks(first.rank if first else None)
-            self._display.say("ended by SIGTERM")
+            self._display.message("ended by SIGTERM")
             return JobResult(128 + signal.SIGTERM, restart=False)
         if reason == "over" and forced:
             code = 0  # it comes from the kill: all replicas had already ended
@@ -78,7 +78,7 @@ class JobReporter:
         if code and self._state.cut_short:
             ranks = self._state.cut_short
             who = f"replica{'s' * (len(ranks) > 1)} {', '.join(map(str, ranks))}"
-            self._display.say(
+            self._display.message(
                 f"{self._launcher} killed {who} after the end of the program, "
                 "since another had ended without finalizing MPI (os._exit?)"
             )
@@ -103,12 +103,12 @@ class JobReporter:
             who = f"{len(missing)} of {self._state.size} processes had not started"
             if self._state.started:
                 who += f" (the first is {missing[0]})"
-            self._display.say(f"{who}; {self._launcher} ended with exit code {code}")
+            self._display.message(f"{who}; {self._launcher} ended with exit code {code}")
         elif not aborted and self._state.vanished:
-            self._display.say(f"replica {self._state.vanished[0]} ended without reporting how")
+            self._display.message(f"replica {self._state.vanished[0]} ended without reporting how")
         else:
             name = f" ({signal_name(code - 128)})" if 128 < code < 128 + 65 else ""
-            self._display.say(f"the job was aborted with exit code {code}{name}")
+            self._display.message(f"the job was aborted with exit code {code}{name}")
 
     def _show_tracebacks(self, first: int | None, summary: str = "") -> None:
         tracebacks = self._incoming.tracebacks
@@ -120,6 +120,6 @@ class JobReporter:
         if alike:
             summary += f"; replica{'s' * (len(alike) > 1)} {', '.join(alike)} the same"
         if summary:
-            self._display.say(summary)
+            self._display.message(summary)
         if first is not None and last:
             self._display.traceback(first, last)

@@ -20,14 +20,14 @@ class Logs:
 
     Args:
         folder: where the files are; created if missing, private to this user.
-        say: shows a message.
+        show_message: shows a message.
 
     Raises:
         JobStartError: the folder cannot be made.
     """
 
-    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
-        self._folder, self._say = folder, say
+    def __init__(self, folder: Path, show_message: Callable[[str], None]) -> None:
+        self._folder, self._show_message = folder, show_message
         self._files: dict[int, int] = {}
         self._writers: dict[int, LineWriter] = {}
         try:
@@ -78,7 +78,7 @@ class Logs:
             # A full disk must not end the job: report it once, and continue without this file.
             os.close(self._files.pop(rank))
             del self._writers[rank]
-            self._say(f"replica {rank}'s log cannot be written any more: {error.strerror}")
+            self._show_message(f"replica {rank}'s log cannot be written any more: {error.strerror}")
 
 
 def _opened(path: Path, keep: bool) -> int:

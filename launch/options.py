@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--bind", choices=("auto", "none"), help="auto: to a share of the cores, between NUMA nodes")
     add("--oversubscribe", action="store_true", help="more processes than places are wanted")
     add("--env", type=_variable, action="append", metavar="NAME[=V]", help="set, or pass on, a variable")
-    add("--mpi-args", metavar='"..."', help="words for mpiexec, as they are")
+    add("--mpi-args", metavar='"..."', help="further arguments for mpiexec")
     add("-m", dest="module", action="store_true", help="the program is a module")
     add("--in-process", type=_count, metavar="N", help="N replicas in one process, without MPI")
     add("--replicas-per-process", type=_count, metavar="K", help="K replicas in each process")
@@ -152,7 +152,7 @@ def parse(argv: Sequence[str]) -> Options:
     own, program = split(argv)
     given = vars(PARSER.parse_args(own))
     if "config" in given:
-        given = vars(PARSER.parse_args([*config_words(Path(given["config"])), *own]))
+        given = vars(PARSER.parse_args([*config_argv(Path(given["config"])), *own]))
     given["env"] = tuple(given.get("env", ()))
     options = Options(**given, program=tuple(program))
     _agree(options)
@@ -216,14 +216,14 @@ def _agree(options: Options) -> None:
         raise JobStartError("--tee shows output on the terminal besides --log-dir, which is missing")
 
 
-def config_words(file: Path) -> list[str]:
+def config_argv(file: Path) -> list[str]:
     """The command-line arguments for a TOML file, whose keys are the names of long options.
 
     Raises:
         JobStartError: it cannot be read, is not TOML, or has an unknown key or an invalid value.
     """
     table = _toml(file)
-    words: list[str] = []
+    argv: list[str] = []
     for key, value in table.items():
         option = "-m" if key in ("m", "module") else f"--{key.replace('_', '-')}"
         action = _ACTIONS.get(option)
@@ -232,8 +232,8 @@ def config_words(file: Path) -> list[str]:
             near = difflib.get_close_matches(option[2:], known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise JobStartError(f"{file}: unknown option {key!r}.{hint} Known: {', '.join(known)}")
-        words += _config_option(file, option, action, value)
-    return words
+        argv += _config_option(file, option, action, value)
+    return argv
 
 
 def _config_option(file: Path, option: str, action: argparse.Action, value: Any) -> list[str]:

@@ -36,7 +36,7 @@ class OutputQueue:
         out: deque[tuple[int, bytearray]] = deque()
         self._queues = [out] if self.shared else [out, deque()]
         self._whole = {descriptor for descriptor in (OUT, ERR) if _always_ready(descriptor)}
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
         self._gathering = False
 
     def put(self, descriptor: int, data: bytes) -> None:
@@ -108,8 +108,8 @@ class OutputQueue:
     def _failed(self, descriptor: int, error: OSError) -> None:
         if descriptor == OUT and error.errno == errno.EPIPE:
             self.gone = True
-        elif descriptor == OUT and OUT not in self._told:
-            self._told.add(OUT)
+        elif descriptor == OUT and OUT not in self._reported:
+            self._reported.add(OUT)
             text = f"distoptrun: standard output cannot be written, so lines are lost: {error.strerror}\n"
             self.put(ERR, text.encode(errors="replace"))
 

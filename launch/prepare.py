@@ -35,14 +35,14 @@ def program_of(options: Options) -> Program:
     return Program(options.program[0], options.program[1:], options.module)
 
 
-def in_process_words(options: Options, program: Program) -> tuple[str, ...]:
+def in_process_argv(options: Options, program: Program) -> tuple[str, ...]:
     """The module that runs several replicas in one process, and its arguments."""
-    words = [_IN_PROCESS, "--replicas", str(options.in_process or options.replicas_per_process)]
+    argv = [_IN_PROCESS, "--replicas", str(options.in_process or options.replicas_per_process)]
     if options.break_at is not None:
-        words += ["--break", str(options.break_at)]
+        argv += ["--break", str(options.break_at)]
     if options.post_mortem:
-        words += ["--post-mortem"]
-    return (*words, *program.words)
+        argv += ["--post-mortem"]
+    return (*argv, *program.argv)
 
 
 def check_in_process(options: Options) -> None:
@@ -78,10 +78,10 @@ def make_plan(options: Options, program: Program, environ: Mapping[str, str]) ->
     if is_here(hosts):
         hosts = ()
     check_processes(processes, here=not hosts)
-    words = program.words
+    argv = program.argv
     if options.replicas_per_process:
         check_threads(options.replicas_per_process)
-        words = (START, *in_process_words(options, program))
+        argv = (START, *in_process_argv(options, program))
     single = processes == 1 and not hosts and not options.mpi_args and options.launcher == "auto"
     family, launcher, pmi = "single", "", ""
     if not single:
@@ -99,7 +99,7 @@ def make_plan(options: Options, program: Program, environ: Mapping[str, str]) ->
         family,
         launcher,
         processes,
-        running("distopt_launch.child", *settings, *encode_argv(words)),
+        running("distopt_launch.child", *settings, *encode_argv(argv)),
         hosts,
         own,
         passed,

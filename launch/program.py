@@ -25,7 +25,7 @@ class Program:
     module: bool = False
 
     @property
-    def words(self) -> tuple[str, ...]:
+    def argv(self) -> tuple[str, ...]:
         """As on Python's command line."""
         return ("-m", self.name, *self.args) if self.module else (self.name, *self.args)
 

@@ -58,9 +58,9 @@ def _refuse_interpreter(program: Program) -> None:
     rest = list(program.args)
     while rest and rest[0].startswith("-") and rest[0] not in ("-m", "-c"):
         del rest[0]
-    words = "script.py args..." if not rest or rest[0] == "-c" else shlex.join(rest)
+    command = "script.py args..." if not rest or rest[0] == "-c" else shlex.join(rest)
     raise JobStartError(
-        f"{program.name!r} is not a script: distoptrun starts Python itself. Write: distoptrun -n N {words}"
+        f"{program.name!r} is not a script: distoptrun starts Python itself. Write: distoptrun -n N {command}"
     )
 
 

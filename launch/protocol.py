@@ -40,10 +40,10 @@ def encode(event: Event) -> bytes:
 
 def decode(line: bytes) -> Event | None:
     """The inverse of `encode`; None for anything else."""
-    words = line.decode(errors="replace").split()
-    if len(words) < 3 or words[0] not in _KINDS or not _RANK.fullmatch(words[1]):
+    fields = line.decode(errors="replace").split()
+    if len(fields) < 3 or fields[0] not in _KINDS or not _RANK.fullmatch(fields[1]):
         return None
-    return Event(words[0], int(words[1]), tuple(words[2:]))
+    return Event(fields[0], int(fields[1]), tuple(fields[2:]))
 
 
 def records(rank: int, stream: str, data: bytes) -> list[bytes]:

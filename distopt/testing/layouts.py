@@ -47,7 +47,7 @@ class Layout:
     def __str__(self) -> str:
         return f"{self.processes}x{self.replicas}"
 
-    def words(self) -> list[str]:
+    def options(self) -> list[str]:
         """The launcher's options."""
         if self.processes == 1:
             return ["--in-process", str(self.replicas)]
@@ -89,10 +89,10 @@ def layouts_of(replicas: int) -> list[Layout]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
     parser = _parser()
-    own, words = _split(sys.argv[1:] if arguments is None else arguments)
+    own, script = _split(sys.argv[1:] if arguments is None else arguments)
     given = parser.parse_args(own)
-    if not words or not Path(words[0]).is_file():
-        parser.error(f"there is no script {words[0]!r}" if words else "which script?")
+    if not script or not Path(script[0]).is_file():
+        parser.error(f"there is no script {script[0]!r}" if script else "which script?")
     if given.layouts is not None:
         layouts = given.layouts
         wrong = [str(n) for n in layouts if n.processes * n.replicas != given.replicas]
@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         layouts = layouts_of(given.replicas)
     with tempfile.TemporaryDirectory(prefix="distopt-layouts-") as folder:
-        runs = [_run(layout, words, Path(folder), given.timeout) for layout in layouts]
+        runs = [_run(layout, script, Path(folder), given.timeout) for layout in layouts]
         for run in runs:
             _compare(run, runs, Path(folder))
     for run in runs:
@@ -119,18 +119,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Our own options, and the script with its arguments, in order; what follows ``--`` is the script's."""
     own: list[str] = []
-    words: list[str] = []
+    script: list[str] = []
     rest = iter(arguments)
     for word in rest:
         if word == "--":
-            words += rest
+            script += rest
         elif word.partition("=")[0] in _OPTIONS:
             own += [word] if "=" in word else [word, *islice(rest, 1)]
-        elif word in ("-h", "--help") and not words:
+        elif word in ("-h", "--help") and not script:
             own.append(word)
         else:
-            words.append(word)
-    return own, words
+            script.append(word)
+    return own, script
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -157,10 +157,10 @@ def _layouts(text: str) -> list[Layout]:
     return layouts
 
 
-def _run(layout: Layout, words: Sequence[str], folder: Path, seconds: float) -> Run:
+def _run(layout: Layout, script: Sequence[str], folder: Path, seconds: float) -> Run:
     # Sums within a replica may depend on its number of threads.
     own = ["--threads-per-replica", "1", "--env", f"DISTOPT_RECORD={folder / str(layout)}"]
-    command = [sys.executable, START, "distopt_launch.cli", *layout.words(), *own, *words]
+    command = [sys.executable, START, "distopt_launch.cli", *layout.options(), *own, *script]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as job:

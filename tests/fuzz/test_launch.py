@@ -9,7 +9,7 @@ from distopt_launch.commands import shown
 from distopt_launch.errors import JobStartError
 from distopt_launch.hosts import parse_hostfile, parse_hosts
 from distopt_launch.launch_plan import FAMILIES
-from distopt_launch.options import _ACTIONS, Options, config_words, parse
+from distopt_launch.options import _ACTIONS, Options, config_argv, parse
 from distopt_launch.prepare import make_plan, program_of
 from distopt_launch.program import Program
 from distopt_launch.program_check import check
@@ -135,7 +135,7 @@ documents = st.one_of(
 def test_configuration_files(document):
     with tempfile.TemporaryDirectory() as folder, watched():
         path = written(folder, document)
-        found = attempt(lambda: config_words(path), JobStartError)
+        found = attempt(lambda: config_argv(path), JobStartError)
         if isinstance(found, list):
             found = attempt(lambda: parse([f"--config={path}", "--", "train.py"]), JobStartError)
         if isinstance(found, Options) and not found.check:
