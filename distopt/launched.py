@@ -27,10 +27,17 @@ __all__ = [
     "lost_connection",
 ]
 
-#: The replica's "pid:socket:job".
+#: The replica's "pid:socket:launch ID".
 _MARK = "DISTOPT_LAUNCH_REPLICA"
 #: Variables that tell a job from another one that is started from within it.
-_JOB = ("PMI_SIZE", "PMI_RANK", "PMI_JOBID", "PMIX_NAMESPACE", "SLURM_STEP_ID", "OMPI_COMM_WORLD_SIZE")
+_LAUNCH_ID_VARIABLES = (
+    "PMI_SIZE",
+    "PMI_RANK",
+    "PMI_JOBID",
+    "PMIX_NAMESPACE",
+    "SLURM_STEP_ID",
+    "OMPI_COMM_WORLD_SIZE",
+)
 #: How an MPI reaches its launcher, which one process can do once. Without them MPI starts alone.
 _SOCKET = "PMI_FD"
 _CONNECTION = (_SOCKET, "PMI_PORT", "PMIX_NAMESPACE", "PMIX_SERVER_URI")
@@ -82,7 +89,7 @@ def claim() -> None:
         os.environ.setdefault(_MARK, f"{os.getppid()}::")  # for what a worker starts
         disconnect()
     elif launched() is not None:
-        os.environ[_MARK] = f"{os.getpid()}:{_socket()}:{_job()}"
+        os.environ[_MARK] = f"{os.getpid()}:{_socket()}:{_launch_id()}"
         mpi = sys.modules.get("mpi4py.MPI")
         if mpi is not None and mpi.Is_initialized():
             disconnect()
@@ -95,9 +102,9 @@ def is_child() -> bool:
     pid, _, launch = os.environ.get(_MARK, "").partition(":")
     if not pid or pid == str(os.getpid()):
         return False
-    connection, _, job = launch.partition(":")
+    connection, _, launch_id = launch.partition(":")
     # Otherwise a launcher has started it, as a process of another job.
-    return not _connected() or (job == _job() and _socket() in ("", connection))
+    return not _connected() or (launch_id == _launch_id() and _socket() in ("", connection))
 
 
 def _is_worker() -> bool:
@@ -140,8 +147,8 @@ def _connected() -> bool:
     return any(name.startswith(_CONNECTION) for name in os.environ)
 
 
-def _job() -> str:
-    return "/".join(os.environ.get(name, "") for name in _JOB)
+def _launch_id() -> str:
+    return "/".join(os.environ.get(name, "") for name in _LAUNCH_ID_VARIABLES)
 
 
 def _socket() -> str:
