@@ -105,7 +105,7 @@ class RMSprop(RuleOptimizer):
             "rho": rho,
             "one_minus_rho": dtype.type(1) - rho,
             "momentum": self._scalar("momentum", dtype),
-            "epsilon": dtype.type(self.epsilon),
+            "epsilon": dtype.type(self._epsilon),
         }
 
     def set_weights(self, weights: Sequence[Any]) -> None:

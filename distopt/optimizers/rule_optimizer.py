@@ -15,7 +15,6 @@ from distopt.core.numbers import as_number
 from distopt.core.tensor import TensorLike, as_array
 from distopt.core.variable import Variable
 from distopt.engine.batch import Gradient, GradientBatch
-from distopt.engine.clip import Clip
 from distopt.engine.plan import StepPlan
 from distopt.engine.reduction import Reduction
 from distopt.engine.rule import Rule
@@ -56,10 +55,14 @@ class RuleOptimizer(Optimizer):
         "beta": FINITE,
     }
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "epsilon":
-            within(NOT_NEGATIVE, value, f"epsilon of optimizer {self._name!r}")
-        super().__setattr__(name, value)
+    @property
+    def epsilon(self) -> Any:
+        """What keeps the rule's divisor above zero, at least 0. An attribute of rules that have it only."""
+        return self._epsilon
+
+    @epsilon.setter
+    def epsilon(self, value: Any) -> None:
+        self._epsilon = not_negative(value, f"epsilon of optimizer {self._name!r}")
 
     @abc.abstractmethod
     def _rule(self, coefficients: Mapping[str, Any]) -> Rule:
@@ -108,11 +111,8 @@ class RuleOptimizer(Optimizer):
         except Exception as error:
             engine.tell(call, error)
             raise
-        if reduction is not None:
-            limits = self.clipvalue, self.clipnorm, self.global_clipnorm
-            clip = None if limits == (None, None, None) else Clip(*limits)
-            if engine.step(call, *made, reduction, clip):
-                return
+        if reduction is not None and engine.step(call, *made, reduction, self._clip):
+            return
         super()._run_pipeline(engine, call, plan, batch, apply_state, aggregate)
 
     def _reduction(self, engine: StepEngine, plan: StepPlan, batch: GradientBatch) -> Reduction | None:
@@ -124,13 +124,13 @@ class RuleOptimizer(Optimizer):
         means are summed in float32; and complex numbers.
         """
         reduce = getattr(self.gradient_aggregator, "reduction", None)
-        norms = self.clipnorm is not None or self.global_clipnorm is not None
+        clip = self._clip
         if (
             reduce is None
             or self.gradient_transformers
             or not (plan.distinct and plan.compiled)
-            or (norms and len(plan.dtypes) > 1)
-            or None not in (self.clipnorm, self.global_clipnorm)
+            or (clip is not None and clip.needs_norms and len(plan.dtypes) > 1)
+            or (clip is not None and None not in (clip.norm, clip.global_norm))
             or self._overrides(RuleOptimizer, _HOOKS)
             or engine.released(batch.variables)
         ):
@@ -159,10 +159,10 @@ class RuleOptimizer(Optimizer):
         found = [self._step_rule(*kind, apply_state) for kind in plan.kinds]
         rules, coefficients = zip(*found, strict=True) if found else ((), ())
         if plan.rules != rules:
-            with self._naming_after_optimizer():
+            with self._slots.prefixed():
                 self._create_slots(list(batch.variables))  # a rule that was not in force may need others
             names = [rules[kind].slots for kind in plan.which]
-            plan.set_rules(batch.variables, rules, self._slots_by_name(batch.variables, names))
+            plan.set_rules(batch.variables, rules, self._slots.by_name(batch.variables, names))
         if batch.sparse:
             plan = plan.with_sparse(batch.variables, batch.sparse)
         return plan, batch, coefficients
@@ -175,34 +175,33 @@ class RuleOptimizer(Optimizer):
 
     def _create_slots(self, var_list: list[Variable]) -> None:
         names = self._rule({}).slots
-        none: dict[str, Variable] = {}
-        new = [v for v in var_list if not all(map(self._slots.get(v, none).__contains__, names))]
+        new = self._slots.lacking(var_list, names)
         for slot in names:
             for variable in new:
                 self.add_slot(variable, slot)
 
     def _prepare_local(self, var_device: str, var_dtype: Any, apply_state: ApplyState) -> None:
         values, dtype = apply_state[var_device, var_dtype], np.dtype(var_dtype)
-        plain = type(self._hyper["learning_rate"]) is Variable and self._initial_decay == 0
+        plain = type(self._hypers.values["learning_rate"]) is Variable and self._initial_decay == 0
         if plain and not self._overrides(Optimizer, _RATE):
             values["lr_t"] = self._scalar("learning_rate", dtype)  # the common case, at little cost
         else:
-            super()._check_hypers()
+            self._hypers.check()
             super()._prepare_local(var_device, var_dtype, apply_state)
         with np.errstate(all="ignore"):
             values.update(self._coefficients(_scalar(values["lr_t"], dtype), dtype))
 
     def _check_hypers(self) -> None:
-        """See Hyperparameters; here each is checked where it is read."""
+        """See Optimizer; here each is checked where it is read."""
 
     def _scalar(self, name: str, dtype: np.dtype[Any]) -> Any:
         """The hyperparameter ``name`` as a scalar of ``dtype``."""
-        value = self._hyper[name]
+        value = self._hypers.values[name]
         if type(value) is not Variable:
             return self._get_hyper(name, dtype).numpy()
         number, limit = value.scalar(), self._limits.get(name)  # the common case, at little cost
         if limit is not None and not limit[0] <= number.item() <= limit[1]:
-            self._allowed(name, number, np.float64)  # raises: anyone may have assigned to it
+            self._hypers.allowed(name, number, np.float64)  # raises: anyone may have assigned to it
         return number if type(number) is dtype.type else dtype.type(number)
 
     def _resource_apply_dense(
