@@ -1,4 +1,4 @@
-"""BaseOptimizer: what an optimizer is made of, by the names and hooks of Keras; the step is not here."""
+"""BaseOptimizer: an optimizer's settings, hyperparameters and variables, under the names that Keras has."""
 
 from __future__ import annotations
 
@@ -35,13 +35,14 @@ __all__ = ["BaseOptimizer"]
 
 
 class BaseOptimizer(abc.ABC):
-    """The settings, hyperparameters and variables of an optimizer; see Optimizer for its arguments.
+    """The part of an optimizer that is not the step; see Optimizer for its arguments.
 
-    Each of them is kept by an object of its own. The methods here are names that programs and subclasses
-    know: whatever is overridden is what the optimizer calls.
+    HyperSet, SlotStore and NonFinitePolicy do the work. The methods here are the names under which programs
+    and subclasses reach them. The optimizer itself goes through these methods too, so that an override
+    takes effect.
     """
 
-    #: What hyperparameters may be; others may be any number.
+    #: Intervals for hyperparameters; one that is not listed may be any number.
     _limits: ClassVar[Mapping[str, Limit]] = {"learning_rate": FINITE, "decay": NOT_NEGATIVE}
 
     _clip: Clip | None = None
@@ -88,7 +89,7 @@ class BaseOptimizer(abc.ABC):
 
     # -- hyperparameters, which are attributes too
     def _set_hyper(self, name: str, value: Any) -> None:
-        """A hook: sets the hyperparameter ``name``, which is the attribute ``name`` from then on."""
+        """A hook: sets the hyperparameter ``name``, which is an attribute of that name from then on."""
         self._hypers.set(name, value)
 
     def _get_hyper(self, name: str, dtype: DTypeLike = None) -> Any:
@@ -105,11 +106,11 @@ class BaseOptimizer(abc.ABC):
         return self._hypers.config(name)
 
     def _decayed_lr(self, var_dtype: DTypeLike) -> Any:
-        """A hook: the learning rate in force, a tensor of shape () and that dtype."""
+        """A hook: the learning rate of this step, decay applied; a tensor of shape () and that dtype."""
         return decayed_rate(self, var_dtype)
 
     def _hyper_named(self, attribute: str) -> str | None:
-        """The hyperparameter that an attribute is, if it is one; ``lr`` is an old name."""
+        """The hyperparameter behind an attribute, or None; ``lr`` is an old name of ``learning_rate``."""
         name = "learning_rate" if attribute == "lr" else attribute
         return name if name in vars(self).get("_hypers", ()) else None
 
@@ -134,11 +135,11 @@ class BaseOptimizer(abc.ABC):
     def iterations(self) -> Variable:
         """The number of steps made: an int64 variable of shape (), made at first use.
 
-        May be replaced by a variable of one's own before that.
+        Another variable may be set in its place before that.
 
         Raises:
-            TypeError: set to something else than an integer variable of shape ().
-            RuntimeError: set when it exists.
+            TypeError: set to anything but an integer variable of shape ().
+            RuntimeError: set after the first use.
         """
         if self._iterations is None:
             self._iterations = self.add_weight("iter", shape=[], dtype=np.int64, trainable=False)
@@ -197,7 +198,7 @@ class BaseOptimizer(abc.ABC):
         synchronization: VariableSynchronization = VariableSynchronization.AUTO,
         aggregation: VariableAggregation = VariableAggregation.NONE,
     ) -> Variable:
-        """Makes a variable for the optimizer's own use; it is not put into :attr:`weights`.
+        """Makes a variable for the optimizer; it is not added to :attr:`weights`.
 
         Args:
             name: its name.
@@ -214,11 +215,11 @@ class BaseOptimizer(abc.ABC):
         return self._slots.make(name, shape, dtype, initializer, trainable, synchronization, aggregation)
 
     def add_slot(self, var: Variable, slot_name: str, initializer: Any = "zeros") -> Variable:
-        """The slot ``slot_name`` of ``var``, made and put into ``weights`` if it is not there yet.
+        """The slot ``slot_name`` of ``var``; made and added to :attr:`weights` if it does not exist.
 
         Args:
-            var: the variable that it stands beside.
-            slot_name: its name, one for all variables.
+            var: the variable that it belongs to.
+            slot_name: its name, the same for all variables.
             initializer: the name of an initializer, a callable ``(shape, dtype)``, or a value. What a
                 name or callable makes has the variable's shape; the dtype always is the variable's.
 
@@ -239,12 +240,12 @@ class BaseOptimizer(abc.ABC):
         return self._slots.get(var, slot_name)
 
     def get_slot_names(self) -> list[str]:
-        """The names of the slots, in the order of their first making; [] before the first step."""
+        """The names of the slots, in the order in which they were first made; [] before the first step."""
         return self._slots.names
 
-    # -- in words, and as configs
+    # -- description and configs
     def describe(self) -> str:
-        """Prints the pipeline in force, and returns it.
+        """Prints the current pipeline and returns it.
 
         For example: ``sum over 4 replicas -> clip global norm 1 -> Adam(learning_rate=0.001, ...)``.
         """

@@ -53,7 +53,7 @@ def check_keywords(keywords: Mapping[str, Any]) -> None:
 
 
 def check_not_negative_number(name: str, value: Any, optional: bool) -> None:
-    """TypeError if ``value`` is no number (or None, if ``optional``), ValueError if it cannot be meant."""
+    """TypeError if ``value`` is no number (or None, if ``optional``), ValueError if it is out of range."""
     if optional and value is None:
         return
     if value is None:
@@ -65,7 +65,7 @@ def check_not_negative_number(name: str, value: Any, optional: bool) -> None:
 
 
 def check_transformers(transformers: Any) -> list[Transformer]:
-    """The transformers in a list of their own.
+    """The transformers as a new list.
 
     Raises:
         TypeError: no list, or something in it that cannot be called.
@@ -80,10 +80,10 @@ def check_transformers(transformers: Any) -> list[Transformer]:
 
 
 class ClipLimit:
-    """An attribute of optimizers: a clip's limit, which is checked when it is set; None for no such clip.
+    """A descriptor: the limit of one clip of an optimizer, checked when it is set; None for no clip.
 
     Args:
-        field: what it is in :class:`~distopt.engine.clip.Clip`.
+        field: its name in :class:`~distopt.engine.clip.Clip`.
     """
 
     def __init__(self, field: str) -> None:

@@ -1,4 +1,4 @@
-"""The pipeline of an optimizer in one line of words."""
+"""Descriptions of an optimizer, for users and for messages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["pipeline_text", "settings_text", "stages_text"]
 
 
 def pipeline_text(optimizer: BaseOptimizer) -> str:
-    """Aggregation, transformation and update as they are now in force, joined by arrows."""
+    """The current aggregation, transformation and update, joined by arrows."""
     clips = optimizer._clip or ""
     replicas = distribute.get_strategy().num_replicas_in_sync
     over = f"{_name(optimizer.gradient_aggregator)} over {replicas} replica{'s' if replicas > 1 else ''}"
@@ -35,10 +35,10 @@ def pipeline_text(optimizer: BaseOptimizer) -> str:
 
 
 def stages_text(optimizer: BaseOptimizer) -> str:
-    """What happens to gradients before the update, as far as it is not the default; for headers.
+    """What happens to gradients before the update, where it is not the default; for headers.
 
-    Only what is the same in all processes is in it: no configs of aggregators, which a replica may have
-    for its own, and no ``repr`` of the user's objects.
+    It contains only what is the same in all processes: no configs of aggregators, which may differ between
+    replicas, and no ``repr`` of the user's objects.
     """
     aggregator = optimizer.gradient_aggregator
     clips = {name: getattr(optimizer, name) for name in ("clipvalue", "clipnorm", "global_clipnorm")}
@@ -56,8 +56,8 @@ def settings_text(optimizer: BaseOptimizer, apply_state: ApplyState | None = Non
     """The hyperparameters and clips with all their digits, which replicas must have in common.
 
     Args:
-        optimizer: whose.
-        apply_state: the coefficients of a step, to tell them too.
+        optimizer: the optimizer.
+        apply_state: the coefficients of a step, to include them.
     """
     clips = {"clipnorm": optimizer.clipnorm, "clipvalue": optimizer.clipvalue}
     settings = {**optimizer._hypers.values, **clips, "global_clipnorm": optimizer.global_clipnorm}
@@ -67,7 +67,7 @@ def settings_text(optimizer: BaseOptimizer, apply_state: ApplyState | None = Non
 
 
 def _policy(optimizer: BaseOptimizer) -> str:
-    """What happens to gradients that are not finite; empty if nothing does."""
+    """The policy for gradients that are not finite; empty if it is the default."""
     policy = optimizer.on_nonfinite
     return "" if policy == "propagate" else f"{policy} nonfinite"
 

@@ -47,14 +47,14 @@ class HyperSet:
 
         Raises:
             TypeError: neither a number nor callable; or a callable in place of a number that is a variable
-                by now.
-            ValueError: an array of another shape than (), or a number outside the limits.
+                already.
+            ValueError: an array whose shape is not (), or a number outside the limits.
         """
         previous = self.values.get(name)
         if isinstance(previous, Variable) and not isinstance(value, schedules.LearningRateSchedule):
             if callable(value):
                 raise TypeError(
-                    f"hyperparameter {name!r} of optimizer {self._optimizer!r} is a variable by now and "
+                    f"hyperparameter {name!r} of optimizer {self._optimizer!r} is a variable already and "
                     f"takes a number, not {value!r}: pass callables to the constructor"
                 )
             previous.assign(self.allowed(name, value, previous.dtype))
@@ -85,7 +85,7 @@ class HyperSet:
             KeyError: there is no such hyperparameter.
         """
         value = self.values[name]
-        if type(value) is not Variable:  # a variable is neither, which is the common case
+        if type(value) is not Variable:  # a variable is the common case
             if isinstance(value, schedules.LearningRateSchedule):
                 return value
             if callable(value):
@@ -125,10 +125,10 @@ class HyperSet:
 
 
 def decayed_rate(optimizer: BaseOptimizer, dtype: DTypeLike) -> Any:
-    """The learning rate in force: the hyperparameter or schedule, divided by ``1 + decay * t``.
+    """The learning rate of this step: the hyperparameter or schedule, divided by ``1 + decay * t``.
 
     Args:
-        optimizer: whose; its hooks say what the hyperparameters are.
+        optimizer: the optimizer, whose hooks are called for the hyperparameters.
         dtype: the dtype to compute in, that of the variables.
 
     Returns:

@@ -20,7 +20,7 @@ from distopt.registry import Registry
 
 __all__ = ["deserialize", "get", "registry", "serialize"]
 
-#: Optimizer classes by name, in any case; plugins stand in the entry-point group ``distopt.optimizers``.
+#: Optimizer classes by name, in any case; plugins are in the entry-point group ``distopt.optimizers``.
 registry = Registry("optimizer", "distopt.optimizers", normalize=str.lower)
 for _cls in (SGD, RMSprop, Adam, Adamax, Nadam, Adagrad, Adadelta, Ftrl):
     registry.register(_cls.__name__, _cls)
@@ -41,7 +41,7 @@ def deserialize(config: Mapping[str, Any], custom_objects: dict[str, Any] | None
 
     Args:
         config: it is not changed. Names of the built-in classes may be in any case.
-        custom_objects: the user's own classes by name, in exact case.
+        custom_objects: custom classes by name, in exact case.
 
     Raises:
         KeyError: no ``"class_name"``.

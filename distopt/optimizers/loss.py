@@ -1,4 +1,4 @@
-"""From a loss to gradients: what an optimizer does before its step."""
+"""From a loss to gradients: the part of ``minimize`` before the step."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _log = logging.getLogger("distopt")
 def compute_gradients(
     optimizer: Optimizer, loss: Any, var_list: Any, grad_loss: Any = None, tape: Any = None
 ) -> list[Pair]:
-    """The pairs that ``Optimizer.minimize`` applies; its arguments, and the optimizer for its hooks."""
+    """The pairs that ``Optimizer.minimize`` applies; takes its arguments, and calls the optimizer's hooks."""
     if not callable(loss) and tape is None:
         raise ValueError(
             f"`tape` is required when a value is passed as the loss; got loss={shown(loss)} and no tape. "
@@ -49,7 +49,7 @@ def compute_gradients(
 
 
 def all_gradients(optimizer: Optimizer, loss: Any, params: Any) -> list[Any]:
-    """A gradient for each variable; the arguments of ``Optimizer.get_gradients``."""
+    """The gradient of each variable; takes the arguments of ``Optimizer.get_gradients``."""
     if not callable(loss):
         raise ValueError(
             "get_gradients() cannot follow a value back to variables: pass a callable that computes the "
@@ -65,7 +65,7 @@ def all_gradients(optimizer: Optimizer, loss: Any, params: Any) -> list[Any]:
 
 
 def check_dtypes(variables: Sequence[Variable]) -> None:
-    """Raises ValueError for dtypes that are not trained."""
+    """Raises ValueError if a dtype cannot be trained."""
     for variable in variables:
         if variable.dtype.kind not in "fc":
             raise ValueError(
@@ -74,7 +74,7 @@ def check_dtypes(variables: Sequence[Variable]) -> None:
 
 
 def warn_of_means(optimizer: Optimizer, gradients: Sequence[Any]) -> None:
-    """Warns, on replica 0, if gradients of each replica's own mean are summed."""
+    """Warns, on replica 0, if the gradients of means over single replicas are summed."""
     context = get_replica_context()
     if context is None:
         return
@@ -101,7 +101,7 @@ def variables_in(var_list: Any) -> list[Variable]:
     """The variables in nested lists, tuples and dicts (by sorted key).
 
     Raises:
-        ValueError: something else is among them.
+        ValueError: they contain something else.
     """
     variables = nest.flatten(var_list)
     for item in variables:

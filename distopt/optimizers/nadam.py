@@ -151,7 +151,7 @@ class Nadam(RuleOptimizer):
         return {
             **super().get_config(),
             "learning_rate": self._serialize_hyperparameter("learning_rate"),
-            "decay": self._initial_decay,  # what is in force; the hyperparameter has no effect
+            "decay": self._initial_decay,  # this one is used; the hyperparameter has no effect
             "beta_1": self._serialize_hyperparameter("beta_1"),
             "beta_2": self._serialize_hyperparameter("beta_2"),
             "epsilon": self.epsilon,

@@ -1,4 +1,4 @@
-"""What an optimizer does about NaN and infinity in gradients, before anything is applied."""
+"""NonFinitePolicy: what an optimizer does about NaN and infinity in gradients, before they are applied."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class NonFinitePolicy(Enum):
         raise ValueError(f"on_nonfinite must be one of {', '.join(known)}; got {value!r:.80}{hint}")
 
     def apply(self, engine: StepEngine, call: str, batch: GradientBatch) -> GradientBatch | None:
-        """The gradients to go on with, or None if this step is to be left out, on all replicas alike.
+        """The gradients to use, or None if all replicas leave this step out.
 
         Args:
             engine: that of this replica.
-            call: who asks, for messages.
+            call: the name of the call, for messages.
             batch: this replica's gradients, which are not changed.
 
         Raises:
@@ -91,7 +91,7 @@ def _with_zeros(batch: GradientBatch, arrays: Sequence[Array], bad: Sequence[int
 
 
 def _message(batch: GradientBatch, arrays: Sequence[Array], bad: Sequence[int]) -> str:
-    """The first of them in words, and how many there are."""
+    """A message: the first such element, and how many there are."""
     array, gradient = arrays[bad[0]], batch.gradients[bad[0]]
     wrong = np.argwhere(~np.isfinite(array))
     first = [int(i) for i in wrong[0]]

@@ -19,7 +19,7 @@ from distopt.engine.step import StepEngine
 from distopt.errors import ReplicaFailed, ReplicaMismatch
 from distopt.optimizers.base_optimizer import BaseOptimizer
 from distopt.optimizers.describe import settings_text, stages_text
-from distopt.optimizers.hooks import replaces, takes_state
+from distopt.optimizers.hooks import overrides, takes_state
 from distopt.optimizers.loss import (
     all_gradients,
     check_dtypes,
@@ -36,7 +36,7 @@ from distopt.typing import GradsAndVars, Transformer
 
 __all__ = ["ApplyState", "Optimizer"]
 
-#: What the hook of an aggregator is where there is nothing to be done; a plain function has none.
+#: ``finish_step`` of aggregators that do nothing there; a plain function has no such method.
 _STATELESS = (None, aggregators.Aggregator.finish_step)
 
 #: The coefficients of one step, by device and dtype: see ``_prepare_local``.
@@ -46,7 +46,7 @@ ApplyState: TypeAlias = dict[tuple[str, "np.dtype[Any]"], dict[str, Any]]
 class Optimizer(BaseOptimizer):
     """The base of all optimizers: aggregates gradients over replicas, transforms them, updates variables.
 
-    An optimizer of one's own overrides ``get_config``, ``_resource_apply_dense``,
+    A custom optimizer overrides ``get_config``, ``_resource_apply_dense``,
     ``_resource_apply_sparse`` and, if it keeps state beside the variables, ``_create_slots``.
 
     Args:
@@ -91,7 +91,7 @@ class Optimizer(BaseOptimizer):
             var_list: the variables: nested lists, or a callable that returns them, called after ``loss``.
             grad_loss: a factor for each element of the loss, of its shape.
             name: accepted and ignored.
-            tape: the tape that computed ``loss``, or that shall record it.
+            tape: the tape that computed ``loss``, or that is to record it.
 
         Returns:
             The new number of steps; None when ``var_list`` is empty.
@@ -114,7 +114,7 @@ class Optimizer(BaseOptimizer):
         """The gradients of ``loss`` with respect to ``params``.
 
         Args:
-            loss: a callable without arguments. A value carries no graph here that could be followed.
+            loss: a callable without arguments. A value will not do: it does not record how it was computed.
             params: the variables.
 
         Raises:
@@ -129,7 +129,7 @@ class Optimizer(BaseOptimizer):
         return compute_gradients(self, loss, var_list, grad_loss, tape)
 
     def _transform_loss(self, loss: Any) -> Any:
-        """A hook: the loss to differentiate in place of ``loss``; called inside the tape."""
+        """A hook: the loss to differentiate, from the one computed; called inside the tape."""
         return loss
 
     def _get_gradients(
@@ -139,7 +139,7 @@ class Optimizer(BaseOptimizer):
         return list(zip(tape.gradient(loss, var_list, grad_loss), var_list, strict=True))
 
     def _assert_valid_dtypes(self, tensors: Sequence[Any]) -> None:
-        """A hook: raises ValueError for dtypes that are not trained."""
+        """A hook: raises ValueError if a dtype cannot be trained."""
         check_dtypes(tensors)
 
     # -- a step from gradients
@@ -178,7 +178,7 @@ class Optimizer(BaseOptimizer):
             batch, plan, apply_state = self._check_and_prepare(engine, grads_and_vars)
         except Exception as error:
             self._forget_slots(made)
-            if engine is not None:  # between replicas there is nobody to tell
+            if engine is not None:  # in cross-replica context no other replica waits
                 engine.tell(call, error)
             raise
         if engine is None or not batch.variables:
@@ -195,7 +195,7 @@ class Optimizer(BaseOptimizer):
         try:
             self._run_pipeline(engine, call, plan, batch, apply_state, experimental_aggregate_gradients)
         except (ReplicaMismatch, ReplicaFailed):
-            self._forget_slots(made)  # others may have made none, or others, and so in another order
+            self._forget_slots(made)  # other replicas may have made none, or in another order
             raise
         engine.once(self, partial(self._count, apply_state, experimental_aggregate_gradients))
         if experimental_aggregate_gradients and engine.counted(self):
@@ -205,7 +205,7 @@ class Optimizer(BaseOptimizer):
     def _check_and_prepare(
         self, engine: StepEngine | None, grads_and_vars: GradsAndVars
     ) -> tuple[GradientBatch, StepPlan, ApplyState]:
-        """All that may be wrong with a step's arguments and hyperparameters; its coefficients."""
+        """Checks arguments and hyperparameters; returns the gradients, their plan and the coefficients."""
         batch, plan = take_in(grads_and_vars, self._name, self._plans, engine)
         if not self._has_weights(plan):
             make_weights(self, batch.variables)
@@ -220,7 +220,7 @@ class Optimizer(BaseOptimizer):
         return batch, plan, self._prepare_step(plan)
 
     def _call(self) -> str:
-        """The name of a step's calls, which replicas must have in common: so they have the stages too."""
+        """The name of this step's collective calls; it has the stages in it, so that replicas must agree."""
         stages = (
             self._name,
             self._nonfinite,
@@ -263,14 +263,14 @@ class Optimizer(BaseOptimizer):
     def _apply(
         self, engine: StepEngine, call: str, pairs: Pairs, apply_state: ApplyState, alone: bool
     ) -> None:
-        """Updates with gradients that are final: the same on all replicas, or each its own ``alone``."""
+        """Updates with final gradients, which all replicas have in common unless they update ``alone``."""
         jobs = [
             (v, (v, *self._slots.of(v).values()), partial(self._update, g, v, apply_state)) for g, v in pairs
         ]
         engine.run(call, jobs, settings_text(self, apply_state), alone)
 
     def _count(self, apply_state: ApplyState, aggregate: bool) -> None:
-        """Moves on what belongs to no variable."""
+        """Counts the step, and lets the rule and the aggregator finish it."""
         self._finish_step(apply_state)
         aggregator = self.gradient_aggregator
         hook = getattr(type(aggregator), "finish_step", None)
@@ -280,25 +280,25 @@ class Optimizer(BaseOptimizer):
         self._iterations.count_up()
 
     def _steps_made(self) -> int:
-        """The value of :attr:`iterations`, at little cost."""
+        """The value of :attr:`iterations`, without its property where it can be avoided."""
         variable = self.iterations if self._iterations is None else self._iterations
         return int(variable.scalar())
 
     def _overrides(self, base: type, hooks: tuple[str, ...]) -> bool:
-        """Whether this optimizer, by its class or by attributes, replaces any of ``base``'s hooks."""
-        return replaces(type(self), base, hooks) or not vars(self).keys().isdisjoint(hooks)
+        """Whether the class or the instance overrides any of these hooks of ``base``."""
+        return overrides(type(self), base, hooks) or not vars(self).keys().isdisjoint(hooks)
 
     def _forget_slots(self, made: int) -> None:
-        """Takes back the slots that a failed step made; there were ``made`` weights before it."""
+        """Removes the slots made by a step that failed; before it there were ``made`` weights."""
         self._slots.remove_since(made)
         self._plans.clear()
 
     def _has_weights(self, plan: StepPlan) -> bool:
-        """Whether ``_create_all_weights``, which may be a user's, has nothing to do for these variables."""
+        """Whether ``_create_all_weights``, which may be overridden, need not be called for this plan."""
         return False
 
     def _check_hypers(self) -> None:
-        """ValueError if a hyperparameter is outside its limits by now."""
+        """ValueError if a hyperparameter was assigned a number outside its limits."""
         self._hypers.check()
 
     # -- prepare
@@ -322,23 +322,23 @@ class Optimizer(BaseOptimizer):
         return apply_state
 
     def _prepare_local(self, var_device: str, var_dtype: Any, apply_state: ApplyState) -> None:
-        """A hook: puts into ``apply_state[var_device, var_dtype]`` what depends on the step only."""
+        """A hook: adds to ``apply_state[var_device, var_dtype]`` what depends on the step only."""
         if "learning_rate" in self._hypers:
             apply_state[var_device, var_dtype]["lr_t"] = self._decayed_lr(var_dtype)
 
     def _fallback_apply_state(self, var_device: str, var_dtype: Any) -> dict[str, Any]:
-        """The coefficients of one device and dtype, made now."""
+        """The coefficients of one device and dtype, for updates outside a step."""
         apply_state: ApplyState = {(var_device, var_dtype): {}}
         self._prepare_local(var_device, var_dtype, apply_state)
         return apply_state[var_device, var_dtype]
 
     # -- aggregate
     def _transform_unaggregated_gradients(self, grads_and_vars: Pairs) -> Any:
-        """A hook: the pairs to aggregate in place of those of this replica."""
+        """A hook: the pairs to aggregate, from those of this replica."""
         return grads_and_vars
 
     def _aggregate_gradients(self, grads_and_vars: Any) -> Any:
-        """A hook: the pairs of all replicas together; calls ``gradient_aggregator``."""
+        """A hook: the pairs aggregated over all replicas; calls ``gradient_aggregator``."""
         return self.gradient_aggregator(grads_and_vars)
 
     # -- transform
@@ -367,23 +367,23 @@ class Optimizer(BaseOptimizer):
         constrain(variable)
 
     def _resource_apply_dense(self, grad: Any, handle: Variable, apply_state: Any = None) -> Any:
-        """Updates the variable ``handle`` with ``grad``, a tensor of its shape and dtype."""
+        """A hook: updates the variable ``handle`` with ``grad``, a tensor of its shape and dtype."""
         raise NotImplementedError(f"{type(self).__name__} must override _resource_apply_dense()")
 
     def _resource_apply_sparse(
         self, grad: Any, handle: Variable, indices: Any, apply_state: Any = None
     ) -> Any:
-        """Updates the variable ``handle`` with the rows ``grad`` at ``indices``, distinct and increasing."""
+        """A hook: updates the rows ``indices``, distinct and increasing, of ``handle`` with ``grad``."""
         raise NotImplementedError(f"{type(self).__name__} must override _resource_apply_sparse()")
 
     def _resource_apply_sparse_duplicate_indices(
         self, grad: Any, handle: Variable, indices: Any, **kwargs: Any
     ) -> Any:
-        """Sums the rows of equal index, then calls ``_resource_apply_sparse``."""
+        """A hook: sums the rows of equal index, then calls ``_resource_apply_sparse``."""
         rows, distinct = sum_duplicates(grad, indices)
         return self._resource_apply_sparse(
             Tensor.from_numpy(rows), handle, Tensor.from_numpy(distinct), **kwargs
         )
 
     def _finish_step(self, apply_state: ApplyState) -> None:
-        """Moves on the state that belongs to no variable, after all updates."""
+        """A hook: updates what belongs to no variable, after all variables were updated."""

@@ -30,7 +30,7 @@ def _centered(w, g, rms, mg, lr_t, rho, one_minus_rho, epsilon):  # type: ignore
     return w - lr_t * g / (np.sqrt(rms - mg * mg) + epsilon), rms, mg
 
 
-# With momentum epsilon stands under the root.
+# With momentum, epsilon is under the root.
 
 
 def _momentum(w, g, rms, m, lr_t, momentum, one_minus_rho, epsilon):  # type: ignore[no-untyped-def]

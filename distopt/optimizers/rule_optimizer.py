@@ -1,4 +1,4 @@
-"""RuleOptimizer: an optimizer given by a compiled rule."""
+"""RuleOptimizer: an optimizer whose update is a compiled rule."""
 
 from __future__ import annotations
 
@@ -43,8 +43,7 @@ _RATE = ("_decayed_lr",)
 class RuleOptimizer(Optimizer):
     """The base of the optimizers whose update is a :class:`~distopt.engine.rule.Rule`.
 
-    A subclass says which rule is in force (:meth:`_rule`) and what the rule's coefficients are in this
-    step (:meth:`_coefficients`).
+    A subclass returns the rule (:meth:`_rule`) and its coefficients for this step (:meth:`_coefficients`).
     """
 
     _limits: ClassVar[Mapping[str, Limit]] = {
@@ -57,7 +56,7 @@ class RuleOptimizer(Optimizer):
 
     @property
     def epsilon(self) -> Any:
-        """What keeps the rule's divisor above zero, at least 0. An attribute of rules that have it only."""
+        """Keeps the divisor above zero; at least 0. Only optimizers that set it have this attribute."""
         return self._epsilon
 
     @epsilon.setter
@@ -66,10 +65,10 @@ class RuleOptimizer(Optimizer):
 
     @abc.abstractmethod
     def _rule(self, coefficients: Mapping[str, Any]) -> Rule:
-        """The rule of this step, as the attributes now say.
+        """The rule that the attributes currently select.
 
         Args:
-            coefficients: those of the step.
+            coefficients: those of this step; none if the question is which slots to make.
         """
 
     @abc.abstractmethod
@@ -77,8 +76,8 @@ class RuleOptimizer(Optimizer):
         """The rule's coefficients by name, scalars of ``dtype``, computed in it.
 
         Args:
-            lr: the learning rate in force, a scalar of ``dtype``.
-            dtype: that of the variables.
+            lr: the learning rate of this step, a scalar of ``dtype``.
+            dtype: the dtype of the variables.
         """
 
     def _step_rule(
@@ -87,9 +86,9 @@ class RuleOptimizer(Optimizer):
         """The rule and its coefficients for variables of one device and dtype, as the kernels take them.
 
         Args:
-            device: that of the variables.
-            dtype: theirs too.
-            apply_state: what ``_prepare_step`` made; None to make it now.
+            device: the device of the variables.
+            dtype: their dtype.
+            apply_state: the result of ``_prepare_step``; None to compute it now.
         """
         values = (apply_state or {}).get((device, dtype)) or self._fallback_apply_state(device, dtype)
         rule = self._rule(values)
@@ -116,12 +115,11 @@ class RuleOptimizer(Optimizer):
         super()._run_pipeline(engine, call, plan, batch, apply_state, aggregate)
 
     def _reduction(self, engine: StepEngine, plan: StepPlan, batch: GradientBatch) -> Reduction | None:
-        """What the engine may do in one pass in place of the stages.
+        """The reduction with which the engine can make the whole step in one pass; None if it cannot.
 
-        None if the stages are user's code, if norms are those of gradients of several dtypes, if one was set
-        beside another, or if no
-        compiled code takes a dtype: float16, which has to round after each operation of the rule, and whose
-        means are summed in float32; and complex numbers.
+        It cannot if a stage is the user's code, if a clip needs the norm of gradients of several dtypes, if
+        both norms are clipped, or if compiled code does not support a dtype: complex numbers, and float16,
+        which must be rounded after each operation of the rule and whose means are summed in float32.
         """
         reduce = getattr(self.gradient_aggregator, "reduction", None)
         clip = self._clip
@@ -155,12 +153,12 @@ class RuleOptimizer(Optimizer):
     def _with_rules(
         self, plan: StepPlan, batch: GradientBatch, apply_state: ApplyState
     ) -> tuple[StepPlan, GradientBatch, Coefficients]:
-        """The plan with the rules in force, the batch, and the rules' coefficients."""
+        """The plan with the current rules, the batch, and the rules' coefficients."""
         found = [self._step_rule(*kind, apply_state) for kind in plan.kinds]
         rules, coefficients = zip(*found, strict=True) if found else ((), ())
         if plan.rules != rules:
             with self._slots.prefixed():
-                self._create_slots(list(batch.variables))  # a rule that was not in force may need others
+                self._create_slots(list(batch.variables))  # another rule may need other slots
             names = [rules[kind].slots for kind in plan.which]
             plan.set_rules(batch.variables, rules, self._slots.by_name(batch.variables, names))
         if batch.sparse:
@@ -168,7 +166,7 @@ class RuleOptimizer(Optimizer):
         return plan, batch, coefficients
 
     def _has_weights(self, plan: StepPlan) -> bool:
-        """See Optimizer; the plan has looked up the slots of its rules."""
+        """See Optimizer; a plan that has rules has their slots."""
         build = getattr(type(self.gradient_aggregator), "build", None)
         made = build in (None, Aggregator.build) and not self._overrides(RuleOptimizer, _MAKERS)
         return made and bool(plan.rules)
@@ -184,7 +182,7 @@ class RuleOptimizer(Optimizer):
         values, dtype = apply_state[var_device, var_dtype], np.dtype(var_dtype)
         plain = type(self._hypers.values["learning_rate"]) is Variable and self._initial_decay == 0
         if plain and not self._overrides(Optimizer, _RATE):
-            values["lr_t"] = self._scalar("learning_rate", dtype)  # the common case, at little cost
+            values["lr_t"] = self._scalar("learning_rate", dtype)  # the fast path for the common case
         else:
             self._hypers.check()
             super()._prepare_local(var_device, var_dtype, apply_state)
@@ -199,7 +197,7 @@ class RuleOptimizer(Optimizer):
         value = self._hypers.values[name]
         if type(value) is not Variable:
             return self._get_hyper(name, dtype).numpy()
-        number, limit = value.scalar(), self._limits.get(name)  # the common case, at little cost
+        number, limit = value.scalar(), self._limits.get(name)  # the fast path for the common case
         if limit is not None and not limit[0] <= number.item() <= limit[1]:
             self._hypers.allowed(name, number, np.float64)  # raises: anyone may have assigned to it
         return number if type(number) is dtype.type else dtype.type(number)
@@ -222,7 +220,7 @@ class RuleOptimizer(Optimizer):
 
 def _scalars(values: Iterable[Any], dtype: np.dtype[Any]) -> tuple[Any, ...]:
     found = tuple(values)
-    if set(map(type, found)) <= {dtype.type}:  # the common case, at little cost
+    if set(map(type, found)) <= {dtype.type}:  # the fast path for the common case
         return found
     return tuple([_scalar(value, dtype) for value in found])
 

@@ -18,14 +18,14 @@ __all__ = ["SlotStore"]
 
 
 class _Copied(NamedTuple):
-    """The slots of one variable in a copy of an optimizer.
+    """The slots of one variable in a copied store.
 
     Attributes:
         slots: by name.
         kind: the variable's name, shape and dtype.
-        owners: the variables that may be meant, the first one that is still there: the copy that was made
-            together with the optimizer's, and the original. The references are weak: what nobody else has
-            is not what is trained.
+        owners: the variables they may belong to, best first: the copy that was made together with the store,
+            then the original. The references are weak, since a variable that nothing else refers to is
+            not trained.
     """
 
     slots: dict[str, Variable]
@@ -36,14 +36,14 @@ class _Copied(NamedTuple):
 class SlotStore:
     """The variables of one optimizer, and which of them are slots of which variable.
 
-    A copy, or a store that was pickled, finds the variables of its slots again: their copies if those were
-    made together with it, else the same variables, else variables of the same names, shapes and dtypes.
+    A copied or unpickled store matches its slots to variables again: to the variables' copies if they were
+    copied with it, else to the same variables, else to variables of the same names, shapes and dtypes.
 
     Args:
         optimizer: its name, for messages and for the names of variables.
 
     Attributes:
-        weights: the variables to save, in the order in which they were made; not only slots.
+        weights: the variables to save, slots and others, in the order in which they were made.
         names: the names of the slots, in the order in which they were first made.
     """
 
@@ -52,9 +52,9 @@ class SlotStore:
         self.names: list[str] = []
         self._optimizer = optimizer
         self._prefix = ""
-        # By the variable itself: two variables of one name have slots of their own.
+        # By the variable itself: two variables of one name have different slots.
         self._by_variable: dict[Variable, dict[str, Variable]] = {}
-        self._copied: list[_Copied] = []  # until the first use: then all that is copied together is there
+        self._copied: list[_Copied] = []  # matched at first use, when all copies exist
         self._unclaimed: list[_Copied] = []
 
     # -- making
@@ -72,7 +72,7 @@ class SlotStore:
         synchronization: VariableSynchronization,
         aggregation: VariableAggregation,
     ) -> Variable:
-        """A variable that is not among :attr:`weights`; see ``Optimizer.add_weight``."""
+        """A variable, which is not added to :attr:`weights`; see ``Optimizer.add_weight``."""
         kind = np.dtype(np.float32 if dtype is None else dtype)
         value = initial_value(initializer, tuple(shape), kind)
         weight = Variable(
@@ -83,12 +83,12 @@ class SlotStore:
             synchronization=synchronization,
             aggregation=aggregation,
         )
-        # Replicas that share an optimizer all set the same: there is nothing to aggregate.
+        # Replicas that share an optimizer all set the same value: there is nothing to aggregate.
         weight._common = weight._common and aggregation is not VariableAggregation.NONE
         return weight
 
     def add(self, variable: Variable, name: str, initializer: Any) -> Variable:
-        """The slot ``name`` of a variable, made if it is not there yet; see ``Optimizer.add_slot``."""
+        """The slot ``name`` of a variable, made if it does not exist; see ``Optimizer.add_slot``."""
         if name not in self.names:
             self.names.append(name)
         slots = self._found(variable)
@@ -107,7 +107,7 @@ class SlotStore:
         return slots[name]
 
     def remove_since(self, count: int) -> None:
-        """Takes back the slots among the weights, all but the first ``count`` of these."""
+        """Removes the slots made since there were ``count`` weights."""
         own = [slot for slots in self._known.values() for slot in slots.values()]
         new = set(map(id, self.weights[count:])) & set(map(id, own))
         self.weights[:] = [weight for weight in self.weights if id(weight) not in new]
@@ -139,17 +139,17 @@ class SlotStore:
     def by_name(
         self, variables: Sequence[Variable], names: Sequence[tuple[str, ...]]
     ) -> tuple[tuple[Variable, ...], ...]:
-        """The slots of these names of each variable; all of them are made."""
+        """For each variable its slots of these names, all of which exist."""
         slots = map(self.of, variables)
         return tuple([tuple([own[n] for n in wanted]) for own, wanted in zip(slots, names, strict=True)])
 
     def lacking(self, variables: Iterable[Variable], names: Iterable[str]) -> list[Variable]:
-        """The variables for which one of these slots is not made yet."""
+        """The variables that lack one of these slots."""
         none: dict[str, Variable] = {}
         return [v for v in variables if not all(map(self._known.get(v, none).__contains__, names))]
 
     def owners(self) -> Iterator[tuple[Variable, str, Variable]]:
-        """Each slot: the variable that it stands beside, its name, itself."""
+        """For each slot the variable it belongs to, its name, and itself."""
         for variable, slots in self._known.items():
             for name, slot in slots.items():
                 yield variable, name, slot
@@ -166,7 +166,7 @@ class SlotStore:
     # -- copies
     @property
     def _known(self) -> dict[Variable, dict[str, Variable]]:
-        """The slots by variable and name, as far as their variables are known."""
+        """The slots by variable and name; slots whose variables are unknown are in ``_unclaimed``."""
         if not self._copied:
             return self._by_variable
         copied, self._copied = self._copied, []
@@ -201,7 +201,7 @@ class SlotStore:
 
 
 class _Prefixed(AbstractContextManager[None]):
-    """Written out, since every step enters it: a generator takes three times as long."""
+    """A class, since steps enter it: a generator takes three times as long."""
 
     def __init__(self, store: SlotStore) -> None:
         self._store = store

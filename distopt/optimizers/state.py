@@ -1,4 +1,4 @@
-"""The variables of an optimizer by name, for those who save and restore them."""
+"""The variables of an optimizer by name, for checkpoints."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class NamedVariable(NamedTuple):
     """A variable of an optimizer.
 
     Attributes:
-        name: ``hyper/<name>`` of a hyperparameter, ``iter`` of the step count, else its own without the
-            optimizer's.
-        variable: itself.
-        owner: for a slot, the variable that it stands beside.
+        name: ``hyper/<name>`` for a hyperparameter, ``iter`` for the step count, else the variable's name
+            without the optimizer's.
+        variable: the variable.
+        owner: for a slot, the variable that it belongs to.
         slot: for a slot, its name; else "".
     """
 
@@ -31,13 +31,13 @@ class NamedVariable(NamedTuple):
 
 
 def make_weights(optimizer: Optimizer, variables: Iterable[Variable]) -> None:
-    """Makes all variables that the optimizer needs for a step on these; those that are there stay."""
+    """Makes the variables that the optimizer needs for a step on ``variables`` and does not have yet."""
     with optimizer._slots.prefixed():
         optimizer._create_all_weights(list(variables))
 
 
 def named_variables(optimizer: Optimizer) -> list[NamedVariable]:
-    """The hyperparameters that are variables, by name, then the weights in their order."""
+    """The hyperparameters that are variables, sorted by name, then the weights in their order."""
     hypers = [NamedVariable(f"hyper/{name}", v) for name, v in optimizer._hypers.variables().items()]
     slots = {id(slot): (owner, name) for owner, name, slot in optimizer._slots.owners()}
     weights = []

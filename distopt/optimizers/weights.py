@@ -1,4 +1,4 @@
-"""The values of an optimizer's weights: what they start with, and how they are set."""
+"""The values of an optimizer's weights: initial ones, and those that are set."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def _whole(value: Array) -> bool:
 
 
 def initial_value(initializer: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """What ``initializer`` (a name, a callable, or a value) makes of a shape and a dtype.
+    """The value that ``initializer`` (a name, a callable, or a value) gives for a shape and a dtype.
 
     Raises:
         ValueError: the name of no initializer.
