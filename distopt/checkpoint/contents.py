@@ -9,6 +9,7 @@ from typing import Any
 from distopt.checkpoint.holders import GlobalStreams, Stateful, holder_of
 from distopt.core.variable import Variable
 from distopt.optimizers import Optimizer
+from distopt.optimizers.state import make_weights, named_variables
 
 __all__ = ["Contents", "Entry", "collect", "optimizer_entries"]
 
@@ -61,8 +62,7 @@ def collect(objects: Mapping[str, Any]) -> Contents:
         _collect(contents, seen, name, value)
     for group, optimizer in contents.optimizers.items():
         # Numbers become variables, so that there is something to save before the first step.
-        with optimizer._naming_after_optimizer():
-            optimizer._create_all_weights([])
+        make_weights(optimizer, [])
         fresh = [e for e in optimizer_entries(optimizer) if id(e.variable) not in seen]
         for entry in fresh:
             if entry.owner is not None and id(entry.owner) not in seen:
@@ -147,15 +147,4 @@ def _add(contents: Contents, seen: set[int], group: str, variables: Any) -> None
 
 def optimizer_entries(optimizer: Optimizer) -> list[Entry]:
     """The hyperparameters that are variables, then the optimizer's weights in their order."""
-    hypers = [
-        Entry(f"hyper/{name}", value)
-        for name, value in sorted(optimizer._hyper.items())
-        if isinstance(value, Variable)
-    ]
-    slots = {id(slot): (owner, name) for owner, own in optimizer._slots.items() for name, slot in own.items()}
-    weights = []
-    for weight in optimizer.weights:
-        owner, slot = slots.get(id(weight), (None, ""))
-        name = weight.name.removesuffix(":0").removeprefix(optimizer._name + "/")
-        weights.append(Entry("iter" if weight is optimizer.iterations else name, weight, owner, slot))
-    return hypers + weights
+    return [Entry(*named) for named in named_variables(optimizer)]

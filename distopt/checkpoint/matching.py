@@ -12,6 +12,7 @@ from distopt.checkpoint.contents import Contents, Entry, optimizer_entries
 from distopt.checkpoint.manifest import Manifest, Record
 from distopt.core.variable import Variable
 from distopt.optimizers import Optimizer
+from distopt.optimizers.state import make_weights, sort_weights
 
 __all__ = ["Pair", "matched"]
 
@@ -89,8 +90,7 @@ class _Matching:
         ]
         if self.differences:  # whoever made slots now would change an optimizer of another kind
             return
-        with optimizer._naming_after_optimizer():
-            optimizer._create_all_weights([known[of] for of in wanted])
+        make_weights(optimizer, [known[of] for of in wanted])
         entries = optimizer_entries(optimizer)
         keyed = {key: e for e in entries if (key := _key(e.owner, e.slot, e.name))}
         rest = []
@@ -106,7 +106,7 @@ class _Matching:
         self.pair(group, rest, [e for e in entries if _key(e.owner, e.slot, e.name) is None])
         # In the order of the checkpoint, that of the steps which made them; so is get_weights().
         order = {id(p.variable): p.place for p in self.pairs if p.group == group}
-        optimizer._weights.sort(key=lambda weight: order.get(id(weight), len(order)))
+        sort_weights(optimizer, lambda weight: order.get(id(weight), len(order)))
 
     def _add(self, group: str, place: int, record: Record, entry: Entry) -> None:
         if record.shape != entry.variable.shape or record.dtype != entry.variable.dtype.str:

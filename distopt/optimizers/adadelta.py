@@ -58,7 +58,7 @@ class Adadelta(RuleOptimizer):
 
     def _coefficients(self, lr: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
         rho = self._scalar("rho", dtype)
-        return {"rho": rho, "one_minus_rho": dtype.type(1) - rho, "epsilon": dtype.type(self.epsilon)}
+        return {"rho": rho, "one_minus_rho": dtype.type(1) - rho, "epsilon": dtype.type(self._epsilon)}
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """As in the base class; a list without the step count is taken as of step 0."""

@@ -69,7 +69,7 @@ class Adagrad(RuleOptimizer):
         return ADAGRAD
 
     def _coefficients(self, lr: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
-        return {"epsilon": dtype.type(self.epsilon)}
+        return {"epsilon": dtype.type(self._epsilon)}
 
     def set_weights(self, weights: Sequence[Any]) -> None:
         """As in the base class; a list without the step count is taken as of step 0."""

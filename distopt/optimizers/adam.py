@@ -79,7 +79,7 @@ class Adam(RuleOptimizer):
             "alpha": lr * np.sqrt(one - beta_2**step) / (one - beta_1**step),
             "one_minus_beta_1": one - beta_1,
             "one_minus_beta_2": one - beta_2,
-            "epsilon": dtype.type(self.epsilon),
+            "epsilon": dtype.type(self._epsilon),
         }
 
     def set_weights(self, weights: Sequence[Any]) -> None:

@@ -66,7 +66,7 @@ class Adamax(RuleOptimizer):
             "alpha": lr / (one - beta_1**step),
             "one_minus_beta_1": one - beta_1,
             "beta_2": self._scalar("beta_2", dtype),
-            "epsilon": dtype.type(self.epsilon),
+            "epsilon": dtype.type(self._epsilon),
         }
 
     def get_config(self) -> dict[str, Any]:

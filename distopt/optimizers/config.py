@@ -5,23 +5,24 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from distopt.core.checks import as_sequence, shown
 from distopt.core.numbers import as_clip, as_number
+from distopt.engine.clip import Clip
 from distopt.typing import Transformer
 
 __all__ = [
-    "CLIPS",
+    "ClipLimit",
     "check_keywords",
     "check_transformers",
     "clip_config",
     "snake_case_name",
 ]
 
-#: The clips: numbers or None, at any time.
-CLIPS = frozenset({"clipnorm", "clipvalue", "global_clipnorm"})
-_NUMBERS = {*CLIPS, "decay"}
+_CLIPS = frozenset({"clipnorm", "clipvalue", "global_clipnorm"})
+_NUMBERS = {*_CLIPS, "decay"}
 _KEYWORDS = ("clipnorm", "clipvalue", "decay", "global_clipnorm", "lr", "on_nonfinite")
 
 _names_given: Counter[str] = Counter()
@@ -52,19 +53,19 @@ def check_keywords(keywords: Mapping[str, Any]) -> None:
 
 
 def check_not_negative_number(name: str, value: Any, optional: bool) -> None:
-    """TypeError if ``value`` is no number (or None, if ``optional``), ValueError if it cannot be meant."""
+    """TypeError if ``value`` is no number (or None, if ``optional``), ValueError if it is out of range."""
     if optional and value is None:
         return
     if value is None:
         raise TypeError(f"{name} must be a number >= 0, received: None. Leave it out for none")
     if as_number(value, name) < 0:
         raise ValueError(f"Expected {name} >= 0, received: {value}")
-    if name in CLIPS:
+    if name in _CLIPS:
         as_clip(value, name)
 
 
 def check_transformers(transformers: Any) -> list[Transformer]:
-    """The transformers in a list of their own.
+    """The transformers as a new list.
 
     Raises:
         TypeError: no list, or something in it that cannot be called.
@@ -76,6 +77,29 @@ def check_transformers(transformers: Any) -> list[Transformer]:
                 f"gradient_transformers must be callables, pairs to pairs; got {shown(transformer)}"
             )
     return found
+
+
+class ClipLimit:
+    """A descriptor: the limit of one clip of an optimizer, checked when it is set; None for no clip.
+
+    Args:
+        field: its name in :class:`~distopt.engine.clip.Clip`.
+    """
+
+    def __init__(self, field: str) -> None:
+        self._field = field
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, optimizer: Any, owner: type | None = None) -> Any:
+        return self if optimizer is None else getattr(optimizer._clip, self._field, None)
+
+    def __set__(self, optimizer: Any, limit: Any) -> None:
+        if limit is not None:
+            as_clip(limit, self._name)
+        clip = replace(optimizer._clip or Clip(), **{self._field: limit})
+        optimizer._clip = clip if any(limit is not None for limit in vars(clip).values()) else None
 
 
 def clip_config(clips: Mapping[str, float | None]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The pipeline of an optimizer in one line of words."""
+"""Descriptions of an optimizer, for users and for messages."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import numpy as np
 
 from distopt import aggregators, distribute
 from distopt.core.tensor import TensorLike
-from distopt.engine.clip import Clip
 from distopt.engine.step import StepEngine
 
 if TYPE_CHECKING:
-    from distopt.optimizers.optimizer import ApplyState, Optimizer
+    from distopt.optimizers.base_optimizer import BaseOptimizer
+    from distopt.optimizers.optimizer import ApplyState
 
 __all__ = ["pipeline_text", "settings_text", "stages_text"]
 
 
-def pipeline_text(optimizer: Optimizer) -> str:
-    """Aggregation, transformation and update as they are now in force, joined by arrows."""
-    clips = Clip(optimizer.clipvalue, optimizer.clipnorm, optimizer.global_clipnorm)
+def pipeline_text(optimizer: BaseOptimizer) -> str:
+    """The current aggregation, transformation and update, joined by arrows."""
+    clips = optimizer._clip or ""
     replicas = distribute.get_strategy().num_replicas_in_sync
     over = f"{_name(optimizer.gradient_aggregator)} over {replicas} replica{'s' if replicas > 1 else ''}"
     config = {key: value for key, value in optimizer.get_config().items() if key not in _SHOWN_APART}
@@ -34,11 +34,11 @@ def pipeline_text(optimizer: Optimizer) -> str:
     return f"{stages}\n{StepEngine.describe(context)}"
 
 
-def stages_text(optimizer: Optimizer) -> str:
-    """What happens to gradients before the update, as far as it is not the default; for headers.
+def stages_text(optimizer: BaseOptimizer) -> str:
+    """What happens to gradients before the update, where it is not the default; for headers.
 
-    Only what is the same in all processes is in it: no configs of aggregators, which a replica may have
-    for its own, and no ``repr`` of the user's objects.
+    It contains only what is the same in all processes: no configs of aggregators, which may differ between
+    replicas, and no ``repr`` of the user's objects.
     """
     aggregator = optimizer.gradient_aggregator
     clips = {name: getattr(optimizer, name) for name in ("clipvalue", "clipnorm", "global_clipnorm")}
@@ -52,22 +52,22 @@ def stages_text(optimizer: Optimizer) -> str:
     )
 
 
-def settings_text(optimizer: Optimizer, apply_state: ApplyState | None = None) -> str:
+def settings_text(optimizer: BaseOptimizer, apply_state: ApplyState | None = None) -> str:
     """The hyperparameters and clips with all their digits, which replicas must have in common.
 
     Args:
-        optimizer: whose.
-        apply_state: the coefficients of a step, to tell them too.
+        optimizer: the optimizer.
+        apply_state: the coefficients of a step, to include them.
     """
     clips = {"clipnorm": optimizer.clipnorm, "clipvalue": optimizer.clipvalue}
-    settings = {**optimizer._hyper, **clips, "global_clipnorm": optimizer.global_clipnorm}
+    settings = {**optimizer._hypers.values, **clips, "global_clipnorm": optimizer.global_clipnorm}
     for coefficients in (apply_state or {}).values():
         settings.update({k: v for k, v in coefficients.items() if isinstance(v, _NUMBERS) and not np.ndim(v)})
     return ", ".join(f"{name}={_exact(value)}" for name, value in sorted(settings.items()))
 
 
-def _policy(optimizer: Optimizer) -> str:
-    """What happens to gradients that are not finite; empty if nothing does."""
+def _policy(optimizer: BaseOptimizer) -> str:
+    """The policy for gradients that are not finite; empty if it is the default."""
     policy = optimizer.on_nonfinite
     return "" if policy == "propagate" else f"{policy} nonfinite"
 

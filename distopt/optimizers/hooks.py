@@ -1,4 +1,4 @@
-"""Which hooks of an optimizer a class replaces, and what they take."""
+"""Which hooks of an optimizer a class overrides, and which arguments they take."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-__all__ = ["replaces", "takes_state"]
+__all__ = ["overrides", "takes_state"]
 
 
 @cache
-def replaces(cls: type, base: type, hooks: tuple[str, ...]) -> bool:
-    """Whether ``cls`` has any of these hooks of ``base`` in a way of its own."""
+def overrides(cls: type, base: type, hooks: tuple[str, ...]) -> bool:
+    """Whether ``cls`` overrides any of these hooks of ``base``."""
     return any(getattr(cls, hook) is not getattr(base, hook) for hook in hooks)
 
 
 def takes_state(method: Callable[..., Any]) -> bool:
-    """Whether a method has an argument ``apply_state``, which older optimizers lack."""
+    """Whether a method takes the argument ``apply_state``, which older optimizers lack."""
     return _names_state(getattr(method, "__func__", method))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distopt.core.checks import as_config, shown
-from distopt.core.custom_objects import find_object, serialize_object
+from distopt.core.custom_objects import deserialize_object, find_object, serialize_object
 from distopt.optimizers.adadelta import Adadelta
 from distopt.optimizers.adagrad import Adagrad
 from distopt.optimizers.adam import Adam
@@ -20,7 +20,7 @@ from distopt.registry import Registry
 
 __all__ = ["deserialize", "get", "registry", "serialize"]
 
-#: Optimizer classes by name, in any case; plugins stand in the entry-point group ``distopt.optimizers``.
+#: Optimizer classes by name, in any case; plugins are in the entry-point group ``distopt.optimizers``.
 registry = Registry("optimizer", "distopt.optimizers", normalize=str.lower)
 for _cls in (SGD, RMSprop, Adam, Adamax, Nadam, Adagrad, Adadelta, Ftrl):
     registry.register(_cls.__name__, _cls)
@@ -41,7 +41,7 @@ def deserialize(config: Mapping[str, Any], custom_objects: dict[str, Any] | None
 
     Args:
         config: it is not changed. Names of the built-in classes may be in any case.
-        custom_objects: the user's own classes by name, in exact case.
+        custom_objects: custom classes by name, in exact case.
 
     Raises:
         KeyError: no ``"class_name"``.
@@ -51,13 +51,10 @@ def deserialize(config: Mapping[str, Any], custom_objects: dict[str, Any] | None
     config = as_config(config, "an optimizer, with 'class_name' and 'config',")
     if "class_name" not in config:
         raise KeyError("class_name")
-    if "config" not in config:
-        raise ValueError(f"Improper config format: {shown(config)} has no 'config'")
     name = config["class_name"]
-    if not isinstance(name, str):
-        raise ValueError(f"Unknown optimizer: {shown(name)}. A name is a text")
-    cls = find_object(name, custom_objects) or registry.lookup(name)
-    return cls.from_config(as_config(config["config"], f"optimizer {name}"), custom_objects=custom_objects)
+    builtin = isinstance(name, str) and find_object(name, custom_objects) is None
+    known = {name: registry.lookup(name)} if builtin else {}
+    return deserialize_object(config, known, "optimizer", custom_objects)
 
 
 def get(identifier: Any) -> Any:
@@ -71,10 +68,10 @@ def get(identifier: Any) -> Any:
     """
     if isinstance(identifier, Optimizer):
         return identifier
+    if isinstance(identifier, str):
+        identifier = {"class_name": identifier, "config": {}}
     if isinstance(identifier, Mapping):
         return deserialize(identifier)
-    if isinstance(identifier, str):
-        return deserialize({"class_name": identifier, "config": {}})
     raise ValueError(
         f"Could not interpret optimizer identifier: {shown(identifier)}. Pass an instance, a name "
         "such as 'adam', or a config"

@@ -1,4 +1,4 @@
-"""Limits of hyperparameters: numbers that cannot be meant are refused before a step is made with them."""
+"""Limits of hyperparameters: numbers that make no sense are refused before a step uses them."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ __all__ = ["FINITE", "FRACTION", "NOT_NEGATIVE", "NOT_POSITIVE", "Limit", "withi
 
 
 class Limit(NamedTuple):
-    """An interval of finite numbers; neither NaN nor infinity is in any.
+    """An interval of finite numbers; NaN and infinity are in none.
 
     Attributes:
-        lowest: the smallest of them.
-        highest: the largest.
-        words: how an error tells it.
+        lowest: the smallest number allowed.
+        highest: the largest number allowed.
+        description: the interval in error messages.
     """
 
     lowest: float
     highest: float
-    words: str
+    description: str
 
 
 _LARGEST = sys.float_info.max
@@ -35,21 +35,21 @@ NOT_POSITIVE = Limit(-_LARGEST, 0.0, "<= 0 and finite")
 
 
 def within(limit: Limit, value: Any, argument: str, dtype: Any = np.float64) -> Any:
-    """``value``, as it is, if it is a number that ``limit`` allows.
+    """``value``, unchanged, if it is a number within ``limit``.
 
     Args:
-        limit: what is allowed.
+        limit: the interval allowed.
         value: a number, an array or tensor of shape ().
-        argument: its name.
-        dtype: what it will be kept in, where large numbers become infinite.
+        argument: its name, for messages.
+        dtype: the dtype it will be stored in, where large numbers become infinite.
 
     Raises:
         TypeError: it is no number.
-        ValueError: the limit does not allow it, or it has another shape.
+        ValueError: it is outside the interval, or its shape is not ().
     """
     number = as_number(value, argument)
     with np.errstate(over="ignore"):
         kept = float(as_array(number).astype(dtype))
     if not limit.lowest <= kept <= limit.highest:
-        raise ValueError(f"{argument} must be {limit.words}, received: {float(number)}")
+        raise ValueError(f"{argument} must be {limit.description}, received: {float(number)}")
     return value

@@ -99,7 +99,7 @@ class Nadam(RuleOptimizer):
             self._momentum_cache = self.add_weight(
                 "momentum_cache", shape=[], dtype=var_list[0].dtype, initializer="ones", trainable=False
             )
-            self._weights.append(self._momentum_cache)
+            self._slots.weights.append(self._momentum_cache)
         super()._create_slots(var_list)
 
     def _decayed_lr(self, var_dtype: Any) -> Any:
@@ -127,7 +127,7 @@ class Nadam(RuleOptimizer):
             "one_minus_product": one - product,
             "mu_next": mu_next,
             "one_minus_product_next": one - product * mu_next,
-            "epsilon": dtype.type(self.epsilon),
+            "epsilon": dtype.type(self._epsilon),
             "product": product,
         }
 
@@ -151,7 +151,7 @@ class Nadam(RuleOptimizer):
         return {
             **super().get_config(),
             "learning_rate": self._serialize_hyperparameter("learning_rate"),
-            "decay": self._initial_decay,  # what is in force; the hyperparameter has no effect
+            "decay": self._initial_decay,  # this one is used; the hyperparameter has no effect
             "beta_1": self._serialize_hyperparameter("beta_1"),
             "beta_2": self._serialize_hyperparameter("beta_2"),
             "epsilon": self.epsilon,

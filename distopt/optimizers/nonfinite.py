@@ -1,10 +1,11 @@
-"""What an optimizer does about NaN and infinity in gradients, before anything is applied."""
+"""NonFinitePolicy: what an optimizer does about NaN and infinity in gradients, before they are applied."""
 
 from __future__ import annotations
 
 import difflib
 import logging
 from collections.abc import Sequence
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -16,69 +17,62 @@ from distopt.engine.finite import nonfinite
 from distopt.engine.step import StepEngine
 from distopt.typing import Array
 
-__all__ = ["POLICIES", "NonFinite", "finite_batch"]
-
-#: What can be done: let it pass, raise on all replicas, leave the step out, put zeros in its place.
-POLICIES = ("propagate", "raise", "skip", "zero")
+__all__ = ["NonFinitePolicy"]
 
 _log = logging.getLogger("distopt")
 
 
-class NonFinite:
-    """The attribute ``on_nonfinite`` of optimizers."""
+class NonFinitePolicy(Enum):
+    """What is done about NaN and infinity in the gradients of any replica, before they are aggregated."""
 
-    _on_nonfinite: str = POLICIES[0]
+    #: Nothing, as in Keras.
+    PROPAGATE = "propagate"
+    #: FloatingPointError on every replica.
+    RAISE = "raise"
+    #: The step is left out on every replica.
+    SKIP = "skip"
+    #: Zeros take the place of such elements.
+    ZERO = "zero"
 
-    @property
-    def on_nonfinite(self) -> str:
-        """What is done about NaN and infinity in the gradients of any replica.
+    @classmethod
+    def of(cls, value: Any) -> NonFinitePolicy:
+        """The policy of that value; ValueError if there is none."""
+        known = [policy.value for policy in cls]
+        if isinstance(value, str) and value in known:
+            return cls(value)
+        near = difflib.get_close_matches(str(value), known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"on_nonfinite must be one of {', '.join(known)}; got {value!r:.80}{hint}")
 
-        ``"propagate"``: nothing, as in Keras. ``"raise"``: FloatingPointError on every replica.
-        ``"skip"``: the step is left out on every replica. ``"zero"``: zeros take the place of such elements
-        before gradients are aggregated.
+    def apply(self, engine: StepEngine, call: str, batch: GradientBatch) -> GradientBatch | None:
+        """The gradients to use, or None if all replicas leave this step out.
+
+        Args:
+            engine: that of this replica.
+            call: the name of the call, for messages.
+            batch: this replica's gradients, which are not changed.
 
         Raises:
-            ValueError: set to anything else.
+            FloatingPointError: the policy is RAISE and some replica has such a gradient.
         """
-        return self._on_nonfinite
-
-    @on_nonfinite.setter
-    def on_nonfinite(self, policy: str) -> None:
-        if not isinstance(policy, str) or policy not in POLICIES:
-            near = difflib.get_close_matches(str(policy), POLICIES, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"on_nonfinite must be one of {', '.join(POLICIES)}; got {policy!r:.80}{hint}")
-        self._on_nonfinite = policy
-
-
-def finite_batch(policy: str, engine: StepEngine, call: str, batch: GradientBatch) -> GradientBatch | None:
-    """The gradients to go on with, or None if this step is to be left out, on all replicas alike.
-
-    Args:
-        policy: one of :data:`POLICIES`, but the first.
-        engine: that of this replica.
-        call: who asks, for messages.
-        batch: this replica's gradients, which are not changed.
-
-    Raises:
-        FloatingPointError: the policy is ``"raise"`` and some replica has such a gradient.
-    """
-    arrays = [_values(g) for g in batch.gradients]
-    bad = nonfinite(arrays)
-    if policy == "zero":
-        return _with_zeros(batch, arrays, bad) if bad else batch
-    found = engine.any_says(call, _told(batch, arrays, bad) if bad else "")
-    if not found:
-        return batch
-    text = "; ".join(f"replica {replica}: {words}" for replica, words in found.items())
-    if policy == "raise":
-        raise FloatingPointError(
-            f"{call}: gradients that are not finite, nothing was applied. {text}. A smaller learning rate "
-            "or a clip may help; on_nonfinite='skip' leaves such steps out"
-        )
-    if bad:
-        _log.warning("%s: step left out, gradients are not finite. %s", call, text)
-    return None
+        if self is NonFinitePolicy.PROPAGATE:
+            return batch
+        arrays = [_values(g) for g in batch.gradients]
+        bad = nonfinite(arrays)
+        if self is NonFinitePolicy.ZERO:
+            return _with_zeros(batch, arrays, bad) if bad else batch
+        found = engine.any_says(call, _message(batch, arrays, bad) if bad else "")
+        if not found:
+            return batch
+        text = "; ".join(f"replica {replica}: {words}" for replica, words in found.items())
+        if self is NonFinitePolicy.RAISE:
+            raise FloatingPointError(
+                f"{call}: gradients that are not finite, nothing was applied. {text}. A smaller learning "
+                "rate or a clip may help; on_nonfinite='skip' leaves such steps out"
+            )
+        if bad:
+            _log.warning("%s: step left out, gradients are not finite. %s", call, text)
+        return None
 
 
 def _values(gradient: Any) -> Array:
@@ -96,8 +90,8 @@ def _with_zeros(batch: GradientBatch, arrays: Sequence[Array], bad: Sequence[int
     return batch.having(gradients)
 
 
-def _told(batch: GradientBatch, arrays: Sequence[Array], bad: Sequence[int]) -> str:
-    """The first of them in words, and how many there are."""
+def _message(batch: GradientBatch, arrays: Sequence[Array], bad: Sequence[int]) -> str:
+    """A message: the first such element, and how many there are."""
     array, gradient = arrays[bad[0]], batch.gradients[bad[0]]
     wrong = np.argwhere(~np.isfinite(array))
     first = [int(i) for i in wrong[0]]

@@ -2,52 +2,51 @@
 
 from __future__ import annotations
 
-import abc
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from distopt import aggregators, distribute
-from distopt.core.checks import as_config, as_name
 from distopt.core.indexed_slices import IndexedSlices, sum_duplicates
 from distopt.core.tensor import Tensor
 from distopt.core.variable import Variable
 from distopt.engine.batch import GradientBatch
 from distopt.engine.owners import constrain
-from distopt.engine.plan import StepPlan
+from distopt.engine.plan import PlanCache, StepPlan
 from distopt.engine.step import StepEngine
 from distopt.errors import ReplicaFailed, ReplicaMismatch
-from distopt.optimizers import schedules
-from distopt.optimizers.config import check_keywords, check_transformers, clip_config, snake_case_name
-from distopt.optimizers.describe import pipeline_text, settings_text, stages_text
-from distopt.optimizers.hooks import replaces, takes_state
-from distopt.optimizers.hyper import Hyperparameters
-from distopt.optimizers.loss import LossGradients, variables_in
-from distopt.optimizers.nonfinite import NonFinite, finite_batch
-from distopt.optimizers.pairs import Pairs, aggregated, checked, take_in
+from distopt.optimizers.base_optimizer import BaseOptimizer
+from distopt.optimizers.describe import settings_text, stages_text
+from distopt.optimizers.hooks import overrides, takes_state
+from distopt.optimizers.loss import (
+    all_gradients,
+    check_dtypes,
+    compute_gradients,
+    variables_in,
+    warn_of_means,
+)
+from distopt.optimizers.nonfinite import NonFinitePolicy
+from distopt.optimizers.pairs import Pair, Pairs, aggregated, checked, take_in
 from distopt.optimizers.result import StepResult
-from distopt.optimizers.slots import Slots
+from distopt.optimizers.state import make_weights
 from distopt.transforms import ClipByGlobalNorm, ClipByNorm, ClipByValue
-from distopt.typing import Aggregator, GradsAndVars, Transformer
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from distopt.typing import GradsAndVars, Transformer
 
 __all__ = ["ApplyState", "Optimizer"]
 
-#: What the hook of an aggregator is where there is nothing to be done; a plain function has none.
+#: ``finish_step`` of aggregators that do nothing there; a plain function has no such method.
 _STATELESS = (None, aggregators.Aggregator.finish_step)
 
 #: The coefficients of one step, by device and dtype: see ``_prepare_local``.
 ApplyState: TypeAlias = dict[tuple[str, "np.dtype[Any]"], dict[str, Any]]
 
 
-class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
+class Optimizer(BaseOptimizer):
     """The base of all optimizers: aggregates gradients over replicas, transforms them, updates variables.
 
-    An optimizer of one's own overrides ``get_config``, ``_resource_apply_dense``,
+    A custom optimizer overrides ``get_config``, ``_resource_apply_dense``,
     ``_resource_apply_sparse`` and, if it keeps state beside the variables, ``_create_slots``.
 
     Args:
@@ -75,15 +74,9 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
         gradient_transformers: Iterable[Transformer] | None = None,
         **kwargs: Any,
     ) -> None:
-        check_keywords(kwargs)
-        self._name = snake_case_name(type(self)) if as_name(name) is None else str(name)
-        super().__init__(initial_decay=kwargs.get("decay", 0.0))
-        self.gradient_aggregator: Aggregator = aggregators.get(gradient_aggregator)
-        self.gradient_transformers: list[Transformer] = check_transformers(gradient_transformers)
-        self.clipnorm: float | None = kwargs.get("clipnorm")
-        self.clipvalue: float | None = kwargs.get("clipvalue")
-        self.global_clipnorm: float | None = kwargs.get("global_clipnorm")
-        self.on_nonfinite = kwargs.get("on_nonfinite", "propagate")
+        super().__init__(name, gradient_aggregator, gradient_transformers, kwargs)
+        self._plans = PlanCache()
+        self._looked_for_means = False
         self._named: tuple[tuple[Any, ...], str] = ((), "")
 
     # -- a step from the loss
@@ -98,7 +91,7 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
             var_list: the variables: nested lists, or a callable that returns them, called after ``loss``.
             grad_loss: a factor for each element of the loss, of its shape.
             name: accepted and ignored.
-            tape: the tape that computed ``loss``, or that shall record it.
+            tape: the tape that computed ``loss``, or that is to record it.
 
         Returns:
             The new number of steps; None when ``var_list`` is empty.
@@ -116,6 +109,38 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
                 list(zip(self.get_gradients(loss, params), variables_in(params), strict=True))
             )
         ]
+
+    def get_gradients(self, loss: Any, params: Any) -> list[Any]:
+        """The gradients of ``loss`` with respect to ``params``.
+
+        Args:
+            loss: a callable without arguments. A value will not do: it does not record how it was computed.
+            params: the variables.
+
+        Raises:
+            ValueError: ``loss`` is a value, or a variable has no gradient.
+        """
+        return all_gradients(self, loss, params)
+
+    def _compute_gradients(
+        self, loss: Any, var_list: Any, grad_loss: Any = None, tape: Any = None
+    ) -> list[Pair]:
+        """A hook: the pairs that ``minimize`` applies."""
+        return compute_gradients(self, loss, var_list, grad_loss, tape)
+
+    def _transform_loss(self, loss: Any) -> Any:
+        """A hook: the loss to differentiate, from the one computed; called inside the tape."""
+        return loss
+
+    def _get_gradients(
+        self, tape: Any, loss: Any, var_list: list[Variable], grad_loss: Any = None
+    ) -> list[Pair]:
+        """A hook: the pairs of gradients (None where there is none) and variables."""
+        return list(zip(tape.gradient(loss, var_list, grad_loss), var_list, strict=True))
+
+    def _assert_valid_dtypes(self, tensors: Sequence[Any]) -> None:
+        """A hook: raises ValueError if a dtype cannot be trained."""
+        check_dtypes(tensors)
 
     # -- a step from gradients
     @distribute.in_turn
@@ -148,28 +173,29 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
         """
         call, context = self._call(), distribute.get_replica_context()
         engine = None if context is None else StepEngine.of(context)
-        made = len(self._weights)
+        made = len(self._slots.weights)
         try:
             batch, plan, apply_state = self._check_and_prepare(engine, grads_and_vars)
         except Exception as error:
             self._forget_slots(made)
-            if engine is not None:  # between replicas there is nobody to tell
+            if engine is not None:  # in cross-replica context no other replica waits
                 engine.tell(call, error)
             raise
         if engine is None or not batch.variables:
             return None
         engine.begin(self)
-        if self._on_nonfinite != "propagate":
-            finite = finite_batch(self._on_nonfinite, engine, call, batch)
+        if self._nonfinite is not NonFinitePolicy.PROPAGATE:
+            finite = self._nonfinite.apply(engine, call, batch)
             if finite is None:
                 return StepResult(self._steps_made())
             batch = finite
         if experimental_aggregate_gradients and not self._looked_for_means:
-            self._look_for_means(batch.given, isinstance(self.gradient_aggregator, aggregators.Sum))
+            self._looked_for_means = True
+            warn_of_means(self, batch.given)
         try:
             self._run_pipeline(engine, call, plan, batch, apply_state, experimental_aggregate_gradients)
         except (ReplicaMismatch, ReplicaFailed):
-            self._forget_slots(made)  # others may have made none, or others, and so in another order
+            self._forget_slots(made)  # other replicas may have made none, or in another order
             raise
         engine.once(self, partial(self._count, apply_state, experimental_aggregate_gradients))
         if experimental_aggregate_gradients and engine.counted(self):
@@ -179,11 +205,10 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
     def _check_and_prepare(
         self, engine: StepEngine | None, grads_and_vars: GradsAndVars
     ) -> tuple[GradientBatch, StepPlan, ApplyState]:
-        """All that may be wrong with a step's arguments and hyperparameters; its coefficients."""
+        """Checks arguments and hyperparameters; returns the gradients, their plan and the coefficients."""
         batch, plan = take_in(grads_and_vars, self._name, self._plans, engine)
         if not self._has_weights(plan):
-            with self._naming_after_optimizer():
-                self._create_all_weights(list(batch.variables))
+            make_weights(self, batch.variables)
         if not batch.variables:
             return batch, plan, {}
         if engine is None:
@@ -195,13 +220,11 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
         return batch, plan, self._prepare_step(plan)
 
     def _call(self) -> str:
-        """The name of a step's calls, which replicas must have in common: so they have the stages too."""
+        """The name of this step's collective calls; it has the stages in it, so that replicas must agree."""
         stages = (
             self._name,
-            self._on_nonfinite,
-            self.clipvalue,
-            self.clipnorm,
-            self.global_clipnorm,
+            self._nonfinite,
+            self._clip,
             self.gradient_aggregator,
             *self.gradient_transformers,
         )
@@ -240,15 +263,14 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
     def _apply(
         self, engine: StepEngine, call: str, pairs: Pairs, apply_state: ApplyState, alone: bool
     ) -> None:
-        """Updates with gradients that are final: the same on all replicas, or each its own ``alone``."""
+        """Updates with final gradients, which all replicas have in common unless they update ``alone``."""
         jobs = [
-            (v, (v, *self._slots.get(v, {}).values()), partial(self._update, g, v, apply_state))
-            for g, v in pairs
+            (v, (v, *self._slots.of(v).values()), partial(self._update, g, v, apply_state)) for g, v in pairs
         ]
         engine.run(call, jobs, settings_text(self, apply_state), alone)
 
     def _count(self, apply_state: ApplyState, aggregate: bool) -> None:
-        """Moves on what belongs to no variable."""
+        """Counts the step, and lets the rule and the aggregator finish it."""
         self._finish_step(apply_state)
         aggregator = self.gradient_aggregator
         hook = getattr(type(aggregator), "finish_step", None)
@@ -258,33 +280,39 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
         self._iterations.count_up()
 
     def _steps_made(self) -> int:
-        """The value of :attr:`iterations`, at little cost."""
+        """The value of :attr:`iterations`, without its property where it can be avoided."""
         variable = self.iterations if self._iterations is None else self._iterations
         return int(variable.scalar())
 
     def _overrides(self, base: type, hooks: tuple[str, ...]) -> bool:
-        """Whether this optimizer, by its class or by attributes, replaces any of ``base``'s hooks."""
-        return replaces(type(self), base, hooks) or not vars(self).keys().isdisjoint(hooks)
+        """Whether the class or the instance overrides any of these hooks of ``base``."""
+        return overrides(type(self), base, hooks) or not vars(self).keys().isdisjoint(hooks)
+
+    def _forget_slots(self, made: int) -> None:
+        """Removes the slots made by a step that failed; before it there were ``made`` weights."""
+        self._slots.remove_since(made)
+        self._plans.clear()
+
+    def _has_weights(self, plan: StepPlan) -> bool:
+        """Whether ``_create_all_weights``, which may be overridden, need not be called for this plan."""
+        return False
+
+    def _check_hypers(self) -> None:
+        """ValueError if a hyperparameter was assigned a number outside its limits."""
+        self._hypers.check()
+
+    # -- prepare
+    def _create_slots(self, var_list: list[Variable]) -> None:
+        """A hook: calls ``add_slot`` for each variable; called in every step."""
 
     def _create_all_weights(self, var_list: list[Variable]) -> None:
+        """A hook: makes the step count, the hyperparameters, the slots, and the aggregator's variables."""
         _ = self.iterations
         self._create_hypers()
         self._create_slots(var_list)
         if isinstance(self.gradient_aggregator, aggregators.Aggregator):
             self.gradient_aggregator.build(var_list)
 
-    def _weights_of_others(self) -> list[Variable]:
-        aggregator = self.gradient_aggregator
-        return aggregator.weights if isinstance(aggregator, aggregators.Aggregator) else []
-
-    def _create_slots(self, var_list: list[Variable]) -> None:
-        """A hook: calls ``add_slot`` for each variable; called in every step."""
-
-    def _has_weights(self, plan: StepPlan) -> bool:
-        """Whether ``_create_all_weights``, which may be a user's, has nothing to do for these variables."""
-        return False
-
-    # -- prepare
     def _prepare_step(self, plan: StepPlan) -> ApplyState:
         """The coefficients of this step for each device and dtype among the variables."""
         apply_state: ApplyState = {}
@@ -294,23 +322,23 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
         return apply_state
 
     def _prepare_local(self, var_device: str, var_dtype: Any, apply_state: ApplyState) -> None:
-        """A hook: puts into ``apply_state[var_device, var_dtype]`` what depends on the step only."""
-        if "learning_rate" in self._hyper:
+        """A hook: adds to ``apply_state[var_device, var_dtype]`` what depends on the step only."""
+        if "learning_rate" in self._hypers:
             apply_state[var_device, var_dtype]["lr_t"] = self._decayed_lr(var_dtype)
 
     def _fallback_apply_state(self, var_device: str, var_dtype: Any) -> dict[str, Any]:
-        """The coefficients of one device and dtype, made now."""
+        """The coefficients of one device and dtype, for updates outside a step."""
         apply_state: ApplyState = {(var_device, var_dtype): {}}
         self._prepare_local(var_device, var_dtype, apply_state)
         return apply_state[var_device, var_dtype]
 
     # -- aggregate
     def _transform_unaggregated_gradients(self, grads_and_vars: Pairs) -> Any:
-        """A hook: the pairs to aggregate in place of those of this replica."""
+        """A hook: the pairs to aggregate, from those of this replica."""
         return grads_and_vars
 
     def _aggregate_gradients(self, grads_and_vars: Any) -> Any:
-        """A hook: the pairs of all replicas together; calls ``gradient_aggregator``."""
+        """A hook: the pairs aggregated over all replicas; calls ``gradient_aggregator``."""
         return self.gradient_aggregator(grads_and_vars)
 
     # -- transform
@@ -339,63 +367,23 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
         constrain(variable)
 
     def _resource_apply_dense(self, grad: Any, handle: Variable, apply_state: Any = None) -> Any:
-        """Updates the variable ``handle`` with ``grad``, a tensor of its shape and dtype."""
+        """A hook: updates the variable ``handle`` with ``grad``, a tensor of its shape and dtype."""
         raise NotImplementedError(f"{type(self).__name__} must override _resource_apply_dense()")
 
     def _resource_apply_sparse(
         self, grad: Any, handle: Variable, indices: Any, apply_state: Any = None
     ) -> Any:
-        """Updates the variable ``handle`` with the rows ``grad`` at ``indices``, distinct and increasing."""
+        """A hook: updates the rows ``indices``, distinct and increasing, of ``handle`` with ``grad``."""
         raise NotImplementedError(f"{type(self).__name__} must override _resource_apply_sparse()")
 
     def _resource_apply_sparse_duplicate_indices(
         self, grad: Any, handle: Variable, indices: Any, **kwargs: Any
     ) -> Any:
-        """Sums the rows of equal index, then calls ``_resource_apply_sparse``."""
+        """A hook: sums the rows of equal index, then calls ``_resource_apply_sparse``."""
         rows, distinct = sum_duplicates(grad, indices)
         return self._resource_apply_sparse(
             Tensor.from_numpy(rows), handle, Tensor.from_numpy(distinct), **kwargs
         )
 
     def _finish_step(self, apply_state: ApplyState) -> None:
-        """Moves on the state that belongs to no variable, after all updates."""
-
-    # -- in words, and as configs
-    def describe(self) -> str:
-        """Prints the pipeline in force, and returns it.
-
-        For example: ``sum over 4 replicas -> clip global norm 1 -> Adam(learning_rate=0.001, ...)``.
-        """
-        text = pipeline_text(self)
-        print(text)
-        return text
-
-    @abc.abstractmethod
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments with their values now, as JSON can hold them."""
-        clips = {
-            "clipnorm": self.clipnorm,
-            "clipvalue": self.clipvalue,
-            "global_clipnorm": self.global_clipnorm,
-        }
-        policy = {} if self.on_nonfinite == "propagate" else {"on_nonfinite": self.on_nonfinite}
-        return {"name": self._name, **clip_config(clips), **policy}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
-        """An optimizer from what :meth:`get_config` returned.
-
-        Args:
-            config: it is not changed. A dict as learning rate is a schedule's; ``lr`` is an old name.
-            custom_objects: the user's own schedules by name.
-
-        Raises:
-            TypeError: a key that the constructor does not take.
-            ValueError: an unknown schedule.
-        """
-        arguments = as_config(config, f"optimizer {cls.__name__}")
-        if "lr" in arguments:
-            arguments["learning_rate"] = arguments.pop("lr")
-        if isinstance(arguments.get("learning_rate"), dict):
-            arguments["learning_rate"] = schedules.deserialize(arguments["learning_rate"], custom_objects)
-        return cls(**arguments)
+        """A hook: updates what belongs to no variable, after all variables were updated."""

@@ -1,4 +1,4 @@
-"""The pairs of a step: taken in, checked and named, before anything is changed."""
+"""The pairs of a step: converted and checked before anything is changed."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def take_in(
     """The pairs whose gradient is not None, checked, with their plan; a warning names the others.
 
     Args:
-        grads_and_vars: what the user passed.
+        grads_and_vars: the argument of ``apply_gradients``.
         optimizer: its name, for messages.
-        plans: those of the optimizer.
-        engine: the replica's; None between replicas.
+        plans: the optimizer's plans.
+        engine: the replica's; None in cross-replica context.
 
     Raises:
-        TypeError: no iterable, elements that are no pairs, no variable in its place, or a wrong dtype.
-        ValueError: all gradients are None, or a wrong shape or index.
+        TypeError: no iterable, an element that is no pair or has no variable, or a wrong dtype.
+        ValueError: all gradients are None, or a shape or index is wrong.
         RuntimeError: sparse rows for a variable with a constraint.
     """
     call = f"apply_gradients() of optimizer {optimizer!r}"
@@ -67,7 +67,7 @@ def batch_of(pairs: Sequence[Pair]) -> GradientBatch:
 
 
 def _plain(items: tuple[Any, ...], plans: PlanCache, engine: object) -> tuple[GradientBatch, StepPlan] | None:
-    """Pairs of the common kind, looked at all at once; None if any is of another, or wrong."""
+    """Pairs of the common kind, checked all at once; None if any is of another kind, or wrong."""
     if set(map(type, items)) != _PAIR or set(map(len, items)) != _TWO:
         return None
     gradients, variables = zip(*items, strict=True)
@@ -85,7 +85,7 @@ def checked(grads_and_vars: Any, call: str) -> Pairs:
 
     Args:
         grads_and_vars: pairs without None.
-        call: who made them, for error texts.
+        call: where they come from, for error messages.
 
     Raises:
         As :func:`take_in`.
@@ -94,16 +94,16 @@ def checked(grads_and_vars: Any, call: str) -> Pairs:
 
 
 def aggregated(before: Pairs, after: Any, aggregator: str) -> list[Pair]:
-    """What an aggregator returned, checked; it must have every variable that it got, as often, and no other.
+    """The result of an aggregator, checked: every variable it was given, as often, and no other.
 
     Args:
-        before: what it got.
-        after: what it returned.
-        aggregator: its name, for error texts.
+        before: the pairs it was given.
+        after: the pairs it returned.
+        aggregator: its name, for error messages.
 
     Raises:
-        TypeError: it returned None or something else that holds no pairs, or a gradient of another dtype.
-        ValueError: a variable is missing, new, or there more often than before, or a gradient of another
+        TypeError: it returned something that is not pairs, or a gradient of another dtype.
+        ValueError: a variable is missing, new, or in it more often than before, or a gradient has another
             shape.
     """
     if after is before:

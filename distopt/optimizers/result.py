@@ -16,8 +16,8 @@ __all__ = ["StepResult"]
 class StepResult(TensorLike):
     """The number of steps made, an int64 of shape (): what ``apply_gradients`` and ``minimize`` return.
 
-    In TensorFlow's graphs this is an operation yet to be run. Here the step has been made;
-    :meth:`run` is there so that programs that call it go on working.
+    In TensorFlow's graphs this is an operation that is still to be run. Here the step has been made;
+    programs may call :meth:`run` nevertheless.
     """
 
     _value: int

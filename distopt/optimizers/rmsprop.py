@@ -30,7 +30,7 @@ def _centered(w, g, rms, mg, lr_t, rho, one_minus_rho, epsilon):  # type: ignore
     return w - lr_t * g / (np.sqrt(rms - mg * mg) + epsilon), rms, mg
 
 
-# With momentum epsilon stands under the root.
+# With momentum, epsilon is under the root.
 
 
 def _momentum(w, g, rms, m, lr_t, momentum, one_minus_rho, epsilon):  # type: ignore[no-untyped-def]
@@ -105,7 +105,7 @@ class RMSprop(RuleOptimizer):
             "rho": rho,
             "one_minus_rho": dtype.type(1) - rho,
             "momentum": self._scalar("momentum", dtype),
-            "epsilon": dtype.type(self.epsilon),
+            "epsilon": dtype.type(self._epsilon),
         }
 
     def set_weights(self, weights: Sequence[Any]) -> None:

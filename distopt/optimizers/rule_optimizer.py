@@ -1,4 +1,4 @@
-"""RuleOptimizer: an optimizer given by a compiled rule."""
+"""RuleOptimizer: an optimizer whose update is a compiled rule."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from distopt.core.numbers import as_number
 from distopt.core.tensor import TensorLike, as_array
 from distopt.core.variable import Variable
 from distopt.engine.batch import Gradient, GradientBatch
-from distopt.engine.clip import Clip
 from distopt.engine.plan import StepPlan
 from distopt.engine.reduction import Reduction
 from distopt.engine.rule import Rule
@@ -44,8 +43,7 @@ _RATE = ("_decayed_lr",)
 class RuleOptimizer(Optimizer):
     """The base of the optimizers whose update is a :class:`~distopt.engine.rule.Rule`.
 
-    A subclass says which rule is in force (:meth:`_rule`) and what the rule's coefficients are in this
-    step (:meth:`_coefficients`).
+    A subclass returns the rule (:meth:`_rule`) and its coefficients for this step (:meth:`_coefficients`).
     """
 
     _limits: ClassVar[Mapping[str, Limit]] = {
@@ -56,17 +54,21 @@ class RuleOptimizer(Optimizer):
         "beta": FINITE,
     }
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "epsilon":
-            within(NOT_NEGATIVE, value, f"epsilon of optimizer {self._name!r}")
-        super().__setattr__(name, value)
+    @property
+    def epsilon(self) -> Any:
+        """Keeps the divisor above zero; at least 0. Only optimizers that set it have this attribute."""
+        return self._epsilon
+
+    @epsilon.setter
+    def epsilon(self, value: Any) -> None:
+        self._epsilon = not_negative(value, f"epsilon of optimizer {self._name!r}")
 
     @abc.abstractmethod
     def _rule(self, coefficients: Mapping[str, Any]) -> Rule:
-        """The rule of this step, as the attributes now say.
+        """The rule that the attributes currently select.
 
         Args:
-            coefficients: those of the step.
+            coefficients: those of this step; none if the question is which slots to make.
         """
 
     @abc.abstractmethod
@@ -74,8 +76,8 @@ class RuleOptimizer(Optimizer):
         """The rule's coefficients by name, scalars of ``dtype``, computed in it.
 
         Args:
-            lr: the learning rate in force, a scalar of ``dtype``.
-            dtype: that of the variables.
+            lr: the learning rate of this step, a scalar of ``dtype``.
+            dtype: the dtype of the variables.
         """
 
     def _step_rule(
@@ -84,9 +86,9 @@ class RuleOptimizer(Optimizer):
         """The rule and its coefficients for variables of one device and dtype, as the kernels take them.
 
         Args:
-            device: that of the variables.
-            dtype: theirs too.
-            apply_state: what ``_prepare_step`` made; None to make it now.
+            device: the device of the variables.
+            dtype: their dtype.
+            apply_state: the result of ``_prepare_step``; None to compute it now.
         """
         values = (apply_state or {}).get((device, dtype)) or self._fallback_apply_state(device, dtype)
         rule = self._rule(values)
@@ -108,29 +110,25 @@ class RuleOptimizer(Optimizer):
         except Exception as error:
             engine.tell(call, error)
             raise
-        if reduction is not None:
-            limits = self.clipvalue, self.clipnorm, self.global_clipnorm
-            clip = None if limits == (None, None, None) else Clip(*limits)
-            if engine.step(call, *made, reduction, clip):
-                return
+        if reduction is not None and engine.step(call, *made, reduction, self._clip):
+            return
         super()._run_pipeline(engine, call, plan, batch, apply_state, aggregate)
 
     def _reduction(self, engine: StepEngine, plan: StepPlan, batch: GradientBatch) -> Reduction | None:
-        """What the engine may do in one pass in place of the stages.
+        """The reduction with which the engine can make the whole step in one pass; None if it cannot.
 
-        None if the stages are user's code, if norms are those of gradients of several dtypes, if one was set
-        beside another, or if no
-        compiled code takes a dtype: float16, which has to round after each operation of the rule, and whose
-        means are summed in float32; and complex numbers.
+        It cannot if a stage is the user's code, if a clip needs the norm of gradients of several dtypes, if
+        both norms are clipped, or if compiled code does not support a dtype: complex numbers, and float16,
+        which must be rounded after each operation of the rule and whose means are summed in float32.
         """
         reduce = getattr(self.gradient_aggregator, "reduction", None)
-        norms = self.clipnorm is not None or self.global_clipnorm is not None
+        clip = self._clip
         if (
             reduce is None
             or self.gradient_transformers
             or not (plan.distinct and plan.compiled)
-            or (norms and len(plan.dtypes) > 1)
-            or None not in (self.clipnorm, self.global_clipnorm)
+            or (clip is not None and clip.needs_norms and len(plan.dtypes) > 1)
+            or (clip is not None and None not in (clip.norm, clip.global_norm))
             or self._overrides(RuleOptimizer, _HOOKS)
             or engine.released(batch.variables)
         ):
@@ -155,54 +153,53 @@ class RuleOptimizer(Optimizer):
     def _with_rules(
         self, plan: StepPlan, batch: GradientBatch, apply_state: ApplyState
     ) -> tuple[StepPlan, GradientBatch, Coefficients]:
-        """The plan with the rules in force, the batch, and the rules' coefficients."""
+        """The plan with the current rules, the batch, and the rules' coefficients."""
         found = [self._step_rule(*kind, apply_state) for kind in plan.kinds]
         rules, coefficients = zip(*found, strict=True) if found else ((), ())
         if plan.rules != rules:
-            with self._naming_after_optimizer():
-                self._create_slots(list(batch.variables))  # a rule that was not in force may need others
+            with self._slots.prefixed():
+                self._create_slots(list(batch.variables))  # another rule may need other slots
             names = [rules[kind].slots for kind in plan.which]
-            plan.set_rules(batch.variables, rules, self._slots_by_name(batch.variables, names))
+            plan.set_rules(batch.variables, rules, self._slots.by_name(batch.variables, names))
         if batch.sparse:
             plan = plan.with_sparse(batch.variables, batch.sparse)
         return plan, batch, coefficients
 
     def _has_weights(self, plan: StepPlan) -> bool:
-        """See Optimizer; the plan has looked up the slots of its rules."""
+        """See Optimizer; a plan that has rules has their slots."""
         build = getattr(type(self.gradient_aggregator), "build", None)
         made = build in (None, Aggregator.build) and not self._overrides(RuleOptimizer, _MAKERS)
         return made and bool(plan.rules)
 
     def _create_slots(self, var_list: list[Variable]) -> None:
         names = self._rule({}).slots
-        none: dict[str, Variable] = {}
-        new = [v for v in var_list if not all(map(self._slots.get(v, none).__contains__, names))]
+        new = self._slots.lacking(var_list, names)
         for slot in names:
             for variable in new:
                 self.add_slot(variable, slot)
 
     def _prepare_local(self, var_device: str, var_dtype: Any, apply_state: ApplyState) -> None:
         values, dtype = apply_state[var_device, var_dtype], np.dtype(var_dtype)
-        plain = type(self._hyper["learning_rate"]) is Variable and self._initial_decay == 0
+        plain = type(self._hypers.values["learning_rate"]) is Variable and self._initial_decay == 0
         if plain and not self._overrides(Optimizer, _RATE):
-            values["lr_t"] = self._scalar("learning_rate", dtype)  # the common case, at little cost
+            values["lr_t"] = self._scalar("learning_rate", dtype)  # the fast path for the common case
         else:
-            super()._check_hypers()
+            self._hypers.check()
             super()._prepare_local(var_device, var_dtype, apply_state)
         with np.errstate(all="ignore"):
             values.update(self._coefficients(_scalar(values["lr_t"], dtype), dtype))
 
     def _check_hypers(self) -> None:
-        """See Hyperparameters; here each is checked where it is read."""
+        """See Optimizer; here each is checked where it is read."""
 
     def _scalar(self, name: str, dtype: np.dtype[Any]) -> Any:
         """The hyperparameter ``name`` as a scalar of ``dtype``."""
-        value = self._hyper[name]
+        value = self._hypers.values[name]
         if type(value) is not Variable:
             return self._get_hyper(name, dtype).numpy()
-        number, limit = value.scalar(), self._limits.get(name)  # the common case, at little cost
+        number, limit = value.scalar(), self._limits.get(name)  # the fast path for the common case
         if limit is not None and not limit[0] <= number.item() <= limit[1]:
-            self._allowed(name, number, np.float64)  # raises: anyone may have assigned to it
+            self._hypers.allowed(name, number, np.float64)  # raises: anyone may have assigned to it
         return number if type(number) is dtype.type else dtype.type(number)
 
     def _resource_apply_dense(
@@ -223,7 +220,7 @@ class RuleOptimizer(Optimizer):
 
 def _scalars(values: Iterable[Any], dtype: np.dtype[Any]) -> tuple[Any, ...]:
     found = tuple(values)
-    if set(map(type, found)) <= {dtype.type}:  # the common case, at little cost
+    if set(map(type, found)) <= {dtype.type}:  # the fast path for the common case
         return found
     return tuple([_scalar(value, dtype) for value in found])
 

@@ -21,7 +21,7 @@ ALL = ["SGD", "RMSprop", "Adam", "Adamax", "Nadam", "Adagrad", "Adadelta", "Ftrl
 
 
 def hypers(name):
-    return sorted(set(getattr(optimizers, name)()._hyper) & set(BAD))
+    return sorted(set(getattr(optimizers, name)()._hypers) & set(BAD))
 
 
 CASES = [(name, hyper, bad) for name in ALL for hyper in hypers(name) for bad in BAD[hyper]]

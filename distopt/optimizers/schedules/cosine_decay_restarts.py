@@ -1,4 +1,4 @@
-"""CosineDecayRestarts: cosine decays one after the other, each longer and lower."""
+"""CosineDecayRestarts: cosine decays one after the other, each longer and lower than the last."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["CosineDecayRestarts"]
 
 
 class CosineDecayRestarts(LearningRateSchedule):
-    """Cosine decay that starts anew when it has come to its end.
+    """Cosine decay that restarts when it has ended.
 
     Source: Loshchilov and Hutter, "SGDR" (2016); arguments of TF 2.4. Period i lasts
     ``first_decay_steps * t_mul ** i`` steps and starts at ``initial_learning_rate * m_mul ** i``.
@@ -21,8 +21,8 @@ class CosineDecayRestarts(LearningRateSchedule):
     Args:
         initial_learning_rate: the rate at step 0.
         first_decay_steps: the length of the first period in steps.
-        t_mul: each period's length in terms of the one before.
-        m_mul: each period's first rate in terms of the one before.
+        t_mul: the ratio of each period's length to that of the period before.
+        m_mul: the ratio of each period's first rate to that of the period before.
         alpha: the lowest rate as a fraction of ``initial_learning_rate``.
         name: a label.
 

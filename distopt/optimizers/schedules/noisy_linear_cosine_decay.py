@@ -1,4 +1,4 @@
-"""NoisyLinearCosineDecay: LinearCosineDecay with noise that dies away."""
+"""NoisyLinearCosineDecay: LinearCosineDecay with noise that decays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from distopt.typing import Array
 
 __all__ = ["NoisyLinearCosineDecay"]
 
-#: Keeps the schedule's random numbers apart from those that the same seed gives elsewhere.
+#: Makes the schedule's random numbers differ from those of the same seed elsewhere.
 _PURPOSE = 0x5C4ED
 
 
@@ -22,13 +22,13 @@ class NoisyLinearCosineDecay(LearningRateSchedule):
     """``rate * ((alpha + (n - s) / n + noise) * (1 + cos(2 pi num_periods s / n)) / 2 + beta)``.
 
     Here n = ``decay_steps``, s = min(step, n), and the noise is normal with the variance
-    ``initial_variance / (1 + s) ** variance_decay``. It is drawn from a stream that (seed, step) alone
-    decide: every replica gets the same rate, and a run can be repeated.
+    ``initial_variance / (1 + s) ** variance_decay``. It depends on (seed, step) only: every
+    replica gets the same rate, and a run can be repeated.
     Source: Bello et al., "Neural Optimizer Search with Reinforcement Learning" (2017); arguments of TF 2.4,
     ``seed`` of later versions.
 
     Args:
-        initial_learning_rate: the rate that all is a multiple of.
+        initial_learning_rate: the factor of the whole.
         decay_steps: the length of the decay in steps.
         initial_variance: the noise's variance at step 0.
         variance_decay: the power of the step that the variance falls with.

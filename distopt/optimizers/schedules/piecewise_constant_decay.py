@@ -21,11 +21,11 @@ class PiecewiseConstantDecay(LearningRateSchedule):
 
     Args:
         boundaries: n step numbers, increasing; they are cast to the step's dtype.
-        values: n + 1 rates; the first one's dtype is the result's.
+        values: n + 1 rates; the result has the dtype of the first one.
         name: a label.
 
     Raises:
-        ValueError: the numbers of boundaries and values do not fit.
+        ValueError: there is not one value more than boundaries.
 
     >>> schedule = PiecewiseConstantDecay([10, 20], [1.0, 0.5, 0.25])
     >>> schedule([0, 10, 11, 21]).numpy().tolist()

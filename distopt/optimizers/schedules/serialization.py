@@ -48,7 +48,7 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
 
     Args:
         config: ``{"class_name": ..., "config": {...}}``; class names in exact case.
-        custom_objects: the user's own classes by name.
+        custom_objects: custom classes by name.
 
     Raises:
         ValueError: the class is unknown, or the config is malformed.

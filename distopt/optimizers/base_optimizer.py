@@ -1,0 +1,284 @@
+"""BaseOptimizer: an optimizer's settings, hyperparameters and variables, under the names that Keras has."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from distopt import aggregators
+from distopt.core.checks import as_config, as_name, shown
+from distopt.core.variable import Variable, VariableAggregation, VariableSynchronization
+from distopt.engine.clip import Clip
+from distopt.optimizers import schedules
+from distopt.optimizers.config import (
+    ClipLimit,
+    check_keywords,
+    check_transformers,
+    clip_config,
+    snake_case_name,
+)
+from distopt.optimizers.describe import pipeline_text
+from distopt.optimizers.hyper_set import HyperSet, decayed_rate
+from distopt.optimizers.limits import FINITE, NOT_NEGATIVE, Limit
+from distopt.optimizers.nonfinite import NonFinitePolicy
+from distopt.optimizers.slot_store import SlotStore
+from distopt.optimizers.weights import assign_weights
+from distopt.typing import Aggregator, DTypeLike, Shape, Transformer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["BaseOptimizer"]
+
+
+class BaseOptimizer(abc.ABC):
+    """The part of an optimizer that is not the step; see Optimizer for its arguments.
+
+    HyperSet, SlotStore and NonFinitePolicy do the work. The methods here are the names under which programs
+    and subclasses reach them. The optimizer itself goes through these methods too, so that an override
+    takes effect.
+    """
+
+    #: Intervals for hyperparameters; one that is not listed may be any number.
+    _limits: ClassVar[Mapping[str, Limit]] = {"learning_rate": FINITE, "decay": NOT_NEGATIVE}
+
+    _clip: Clip | None = None
+    clipvalue = ClipLimit("value")
+    clipnorm = ClipLimit("norm")
+    global_clipnorm = ClipLimit("global_norm")
+
+    def __init__(
+        self,
+        name: str | None,
+        gradient_aggregator: Any,
+        gradient_transformers: Iterable[Transformer] | None,
+        keywords: Mapping[str, Any],
+    ) -> None:
+        check_keywords(keywords)
+        self._name = snake_case_name(type(self)) if as_name(name) is None else str(name)
+        self._hypers = HyperSet(self._name, self._limits)
+        self._slots = SlotStore(self._name)
+        self._iterations: Variable | None = None
+        self._initial_decay: float = keywords.get("decay", 0.0)
+        self.gradient_aggregator: Aggregator = aggregators.get(gradient_aggregator)
+        self.gradient_transformers: list[Transformer] = check_transformers(gradient_transformers)
+        self.clipnorm = keywords.get("clipnorm")
+        self.clipvalue = keywords.get("clipvalue")
+        self.global_clipnorm = keywords.get("global_clipnorm")
+        self.on_nonfinite = keywords.get("on_nonfinite", NonFinitePolicy.PROPAGATE.value)
+
+    @property
+    def on_nonfinite(self) -> str:
+        """What is done about NaN and infinity in the gradients of any replica.
+
+        ``"propagate"``: nothing, as in Keras. ``"raise"``: FloatingPointError on every replica.
+        ``"skip"``: the step is left out on every replica. ``"zero"``: zeros take the place of such elements
+        before gradients are aggregated.
+
+        Raises:
+            ValueError: set to anything else.
+        """
+        return str(self._nonfinite.value)
+
+    @on_nonfinite.setter
+    def on_nonfinite(self, policy: str) -> None:
+        self._nonfinite = NonFinitePolicy.of(policy)
+
+    # -- hyperparameters, which are attributes too
+    def _set_hyper(self, name: str, value: Any) -> None:
+        """A hook: sets the hyperparameter ``name``, which is an attribute of that name from then on."""
+        self._hypers.set(name, value)
+
+    def _get_hyper(self, name: str, dtype: DTypeLike = None) -> Any:
+        """A hook: the value of the hyperparameter ``name``, cast to ``dtype`` if given; or its schedule."""
+        self._create_hypers()
+        return self._hypers.get(name, dtype)
+
+    def _create_hypers(self) -> None:
+        """A hook: makes variables of the hyperparameters that are numbers."""
+        self._hypers.create(self.add_weight)
+
+    def _serialize_hyperparameter(self, name: str) -> Any:
+        """A hook: the hyperparameter as a config holds it, a number or a schedule's dict."""
+        return self._hypers.config(name)
+
+    def _decayed_lr(self, var_dtype: DTypeLike) -> Any:
+        """A hook: the learning rate of this step, decay applied; a tensor of shape () and that dtype."""
+        return decayed_rate(self, var_dtype)
+
+    def _hyper_named(self, attribute: str) -> str | None:
+        """The hyperparameter behind an attribute, or None; ``lr`` is an old name of ``learning_rate``."""
+        name = "learning_rate" if attribute == "lr" else attribute
+        return name if name in vars(self).get("_hypers", ()) else None
+
+    def __getattr__(self, name: str) -> Any:
+        hyper = self._hyper_named(name)
+        if hyper is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return self._get_hyper(hyper)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        hyper = self._hyper_named(name)
+        if hyper is None:
+            super().__setattr__(name, value)
+        else:
+            self._set_hyper(hyper, value)
+
+    def __dir__(self) -> Iterable[str]:
+        return sorted({*super().__dir__(), *filter(self._hyper_named, ("lr", *self._hypers))})
+
+    # -- variables
+    @property
+    def iterations(self) -> Variable:
+        """The number of steps made: an int64 variable of shape (), made at first use.
+
+        Another variable may be set in its place before that.
+
+        Raises:
+            TypeError: set to anything but an integer variable of shape ().
+            RuntimeError: set after the first use.
+        """
+        if self._iterations is None:
+            self._iterations = self.add_weight("iter", shape=[], dtype=np.int64, trainable=False)
+            self._slots.weights.append(self._iterations)
+        return self._iterations
+
+    @iterations.setter
+    def iterations(self, variable: Variable) -> None:
+        if self._iterations is not None:
+            raise RuntimeError(
+                "Cannot set `iterations` to a new Variable after the Optimizer weights have been created. "
+                f"Use optimizer.iterations.assign(...) instead (optimizer {self._name!r})"
+            )
+        if not isinstance(variable, Variable) or variable.shape != () or variable.dtype.kind != "i":
+            raise TypeError(
+                f"`iterations` of optimizer {self._name!r} must be a distopt.Variable of shape () that holds "
+                f"an integer; got {shown(variable)}"
+            )
+        self._iterations = variable
+        self._slots.weights.append(variable)
+
+    @property
+    def weights(self) -> list[Variable]:
+        """The variables of this optimizer in the order in which they were made, then its aggregator's."""
+        own, aggregator = self._slots.weights, self.gradient_aggregator
+        others = aggregator.weights if isinstance(aggregator, aggregators.Aggregator) else []
+        return [*own, *others] if others else own
+
+    def variables(self) -> list[Variable]:
+        """The same as :attr:`weights`."""
+        return self.weights
+
+    def get_weights(self) -> list[Any]:
+        """The values of the weights, copied: first the step count, then the slots as they were made."""
+        return [weight.numpy() for weight in self.weights]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Sets the values of the weights, all or none.
+
+        Args:
+            weights: as :meth:`get_weights` gives them, of an optimizer of the same kind.
+
+        Raises:
+            TypeError: no list, or an array that holds no numbers.
+            ValueError: another number of arrays, an array of another shape, or a step count that is no count.
+        """
+        assign_weights(self._name, self.weights, weights)
+
+    def add_weight(
+        self,
+        name: str,
+        shape: Shape,
+        dtype: DTypeLike = None,
+        initializer: Any = "zeros",
+        trainable: bool | None = None,
+        synchronization: VariableSynchronization = VariableSynchronization.AUTO,
+        aggregation: VariableAggregation = VariableAggregation.NONE,
+    ) -> Variable:
+        """Makes a variable for the optimizer; it is not added to :attr:`weights`.
+
+        Args:
+            name: its name.
+            shape: its shape.
+            dtype: its dtype, float32 by default.
+            initializer: the name of an initializer, a callable ``(shape, dtype)``, or a value.
+            trainable: True by default, but for ON_READ.
+            synchronization: ON_READ keeps one value a replica.
+            aggregation: how values that replicas assign become one.
+
+        Raises:
+            ValueError: the name of no initializer, or ``trainable=True`` with ON_READ.
+        """
+        return self._slots.make(name, shape, dtype, initializer, trainable, synchronization, aggregation)
+
+    def add_slot(self, var: Variable, slot_name: str, initializer: Any = "zeros") -> Variable:
+        """The slot ``slot_name`` of ``var``; made and added to :attr:`weights` if it does not exist.
+
+        Args:
+            var: the variable that it belongs to.
+            slot_name: its name, the same for all variables.
+            initializer: the name of an initializer, a callable ``(shape, dtype)``, or a value. What a
+                name or callable makes has the variable's shape; the dtype always is the variable's.
+
+        Returns:
+            A variable that is not trained, named ``<variable>/<slot_name>``.
+
+        Raises:
+            ValueError: the name of no initializer.
+        """
+        return self._slots.add(var, slot_name, initializer)
+
+    def get_slot(self, var: Variable, slot_name: str) -> Variable:
+        """The slot ``slot_name`` of ``var``.
+
+        Raises:
+            KeyError: the variable has no slots, or none of that name.
+        """
+        return self._slots.get(var, slot_name)
+
+    def get_slot_names(self) -> list[str]:
+        """The names of the slots, in the order in which they were first made; [] before the first step."""
+        return self._slots.names
+
+    # -- description and configs
+    def describe(self) -> str:
+        """Prints the current pipeline and returns it.
+
+        For example: ``sum over 4 replicas -> clip global norm 1 -> Adam(learning_rate=0.001, ...)``.
+        """
+        text = pipeline_text(self)
+        print(text)
+        return text
+
+    @abc.abstractmethod
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments with their values now, as JSON can hold them."""
+        clips = {
+            "clipnorm": self.clipnorm,
+            "clipvalue": self.clipvalue,
+            "global_clipnorm": self.global_clipnorm,
+        }
+        policy = {} if self.on_nonfinite == "propagate" else {"on_nonfinite": self.on_nonfinite}
+        return {"name": self._name, **clip_config(clips), **policy}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
+        """An optimizer from what :meth:`get_config` returned.
+
+        Args:
+            config: it is not changed. A dict as learning rate is a schedule's; ``lr`` is an old name.
+            custom_objects: the user's own schedules by name.
+
+        Raises:
+            TypeError: a key that the constructor does not take.
+            ValueError: an unknown schedule.
+        """
+        arguments = as_config(config, f"optimizer {cls.__name__}")
+        if "lr" in arguments:
+            arguments["learning_rate"] = arguments.pop("lr")
+        if isinstance(arguments.get("learning_rate"), dict):
+            arguments["learning_rate"] = schedules.deserialize(arguments["learning_rate"], custom_objects)
+        return cls(**arguments)
