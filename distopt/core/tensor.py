@@ -13,6 +13,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from distopt.core import dispatch
 from distopt.core.checks import as_dtype, as_shape, shown
+from distopt.core.floating_point import MAY_WARN, warnings_at_caller
 from distopt.typing import Array, DTypeLike
 
 __all__ = [
@@ -175,6 +176,9 @@ class TensorLike(NDArrayOperatorsMixin):
 
     def _run(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs ``func``, recorded if a tape is open; traced values have their own way."""
+        if func in MAY_WARN:
+            with warnings_at_caller(func.__name__):
+                return dispatch.call(_eager, func, args, kwargs)
         return dispatch.call(_eager, func, args, kwargs)
 
     def reshape(self, *shape: Any) -> Any:
