@@ -25,6 +25,7 @@ __all__ = [
     "job_ids",
     "launched",
     "lost_connection",
+    "shown_on_terminal",
 ]
 
 #: The replica's "pid:socket:launch ID".
@@ -78,6 +79,11 @@ def launched(environ: Mapping[str, str] | None = None) -> Launched | None:
         if text.isdigit() and (needed is None or env.get(needed, "").isdigit()):
             return Launched(launcher, int(text), variable, int(rank) if rank.isdigit() else None)
     return None
+
+
+def shown_on_terminal() -> bool:
+    """Whether the launcher shows this process's output on a terminal, though it is a pipe here."""
+    return bool(os.environ.get("DISTOPT_LAUNCH_TTY")) and not is_child()
 
 
 def claim() -> None:

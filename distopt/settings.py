@@ -32,6 +32,7 @@ class Settings:
         large_pages: ask for large pages of shared memory.
         stores: write for other replicas past the caches ("streaming"), the usual way ("ordinary"), or as is
             faster just now ("auto").
+        debug: show the frames inside distopt in tracebacks.
         record: a directory in which replica 0 writes down the variables' values after each step.
     """
 
@@ -45,6 +46,7 @@ class Settings:
     array_specs: bool = True
     large_pages: bool = True
     stores: str = "auto"
+    debug: bool = False
     record: str = ""
 
 

@@ -18,6 +18,7 @@ NAMES = [str(file.relative_to(ROOT)) for file in FILES]
 LEVELS = [
     {"errors", "launched", "typing", "registry", "file_access"},
     {"settings", "trace"},
+    {"tracebacks"},
     {"core"},
     {"autodiff"},
     {"comm"},

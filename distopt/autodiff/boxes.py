@@ -24,6 +24,7 @@ from autograd.tracer import (
     trace_stack,
 )
 
+from distopt.core.floating_point import MAY_WARN, warnings_at_caller
 from distopt.core.tensor import TensorLike
 from distopt.typing import Array
 
@@ -192,6 +193,9 @@ class TensorBox(TensorLike, ArrayBox):  # type: ignore[misc]
         return len(plain_value(self))
 
     def _run(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if func in MAY_WARN:
+            with warnings_at_caller(func.__name__):
+                return _run[0](func, args, kwargs)
         return _run[0](func, args, kwargs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> TensorBox:

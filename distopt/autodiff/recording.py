@@ -23,6 +23,7 @@ from distopt.autodiff.boxes import (
     traced,
 )
 from distopt.core import dispatch
+from distopt.core.foreign import readable
 from distopt.core.tensor import Tensor, TensorLike, _eager, _wrap, as_array
 from distopt.core.variable import Variable
 from distopt.typing import Array
@@ -124,7 +125,7 @@ class Recording:
             elif isinstance(arg, (list, tuple, TensorLike)):
                 return None
             else:  # an object of the primitive's own
-                values.append(arg)
+                values.append(readable(arg))
                 continue
             if type(box) is not TensorBox or box._trace != trace or type(box._value) is not np.ndarray:
                 return None
@@ -287,7 +288,7 @@ def _boxed(value: Any, tapes: list[Recording]) -> Any:
         items = [_boxed(item, tapes) for item in value]
         return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
     else:
-        return value
+        return readable(value)
     for tape in tapes:
         root = tape.roots.get(id(value)) if tape.roots else None
         if root is not None and (type(plain) is not TensorBox or plain._trace < tape.trace):

@@ -15,6 +15,7 @@ from distopt.autodiff.boxes import TapeNode, TensorBox, box_of, is_mean, unreach
 from distopt.autodiff.recording import Recording, forget_boxes, open_recordings
 from distopt.autodiff.recording import live as live_value
 from distopt.core import dispatch, nest
+from distopt.core.floating_point import warnings_at_caller
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import Tensor, TensorLike, as_array, convert_to_tensor
 from distopt.core.variable import Variable
@@ -198,7 +199,8 @@ class GradientTape:
         nodes = [self._node(source) for source in leaves]
         wanted = {node for node in nodes if node is not None}
         of_mean = len(targets) == 1 and output_gradients is None and is_mean(targets[0])
-        found = backward(seeds, wanted, _check_unchanged, not self._persistent)
+        with warnings_at_caller("the gradient"):
+            found = backward(seeds, wanted, _check_unchanged, not self._persistent)
         results = []
         for node, source in zip(nodes, leaves, strict=True):
             cotangent = None if node is None else found.get(node)

@@ -9,7 +9,25 @@ import numpy as np
 from distopt.core.checks import shown
 from distopt.typing import Array
 
-__all__ = ["foreign_array"]
+__all__ = ["detached", "foreign_array", "readable"]
+
+
+def detached(value: Any) -> Any:
+    """``value``, or the memory of a PyTorch tensor, also of one that requires grad."""
+    return np.asarray(value.detach()) if hasattr(value, "requires_grad") else value
+
+
+def readable(value: Any) -> Any:
+    """``value``, if it is not one of those that NumPy would read wrongly or not at all.
+
+    Raises:
+        TypeError: a masked array, whose mask would be dropped; bfloat16, which NumPy lacks.
+    """
+    if isinstance(value, np.ma.MaskedArray):
+        raise TypeError("a masked array has elements without a value: fill them, e.g. with .filled(0)")
+    if str(getattr(value, "dtype", "")).endswith("bfloat16"):
+        raise TypeError("NumPy has no bfloat16: cast it first, e.g. with .float() or .astype('float32')")
+    return value
 
 
 def foreign_array(value: Any, what: str) -> Array:
@@ -22,9 +40,10 @@ def foreign_array(value: Any, what: str) -> Array:
 
     Raises:
         TypeError: its owner cannot give it out: it lies on another device, is recorded for derivatives, or
-            has a dtype that NumPy lacks.
+            has a dtype that NumPy lacks; a masked array.
     """
     try:
+        value = detached(readable(value))
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
         return np.asarray(value)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distopt.core.checks import shown
+from distopt.core.foreign import detached
 from distopt.core.tensor import TensorLike, as_array
 from distopt.typing import Array
 
@@ -74,7 +75,7 @@ def as_numbers(value: Any, what: str) -> Array:
         array: Array = value
     else:
         try:
-            array = as_array(value)
+            array = as_array(detached(value))
         except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{what} must be numbers; got {shown(value)}: {error}") from None
     if array.dtype.kind not in "biufc":

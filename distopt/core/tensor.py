@@ -13,6 +13,8 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from distopt.core import dispatch
 from distopt.core.checks import as_dtype, as_shape, shown
+from distopt.core.floating_point import MAY_WARN, warnings_at_caller
+from distopt.core.foreign import detached, readable
 from distopt.typing import Array, DTypeLike
 
 __all__ = [
@@ -60,6 +62,21 @@ class TensorLike(NDArrayOperatorsMixin):
         view = value.view()
         view.flags.writeable = False
         return view
+
+    def __dlpack__(self, *, copy: bool | None = None, **kwargs: Any) -> Any:
+        """The value for ``from_dlpack`` of other libraries: a copy, since some write to what is read-only.
+
+        Source: https://data-apis.org/array-api/latest/API_specification/generated/array_api.array.__dlpack__.html
+
+        Args:
+            copy: False for the memory itself, read-only.
+            kwargs: handed to NumPy.
+        """
+        return self.__array__(copy=copy is not False).__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """The CPU, in DLPack's numbers."""
+        return self._array().__dlpack_device__()
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         func = ufunc if method == "__call__" else getattr(ufunc, method)
@@ -175,6 +192,9 @@ class TensorLike(NDArrayOperatorsMixin):
 
     def _run(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs ``func``, recorded if a tape is open; traced values have their own way."""
+        if func in MAY_WARN:
+            with warnings_at_caller(func.__name__):
+                return dispatch.call(_eager, func, args, kwargs)
         return dispatch.call(_eager, func, args, kwargs)
 
     def reshape(self, *shape: Any) -> Any:
@@ -282,11 +302,15 @@ def convert_to_tensor(value: Any, dtype: DTypeLike = None, name: str | None = No
     return constant(value, dtype)
 
 
+#: What is not handed to NumPy as it is.
+_TO_UNWRAP = (TensorLike, list, tuple, np.ma.MaskedArray)
+
+
 def unwrap(value: Any) -> Any:
     """``value`` with every tensor in it, nested lists and tuples included, as a plain array."""
     if isinstance(value, TensorLike):
         return value._array()
-    if isinstance(value, (list, tuple)) and any(isinstance(v, (TensorLike, list, tuple)) for v in value):
+    if isinstance(value, (list, tuple)) and any(isinstance(v, _TO_UNWRAP) for v in value):
         try:
             items = [unwrap(v) for v in value]
         except RecursionError:
@@ -294,7 +318,7 @@ def unwrap(value: Any) -> Any:
         if isinstance(value, tuple):
             return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
         return items
-    return value
+    return value if type(value) in _PLAIN else readable(value)
 
 
 def as_array(value: Any) -> Array:
@@ -312,7 +336,7 @@ def array_of(value: Any, dtype: DTypeLike, what: str) -> Array:
         ValueError: rows of unequal lengths, texts that are no numbers, or nested too deeply.
     """
     try:
-        array = np.array(unwrap(value), dtype=_default_dtype(value, dtype), order="C")
+        array = np.array(detached(unwrap(value)), dtype=_default_dtype(value, dtype), order="C")
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{what} cannot be made of {shown(value)}: {error}") from None
@@ -338,7 +362,7 @@ def _default_dtype(value: Any, dtype: DTypeLike) -> np.dtype[Any] | None:
             leaf = leaf[0]
         if isinstance(leaf, (np.ndarray, np.generic, TensorLike)):
             return None
-    kind = np.asarray(unwrap(value)).dtype
+    kind = np.asarray(detached(unwrap(value))).dtype
     return {"f": np.dtype(np.float32), "i": np.dtype(np.int32)}.get(kind.kind)
 
 

@@ -69,7 +69,7 @@ class History(Callback):
             path: the picture's file, which replica 0 writes; its ending says the format. None: no file.
 
         Returns:
-            the figure, of matplotlib.
+            the figure, of matplotlib, which notebooks show.
 
         Raises:
             MissingExtra: matplotlib is not installed.
@@ -77,12 +77,8 @@ class History(Callback):
         """
         if not self.epoch:
             raise ValueError("there is nothing to draw: the history holds no epoch")
-        try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            raise MissingExtra.of("History.plot()", "matplotlib") from None
         names = [name for name in self.history if not name.startswith("val_")]
-        figure = Figure(figsize=(4.5 * len(names), 3.5), layout="constrained")
+        figure = _figure(figsize=(4.5 * len(names), 3.5), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
             for curve, label in ((name, "training"), (f"val_{name}", "validation")):
                 if curve in self._epochs:
@@ -95,6 +91,22 @@ class History(Callback):
         if path is not None and is_chief():
             _write(figure, os.fspath(path))
         return figure
+
+
+def _figure(**options: Any) -> Any:
+    """An empty figure that shows itself in notebooks, also where pyplot has not been set up there."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtra.of("History.plot()", "matplotlib") from None
+
+    class Curves(Figure):
+        def _repr_png_(self) -> bytes:
+            picture = io.BytesIO()
+            self.savefig(picture, format="png")
+            return picture.getvalue()
+
+    return Curves(**options)
 
 
 def _write(figure: Any, path: str) -> None:

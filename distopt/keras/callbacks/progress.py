@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 import sys
 import time
 from importlib.util import find_spec
@@ -10,8 +12,14 @@ from typing import Any
 from distopt.core.checks import shown
 from distopt.errors import MissingExtra
 from distopt.keras.callbacks.callback import Callback, Logs, is_chief
+from distopt.launched import shown_on_terminal
 
 __all__ = ["ProgressBar", "shown_logs"]
+
+#: Seconds from one state of a bar that is a line to the next.
+_REFRESH = 0.1
+#: What the launcher puts before a line, at most.
+_PREFIX = 8
 
 
 def shown_logs(logs: Logs) -> str:
@@ -24,18 +32,18 @@ def shown_logs(logs: Logs) -> str:
 
 
 class ProgressBar(Callback):
-    """On a terminal a bar for each epoch, elsewhere a line; on replica 0 only.
+    """On a terminal and in a notebook a bar for each epoch, elsewhere a line; on replica 0 only.
 
     Shows loss and metrics, examples a second, the number of replicas, and on the bar the time that is left.
     While the bar moves, the loss is that of replica 0's examples; at the end it is that of all.
 
     Args:
-        verbose: 0: nothing; 1: a bar on a terminal, else lines; 2: lines; "auto": as 1, but lines where
-            the package for bars is not installed.
+        verbose: 0: nothing; 1: a bar on a terminal or in a notebook, else lines; 2: lines; "auto": as 1, but
+            lines where the package for bars is not installed.
 
     Raises:
         ValueError: another ``verbose``.
-        MissingExtra: ``verbose=1`` on a terminal, and rich is not installed.
+        MissingExtra: ``verbose=1`` where a bar is shown, and rich is not installed.
     """
 
     local_batches = True
@@ -48,13 +56,14 @@ class ProgressBar(Callback):
         self._lines = self._bar = False
         self._progress: Any = None
         self._task: Any = None
+        self._line: _Line | None = None
         self._begun = self._batch_ended = 0.0
         self._examples = 0
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """See Callback."""
         wanted = bool(self.verbose) and is_chief()
-        self._bar = wanted and self.verbose != 2 and sys.stdout.isatty()
+        self._bar = wanted and self.verbose != 2 and _moves()
         if self._bar and find_spec("rich") is None:
             if self.verbose == 1:
                 raise MissingExtra.of("the progress bar", "rich")
@@ -77,10 +86,14 @@ class ProgressBar(Callback):
         if self._bar:
             shown = {name: value for name, value in logs.items() if name != "size"}
             self._progress.update(self._task, advance=1, numbers=f"{shown_logs(shown)}  {self._rate()}")
+            if self._line is not None:
+                self._line.show(self._progress)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """See Callback."""
-        text = f"{shown_logs(logs or {})}  {self._rate()}"
+        replicas = self.params["replicas"]
+        where = "1 replica" if replicas == 1 else f"{replicas} replicas"
+        text = f"{shown_logs(logs or {})}  {self._rate()} on {where}"
         if self._bar:
             self._progress.update(self._task, numbers=text)
             self.close()
@@ -90,28 +103,65 @@ class ProgressBar(Callback):
 
     def close(self) -> None:
         """See Callback."""
-        if self._progress is not None:
+        if self._progress is not None and self._line is not None:
+            self._line.end(self._progress)
+        elif self._progress is not None:
             self._progress.stop()
-            self._progress = None
+        self._progress = self._line = None
 
     def _open_bar(self, epoch: int) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        self._line = None if sys.stdout.isatty() else _Line()
         self._progress = Progress(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=24 if self._line is None else 12),
             MofNCompleteColumn(),
             TextColumn("{task.fields[numbers]}"),
             TimeRemainingColumn(),
         )
         self._task = self._progress.add_task(self._title(epoch), total=self.params["steps"], numbers="")
-        self._progress.start()
+        if self._line is None:
+            self._progress.start()
 
     def _title(self, epoch: int) -> str:
         return f"Epoch {epoch + 1}/{self.params['epochs']}"
 
     def _rate(self) -> str:
         seconds = max(self._batch_ended - self._begun, 1e-9)
-        replicas = self.params["replicas"]
-        where = "1 replica" if replicas == 1 else f"{replicas} replicas"
-        return f"{self._examples / seconds:,.0f} examples/s on {where}"
+        return f"{self._examples / seconds:,.0f} examples/s"
+
+
+def _moves() -> bool:
+    """Whether what is printed can be seen to move: on a terminal, the launcher's too, and in a notebook."""
+    if sys.stdout.isatty() or shown_on_terminal():
+        return True
+    shell = sys.modules.get("ipykernel.zmqshell")
+    return shell is not None and shell.ZMQInteractiveShell.initialized()
+
+
+class _Line:
+    """A bar that is one line, written over and over: the launcher and notebooks show it."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        columns = shutil.get_terminal_size().columns - _PREFIX
+        self._console = Console(file=io.StringIO(), width=columns, force_terminal=False, force_jupyter=False)
+        self._shown = 0.0
+
+    def show(self, progress: Any) -> None:
+        """Writes the bar as it is now, unless that was done a moment ago."""
+        if time.monotonic() - self._shown >= _REFRESH:
+            self._write(progress, "")
+
+    def end(self, progress: Any) -> None:
+        """Writes it for the last time, and whole."""
+        self._console.width *= 4
+        self._write(progress, "\n")
+
+    def _write(self, progress: Any, end: str) -> None:
+        with self._console.capture() as captured:
+            self._console.print(progress.get_renderable())
+        self._shown = time.monotonic()
+        print(f"\r{captured.get().rstrip()}", end=end, flush=True)

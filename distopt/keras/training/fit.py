@@ -117,7 +117,8 @@ def fit(
     history = History()
     # As in Keras, the shipped ones come last: they see what the others put into the logs.
     given = [callbacks] if isinstance(callbacks, Callback) else as_sequence(callbacks, "callbacks")
-    everyone = [*given, ProgressBar(options.verbose), history]
+    shown = any(isinstance(callback, ProgressBar) for callback in given)
+    everyone = [*given, *([] if shown else [ProgressBar(options.verbose)]), history]
     told = CallbackList(
         everyone,
         model,

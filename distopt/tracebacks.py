@@ -1,0 +1,79 @@
+"""Tracebacks as their reader needs them: the program's own lines, without those inside distopt."""
+
+from __future__ import annotations
+
+import os
+import site
+import sysconfig
+from functools import cache
+from traceback import FrameSummary, StackSummary, TracebackException
+from types import TracebackType
+
+from distopt.settings import settings
+
+__all__ = ["format_error"]
+
+_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_LIBRARIES = tuple(
+    path + os.sep
+    for path in {
+        *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+        *site.getsitepackages(),
+        site.getusersitepackages(),
+    }
+)
+
+
+def format_error(error: BaseException, trace: TracebackType | None = None) -> str:
+    """``error`` with its traceback, and those of its causes, as Python would print them.
+
+    Frames inside distopt are left out, and so are those of libraries that it called, as long as none of the
+    program's own follows. ``DISTOPT_DEBUG=1`` leaves all in.
+
+    Args:
+        error: the exception.
+        trace: its traceback, if not ``error.__traceback__``.
+
+    Returns:
+        lines, each with its end. The first one tells how many frames were left out; the error comes last.
+    """
+    text = TracebackException(type(error), error, error.__traceback__ if trace is None else trace)
+    hidden = 0 if settings().debug else _shorten(text, set())
+    lines = "".join(text.format())
+    if not hidden:
+        return lines
+    plural = "s" if hidden > 1 else ""
+    return f"({hidden} frame{plural} inside distopt left out; DISTOPT_DEBUG=1 shows them)\n{lines}"
+
+
+def _shorten(text: TracebackException | None, seen: set[int]) -> int:
+    """Leaves frames out, in causes too; returns how many."""
+    if text is None or id(text) in seen:
+        return 0
+    seen.add(id(text))
+    kept = _kept(text.stack)
+    hidden = len(text.stack) - len(kept)
+    text.stack = StackSummary.from_list(kept) if kept else None  # type: ignore[assignment]
+    members = getattr(text, "exceptions", None) or ()  # those of an exception group
+    return hidden + sum(_shorten(other, seen) for other in (text.__cause__, text.__context__, *members))
+
+
+def _kept(stack: StackSummary) -> list[FrameSummary]:
+    kept, inside = [], False
+    for frame in stack:
+        if _is_ours(frame.filename):
+            inside = True
+        elif not (inside and _is_library(frame.filename)):
+            kept.append(frame)
+            inside = False
+    return kept
+
+
+@cache
+def _is_ours(file: str) -> bool:
+    return file.startswith(_PACKAGE)
+
+
+@cache
+def _is_library(file: str) -> bool:
+    return file.startswith((*_LIBRARIES, "<frozen")) or file == "<__array_function__ internals>"
