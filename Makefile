@@ -5,28 +5,34 @@ VENV     ?= .venv
 REPLICAS ?= 2
 MPI      ?= mpich
 BIN      := $(VENV)/bin
-# Seconds that one run under an MPI launcher may take, where a hang would last for ever. What runs in one process has no
-# limit of its own: each of its tests has one, and so has every launch that they make.
+# Processes that share out the files of tests: one more than two cores, since tests that start jobs often wait.
+WORKERS  ?= 3
+# Seconds that one run under an MPI launcher may take, where a hang would last for ever. What runs without one has no
+# limit as a whole: each of its tests has one, and so has every launch that they make.
 LIMIT    ?= 800
 # Bytecode and compiled kernels are kept, so that the hundreds of processes that tests start need not make them anew.
 TESTING  := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
+PYTEST   := $(TESTING) $(BIN)/python -m pytest
+PARALLEL := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
-.PHONY: train test test-1 test-launches test-single test-2 test-4 check bench chaos clean
+.PHONY: train test test-all test-1 test-every test-2 test-4 test-torch test-jax coverage check bench chaos clean
 
 train: $(VENV)/.examples
 	$(BIN)/distoptrun -n $(REPLICAS) examples/digits.py
 
 test: test-1 test-2 test-4
 
-# Side by side, for two cores: jobs, one after the other, which often wait; and all that runs in this one process.
+test-all: test-every test-2 test-4
+
 test-1: $(VENV)/.test
-	$(MAKE) --jobs=2 test-launches test-single
+	$(PYTEST) $(PARALLEL) --hypothesis-profile=quick -m "not slow" tests
 
-test-launches: $(VENV)/.test
-	$(TESTING) $(BIN)/python -m pytest -m launches tests
+test-every: $(VENV)/.test
+	$(PYTEST) $(PARALLEL) tests
 
-test-single: $(VENV)/.test
-	$(TESTING) $(BIN)/python -m pytest -m "not launches" tests
+# Where no test is so marked, there is nothing that could fail (pytest's exit code 5).
+test-torch test-jax: test-%: $(VENV)/.test $(VENV)/.%
+	$(PYTEST) -m $* tests || test $$? -eq 5
 
 test-2 test-4: test-%: $(VENV)/.test
 	$(TESTING) timeout --kill-after=10 $(LIMIT) $(BIN)/mpiexec -n $* $(BIN)/python -m pytest --with-mpi \
