@@ -13,6 +13,9 @@ LIMIT    ?= 800
 # Bytecode and compiled kernels are kept, so that the hundreds of processes that tests start need not make them anew.
 TESTING  := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 PYTEST   := $(TESTING) $(BIN)/python -m pytest
+COVERED  := $(TESTING) $(BIN)/coverage run -m pytest
+UNCOMPILED := $(addprefix tests/,contracts/test_steps.py contracts/test_steps_not_finite.py engine/test_norms.py \
+	engine/test_sparse.py collectives)
 PARALLEL := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 .PHONY: train test test-all test-1 test-every test-2 test-4 test-torch test-jax coverage check bench chaos clean
@@ -38,6 +41,16 @@ test-2 test-4: test-%: $(VENV)/.test
 	$(TESTING) timeout --kill-after=10 $(LIMIT) $(BIN)/mpiexec -n $* $(BIN)/python -m pytest --with-mpi \
 		tests/contracts tests/mpi || { code=$$?; case $$code in 124|137) echo "$@: ended after $(LIMIT) s, the limit" \
 		"of a run under mpiexec: a hang, or a busy machine (then: make $@ LIMIT=3000)" >&2 ;; esac; exit $$code; }
+
+# Compiled loops are run once more as plain Python, on arrays that are small enough for it.
+coverage: $(VENV)/.test
+	$(BIN)/coverage erase
+	$(COVERED) $(PARALLEL) --hypothesis-profile=quick -m "not slow" tests
+	$(COVERED) -p tests.uncompiled -k "not big and not virtual-4" $(UNCOMPILED)
+	$(TESTING) timeout --kill-after=10 $(LIMIT) $(BIN)/mpiexec -n 2 $(BIN)/coverage run -m pytest --with-mpi \
+		tests/contracts tests/mpi
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
-"""Compiled code run as plain Python, so that its lines can be counted: ``pytest -p tests.uncompiled tests/engine``.
+"""Compiled code run as plain Python, so that its lines can be counted: ``pytest -p tests.uncompiled``.
 
-Numba's functions stay what they are in the source, and what stands for machine instructions (intrinsics, functions
-of the C library) has a twin here that does the same through ctypes. Results must be the same to the last bit.
+Numba's functions stay what they are in the source, and what stands for machine instructions (intrinsics,
+functions of the C library) has a twin here that does the same through ctypes. Slow: for small arrays.
 """
 
 import ctypes
