@@ -1,1 +1,1 @@
-"""Faults made on purpose, and what becomes of the jobs that they hit: ``python -m chaos``."""
+"""Fault injection: makes faults and checks how jobs survive or end: ``python -m chaos``."""

@@ -1,4 +1,4 @@
-"""``python -m chaos [NAME ...]``: makes faults; a table and JSON of what became of the jobs."""
+"""``python -m chaos [NAME ...]``: injects faults; prints a table and writes JSON of the results."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ SCENARIOS = {
 
 
 def main() -> int:
-    """Runs what the command line asks for.
+    """Runs the scenarios of the command line.
 
     Returns:
-        0; 1 if a job did not end as it has to.
+        0; 1 if a job did not end as expected.
     """
     options = _parse()
-    # So that a job that is running is taken down.
+    # So that a running job is ended.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    # A shell's background command ignores Ctrl-C, and so would the launchers, which here are sent some.
+    # A shell's background jobs ignore Ctrl-C, and so would the launchers, to which scenarios send it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     failed = False
     for name in options.names or SCENARIOS:
@@ -51,7 +51,7 @@ def main() -> int:
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m chaos",
-        description="Makes faults, and looks at what becomes of the jobs.",
+        description="Injects faults, and checks what happens to the jobs.",
         epilog="\n".join(f"  {name:<8} {what}" for name, what in SCENARIOS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

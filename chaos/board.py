@@ -1,4 +1,4 @@
-"""A file that replicas write where they are into, and whoever makes faults reads: no message, no lock."""
+"""A file in which replicas write their progress, for the fault injection to read: no messages, no locks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROW = struct.Struct("qqqq")
 
 @dataclass(frozen=True)
 class Row:
-    """One replica: its process, how often it was started, what it does, how many steps it has made."""
+    """One replica: its PID, its number of starts, its current phase, its number of steps."""
 
     pid: int
     starts: int
@@ -29,7 +29,7 @@ class Board:
     """The rows of ``size`` replicas in a file.
 
     Args:
-        path: the file; made if it is not there.
+        path: the file; created if missing.
         size: the number of replicas.
     """
 
@@ -46,18 +46,18 @@ class Board:
         pid, starts, phase, steps = _ROW.unpack_from(self._memory, replica * _ROW.size)
         return Row(pid, starts, PHASES[phase], steps)
 
-    def come(self, replica: int) -> None:
-        """A replica's process has begun."""
+    def start(self, replica: int) -> None:
+        """Records that a replica's process has started."""
         self._put(replica, 0, os.getpid())
         self._put(replica, 1, self[replica].starts + 1)
-        self.do(replica, "start")
+        self.set_phase(replica, "start")
 
-    def do(self, replica: int, phase: str) -> None:
-        """What it does now."""
+    def set_phase(self, replica: int, phase: str) -> None:
+        """Records what a replica is doing."""
         self._put(replica, 2, PHASES.index(phase))
 
-    def at(self, replica: int, steps: int) -> None:
-        """The steps that it has made."""
+    def set_steps(self, replica: int, steps: int) -> None:
+        """Records the number of steps of a replica."""
         self._put(replica, 3, steps)
 
     def _put(self, replica: int, column: int, value: int) -> None:

@@ -1,4 +1,4 @@
-"""The faults that ``faults`` makes, and what has to become of each."""
+"""The faults of ``faults``, and the expected result of each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chaos.jobs import launched
+from chaos.jobs import launch_command
 
 __all__ = ["Fault", "faults"]
 
@@ -38,20 +38,20 @@ if rank == 0:
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault and what has to become of it.
+    """One fault and its expected result.
 
     Attributes:
-        name: in the table.
-        program: what the replicas run between prologue and epilogue; the whole of it if ``bare``.
-        code: the exit code that has to come.
-        says: what standard error has to hold; "" if nothing at all.
-        most: how often at most.
-        goes_on: whether the right weights come out all the same.
-        words: the command, from the program's file; ``distoptrun -n 2`` by default.
+        name: shown in the table.
+        program: what the replicas run between prologue and epilogue; the whole program if ``bare``.
+        code: the expected exit code.
+        says: pattern to be found in standard error; "" if that has to be empty.
+        most: how often it may be found at most.
+        goes_on: whether the job still has to end with the right weights.
+        words: makes the command from the program's file; ``distoptrun -n 2`` by default.
         environ: further variables.
-        bound: not even the superuser writes what is not writable.
-        seconds: the limit for the whole, start included; of the long form.
-        short: whether the short form has it.
+        bound: whether even root may not write what is not writable.
+        seconds: time limit, including the start; of the long form.
+        short: whether it is part of the short form.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Fault:
     most: int = 1
     goes_on: bool = False
     bare: bool = False
-    words: Callable[[Path], list[Any]] = lambda file: launched("-n", 2, file)
+    words: Callable[[Path], list[Any]] = lambda file: launch_command("-n", 2, file)
     environ: dict[str, str | None] = field(default_factory=dict)
     bound: bool = False
     seconds: float = 15.0
@@ -98,7 +98,7 @@ assert manager.restore()  # the one before is whole
 
 
 def faults(place: Path) -> list[Fault]:
-    """All of them."""
+    """All faults."""
     return [*_of_replicas(), *_of_mpi(place), *_of_the_machine(place), *_of_the_command_line()]
 
 
@@ -225,7 +225,7 @@ def _of_the_machine(place: Path) -> list[Fault]:
 
 
 def _read_only(place: Path) -> Path:
-    """A copy of the packages, and a home, that cannot be written."""
+    """A read-only copy of the packages, with a read-only home."""
     for package in ("distopt", "distopt_launch"):
         spec = importlib.util.find_spec(package)
         assert spec is not None
@@ -245,14 +245,14 @@ def _of_the_command_line() -> list[Fault]:
             "",
             255,
             "(?m)^.*no-such-host.invalid.*$",
-            words=lambda file: launched("-n", 2, "-H", "no-such-host.invalid:2", file),
+            words=lambda file: launch_command("-n", 2, "-H", "no-such-host.invalid:2", file),
         ),
         Fault(
             "a script that does not exist",
             "",
             2,
             "cannot open the script '.*': No such file or directory",
-            words=lambda file: launched("-n", 2, file.with_name("no_such_program.py")),
+            words=lambda file: launch_command("-n", 2, file.with_name("no_such_program.py")),
             seconds=5.0,
         ),
         Fault("a syntax error", "x = (", 1, "SyntaxError: '\\(' was never closed", bare=True, seconds=5.0),
@@ -260,7 +260,7 @@ def _of_the_command_line() -> list[Fault]:
 
 
 def _write_foreign_mpiexec(file: Path) -> None:
-    """Starts processes as Open MPI's does, and says that it is that."""
+    """Writes a script that starts processes as Open MPI's mpiexec does, and reports its version."""
     shell = shutil.which("sh") or "/bin/sh"
     file.write_text(
         f"""#!{shell}

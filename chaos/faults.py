@@ -1,4 +1,4 @@
-"""``faults``: what a faulty replica, machine or command line comes to: exit code, message, time."""
+"""``faults``: faulty replicas, machines and command lines: checks exit code, message and time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from chaos.catalogue import Fault, faults
-from chaos.jobs import Done, folder, start
+from chaos.jobs import CompletedJob, folder, start
 from chaos.report import Report
 
 __all__ = ["report"]
@@ -14,7 +14,7 @@ __all__ = ["report"]
 _WEIGHTS = "the sum of the weights is 90000.0"  # of 100,000 ones, after a step of 0.1 by Adam
 
 
-def report(short: bool, seed: int) -> Report:  # noqa: ARG001 (nothing here is left to chance)
+def report(short: bool, seed: int) -> Report:  # noqa: ARG001 (nothing here is random)
     """Makes each fault once."""
     found = Report("faults", "faults of replicas, of the machine, of the command line; 2 replicas")
     with folder() as place:
@@ -44,7 +44,7 @@ def _make(found: Report, place: Path, fault: Fault, timed: bool) -> None:
     )
 
 
-def _wrong(fault: Fault, done: Done, timed: bool) -> list[str]:
+def _wrong(fault: Fault, done: CompletedJob, timed: bool) -> list[str]:
     wrong = [f"left behind: {what}" for what in done.left]
     if done.code != fault.code:
         wrong.append(f"exit code {done.code}, not {fault.code}: {done.err[-3000:]}")

@@ -1,4 +1,4 @@
-"""Jobs that faults are made in, each with a hard limit of time, and the search for what they leave."""
+"""Jobs for fault injection, each with a time limit, and the search for what they leave behind."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["ROOT", "Done", "Job", "folder", "launched", "start"]
+__all__ = ["ROOT", "CompletedJob", "Job", "folder", "launch_command", "start"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
 _PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE = 24, 1
 _MARK = "CHAOS_JOB"
 _SEGMENT = re.compile(r"/dev/shm/\S+")
-_LOOK = 0.1  # seconds between two looks at what the processes have
-_AFTERWARDS = 2.0  # seconds for processes that were killed to be gone
+_LOOK = 0.1  # seconds between two looks at the processes
+_AFTERWARDS = 2.0  # seconds for killed processes to be gone
 
 
 @dataclass(frozen=True)
-class Done:
+class CompletedJob:
     """How a job ended.
 
     Attributes:
         code: its exit code.
-        seconds: from its start.
-        left: what it left behind, in words.
+        seconds: its duration.
+        left: descriptions of what it left behind.
     """
 
     code: int
@@ -47,18 +47,18 @@ class Done:
 
     @property
     def restarts(self) -> int:
-        """How often distoptrun began anew."""
+        """How often distoptrun restarted it."""
         return self.err.count("; starting again (")
 
 
 class Job:
-    """A running job; everything that it starts carries its mark in the environment.
+    """A running job; all its processes have its mark in the environment.
 
     Args:
         words: the command.
-        scratch: the folder for temporary files.
-        environ: further variables; None takes one away.
-        bound: without the superuser's right to write what is not writable.
+        scratch: its folder for temporary files.
+        environ: further variables; None removes one.
+        bound: whether even root may not write what is not writable.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Job:
         )
 
     def pids(self) -> list[int]:
-        """All its processes that live."""
+        """The PIDs of its running processes."""
         wanted = f"{_MARK}={self._mark}".encode()
         found = []
         for entry in Path("/proc").iterdir():
@@ -92,7 +92,7 @@ class Job:
         return found
 
     def until(self, true: Callable[[], Any], limit: float = 60.0) -> bool:
-        """Waits until ``true()``; False if the job ends before, or does not come to it."""
+        """Waits until ``true()``; False if the job ends before, or after ``limit`` seconds."""
         end = time.monotonic() + limit
         while time.monotonic() < end:
             if true():
@@ -104,7 +104,7 @@ class Job:
         return False
 
     def _look(self) -> None:
-        """Now and then notes which shared memory with a name the job's processes have."""
+        """From time to time, records the named shared memory of the job's processes."""
         if time.monotonic() < self._looked + _LOOK:
             return
         self._looked = time.monotonic()
@@ -113,18 +113,18 @@ class Job:
                 self._segments |= set(_SEGMENT.findall(Path(f"/proc/{pid}/maps").read_text()))
 
     def pause(self, seconds: float) -> None:
-        """Lets it run."""
+        """Waits while it runs."""
         self._look()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(seconds)
 
-    def said(self) -> str:
-        """What has been written on its standard error so far."""
+    def stderr(self) -> str:
+        """Its standard error so far."""
         self._err.seek(0)
         return self._err.read().decode(errors="replace")
 
-    def finish(self, limit: float = 90.0) -> Done:
-        """Waits for the end, or ends it after ``limit`` seconds from the start with exit code -1."""
+    def finish(self, limit: float = 90.0) -> CompletedJob:
+        """Waits for the end; ``limit`` seconds after the start, kills the job, with exit code -1."""
         code = -1
         while time.monotonic() < self.begin + limit:
             self._look()
@@ -135,13 +135,13 @@ class Job:
         left = self._left() if code != -1 else [f"not ended after {limit:g} s"]
         self.end()
         self._out.seek(0)
-        done = Done(code, self._out.read().decode(errors="replace"), self.said(), seconds, left)
+        done = CompletedJob(code, self._out.read().decode(errors="replace"), self.stderr(), seconds, left)
         self._out.close()
         self._err.close()
         return done
 
     def end(self) -> None:
-        """Ends whatever still lives."""
+        """Kills what is still running."""
         for pid in self.pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -151,7 +151,7 @@ class Job:
         deadline = time.monotonic() + _AFTERWARDS
         while (pids := self.pids()) and time.monotonic() < deadline:
             time.sleep(0.02)
-        # Whatever memory has no name goes with the processes.
+        # Memory without a name vanishes with the processes.
         left = [f"process {pid}: {_command(pid)}" for pid in pids]
         left += [f"shared memory {name}" for name in sorted(self._segments) if os.path.exists(name)]
         return left + [f"file {file.name}" for file in self._scratch.iterdir()]
@@ -170,27 +170,27 @@ def start(
     return Job([str(word) for word in words], scratch, environ or {}, bound)
 
 
-def launched(*words: Any) -> list[Any]:
-    """The words of ``distoptrun``."""
+def launch_command(*words: Any) -> list[Any]:
+    """The command line of ``distoptrun``."""
     return [sys.executable, "-m", "distopt_launch", *words]
 
 
 @contextmanager
 def folder() -> Iterator[Path]:
-    """A folder for a scenario's files, closed to other users."""
+    """A temporary folder for a scenario's files, private to this user."""
     with tempfile.TemporaryDirectory(prefix="distopt-chaos-") as path:
         yield Path(path)
 
 
 def _clean() -> dict[str, str]:
-    """This environment without the marks of a job that this process is part of; one thread a replica."""
+    """This environment without the variables of an outer job, with one thread per replica."""
     foreign = ("PMI_", "PMIX_", "OMPI_", "HYDI_", "SLURM_", "DISTOPT_", "MPI_LOCAL")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return {**inherited, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
 
 
 def _drop_override() -> None:
-    """Takes a right from this process and what it starts; nobody but the superuser has it."""
+    """Drops root's right to ignore permissions, for this process and its children."""
     ctypes.CDLL(None).prctl(_PR_CAPBSET_DROP, _CAP_DAC_OVERRIDE, 0, 0, 0)
 
 

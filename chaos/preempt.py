@@ -18,7 +18,7 @@ _SAVED = "asked to end: saved"
 
 
 def report(short: bool, seed: int) -> Report:
-    """Preempts one training 100 times, or a few; then it may come to its end."""
+    """Preempts one training 100 times, or a few, and then lets it finish."""
     rng = random.Random(seed)
     count = 2 if short else 100
     with folder() as place:
@@ -26,8 +26,8 @@ def report(short: bool, seed: int) -> Report:
         found = Report("preempt", f"{count} preemptions in a training of {training.steps} steps")
         spot = training.folder()
         for number in range(count):
-            # By turns as from a person or a batch system that signals the launcher, and as from Slurm,
-            # which signals every process of the job.
+            # In turn: a signal to the launcher, as from a user or a batch system, and to every process of the
+            # job, as from Slurm.
             _preempt(found, training, spot, rng.randint(1, 5), everyone=number % 2 == 1)
         steps = training.board(spot)[0].steps
         done = training.start(spot).finish()

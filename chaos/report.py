@@ -1,4 +1,4 @@
-"""What became of the jobs: rows, their table and their JSON."""
+"""The results of a scenario: rows, their table and their JSON."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class Report:
     machine: dict[str, Any] = field(default_factory=machine)
 
     def add(self, wrong: Sequence[str], **columns: Any) -> None:
-        """Adds a job."""
+        """Adds a row for a job."""
         self.rows.append({**{k.replace("_", " "): v for k, v in columns.items()}, WRONG: "; ".join(wrong)})
 
     @property
     def good(self) -> bool:
-        """Whether every job ended as it has to."""
+        """Whether every job ended as expected."""
         return bool(self.rows) and not any(row[WRONG] for row in self.rows)
 
     def document(self) -> dict[str, Any]:
-        """Everything, as JSON takes it."""
+        """All of it, as data for JSON."""
         return {
             "scenario": self.name,
             "title": self.title,
@@ -64,7 +64,7 @@ def write_json(report: Report, folder: Path) -> Path:
 
 
 def print_table(report: Report) -> None:
-    """Shows the rows and whether all was well."""
+    """Prints the rows, and whether all is well."""
     from rich.console import Console
     from rich.table import Table
 

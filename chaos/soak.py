@@ -1,4 +1,4 @@
-"""``soak``: many steps; what the replicas hold of memory, descriptors and shared segments stays flat."""
+"""``soak``: many steps; the replicas' memory, descriptors and shared segments stay flat."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 from statistics import median
 
 from chaos.board import Board
-from chaos.jobs import folder, launched, start
+from chaos.jobs import folder, launch_command, start
 from chaos.report import Report
 from chaos.trainings import REPLICAS
 
 __all__ = ["report"]
 
 _WINDOWS = 10
-#: What a replica may hold more at the end than after a fifth of the steps: the history of fit grows.
+#: How much a replica's memory may grow after a fifth of the steps: the history of fit grows.
 _GROWTH_MIB = 4.0
 _SEGMENT = re.compile(r"^\S+ \S+ \S+ \S+ (\d+) +(/memfd:\S*|/dev/shm/\S*|/dev/zero)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What one replica holds; RSS counts shared pages whole, PSS its part of them."""
+    """The resources of one replica; RSS counts shared pages in full, PSS its share of them."""
 
     rss_mib: float
     pss_mib: float
@@ -33,13 +33,13 @@ class Sample:
     threads: int
 
 
-def report(short: bool, seed: int) -> Report:  # noqa: ARG001 (nothing here is left to chance)
-    """Makes 100,000 steps, or some thousands, and looks on."""
+def report(short: bool, seed: int) -> Report:  # noqa: ARG001 (nothing here is random)
+    """Makes 100,000 steps, or a thousand, and takes samples."""
     steps = 1_000 if short else 100_000
     with folder() as place:
         board = Board(place / "board", REPLICAS)
         words = ["-m", "chaos.programs.endless", place, steps]
-        job = start(launched("-n", REPLICAS, *words), place)
+        job = start(launch_command("-n", REPLICAS, *words), place)
         samples: list[list[tuple[int, Sample]]] = [[] for _ in range(REPLICAS)]
         try:
             while job.process.poll() is None:

@@ -1,4 +1,4 @@
-"""``stop``: a replica stops, as on a machine that swaps or sleeps; for good, or for a while."""
+"""``stop``: a replica is stopped, as on a machine that swaps or sleeps; for good, or for a while."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import time
 from pathlib import Path
 
-from chaos.jobs import folder, launched, start
+from chaos.jobs import folder, launch_command, start
 from chaos.report import Report
 from chaos.trainings import REPLICAS, Training
 
@@ -44,7 +44,7 @@ def _in_training(found: Report, training: Training, wake: float | None, replica:
         job.until(lambda: board[replica].steps > after)
         pid, begin = board[replica].pid, time.monotonic()
         os.kill(pid, signal.SIGSTOP)
-        job.until(lambda: "waiting for" in job.said())
+        job.until(lambda: "waiting for" in job.stderr())
         named = time.monotonic() - begin
         if wake is not None:
             job.until(lambda: time.monotonic() > begin + wake)
@@ -62,7 +62,7 @@ def _in_training(found: Report, training: Training, wake: float | None, replica:
     found.add(wrong, what=what, replica=replica, named_after=named, restarts=done.restarts, s=done.seconds)
 
 
-#: How a job is ended whose replica is stopped: the launcher's options, what it is sent, exit code, limit.
+#: How a job with a stopped replica is ended: options, signal to the launcher, exit code, limit in seconds.
 _ENDS: dict[str, tuple[list[str], int, int, float]] = {
     "stopped, then Ctrl-C": ([], signal.SIGINT, 130, 6.0),
     "stopped, then SIGTERM, --grace 2": (["--grace", "2"], signal.SIGTERM, 143, 6.0),
@@ -77,7 +77,7 @@ def _in_ended_job(found: Report, place: Path, how: str, end: tuple[list[str], in
     spot.mkdir()
     program = spot / "program.py"
     program.write_text(_WAITS)
-    job = start(launched("-n", 2, *options, program), spot)
+    job = start(launch_command("-n", 2, *options, program), spot)
     begin = time.monotonic()
     try:
         stopped = job.until((spot / "stopped").exists)

@@ -1,4 +1,4 @@
-"""The training that faults are made in: its folder, its start, its right end."""
+"""The training for fault injection: its folder, its start, its expected result."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from chaos.board import Board
-from chaos.jobs import Done, Job, launched, start
+from chaos.jobs import CompletedJob, Job, launch_command, start
 
 __all__ = ["REPLICAS", "Training"]
 
@@ -19,20 +19,20 @@ _MODULE = "chaos.programs.training"
 
 
 class Training:
-    """Digits, trained once without any fault, to compare with.
+    """Training on digits, run once without a fault as the reference.
 
     Args:
         place: the scenario's folder.
         epochs: of 45 steps each.
 
     Attributes:
-        steps: of the whole training.
-        digest: the SHA-256 that it has to end with, and the accuracy.
-        seconds: what it takes.
-        starting: of these, from a replica's first line to its first step.
+        steps: total number of steps.
+        digest: the expected result: a SHA-256 of the weights, and the accuracy.
+        seconds: its duration without a fault.
+        starting: seconds from a replica's first line to its first step.
 
     Raises:
-        RuntimeError: it fails without any fault.
+        RuntimeError: it fails without a fault.
     """
 
     def __init__(self, place: Path, epochs: int = 12) -> None:
@@ -64,21 +64,21 @@ class Training:
         return folder
 
     def board(self, folder: Path) -> Board:
-        """Where its replicas write what they do."""
+        """The board of its replicas."""
         return Board(folder / "board", REPLICAS)
 
     def start(self, folder: Path, *options: str, environ: Mapping[str, str] | None = None) -> Job:
-        """Starts it, or goes on with it."""
-        words = launched("-n", REPLICAS, *options, "-m", _MODULE, folder, self._epochs)
+        """Starts or continues it."""
+        words = launch_command("-n", REPLICAS, *options, "-m", _MODULE, folder, self._epochs)
         return start(words, folder, environ)
 
     def result(self, folder: Path) -> str:
-        """What it ended with; empty if it did not."""
+        """Its result; empty if it has not finished."""
         file = folder / "digest"
         return file.read_text() if file.exists() else ""
 
-    def wrong(self, folder: Path, done: Done, code: int = 0) -> list[str]:
-        """What is not as it has to be at the end of a job; the folder goes if all is well."""
+    def wrong(self, folder: Path, done: CompletedJob, code: int = 0) -> list[str]:
+        """What is wrong at the end of a job; if nothing is, the folder is removed."""
         found = [f"left behind: {what}" for what in done.left]
         if done.code != code:
             found.append(f"exit code {done.code}, not {code}: {done.err[-2000:]}")

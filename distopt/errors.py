@@ -2,14 +2,14 @@
 
     Exception
     |-- ImportError
-    |   `-- MissingExtra          an optional dependency is not installed; says how to get it
+    |   `-- MissingExtra          an optional dependency is not installed; says how to install it
     `-- RuntimeError
-        |-- ReplicaMismatch       replicas called different things, or with different arguments
+        |-- ReplicaMismatch       replicas made different calls, or with different arguments
         |-- ReplicaFailed         another replica raised; carries its traceback
-        |-- ReplicaStalled        a replica did not come in time
-        `-- LaunchError           the launcher and the MPI library do not fit together
+        |-- ReplicaStalled        a replica did not arrive in time
+        `-- LaunchError           the launcher and the MPI library do not match
 
-Everything else is Python's own: ValueError for shapes, values and indices, TypeError for kinds,
+Everything else is Python's own: ValueError for shapes, values and indices, TypeError for types,
 RuntimeError for calls in the wrong context.
 """
 
@@ -19,18 +19,18 @@ __all__ = ["LaunchError", "MissingExtra", "ReplicaFailed", "ReplicaMismatch", "R
 
 
 class MissingExtra(ImportError):
-    """An optional dependency is missing; the text says what to install."""
+    """An optional dependency is missing; the message says what to install."""
 
     @classmethod
     def of(cls, feature: str, package: str, *more: str) -> MissingExtra:
-        """The error to raise where ``feature`` cannot do without ``package``.
+        """The error to raise if ``feature`` needs ``package``.
 
         Args:
             feature: what was called.
             package: what could not be imported; its distribution has the same name.
-            more: distributions to be installed together with it.
+            more: distributions to install with it.
         """
-        # The packages by their own names: an index may give somebody else's for a name of ours.
+        # Not as an extra of ours: an index may have another project under our name.
         return cls(
             f"{feature} needs the package {package!r}, which is not installed. "
             f"Install it with: pip install {' '.join([package, *more])}",
@@ -39,16 +39,16 @@ class MissingExtra(ImportError):
 
 
 class ReplicaMismatch(RuntimeError):
-    """Replicas disagree about the call that they are in; raised on every replica alike."""
+    """Replicas disagree about the current call; raised on every replica."""
 
 
 class ReplicaFailed(RuntimeError):
-    """Another replica raised an exception; the text ends with that replica's traceback."""
+    """Another replica raised an exception; the message ends with that replica's traceback."""
 
 
 class ReplicaStalled(RuntimeError):
-    """A replica did not come to a collective call before the abort limit."""
+    """A replica did not reach a collective call before the abort limit."""
 
 
 class LaunchError(RuntimeError):
-    """The launcher that started this process does not belong to the MPI that it loads."""
+    """The launcher that started this process does not match the MPI library that it loads."""

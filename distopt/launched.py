@@ -1,7 +1,7 @@
 """What started this process: an MPI launcher, a replica of its job, or neither.
 
-A launcher's variables come down to all that a replica starts: worker pools, other programs. So the first
-process that imports distopt leaves its mark, by which its children know themselves: each of them is alone.
+A replica's children (worker pools, other programs) inherit the launcher's variables. So the first process
+that imports distopt sets a variable of its own, by which its children know that they are not in the job.
 """
 
 from __future__ import annotations
@@ -16,35 +16,42 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 __all__ = [
-    "Job",
+    "JobId",
     "Launched",
     "allow_for_containers",
     "claim",
     "disconnect",
     "is_child",
-    "jobs",
+    "job_ids",
     "launched",
     "lost_connection",
 ]
 
-#: The replica's "pid:socket:job".
+#: The replica's "pid:socket:launch ID".
 _MARK = "DISTOPT_LAUNCH_REPLICA"
-#: What tells one job from another that is started from within it.
-_JOB = ("PMI_SIZE", "PMI_RANK", "PMI_JOBID", "PMIX_NAMESPACE", "SLURM_STEP_ID", "OMPI_COMM_WORLD_SIZE")
-#: By what an MPI reaches its launcher, which one process can, once. Without them MPI starts alone.
+#: Variables that tell a job from another one that is started from within it.
+_LAUNCH_ID_VARIABLES = (
+    "PMI_SIZE",
+    "PMI_RANK",
+    "PMI_JOBID",
+    "PMIX_NAMESPACE",
+    "SLURM_STEP_ID",
+    "OMPI_COMM_WORLD_SIZE",
+)
+#: How an MPI reaches its launcher, which one process can do once. Without them MPI starts alone.
 _SOCKET = "PMI_FD"
 _CONNECTION = (_SOCKET, "PMI_PORT", "PMIX_NAMESPACE", "PMIX_SERVER_URI")
 
 
 @dataclass(frozen=True)
 class Launched:
-    """What an MPI launcher says of the job.
+    """What an MPI launcher tells a process about its job.
 
     Attributes:
-        launcher: its name, for messages.
-        size: the number of processes that it started.
-        variable: the environment variable that says so.
-        rank: this process's number; None if the launcher does not say.
+        launcher: the launcher's name, for messages.
+        size: the number of processes.
+        variable: the environment variable that holds the size.
+        rank: this process's rank; None if the launcher does not say.
     """
 
     launcher: str
@@ -53,8 +60,7 @@ class Launched:
     rank: int | None = None
 
 
-#: Where each launcher puts the number of processes and the process's own; a third variable must be a
-#: number too, if named.
+#: Each launcher's variables for size and rank; a third variable must be a number too, if given.
 _SIZE_VARIABLES = (
     ("OMPI_COMM_WORLD_SIZE", "Open MPI's mpirun", "OMPI_COMM_WORLD_RANK", None),
     ("PMI_SIZE", "MPICH's mpiexec or a PMI launcher", "PMI_RANK", "PMI_RANK"),
@@ -63,7 +69,7 @@ _SIZE_VARIABLES = (
 
 
 def launched(environ: Mapping[str, str] | None = None) -> Launched | None:
-    """What started this process, or None when no MPI launcher did; also in a child of a replica."""
+    """The launcher that started this process; None if there was none, or in a child of a replica."""
     env = os.environ if environ is None else environ
     if environ is None and is_child():
         return None
@@ -75,7 +81,7 @@ def launched(environ: Mapping[str, str] | None = None) -> Launched | None:
 
 
 def claim() -> None:
-    """Makes this process the replica that the launcher started, if it is no child of one.
+    """Marks this process as the replica that the launcher started, unless it is a child of one.
 
     Called when distopt is imported.
     """
@@ -83,7 +89,7 @@ def claim() -> None:
         os.environ.setdefault(_MARK, f"{os.getppid()}::")  # for what a worker starts
         disconnect()
     elif launched() is not None:
-        os.environ[_MARK] = f"{os.getpid()}:{_socket()}:{_job()}"
+        os.environ[_MARK] = f"{os.getpid()}:{_socket()}:{_launch_id()}"
         mpi = sys.modules.get("mpi4py.MPI")
         if mpi is not None and mpi.Is_initialized():
             disconnect()
@@ -96,37 +102,37 @@ def is_child() -> bool:
     pid, _, launch = os.environ.get(_MARK, "").partition(":")
     if not pid or pid == str(os.getpid()):
         return False
-    connection, _, job = launch.partition(":")
-    # Else a launcher has started it, as a process of a job of its own.
-    return not _connected() or (job == _job() and _socket() in ("", connection))
+    connection, _, launch_id = launch.partition(":")
+    # Otherwise a launcher has started it, as a process of another job.
+    return not _connected() or (launch_id == _launch_id() and _socket() in ("", connection))
 
 
 def _is_worker() -> bool:
-    """Whether `multiprocessing` started this process, also before its parent imported distopt.
+    """Whether `multiprocessing` started this process, even before its parent imported distopt.
 
-    That parent has left no mark yet, and a worker that is forked holds its connection to the launcher.
+    Then the parent has set no variable yet, and a forked worker holds its connection to the launcher.
     """
     process = sys.modules.get("multiprocessing.process")
     return process is not None and process.parent_process() is not None
 
 
 def disconnect() -> None:
-    """Keeps this process's children from the connection to the launcher, which it has used, or must not."""
+    """Hides the connection to the launcher from this process and its children."""
     for name in [name for name in os.environ if name.startswith(_CONNECTION)]:
         del os.environ[name]
 
 
 def lost_connection() -> str:
-    """The variable by which MPI would look for its launcher in vain, with its value; else empty."""
+    """The variable that would lead MPI to a closed connection, as ``NAME=value``; otherwise empty."""
     descriptor = os.environ.get(_SOCKET, "")
     return f"{_SOCKET}={descriptor}" if descriptor and not _socket() else ""
 
 
 def allow_for_containers() -> None:
-    """Keeps MPICH from reading others' memory by process number, where each process has its own container.
+    """Keeps MPICH from reading other processes' memory by PID if each process has its own container.
 
-    To be called before MPI starts. In there the numbers mean other processes, so that MPICH's messages of
-    some kilobytes and more would fail. The launcher's number cannot be seen in there: the kernel says 0.
+    Call it before MPI starts. In containers PIDs mean other processes, so MPICH's messages of some kilobytes
+    and more would fail. There the launcher's PID is not visible: the kernel reports 0.
     """
     if not hasattr(socket, "SO_PEERCRED") or not _socket():
         return
@@ -141,12 +147,12 @@ def _connected() -> bool:
     return any(name.startswith(_CONNECTION) for name in os.environ)
 
 
-def _job() -> str:
-    return "/".join(os.environ.get(name, "") for name in _JOB)
+def _launch_id() -> str:
+    return "/".join(os.environ.get(name, "") for name in _LAUNCH_ID_VARIABLES)
 
 
 def _socket() -> str:
-    """The identity of the socket to the launcher; empty if it is closed, or the launcher uses none."""
+    """The identity of the socket to the launcher; empty if it is closed or not used."""
     with suppress(OSError, ValueError):
         status = os.fstat(int(os.environ.get(_SOCKET, "")))
         if stat.S_ISSOCK(status.st_mode):
@@ -155,14 +161,14 @@ def _socket() -> str:
 
 
 @dataclass(frozen=True)
-class Job:
-    """What started this process calls the job.
+class JobId:
+    """A job's ID in a batch system or launcher.
 
     Attributes:
-        system: who, e.g. ``"Slurm"``.
-        number: the job's number there.
-        start: which start of this job it is; -1 if the system does not say.
-        told: whether the number says something to people.
+        system: the batch system or launcher, e.g. ``"Slurm"``.
+        number: the job's ID there.
+        start: how often the job was restarted; -1 if the system does not say.
+        told: whether the ID is meaningful to users.
     """
 
     system: str
@@ -170,13 +176,13 @@ class Job:
     start: int
     told: bool = True
 
-    def same_as(self, other: Job) -> bool:
-        """Whether the other is this job, in whatever start."""
+    def same_as(self, other: JobId) -> bool:
+        """Whether the other is the same job, possibly after a restart."""
         return (self.system, self.number) == (other.system, other.number)
 
 
-#: Each system's variables: of the job's number, of how often it was started again ("": it does not say).
-_JOB_VARIABLES = (
+#: Each system's variables: the job's ID, and how often it was restarted ("": it does not say).
+_JOB_ID_VARIABLES = (
     ("Slurm", "SLURM_JOB_ID", "SLURM_RESTART_COUNT", True),
     ("PBS", "PBS_JOBID", "", True),
     ("LSF", "LSB_JOBID", "", True),
@@ -184,12 +190,12 @@ _JOB_VARIABLES = (
 )
 
 
-def jobs(environ: Mapping[str, str] | None = None) -> tuple[Job, ...]:
-    """The jobs that this process belongs to, by batch system and launcher."""
+def job_ids(environ: Mapping[str, str] | None = None) -> tuple[JobId, ...]:
+    """The IDs of the job that this process belongs to, from batch system and launcher."""
     env = os.environ if environ is None else environ
     found = []
-    for system, number, count, told in _JOB_VARIABLES:
+    for system, number, count, told in _JOB_ID_VARIABLES:
         if name := env.get(number, ""):
             text = env.get(count, "0") if count else "-1"
-            found.append(Job(system, name, int(text) if text.lstrip("-").isdigit() else 0, told))
+            found.append(JobId(system, name, int(text) if text.lstrip("-").isdigit() else 0, told))
     return tuple(found)

@@ -1,4 +1,4 @@
-"""The values of every step in a file, so that two runs can be compared step by step.
+"""Records the values of every step in a file, so that two runs can be compared step by step.
 
 A file holds records: one line of JSON, ``{"step": n, "variables": [[name, dtype, shape], ...]}``, then
 the arrays' bytes in that order.
@@ -19,18 +19,18 @@ import numpy.typing as npt
 
 from distopt.file_access import make_folders, open_to_append, open_to_read, open_to_write
 
-__all__ = ["FILE", "Record", "Recorder", "read"]
+__all__ = ["FILE", "StepRecord", "StepRecorder", "read"]
 
 #: The file's name in the directory that ``DISTOPT_RECORD`` names.
 FILE = "steps"
 
 
-class Recorder:
-    """Writes the values of variables after each step. Its file grows by all of them at each step.
+class StepRecorder:
+    """Writes the values of all variables after each step.
 
     Args:
-        directory: where the file is made; an older one is replaced. It is made for this user alone if it
-            is not there.
+        directory: where the file is written, replacing an older one; created if missing, private to this
+            user.
     """
 
     def __init__(self, directory: str) -> None:
@@ -40,7 +40,7 @@ class Recorder:
         self._steps = 0
 
     def write(self, values: Iterable[tuple[str, npt.NDArray[Any]]]) -> None:
-        """Adds a record of names and arrays; in the file when it returns, since a job may end badly."""
+        """Appends a record of names and arrays; it is in the file on return, since a job may crash."""
         self._steps += 1
         pairs = list(values)
         names = [[name, array.dtype.str, list(array.shape)] for name, array in pairs]
@@ -51,7 +51,7 @@ class Recorder:
 
 
 @dataclass(frozen=True)
-class Record:
+class StepRecord:
     """One step.
 
     Attributes:
@@ -65,8 +65,8 @@ class Record:
     values: tuple[npt.NDArray[Any], ...]
 
 
-def read(directory: str) -> Iterator[Record]:
-    """The records of a directory, one after the other; a last one that is not whole is left out.
+def read(directory: str) -> Iterator[StepRecord]:
+    """The records of a directory, in order; an incomplete last one is left out.
 
     Raises:
         FileNotFoundError: nothing was recorded there.
@@ -86,4 +86,4 @@ def read(directory: str) -> Iterator[Record]:
                 data = file.read(length)
                 names.append(name)
                 values.append(np.frombuffer(data, kind).reshape(shape))
-            yield Record(head["step"], tuple(names), tuple(values))
+            yield StepRecord(head["step"], tuple(names), tuple(values))

@@ -1,4 +1,4 @@
-"""What a batch system gave: hosts and sizes, from the variables that it sets."""
+"""The allocation of a batch system: hosts and sizes, from the variables that it sets."""
 
 from __future__ import annotations
 
@@ -6,77 +6,77 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from .errors import LaunchError
+from .errors import JobStartError
 from .hosts import Host, is_name, merged, parse_hostfile
 from .text_file import read_text
 
-#: No machine has as many nodes; and what they are numbered by.
+#: More nodes than any machine has.
 _MOST = 100_000
 _NUMBER = re.compile(r"[0-9]{1,9}")
-#: In one name; Slurm itself takes two or three.
+#: Per name; Slurm itself allows two or three.
 _MOST_BRACKETS = 20
 
 
 @dataclass(frozen=True)
-class Allocation:
+class SchedulerAllocation:
     """The machines of a batch job.
 
     Attributes:
         system: ``slurm`` or ``pbs``.
-        job: its number there.
-        hosts: with the processes that each is to hold.
+        job_id: the job's number there.
+        hosts: each with its number of processes.
     """
 
     system: str
-    job: str
+    job_id: str
     hosts: tuple[Host, ...]
 
     @property
     def size(self) -> int:
-        """Processes in all."""
+        """Total number of processes."""
         return sum(host.slots for host in self.hosts)
 
 
 def find_allocation(
     environ: Mapping[str, str],
     read: Callable[[str], str] = lambda path: read_text(path, "replace"),
-) -> Allocation | None:
+) -> SchedulerAllocation | None:
     """The allocation that ``environ`` describes, or None outside of any.
 
     Raises:
-        LaunchError: a batch system's variables that contradict each other.
+        JobStartError: the batch system's variables contradict each other.
     """
-    if "SLURM_JOB_ID" in environ and _said(environ, "SLURM_JOB_NODELIST"):
+    if "SLURM_JOB_ID" in environ and _value(environ, "SLURM_JOB_NODELIST"):
         return _slurm(environ)
     if "PBS_JOBID" in environ and environ.get("PBS_NODEFILE"):
         return _pbs(environ, read)
     return None
 
 
-def _said(environ: Mapping[str, str], name: str) -> str:
-    """A variable's text; empty where Slurm writes that there is nothing to say."""
+def _value(environ: Mapping[str, str], name: str) -> str:
+    """A variable's value; empty where Slurm writes ``(null)``."""
     text = environ.get(name, "").strip()
     return "" if text == "(null)" else text
 
 
-def _slurm(environ: Mapping[str, str]) -> Allocation:
+def _slurm(environ: Mapping[str, str]) -> SchedulerAllocation:
     names = expand_nodelist(environ["SLURM_JOB_NODELIST"])
-    # Tasks where the job asked for tasks; otherwise one per group of CPUs.
+    # Tasks if the job asked for tasks; otherwise one per group of CPUs.
     sources = ("SLURM_TASKS_PER_NODE", "SLURM_NTASKS_PER_NODE", "SLURM_JOB_CPUS_PER_NODE")
-    counts = expand_counts(next((text for name in sources if (text := _said(environ, name))), "1"))
+    counts = expand_counts(next((text for name in sources if (text := _value(environ, name))), "1"))
     if len(counts) == 1:
         counts *= len(names)
     if len(counts) != len(names):
-        raise LaunchError(f"Slurm names {len(names)} nodes, but gives task counts for {len(counts)}")
-    total = _said(environ, "SLURM_NTASKS")
+        raise JobStartError(f"Slurm names {len(names)} nodes, but gives task counts for {len(counts)}")
+    total = _value(environ, "SLURM_NTASKS")
     if _NUMBER.fullmatch(total) and int(total) < sum(counts):
         counts = _trim(counts, int(total))
     hosts = tuple(Host(name, count) for name, count in zip(names, counts, strict=True) if count)
-    return Allocation("slurm", environ["SLURM_JOB_ID"], hosts)
+    return SchedulerAllocation("slurm", environ["SLURM_JOB_ID"], hosts)
 
 
 def _trim(counts: list[int], total: int) -> list[int]:
-    """The first ``total`` places."""
+    """``counts`` cut down to ``total`` processes, from the end."""
     kept = []
     for count in counts:
         kept.append(min(count, total))
@@ -84,23 +84,23 @@ def _trim(counts: list[int], total: int) -> list[int]:
     return kept
 
 
-def _pbs(environ: Mapping[str, str], read: Callable[[str], str]) -> Allocation:
+def _pbs(environ: Mapping[str, str], read: Callable[[str], str]) -> SchedulerAllocation:
     file = environ["PBS_NODEFILE"]
     try:
         text = read(file)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or error
-        raise LaunchError(f"PBS_NODEFILE={file} cannot be read: {why}") from None
-    # One line for each process; a host of one line takes one.
+        raise JobStartError(f"PBS_NODEFILE={file} cannot be read: {why}") from None
+    # One line per process.
     hosts = merged(Host(host.name, host.slots or 1) for host in parse_hostfile(text, file))
-    return Allocation("pbs", environ["PBS_JOBID"], hosts)
+    return SchedulerAllocation("pbs", environ["PBS_JOBID"], hosts)
 
 
 def expand_nodelist(text: str) -> list[str]:
     """Slurm's compressed host names, e.g. ``n[01-03,7]-ib,gpu1``, one by one.
 
     Raises:
-        LaunchError: unbalanced brackets, a range that is none, or what cannot be a host's name.
+        JobStartError: unbalanced brackets, an invalid range, or an invalid host name.
     """
     names: list[str] = []
     for part in re.split(r",(?![^\[]*\])", text.strip()):
@@ -108,50 +108,50 @@ def expand_nodelist(text: str) -> list[str]:
         _limit(len(names), text)
     wrong = [name for name in names if not is_name(name)]
     if wrong:
-        raise LaunchError(f"cannot read Slurm's node list {text[:200]!r}: {wrong[0]!r} is not a host name")
+        raise JobStartError(f"cannot read Slurm's node list {text[:200]!r}: {wrong[0]!r} is not a host name")
     return names
 
 
 def _expand(part: str, whole: str) -> list[str]:
     if part.count("[") > _MOST_BRACKETS:
-        raise LaunchError(f"cannot read Slurm's node list {whole[:200]!r}: it has too many brackets")
+        raise JobStartError(f"cannot read Slurm's node list {whole[:200]!r}: it has too many brackets")
     head, bracket, rest = part.partition("[")
     if not bracket:
         if not head or "]" in head:
-            raise LaunchError(f"cannot read Slurm's node list {whole!r}")
+            raise JobStartError(f"cannot read Slurm's node list {whole!r}")
         return [head]
     inside, closed, tail = rest.partition("]")
     if not closed:
-        raise LaunchError(f"cannot read Slurm's node list {whole!r}: a bracket is not closed")
+        raise JobStartError(f"cannot read Slurm's node list {whole!r}: a bracket is not closed")
     tails = _expand(tail, whole) if tail else [""]
     numbers: list[str] = []
     for piece in inside.split(","):
         low, dash, high = piece.partition("-")
         high = high if dash else low
         if not (_NUMBER.fullmatch(low) and _NUMBER.fullmatch(high) and int(low) <= int(high)):
-            raise LaunchError(f"cannot read Slurm's node list {whole!r}: {piece!r} is not a range")
+            raise JobStartError(f"cannot read Slurm's node list {whole!r}: {piece!r} is not a range")
         _limit((len(numbers) + int(high) - int(low) + 1) * len(tails), whole)
         numbers += [str(number).zfill(len(low)) for number in range(int(low), int(high) + 1)]
     return [head + number + end for number in numbers for end in tails]
 
 
 def _limit(count: int, text: str) -> None:
-    """Raises LaunchError where a short text would make more names than any machine has nodes."""
+    """Raises JobStartError if a short list expands to more names than any machine has nodes."""
     if count > _MOST:
-        raise LaunchError(f"Slurm's list {text[:200]!r} names more than {_MOST:,} nodes")
+        raise JobStartError(f"Slurm's list {text[:200]!r} names more than {_MOST:,} nodes")
 
 
 def expand_counts(text: str) -> list[int]:
     """Slurm's counts per node, e.g. ``2(x3),1``, one by one.
 
     Raises:
-        LaunchError: anything else.
+        JobStartError: anything else.
     """
     counts: list[int] = []
     for part in text.split(","):
         match = re.fullmatch(r"(\d{1,6})(?:\(x(\d{1,6})\))?", part.strip())
         if not match:
-            raise LaunchError(f"cannot read Slurm's tasks per node {text!r}")
+            raise JobStartError(f"cannot read Slurm's tasks per node {text!r}")
         _limit(len(counts) + int(match[2] or 1), text)
         counts += [int(match[1])] * int(match[2] or 1)
     return counts

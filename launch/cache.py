@@ -1,4 +1,4 @@
-"""Whether others could put code into Numba's cache: what lies there is run as machine code."""
+"""Checks that no other user can put code into Numba's cache, whose files are run as machine code."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _VARIABLE = "NUMBA_CACHE_DIR"
-#: Numba reads this file of the working directory; it may name the cache's folder.
+#: Numba reads this file in the working directory; it may set the cache's folder.
 _FILE = ".numba_config.yaml"
-#: Shown as the owner of all that belongs to users whom a container does not know, the superuser among them.
+#: In a container, shown as the owner of files of all users that it does not map, root included.
 _NOBODY = 65534
-#: The users whom it knows.
+#: The users that it maps.
 _KNOWN = Path("/proc/self/uid_map")
 
 
 def warning(environ: Mapping[str, str], folder: Path) -> str:
-    """What to say before a job starts in ``folder``, the working directory; empty for nothing."""
+    """The warning to print before a job starts in ``folder``, the working directory; empty for none."""
     given = environ.get(_VARIABLE, "")
     if given and (why := distrust(folder / given)):
         return f"{_VARIABLE}={given}: {why}; they could run code as you. Choose a folder of your own"
@@ -29,10 +29,10 @@ def warning(environ: Mapping[str, str], folder: Path) -> str:
 
 
 def distrust(path: Path) -> str:
-    """Why others could change what lies in a folder, or a file; empty if they cannot.
+    """Why other users could change a file, or the contents of a folder; empty if they cannot.
 
-    The superuser is trusted, and so is a group: it has been given that right. A folder that is still to be
-    made could be made by anybody who may write where it will lie.
+    Root is trusted, and so is a group that was given write access. A folder that does not exist yet could be
+    made by anyone who may write to its parent.
     """
     lexical = Path(os.path.abspath(path))
     for place in dict.fromkeys((lexical, lexical.resolve())):
@@ -57,7 +57,7 @@ def _why(path: Path, sticky_helps: bool) -> str:
 
 
 def _is_unknown(number: int) -> bool:
-    """Whether a number stands for all users whom a container does not know; elsewhere it is one of them."""
+    """Whether a user ID stands for all users that this container does not map."""
     try:
         ranges = [tuple(map(int, line.split())) for line in _KNOWN.read_text().splitlines()]
     except OSError:

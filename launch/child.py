@@ -1,7 +1,7 @@
-"""What the MPI launcher starts for each process: sets the scene, forks the replica, and guards it.
+"""What the MPI launcher starts for each process: sets threads and cores, forks the replica, supervises it.
 
-The guardian stays behind to say truthfully how the replica ended, to pass signals on, and to end
-everything that the replica leaves when it, or the launcher, is gone. The command line is
+The parent becomes the supervisor: it reports how the replica ended, forwards signals, and kills what the
+replica leaves behind once the replica or the launcher is gone. The command line is
 ``python start.py distopt_launch.child family=mpich threads=auto bind=auto program=...``.
 """
 
@@ -14,59 +14,61 @@ import sys
 from typing import NoReturn
 
 from . import environment, signals
-from .channel import News, reader, writers
+from .argv import decode_argv
 from .cores import binding, cores, numa_nodes, threads, usable
-from .errors import LaunchError
-from .guardian import Guardian, Relay
-from .place import Place, place
+from .errors import JobStartError
+from .output_forwarder import OutputForwarder
+from .pipes import open_stdin, open_writers
 from .program import Program
+from .protocol import Event
+from .rank_info import RankInfo, rank_info
 from .replica import run
-from .words import unpacked
+from .supervisor import Supervisor
 
 _PR_SET_PDEATHSIG = 1
 
 
 def main() -> NoReturn:
-    """Runs one process of the job, with ``sys.argv`` as the plan gave it."""
-    words = dict(word.split("=", 1) for word in sys.argv[1:])
-    rest = unpacked(sys.argv[1:])
+    """Runs one process of the job; ``sys.argv`` comes from the launch plan."""
+    settings = dict(argument.split("=", 1) for argument in sys.argv[1:])
+    rest = decode_argv(sys.argv[1:])
     module = rest[0] == "-m"
     program = Program(rest[module], tuple(rest[module + 1 :]), module)
     environ = environment.inherited()
     try:
-        here = place(words["family"], environ)
-    except LaunchError as error:
+        here = rank_info(settings["family"], environ)
+    except JobStartError as error:
         sys.exit(f"distoptrun: {error}")
-    _prepare(words, here, environ)
+    _prepare(settings, here, environ)
     _die_with_parent(os.getppid())
     signals.ignore(environ.get(environment.IGNORED, ""))
     folder = environ.get(environment.CHANNEL, "")
-    pipes = writers(folder, here.rank)
-    if pipes or here.rank:  # the MPI launcher carries standard input only to a replica 0 that is elsewhere
-        _read_from(reader(folder, here.rank))
-    relay = None if pipes else Relay(here.rank)
-    ends = relay.ends if relay else pipes
+    pipes = open_writers(folder, here.rank)
+    if pipes or here.rank:  # the MPI launcher forwards stdin only to a replica 0 on another machine
+        _read_from(open_stdin(folder, here.rank))
+    forwarder = None if pipes else OutputForwarder(here.rank)
+    ends = forwarder.ends if forwarder else pipes
     assert ends is not None
-    guardian_pid = os.getpid()
+    supervisor_pid = os.getpid()
     pid = os.fork()
     if pid == 0:
-        _die_with_parent(guardian_pid)
-        if relay:
-            relay.forget()
-        run(program, here.rank, ends, leader=relay is None)
-    guardian = Guardian(here.rank, pid, ends, relay)
-    guardian.tell(News("start", here.rank, (str(pid), str(guardian_pid))))
+        _die_with_parent(supervisor_pid)
+        if forwarder:
+            forwarder.close_readers()
+        run(program, here.rank, ends, leader=forwarder is None)
+    supervisor = Supervisor(here.rank, pid, ends, forwarder)
+    supervisor.report(Event("start", here.rank, (str(pid), str(supervisor_pid))))
     sys.stdout.flush()
-    os._exit(guardian.watch())
+    os._exit(supervisor.wait())
 
 
-def _prepare(words: dict[str, str], here: Place, environ: dict[str, str]) -> None:
-    """Threads, binding, and what the program is told; all before NumPy is loaded."""
+def _prepare(settings: dict[str, str], here: RankInfo, environ: dict[str, str]) -> None:
+    """Sets threads, binding and environment variables, before NumPy is loaded."""
     available = cores()
     bound = binding(available, len(numa_nodes()), here.local_rank, here.local_size)
-    if words["bind"] == "auto" and bound:
+    if settings["bind"] == "auto" and bound:
         os.sched_setaffinity(0, bound)
-    environment.put(threads(words["threads"], usable(len(available)), here.local_size, environ))
+    environment.put(threads(settings["threads"], usable(len(available)), here.local_size, environ))
     environment.put({environment.LAUNCHER: "distoptrun", environment.SIZE: str(here.size)})
     environment.drop(environment.CHANNEL)
     environment.drop(environment.IGNORED)
@@ -79,7 +81,7 @@ def _read_from(descriptor: int) -> None:
 
 
 def _die_with_parent(parent: int) -> None:
-    """Asks Linux to end this process when its parent ends, however that comes about."""
+    """Asks Linux to kill this process when its parent ends, for whatever reason."""
     if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -15,23 +15,23 @@ from .cache import warning
 from .commands import line, shown
 from .cores import cores, threads, usable
 from .display import Display
-from .errors import LaunchError
+from .errors import JobStartError
 from .interpreter import running
 from .job import Job
+from .job_result import JobResult
+from .launch_plan import LaunchPlan
 from .limits import open_files_for
 from .options import Options, parse
-from .outcome import Outcome
-from .output import OUT, open_standard_streams
-from .plan import Plan
-from .prepare import check_in_process, in_process_words, make_plan, program_of, variables_of
-from .program import check
+from .prepare import check_in_process, in_process_argv, make_plan, program_of, variables_of
+from .program_check import check
+from .standard_streams import OUT, open_standard_streams
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs ``distoptrun``.
 
     Args:
-        argv: its arguments; those of the process by default.
+        argv: the arguments; ``sys.argv[1:]`` by default.
 
     Returns:
         0; the first failing replica's exit code, 128 + signal if it was killed; 124 after ``--timeout``,
@@ -43,12 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _dispatch(options)
         sys.stdout.flush()
         return code
-    except LaunchError as error:
+    except JobStartError as error:
         print(f"distoptrun: {error}", file=sys.stderr)
         return error.code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # nobody reads; at its end Python would try once more
+    except BrokenPipeError:  # the reader is gone; Python would try to flush again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), OUT)
         return 128 + signal.SIGPIPE
 
@@ -68,8 +68,8 @@ def _dispatch(options: Options) -> int:
     if not options.dry_run:
         check(program)
     own, _ = variables_of(options, environ)
-    if said := warning({**environ, **dict(own)}, Path()):
-        print(f"distoptrun: warning: {said}", file=sys.stderr)
+    if text := warning({**environ, **dict(own)}, Path()):
+        print(f"distoptrun: warning: {text}", file=sys.stderr)
     if options.in_process:
         check_in_process(options)
         return _in_process(options, environ)
@@ -82,35 +82,37 @@ def _dispatch(options: Options) -> int:
     return run_plan(plan, options, environ)
 
 
-def run_plan(plan: Plan, options: Options, environ: dict[str, str]) -> int:
-    """Runs a plan, again after failures if the options say so; returns the exit code."""
+def run_plan(plan: LaunchPlan, options: Options, environ: dict[str, str]) -> int:
+    """Runs a plan, restarting it after failures as the options say; returns the exit code."""
     open_files_for(plan.processes)
     logs = Path(options.log_dir) if options.log_dir else None
     named = options.replicas_per_process is not None
     display = Display(options.ranks_filter, logs is None or options.tee, options.timestamps, logs, named)
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
     environ = {**environ, environment.JOB: secrets.token_hex(8)}
-    outcome = Outcome(1, restart=True)
+    result = JobResult(1, restart=True)
     try:
         for attempt in range(options.max_restarts + 1):
             if attempt:
-                display.say(f"exit code {outcome.code}; starting again ({attempt} of {options.max_restarts})")
+                display.message(
+                    f"exit code {result.code}; starting again ({attempt} of {options.max_restarts})"
+                )
             display.open_logs(plan.processes, attempt)
-            outcome = Job(plan, display, environ, deadline, options.grace).run(attempt)
-            if outcome.code == 0 or not outcome.restart:
+            result = Job(plan, display, environ, deadline, options.grace).run(attempt)
+            if result.code == 0 or not result.restart:
                 break
     finally:
         display.close()
-    return outcome.code
+    return result.code
 
 
 def _in_process(options: Options, environ: dict[str, str]) -> int:
-    """Becomes the one process: the terminal is the program's, for pdb."""
-    words = running(*in_process_words(options, program_of(options)))
+    """Replaces this process by the program's, so that pdb has the terminal."""
+    argv = running(*in_process_argv(options, program_of(options)))
     given, passed = variables_of(options, environ)
     own = {**threads(options.threads_per_replica, usable(len(cores())), 1, environ), **dict(given)}
     if options.dry_run:
-        print(line(own, passed, words))
+        print(line(own, passed, argv))
         return 0
     sys.stdout.flush()
-    os.execve(words[0], words, {**environ, **own})
+    os.execve(argv[0], argv, {**environ, **own})

@@ -1,4 +1,4 @@
-"""A plan as the command line of each launcher."""
+"""Turns a launch plan into the command line of an MPI launcher."""
 
 from __future__ import annotations
 
@@ -6,91 +6,91 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from . import environment
-from .plan import Plan, shares
+from .launch_plan import LaunchPlan, shares
 
 
-def command(plan: Plan) -> list[str]:
-    """The words to start the plan with."""
+def command(plan: LaunchPlan) -> list[str]:
+    """The command that starts the plan."""
     return _BUILDERS[plan.family](plan)
 
 
-def variables(plan: Plan) -> dict[str, str]:
-    """The variables to set for the launcher itself."""
+def variables(plan: LaunchPlan) -> dict[str, str]:
+    """The environment variables to set for the MPI launcher."""
     own: dict[str, str] = dict(plan.env)
     if plan.family == "openmpi" and plan.root:
         own |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     if plan.family == "intel":
-        own["I_MPI_PIN"] = "off"  # the guardian of each replica binds, the same way for all MPIs
+        own["I_MPI_PIN"] = "off"  # each replica's supervisor binds, the same way for all MPIs
         if plan.env or plan.passed:
-            own["I_MPI_HYDRA_ENV"] = "all"  # also where a remote shell sets them differently
+            own["I_MPI_HYDRA_ENV"] = "all"  # even if a remote shell sets them differently
     return own
 
 
-def shown(plan: Plan) -> str:
-    """One line for a shell: the variables and the command."""
+def shown(plan: LaunchPlan) -> str:
+    """The variables and the command as one shell line."""
     return line(variables(plan), plan.passed, command(plan))
 
 
-def line(own: Mapping[str, str], passed: Iterable[str], words: Sequence[str]) -> str:
-    """One line for a shell, which finds the values of ``passed`` in its own variables."""
+def line(own: Mapping[str, str], passed: Iterable[str], argv: Sequence[str]) -> str:
+    """One shell line; the values of ``passed`` come from the shell's own variables."""
     names = [f"{name}={shlex.quote(value)}" for name, value in own.items()]
     names += [f'{name}="${name}"' for name in passed if name not in own]
-    return " ".join([*names, shlex.join(words)])
+    return " ".join([*names, shlex.join(argv)])
 
 
-def _mpich(plan: Plan) -> list[str]:
-    words = [plan.launcher, "-n", str(plan.processes), "-bind-to", "none"]
+def _mpich(plan: LaunchPlan) -> list[str]:
+    argv = [plan.launcher, "-n", str(plan.processes), "-bind-to", "none"]
     if plan.hosts:
-        words += ["-hosts", ",".join(f"{host.name}:{count}" for host, count in shares(plan))]
+        argv += ["-hosts", ",".join(f"{host.name}:{count}" for host, count in shares(plan))]
     if plan.starter:
-        words += ["-launcher", plan.starter]
-    # Hydra passes its whole environment on; with -genvlist, nothing but what is listed.
-    return [*words, *plan.extra, *plan.command]
+        argv += ["-launcher", plan.starter]
+    # Hydra forwards its whole environment; with -genvlist only what is listed.
+    return [*argv, *plan.extra, *plan.command]
 
 
-def _openmpi(plan: Plan) -> list[str]:
-    words = [plan.launcher, "-np", str(plan.processes), "--bind-to", "none"]
+def _openmpi(plan: LaunchPlan) -> list[str]:
+    argv = [plan.launcher, "-np", str(plan.processes), "--bind-to", "none"]
     if plan.hosts:
-        words += ["--host", ",".join(f"{host.name}:{count}" for host, count in shares(plan))]
+        argv += ["--host", ",".join(f"{host.name}:{count}" for host, count in shares(plan))]
     if plan.oversubscribe:
-        words += ["--map-by", "slot:OVERSUBSCRIBE"]
+        argv += ["--map-by", "slot:OVERSUBSCRIBE"]
     if plan.root:
-        words += ["--allow-run-as-root"]
+        argv += ["--allow-run-as-root"]
     own = environment.FOR_PROCESSES if plan.hosts else ()
     for name in dict.fromkeys((*dict(plan.env), *plan.passed, *own)):
-        words += ["-x", name]  # the value lies in the launcher's own environment
-    return [*words, *plan.extra, *plan.command]
+        argv += ["-x", name]  # the value is in the launcher's own environment
+    return [*argv, *plan.extra, *plan.command]
 
 
-def _intel(plan: Plan) -> list[str]:
-    words = [plan.launcher, "-genv", "I_MPI_PIN", "off"]  # all else it passes on by itself, like Hydra
+def _intel(plan: LaunchPlan) -> list[str]:
+    argv = [plan.launcher, "-genv", "I_MPI_PIN", "off"]  # everything else it forwards by itself, like Hydra
     if plan.starter:
-        words += ["-bootstrap", plan.starter]
+        argv += ["-bootstrap", plan.starter]
     if not plan.hosts:
-        return [*words, "-n", str(plan.processes), *plan.extra, *plan.command]
-    words += plan.extra
+        return [*argv, "-n", str(plan.processes), *plan.extra, *plan.command]
+    argv += plan.extra
     for index, (host, count) in enumerate(shares(plan)):
-        words += [*([":"] if index else []), "-host", host.name, "-n", str(count), *plan.command]
-    return words
+        argv += [*([":"] if index else []), "-host", host.name, "-n", str(count), *plan.command]
+    return argv
 
 
-def _srun(plan: Plan) -> list[str]:
-    words = [plan.launcher, "--ntasks", str(plan.processes), "--kill-on-bad-exit=1", "--cpu-bind=none"]
-    words += ["--export=ALL"]  # also where the batch job was given less
+def _srun(plan: LaunchPlan) -> list[str]:
+    argv = [plan.launcher, "--ntasks", str(plan.processes), "--kill-on-bad-exit=1", "--cpu-bind=none"]
+    argv += ["--export=ALL"]  # even if the batch job itself was given less
     if plan.pmi:
-        words += [f"--mpi={plan.pmi}"]
+        argv += [f"--mpi={plan.pmi}"]
     if plan.hosts:
-        words += ["--nodelist", ",".join(host.name for host, _count in shares(plan))]
+        argv += ["--nodelist", ",".join(host.name for host, _count in shares(plan))]
     if plan.oversubscribe:
-        words += ["--overcommit"]
-    return [*words, *plan.extra, *plan.command]
+        argv += ["--overcommit"]
+    return [*argv, *plan.extra, *plan.command]
 
 
-def _single(plan: Plan) -> list[str]:
+def _single(plan: LaunchPlan) -> list[str]:
     return list(plan.command)
 
 
-_BUILDERS: Mapping[str, Callable[[Plan], list[str]]] = {
+_BUILDERS: Mapping[str, Callable[[LaunchPlan], list[str]]] = {
     "mpich": _mpich,
     "openmpi": _openmpi,
     "intel": _intel,

@@ -1,4 +1,4 @@
-"""Cores of this machine, and their division among the replicas on it."""
+"""The cores of this machine, and how its replicas share them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-#: Each library reads its own; all must be set before NumPy is loaded.
+#: One per library; all must be set before NumPy is loaded.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -23,7 +23,7 @@ _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def cores() -> list[int]:
-    """The physical cores that this process may use, one logical CPU for each, in NUMA order."""
+    """The physical cores that this process may use, as one logical CPU each, in NUMA order."""
     if not hasattr(os, "sched_getaffinity"):
         return list(range(os.cpu_count() or 1))
     allowed = os.sched_getaffinity(0)
@@ -39,13 +39,13 @@ def cores() -> list[int]:
 
 
 def numa_nodes() -> list[list[int]]:
-    """The CPUs of each NUMA node; empty where the system does not say."""
+    """The CPUs of each NUMA node; empty if unknown."""
     folders = sorted(_NODE.glob("node[0-9]*"), key=lambda folder: int(folder.name[4:]))
     return [cpus for folder in folders if (cpus := _cpu_list(folder / "cpulist"))]
 
 
 def usable(count: int) -> int:
-    """``count`` cores, or fewer where a container's CPU quota gives fewer."""
+    """``count`` cores, or fewer if the container's CPU quota is lower."""
     try:
         quota, period = _QUOTA.read_text().split()[:2]
         return max(1, min(count, round(int(quota) / int(period))))
@@ -57,10 +57,10 @@ def threads(asked: str, count: int, local_size: int, environ: Mapping[str, str])
     """The thread variables to set for one process.
 
     Args:
-        asked: ``auto``, or the number of threads, which then wins over the environment.
+        asked: ``auto``, or the number of threads, which overrides the environment.
         count: usable cores of the machine.
         local_size: processes on the machine.
-        environ: what is set already: a user's own value wins, and ``OMP_NUM_THREADS`` speaks for all.
+        environ: a variable that is already set wins; ``OMP_NUM_THREADS`` is the default for the others.
     """
     if asked != "auto":
         return dict.fromkeys(THREAD_VARIABLES, asked)
@@ -71,8 +71,8 @@ def threads(asked: str, count: int, local_size: int, environ: Mapping[str, str])
 def binding(available: Sequence[int], nodes: int, local_rank: int, local_size: int) -> list[int]:
     """The cores to bind a process to; empty for no binding.
 
-    Binding pays between NUMA nodes. On one node it gains nothing, and two jobs would share the same cores
-    while others idle; with more processes than cores the system's scheduler does better.
+    Binding pays off between NUMA nodes. On one node it gains nothing, and two jobs would share the same cores
+    while others are idle; with more processes than cores the system's scheduler does better.
     """
     if nodes < 2 or local_size > len(available):
         return []

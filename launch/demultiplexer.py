@@ -1,18 +1,18 @@
-"""What comes from the replicas and from the MPI launcher, sorted: output, news, and foreign words."""
+"""Sorts what replicas and the MPI launcher send: output, events, and the launcher's own lines."""
 
 from __future__ import annotations
 
 from collections import deque
 
-from .channel import decode, parse_record
 from .display import Display
-from .lines import Lines
+from .job_state import JobState
+from .line_buffer import LineBuffer
+from .protocol import decode, parse_record
 from .stream import Stream
-from .verdict import Verdict
 
-#: A longer line of the MPI launcher is cut; longer news are none.
+#: Bytes; a longer line of the MPI launcher is cut, a longer event is invalid.
 _LONGEST = 1 << 16
-#: So many lines of the MPI launcher are kept.
+#: How many lines of the MPI launcher are kept.
 _KEPT = 10_000
 
 
@@ -22,109 +22,109 @@ class Demultiplexer:
     Args:
         size: number of processes.
         display: where output goes.
-        verdict: gets the news.
+        state: receives the events.
 
     Attributes:
-        tracebacks: of replicas that an exception ended, to be shown at the end.
-        words: the MPI launcher's own lines.
-        foreign: those of them that have not been shown.
+        tracebacks: by replica, those of uncaught exceptions, to be shown at the end.
+        launcher_lines: the MPI launcher's own lines.
+        hidden_lines: those of them that have not been shown.
     """
 
-    def __init__(self, size: int, display: Display, verdict: Verdict) -> None:
-        self._size, self._display, self._verdict = size, display, verdict
+    def __init__(self, size: int, display: Display, state: JobState) -> None:
+        self._size, self._display, self._state = size, display, state
         self.tracebacks: dict[int, list[bytes]] = {}
-        self.words: deque[bytes] = deque(maxlen=_KEPT)
-        self.foreign: deque[bytes] = deque(maxlen=_KEPT)
+        self.launcher_lines: deque[bytes] = deque(maxlen=_KEPT)
+        self.hidden_lines: deque[bytes] = deque(maxlen=_KEPT)
         self._streams = {
-            (rank, kind): Stream(rank, kind, display, self._hold)
+            (rank, kind): Stream(rank, kind, display, self._keep_traceback)
             for rank in range(size)
             for kind in ("out", "err")
         }
-        self._begun: set[Stream] = set()  # with a line that may have to be shown before its end
-        self._news = Lines()
-        self._said = {"out": Lines(), "err": Lines()}
-        self._news_elsewhere: dict[int, Lines] = {}
+        self._unfinished: set[Stream] = set()  # streams whose last line may have to be shown before it ends
+        self._events = LineBuffer()
+        self._launcher_output = {"out": LineBuffer(), "err": LineBuffer()}
+        self._remote_events: dict[int, LineBuffer] = {}
 
     def add(self, rank: int, kind: str, data: bytes) -> None:
-        """Takes bytes of a replica's stream; of all replicas' news; or, with rank -1, of the MPI launcher."""
-        if kind == "news":
-            for line in _limited(self._news, data):
-                self._take_news(line, here=True)
+        """Takes bytes of a replica's stream, of the events pipe, or, with rank -1, of the MPI launcher."""
+        if kind == "events":
+            for line in _limited(self._events, data):
+                self._take_event(line, here=True)
         elif rank >= 0:
             self._take_output(rank, kind, data)
         else:
-            for line in _limited(self._said[kind], data):
+            for line in _limited(self._launcher_output[kind], data):
                 self._take_line(line)
 
-    def asks(self, whether: bool) -> None:
-        """Says whether replica 0 may wait for an answer; it may have asked before."""
+    def set_interactive(self, interactive: bool) -> None:
+        """Sets whether replica 0 may be waiting for input, also for a prompt that is already here."""
         for kind in ("out", "err"):
             stream = self._streams[0, kind]
-            if whether and not stream.asks:
-                stream.may_ask()
-                self._note_begun(stream)
-            stream.asks = whether
+            if interactive and not stream.interactive:
+                stream.may_prompt()
+                self._note_unfinished(stream)
+            stream.interactive = interactive
 
     @property
     def due(self) -> float:
-        """When `proceed` has something to do, on the monotonic clock; infinity for never."""
-        return min((stream.due for stream in self._begun), default=float("inf"))
+        """When to call `proceed` (`time.monotonic`); infinity for never."""
+        return min((stream.due for stream in self._unfinished), default=float("inf"))
 
     def proceed(self, now: float) -> None:
-        """Shows lines that have been left unfinished long enough."""
-        for stream in [stream for stream in self._begun if stream.due <= now]:
+        """Shows lines that have been unfinished for long enough."""
+        for stream in [stream for stream in self._unfinished if stream.due <= now]:
             stream.proceed()
-        self._begun = {stream for stream in self._begun if stream.due < float("inf")}
+        self._unfinished = {stream for stream in self._unfinished if stream.due < float("inf")}
 
     def end(self) -> None:
-        """Shows what is left without a line end."""
+        """Shows what is left without a newline."""
         for stream in self._streams.values():
             stream.end()
-        for lines in self._said.values():
+        for lines in self._launcher_output.values():
             for line in lines.rest():
                 self._take_line(line)
 
     def _take_output(self, rank: int, kind: str, data: bytes) -> None:
         stream = self._streams[rank, kind]
         stream.add(data)
-        self._note_begun(stream)
+        self._note_unfinished(stream)
 
-    def _note_begun(self, stream: Stream) -> None:
+    def _note_unfinished(self, stream: Stream) -> None:
         if stream.due < float("inf"):
-            self._begun.add(stream)
+            self._unfinished.add(stream)
 
-    def _take_news(self, line: bytes, here: bool) -> None:
-        if news := decode(line):
-            self._verdict.take(news, here)
+    def _take_event(self, line: bytes, here: bool) -> None:
+        if event := decode(line):
+            self._state.record(event, here)
 
     def _take_line(self, line: bytes) -> None:
-        """A line from the MPI launcher: a record of a replica elsewhere, or words of its own."""
+        """A line from the MPI launcher: a record of a replica on another machine, or a line of its own."""
         record = parse_record(line)
         if record is None or not record[0] < self._size:
-            self._take_words(line)
+            self._take_launcher_line(line)
             return
         rank, kind, text = record
         data = text if kind.endswith("+") else text + b"\n"
-        if kind.startswith("news"):
-            for news in _limited(self._news_elsewhere.setdefault(rank, Lines()), data):
-                self._take_news(news, here=False)
+        if kind.startswith("events"):
+            for event in _limited(self._remote_events.setdefault(rank, LineBuffer()), data):
+                self._take_event(event, here=False)
         else:
             self._take_output(rank, kind.rstrip("+"), data)
 
-    def _take_words(self, line: bytes) -> None:
-        # Until all have started they may be what the user waits for; later, mostly noise about an end.
-        if len(self._verdict.started) < self._size and not self._verdict.failures:
-            self._display.foreign(line)
+    def _take_launcher_line(self, line: bytes) -> None:
+        # Until all have started it may be what the user waits for; later it is mostly noise about the end.
+        if len(self._state.started) < self._size and not self._state.failures:
+            self._display.launcher_line(line)
         else:
-            self.foreign.append(line)
-        self.words.append(line)
+            self.hidden_lines.append(line)
+        self.launcher_lines.append(line)
 
-    def _hold(self, rank: int, line: bytes) -> None:
+    def _keep_traceback(self, rank: int, line: bytes) -> None:
         self.tracebacks.setdefault(rank, []).append(line)
 
 
-def _limited(lines: Lines, data: bytes) -> list[bytes]:
-    """The lines that ``data`` completes; an endless one is cut."""
+def _limited(lines: LineBuffer, data: bytes) -> list[bytes]:
+    """The lines that ``data`` completes; an overlong one is cut."""
     whole = lines.add(data)
     if lines.size > _LONGEST:
         whole.append(lines.take())

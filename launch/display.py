@@ -1,4 +1,4 @@
-"""What people see: whole lines with the replica's number, and a file for each replica."""
+"""What users see: whole lines with the replica's number, and a log file for each replica."""
 
 from __future__ import annotations
 
@@ -6,32 +6,33 @@ import os
 import time
 from pathlib import Path
 
+from .line_writer import LineWriter, Source
 from .logs import Logs
-from .output import ERR, OUT, Output
-from .writer import LineWriter, Source
+from .output_queue import OutputQueue
+from .standard_streams import ERR, OUT
 
 _LAUNCHER: Source = (-1, "err")
 _CLEAR = b"\r\x1b[K"
-#: More of a line that is still being written fits on no terminal.
+#: Bytes shown of an unfinished line; more fits on no terminal.
 _WIDEST = 4096
 
 
 class Display:
-    """Puts lines on the terminal and into files.
+    """Writes lines to the terminal and to log files.
 
     Args:
         shown: the replicas whose output goes to the terminal; None for all.
-        terminal: whether output goes there at all (tracebacks and messages always do).
-        timestamps: put the time before each line.
-        logs: folder for one file per replica; None for none.
-        named: whether the lines of standard output carry a replica's number already, as where
+        terminal: whether output goes to the terminal at all (tracebacks and messages always do).
+        timestamps: whether each line starts with the time.
+        logs: folder for one log file per replica; None for none.
+        named: whether lines of standard output already carry a replica's number, as they do if
             a process holds several replicas.
 
     Attributes:
-        output: where all of it goes, and what still waits to be written.
+        output: the queue for standard output and error.
 
     Raises:
-        LaunchError: the folder cannot be made.
+        JobStartError: the folder cannot be made.
     """
 
     def __init__(
@@ -42,39 +43,39 @@ class Display:
         logs: Path | None,
         named: bool = False,
     ) -> None:
-        self.output = Output()
+        self.output = OutputQueue()
         self._named = named
         self._shown, self._terminal, self._timestamps = shown, terminal, timestamps
         screen = LineWriter(self._put)
-        self._screens = {"out": screen, "err": screen if self.output.one else LineWriter(self._put)}
+        self._screens = {"out": screen, "err": screen if self.output.shared else LineWriter(self._put)}
         self._live = terminal and os.isatty(OUT)
         self._unfinished = b""
         self._unfinished_source = _LAUNCHER
-        self._logs = None if logs is None else Logs(logs, self.say)
+        self._logs = None if logs is None else Logs(logs, self.message)
 
     @property
     def needed(self) -> bool:
-        """Whether the output is only for whoever reads standard output, and in no file."""
+        """Whether output goes to standard output only, and into no log file."""
         return self._terminal and self._logs is None
 
     def open_logs(self, size: int, attempt: int) -> None:
-        """Begins the files, or continues them after a restart.
+        """Opens new log files, or continues them after a restart.
 
         Raises:
-            LaunchError: one cannot be written.
+            JobStartError: a file cannot be written.
         """
         if self._logs is not None:
             self._logs.open(size, attempt)
 
     def line(self, rank: int, stream: str, text: bytes) -> None:
-        """Shows a replica's line, or the last part of one; ``text`` is without its end."""
+        """Shows a replica's line, or the last part of one; ``text`` has no newline."""
         self.finished(rank, stream)
         self.log(rank, stream, text)
         if self._shows(rank):
             self._screens[stream].line((rank, stream), self._prefix_of(rank, stream), text)
 
     def part(self, rank: int, stream: str, text: bytes) -> None:
-        """Shows the beginning of a line, or more of it, which nobody will change any more."""
+        """Shows the beginning or middle of a line, which will not be overwritten."""
         self.finished(rank, stream)
         if self._logs is not None:
             self._logs.part((rank, stream), text)
@@ -82,13 +83,13 @@ class Display:
             self._screens[stream].part((rank, stream), self._prefix_of(rank, stream), text)
 
     def progress(self, rank: int, stream: str, text: bytes) -> None:
-        """Notes how far a line has come that is written over and over, where nobody sees it move."""
+        """Shows the state of a progress bar, except on a terminal, where it is shown live."""
         self.log(rank, stream, text)
         if self._shows(rank) and not self._live:
             self._screens[stream].line((rank, stream), self._prefix_of(rank, stream), text)
 
     def unfinished(self, rank: int, stream: str, text: bytes) -> None:
-        """Shows a line that is still being written: a progress bar; on a terminal only."""
+        """Shows an unfinished line, such as a progress bar; on a terminal only."""
         if self._live and self._shows(rank):
             self._unfinished_source = (rank, stream)
             self._unfinished = self._prefix(rank) + text[:_WIDEST]
@@ -96,39 +97,39 @@ class Display:
                 self.output.put(OUT, _CLEAR + self._unfinished)
 
     def finished(self, rank: int, stream: str) -> None:
-        """Forgets an unfinished line: its end is about to be shown."""
+        """Forgets an unfinished line, whose end is about to be shown."""
         if self._unfinished and self._unfinished_source == (rank, stream):
             self._unfinished = b""
             if not self._screens["out"].open:
                 self.output.put(OUT, _CLEAR)
 
-    def answered(self) -> None:
-        """Takes note that the user has ended a line on the terminal."""
+    def input_entered(self) -> None:
+        """Notes that the user has entered a line on the terminal, which ends the line there."""
         for stream, descriptor in (("out", OUT), ("err", ERR)):
             if os.isatty(descriptor):
                 self._screens[stream].ended()
 
     def traceback(self, rank: int, lines: list[bytes]) -> None:
-        """Shows a replica's traceback, whatever else is hidden."""
+        """Shows a replica's traceback, even if its output is hidden."""
         for text in lines:
             self._screens["err"].line((rank, "err"), self._prefix(rank), text)
 
     def log(self, rank: int, stream: str, text: bytes) -> None:
-        """Writes a line to the replica's file only."""
+        """Writes a line to the replica's log file only."""
         if self._logs is not None:
             self._logs.line((rank, stream), text)
 
-    def say(self, message: str) -> None:
+    def message(self, text: str) -> None:
         """Shows a message of the launcher itself."""
-        for text in message.splitlines():
-            self._screens["err"].line(_LAUNCHER, b"distoptrun: ", text.encode(errors="replace"))
+        for line in text.splitlines():
+            self._screens["err"].line(_LAUNCHER, b"distoptrun: ", line.encode(errors="replace"))
 
-    def foreign(self, text: bytes) -> None:
+    def launcher_line(self, text: bytes) -> None:
         """Shows a line of the MPI launcher."""
         self._screens["err"].line(_LAUNCHER, b"mpiexec: ", text)
 
     def close(self) -> None:
-        """Closes the files."""
+        """Closes the log files."""
         if self._logs is not None:
             self._logs.close()
 

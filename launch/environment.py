@@ -1,29 +1,29 @@
-"""The one reader of the environment in this package; everything else takes mappings."""
+"""The only module of this package that reads the environment; the others take mappings."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 
-#: What the launcher tells the program; `distopt.settings` knows these names.
+#: Variables that the launcher sets for the program; `distopt.settings` knows these names.
 LAUNCHER = "DISTOPT_LAUNCHER"
 SIZE = "DISTOPT_LAUNCH_SIZE"
 RESTART = "DISTOPT_LAUNCH_RESTART"
-#: A number of this run of distoptrun, the same for all of its attempts.
+#: An ID of this run of distoptrun, the same for all its attempts.
 JOB = "DISTOPT_LAUNCH_JOB"
 TTY = "DISTOPT_LAUNCH_TTY"
 #: Folder of the named pipes between the launcher and the processes on its machine.
 CHANNEL = "DISTOPT_LAUNCH_CHANNEL"
-#: The signals that the launcher was started with ignored, as numbers with commas.
+#: The signals that were ignored when the launcher started, as comma-separated numbers.
 IGNORED = "DISTOPT_LAUNCH_IGNORED"
 
-#: Those of them that every process reads, on other hosts too.
+#: Those that every process reads, also on other hosts.
 FOR_PROCESSES = (RESTART, JOB, CHANNEL, IGNORED)
 
-#: What another launcher may have left: with them, a new job would take itself for a part of the old one.
+#: Prefixes of what another launcher sets: with these, a new job would take itself for a part of the old one.
 _FOREIGN = (
     *("PMI_", "PMIX_", "OMPI_COMM_WORLD_", "OMPI_UNIVERSE_", "HYDI_", "MPI_LOCAL", "PRTE_", "ORTE_"),
-    # Of a step and its tasks. What tells of the batch job stays: mpiexec and srun need it.
+    # Of a job step and its tasks. The variables of the batch job stay: mpiexec and srun need them.
     *("SLURM_STEP_", "SLURM_STEPID", "SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_GTIDS"),
     *("SLURM_TASK_PID", "SLURM_SRUN_COMM_", "SLURM_LAUNCH_NODE_IPADDR"),
     "DISTOPT_LAUNCH",
@@ -36,15 +36,15 @@ def inherited() -> dict[str, str]:
 
 
 def cleaned(environ: Mapping[str, str]) -> dict[str, str]:
-    """``environ`` without the marks of a job that this launcher itself is a process of."""
+    """``environ`` without the variables of a job that this launcher itself is a process of."""
     return {name: value for name, value in environ.items() if not name.startswith(_FOREIGN)}
 
 
 def put(values: Mapping[str, str]) -> None:
-    """Sets variables of this process, and so of what it starts."""
+    """Sets variables for this process and its children."""
     os.environ.update(values)
 
 
 def drop(name: str) -> None:
-    """Removes a variable of this process, if it is there."""
+    """Unsets a variable, if it is set."""
     os.environ.pop(name, None)

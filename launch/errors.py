@@ -1,5 +1,5 @@
-class LaunchError(Exception):
-    """A job that cannot be started; the text says why and what to do.
+class JobStartError(Exception):
+    """A job cannot be started; the message says why and what to do.
 
     Attributes:
         code: the exit code of ``distoptrun``.

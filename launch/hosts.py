@@ -1,4 +1,4 @@
-"""Hosts and their sizes, as people write them."""
+"""Reads hosts and their slots from options and host files."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .errors import LaunchError
+from .errors import JobStartError
 
 _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 
 @dataclass(frozen=True)
 class Host:
-    """A machine, and how many processes it takes; ``slots`` 0 when nobody said."""
+    """A machine and the number of processes that it takes; ``slots`` is 0 if not given."""
 
     name: str
     slots: int = 0
@@ -28,7 +28,7 @@ def parse_hosts(text: str) -> tuple[Host, ...]:
     """Reads ``a:4,b:4`` or ``a,b``.
 
     Raises:
-        LaunchError: anything else.
+        JobStartError: anything else.
     """
     return merged(_host(*word.strip().partition(":")[::2], where=f"-H {text}") for word in text.split(","))
 
@@ -37,7 +37,7 @@ def parse_hostfile(text: str, where: str) -> tuple[Host, ...]:
     """Reads a host file: one host a line, as ``a``, ``a:4`` or ``a slots=4``; ``#`` begins a comment.
 
     Raises:
-        LaunchError: a line that is none of these, with its number; or no host at all.
+        JobStartError: an invalid line, with its number; or no host at all.
     """
     hosts = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -51,15 +51,15 @@ def parse_hostfile(text: str, where: str) -> tuple[Host, ...]:
                 slots = value
             elif key not in ("max_slots", "max-slots"):
                 form = "Write: NAME, NAME:N or NAME slots=N"
-                raise LaunchError(f"{where}, line {number}: {word!r} is not slots=N. {form}")
+                raise JobStartError(f"{where}, line {number}: {word!r} is not slots=N. {form}")
         hosts.append(_host(name, slots, where=f"{where}, line {number}"))
     if not hosts:
-        raise LaunchError(f"{where} names no host. Write one host a line: NAME, NAME:N or NAME slots=N")
+        raise JobStartError(f"{where} names no host. Write one host a line: NAME, NAME:N or NAME slots=N")
     return merged(hosts)
 
 
 def merged(hosts: Iterable[Host]) -> tuple[Host, ...]:
-    """Each host once, at its first place, with the sum of its slots (a host named twice has two)."""
+    """Each host once, at its first position, with the sum of its slots (one per mention without a number)."""
     slots: dict[str, int] = {}
     given = list(hosts)
     times = Counter(host.name for host in given)
@@ -77,15 +77,17 @@ def is_here(hosts: Sequence[Host]) -> bool:
 
 
 def is_name(text: str) -> bool:
-    """Whether ``text`` can be a host's name, which ssh and MPI launchers then take for nothing else."""
+    """Whether ``text`` is a valid host name, which ssh and MPI launchers cannot take for an option."""
     return bool(_NAME.fullmatch(text))
 
 
 def _host(name: str, slots: str, where: str) -> Host:
     if not is_name(name):
-        raise LaunchError(f"{where}: {name!r} is not a host name. Write NAME or NAME:N, separated by commas")
+        raise JobStartError(
+            f"{where}: {name!r} is not a host name. Write NAME or NAME:N, separated by commas"
+        )
     if not slots:
         return Host(name)
     if not (slots.isascii() and slots.isdigit() and len(slots) < 7 and int(slots) > 0):
-        raise LaunchError(f"{where}: {slots!r} is not a number of processes for host {name}")
+        raise JobStartError(f"{where}: {slots!r} is not a number of processes for host {name}")
     return Host(name, int(slots))

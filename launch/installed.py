@@ -1,7 +1,7 @@
-"""Whether the ``distopt`` that programs import is the one that this launcher belongs to.
+"""Checks that the ``distopt`` that programs import is the one that this launcher belongs to.
 
-Another project owns the name ``distopt`` on PyPI and installs a package of that name. This one is the
-distribution ``distopt-mpi``.
+Another project owns the name ``distopt`` on PyPI, and its package has that name too. This project's
+distribution is ``distopt-mpi``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _PACKAGE = "distopt"
 
 
 def version() -> str:
-    """This installation's version; ``unknown`` where only its files were copied."""
+    """This installation's version; ``unknown`` if its files were only copied."""
     try:
         return metadata.version(DISTRIBUTION)
     except metadata.PackageNotFoundError:
@@ -23,12 +23,12 @@ def version() -> str:
 
 
 def folder() -> Path:
-    """Where this launcher's ``distopt`` stands: in a clone as in site-packages, beside the launcher."""
+    """The folder of this launcher's ``distopt``: beside the launcher, in a clone as in site-packages."""
     return Path(__file__).resolve().parent.parent / _PACKAGE
 
 
 def faults() -> list[str]:
-    """What is wrong with the names: what was found, where, and what to do."""
+    """What is wrong with the installation: what was found, where, and what to do."""
     found = [
         f"{other.locate_file('')} holds a distribution named {_PACKAGE!r}, version {other.version}: another "
         "project's, or an older version of this one. Both have a package of that name: remove the other "

@@ -1,4 +1,4 @@
-"""How this package starts Python: by path, as ``-m`` and ``-c`` let the working directory's modules run."""
+"""How this package starts Python: by path, since ``-m`` and ``-c`` import from the working directory."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-#: Runs an installed module, whatever the working directory holds; see there.
+#: Runs an installed module, whatever the working directory contains; see there.
 START = str(Path(__file__).with_name("start.py"))
 
-#: Python's options that its children are to have, too; the last two take a value.
+#: Python's options that are passed on to replicas; the last two take a value.
 _PASSED_ON = "bBdEIOPRsSuvWX"
 
 
-def running(module: str, *words: str) -> tuple[str, ...]:
+def running(module: str, *arguments: str) -> tuple[str, ...]:
     """The command that calls ``main()`` of an installed module."""
-    return (sys.executable, *options(sys.orig_argv), START, module, *words)
+    return (sys.executable, *options(sys.orig_argv), START, module, *arguments)
 
 
 def options(argv: Sequence[str]) -> list[str]:
-    """What stands before ``-m`` in ``python -X dev -m distopt_launch``, for the replicas.
+    """The options before ``-m`` in ``python -X dev -m distopt_launch``, for the replicas.
 
-    Options in the first line of an installed command are its installer's, not the user's: those stay here.
+    Options in the first line of an installed script come from its installer, not the user, and are dropped.
     """
     found: list[str] = []
     at = 1
@@ -44,5 +44,5 @@ def options(argv: Sequence[str]) -> list[str]:
 
 
 def keeps_path() -> bool:
-    """Whether Python was told to put no folder of the program's first on ``sys.path`` (``-P``, ``-I``)."""
+    """Whether Python was told not to put the program's folder on ``sys.path`` (``-P``, ``-I``)."""
     return bool(getattr(sys.flags, "safe_path", sys.flags.isolated))

@@ -10,83 +10,90 @@ import time
 
 from . import environment, leftovers, signals
 from . import segments as shared
-from .channel import Pipes
 from .commands import command, variables
 from .demultiplexer import Demultiplexer
 from .display import Display
-from .errors import LaunchError
-from .feeder import Feeder
-from .outcome import Judge, Outcome
-from .output import OUT
-from .plan import Plan
-from .stop import Reason, Stop
-from .verdict import Verdict
+from .errors import JobStartError
+from .input_forwarder import InputForwarder
+from .job_result import JobReporter, JobResult
+from .job_state import JobState
+from .launch_plan import LaunchPlan
+from .pipes import Pipes
+from .shutdown import Shutdown, ShutdownReason
+from .standard_streams import OUT
 
 _CHUNK = 1 << 16
-_INTERRUPT_GRACE = 2.5  # with what follows, Ctrl-C ends everything within 5 s
-_FAILURE_GRACE = 3.0  # for the others to end by themselves, and say why, once one has failed
-_OVER_GRACE = 1.0  # for the MPI launcher to end once all replicas have
-_LAST_OUTPUT = 1.0  # for output that is still in the pipes when mpiexec has ended
-#: Bytes that wait for whoever reads the launcher's output, from which on replicas have to wait too.
-_FULL, _ROOM_AGAIN = 1 << 20, 1 << 18
+_INTERRUPT_GRACE = 2.5  # seconds; with what follows, Ctrl-C ends everything within 5 s
+_FAILURE_GRACE = 3.0  # seconds for the others to end by themselves and say why, once one has failed
+_OVER_GRACE = 1.0  # seconds for the MPI launcher to end once all replicas have
+_LAST_OUTPUT = 1.0  # seconds for output that is still in the pipes when mpiexec has ended
+#: Bytes of pending output above which replicas are no longer read, and below which they are again.
+_HIGH_WATER, _LOW_WATER = 1 << 20, 1 << 18
 
 
 class Job:
-    """Starts a plan, carries its output and input, and ends it.
+    """Starts a plan, forwards its output and input, and ends it.
 
     Args:
         plan: what to start.
         display: where output goes.
         environ: the environment to start from.
-        deadline: when to end it, on the monotonic clock; None for never.
+        deadline: when to end it (`time.monotonic`); None for never.
         grace: seconds from SIGTERM to SIGKILL.
     """
 
     def __init__(
-        self, plan: Plan, display: Display, environ: dict[str, str], deadline: float | None, grace: float
+        self,
+        plan: LaunchPlan,
+        display: Display,
+        environ: dict[str, str],
+        deadline: float | None,
+        grace: float,
     ) -> None:
         self._plan, self._display, self._environ = plan, display, environ
         self._deadline = float("inf") if deadline is None else deadline
         self._grace = grace
-        self._verdict = Verdict(plan.processes)
-        self._incoming = Demultiplexer(plan.processes, display, self._verdict)
-        self._feeder = Feeder(display.answered)
+        self._state = JobState(plan.processes)
+        self._incoming = Demultiplexer(plan.processes, display, self._state)
+        self._input = InputForwarder(display.input_entered)
         self._selector = selectors.PollSelector()
-        self._held_back: list[selectors.SelectorKey] = []  # replicas' pipes, while output waits
-        self._waited_for: dict[int, int] = {}  # descriptors of output and input with their events
+        self._paused: list[selectors.SelectorKey] = []  # replicas' pipes, while they are not read
+        self._watched: dict[int, int] = {}  # descriptors of output and input with their events
 
-    def run(self, attempt: int) -> Outcome:
+    def run(self, attempt: int) -> JobResult:
         """Runs the job to its end.
 
         Raises:
-            LaunchError: the MPI launcher cannot be started.
+            JobStartError: the MPI launcher cannot be started.
         """
         leftovers.remove()
         shared.remove_unused()
         try:
             pipes = Pipes(self._plan.processes)
         except OSError as error:
-            raise LaunchError(f"cannot make pipes for {self._plan.processes} processes: {error}") from None
+            raise JobStartError(f"cannot make pipes for {self._plan.processes} processes: {error}") from None
         segments = shared.present()
         try:
-            with signals.caught() as arrived:
+            with signals.caught() as pending:
                 process = self._start(pipes, attempt)
-                stop = Stop(process, self._verdict)
-                self._selector.register(arrived.reader, selectors.EVENT_READ, (-1, "signal"))
+                shutdown = Shutdown(process, self._state)
+                self._selector.register(pending.reader, selectors.EVENT_READ, (-1, "signal"))
                 try:
-                    self._watch(process, pipes, stop, arrived)
+                    self._watch(process, pipes, shutdown, pending)
                 finally:
-                    self._sweep(process, stop, arrived)
+                    self._clean_up(process, shutdown, pending)
                 code = process.returncode if process.returncode >= 0 else 128 - process.returncode
-                judge = Judge(self._plan.launcher, self._display, self._verdict, self._incoming)
-                outcome = judge.outcome(code, stop.reason.name if stop.reason else "", stop.forced)
-                self._write_out(stop, arrived)
-            return outcome
+                reporter = JobReporter(self._plan.launcher, self._display, self._state, self._incoming)
+                result = reporter.report(
+                    code, shutdown.reason.name if shutdown.reason else "", shutdown.forced
+                )
+                self._flush_output(shutdown, pending)
+            return result
         finally:
-            self._feeder.close()
+            self._input.close()
             pipes.close()
             self._selector.close()
-            shared.remove_after(segments, [pid for pids in self._verdict.pids.values() for pid in pids])
+            shared.remove_after(segments, [pid for pids in self._state.pids.values() for pid in pids])
 
     def _start(self, pipes: Pipes, attempt: int) -> subprocess.Popen[bytes]:
         environ = {
@@ -98,18 +105,18 @@ class Job:
         }
         if os.isatty(OUT):
             environ[environment.TTY] = "1"
-        words = command(self._plan)
+        argv = command(self._plan)
         try:
             process = subprocess.Popen(
-                words,
+                argv,
                 env=environ,
-                stdin=subprocess.PIPE,  # for a replica 0 that cannot get its input from here
+                stdin=subprocess.PIPE,  # for a replica 0 on another machine
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                start_new_session=True,  # Ctrl-C comes here only, to be passed on in order
+                start_new_session=True,  # Ctrl-C reaches only this process, which forwards it in order
             )
         except OSError as error:
-            raise LaunchError(f"cannot start {words[0]}: {error.strerror}") from None
+            raise JobStartError(f"cannot start {argv[0]}: {error.strerror}") from None
         assert process.stdout is not None
         assert process.stderr is not None
         for pipe, kind in ((process.stdout, "out"), (process.stderr, "err")):
@@ -120,125 +127,133 @@ class Job:
         return process
 
     def _watch(
-        self, process: subprocess.Popen[bytes], pipes: Pipes, stop: Stop, arrived: signals.Arrived
+        self,
+        process: subprocess.Popen[bytes],
+        pipes: Pipes,
+        shutdown: Shutdown,
+        pending: signals.PendingSignals,
     ) -> None:
-        fed = False
+        forwarding = False
         while process.poll() is None:
-            self._turn(min(stop.wait, self._left()))
-            self._take_signals(stop, arrived)
-            if 0 in self._verdict.started and not fed:
-                fed = True
-                self._feed(process, pipes)
-            if self._left() <= 0 and (stop.reason is None or stop.reason.name in ("failure", "over")):
+            self._turn(min(shutdown.wait, self._left()))
+            self._take_signals(shutdown, pending)
+            if 0 in self._state.started and not forwarding:
+                forwarding = True
+                self._forward_input(process, pipes)
+            if self._left() <= 0 and (shutdown.reason is None or shutdown.reason.name in ("failure", "over")):
                 self._deadline = float("inf")
-                self._display.say("the time is up (--timeout): ending the job")
-                stop.ask(Reason("timeout", signal.SIGTERM, self._grace))
-            if stop.reason is None:
-                self._ask_for_an_end(stop)
-            stop.proceed()
+                self._display.message("the time is up (--timeout): ending the job")
+                shutdown.request(ShutdownReason("timeout", signal.SIGTERM, self._grace))
+            if shutdown.reason is None:
+                self._check_for_end(shutdown)
+            shutdown.proceed()
 
-    def _ask_for_an_end(self, stop: Stop) -> None:
-        """Ends the job if something has happened that nobody has to tell us."""
-        if self._verdict.failures:
-            stop.ask(Reason("failure", 0, _FAILURE_GRACE))
-        elif len(self._verdict.ended) == self._plan.processes:
-            # A process that a replica has left behind may keep the MPI launcher waiting for ever.
-            stop.ask(Reason("over", 0, _OVER_GRACE))
+    def _check_for_end(self, shutdown: Shutdown) -> None:
+        """Ends the job after a failure, after its end, or if its output has no reader any more."""
+        if self._state.failures:
+            shutdown.request(ShutdownReason("failure", 0, _FAILURE_GRACE))
+        elif len(self._state.ended) == self._plan.processes:
+            # A process that a replica has left behind may keep the MPI launcher waiting forever.
+            shutdown.request(ShutdownReason("over", 0, _OVER_GRACE))
         elif self._display.output.gone and self._display.needed:
-            self._display.say("nobody reads standard output any more: ending the job")
-            stop.ask(Reason("unread", signal.SIGTERM, self._grace))
+            self._display.message("nobody reads standard output any more: ending the job")
+            shutdown.request(ShutdownReason("unread", signal.SIGTERM, self._grace))
 
-    def _take_signals(self, stop: Stop, arrived: signals.Arrived) -> None:
-        for number in arrived.take():
+    def _take_signals(self, shutdown: Shutdown, pending: signals.PendingSignals) -> None:
+        for number in pending.take():
             if number == signal.SIGINT:
-                stop.ask(Reason("interrupt", signal.SIGINT, _INTERRUPT_GRACE))
+                shutdown.request(ShutdownReason("interrupt", signal.SIGINT, _INTERRUPT_GRACE))
             elif number in signals.ENDING:
-                stop.ask(Reason("terminate", signal.SIGTERM, self._grace))
-            elif number in signals.PASSED_ON:
-                self._pass_on(number, stop)
+                shutdown.request(ShutdownReason("terminate", signal.SIGTERM, self._grace))
+            elif number in signals.FORWARDED:
+                self._forward_signal(number, shutdown)
             elif number == signal.SIGTSTP:
-                stop.suspend()
+                shutdown.suspend()
             else:
-                stop.resume()
+                shutdown.resume()
 
-    def _pass_on(self, number: int, stop: Stop) -> None:
-        # MPICH's process manager is killed by it, where those of Open MPI and Slurm pass it on.
+    def _forward_signal(self, number: int, shutdown: Shutdown) -> None:
+        # SIGUSR2 kills MPICH's process manager; those of Open MPI and Slurm forward it.
         hydra = self._plan.family in ("mpich", "intel")
         if hydra and number == signal.SIGUSR2 and self._plan.hosts:
-            self._display.say("SIGUSR2 goes to no other hosts with this MPI, so to no replica; SIGUSR1 does")
+            self._display.message(
+                "this MPI does not forward SIGUSR2 to other hosts, so no replica gets it; use SIGUSR1"
+            )
             return
-        stop.pass_on(number)
+        shutdown.forward(number)
 
     def _left(self) -> float:
         return max(0.0, self._deadline - time.monotonic())
 
-    def _feed(self, process: subprocess.Popen[bytes], pipes: Pipes) -> None:
-        """Begins with standard input, on the way that leads to replica 0."""
+    def _forward_input(self, process: subprocess.Popen[bytes], pipes: Pipes) -> None:
+        """Starts forwarding standard input to replica 0, through its pipe or the MPI launcher."""
         assert process.stdin is not None
-        here = 0 in self._verdict.pids
-        self._feeder.begin(pipes.input() if here else os.dup(process.stdin.fileno()))
+        here = 0 in self._state.pids
+        self._input.begin(pipes.input() if here else os.dup(process.stdin.fileno()))
         process.stdin.close()
 
-    def _sweep(self, process: subprocess.Popen[bytes], stop: Stop, arrived: signals.Arrived) -> None:
-        """After the launcher's end: what is left in the pipes, and nobody left behind."""
-        self._feeder.close()
-        self._drain(stop, arrived)
-        stop.kill_replicas()
+    def _clean_up(
+        self, process: subprocess.Popen[bytes], shutdown: Shutdown, pending: signals.PendingSignals
+    ) -> None:
+        """After the MPI launcher's end: reads what is left in the pipes, and kills what is left behind."""
+        self._input.close()
+        self._drain(shutdown, pending)
+        shutdown.kill_replicas()
         if process.poll() is None:
             process.kill()
             process.wait()
-        self._drain(stop, arrived)
+        self._drain(shutdown, pending)
         self._incoming.end()
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()
 
-    def _drain(self, stop: Stop, arrived: signals.Arrived) -> None:
-        """Reads until all writers are gone or silent for long."""
+    def _drain(self, shutdown: Shutdown, pending: signals.PendingSignals) -> None:
+        """Reads until all writers are gone, or silent for long enough."""
         end = time.monotonic() + _LAST_OUTPUT
         while (left := end - time.monotonic()) > 0:
-            if self._held_back:
-                self._write_out(stop, arrived)  # as long as it takes
+            if self._paused:
+                self._flush_output(shutdown, pending)  # however long it takes
                 end = time.monotonic() + _LAST_OUTPUT
-            # Pipes that no process has opened yet say nothing at all: an empty turn then means the end.
-            wait = min(left, 0.1) if self._verdict.running else 0.0
-            if not self._turn(wait) and not self._verdict.running:
+            # A pipe that no process has opened yet reports nothing: an empty turn then means the end.
+            wait = min(left, 0.1) if self._state.running else 0.0
+            if not self._turn(wait) and not self._state.running:
                 return
 
-    def _write_out(self, stop: Stop, arrived: signals.Arrived) -> None:
-        """Waits until all output is written; a job that is to end waits for a last second."""
+    def _flush_output(self, shutdown: Shutdown, pending: signals.PendingSignals) -> None:
+        """Waits until all output is written; for at most a second if the job is being ended."""
         patient = time.monotonic() + _LAST_OUTPUT
         while self._display.output.pending:
-            ending = stop.reason is not None and stop.reason.name not in ("failure", "over")
+            ending = shutdown.reason is not None and shutdown.reason.name not in ("failure", "over")
             limit = patient if ending else max(patient, self._deadline)
             if (left := limit - time.monotonic()) <= 0:
                 self._display.output.drop()
                 break
-            self._hold_back()
+            self._pause_reading()
             self._turn(left)
-            self._take_signals(stop, arrived)
-        self._let_go()
+            self._take_signals(shutdown, pending)
+        self._resume_reading()
 
     def _turn(self, wait: float) -> bool:
-        """Reads and writes what can be; False if nothing has come from the replicas."""
-        if self._display.output.pending > _FULL:
-            self._hold_back()
-        elif self._display.output.pending < _ROOM_AGAIN:
-            self._let_go()
-        self._wait_for_output_and_input()
-        self._incoming.asks(self._feeder.open)
-        wait = min(wait, self._incoming.due - time.monotonic(), self._feeder.wait)
+        """One turn of the event loop; False if nothing has come from the replicas."""
+        if self._display.output.pending > _HIGH_WATER:
+            self._pause_reading()
+        elif self._display.output.pending < _LOW_WATER:
+            self._resume_reading()
+        self._update_selector()
+        self._incoming.set_interactive(self._input.open)
+        wait = min(wait, self._incoming.due - time.monotonic(), self._input.wait)
         events = self._selector.select(None if wait == float("inf") else max(0.0, wait))
-        with self._display.output.gathering():  # and so writes what it can
-            came = [self._take(key) for key, _mask in events]
+        with self._display.output.gathering():  # at its end it is written, as far as possible
+            came = [self._handle(key) for key, _mask in events]
             self._incoming.proceed(time.monotonic())
         return any(came)
 
-    def _take(self, key: selectors.SelectorKey) -> bool:
-        """Takes what has come; False if it is not from the replicas."""
+    def _handle(self, key: selectors.SelectorKey) -> bool:
+        """Handles an event of the selector; False if it is not from the replicas."""
         rank, kind = key.data
         if kind == "input":
-            self._feeder.proceed()
+            self._input.proceed()
         elif kind not in ("signal", "output"):
             self._read(key.fd, rank, kind)
             return True
@@ -254,30 +269,30 @@ class Job:
         else:
             self._selector.unregister(descriptor)
 
-    def _wait_for_output_and_input(self) -> None:
-        """Brings what the selector knows of these up to date."""
+    def _update_selector(self) -> None:
+        """Makes the selector watch what output and input now wait for."""
         wanted = dict.fromkeys(self._display.output.blocked, selectors.EVENT_WRITE)
-        fed = self._feeder.waits_for
-        if fed is not None:
-            wanted[fed[0]] = fed[1]
-        if wanted == self._waited_for:
+        forwarding = self._input.waits_for
+        if forwarding is not None:
+            wanted[forwarding[0]] = forwarding[1]
+        if wanted == self._watched:
             return
-        for descriptor in self._waited_for:
+        for descriptor in self._watched:
             self._selector.unregister(descriptor)
         for descriptor, event in wanted.items():
-            is_input = fed is not None and descriptor == fed[0]
+            is_input = forwarding is not None and descriptor == forwarding[0]
             self._selector.register(descriptor, event, (-1, "input" if is_input else "output"))
-        self._waited_for = wanted
+        self._watched = wanted
 
-    def _hold_back(self) -> None:
-        """Lets the replicas wait until output is written; not their news."""
-        if not self._held_back:
+    def _pause_reading(self) -> None:
+        """Stops reading the replicas' output until the pending output is written; events are still read."""
+        if not self._paused:
             streams = [key for key in self._selector.get_map().values() if key.data[1] in ("out", "err")]
             for key in streams:
                 self._selector.unregister(key.fd)
-            self._held_back = streams
+            self._paused = streams
 
-    def _let_go(self) -> None:
-        for key in self._held_back:
+    def _resume_reading(self) -> None:
+        for key in self._paused:
             self._selector.register(key.fd, key.events, key.data)
-        self._held_back = []
+        self._paused = []

@@ -1,6 +1,6 @@
-"""What killed launchers have left in the temporary folder: removed when the next job starts.
+"""Removes what killed launchers have left in the temporary folder, when the next job starts.
 
-Only what is this user's own goes, and only if nobody can be using it; links are never followed.
+Only this user's own files are removed, and only if nothing can be using them; links are never followed.
 """
 
 from __future__ import annotations
@@ -14,18 +14,26 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from .channel import FOLDER_PREFIX, MACHINE_FILE, UNFINISHED_FILE, entry, machine, own_folder, whereabouts_of
+from .pipes import (
+    FOLDER_PREFIX,
+    MACHINE_FILE,
+    UNFINISHED_FILE,
+    location_of,
+    machine,
+    open_entry,
+    open_private_folder,
+)
 
 #: Where MPICH's process manager puts its files, whatever ``TMPDIR`` says.
 _TEMPORARY = Path("/tmp")  # noqa: S108 (only looked through, for files of this user)
 _TOPOLOGY = re.compile(r"hydra_hwloc_xmlfile_\w{6}")
 _MANAGERS = ("hydra_pmi_proxy", "mpiexec", "mpiexec.hydra", "mpirun")
-#: Seconds in which another launcher may be in the middle of making its folder, or its processes of reading.
+#: Seconds for which another launcher may still be making its folder, or its processes reading a file.
 _YOUNG = 10.0
 
 
 def remove() -> None:
-    """Removes the folders of launchers that are gone, and files of MPICH's process managers that are."""
+    """Removes the folders of dead launchers, and the files of dead process managers of MPICH."""
     temporary = Path(tempfile.gettempdir())
     for name in _names(temporary):
         if name.startswith(FOLDER_PREFIX):
@@ -49,12 +57,12 @@ def _names(folder: Path) -> list[str]:
 
 
 def _remove_folder(path: Path) -> None:
-    """Removes a launcher's folder if its lock is free: the launcher is dead, whatever its number was.
+    """Removes a launcher's folder if its lock is free, so that the launcher must be dead.
 
     Raises:
-        OSError: it is in use, of another machine, or not this user's.
+        OSError: it is in use, or not this user's.
     """
-    folder = own_folder(str(path))
+    folder = open_private_folder(str(path))
     try:
         if MACHINE_FILE not in os.listdir(folder):
             if os.fstat(folder).st_mtime < time.time() - _YOUNG:
@@ -62,12 +70,12 @@ def _remove_folder(path: Path) -> None:
                     os.unlink(UNFINISHED_FILE, dir_fd=folder)
                 path.rmdir()
             return
-        if whereabouts_of(folder).partition(" ")[0] != machine():
+        if location_of(folder).partition(" ")[0] != machine():
             return
-        lock = entry(folder, MACHINE_FILE, os.O_RDONLY, stat.S_IFREG)
+        lock = open_entry(folder, MACHINE_FILE, os.O_RDONLY, stat.S_IFREG)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The lock's own file last: until then another start would find the folder and go on here.
+            # The lock file last: until then another start finds the folder and continues here.
             for name in sorted(os.listdir(folder), key=lambda name: name == MACHINE_FILE):
                 os.unlink(name, dir_fd=folder)
             path.rmdir()
@@ -78,7 +86,7 @@ def _remove_folder(path: Path) -> None:
 
 
 def _oldest_manager() -> float:
-    """When the oldest running process manager of this user began, in seconds since the epoch; now if none."""
+    """Start time of this user's oldest running process manager, in seconds since the epoch; now if none."""
     begins = [time.time()]
     for name in _names(Path("/proc")):
         with suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""A file for each replica."""
+"""A log file for each replica."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-from .errors import LaunchError
-from .writer import LineWriter, Source
+from .errors import JobStartError
+from .line_writer import LineWriter, Source
 
 
 class Logs:
     """The files ``replica-R.log`` in one folder.
 
-    Others may be able to write in that folder: what they have put in the place of a log is neither
+    Other users may be able to write to that folder: what they have put in place of a log file is neither
     followed nor written to.
 
     Args:
-        folder: where the files are; made if it is not there, then for this user alone.
-        say: tells the user.
+        folder: where the files are; created if missing, private to this user.
+        show_message: shows a message.
 
     Raises:
-        LaunchError: the folder cannot be made.
+        JobStartError: the folder cannot be made.
     """
 
-    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
-        self._folder, self._say = folder, say
+    def __init__(self, folder: Path, show_message: Callable[[str], None]) -> None:
+        self._folder, self._show_message = folder, show_message
         self._files: dict[int, int] = {}
         self._writers: dict[int, LineWriter] = {}
         try:
@@ -35,13 +35,13 @@ class Logs:
                 if not path.is_dir():
                     path.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise LaunchError(f"--log-dir {folder}: {error.strerror}") from None
+            raise JobStartError(f"--log-dir {folder}: {error.strerror}") from None
 
     def open(self, size: int, attempt: int) -> None:
-        """Begins the files, or continues them after a restart.
+        """Opens new files, or continues them after a restart.
 
         Raises:
-            LaunchError: one cannot be written, or is a link, or somebody else's.
+            JobStartError: a file cannot be written, or is a link or another user's.
         """
         self.close()
         for rank in range(size):
@@ -49,7 +49,7 @@ class Logs:
             try:
                 self._files[rank] = _opened(path, keep=attempt > 0)
             except OSError as error:
-                raise LaunchError(f"cannot write {path}: {error.strerror}") from None
+                raise JobStartError(f"cannot write {path}: {error.strerror}") from None
             self._writers[rank] = LineWriter(lambda _stream, data, rank=rank: self._write(rank, data))  # type: ignore[misc]
 
     def line(self, source: Source, text: bytes) -> None:
@@ -58,7 +58,7 @@ class Logs:
             writer.line(source, b"", text)
 
     def part(self, source: Source, text: bytes) -> None:
-        """Writes the beginning of a line, or more of it."""
+        """Writes the beginning or middle of a line."""
         if writer := self._writers.get(source[0]):
             writer.part(source, b"", text)
 
@@ -75,10 +75,10 @@ class Logs:
             while view:
                 view = view[os.write(self._files[rank], view) :]
         except OSError as error:
-            # A full disk must not end the job; say so once, and go on without this file.
+            # A full disk must not end the job: report it once, and continue without this file.
             os.close(self._files.pop(rank))
             del self._writers[rank]
-            self._say(f"replica {rank}'s log cannot be written any more: {error.strerror}")
+            self._show_message(f"replica {rank}'s log cannot be written any more: {error.strerror}")
 
 
 def _opened(path: Path, keep: bool) -> int:
@@ -88,7 +88,7 @@ def _opened(path: Path, keep: bool) -> int:
     except OSError as error:
         if path.is_symlink():
             raise PermissionError(error.errno, "it is a symbolic link") from None
-        if error.errno == errno.ENXIO:  # a pipe that nobody reads, a socket
+        if error.errno == errno.ENXIO:  # a pipe without a reader, a socket
             raise PermissionError(error.errno, "it is not a regular file") from None
         raise
     status = os.fstat(file)

@@ -1,4 +1,4 @@
-"""Which MPI mpi4py loads, and the mpiexec that belongs to it: recognized, never guessed."""
+"""Finds the MPI that mpi4py loads, and the mpiexec that belongs to it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import LaunchError
+from .errors import JobStartError
 from .interpreter import running
 
-#: mpi4py's names for MPIs -> families; variants that keep another's launcher and variables.
-_FAMILIES = {
+#: mpi4py's name of an MPI -> family, whose launcher and variables it shares.
+_FAMILIES: Mapping[str, str] = {
     "MPICH": "mpich",
     "MVAPICH": "mpich",
     "MVAPICH2": "mpich",
@@ -25,15 +25,15 @@ _FAMILIES = {
     "Cray MPI": "mpich",
 }
 
-#: family -> names of its launcher, the unmistakable first.
-_NAMES = {
+#: family -> names of its launcher, unambiguous ones first.
+_NAMES: Mapping[str, tuple[str, ...]] = {
     "mpich": ("mpiexec.hydra", "mpiexec.mpich", "mpiexec", "mpirun"),
     "openmpi": ("mpirun.openmpi", "mpiexec.openmpi", "mpirun", "mpiexec"),
     "intel": ("mpiexec.hydra", "mpiexec", "mpirun"),
 }
 
-#: family -> its distribution on PyPI, which holds library and launcher.
-_PACKAGES = {"mpich": "mpich", "openmpi": "openmpi", "intel": "impi-rt"}
+#: family -> its distribution on PyPI, with library and launcher.
+_PACKAGES: Mapping[str, str] = {"mpich": "mpich", "openmpi": "openmpi", "intel": "impi-rt"}
 #: Names of the folders that libraries are installed into, under a prefix.
 _LIBRARIES = ("lib", "lib32", "lib64")
 
@@ -52,8 +52,8 @@ class Library:
 
     Attributes:
         family: ``mpich``, ``openmpi`` or ``intel``.
-        name: with the version, for people.
-        path: the library's file; empty if the system does not tell.
+        name: with the version, for messages.
+        path: the library's file; empty if unknown.
         mpi4py: version of mpi4py.
     """
 
@@ -65,7 +65,7 @@ class Library:
 
 @dataclass(frozen=True)
 class Launcher:
-    """A program that starts MPI jobs: its file, family (empty: unknown) and version."""
+    """A program that starts MPI jobs: its file, family (empty if unknown) and version."""
 
     path: str
     family: str
@@ -73,10 +73,10 @@ class Launcher:
 
 
 def find_library(environ: Mapping[str, str]) -> Library:
-    """Asks mpi4py, in a process of its own.
+    """Asks mpi4py, in a separate process.
 
     Raises:
-        LaunchError: there is no mpi4py, it finds no MPI, or an MPI of unknown kind.
+        JobStartError: mpi4py is missing, finds no MPI, or loads an unknown one.
     """
     command = running("distopt_launch.probe")
     try:
@@ -84,11 +84,11 @@ def find_library(environ: Mapping[str, str]) -> Library:
             command, env=dict(environ), capture_output=True, text=True, timeout=_PROBE_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        raise LaunchError(f"importing mpi4py.MPI did not end within {_PROBE_SECONDS:.0f} s") from None
+        raise JobStartError(f"importing mpi4py.MPI did not end within {_PROBE_SECONDS:.0f} s") from None
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise LaunchError(
-            f"mpi4py cannot be loaded by {sys.executable}: {said}\n"
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise JobStartError(
+            f"mpi4py cannot be loaded by {sys.executable}: {reason}\n"
             "Install it with an MPI: pip install mpi4py mpich, or mpi4py openmpi; "
             "on a cluster load the site's MPI and: pip install mpi4py."
         )
@@ -96,7 +96,7 @@ def find_library(environ: Mapping[str, str]) -> Library:
     family = _FAMILIES.get(name)
     full = f"{name} {'.'.join(map(str, version))}"
     if family is None:
-        raise LaunchError(
+        raise JobStartError(
             f"mpi4py loads {full} ({text.splitlines()[0].strip()}), whose launcher distoptrun does not know. "
             "Start the program with that MPI's own launcher: mpiexec -n N python script.py"
         )
@@ -106,7 +106,7 @@ def find_library(environ: Mapping[str, str]) -> Library:
 
 
 def candidates(library: Library, environ: Mapping[str, str]) -> list[str]:
-    """Launchers' files that may be the library's, nearest first: where it is installed, then on the path."""
+    """Launchers that may belong to the library: first beside it, then on ``PATH``."""
     folders = [folder / "bin" for folder in _prefixes(library.path)]
     folders += map(Path, search_path(environ))
     names = _NAMES[library.family]
@@ -115,14 +115,14 @@ def candidates(library: Library, environ: Mapping[str, str]) -> list[str]:
 
 
 def search_path(environ: Mapping[str, str]) -> list[str]:
-    """The folders of ``PATH`` but relative ones: what lies in the working directory is not to be run."""
+    """The absolute folders of ``PATH``: nothing in the working directory is to be run."""
     return [folder for folder in environ.get("PATH", "").split(os.pathsep) if os.path.isabs(folder)]
 
 
 def _prefixes(file: str) -> list[Path]:
-    """The folders above a library, up to the prefix that it was installed under.
+    """The folders above a library, up to its installation prefix.
 
-    That is the one that holds ``lib`` or the like; what is above it may belong to anybody.
+    The prefix contains ``lib`` or the like; folders above it may belong to anyone.
     """
     above = list(Path(file).parents) if file else []
     ends = [at for at, folder in enumerate(above) if folder.name in _LIBRARIES]
@@ -130,7 +130,7 @@ def _prefixes(file: str) -> list[Path]:
 
 
 def identify(path: str) -> Launcher:
-    """Which MPI a launcher belongs to, by what it says of its version."""
+    """Which MPI a launcher belongs to, by the output of ``--version``."""
     try:
         done = subprocess.run(
             [path, "--version"], capture_output=True, text=True, errors="replace", timeout=10, check=False
@@ -152,7 +152,7 @@ def find_launcher(library: Library, environ: Mapping[str, str]) -> Launcher:
     """The launcher of the MPI that mpi4py loads.
 
     Raises:
-        LaunchError: there is none; with all that were found and what they are.
+        JobStartError: there is none; the message lists all that were found.
     """
     others = []
     for path in candidates(library, environ):
@@ -162,7 +162,7 @@ def find_launcher(library: Library, environ: Mapping[str, str]) -> Launcher:
         others.append(f"  {path}: {launcher.family or 'of unknown kind'} {launcher.version}".rstrip())
     found = "\n".join(["Found, but of another MPI:", *others]) if others else "No mpiexec was found at all."
     loaded = f"{library.name} ({library.path or 'file unknown'})"
-    raise LaunchError(
+    raise JobStartError(
         f"mpi4py loads {loaded}, but its mpiexec is not there. {found}\n"
         "Put that MPI's bin folder on PATH (on a cluster: load its module), "
         f"or install one with its launcher: pip install {_PACKAGES[library.family]}."

@@ -1,4 +1,4 @@
-"""The command line of ``distoptrun``, and its TOML twin."""
+"""The command line of ``distoptrun``, and its TOML file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from .errors import LaunchError
+from .errors import JobStartError
 from .text_file import read_text
 
 USAGE = "distoptrun -n N [options] [--] script.py args...   or   distoptrun -n N [options] -m module args..."
@@ -19,7 +19,7 @@ USAGE = "distoptrun -n N [options] [--] script.py args...   or   distoptrun -n N
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for; each field is the long option of its name (see `PARSER` for the meanings)."""
+    """The options; each field is the long option of that name (see `PARSER` for the meanings)."""
 
     nproc: int | None = None
     hosts: str | None = None
@@ -57,7 +57,7 @@ _DOES = (
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise LaunchError(f"{message}\nusage: {USAGE}\nAll options: distoptrun --help")
+        raise JobStartError(f"{message}\nusage: {USAGE}\nAll options: distoptrun --help")
 
 
 def _count(text: str) -> int:
@@ -98,7 +98,7 @@ def _variable(text: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    # Spelled out, since the script's own words must never be read as an abbreviation of ours.
+    # No abbreviations, since the script's own arguments must never be read as ours.
     parser = _Parser(
         "distoptrun",
         usage=USAGE,
@@ -123,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--bind", choices=("auto", "none"), help="auto: to a share of the cores, between NUMA nodes")
     add("--oversubscribe", action="store_true", help="more processes than places are wanted")
     add("--env", type=_variable, action="append", metavar="NAME[=V]", help="set, or pass on, a variable")
-    add("--mpi-args", metavar='"..."', help="words for mpiexec, as they are")
+    add("--mpi-args", metavar='"..."', help="further arguments for mpiexec")
     add("-m", dest="module", action="store_true", help="the program is a module")
     add("--in-process", type=_count, metavar="N", help="N replicas in one process, without MPI")
     add("--replicas-per-process", type=_count, metavar="K", help="K replicas in each process")
@@ -138,19 +138,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 PARSER = _parser()
-_ACTIONS = {word: action for action in PARSER._actions for word in action.option_strings}
+_ACTIONS: Mapping[str, argparse.Action] = {
+    word: action for action in PARSER._actions for word in action.option_strings
+}
 
 
 def parse(argv: Sequence[str]) -> Options:
     """Reads a command line.
 
     Raises:
-        LaunchError: an unknown option, a malformed value, a configuration file that cannot be used.
+        JobStartError: an unknown option, an invalid value, or an unusable configuration file.
     """
     own, program = split(argv)
     given = vars(PARSER.parse_args(own))
     if "config" in given:
-        given = vars(PARSER.parse_args([*config_words(Path(given["config"])), *own]))
+        given = vars(PARSER.parse_args([*config_argv(Path(given["config"])), *own]))
     given["env"] = tuple(given.get("env", ()))
     options = Options(**given, program=tuple(program))
     _agree(options)
@@ -158,10 +160,10 @@ def parse(argv: Sequence[str]) -> Options:
 
 
 def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Our own words, with dashes for underscores, and the program's, from the first that is no option on.
+    """Splits a command line into our own options, with dashes for underscores, and the program's part.
 
     Raises:
-        LaunchError: an unknown long option.
+        JobStartError: an unknown long option.
     """
     own: list[str] = []
     at = 0
@@ -175,10 +177,10 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         if action is None and name.startswith("--"):
             near = difflib.get_close_matches(name, _ACTIONS, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
-            raise LaunchError(f"unknown option {name}.{hint} All options: distoptrun --help")
+            raise JobStartError(f"unknown option {name}.{hint} All options: distoptrun --help")
         takes_value = action is not None and action.nargs is None
         if takes_value and not equals and at < len(argv):
-            # A long option's value is tied to it: it may begin with a dash, as in --mpi-args "-v".
+            # Joined by "=", since the value may begin with a dash, as in --mpi-args "-v".
             own[-1:] = [f"{name}={argv[at]}"] if name.startswith("--") else [name, argv[at]]
             at += 1
         if name == "-m":
@@ -189,7 +191,7 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _agree(options: Options) -> None:
-    """Checks that the options go together."""
+    """Checks that the options are compatible."""
     if options.in_process:
         clash = [
             word
@@ -205,23 +207,23 @@ def _agree(options: Options) -> None:
             if value
         ]
         if clash:
-            raise LaunchError(f"--in-process is one process on this terminal, without {', '.join(clash)}")
+            raise JobStartError(f"--in-process is one process on this terminal, without {', '.join(clash)}")
     if not options.in_process and (options.break_at is not None or options.post_mortem):
-        raise LaunchError("--break and --post-mortem need a terminal for pdb: use them with --in-process N")
+        raise JobStartError("--break and --post-mortem need a terminal for pdb: use them with --in-process N")
     if options.hosts and options.hostfile:
-        raise LaunchError("-H and --hostfile both name the hosts: give one of them")
+        raise JobStartError("-H and --hostfile both name the hosts: give one of them")
     if options.tee and not options.log_dir:
-        raise LaunchError("--tee says that output goes to the terminal besides --log-dir, which is missing")
+        raise JobStartError("--tee shows output on the terminal besides --log-dir, which is missing")
 
 
-def config_words(file: Path) -> list[str]:
-    """The command-line words for a TOML file, whose keys are the long options' names.
+def config_argv(file: Path) -> list[str]:
+    """The command-line arguments for a TOML file, whose keys are the names of long options.
 
     Raises:
-        LaunchError: it cannot be read, is not TOML, or has an unknown key or a value of a wrong kind.
+        JobStartError: it cannot be read, is not TOML, or has an unknown key or an invalid value.
     """
     table = _toml(file)
-    words: list[str] = []
+    argv: list[str] = []
     for key, value in table.items():
         option = "-m" if key in ("m", "module") else f"--{key.replace('_', '-')}"
         action = _ACTIONS.get(option)
@@ -229,15 +231,15 @@ def config_words(file: Path) -> list[str]:
             known = sorted(word[2:] for word in _ACTIONS if word.startswith("--"))
             near = difflib.get_close_matches(option[2:], known, n=1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise LaunchError(f"{file}: unknown option {key!r}.{hint} Known: {', '.join(known)}")
-        words += _config_option(file, option, action, value)
-    return words
+            raise JobStartError(f"{file}: unknown option {key!r}.{hint} Known: {', '.join(known)}")
+        argv += _config_option(file, option, action, value)
+    return argv
 
 
 def _config_option(file: Path, option: str, action: argparse.Action, value: Any) -> list[str]:
     if action.nargs == 0:
         if not isinstance(value, bool):
-            raise LaunchError(f"{file}: {option[2:]} is true or false. Received: {value!r}")
+            raise JobStartError(f"{file}: {option[2:]} is true or false. Received: {value!r}")
         return [option] if value else []
     if option == "--env":
         pairs = [f"{name}={text}" for name, text in value.items()] if isinstance(value, dict) else value
@@ -248,7 +250,7 @@ def _config_option(file: Path, option: str, action: argparse.Action, value: Any)
         return [f"{option}={joined}"]
     elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
         return [f"{option}={value}"]
-    raise LaunchError(f"{file}: {option[2:]} cannot be {value!r}")
+    raise JobStartError(f"{file}: {option[2:]} cannot be {value!r}")
 
 
 def _toml(file: Path) -> Mapping[str, Any]:
@@ -258,12 +260,14 @@ def _toml(file: Path) -> Mapping[str, Any]:
         try:
             import tomli as tomllib
         except ImportError:
-            raise LaunchError("--config needs Python 3.11 or the package tomli: pip install tomli") from None
+            raise JobStartError(
+                "--config needs Python 3.11 or the package tomli: pip install tomli"
+            ) from None
     try:
         return tomllib.loads(read_text(file))
     except OSError as error:
-        raise LaunchError(f"cannot read the configuration {file}: {error.strerror}") from None
+        raise JobStartError(f"cannot read the configuration {file}: {error.strerror}") from None
     except RecursionError:
-        raise LaunchError(f"{file} is nested too deeply") from None
-    except ValueError as error:  # also of texts that are not UTF-8, and of numbers with too many digits
-        raise LaunchError(f"{file} is not TOML: {error}") from None
+        raise JobStartError(f"{file} is nested too deeply") from None
+    except ValueError as error:  # also for text that is not UTF-8, and numbers with too many digits
+        raise JobStartError(f"{file} is not TOML: {error}") from None

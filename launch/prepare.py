@@ -1,4 +1,4 @@
-"""From options to a plan: hosts, the MPI in use, and what has to be put in."""
+"""Makes a launch plan from options: hosts, the MPI in use, and what has to be added."""
 
 from __future__ import annotations
 
@@ -7,66 +7,66 @@ import shlex
 import shutil
 from collections.abc import Mapping
 
-from .allocation import Allocation, find_allocation
+from .allocation import SchedulerAllocation, find_allocation
+from .argv import encode_argv
 from .cores import cores, usable
-from .errors import LaunchError
+from .errors import JobStartError
 from .hosts import Host, is_here, parse_hostfile, parse_hosts
 from .interpreter import START, running
+from .launch_plan import LaunchPlan, fit
 from .limits import check_processes, check_threads
 from .mpi import find_launcher, find_library, search_path
 from .options import Options
-from .plan import Plan, fit
 from .program import Program
 from .text_file import read_text
-from .words import packed
 
 _IN_PROCESS = "distopt.testing.inprocess"
-_PMI = {"mpich": "pmi2", "intel": "pmi2", "openmpi": "pmix"}
+_PMI: Mapping[str, str] = {"mpich": "pmi2", "intel": "pmi2", "openmpi": "pmix"}
 
 
 def program_of(options: Options) -> Program:
     """The user's program.
 
     Raises:
-        LaunchError: there is none.
+        JobStartError: there is none.
     """
     if not options.program:
-        raise LaunchError("which program? Write: distoptrun -n N script.py args...")
+        raise JobStartError("which program? Write: distoptrun -n N script.py args...")
     return Program(options.program[0], options.program[1:], options.module)
 
 
-def in_process_words(options: Options, program: Program) -> tuple[str, ...]:
+def in_process_argv(options: Options, program: Program) -> tuple[str, ...]:
     """The module that runs several replicas in one process, and its arguments."""
-    words = [_IN_PROCESS, "--replicas", str(options.in_process or options.replicas_per_process)]
+    argv = [_IN_PROCESS, "--replicas", str(options.in_process or options.replicas_per_process)]
     if options.break_at is not None:
-        words += ["--break", str(options.break_at)]
+        argv += ["--break", str(options.break_at)]
     if options.post_mortem:
-        words += ["--post-mortem"]
-    return (*words, *program.words)
+        argv += ["--post-mortem"]
+    return (*argv, *program.argv)
 
 
 def check_in_process(options: Options) -> None:
-    """Finds before the start what the module could only say in words of its own.
+    """Checks the options of ``--in-process`` before the start.
 
     Raises:
-        LaunchError: a replica that there is not, or too many of them.
+        JobStartError: ``--break`` names no replica, or there are too many replicas.
     """
     replicas = options.in_process or 1
     check_threads(replicas)
     if options.break_at is not None and options.break_at >= replicas:
-        raise LaunchError(f"--break {options.break_at}: the replicas are 0 to {replicas - 1}")
+        raise JobStartError(f"--break {options.break_at}: the replicas are 0 to {replicas - 1}")
 
 
-def make_plan(options: Options, program: Program, environ: Mapping[str, str]) -> Plan:
-    """What the options mean on this machine.
+def make_plan(options: Options, program: Program, environ: Mapping[str, str]) -> LaunchPlan:
+    """The plan for these options on this machine.
 
     Args:
         options: the user's.
         program: what to run.
-        environ: this process's environment; decides the allocation and the MPI.
+        environ: this process's environment, which determines allocation and MPI.
 
     Raises:
-        LaunchError: no number of processes, too few places, or no MPI that fits.
+        JobStartError: no number of processes, too few slots, or no matching MPI.
     """
     allocation = find_allocation(environ)
     hosts, notes = _hosts(options, allocation)
@@ -74,14 +74,14 @@ def make_plan(options: Options, program: Program, environ: Mapping[str, str]) ->
     fit(processes, hosts, options.oversubscribe)
     absent = [rank for rank in options.ranks_filter or () if rank >= processes]
     if absent:
-        raise LaunchError(f"--ranks-filter {absent[0]}: the processes are 0 to {processes - 1}")
+        raise JobStartError(f"--ranks-filter {absent[0]}: the processes are 0 to {processes - 1}")
     if is_here(hosts):
         hosts = ()
     check_processes(processes, here=not hosts)
-    words = program.words
+    argv = program.argv
     if options.replicas_per_process:
         check_threads(options.replicas_per_process)
-        words = (START, *in_process_words(options, program))
+        argv = (START, *in_process_argv(options, program))
     single = processes == 1 and not hosts and not options.mpi_args and options.launcher == "auto"
     family, launcher, pmi = "single", "", ""
     if not single:
@@ -93,13 +93,13 @@ def make_plan(options: Options, program: Program, environ: Mapping[str, str]) ->
         notes.append("started by root: --allow-run-as-root is put in for Open MPI")
     oversubscribe = options.oversubscribe
     if not hosts and not oversubscribe and (note := _shared_cores(processes, family)):
-        oversubscribe = family == "openmpi"  # which else would refuse
+        oversubscribe = family == "openmpi"  # which would refuse otherwise
         notes.append(note)
-    return Plan(
+    return LaunchPlan(
         family,
         launcher,
         processes,
-        running("distopt_launch.child", *settings, *packed(words)),
+        running("distopt_launch.child", *settings, *encode_argv(argv)),
         hosts,
         own,
         passed,
@@ -113,19 +113,19 @@ def make_plan(options: Options, program: Program, environ: Mapping[str, str]) ->
 
 
 def _starter(
-    allocation: Allocation | None,
+    allocation: SchedulerAllocation | None,
     hosts: tuple[Host, ...],
     family: str,
     extra: str,
     environ: Mapping[str, str],
 ) -> str:
-    """By what Hydra is to start processes within a Slurm job; empty for its own choice.
+    """What Hydra is to start processes with within a Slurm job; empty for its own choice.
 
-    Left alone it takes srun for this machine too. That waits for ever where a container has no srun, or where
-    the step that distoptrun runs in holds all of the job.
+    By default it uses srun, on this machine too. That hangs if a container has no srun, or if the step in
+    which distoptrun runs holds the whole job.
 
     Raises:
-        LaunchError: other hosts can be reached through Slurm only, and there is no srun.
+        JobStartError: other hosts can only be reached by srun, which is missing.
     """
     if "SLURM_JOB_ID" not in environ or family not in ("mpich", "intel"):
         return ""
@@ -135,25 +135,26 @@ def _starter(
     if allocation is None or allocation.system != "slurm":
         return ""
     if not shutil.which("srun", path=environ.get("PATH", "")):
-        raise LaunchError(
-            f"the other nodes of Slurm job {allocation.job} are reached by srun, which is not on PATH. In a "
-            "container let Slurm start the processes, from outside: srun -n N <container> python script.py"
+        raise JobStartError(
+            f"the other nodes of Slurm job {allocation.job_id} are reached by srun, which is not on PATH. "
+            "In a container let Slurm start the processes, from outside: "
+            "srun -n N <container> python script.py"
         )
     return "slurm"
 
 
 def _shared_cores(processes: int, family: str) -> str:
-    """What to say of more processes than this machine has cores; empty for nothing."""
+    """The note about more processes than this machine has cores; empty for none."""
     places = usable(len(cores()))
     if processes <= places:
         return ""
-    word = "they take turns, which is slow (--oversubscribe if that is wanted)"
+    what = "they take turns, which is slow (--oversubscribe if that is wanted)"
     if family == "openmpi":
-        word = "--map-by slot:OVERSUBSCRIBE is put in for Open MPI"
-    return f"{processes} processes on {places} core{'s' * (places > 1)}: {word}"
+        what = "--map-by slot:OVERSUBSCRIBE is put in for Open MPI"
+    return f"{processes} processes on {places} core{'s' * (places > 1)}: {what}"
 
 
-def _hosts(options: Options, allocation: Allocation | None) -> tuple[tuple[Host, ...], list[str]]:
+def _hosts(options: Options, allocation: SchedulerAllocation | None) -> tuple[tuple[Host, ...], list[str]]:
     if options.hosts:
         return parse_hosts(options.hosts), []
     if options.hostfile:
@@ -161,11 +162,11 @@ def _hosts(options: Options, allocation: Allocation | None) -> tuple[tuple[Host,
             text = read_text(options.hostfile, "replace")
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
-            raise LaunchError(f"cannot read the host file {options.hostfile}: {why}") from None
+            raise JobStartError(f"cannot read the host file {options.hostfile}: {why}") from None
         return parse_hostfile(text, options.hostfile), []
     if allocation is None:
         return (), []
-    note = f"{allocation.system} job {allocation.job}: {', '.join(map(str, allocation.hosts))}"
+    note = f"{allocation.system} job {allocation.job_id}: {', '.join(map(str, allocation.hosts))}"
     return allocation.hosts, [note]
 
 
@@ -175,13 +176,13 @@ def _processes(options: Options, hosts: tuple[Host, ...]) -> int:
         return options.nproc
     if hosts and all(host.slots for host in hosts):
         return places
-    raise LaunchError("how many processes? Give -n N (or hosts with their places: -H a:4,b:4)")
+    raise JobStartError("how many processes? Give -n N (or hosts with their places: -H a:4,b:4)")
 
 
 def _launcher(
-    options: Options, allocation: Allocation | None, environ: Mapping[str, str]
+    options: Options, allocation: SchedulerAllocation | None, environ: Mapping[str, str]
 ) -> tuple[str, str, str]:
-    """Family, file, and Slurm's plugin for the MPI that mpi4py loads."""
+    """The launcher's family and file, and Slurm's plugin for the MPI that mpi4py loads."""
     library = find_library(environ)
     slurm = allocation is not None and allocation.system == "slurm"
     srun = shutil.which("srun", path=os.pathsep.join(search_path(environ)))
@@ -189,28 +190,28 @@ def _launcher(
         try:
             found = find_launcher(library, environ)
             return found.family, found.path, ""
-        except LaunchError:
-            # Cluster builds often leave mpiexec out, since Slurm starts the processes.
+        except JobStartError:
+            # Builds for clusters often lack mpiexec, since Slurm starts the processes.
             if options.launcher == "mpiexec" or not (slurm and srun):
                 raise
     if not srun:
-        raise LaunchError("--launcher srun: there is no srun on PATH")
+        raise JobStartError("--launcher srun: there is no srun on PATH")
     return "srun", srun, _PMI[library.family]
 
 
 def variables_of(
     options: Options, environ: Mapping[str, str]
 ) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
-    """The variables of ``--env``: those with a value, and the names of those to pass on.
+    """The variables of ``--env``: those with a value, and the names of those to forward.
 
     Raises:
-        LaunchError: one to pass on is not set.
+        JobStartError: a variable to forward is not set.
     """
     given: dict[str, str | None] = {}
     for word in options.env:
         name, equals, value = word.partition("=")
         if not equals and name not in environ:
-            raise LaunchError(f"--env {name}: the variable is not set here, so it cannot be passed on")
+            raise JobStartError(f"--env {name}: the variable is not set here, so it cannot be passed on")
         given[name] = value if equals else None
     own = tuple((name, value) for name, value in given.items() if value is not None)
     return own, tuple(name for name, value in given.items() if value is None)
@@ -220,4 +221,4 @@ def _extra(options: Options) -> tuple[str, ...]:
     try:
         return tuple(shlex.split(options.mpi_args))
     except ValueError as error:
-        raise LaunchError(f"--mpi-args {options.mpi_args!r}: {error}") from None
+        raise JobStartError(f"--mpi-args {options.mpi_args!r}: {error}") from None

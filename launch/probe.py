@@ -1,4 +1,4 @@
-"""Says which MPI mpi4py loads. In a process of its own: in the launcher's it would stay loaded."""
+"""Reports which MPI mpi4py loads. A separate process: in the launcher it would stay loaded."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import mpi4py
 
 
 def main() -> None:
-    """Writes one line of JSON: the MPI's name, version and own words, the files in memory, mpi4py's."""
-    mpi4py.rc.initialize = False  # nothing here is part of a job
+    """Prints a line of JSON: the MPI's name, version, full version text, loaded files; mpi4py's version."""
+    mpi4py.rc.initialize = False  # this process is not part of a job
     from mpi4py import MPI
 
     name, version = MPI.get_vendor()

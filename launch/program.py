@@ -1,4 +1,4 @@
-"""The user's program: checked once before the start, run in each replica as Python itself would run it."""
+"""The user's program: loaded and run as Python itself would do it."""
 
 from __future__ import annotations
 
@@ -6,22 +6,14 @@ import builtins
 import importlib.util
 import os
 import pkgutil
-import re
-import shlex
-import shutil
 import sys
-import traceback
 import types
-import warnings
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, SourceFileLoader, SourcelessFileLoader
 from pathlib import Path
 from typing import Any
 
-from .errors import LaunchError
 from .interpreter import keeps_path
-
-_PYTHON = re.compile(r"(python|pypy)[0-9.]*t?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -33,126 +25,76 @@ class Program:
     module: bool = False
 
     @property
-    def words(self) -> tuple[str, ...]:
+    def argv(self) -> tuple[str, ...]:
         """As on Python's command line."""
         return ("-m", self.name, *self.args) if self.module else (self.name, *self.args)
 
 
-def check(program: Program) -> None:
-    """Finds what can be found before the start: no such script or module, a syntax error.
+@dataclass(frozen=True)
+class LoadedProgram:
+    """A program that is ready to run, as often as needed.
+
+    Attributes:
+        file: where its code is.
+        code: its code, compiled.
+        names: what Python sets in its ``__main__``: ``__file__``, ``__spec__``, ...
+    """
+
+    file: str
+    code: types.CodeType
+    names: dict[str, Any]
+
+    def new_main(self) -> dict[str, Any]:
+        """Makes a new ``__main__`` module and returns its namespace, for ``exec(code, namespace)``."""
+        # Not by runpy: it throws the module away at the end, and atexit functions still need its globals.
+        main = types.ModuleType("__main__")
+        main.__dict__.update(self.names, __annotations__={}, __builtins__=builtins)
+        sys.modules["__main__"] = main
+        return main.__dict__
+
+
+def load(program: Program) -> LoadedProgram:
+    """Finds and compiles a program, and sets ``sys.path``, which must have no entry of a program yet.
 
     Raises:
-        LaunchError: with the words and the exit code of Python.
+        OSError: there is no such file.
+        ImportError: there is no such module.
+        SyntaxError: it is not a Python program.
     """
-    _refuse_interpreter(program)
-    path = _module_file(program.name) if program.module else Path(program.name)
-    try:
-        if path is None or path.suffix == ".pyc":
-            return
-        if not program.module and pkgutil.get_importer(str(path)):
-            if _main_of(str(path)) is None:
-                raise LaunchError(f"can't find '__main__' module in {program.name[:200]!r}", code=1)
-            return
-        _refuse_stream(path)
-        source = path.read_bytes()
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise LaunchError(f"cannot open the script {program.name[:200]!r}: {why}", code=2) from None
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the replicas will say it
-            compile(source, str(path), "exec", dont_inherit=True)
-    except (SyntaxError, ValueError) as error:
-        text = "".join(traceback.format_exception_only(type(error), error)).rstrip()
-        raise LaunchError(f"{program.name} is not a Python program:\n{text}", code=1) from None
-
-
-def _refuse_interpreter(program: Program) -> None:
-    """Raises LaunchError for ``distoptrun -n 2 python train.py``, as one writes for mpirun."""
-    folder, name = os.path.split(program.name)
-    if program.module or not _PYTHON.fullmatch(name):
-        return
-    if os.path.exists(name) if not folder else not shutil.which(program.name):
-        return  # a script or a folder of that name
-    rest = list(program.args)
-    while rest and rest[0].startswith("-") and rest[0] not in ("-m", "-c"):
-        del rest[0]
-    words = "script.py args..." if not rest or rest[0] == "-c" else shlex.join(rest)
-    raise LaunchError(
-        f"{program.name!r} is not a script: distoptrun starts Python itself. Write: distoptrun -n N {words}"
-    )
-
-
-def _refuse_stream(path: Path) -> None:
-    """Raises LaunchError for ``/dev/stdin``, and for a pipe such as the shell's ``<(...)``."""
-    own = str(path).startswith(("/dev/stdin", "/dev/fd/", "/proc/self/"))
-    if path.exists() and (own or not path.is_file()):
-        raise LaunchError(
-            f"{str(path)[:200]!r} is no file that every replica could read: write the program into one",
-            code=2,
-        )
-
-
-def _module_file(name: str) -> Path | None:
-    """The source of a plain top-level module; None where only an import could tell.
-
-    Raises:
-        LaunchError: there is no such top-level module.
-    """
-    top, _, below = name.partition(".")
-    before = list(sys.path)
-    _put_first(os.getcwd())
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        spec = None
-    finally:
-        sys.path[:] = before
-    if spec is None:
-        raise LaunchError(f"there is no module named {top!r} for {sys.executable}", code=1)
-    plain = not below and spec.submodule_search_locations is None and spec.has_location and spec.origin
-    return Path(spec.origin) if plain and spec.origin and spec.origin.endswith(".py") else None
-
-
-def execute(program: Program) -> None:
-    """Runs the program in this process, as ``__main__``; ``sys.path`` has no entry of a program yet."""
-    sys.argv = ["-m" if program.module else program.name, *program.args]
     # As Python makes it absolute: with the dots that it has. An absolute one works in a removed folder.
     file = program.name if os.path.isabs(program.name) else os.path.join(os.getcwd(), program.name)
     if program.module:
-        _put_first(os.getcwd())
-        code, names = _of_spec(_find(program.name), program.name)
-        sys.argv[0] = names["__file__"]
-    elif pkgutil.get_importer(file):
-        sys.path.insert(0, file)  # also where Python is told to keep the path: the program lies in there
-        code, names = _of_spec(_main_of(file), program.name)
-    else:
-        _put_first(os.path.dirname(os.path.realpath(file)))
-        code, names = _of_script(file)
-    # Not by runpy: it throws the module away at the end, and atexit functions still need its globals.
-    main = types.ModuleType("__main__")
-    main.__dict__.update(names, __annotations__={}, __builtins__=builtins)
-    sys.modules["__main__"] = main
-    exec(code, main.__dict__)
+        prepend_path(os.getcwd())
+        return _from_spec(_module_spec(program.name), program.name)
+    if pkgutil.get_importer(file):
+        sys.path.insert(0, file)  # even where Python keeps sys.path as it is: the program is inside
+        return _from_spec(main_spec(file), program.name)
+    prepend_path(os.path.dirname(os.path.realpath(file)))
+    return _from_script(file)
 
 
-def _put_first(folder: str) -> None:
+def execute(program: Program) -> None:
+    """Runs the program in this process, as ``__main__``."""
+    sys.argv = ["-m" if program.module else program.name, *program.args]
+    loaded = load(program)
+    if program.module:
+        sys.argv[0] = loaded.file
+    exec(loaded.code, loaded.new_main())
+
+
+def prepend_path(folder: str) -> None:
+    """Puts a folder first on ``sys.path``, unless Python was told to leave that alone."""
     if not keeps_path():
         sys.path.insert(0, folder)
 
 
-def _of_script(file: str) -> tuple[types.CodeType, dict[str, Any]]:
-    names: dict[str, Any] = {"__file__": file, "__cached__": None}
-    if file.endswith(".pyc"):
-        compiled = SourcelessFileLoader("__main__", file)
-        code = compiled.get_code("__main__")
-        assert code is not None
-        return code, {**names, "__loader__": compiled}
-    code = compile(Path(file).read_bytes(), file, "exec", dont_inherit=True)
-    return code, {**names, "__loader__": SourceFileLoader("__main__", file)}
+def main_spec(path: str) -> ModuleSpec | None:
+    """The spec of ``__main__`` in a folder or zip file."""
+    finder = pkgutil.get_importer(path)
+    return finder.find_spec("__main__") if finder is not None else None
 
 
-def _find(name: str) -> ModuleSpec | None:
+def _module_spec(name: str) -> ModuleSpec | None:
     """The module's spec, or that of a package's ``__main__``. Imports the packages that it is in."""
     spec = importlib.util.find_spec(name)
     if spec is not None and spec.submodule_search_locations is not None:
@@ -160,13 +102,18 @@ def _find(name: str) -> ModuleSpec | None:
     return spec
 
 
-def _main_of(path: str) -> ModuleSpec | None:
-    """The spec of ``__main__`` in a folder or zip file."""
-    finder = pkgutil.get_importer(path)
-    return finder.find_spec("__main__") if finder is not None else None
+def _from_script(file: str) -> LoadedProgram:
+    names: dict[str, Any] = {"__file__": file, "__cached__": None}
+    if file.endswith(".pyc"):
+        compiled = SourcelessFileLoader("__main__", file)
+        code = compiled.get_code("__main__")
+        assert code is not None
+        return LoadedProgram(file, code, {**names, "__loader__": compiled})
+    code = compile(Path(file).read_bytes(), file, "exec", dont_inherit=True)
+    return LoadedProgram(file, code, {**names, "__loader__": SourceFileLoader("__main__", file)})
 
 
-def _of_spec(spec: ModuleSpec | None, name: str) -> tuple[types.CodeType, dict[str, Any]]:
+def _from_spec(spec: ModuleSpec | None, name: str) -> LoadedProgram:
     get_code = getattr(spec.loader, "get_code", None) if spec is not None else None
     code = get_code(spec.name) if spec is not None and get_code is not None else None
     if spec is None or code is None:
@@ -178,11 +125,11 @@ def _of_spec(spec: ModuleSpec | None, name: str) -> tuple[types.CodeType, dict[s
         "__package__": spec.parent,
         "__spec__": spec,
     }
-    return code, names
+    return LoadedProgram(spec.origin or name, code, names)
 
 
 def own_part(error: BaseException) -> types.TracebackType | None:
-    """The error's traceback from the program's first line on, without the frames that led to it."""
+    """The error's traceback from the program's first line on, without the launcher's frames."""
     here = os.path.dirname(os.path.abspath(__file__))
     trace = error.__traceback__
     while trace is not None:

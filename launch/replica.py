@@ -1,4 +1,4 @@
-"""The replica's process: output into its pipes, then the program, then news of how it ended."""
+"""The replica's process: redirects its output, runs the program, and reports how it ended."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import types
 from contextlib import suppress
 from typing import NoReturn
 
-from .channel import TRACEBACK_BEGINS, TRACEBACK_ENDS, News, encode
 from .program import Program, execute, own_part
+from .protocol import TRACEBACK_BEGINS, TRACEBACK_ENDS, Event, encode
 
 
 def run(program: Program, rank: int, descriptors: tuple[int, int, int], leader: bool) -> NoReturn:
@@ -19,12 +19,12 @@ def run(program: Program, rank: int, descriptors: tuple[int, int, int], leader: 
 
     Args:
         program: what to run.
-        rank: this process's number, for the news.
-        descriptors: where standard output, standard error and news go.
-        leader: become the leader of a session, so that the launcher can end all that the program leaves
-            behind; elsewhere the MPI launcher's own groups serve for that.
+        rank: this process's rank, for its events.
+        descriptors: where standard output, standard error and events go.
+        leader: whether to start a session, so that the launcher can kill all that the program leaves
+            behind; on other machines the MPI launcher's process groups serve for that.
     """
-    out, err, news = descriptors
+    out, err, events = descriptors
     if leader:
         os.setsid()
     os.dup2(out, 1)
@@ -34,9 +34,9 @@ def run(program: Program, rank: int, descriptors: tuple[int, int, int], leader: 
             os.close(descriptor)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    faulthandler.enable()  # a crash in compiled code then says where
-    ending = _Ending(rank, news)
-    # Registered first, so the last atexit function; still before mpi4py's finalization, which is collective.
+    faulthandler.enable()  # shows where compiled code has crashed
+    ending = _Ending(rank, events)
+    # Registered first, so it runs last, but before mpi4py's finalization, which is collective.
     atexit.register(ending.leave)
     try:
         execute(program)
@@ -49,16 +49,16 @@ def run(program: Program, rank: int, descriptors: tuple[int, int, int], leader: 
 
 
 class _Ending:
-    def __init__(self, rank: int, news: int) -> None:
+    def __init__(self, rank: int, events: int) -> None:
         self.code = 0
         self._rank = rank
-        self._news = news
+        self._events = events
         self._pid = os.getpid()
 
     def finished(self) -> None:
-        """Says so once the program's threads have ended too, and before any other atexit function.
+        """Reports it once the program's threads have ended too, and before other atexit functions.
 
-        Some of those of libraries end the process by ``os._exit``.
+        Those of some libraries end the process by ``os._exit``.
         """
         atexit.register(self._send, "done", "0")
 
@@ -70,37 +70,37 @@ class _Ending:
             print(code, file=sys.stderr)
             self.code = 1
         if self.code:
-            self._tell("SystemExit")
+            self._report("SystemExit")
         else:
             self.finished()
 
     def raised(self, error: BaseException) -> None:
         self.code = 130 if isinstance(error, KeyboardInterrupt) else 1
-        self._tell(f"{type(error).__module__}.{type(error).__qualname__}")
+        self._report(f"{type(error).__module__}.{type(error).__qualname__}")
         _flush()
         self._mark(TRACEBACK_BEGINS)
-        # The hook in force: a strategy may have put in one that ends the job through MPI.
+        # The current hook: a strategy may have installed one that ends the job through MPI.
         sys.excepthook(type(error), error, _with_traceback(error))
         _flush()
         self._mark(TRACEBACK_ENDS)
 
     def leave(self) -> None:
-        """Leaves without finalizing MPI after a failure, which would wait for replicas that never come.
+        """Exits without finalizing MPI after a failure, which would wait for replicas that never come.
 
-        And in a forked child, for which MPI is not there to be finalized.
+        So does a forked child, which must not finalize MPI.
         """
         if self.code or self._forked():
             _flush()
             os._exit(self.code)
 
-    def _tell(self, name: str) -> None:
+    def _report(self, name: str) -> None:
         self._send("raised", str(self.code), name)
 
     def _send(self, kind: str, *values: str) -> None:
         if self._forked():
             return
-        with suppress(OSError):  # the launcher is gone; the exit code still tells
-            os.write(self._news, encode(News(kind, self._rank, values)))
+        with suppress(OSError):  # the launcher is gone; there still is the exit code
+            os.write(self._events, encode(Event(kind, self._rank, values)))
 
     def _mark(self, mark: bytes) -> None:
         if self._forked():
@@ -109,7 +109,7 @@ class _Ending:
             os.write(2, mark + b"\n")
 
     def _forked(self) -> bool:
-        """Whether this is a child that the program forked, whose end is not the replica's."""
+        """Whether this is a child forked by the program, whose end is not the replica's."""
         return os.getpid() != self._pid
 
 

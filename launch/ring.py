@@ -1,4 +1,4 @@
-"""The program of ``distoptrun --check``: who is there, a ring, and the bandwidth to the next process."""
+"""The program of ``distoptrun --check``: hosts, a ring, and the bandwidth to the next process."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .environment import inherited
 _ROUNDS = 200
 _BYTES = 8 << 20
 _REPEATS = 5
-_ROW = 1024  # bytes of what a process says of itself
+_ROW = 1024  # bytes of each process's JSON
 
 
 def main() -> None:
-    """Process 0 writes one line of JSON into the file named by the first argument."""
+    """Measures; rank 0 writes a line of JSON into the file named by the first argument."""
     world = MPI.COMM_WORLD
     rank, size = world.rank, world.size
     after, before = (rank + 1) % size, (rank - 1) % size

@@ -1,4 +1,4 @@
-"""The signals that reach the launcher: put aside for the loop that runs the job."""
+"""Collects the signals that reach the launcher, for the event loop of the job."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-#: The job is to end.
+#: Signals that end the job.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-#: For the program: batch systems announce with them that the time is nearly up.
-PASSED_ON = (signal.SIGUSR1, signal.SIGUSR2)
-_CAUGHT = (*ENDING, *PASSED_ON, signal.SIGTSTP, signal.SIGCONT)
+#: Signals for the program: batch systems announce with them that time is nearly up.
+FORWARDED = (signal.SIGUSR1, signal.SIGUSR2)
+_CAUGHT = (*ENDING, *FORWARDED, signal.SIGTSTP, signal.SIGCONT)
 
 
 def ignored() -> tuple[int, ...]:
-    """Those that whoever started this process wanted ignored, as ``nohup`` does with SIGHUP."""
+    """The signals that were ignored when this process started, as ``nohup`` does with SIGHUP."""
     return tuple(number for number in _CAUGHT if signal.getsignal(number) == signal.SIG_IGN)
 
 
 def ignore(numbers: str) -> None:
-    """Ignores signals in this process and those that it starts.
+    """Ignores signals in this process and its children.
 
     Args:
-        numbers: as another process has written down what `ignored` gave, with commas.
+        numbers: comma-separated, the result of `ignored` in another process.
     """
     for word in numbers.split(","):
         if word.isdigit() and int(word) in _CAUGHT:
             signal.signal(int(word), signal.SIG_IGN)
 
 
-class Arrived:
-    """Signals that came, through a pipe that wakes a selector."""
+class PendingSignals:
+    """Signals that have arrived, in a pipe that wakes a selector."""
 
     def __init__(self) -> None:
         self.reader, self.writer = os.pipe()
@@ -40,7 +40,7 @@ class Arrived:
         os.set_blocking(self.writer, False)
 
     def take(self) -> list[int]:
-        """The numbers of the signals since the last call, children's ends left out."""
+        """The signals since the last call, without SIGCHLD."""
         try:
             return [number for number in os.read(self.reader, 1 << 12) if number in _CAUGHT]
         except BlockingIOError:
@@ -48,21 +48,21 @@ class Arrived:
 
 
 @contextmanager
-def caught() -> Iterator[Arrived]:
-    """Puts signals aside while a job runs; those that are ignored stay so."""
+def caught() -> Iterator[PendingSignals]:
+    """Collects signals while a job runs; ignored ones stay ignored."""
 
     def nothing(_number: int, _frame: FrameType | None) -> None:
         pass
 
-    arrived = Arrived()
+    pending = PendingSignals()
     numbers = [number for number in _CAUGHT if number not in ignored()]
     before = {number: signal.signal(number, nothing) for number in (*numbers, signal.SIGCHLD)}
-    wakeup = signal.set_wakeup_fd(arrived.writer, warn_on_full_buffer=False)
+    wakeup = signal.set_wakeup_fd(pending.writer, warn_on_full_buffer=False)
     try:
-        yield arrived
+        yield pending
     finally:
         signal.set_wakeup_fd(wakeup)
         for number, handler in before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
-        os.close(arrived.reader)
-        os.close(arrived.writer)
+        os.close(pending.reader)
+        os.close(pending.writer)

@@ -1,14 +1,14 @@
-"""Calls ``main()`` of the module that its first argument names: what all commands of this package begin with.
+"""Calls ``main()`` of the module named by the first argument: every command of this package starts here.
 
-Run by path. ``python -m`` would put the working directory first on ``sys.path``, where anybody's ``json.py``
-may lie.
+Run by path: ``python -m`` would put the working directory first on ``sys.path``, which may contain another
+user's ``json.py``.
 """
 
 import sys
 
 
 def main() -> None:
-    """Takes its folder off ``sys.path``, its word off ``sys.argv``; leaves with the module's exit code."""
+    """Removes its folder from ``sys.path`` and its argument from ``sys.argv``; exits with its result."""
     if not getattr(sys.flags, "safe_path", sys.flags.isolated):
         del sys.path[0]
     import importlib

@@ -4,46 +4,48 @@ import re
 import time
 from collections.abc import Callable
 
-from .channel import MARK, TRACEBACK_BEGINS, TRACEBACK_ENDS
 from .display import Display
-from .lines import Lines
+from .line_buffer import LineBuffer
+from .protocol import MARK, TRACEBACK_BEGINS, TRACEBACK_ENDS
 
-# MPI_Abort's own words, said on top of the traceback that led to it.
-_ABORT_WORDS = re.compile(rb"(Abort\(\d+\) on node \d+ .*)?application called MPI_Abort\(")
-#: A line without an end is passed on in parts of about so many bytes.
+# The message of MPI_Abort, which adds nothing to the traceback before it.
+_ABORT_MESSAGE = re.compile(rb"(Abort\(\d+\) on node \d+ .*)?application called MPI_Abort\(")
+#: Bytes; a longer unfinished line is shown in parts of about this size.
 _LONGEST = 1 << 18
-#: So many bytes of a traceback are held back; what else comes is shown at once.
+#: Bytes of a traceback that are held back; the rest is shown at once.
 _HELD = 1 << 20
-_PROGRESS = 10.0  # seconds from one note of a progress bar to the next, in files
-_PROMPT = 0.1  # seconds of silence that make the beginning of a line a question
+_PROGRESS = 10.0  # seconds between two states of a progress bar in files
+_PROMPT = 0.1  # seconds of silence after which an unfinished line is a prompt
 
 
 class Stream:
-    """One replica's output or error stream, on its way to the display.
+    """One replica's standard output or error, split into lines for the display.
 
     Args:
         rank: the replica.
         kind: ``out`` or ``err``.
         display: where lines go.
-        held: gets the lines of a traceback that ended the replica, which are to be shown last.
+        keep_traceback: receives the lines of the traceback of an uncaught exception, to be shown last.
 
     Attributes:
-        asks: whether the replica may wait for an answer, so that the beginning of a line may be a prompt.
-        due: when `proceed` has something to do, on the monotonic clock; infinity for never.
+        interactive: whether the replica may be waiting for input: an unfinished line may be a prompt.
+        due: when to call `proceed` (`time.monotonic`); infinity for never.
     """
 
-    def __init__(self, rank: int, kind: str, display: Display, held: Callable[[int, bytes], None]) -> None:
-        self._rank, self._kind, self._display, self._held = rank, kind, display, held
-        self._lines = Lines()
+    def __init__(
+        self, rank: int, kind: str, display: Display, keep_traceback: Callable[[int, bytes], None]
+    ) -> None:
+        self._rank, self._kind, self._display, self._keep_traceback = rank, kind, display, keep_traceback
+        self._lines = LineBuffer()
         self._in_traceback = False
         self._room = _HELD
-        self._noted = b""
-        self._returns = False  # the open line holds carriage returns
-        self.asks = False
+        self._last_state = b""
+        self._returns = False  # the unfinished line has carriage returns
+        self.interactive = False
         self.due = float("inf")
 
     def add(self, data: bytes) -> None:
-        """Takes bytes as they came."""
+        """Adds bytes as they arrive."""
         whole = self._lines.add(data)
         for line in whole:
             self._line(line)
@@ -51,37 +53,37 @@ class Stream:
             self.due, self._returns = float("inf"), False
         self._returns = self._returns or b"\r" in data.rpartition(b"\n")[2]
         if self._lines.size:
-            self._begun()
+            self._check_unfinished()
 
-    def may_ask(self) -> None:
-        """From now on the beginning of a line may be a prompt, also one that has come already."""
-        self.asks = True
+    def may_prompt(self) -> None:
+        """From now on an unfinished line may be a prompt, even one that is already here."""
+        self.interactive = True
         if self._lines.size:
-            self._begun()
+            self._check_unfinished()
 
     def proceed(self) -> None:
-        """Shows what has been left unfinished long enough."""
+        """Shows a line that has been unfinished for long enough."""
         self.due = float("inf")
         text = self._lines.open
         if not text or MARK in text or self._in_traceback:
             return
         if self._returns:
             state = _overwritten(text)
-            if state != self._noted:
+            if state != self._last_state:
                 self._display.progress(self._rank, self._kind, state)
-            self._noted = state
-        elif self.asks:
+            self._last_state = state
+        elif self.interactive:
             self._display.part(self._rank, self._kind, self._lines.take())
 
     def end(self) -> None:
-        """Shows what is left without a line end."""
+        """Shows what is left without a newline."""
         for line in self._lines.rest():
             self._line(line)
 
-    def _begun(self) -> None:
-        """Looks at a line that has no end yet."""
+    def _check_unfinished(self) -> None:
+        """Handles an unfinished line."""
         if self._lines.size <= _LONGEST and not self._returns:
-            if self.asks:
+            if self.interactive:
                 self.due = time.monotonic() + _PROMPT
             return
         text = self._lines.take()
@@ -104,21 +106,21 @@ class Stream:
                         self._line(before)
                     self._in_traceback = state
                     return
-        if self._kind == "err" and _ABORT_WORDS.match(line):
+        if self._kind == "err" and _ABORT_MESSAGE.match(line):
             self._display.log(self._rank, self._kind, line)
         elif self._in_traceback and self._room > 0:
             self._room -= len(line) + 1
             self._display.log(self._rank, self._kind, line)
-            self._held(self._rank, line)
+            self._keep_traceback(self._rank, line)
         else:
             self._display.line(self._rank, self._kind, _overwritten(line))
 
 
 def _overwritten(text: bytes) -> bytes:
-    """What a terminal would be left with of a line that was written over and over."""
+    """What a terminal would show of a line that was overwritten by carriage returns."""
     return text.rstrip(b"\r").rpartition(b"\r")[2]
 
 
 def _state(text: bytes) -> bytes:
-    """The same of a line that goes on, where what comes next may begin the line anew."""
+    """The same for an unfinished line, whose next bytes may overwrite it again."""
     return b"\r" + _overwritten(text) + (b"\r" if text.endswith(b"\r") else b"")

@@ -1,4 +1,4 @@
-"""Reading small text files that a user names, and that need not be what they should be."""
+"""Reads small text files that a user names, which may turn out to be anything."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import stat
 from pathlib import Path
 
-#: The most bytes that are read of such a file.
+#: Maximum size of such a file, in bytes.
 MOST = 4 << 20
 
 
@@ -16,13 +16,13 @@ def read_text(path: str | Path, errors: str = "strict") -> str:
 
     Args:
         path: the file.
-        errors: what to do about bytes that are no UTF-8, as for `bytes.decode`.
+        errors: how to treat bytes that are not UTF-8, as in `bytes.decode`.
 
     Raises:
-        OSError: it cannot be read, is no file (but a pipe or a device), or is too long; `strerror` says so.
-        ValueError: the name or the text is none.
+        OSError: it cannot be read, is not a regular file, or is too long; `strerror` says why.
+        ValueError: the path or the text is invalid.
     """
-    # Without O_NONBLOCK the opening itself would wait for a writer at the other end of a pipe.
+    # Without O_NONBLOCK, opening a pipe would wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
         kind = os.fstat(descriptor).st_mode

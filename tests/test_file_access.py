@@ -17,7 +17,7 @@ from distopt.file_access import (
     read_all,
 )
 from distopt.keras import callbacks
-from distopt.trace import Recorder, read
+from distopt.trace import StepRecorder, read
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_what_callbacks_and_records_write(shared):
     with pytest.raises(OSError, match="is a symbolic link"):
         fit(callbacks.CSVLogger(shared / "log.csv", append=True))
     with pytest.raises(OSError, match="is a symbolic link"):
-        Recorder(str(shared))
+        StepRecorder(str(shared))
     history = fit(callbacks.ModelCheckpoint(shared / "w.npz"), callbacks.TensorBoard(shared / "new" / "tb"))
     assert stat.S_IMODE((shared / "new").stat().st_mode) == 0o700
     pytest.importorskip("matplotlib")
@@ -142,7 +142,7 @@ def test_what_callbacks_and_records_write(shared):
 
 
 def test_a_record_is_made_for_the_user_alone(tmp_path):
-    recorder = Recorder(str(tmp_path / "record"))
+    recorder = StepRecorder(str(tmp_path / "record"))
     recorder.write([("w", np.ones(2))])
     assert stat.S_IMODE((tmp_path / "record").stat().st_mode) == 0o700
     assert [record.names for record in read(str(tmp_path / "record"))] == [("w",)]

@@ -45,6 +45,7 @@ OWNERS = {
     "jax": ("adapters/",),
     "sklearn": (),
     "scipy": (),
+    "distopt_launch": ("testing/",),
 }
 #: Extras, loaded by the functions that need them.
 LAZY = {"rich", "matplotlib", "mpi4py", "torch", "jax"}

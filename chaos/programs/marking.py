@@ -1,4 +1,4 @@
-"""A replica's row on the board, kept up by marks around what it calls."""
+"""Keeps a replica's row of the board up to date, by wrapping the methods that it calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Marked"]
 
 
 class Marked:
-    """Writes what this replica does onto the board; to be made before anything is imported.
+    """Writes what this replica does to the board; create it before importing anything else.
 
     Args:
         path: the board's file.
@@ -23,20 +23,20 @@ class Marked:
         size = int(os.environ.get("DISTOPT_LAUNCH_SIZE", "1"))
         self._rank = int(os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "0")))
         self._board = Board(path, size)
-        self._board.come(self._rank)
+        self._board.start(self._rank)
         self._phase = "start"
 
     def do(self, phase: str) -> None:
-        """Something else begins."""
+        """Begins another phase."""
         self._phase = phase
-        self._board.do(self._rank, phase)
+        self._board.set_phase(self._rank, phase)
 
     def at(self, steps: int) -> None:
-        """So many steps are made."""
-        self._board.at(self._rank, steps)
+        """Records the number of steps."""
+        self._board.set_steps(self._rank, steps)
 
     def around(self, owner: type, phase: str, *names: str) -> None:
-        """Marks the calls of these methods, but for those inside of other marked ones, or at the start."""
+        """Marks calls of these methods, except within other marked ones, or at the start."""
         for name in names:
             setattr(owner, name, self._marked(getattr(owner, name), phase))
 

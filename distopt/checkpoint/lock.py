@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from distopt.file_access import create, read_all
-from distopt.launched import Job, is_child, jobs
+from distopt.launched import JobId, is_child, job_ids
 
 __all__ = ["FILE", "hold", "let_go"]
 
@@ -55,7 +55,7 @@ class Owner:
     pid: int
     born: int
     since: str
-    jobs: tuple[Job, ...]
+    jobs: tuple[JobId, ...]
     token: str
 
     def __str__(self) -> str:
@@ -273,7 +273,7 @@ def _read(path: str) -> Owner | None:
     for _ in range(10):
         try:
             content = json.loads(read_all(path, _LONGEST))
-            content["jobs"] = tuple(Job(**job) for job in content["jobs"])
+            content["jobs"] = tuple(JobId(**job) for job in content["jobs"])
             owner = Owner(**content)
             if type(owner.pid) is type(owner.born) is int and owner.pid > 0 and owner.token.isalnum():
                 return owner
@@ -299,7 +299,7 @@ def _this_process() -> Owner:
         pid,
         _born(pid),
         time.strftime("%Y-%m-%d %H:%M:%S %z"),
-        jobs(),
+        job_ids(),
         secrets.token_hex(8),
     )
 

@@ -15,7 +15,7 @@ from distopt.checkpoint.contents import Contents, collect
 from distopt.checkpoint.manifest import Manifest
 from distopt.checkpoint.matching import Pair, matched
 from distopt.checkpoint.restoring import Loaded, assign, examine, load
-from distopt.checkpoint.snapshot import Encoded, encode_states, plan, subject_of
+from distopt.checkpoint.snapshot import Encoded, encode_states, make_save_plan, subject_of
 from distopt.checkpoint.writing import Saving, safetensors
 from distopt.collectives import digest
 from distopt.distribute import ReplicaContext, get_replica_context, in_turn
@@ -115,7 +115,7 @@ class CheckpointManager:
         words = lambda: f"{call}({', '.join(self._objects)})"  # noqa: E731
         number = context.agreement.check(call, subject, words, error, flags=number)[0]
         patience = context.strategy.options.abort_seconds
-        content = plan(context, contents, states, number)
+        content = make_save_plan(context, contents, states, number)
         self._savings[rank] = Saving(self.directory, content, rank == 0, background, patience, self._prune)
         context.comm.barrier()  # the copies are made: values may change
         if not background:

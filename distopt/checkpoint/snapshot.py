@@ -1,7 +1,7 @@
-"""Who writes what: the state of all replicas, divided into files.
+"""Plans a checkpoint: divides the state of all replicas into files, and the files among replicas.
 
-What is the same on all replicas is written once, by the replicas of the first node, each its part. What
-differs goes into a file of each replica.
+State that is the same on all replicas is written once, by the replicas of the first node, each a part. State
+that differs goes into a file of each replica.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from distopt.engine.shared_parameters import SharedParameters
 from distopt.engine.step import StepEngine
 from distopt.typing import Array
 
-__all__ = ["Encoded", "File", "Plan", "encode_states", "plan", "subject_of"]
+__all__ = ["Encoded", "File", "SavePlan", "encode_states", "make_save_plan", "subject_of"]
 
 
 @dataclass(frozen=True)
@@ -43,20 +43,20 @@ class Encoded:
 
 @dataclass
 class File:
-    """A file to be written: its arrays by name, and texts beside them."""
+    """A file to be written: arrays and strings, by name."""
 
     tensors: dict[str, Array] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A checkpoint to be written.
+class SavePlan:
+    """What this replica writes of a checkpoint.
 
     Attributes:
-        manifest: without its files.
+        manifest: of the checkpoint, still without its files.
         expected: the names of all files, of all replicas.
-        files: those of this replica.
+        files: what this replica writes, by file name.
     """
 
     manifest: Manifest
@@ -65,10 +65,10 @@ class Plan:
 
 
 def encode_states(contents: Contents) -> dict[str, Encoded]:
-    """The states as they are now.
+    """Encodes the current states.
 
     Raises:
-        TypeError: something in a state that a checkpoint cannot hold.
+        TypeError: a state contains something that a checkpoint cannot hold.
     """
     encoded = {}
     for name, holder in contents.states.items():
@@ -78,7 +78,7 @@ def encode_states(contents: Contents) -> dict[str, Encoded]:
 
 
 def subject_of(contents: Contents) -> int:
-    """A hash of what must be alike on all replicas: names, shapes and dtypes."""
+    """A hash of what must be the same on all replicas: names, shapes and dtypes."""
     entries = [
         (group, e.name, e.variable.shape, e.variable.dtype.str, e.slot)
         for group, members in contents.groups.items()
@@ -87,7 +87,9 @@ def subject_of(contents: Contents) -> int:
     return digest(repr((entries, list(contents.states))))
 
 
-def plan(context: ReplicaContext, contents: Contents, states: dict[str, Encoded], number: int) -> Plan:
+def make_save_plan(
+    context: ReplicaContext, contents: Contents, states: dict[str, Encoded], number: int
+) -> SavePlan:
     """Decides what each replica writes; collective."""
     places = {
         id(e.variable): (group, place)
@@ -118,7 +120,7 @@ def plan(context: ReplicaContext, contents: Contents, states: dict[str, Encoded]
         if name in files:
             files[name].tensors[tensor_name(group, place, entry.name)] = as_array(entry.variable)
     _add_states(files, states, records, _own_name(context))
-    return Plan(manifest, sorted(expected), files)
+    return SavePlan(manifest, sorted(expected), files)
 
 
 def _record(entry: Entry, file: str, places: dict[int, tuple[str, int]]) -> Record:
@@ -131,10 +133,10 @@ def _record(entry: Entry, file: str, places: dict[int, tuple[str, int]]) -> Reco
 def _same_everywhere(
     context: ReplicaContext, variables: Sequence[Variable], states: Sequence[Encoded]
 ) -> list[bool]:
-    """Which variables, then which states, have one value on all replicas.
+    """Which variables, then which states, have the same value on all replicas.
 
-    Those that the step engine keeps are the same by their nature; the contents of the others are
-    compared. What ON_READ variables hold are parts of something, also when the parts are equal.
+    Those that the step engine keeps are the same by construction; the contents of the others are compared.
+    ON_READ variables hold parts of a value, so they count as different even if the parts are equal.
     """
     parts = [v.synchronization is VariableSynchronization.ON_READ for v in variables]
     if context.num_replicas_in_sync == 1:
@@ -150,7 +152,7 @@ def _same_everywhere(
 
 def _is_shared(parameters: SharedParameters, variable: Variable) -> bool:
     found = parameters.of(variable)
-    # Not "is": replicas of one process may have views of their own of the one memory.
+    # Not "is": replicas of one process may have different views of the same memory.
     return found is not None and variable._array().ctypes.data == found.view.ctypes.data
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from distopt.checkpoint import files
 from distopt.checkpoint.manifest import FileRecord
-from distopt.checkpoint.snapshot import File, Plan
+from distopt.checkpoint.snapshot import File, SavePlan
 from distopt.errors import MissingExtra
 from distopt.file_access import read_all
 from distopt.typing import Array
@@ -65,7 +65,13 @@ class Saving:
     """
 
     def __init__(
-        self, directory: str, plan: Plan, chief: bool, copy: bool, patience: float, prune: Callable[[], None]
+        self,
+        directory: str,
+        plan: SavePlan,
+        chief: bool,
+        copy: bool,
+        patience: float,
+        prune: Callable[[], None],
     ) -> None:
         self.number = plan.manifest.number
         self._directory, self._plan = directory, plan

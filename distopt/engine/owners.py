@@ -8,10 +8,10 @@ from distopt.comm import Communicator
 from distopt.core.variable import Variable
 from distopt.typing import Array
 
-__all__ = ["Job", "Old", "constrain", "owners", "run_owned"]
+__all__ = ["Old", "OwnedUpdate", "constrain", "owners", "run_owned"]
 
 #: A variable, all variables that its update writes, and the update.
-Job = tuple[Variable, Sequence[Variable], Callable[[], None]]
+OwnedUpdate = tuple[Variable, Sequence[Variable], Callable[[], None]]
 #: Memory that was written to, and what stood there.
 Old = tuple[Array, Array]
 
@@ -31,22 +31,22 @@ def owners(sizes: Sequence[int], parts: int) -> list[int]:
 
 
 def run_owned(
-    node: Communicator, job: Communicator, jobs: Sequence[Job], earlier: Sequence[Old] = ()
+    node: Communicator, job: Communicator, updates: Sequence[OwnedUpdate], earlier: Sequence[Old] = ()
 ) -> None:
-    """Runs each job on its owner, which writes to the memory that all of the node see.
+    """Runs each update on its owner, which writes to the memory that all of the node see.
 
-    If a job raises, what the jobs and ``earlier`` updates have written is put back on all replicas.
+    If an update raises, what it, the others and ``earlier`` ones have written is put back on all replicas.
 
     Args:
         node: the replicas that share the variables.
         job: all replicas that make the step; an error of one is raised on all.
-        jobs: the same ones, in the same order, on all of them.
+        updates: the same ones, in the same order, on all of them.
         earlier: what this replica has written before in this step, in the order of writing.
     """
-    distinct = list({id(v): v for v, _, _ in jobs}.values())
+    distinct = list({id(v): v for v, _, _ in updates}.values())
     dealt = owners([v.size for v in distinct], node.size)
     owner = {id(v): rank for v, rank in zip(distinct, dealt, strict=True)}
-    mine = [job for job in jobs if owner[id(job[0])] == node.rank]
+    mine = [update for update in updates if owner[id(update[0])] == node.rank]
     before = {id(v): (v, v._array().copy()) for _, written, _ in mine for v in written}
     error: BaseException | None = None
     try:

@@ -23,12 +23,12 @@ from distopt.engine.batch import GradientBatch, weighed_gradient
 from distopt.engine.clip import Clip
 from distopt.engine.epilogue import epilogue
 from distopt.engine.error_barrier import ErrorBarrier, tell
-from distopt.engine.owners import Job, Old, run_owned
+from distopt.engine.owners import Old, OwnedUpdate, run_owned
 from distopt.engine.plan import StepPlan
 from distopt.engine.reduction import Reduction, lowest_terms
 from distopt.engine.shared_parameters import SharedParameters
 from distopt.engine.update import Coefficients, Round
-from distopt.trace import Recorder
+from distopt.trace import StepRecorder
 
 __all__ = ["Coefficients", "StepEngine"]
 
@@ -63,7 +63,7 @@ class StepEngine:
         self._audit_every = context.strategy.options.audit_every
         directory = context.strategy.options.record
         first = context.replica_id_in_sync_group == 0
-        self._recorder = Recorder(directory) if directory and first else None
+        self._recorder = StepRecorder(directory) if directory and first else None
 
     @classmethod
     def of(cls, context: ReplicaContext) -> StepEngine:
@@ -167,21 +167,21 @@ class StepEngine:
         update.alone(self._context.comm, plan, batch, coefficients)
         self._record(batch.variables)
 
-    def run(self, call: str, jobs: Sequence[Job], settings: str, alone: bool = False) -> None:
+    def run(self, call: str, updates: Sequence[OwnedUpdate], settings: str, alone: bool = False) -> None:
         """Runs updates that are Python code.
 
         Args:
             call: who asks, for messages.
-            jobs: the updates. Each is run by one replica of the node, with gradients that are the same
+            updates: each is run by one replica of the node, with gradients that are the same
                 everywhere; or by this replica ``alone``, on its own copies.
             settings: the numbers that they use, in words, which must be the same everywhere too.
             alone: whether replicas may come to differ.
         """
-        state = list({id(v): v for _, written, _ in jobs for v in written}.values())
-        variables = [v for v, _, _ in jobs]
+        state = list({id(v): v for _, written, _ in updates for v in written}.values())
+        variables = [v for v, _, _ in updates]
         if alone or self.replicas == 1:
             self._take_out(state)
-            run_owned(SoloCommunicator(), self._context.comm, jobs)
+            run_owned(SoloCommunicator(), self._context.comm, updates)
         else:
             assigned = self.parameters.assigned(state)
             about = fingerprint.of_variables(variables) ^ digest(settings) ^ self._turn
@@ -189,7 +189,7 @@ class StepEngine:
             said = partial(fingerprint.sentence, call, variables, settings)
             self._context.agreement.check(call, about, said)
             self._allocate(assigned, [state])
-            run_owned(self._reduce.node, self._context.comm, jobs)
+            run_owned(self._reduce.node, self._context.comm, updates)
         self._record(variables)
 
     # -- what a step is made of

@@ -18,7 +18,7 @@ from distopt.engine.batch import Gradient, GradientBatch
 from distopt.engine.epilogue import Epilogue
 from distopt.engine.executor import Executor, Step
 from distopt.engine.norm_board import Scales
-from distopt.engine.owners import Job, Old, constrain, run_owned
+from distopt.engine.owners import Old, OwnedUpdate, constrain, run_owned
 from distopt.engine.plan import StepPlan
 from distopt.engine.rule import Rule
 from distopt.typing import Array
@@ -101,7 +101,7 @@ def alone(job: Communicator, plan: StepPlan, batch: GradientBatch, coefficients:
         batch: the same variables on all replicas; one may come twice.
         coefficients: those of the plan's rules.
     """
-    bound: list[Job] = []
+    bound: list[OwnedUpdate] = []
     free: list[Callable[[], None]] = []
     for i, (variable, gradient) in enumerate(zip(batch.variables, batch.gradients, strict=True)):
         kind, state = plan.which[i], (variable, *plan.slots[i])

@@ -1,4 +1,4 @@
-"""For those who test programs and plugins: replicas in one process, layouts compared, plugins checked.
+"""Tools to test programs and plugins: replicas in one process, comparison of layouts, plugin checks.
 
 ``python -m distopt.testing.inprocess`` and ``python -m distopt.testing.layouts`` run whole scripts.
 """

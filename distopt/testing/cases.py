@@ -1,4 +1,4 @@
-"""The gradients that an aggregator is tried with: every kind that an optimizer may hand to it."""
+"""Test cases for aggregators: every kind of gradient that an optimizer may pass."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Pairs = list[tuple[Any, Variable]]
 
 
 def _pairs(replica: int, *kinds: tuple[tuple[int, ...], str]) -> Pairs:
-    """A variable of each (shape, dtype), and a gradient that depends on the replica."""
+    """A variable for each (shape, dtype), with a gradient that depends on the replica."""
     random = stream(7, replica=replica)
     pairs: Pairs = []
     for i, (shape, dtype) in enumerate(kinds):
@@ -45,7 +45,7 @@ def _none(replica: int) -> Pairs:
 
 
 def _sparse(replica: int) -> Pairs:
-    """Other rows on each replica, one of them twice; none at all on replica 1; a dense one beside it."""
+    """Different rows on each replica, one of them twice; none on replica 1; and a dense gradient."""
     (_, table), dense = _pairs(replica, ((6, 2), "f4"), ((3,), "f4"))
     where = np.array([] if replica == 1 else [replica % 6, 5, replica % 6], np.int64)
     rows: Array = stream(8, replica=replica).normal(size=(len(where), 2)).astype("f4")
@@ -60,7 +60,7 @@ def _zeros(replica: int) -> Pairs:
     return [(np.zeros_like(g), v) for g, v in _dense(replica)]
 
 
-#: What each case is called, and its pairs on a replica.
+#: The name of each case, and a function that makes its pairs on a replica.
 CASES: dict[str, Callable[[int], Pairs]] = {
     "dense": _dense,
     "mixed dtypes": _mixed,

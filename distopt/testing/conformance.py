@@ -1,4 +1,4 @@
-"""The conformance kit for aggregators: what a plugin has to do on any number of replicas."""
+"""The conformance test for aggregators: what a plugin must do on any number of replicas."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ IDENTITY = "identity"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that an aggregator does wrong.
+    """One violation by an aggregator.
 
     Attributes:
-        case: the gradients that it was tried with.
-        replicas: the number of replicas, 0 where that does not matter.
+        case: the name of the gradients that it was given.
+        replicas: the number of replicas; 0 if it does not matter.
         reason: what is wrong.
     """
 
@@ -43,12 +43,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class AggregatorReport:
-    """What :func:`check_aggregator` found; ``str(report)`` is a table to read.
+    """The result of :func:`check_aggregator`; ``str(report)`` is a readable table.
 
     Attributes:
         name: the aggregator's.
-        cases: what it was tried with.
-        findings: what is wrong; nothing for an aggregator that conforms.
+        cases: the names of the cases that were run.
+        findings: the violations; empty for an aggregator that conforms.
     """
 
     name: str
@@ -57,33 +57,33 @@ class AggregatorReport:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing is wrong."""
+        """Whether there are no violations."""
         return not self.findings
 
     def __str__(self) -> str:
-        verdict = "conforms" if self.passed else f"{len(self.findings)} findings"
-        lines = [f"aggregator {self.name}: {verdict}"]
+        summary = "conforms" if self.passed else f"{len(self.findings)} findings"
+        lines = [f"aggregator {self.name}: {summary}"]
         for case in self.cases:
-            own = [f for f in self.findings if f.case == case]
-            lines.append(f"  {case:<18} {'FAILED' if own else 'ok'}")
-            lines += [f"    {_replicas(f.replicas)}{f.reason}" for f in own]
+            violations = [f for f in self.findings if f.case == case]
+            lines.append(f"  {case:<18} {'FAILED' if violations else 'ok'}")
+            lines += [f"    {_replicas(f.replicas)}{f.reason}" for f in violations]
         return "\n".join(lines)
 
 
 def check_aggregator(aggregator: Any, skip: Collection[str] = ()) -> AggregatorReport:
-    """Tries an aggregator with 1, 2 and 4 replicas in this process, on every kind of gradient.
+    """Runs an aggregator on 1, 2 and 4 replicas in this process, with every kind of gradient.
 
-    It must return every pair once, with shape and dtype; leave its inputs, the variables and its state as
-    they are; make the same calls and get the same bits on every replica, and twice the same; return one
-    replica's own gradients as they are (``"identity"``); and be rebuilt by its config, if it has one.
+    It must return every pair once, with the same shape and dtype; leave inputs, variables and its state
+    unchanged; make the same calls and return the same bits on every replica, and on every call; return the
+    gradients of a single replica unchanged (``"identity"``); and be rebuilt by its config, if it has one.
 
     Args:
         aggregator: a callable, or the name or config of one. Each replica gets a deep copy.
-        skip: what it does not promise: names of cases (``"sparse"``, ``"None gradients"``, ...) or
-            ``"identity"``. An optimizer hands no None gradients to an aggregator; other callers may.
+        skip: requirements to leave out: names of cases (``"sparse"``, ``"None gradients"``, ...) or
+            ``"identity"``. An optimizer passes no None gradients to an aggregator; other callers may.
 
     Raises:
-        AssertionError: something is wrong; the text is the report.
+        AssertionError: the aggregator does not conform; the message is the report.
         ValueError: an unknown name in ``skip``.
 
     >>> check_aggregator("mean").passed
@@ -119,10 +119,10 @@ def _findings(function: Any, case: str, skip: Collection[str]) -> Iterator[Findi
         if any(trial.reasons for trial in trials):
             continue
         first = trials[0].values
-        parted = [n for n in first if any(not _same(trial.values[n], first[n]) for trial in trials)]
+        differing = [n for n in first if any(not _same(trial.values[n], first[n]) for trial in trials)]
         changed = [n for n in first if not _same(first[n], trials[0].own[n])]
-        if parted:
-            yield Finding(case, size, f"the replicas got different gradients of {', '.join(parted)}")
+        if differing:
+            yield Finding(case, size, f"the replicas got different gradients of {', '.join(differing)}")
         elif size == 1 and IDENTITY not in skip and changed:
             names = ", ".join(changed)
             yield Finding(case, size, f"one replica's own gradients of {names} did not come back")
@@ -130,7 +130,7 @@ def _findings(function: Any, case: str, skip: Collection[str]) -> Iterator[Findi
 
 @dataclass
 class _Trial:
-    """One replica's part: what came back, what it had brought, and what was wrong at once."""
+    """One replica's call: what came back, what it passed, and what was wrong."""
 
     values: dict[str, Array | None]
     own: dict[str, Array | None]
@@ -138,7 +138,7 @@ class _Trial:
 
 
 def _try(function: Any, case: str) -> _Trial:
-    """Runs in replica context. Whatever is wrong, every replica makes the same calls in here."""
+    """Runs in replica context; every replica makes the same calls here, whatever goes wrong."""
     context = get_replica_context()
     assert context is not None
     mine = copy.deepcopy(function)
@@ -147,13 +147,13 @@ def _try(function: Any, case: str) -> _Trial:
         mine.build([v for _, v in pairs])
     given, state, own = _contents(pairs), _state(mine), _by_name(pairs)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of numbers: 0/0 in a case of zeros, say
+        warnings.simplefilter("ignore")  # numeric ones, such as 0/0 in the case of zeros
         first, second = _listed(mine(tuple(pairs))), _listed(mine(tuple(pairs)))
     reasons = _wrong(pairs, first, aggregators.label(function))
     if _contents(pairs) != given:
         reasons.append("it changed a gradient or a variable that it was given: make new arrays")
     if _state(mine) != state:
-        reasons.append("a call changed its state: move it on in finish_step()")
+        reasons.append("a call changed its state: update it in finish_step()")
     values = {} if reasons else _by_name(first)
     if not reasons:
         again = {} if _wrong(pairs, second, "") else _by_name(second)
@@ -163,7 +163,7 @@ def _try(function: Any, case: str) -> _Trial:
 
 
 def _wrong(pairs: Pairs, result: Any, name: str) -> list[str]:
-    """What an optimizer would refuse in a result."""
+    """Why an optimizer would reject a result."""
     absent = {id(v): v.name for g, v in pairs if g is None}
     if not isinstance(result, list):
         return [f"it returned {type(result).__name__}: return (gradient, variable) pairs"]

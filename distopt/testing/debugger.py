@@ -1,4 +1,4 @@
-"""pdb, without the commands that others have put into the working directory."""
+"""pdb, without commands that other users have put into the working directory."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _LONGEST = 1 << 20
 
 
 def debugger(prompt: str) -> pdb.Pdb:
-    """A debugger that has read ``.pdbrc`` in the home and in the working directory, as pdb does by itself.
+    """A debugger that has read ``.pdbrc`` in the home and the working directory, as pdb does by default.
 
-    The commands in there may be any code, so a file that another user could have written is passed over,
-    and that is said.
+    These commands may be any code, so a file that another user could have written is skipped, with a
+    message.
     """
     found = pdb.Pdb(readrc=False)
     found.prompt = prompt

@@ -1,8 +1,8 @@
 """Runs a script as several replicas in this process: ``python -m distopt.testing.inprocess``.
 
-What ``distoptrun --in-process N script.py`` starts. Replicas are threads that take turns and change
-only at collective calls, so a debugger has the program to itself. Started by an MPI launcher, every
-process holds that many replicas. Modules that the script imports are run once and shared.
+This is what ``distoptrun --in-process N script.py`` starts. Replicas are threads that take turns and switch
+only at collective calls, so a debugger has the program to itself. Under an MPI launcher, every process holds
+that many replicas. Modules that the script imports run once and are shared.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from bdb import BdbQuit
 from collections.abc import Sequence
 from types import TracebackType
 
+from distopt_launch.interpreter import keeps_path
+from distopt_launch.program import LoadedProgram, Program, load
+
 from distopt.comm import Baton, Communicator, InProcessCommunicator, flush
 from distopt.distribute.frames import frame
 from distopt.distribute.replica_strategy import ThreadStrategy
@@ -24,8 +27,8 @@ from distopt.errors import ReplicaFailed
 from distopt.launched import launched
 from distopt.settings import settings
 from distopt.testing.debugger import debugger
-from distopt.testing.program import Program, keep_own, keeps_path
-from distopt.testing.streams import Prefixed, replica
+from distopt.testing.program import keep_own, run_program
+from distopt.testing.streams import PrefixedStream, replica
 
 __all__ = ["main", "run_script"]
 
@@ -51,26 +54,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("script")
     own, args = _split(sys.argv[1:] if arguments is None else arguments)
     given = parser.parse_args(own)
-    job = launched()
-    replicas = given.replicas * (job.size if job is not None else 1)
+    launch = launched()
+    replicas = given.replicas * (launch.size if launch is not None else 1)
     if given.stop is not None and not 0 <= given.stop < replicas:
         parser.error(f"--break {given.stop}: the replicas are 0 to {replicas - 1}")
     sys.argv = ["-m" if given.module else given.script, *args]
     try:
-        program = Program(given.script, given.module)
+        program = load(Program(given.script, module=given.module))
     except (OSError, ImportError) as error:
         parser.error(str(error))
     if given.module:
         sys.argv[0] = program.file
     code = run_script(program, given.replicas, given.stop, given.post_mortem)
-    if code == 130:  # threads may still wait for input, for which Python's own ending would wait too
+    if code == 130:  # threads may still wait for input, and Python would wait for them at exit
         flush()
         os._exit(code)
     return code
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Our own words, up to the script, and the script's, which are left as they are."""
+    """Our own arguments, up to the script, and the script's, unchanged."""
     end = 0
     while end < len(arguments) and arguments[end].startswith("-"):
         end += 2 if arguments[end] in ("--replicas", "--break") else 1
@@ -83,29 +86,31 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def run_script(program: Program, replicas: int, stop: int | None = None, post_mortem: bool = False) -> int:
+def run_script(
+    program: LoadedProgram, replicas: int, stop: int | None = None, post_mortem: bool = False
+) -> int:
     """Runs ``program`` once as each replica of this process.
 
     Args:
         program: the script.
-        replicas: how many.
-        stop: the replica to stop at its first line, under pdb.
+        replicas: their number.
+        stop: the replica that pdb stops at its first line; None for none.
         post_mortem: whether to open pdb where a replica raises.
 
     Returns:
-        0; what a replica passed to ``sys.exit``; 1 when one raised, whose traceback is written last;
+        0; what a replica passed to ``sys.exit``; 1 if one raised, whose traceback is printed last;
         130 after Ctrl-C.
     """
     outer = _processes(replicas)
-    job = _Job(program, replicas, outer, stop, post_mortem)
+    group = _ReplicaGroup(program, replicas, outer, stop, post_mortem)
     plain = sys.stdout, sys.stderr
     if replicas * (outer.size if outer is not None else 1) > 1:
-        sys.stdout, sys.stderr = Prefixed(sys.stdout), Prefixed(sys.stderr)
+        sys.stdout, sys.stderr = PrefixedStream(sys.stdout), PrefixedStream(sys.stderr)
     code = 0
     try:
-        run_threads(job.baton, job.replica)
+        run_threads(group.baton, group.run)
     except BaseException as error:
-        code = job.failed(error)
+        code = group.report(error)
     finally:
         flush()
         sys.stdout, sys.stderr = plain
@@ -115,19 +120,24 @@ def run_script(program: Program, replicas: int, stop: int | None = None, post_mo
 
 
 def _processes(replicas: int) -> Communicator | None:
-    job = launched()
-    if job is None or job.size == 1:
+    launch = launched()
+    if launch is None or launch.size == 1:
         return None
     from distopt.comm.mpi import world
 
     return world(settings(), replicas=replicas)
 
 
-class _Job:
-    """The replicas of this process, and what became of them."""
+class _ReplicaGroup:
+    """The replicas of this process, and how they ended."""
 
     def __init__(
-        self, program: Program, replicas: int, outer: Communicator | None, stop: int | None, post_mortem: bool
+        self,
+        program: LoadedProgram,
+        replicas: int,
+        outer: Communicator | None,
+        stop: int | None,
+        post_mortem: bool,
     ) -> None:
         self.first = outer.rank * replicas if outer is not None else 0
         self.baton = Baton(replicas, self.first, keep_own)
@@ -138,20 +148,20 @@ class _Job:
         self._raised: dict[int, int] = {}
         self._examined = False
 
-    def replica(self, index: int) -> None:
-        """The life of one replica."""
+    def run(self, index: int) -> None:
+        """Runs the program as one replica."""
         strategy = ThreadStrategy(InProcessCommunicator(self.baton, index, self._outer))
         number = self.first + index
         replica.set(number)
         stopping = debugger(_prompt(number)) if self._stop == number else None
         with frame(strategy, strategy.context, "base"):
             try:
-                self._program.run(stopping)
+                run_program(self._program, stopping)
                 strategy.context.finish()
             except SystemExit as leaving:
                 self._raised[id(leaving)] = number
                 if leaving.code not in (0, None):
-                    raise  # the others cannot go on, as when a process of its own ended so
+                    raise  # the others cannot continue, as if a process had ended
                 strategy.context.finish()
             except BaseException as error:
                 self._raised[id(error)] = number
@@ -160,7 +170,7 @@ class _Job:
                 raise
 
     def _examine(self, error: Exception, number: int) -> None:
-        """Opens pdb where the first replica raised; the others only hear of it."""
+        """Opens pdb where the first replica raised; the others only fail because of it."""
         if self._examined or isinstance(error, (ReplicaFailed, BdbQuit)):
             return
         self._examined = True
@@ -170,8 +180,8 @@ class _Job:
         examining.reset()
         examining.interaction(None, trace)
 
-    def failed(self, error: BaseException) -> int:
-        """Says how the job ended, and returns its exit code."""
+    def report(self, error: BaseException) -> int:
+        """Prints how the job ended; returns its exit code."""
         replica.set(self._raised.get(id(error), self.first))
         flush()
         if isinstance(error, SystemExit):
@@ -184,7 +194,7 @@ class _Job:
             print("ended from pdb", file=sys.stderr)
             return 1
         if isinstance(error, KeyboardInterrupt):
-            _tell_places(error, self._program.file, self.first)
+            _print_locations(error, self._program.file, self.first)
             return 130
         traceback.print_exception(type(error), error, _own_part(error))
         return 1
@@ -195,15 +205,15 @@ def _prompt(number: int) -> str:
 
 
 def _own_part(error: BaseException) -> TracebackType | None:
-    """The traceback from the program's first line on, without the frames that led to it."""
+    """The traceback from the program's first line on, without the frames of this package."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
         trace = trace.tb_next
     return trace or error.__traceback__
 
 
-def _tell_places(error: BaseException, file: str, first: int) -> None:
-    """After Ctrl-C: where the replicas' programs stand. Replica 0's is the thread that got it."""
+def _print_locations(error: BaseException, file: str, first: int) -> None:
+    """After Ctrl-C: prints each replica's current line. Replica 0 runs in the thread that got the signal."""
     frames = sys._current_frames()
     stacks = {0: [(f.f_code.co_filename, line) for f, line in traceback.walk_tb(error.__traceback__)]}
     for thread in threading.enumerate():
@@ -219,5 +229,5 @@ def _tell_places(error: BaseException, file: str, first: int) -> None:
 
 if __name__ == "__main__":
     if not keeps_path():
-        del sys.path[0]  # put there by -m; the script's own comes instead
+        del sys.path[0]  # the working directory, put there by -m; the script's folder takes its place
     sys.exit(main())

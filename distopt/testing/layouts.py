@@ -1,11 +1,11 @@
-"""Runs a script under several layouts of its replicas: ``python -m distopt.testing.layouts``.
+"""Compares runs of a script under several layouts of its replicas: ``python -m distopt.testing.layouts``.
 
 ``python -m distopt.testing.layouts script.py --replicas 8`` runs it as 1 process of 8 replicas, 2 of 4,
-4 of 2 and 8 of 1, one after the other, and says whether all variables are the same after every step, bit
-for bit, and else where two layouts part: the step, the variable, the first index. All values of all
-steps are kept in a temporary folder meanwhile, so let the script make few steps.
+4 of 2 and 8 of 1, one after the other, and reports whether all variables are bitwise equal after every step,
+or where two layouts diverge: step, variable and first index. All values of all steps are kept in a temporary
+folder, so the script should make few steps.
 
-Exit code 0: all agree; 1: some part; 2: a run failed, or there is nothing to compare.
+Exit code 0: all agree; 1: some diverge; 2: a run failed, or there is nothing to compare.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from distopt.testing.compare import Parting, final_state, first_parting
+from distopt_launch.interpreter import START
+
+from distopt.testing.compare import Divergence, final_state, first_divergence
 from distopt.trace import FILE, read
 
 __all__ = ["Layout", "layouts_of", "main"]
@@ -32,11 +34,11 @@ _HEADS = ("layout", "exit code", "steps", "SHA-256 of last values", "result")
 
 @dataclass(frozen=True)
 class Layout:
-    """How replicas are shared out.
+    """How replicas are divided among processes.
 
     Attributes:
-        processes: how many processes.
-        replicas: how many replicas each holds.
+        processes: the number of processes.
+        replicas: the number of replicas in each.
     """
 
     processes: int
@@ -45,7 +47,7 @@ class Layout:
     def __str__(self) -> str:
         return f"{self.processes}x{self.replicas}"
 
-    def words(self) -> list[str]:
+    def options(self) -> list[str]:
         """The launcher's options."""
         if self.processes == 1:
             return ["--in-process", str(self.replicas)]
@@ -55,15 +57,15 @@ class Layout:
 
 @dataclass
 class Run:
-    """What became of a layout.
+    """The run of one layout.
 
     Attributes:
         layout: the layout.
-        code: the exit code; 124 when the time was over.
+        code: the exit code; 124 after the timeout.
         output: what it wrote.
-        steps: how many steps it recorded.
-        state: the SHA-256 of its last values.
-        parting: where it parts from the first layout.
+        steps: the number of recorded steps.
+        state: the SHA-256 of the last values.
+        divergence: where it diverges from the first layout; None if it does not.
     """
 
     layout: Layout
@@ -71,11 +73,11 @@ class Run:
     output: str
     steps: int = 0
     state: str = ""
-    parting: Parting | None = None
+    divergence: Divergence | None = None
 
 
 def layouts_of(replicas: int) -> list[Layout]:
-    """1, 2, 4, 8 processes and one for each replica, as far as they divide the number of replicas.
+    """The layouts of 1, 2, 4, 8 and ``replicas`` processes, if these divide the number of replicas.
 
     >>> [str(layout) for layout in layouts_of(6)]
     ['1x6', '2x3', '6x1']
@@ -87,10 +89,10 @@ def layouts_of(replicas: int) -> list[Layout]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit code."""
     parser = _parser()
-    own, words = _split(sys.argv[1:] if arguments is None else arguments)
+    own, script = _split(sys.argv[1:] if arguments is None else arguments)
     given = parser.parse_args(own)
-    if not words or not Path(words[0]).is_file():
-        parser.error(f"there is no script {words[0]!r}" if words else "which script?")
+    if not script or not Path(script[0]).is_file():
+        parser.error(f"there is no script {script[0]!r}" if script else "which script?")
     if given.layouts is not None:
         layouts = given.layouts
         wrong = [str(n) for n in layouts if n.processes * n.replicas != given.replicas]
@@ -99,36 +101,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         layouts = layouts_of(given.replicas)
     with tempfile.TemporaryDirectory(prefix="distopt-layouts-") as folder:
-        runs = [_run(layout, words, Path(folder), given.timeout) for layout in layouts]
+        runs = [_run(layout, script, Path(folder), given.timeout) for layout in layouts]
         for run in runs:
-            _judge(run, runs, Path(folder))
+            _compare(run, runs, Path(folder))
     for run in runs:
         if run.code:
             print(f"--- {run.layout} ended with exit code {run.code}:\n{_tail(run.output)}", file=sys.stderr)
     _show(runs)
     for run in runs:
-        if run.parting is not None:
-            print(f"{run.layout} parts from {_first(runs).layout} at {run.parting}")
+        if run.divergence is not None:
+            print(f"{run.layout} diverges from {_first(runs).layout} at {run.divergence}")
     if any(run.code or not run.steps for run in runs):
         return 2
-    return 1 if any(run.parting for run in runs) else 0
+    return 1 if any(run.divergence for run in runs) else 0
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Our own options, and the script with its arguments in their order; after ``--`` all are its own."""
+    """Our own options, and the script with its arguments, in order; what follows ``--`` is the script's."""
     own: list[str] = []
-    words: list[str] = []
+    script: list[str] = []
     rest = iter(arguments)
     for word in rest:
         if word == "--":
-            words += rest
+            script += rest
         elif word.partition("=")[0] in _OPTIONS:
             own += [word] if "=" in word else [word, *islice(rest, 1)]
-        elif word in ("-h", "--help") and not words:
+        elif word in ("-h", "--help") and not script:
             own.append(word)
         else:
-            words.append(word)
-    return own, words
+            script.append(word)
+    return own, script
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -150,22 +152,22 @@ def _layouts(text: str) -> list[Layout]:
     for word in text.split(","):
         processes, _, replicas = word.strip().partition("x")
         if not (processes.isdigit() and replicas.isdigit() and int(processes) and int(replicas)):
-            raise argparse.ArgumentTypeError(f"{word!r} is no layout such as 2x4")
+            raise argparse.ArgumentTypeError(f"{word!r} is not a layout such as 2x4")
         layouts.append(Layout(int(processes), int(replicas)))
     return layouts
 
 
-def _run(layout: Layout, words: Sequence[str], folder: Path, seconds: float) -> Run:
-    # Sums inside a replica may depend on its number of threads, so that is the same everywhere.
+def _run(layout: Layout, script: Sequence[str], folder: Path, seconds: float) -> Run:
+    # Sums within a replica may depend on its number of threads.
     own = ["--threads-per-replica", "1", "--env", f"DISTOPT_RECORD={folder / str(layout)}"]
-    command = [*_distoptrun(), *layout.words(), *own, *words]
+    command = [sys.executable, START, "distopt_launch.cli", *layout.options(), *own, *script]
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as job:
         try:
             output, _ = job.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            job.terminate()  # the launcher ends what it started
+            job.terminate()  # the launcher ends the job
             try:
                 output, _ = job.communicate(timeout=40)
             except subprocess.TimeoutExpired:
@@ -175,27 +177,19 @@ def _run(layout: Layout, words: Sequence[str], folder: Path, seconds: float) -> 
     return Run(layout, job.returncode, output)
 
 
-def _distoptrun() -> list[str]:
-    """By path: ``-m`` would let the working directory's modules run."""
-    spec = importlib.util.find_spec("distopt_launch")
-    assert spec is not None
-    assert spec.origin is not None
-    return [sys.executable, str(Path(spec.origin).with_name("start.py")), "distopt_launch.cli"]
-
-
 def _first(runs: Sequence[Run]) -> Run:
-    """The run that the others are compared with: the first that was whole."""
+    """The run that the others are compared with: the first that succeeded."""
     return next((run for run in runs if run.code == 0), runs[0])
 
 
-def _judge(run: Run, runs: Sequence[Run], folder: Path) -> None:
+def _compare(run: Run, runs: Sequence[Run], folder: Path) -> None:
     first = _first(runs)
     own, others = folder / str(run.layout), folder / str(first.layout)
     if not (own / FILE).exists():
         return
     run.steps, run.state = final_state(read(str(own)))
     if run is not first and run.code == 0 and (others / FILE).exists():
-        run.parting = first_parting(read(str(others)), read(str(own)))
+        run.divergence = first_divergence(read(str(others)), read(str(own)))
 
 
 def _result(run: Run, first: Run) -> str:
@@ -205,7 +199,7 @@ def _result(run: Run, first: Run) -> str:
         return "made no step"
     if run is first:
         return "the others are compared with it"
-    return "agrees" if run.parting is None else f"parts at step {run.parting.step}"
+    return "agrees" if run.divergence is None else f"diverges at step {run.divergence.step}"
 
 
 def _show(runs: Sequence[Run]) -> None:

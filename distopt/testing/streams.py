@@ -1,4 +1,4 @@
-"""Standard streams on which several replicas of one process write."""
+"""Standard streams for several replicas in one process."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import io
 from contextvars import ContextVar
 from typing import Any, TextIO
 
-__all__ = ["Prefixed", "replica"]
+__all__ = ["PrefixedStream", "replica"]
 
-#: The number of the replica whose thread this is, or whose context it was started in a copy of.
+#: The number of the replica that this thread, or the context that it was started with, belongs to.
 replica: ContextVar[int] = ContextVar("distopt_replica", default=0)
 
 
-class Prefixed(io.TextIOBase):
-    """A text stream with the writing replica's number before each line.
+class PrefixedStream(io.TextIOBase):
+    """A text stream that prefixes each line with the number of the replica that writes it.
 
-    A replica that is interrupted within a line has it ended, so that no line has two writers.
+    If another replica writes in between, an unfinished line is ended, so that no line has two writers.
 
     Args:
         plain: where the lines go.
@@ -39,28 +39,28 @@ class Prefixed(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Flushes the stream below."""
+        """Flushes the underlying stream."""
         self.plain.flush()
 
     def isatty(self) -> bool:
-        """Whether the stream below is a terminal."""
+        """Whether the underlying stream is a terminal."""
         return self.plain.isatty()
 
     def fileno(self) -> int:
-        """That of the stream below, so that ``input`` and pdb edit lines on a terminal."""
+        """That of the underlying stream, so that ``input`` and pdb edit lines on a terminal."""
         return self.plain.fileno()
 
     @property
     def encoding(self) -> Any:  # type: ignore[override]
-        """That of the stream below."""
+        """That of the underlying stream."""
         return self.plain.encoding
 
     @property
     def errors(self) -> Any:  # type: ignore[override]
-        """That of the stream below."""
+        """That of the underlying stream."""
         return self.plain.errors
 
     @property
     def buffer(self) -> Any:
-        """The bytes below; they get no numbers."""
+        """The underlying binary stream; its bytes get no prefix."""
         return self.plain.buffer

@@ -14,7 +14,7 @@ import pytest
 from distopt.checkpoint import CheckpointManager, lock
 from distopt.distribute import VirtualStrategy, get_replica_context
 from distopt.errors import ReplicaFailed
-from distopt.launched import Job, jobs
+from distopt.launched import JobId, job_ids
 
 #: A job that saves once, says so, and goes on until its standard input ends.
 OTHER = """
@@ -135,7 +135,7 @@ def saves(folder):
     return True
 
 
-SLURM, PBS = Job("Slurm", "77", 0), Job("PBS", "5.head", -1)
+SLURM, PBS = JobId("Slurm", "77", 0), JobId("PBS", "5.head", -1)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ SLURM, PBS = Job("Slurm", "77", 0), Job("PBS", "5.head", -1)
         ({"jobs": (PBS,)}, {"PBS_JOBID": "5.head"}, True),
         ({"jobs": (PBS,)}, {"PBS_JOBID": "6.head"}, False),
         (
-            {"jobs": (Job("distoptrun", "x", 0, False),)},
+            {"jobs": (JobId("distoptrun", "x", 0, False),)},
             {"DISTOPT_LAUNCH_JOB": "x", "DISTOPT_LAUNCH_RESTART": "1"},
             True,
         ),
@@ -231,5 +231,5 @@ def test_a_fit_is_refused_before_it_begins(other, tmp_path):
 
 
 def test_the_jobs_of_the_environment():
-    found = jobs({"SLURM_JOB_ID": "3", "SLURM_RESTART_COUNT": "2", "PBS_JOBID": "", "LSB_JOBID": "8"})
+    found = job_ids({"SLURM_JOB_ID": "3", "SLURM_RESTART_COUNT": "2", "PBS_JOBID": "", "LSB_JOBID": "8"})
     assert [(job.system, job.number, job.start) for job in found] == [("Slurm", "3", 2), ("LSF", "8", -1)]

@@ -8,7 +8,7 @@ SIGNALS_EVERYWHERE = """
 import os, signal, sys
 from distopt.checkpoint import preemption
 
-# A signal before each line of the module itself, as if all processes of a job got it, then its guardian's.
+# A signal before each line of the module itself, as if all processes of a job got it, then its supervisor's.
 preemption.listen([signal.SIGTERM])
 def everywhere(frame, event, arg):
     if event == "line" and frame.f_code.co_name != "_note":

@@ -1,18 +1,19 @@
-"""Command lines, configuration files, host files and batch systems' variables: LaunchError, or a plan."""
+"""Command lines, configuration files, host files and batch systems' variables: JobStartError, or a plan."""
 
 import tempfile
 from pathlib import Path
 
 import pytest
-from distopt_launch import program as programs
 from distopt_launch.allocation import expand_counts, expand_nodelist, find_allocation
 from distopt_launch.commands import shown
-from distopt_launch.errors import LaunchError
+from distopt_launch.errors import JobStartError
 from distopt_launch.hosts import parse_hostfile, parse_hosts
-from distopt_launch.options import _ACTIONS, Options, config_words, parse
-from distopt_launch.place import place
-from distopt_launch.plan import FAMILIES
+from distopt_launch.launch_plan import FAMILIES
+from distopt_launch.options import _ACTIONS, Options, config_argv, parse
 from distopt_launch.prepare import make_plan, program_of
+from distopt_launch.program import Program
+from distopt_launch.program_check import check
+from distopt_launch.rank_info import rank_info
 from hypothesis import given
 from hypothesis import strategies as st
 from refusals import attempt, fuzz, watched
@@ -98,11 +99,11 @@ def test_command_lines(data):
         st.lists(st.one_of(pair, options.map(lambda o: [o]), values.map(lambda v: [v])), max_size=4)
     )
     argv = [word for part in argv for word in part if "config" not in word]
-    found = attempt(lambda: parse([*argv, "--", "train.py"]), LaunchError)
+    found = attempt(lambda: parse([*argv, "--", "train.py"]), JobStartError)
     if isinstance(found, Options) and not found.check:
-        plan = attempt(lambda: make_plan(found, program_of(found), {"PATH": ""}), LaunchError)
+        plan = attempt(lambda: make_plan(found, program_of(found), {"PATH": ""}), JobStartError)
         if not isinstance(plan, Exception):
-            attempt(lambda: shown(plan), LaunchError)
+            attempt(lambda: shown(plan), JobStartError)
 
 
 def toml(value):
@@ -134,20 +135,20 @@ documents = st.one_of(
 def test_configuration_files(document):
     with tempfile.TemporaryDirectory() as folder, watched():
         path = written(folder, document)
-        found = attempt(lambda: config_words(path), LaunchError)
+        found = attempt(lambda: config_argv(path), JobStartError)
         if isinstance(found, list):
-            found = attempt(lambda: parse([f"--config={path}", "--", "train.py"]), LaunchError)
+            found = attempt(lambda: parse([f"--config={path}", "--", "train.py"]), JobStartError)
         if isinstance(found, Options) and not found.check:
-            attempt(lambda: make_plan(found, program_of(found), {"PATH": ""}), LaunchError)
+            attempt(lambda: make_plan(found, program_of(found), {"PATH": ""}), JobStartError)
 
 
 @fuzz(200)
 @given(text=listed)
 def test_lists_of_hosts(text):
-    attempt(lambda: parse_hosts(text), LaunchError)
-    attempt(lambda: parse_hostfile(text, "hosts"), LaunchError)
-    attempt(lambda: expand_nodelist(text), LaunchError)
-    attempt(lambda: expand_counts(text), LaunchError)
+    attempt(lambda: parse_hosts(text), JobStartError)
+    attempt(lambda: parse_hostfile(text, "hosts"), JobStartError)
+    attempt(lambda: expand_nodelist(text), JobStartError)
+    attempt(lambda: expand_counts(text), JobStartError)
 
 
 @fuzz(150)
@@ -156,8 +157,8 @@ def test_host_files(content, name):
     with tempfile.TemporaryDirectory() as folder:
         file = str(written(folder, content)) if name else folder
         given = Options(nproc=1, hostfile=file, launcher="mpiexec", program=("train.py",))
-        attempt(lambda: make_plan(given, program_of(given), {"PATH": ""}), LaunchError)
-        attempt(lambda: find_allocation({**PBS, "PBS_NODEFILE": file}), LaunchError)
+        attempt(lambda: make_plan(given, program_of(given), {"PATH": ""}), JobStartError)
+        attempt(lambda: find_allocation({**PBS, "PBS_NODEFILE": file}), JobStartError)
 
 
 @pytest.mark.parametrize("recorded", [SLURM, PBS], ids=["slurm", "pbs"])
@@ -169,14 +170,14 @@ def test_batch_systems(recorded, data):
     for name in data.draw(st.lists(st.sampled_from(sorted(recorded)), max_size=2)):
         environ[name] = data.draw(listed)
     nodes = data.draw(listed)
-    attempt(lambda: find_allocation(environ, lambda _path: nodes), LaunchError)
-    attempt(lambda: place(data.draw(st.sampled_from(FAMILIES)), environ), LaunchError)
+    attempt(lambda: find_allocation(environ, lambda _path: nodes), JobStartError)
+    attempt(lambda: rank_info(data.draw(st.sampled_from(FAMILIES)), environ), JobStartError)
 
 
 @fuzz(60)
 @given(name=st.one_of(words, names), module=st.booleans(), source=st.one_of(st.binary(max_size=20), words))
 def test_programs(name, module, source):
-    attempt(lambda: programs.check(programs.Program(name, module=module)), LaunchError)
+    attempt(lambda: check(Program(name, module=module)), JobStartError)
     with tempfile.TemporaryDirectory() as folder:
         path = written(folder, source)
-        attempt(lambda: programs.check(programs.Program(str(path))), LaunchError)
+        attempt(lambda: check(Program(str(path))), JobStartError)

@@ -6,18 +6,20 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 
 import pytest
-from distopt_launch import channel, leftovers
-from distopt_launch.channel import News, Pipes, decode, parse_record, reader, writers
-from distopt_launch.stop import Reason, Stop
-from distopt_launch.verdict import Verdict
+from distopt_launch import leftovers
+from distopt_launch.job_state import JobState
+from distopt_launch.pipes import Pipes, open_stdin, open_writers
+from distopt_launch.protocol import Event, decode, parse_record
+from distopt_launch.shutdown import Shutdown, ShutdownReason
 
 
 @pytest.fixture
 def pipes(monkeypatch, tmp_path):
-    monkeypatch.setattr(channel.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     made = Pipes(2)
     yield made
     made.close()
@@ -29,26 +31,26 @@ def close(*descriptors):
 
 
 def test_what_is_written_arrives(pipes):
-    ends = writers(str(pipes.folder), 1)
+    ends = open_writers(str(pipes.folder), 1)
     os.write(ends[0], b"words")
     (descriptor,) = (number for number, label in pipes.readers.items() if label == (1, "out"))
     assert os.read(descriptor, 100) == b"words"
     close(*ends)
 
 
-def test_news_arrive_also_after_all_writers_were_gone(pipes):
-    (news,) = (number for number, label in pipes.readers.items() if label == (-1, "news"))
-    close(*writers(str(pipes.folder), 0))
+def test_events_arrive_also_after_all_writers_were_gone(pipes):
+    (events,) = (number for number, label in pipes.readers.items() if label == (-1, "events"))
+    close(*open_writers(str(pipes.folder), 0))
     with pytest.raises(BlockingIOError):  # no end-of-file
-        os.read(news, 100)
-    ends = writers(str(pipes.folder), 1)
+        os.read(events, 100)
+    ends = open_writers(str(pipes.folder), 1)
     os.write(ends[2], b"start\n")
-    assert os.read(news, 100) == b"start\n"
+    assert os.read(events, 100) == b"start\n"
     close(*ends)
 
 
 def test_replica_0_reads_the_input_and_others_an_empty_one(pipes):
-    first, second = reader(str(pipes.folder), 0), reader(str(pipes.folder), 1)
+    first, second = open_stdin(str(pipes.folder), 0), open_stdin(str(pipes.folder), 1)
     writer = pipes.input()
     os.write(writer, b"input")
     assert os.read(first, 100) == b"input"
@@ -106,7 +108,7 @@ def planted(pipes, tmp_path, kind):
 def test_a_folder_that_is_not_the_launchers_is_not_used(pipes, tmp_path, kind):
     before = len(os.listdir("/proc/self/fd"))
     target = planted(pipes, tmp_path, kind)
-    assert writers(str(pipes.folder), 1) is None
+    assert open_writers(str(pipes.folder), 1) is None
     assert target.read_text() == "mine"
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -148,17 +150,17 @@ def test_broken_records_are_none():
     ],
 )
 def test_numbers_that_would_signal_others_are_not_kept(values):
-    found = Verdict(1)
-    found.take(News("start", 0, values), here=True)
+    found = JobState(1)
+    found.record(Event("start", 0, values), here=True)
     assert found.pids == {}
 
 
 @pytest.mark.parametrize("status", ["256", "512", "-65", "9999999999"])
 def test_what_is_no_exit_code_is_left_out(status):
-    found = Verdict(1)
+    found = JobState(1)
     for kind in ("start", "raised", "exit"):
-        found.take(News(kind, 0, ("10", "11") if kind == "start" else (status, "Error")), here=True)
-    found.take(News("raised", 0, ("0", "Error")), here=True)
+        found.record(Event(kind, 0, ("10", "11") if kind == "start" else (status, "Error")), here=True)
+    found.record(Event("raised", 0, ("0", "Error")), here=True)
     assert (found.failures, found.ended, found.early) == ([], {}, [])
     assert found.vanished == [0]  # which is a failure
 
@@ -168,20 +170,20 @@ def test_a_process_of_another_user_is_signalled_in_vain(monkeypatch):
         raise PermissionError
 
     monkeypatch.setattr(os, "kill", refuse)
-    found = Verdict(1)
-    found.take(News("start", 0, ("4194304", "4194304")), here=True)
+    found = JobState(1)
+    found.record(Event("start", 0, ("4194304", "4194304")), here=True)
     with subprocess.Popen(["sleep", "30"], start_new_session=True) as process:
-        stop = Stop(process, found)
-        stop.ask(Reason("terminate", signal.SIGTERM, 0.0))
+        shutdown = Shutdown(process, found)
+        shutdown.request(ShutdownReason("terminate", signal.SIGTERM, 0.0))
         assert process.wait(10) == -signal.SIGTERM
 
 
 def test_repeated_news_change_nothing():
-    found = Verdict(1)
+    found = JobState(1)
     for pid in (10, 20):
-        found.take(News("start", 0, (str(pid), "11")), here=True)
+        found.record(Event("start", 0, (str(pid), "11")), here=True)
     for number in range(1000):
-        found.take(News("raised", 0, ("1", f"Error{number}" * 1000)), here=True)
+        found.record(Event("raised", 0, ("1", f"Error{number}" * 1000)), here=True)
     assert found.pids == {0: (10, 11)}
     assert len(found.failures) == 1
     assert len(found.failures[0].name) <= 200
@@ -190,7 +192,7 @@ def test_repeated_news_change_nothing():
 def left_behind(tmp_path, seconds=0.0):
     """A folder whose launcher was killed."""
     text = (
-        "import os, tempfile\nfrom distopt_launch.channel import Pipes\n"
+        "import os, tempfile\nfrom distopt_launch.pipes import Pipes\n"
         f"tempfile.tempdir = {str(tmp_path)!r}\nprint(Pipes(2).folder)\nos._exit(0)"
     )
     command = [sys.executable, "-u", "-c", text]
@@ -253,7 +255,7 @@ def test_a_running_process_manager_is_found(tmp_path):
 
 
 def test_a_folder_that_others_exchange_while_it_is_filled(monkeypatch, tmp_path):
-    monkeypatch.setattr(channel.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     private, moved, make = tmp_path / "private", tmp_path / "moved", os.mkfifo
     private.write_text("private")
 
@@ -262,13 +264,13 @@ def test_a_folder_that_others_exchange_while_it_is_filled(monkeypatch, tmp_path)
             (folder,) = tmp_path.glob("distoptrun-*")
             folder.rename(moved)
             folder.mkdir()
-            for planted in ("0.out", "0.err", "news", "0.in"):
+            for planted in ("0.out", "0.err", "events", "0.in"):
                 (folder / planted).symlink_to(private)
         make(name, *args, **kwargs)
 
     monkeypatch.setattr(os, "mkfifo", exchange)
     made = Pipes(1)
-    assert set(os.listdir(moved)) == {"machine", "0.out", "0.err", "news", "0.in"}
+    assert set(os.listdir(moved)) == {"machine", "0.out", "0.err", "events", "0.in"}
     assert all(stat.S_ISFIFO(os.fstat(descriptor).st_mode) for descriptor in made.readers)
     made.close()
     assert private.read_text() == "private"

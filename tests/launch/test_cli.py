@@ -12,11 +12,12 @@ import distopt_launch
 import pytest
 from distopt_launch.cli import main
 from distopt_launch.cores import cores, usable
-from distopt_launch.errors import LaunchError
+from distopt_launch.errors import JobStartError
 from distopt_launch.interpreter import START
 from distopt_launch.options import parse
 from distopt_launch.prepare import make_plan, program_of
-from distopt_launch.program import Program, check
+from distopt_launch.program import Program
+from distopt_launch.program_check import check
 
 from distopt.settings import Settings, settings
 
@@ -100,7 +101,7 @@ def test_more_processes_than_cores_are_told_once(capsys):
 def test_a_program_that_only_one_process_could_read(tmp_path, capsys, name):
     os.mkfifo(tmp_path / "pipe")
     assert main(["-n", "2", str(tmp_path / name)]) == 2
-    assert "is no file that every replica could read" in capsys.readouterr().err
+    assert "is not a file that every replica can read" in capsys.readouterr().err
 
 
 def test_a_script_may_be_called_python(tmp_path, monkeypatch):
@@ -204,7 +205,7 @@ def test_other_nodes_of_a_slurm_job_need_srun(tmp_path):
     environ = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n[1-2]", "PATH": str(tmp_path)}
     if recorded(["-n", "2", "train.py"], {}).family not in HYDRA:
         pytest.skip("only Hydra needs it")
-    with pytest.raises(LaunchError, match="nodes of Slurm job 7 are reached by srun, which is not on PATH"):
+    with pytest.raises(JobStartError, match="nodes of Slurm job 7 are reached by srun, which is not on PATH"):
         recorded(["train.py"], environ)
 
 
@@ -253,10 +254,10 @@ def test_check(capfd):
 
 def test_check_finds_a_foreign_mpiexec(capfd, monkeypatch):
     from distopt_launch import check
-    from distopt_launch.errors import LaunchError
+    from distopt_launch.errors import JobStartError
 
     def refuse(*_args):
-        raise LaunchError("its mpiexec is not there")
+        raise JobStartError("its mpiexec is not there")
 
     monkeypatch.setattr(check, "find_launcher", refuse)
     assert main(["--check"]) == 1

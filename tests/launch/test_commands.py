@@ -4,9 +4,9 @@ import shlex
 
 import pytest
 from distopt_launch.commands import command, shown, variables
-from distopt_launch.errors import LaunchError
+from distopt_launch.errors import JobStartError
 from distopt_launch.hosts import parse_hosts
-from distopt_launch.plan import FAMILIES, Plan, fit, shares
+from distopt_launch.launch_plan import FAMILIES, LaunchPlan, fit, shares
 
 HOSTS = parse_hosts("a:4,b:2")
 
@@ -19,7 +19,7 @@ def plan(family, **changes):
         "hosts": HOSTS,
         "env": (("A", "1 2"),),
     }
-    return Plan(family, **{**values, **changes})
+    return LaunchPlan(family, **{**values, **changes})
 
 
 def test_mpich():
@@ -102,7 +102,7 @@ def test_shares():
 
 def test_too_few_places():
     with pytest.raises(
-        LaunchError, match=r"7 processes were asked for, but a:4,b:2 have 6 places.*--oversubscribe"
+        JobStartError, match=r"7 processes were asked for, but a:4,b:2 have 6 places.*--oversubscribe"
     ):
         fit(7, HOSTS, oversubscribe=False)
     fit(7, HOSTS, oversubscribe=True)

@@ -3,8 +3,8 @@
 import os
 
 import pytest
-from distopt_launch.allocation import Allocation, expand_counts, expand_nodelist, find_allocation
-from distopt_launch.errors import LaunchError
+from distopt_launch.allocation import SchedulerAllocation, expand_counts, expand_nodelist, find_allocation
+from distopt_launch.errors import JobStartError
 from distopt_launch.hosts import Host, is_here, parse_hostfile, parse_hosts
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,7 +32,7 @@ def test_hosts():
     "text", ["", "a:0x", "a:0", "a b", "a,,b", "-oProxyCommand=x", "a;rm:1", "a:99999999"]
 )
 def test_malformed_hosts(text):
-    with pytest.raises(LaunchError, match="-H"):
+    with pytest.raises(JobStartError, match="-H"):
         parse_hosts(text)
 
 
@@ -44,12 +44,12 @@ def test_hostfile():
 
 @pytest.mark.parametrize(("text", "line"), [("a\nb cpus=3", 2), ("\n\na slots=x", 3), ("a b", 1)])
 def test_malformed_hostfile_names_the_line(text, line):
-    with pytest.raises(LaunchError, match=f"hosts, line {line}:"):
+    with pytest.raises(JobStartError, match=f"hosts, line {line}:"):
         parse_hostfile(text, "hosts")
 
 
 def test_empty_hostfile():
-    with pytest.raises(LaunchError, match="names no host"):
+    with pytest.raises(JobStartError, match="names no host"):
         parse_hostfile("# nothing\n", "hosts")
 
 
@@ -57,7 +57,7 @@ def test_empty_hostfile():
 def test_hostfile_rubbish(text):
     try:
         hosts = parse_hostfile(text, "hosts")
-    except LaunchError:
+    except JobStartError:
         return
     assert hosts
     assert all(host.name and host.slots >= 0 for host in hosts)
@@ -71,7 +71,9 @@ def test_own_machine():
 
 def test_slurm():
     allocation = find_allocation(SLURM)
-    assert allocation == Allocation("slurm", "4711", (Host("cn008", 4), Host("cn009", 4), Host("cn012", 2)))
+    assert allocation == SchedulerAllocation(
+        "slurm", "4711", (Host("cn008", 4), Host("cn009", 4), Host("cn012", 2))
+    )
     assert allocation.size == 10
 
 
@@ -99,25 +101,27 @@ def test_slurm_with_nothing_to_say():
 
 def test_hosts_of_a_batch_system_are_names():
     for text in ("-oProxyCommand=touch,n1", "n1,a b", "n1;reboot", "n[1-2]$x", "-n[1-2]"):
-        with pytest.raises(LaunchError, match="is not a host name"):
+        with pytest.raises(JobStartError, match="is not a host name"):
             find_allocation({**SLURM, "SLURM_JOB_NODELIST": text})
-    with pytest.raises(LaunchError, match="is not a host name"):
+    with pytest.raises(JobStartError, match="is not a host name"):
         find_allocation(PBS, lambda _path: "n1\n-oProxyCommand=touch\n")
 
 
 def test_slurm_that_contradicts_itself():
-    with pytest.raises(LaunchError, match="3 nodes, but gives task counts for 2"):
+    with pytest.raises(JobStartError, match="3 nodes, but gives task counts for 2"):
         find_allocation({**SLURM, "SLURM_TASKS_PER_NODE": "4,4"})
 
 
 def test_pbs():
     read = {PBS["PBS_NODEFILE"]: "n1.x\nn1.x\nn2.x\nn3.x\nn3.x\n"}
     allocation = find_allocation(PBS, read.__getitem__)
-    assert allocation == Allocation("pbs", "88.head", (Host("n1.x", 2), Host("n2.x", 1), Host("n3.x", 2)))
+    assert allocation == SchedulerAllocation(
+        "pbs", "88.head", (Host("n1.x", 2), Host("n2.x", 1), Host("n3.x", 2))
+    )
 
 
 def test_pbs_without_its_file():
-    with pytest.raises(LaunchError, match=r"PBS_NODEFILE=/var/spool/pbs/aux/88\.head cannot be read"):
+    with pytest.raises(JobStartError, match=r"PBS_NODEFILE=/var/spool/pbs/aux/88\.head cannot be read"):
         find_allocation(PBS)
 
 
@@ -125,7 +129,7 @@ def test_pbs_without_its_file():
 def test_pbs_file_that_is_none(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for file in (tmp_path / "pipe", "/dev/zero"):
-        with pytest.raises(LaunchError, match="cannot be read: not a regular file"):
+        with pytest.raises(JobStartError, match="cannot be read: not a regular file"):
             find_allocation({**PBS, "PBS_NODEFILE": str(file)})
 
 
@@ -155,11 +159,11 @@ def test_nodelist(text, names):
 
 @pytest.mark.parametrize("text", ["", "n[1-", "n[3-1]", "n[a]", "n1,,n2", "n]1", "n" + "[1]" * 5000])
 def test_malformed_nodelist(text):
-    with pytest.raises(LaunchError, match="cannot read Slurm's node list"):
+    with pytest.raises(JobStartError, match="cannot read Slurm's node list"):
         expand_nodelist(text)
 
 
 def test_counts():
     assert expand_counts("2(x3),1") == [2, 2, 2, 1]
-    with pytest.raises(LaunchError, match="cannot read Slurm's tasks per node"):
+    with pytest.raises(JobStartError, match="cannot read Slurm's tasks per node"):
         expand_counts("2(x3")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from distopt_launch.cli import main
-from distopt_launch.errors import LaunchError
+from distopt_launch.errors import JobStartError
 
 import distopt
 
@@ -18,7 +18,7 @@ def _no_job(monkeypatch):
     """What is asked is answered before MPI is looked for."""
 
     def refuse(*_args):
-        raise LaunchError("no MPI is asked for")
+        raise JobStartError("no MPI is asked for")
 
     monkeypatch.setattr("distopt_launch.check.find_library", refuse)
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 from distopt_launch import limits
-from distopt_launch.errors import LaunchError
+from distopt_launch.errors import JobStartError
 
 
 def test_files_for_many_processes_are_allowed_where_the_system_lets():
@@ -23,7 +23,7 @@ def test_files_for_many_processes_are_allowed_where_the_system_lets():
 def test_more_files_than_the_system_lets(monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda _which: (100, 1000))
     limits.check_processes(400, here=False)
-    with pytest.raises(LaunchError, match=r"500 processes .* may open 1000 \(ulimit -Hn\)"):
+    with pytest.raises(JobStartError, match=r"500 processes .* may open 1000 \(ulimit -Hn\)"):
         limits.check_processes(500, here=False)
 
 
@@ -31,5 +31,5 @@ def test_more_processes_than_memory_holds(monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda _which: (-1, resource.RLIM_INFINITY))
     limits.check_processes(10_000_000, here=False)
     limits.check_processes(4, here=True)
-    with pytest.raises(LaunchError, match=r"10000000 processes .* MiB of memory hold "):
+    with pytest.raises(JobStartError, match=r"10000000 processes .* MiB of memory hold "):
         limits.check_processes(10_000_000, here=True)

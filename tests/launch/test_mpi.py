@@ -1,7 +1,7 @@
 """Which MPI, and whose mpiexec."""
 
 import pytest
-from distopt_launch.errors import LaunchError
+from distopt_launch.errors import JobStartError
 from distopt_launch.mpi import Library, candidates, find_launcher, recognize
 from distopt_launch.options import Options
 from distopt_launch.prepare import make_plan
@@ -52,7 +52,7 @@ def test_another_mpis_launcher_is_refused_by_name(tmp_path):
     wrong = fake(tmp_path / "path", "mpiexec", OPEN_MPI_4)
     odd = fake(tmp_path / "path", "mpirun", "something\n")
     library = Library("mpich", "MPICH 4.2.3", "/nowhere/lib/libmpi.so.12", "4.1")
-    with pytest.raises(LaunchError) as caught:
+    with pytest.raises(JobStartError) as caught:
         find_launcher(library, {"PATH": str(tmp_path / "path")})
     text = str(caught.value)
     assert "MPICH 4.2.3" in text
@@ -87,7 +87,7 @@ def test_the_working_directorys_launcher_is_not_taken(tmp_path, monkeypatch):
 
 def test_no_launcher_at_all(tmp_path):
     library = Library("openmpi", "Open MPI 5.0.1", "", "4.1")
-    with pytest.raises(LaunchError, match="No mpiexec was found"):
+    with pytest.raises(JobStartError, match="No mpiexec was found"):
         find_launcher(library, {"PATH": str(tmp_path)})
 
 
@@ -97,6 +97,6 @@ def test_the_working_directorys_srun_is_not_run(tmp_path, monkeypatch):
     library = Library("mpich", "MPICH 4", "", "4.1")
     monkeypatch.setattr("distopt_launch.prepare.find_library", lambda _: library)
     options = Options(nproc=1, launcher="srun")
-    with pytest.raises(LaunchError, match="there is no srun on PATH"):
+    with pytest.raises(JobStartError, match="there is no srun on PATH"):
         make_plan(options, Program("a.py"), {"PATH": ".::bin"})
     assert make_plan(options, Program("a.py"), {"PATH": f".:{tmp_path}"}).launcher == str(tmp_path / "srun")

@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from distopt_launch.errors import LaunchError
+from distopt_launch.errors import JobStartError
 from distopt_launch.options import Options, parse
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -73,7 +73,7 @@ def test_a_value_may_begin_with_a_dash():
     ],
 )
 def test_errors_say_what_is_wrong(words, text):
-    with pytest.raises(LaunchError, match=text):
+    with pytest.raises(JobStartError, match=text):
         parse(words)
 
 
@@ -107,13 +107,13 @@ def test_config_file(tmp_path):
 def test_config_errors_name_the_key(tmp_path, text, message):
     file = tmp_path / "job.toml"
     file.write_text(text)
-    with pytest.raises(LaunchError) as caught:
+    with pytest.raises(JobStartError) as caught:
         parse(["--config", str(file), "a.py"])
     assert message in str(caught.value)
 
 
 def test_config_that_is_not_there(tmp_path):
-    with pytest.raises(LaunchError, match="cannot read the configuration"):
+    with pytest.raises(JobStartError, match="cannot read the configuration"):
         parse(["--config", str(tmp_path / "no.toml"), "a.py"])
 
 
@@ -147,7 +147,7 @@ def test_rubbish_is_understood_or_refused(words):
         return
     try:
         options = parse(words)
-    except LaunchError:
+    except JobStartError:
         return
     assert isinstance(options, Options)
     assert list(options.program) == words[len(words) - len(options.program) :]

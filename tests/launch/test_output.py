@@ -1,26 +1,26 @@
 """Lines, records, and who failed first."""
 
 import pytest
-from distopt_launch.channel import (
+from distopt_launch.display import Display
+from distopt_launch.job_state import JobState
+from distopt_launch.line_buffer import LineBuffer
+from distopt_launch.protocol import (
     TRACEBACK_BEGINS,
     TRACEBACK_ENDS,
-    News,
+    Event,
     decode,
     encode,
     parse_record,
     records,
 )
-from distopt_launch.display import Display
-from distopt_launch.lines import Lines
 from distopt_launch.stream import Stream
-from distopt_launch.verdict import Verdict
 from hypothesis import given
 from hypothesis import strategies as st
 
 
 @given(st.lists(st.binary(max_size=20)))
 def test_lines_are_the_same_however_they_come(pieces):
-    lines = Lines()
+    lines = LineBuffer()
     found = [line for piece in pieces for line in lines.add(piece)]
     assert b"\n".join([*found, lines.open]) == b"".join(pieces)
 
@@ -42,19 +42,19 @@ def test_records_carry_any_bytes_in_atomic_pieces(data, rank):
 def test_foreign_lines_are_no_records(line):
     record = parse_record(line)
     assert record is None or line.startswith(b"\x1e")
-    news = decode(line)
-    assert news is None or news.kind in ("start", "done", "raised", "exit")
+    event = decode(line)
+    assert event is None or event.kind in ("start", "done", "raised", "exit")
 
 
 def test_news_travel():
-    news = News("raised", 3, ("1", "ValueError"))
-    assert decode(encode(news)) == news
+    event = Event("raised", 3, ("1", "ValueError"))
+    assert decode(encode(event)) == event
 
 
-def verdict(*events):
-    found = Verdict(4)
+def state_after(*events):
+    found = JobState(4)
     for kind, rank, *values in events:
-        found.take(News(kind, rank, tuple(map(str, values))), here=True)
+        found.record(Event(kind, rank, tuple(map(str, values))), here=True)
     return found
 
 
@@ -82,17 +82,17 @@ def verdict(*events):
     ],
 )
 def test_the_first_failure(events, rank, code, how):
-    first = verdict(*events).first
+    first = state_after(*events).first
     assert (first.rank, first.code, first.how) == (rank, code, how)
 
 
 def test_pids_of_other_machines_are_not_kept():
-    found = Verdict(2)
-    found.take(News("start", 0, ("10", "11")), here=True)
-    found.take(News("start", 1, ("10", "11")), here=False)
+    found = JobState(2)
+    found.record(Event("start", 0, ("10", "11")), here=True)
+    found.record(Event("start", 1, ("10", "11")), here=False)
     assert found.started == {0, 1}
     assert found.running == {0: (10, 11)}
-    found.take(News("exit", 0, ("0",)), here=True)
+    found.record(Event("exit", 0, ("0",)), here=True)
     assert found.running == {}
     assert found.first is None
 
@@ -125,7 +125,7 @@ def test_overwritten_lines_show_their_last_state(capfd):
 @pytest.mark.parametrize(
     ("events", "first"),
     [
-        ([("exit", 1, 0)], 1),  # and the others were killed, with their guardians
+        ([("exit", 1, 0)], 1),  # and the others were killed, with their supervisors
         ([("exit", 1, 0), ("raised", 0, 1, "mpi4py.MPI.Exception")], 1),
         ([("exit", 1, 0), ("exit", 0, -15, 1)], 1),
         ([("exit", 1, 0), ("raised", 0, 1, "ValueError")], 0),
@@ -136,7 +136,7 @@ def test_overwritten_lines_show_their_last_state(capfd):
     ],
 )
 def test_who_left_the_others(events, first):
-    found = verdict(*(("start", rank, 10 + rank, 20 + rank) for rank in range(4)), *events)
+    found = state_after(*(("start", rank, 10 + rank, 20 + rank) for rank in range(4)), *events)
     found.conclude()
     assert (found.first and found.first.rank) == first
     if first == 1:
@@ -145,7 +145,7 @@ def test_who_left_the_others(events, first):
 
 def test_who_was_killed_after_the_end_of_the_program():
     ends = [("done", rank, 0) for rank in range(4)]
-    assert verdict(*ends, ("exit", 1, 0)).cut_short == [0, 2, 3]
-    assert verdict(*ends[1:], ("exit", 1, 0)).cut_short == []
-    assert verdict(*ends, ("exit", 1, 0), ("exit", 2, -11)).cut_short == []
-    assert verdict(*ends).cut_short == []
+    assert state_after(*ends, ("exit", 1, 0)).cut_short == [0, 2, 3]
+    assert state_after(*ends[1:], ("exit", 1, 0)).cut_short == []
+    assert state_after(*ends, ("exit", 1, 0), ("exit", 2, -11)).cut_short == []
+    assert state_after(*ends).cut_short == []

@@ -108,4 +108,4 @@ def test_processes_that_end_are_waited_for_and_others_are_not(monkeypatch, share
         signal.pause()
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    assert not segments._memory_of(pid)
+    assert not segments._memory_map(pid)

@@ -10,7 +10,7 @@ import tracemalloc
 import pytest
 from distopt_launch import stream as streams
 from distopt_launch.display import Display
-from distopt_launch.errors import LaunchError
+from distopt_launch.errors import JobStartError
 from distopt_launch.stream import Stream
 
 
@@ -87,7 +87,7 @@ def test_a_question_is_shown_before_its_answer(capfd):
     line.add(b"no question: nobody can answer")
     assert line.due == float("inf")
     line.add(b"\n")
-    line.asks = True
+    line.interactive = True
     line.add(b"name? ")
     assert line.due < float("inf")
     line.proceed()
@@ -100,7 +100,7 @@ def test_a_question_that_came_before_anybody_could_answer_is_shown(capfd):
     line = stream()
     line.add(b"name? ")
     assert line.due == float("inf")
-    line.may_ask()
+    line.may_prompt()
     assert line.due < float("inf")
     line.proceed()
     assert capfd.readouterr().out == "[0] name? "
@@ -146,7 +146,9 @@ def test_a_reader_that_is_gone_is_noticed():
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a system without /dev/full")
 def test_a_full_disk_is_said_once():
-    text = "from distopt_launch.output import Output\no = Output()\nfor _ in range(9): o.put(1, b'x')"
+    text = (
+        "from distopt_launch.output_queue import OutputQueue as Q\nq = Q()\nfor _ in range(9): q.put(1, b'x')"
+    )
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
             [sys.executable, "-c", text], stdout=full, stderr=subprocess.PIPE, timeout=60, check=True
@@ -191,7 +193,7 @@ def test_a_planted_log_is_refused(tmp_path, kind, why):
     else:
         pytest.skip("takes the superuser, to make another user's file")
     display = Display(None, False, False, planted.parent)
-    with pytest.raises(LaunchError, match=rf"cannot write .*replica-0\.log: {why}"):
+    with pytest.raises(JobStartError, match=rf"cannot write .*replica-0\.log: {why}"):
         display.open_logs(1, 0)
     assert precious.read_text() == "mine"
 

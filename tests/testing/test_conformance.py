@@ -118,7 +118,7 @@ WRONG = [
     (unsteady, "called twice with the same gradients, it gave different results"),
     (averages_twice, "1 replica: one replica's own gradients of v0:0, v1:0, v2:0 did not come back"),
     (only_replica_0, "2 replicas: raised ReplicaMismatch"),
-    (MovesInCall(), r"a call changed its state: move it on in finish_step\(\)"),
+    (MovesInCall(), r"a call changed its state: update it in finish_step\(\)"),
     (WrongConfig(), "an aggregator made from its config {'power': 2} has the config {'power': 4}"),
     (NoConfig(3), r"get_config\(\) and the constructor: TypeError"),
     (returns_nothing, "it returned NoneType: return .gradient, variable. pairs"),

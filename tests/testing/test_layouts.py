@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from distopt.testing import compare, layouts
-from distopt.trace import FILE, Record, Recorder, read
+from distopt.trace import FILE, StepRecord, StepRecorder, read
 
 SCRIPT = """
 import sys
@@ -32,7 +32,7 @@ for step in range(3):
 
 
 def record(step, **values):
-    return Record(step, tuple(values), tuple(np.array(v, "f4") for v in values.values()))
+    return StepRecord(step, tuple(values), tuple(np.array(v, "f4") for v in values.values()))
 
 
 def test_layouts_that_divide():
@@ -49,7 +49,7 @@ def test_the_scripts_words_keep_their_order():
 
 
 def test_a_recording_is_read_as_it_was_written(tmp_path):
-    recorder = Recorder(str(tmp_path / "new"))
+    recorder = StepRecorder(str(tmp_path / "new"))
     recorder.write([("a:0", np.array([1.0, 2.0], "f4")), ("b:0", np.zeros((0, 3)))])
     recorder.write([("a:0", np.array([5.0, np.nan], "f4")), ("c:0", np.array(3, "f2"))])
     first, second = read(str(tmp_path / "new"))
@@ -62,17 +62,17 @@ def test_a_recording_is_read_as_it_was_written(tmp_path):
     assert [r.step for r in read(str(tmp_path / "new"))] == [1]
 
 
-def test_where_recordings_part():
+def test_where_recordings_diverge():
     one = [record(1, a=[1, 2], b=[[1, 2], [3, 4]]), record(2, a=[1, 2], b=[[1, 2], [3, 4]])]
     two = [one[0], record(2, a=[1, 2], b=[[1, 2], [3, 5]])]
-    assert compare.first_parting(one, one) is None
-    found = compare.first_parting(one, two)
+    assert compare.first_divergence(one, one) is None
+    found = compare.first_divergence(one, two)
     assert (found.step, found.variable, found.index, found.values) == (2, "b", (1, 1), (4.0, 5.0))
-    assert str(found) == "step 2, variable 'b', index (1, 1): 5.0 against 4.0"
-    assert "the second has ended after 1 steps" in str(compare.first_parting(one, one[:1]))
-    assert "other variables" in str(compare.first_parting(one[:1], [record(1, a=[1, 2])]))
-    assert compare.first_parting([record(1, a=np.nan)], [record(1, a=np.nan)]) is None
-    assert compare.first_parting([record(1, a=0.0)], [record(1, a=-0.0)]).index == ()
+    assert str(found) == "step 2, variable 'b', index (1, 1): 5.0 instead of 4.0"
+    assert "the second ended after 1 steps" in str(compare.first_divergence(one, one[:1]))
+    assert "other variables" in str(compare.first_divergence(one[:1], [record(1, a=[1, 2])]))
+    assert compare.first_divergence([record(1, a=np.nan)], [record(1, a=np.nan)]) is None
+    assert compare.first_divergence([record(1, a=0.0)], [record(1, a=-0.0)]).index == ()
 
 
 def test_the_final_state_is_that_of_the_last_values():
@@ -104,10 +104,10 @@ def test_layouts_agree(tmp_path):
 
 
 @pytest.mark.launches
-def test_where_layouts_part(tmp_path):
+def test_where_layouts_diverge(tmp_path):
     done = command(tmp_path, "--replicas", "2", "--layouts", "1x2,2x1", "spoil")
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "2x1 parts from 1x2 at step 2, variable 'v:0', index (2, 1): " in done.stdout
+    assert "2x1 diverges from 1x2 at step 2, variable 'v:0', index (2, 1): " in done.stdout
 
 
 @pytest.mark.launches

@@ -1,4 +1,4 @@
-"""Writing to standard output and error without loss, and without waiting for whoever reads them."""
+"""Writes to standard output and error without loss and without blocking."""
 
 from __future__ import annotations
 
@@ -6,42 +6,42 @@ import errno
 import os
 import select
 import stat
-import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-IN, OUT, ERR = 0, 1, 2
-#: So many bytes go into a descriptor that is ready without blocking, also where it is a blocking one.
+from .standard_streams import ERR, OUT, same_file
+
+#: Bytes that a ready descriptor takes without blocking, even if it is a blocking one.
 _PIECE = select.PIPE_BUF
-#: What is put together to be written has so many bytes, and those of one line more.
+#: Writes are merged until they have this many bytes.
 _BLOCK = 1 << 16
 
 
-class Output:
-    """Takes all that is to be written; what cannot be written at once waits here.
+class OutputQueue:
+    """Queues of bytes for standard output and error, for what cannot be written at once.
 
-    A descriptor may be non-blocking, since whoever shares it decides, and may become so at any time. Both
-    descriptors may be one file or terminal: then the order of what is written stays.
+    A descriptor may be or become non-blocking at any time, as other processes share it. If both descriptors
+    are the same file or terminal, the order of writes is kept.
 
     Attributes:
-        gone: nobody reads standard output any more.
-        pending: bytes that wait.
+        gone: whether standard output has no reader any more.
+        pending: number of bytes still to be written.
     """
 
     def __init__(self) -> None:
         self.gone = False
         self.pending = 0
-        self.one = same_file(OUT, ERR)
+        self.shared = same_file(OUT, ERR)
         out: deque[tuple[int, bytearray]] = deque()
-        self._queues = [out] if self.one else [out, deque()]
+        self._queues = [out] if self.shared else [out, deque()]
         self._whole = {descriptor for descriptor in (OUT, ERR) if _always_ready(descriptor)}
-        self._told: set[int] = set()
+        self._reported: set[int] = set()
         self._gathering = False
 
     def put(self, descriptor: int, data: bytes) -> None:
-        """Writes, now if that is possible, else later."""
-        queue = self._queues[0 if self.one or descriptor == OUT else 1]
+        """Writes now if possible, otherwise later."""
+        queue = self._queues[0 if self.shared or descriptor == OUT else 1]
         waits = bool(queue)
         if waits and queue[-1][0] == descriptor and len(queue[-1][1]) < _BLOCK:
             queue[-1][1].extend(data)
@@ -53,7 +53,7 @@ class Output:
 
     @contextmanager
     def gathering(self) -> Iterator[None]:
-        """Puts together what is written meanwhile, and writes it at the end."""
+        """Merges what is written within the context, and writes it at its end."""
         self._gathering = True
         try:
             yield
@@ -63,16 +63,16 @@ class Output:
 
     @property
     def blocked(self) -> list[int]:
-        """The descriptors that are waited for."""
+        """The descriptors that have bytes waiting."""
         return [queue[0][0] for queue in self._queues if queue]
 
     def advance(self) -> None:
-        """Writes what can be written now."""
+        """Writes what can be written without blocking."""
         for queue in self._queues:
             self._advance(queue)
 
     def drop(self) -> None:
-        """Gives up what waits."""
+        """Discards what is still to be written."""
         for queue in self._queues:
             queue.clear()
         self.pending = 0
@@ -92,7 +92,7 @@ class Output:
             queue.popleft()
 
     def _write(self, descriptor: int, data: bytearray) -> int:
-        """Writes as much as goes without waiting; returns how much that was."""
+        """Writes as much as possible without blocking; returns the number of bytes."""
         whole = descriptor in self._whole
         poll = select.poll()
         poll.register(descriptor, select.POLLOUT)
@@ -108,39 +108,14 @@ class Output:
     def _failed(self, descriptor: int, error: OSError) -> None:
         if descriptor == OUT and error.errno == errno.EPIPE:
             self.gone = True
-        elif descriptor == OUT and OUT not in self._told:
-            self._told.add(OUT)
+        elif descriptor == OUT and OUT not in self._reported:
+            self._reported.add(OUT)
             text = f"distoptrun: standard output cannot be written, so lines are lost: {error.strerror}\n"
             self.put(ERR, text.encode(errors="replace"))
 
 
-def open_standard_streams() -> None:
-    """Opens those that are closed, as services start programs, so that no pipe takes their numbers."""
-    for descriptor in (IN, OUT, ERR):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
-            if opened != descriptor:
-                os.dup2(opened, descriptor)
-                os.close(opened)
-            os.set_inheritable(descriptor, True)
-    if sys.stdout is None:
-        sys.stdout = os.fdopen(OUT, "w", closefd=False)
-    if sys.stderr is None:
-        sys.stderr = os.fdopen(ERR, "w", closefd=False)
-
-
-def same_file(first: int, second: int) -> bool:
-    """Whether two descriptors are one file, pipe or terminal."""
-    try:
-        return os.path.samestat(os.fstat(first), os.fstat(second))
-    except OSError:
-        return False
-
-
 def _always_ready(descriptor: int) -> bool:
-    """A regular file: never full, only out of space."""
+    """Whether a descriptor never blocks, since it is a regular file."""
     try:
         return stat.S_ISREG(os.fstat(descriptor).st_mode)
     except OSError:

@@ -2,15 +2,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-#: A replica's number, or -1 for the launcher, and which of its streams: ``out`` or ``err``.
+#: A replica's rank, or -1 for the launcher, and its stream: ``out`` or ``err``.
 Source = tuple[int, str]
 
 
 class LineWriter:
-    """Puts the lines of several sources into one file or terminal, where a line may come in parts.
+    """Writes the lines of several sources to one file or terminal; a line may come in parts.
 
-    A line whose parts follow one another is written as it is; if another source writes in between, the
-    line is broken there and goes on behind a prefix of its own.
+    If another source writes between two parts of a line, the line is broken there and continues after a new
+    prefix.
 
     Args:
         put: writes bytes of a stream.
@@ -32,13 +32,13 @@ class LineWriter:
         self._put(source[1], begin + text + b"\n")
 
     def part(self, source: Source, prefix: bytes, text: bytes) -> None:
-        """Writes the beginning of a line, or more of it."""
+        """Writes the beginning or middle of a line."""
         begin = self._begin(source, prefix)
         self._open = source
         self._put(source[1], begin + text)
 
     def ended(self) -> None:
-        """Takes note that the unfinished line was ended otherwise: by the echo of a terminal."""
+        """Notes that the echo of a terminal has ended the unfinished line."""
         self._open = None
 
     def _begin(self, source: Source, prefix: bytes) -> bytes:

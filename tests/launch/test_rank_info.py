@@ -3,8 +3,8 @@
 import pytest
 from distopt_launch import environment
 from distopt_launch.cores import THREAD_VARIABLES, binding, cores, threads, usable
-from distopt_launch.errors import LaunchError
-from distopt_launch.place import Place, place
+from distopt_launch.errors import JobStartError
+from distopt_launch.rank_info import RankInfo, rank_info
 
 from distopt.launched import launched
 
@@ -33,17 +33,17 @@ SRUN = {
     ("family", "environ"), [("mpich", HYDRA), ("intel", HYDRA), ("openmpi", OPEN_MPI), ("srun", SRUN)]
 )
 def test_place(family, environ):
-    assert place(family, environ) == Place(rank=3, size=4, local_rank=1, local_size=2)
+    assert rank_info(family, environ) == RankInfo(rank=3, size=4, local_rank=1, local_size=2)
 
 
 def test_unsaid_local_place_means_all_on_this_machine():
-    assert place("mpich", {"PMI_RANK": "1", "PMI_SIZE": "4"}) == Place(1, 4, 1, 4)
+    assert rank_info("mpich", {"PMI_RANK": "1", "PMI_SIZE": "4"}) == RankInfo(1, 4, 1, 4)
 
 
 def test_foreign_launcher():
-    with pytest.raises(LaunchError, match="PMI_RANK and PMI_SIZE are not set"):
-        place("mpich", OPEN_MPI)
-    assert place("single", HYDRA) == Place()
+    with pytest.raises(JobStartError, match="PMI_RANK and PMI_SIZE are not set"):
+        rank_info("mpich", OPEN_MPI)
+    assert rank_info("single", HYDRA) == RankInfo()
 
 
 def test_threads_divide_the_cores():

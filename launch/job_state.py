@@ -1,4 +1,4 @@
-"""How a job ended: who failed first, with which exit code."""
+"""The state of a job's replicas: who runs, who has ended, who failed first."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import re
 import signal
 from dataclasses import dataclass, field
 
-from .channel import News
+from .protocol import Event
 
-#: What replicas raise because another has failed.
+#: Exceptions that replicas raise because another one has failed.
 _CONSEQUENCES = ("ReplicaFailed", "mpi4py.MPI.Exception")
-#: No exit code and no process number has more digits.
+#: Exit codes and PIDs have no more digits.
 _NUMBER = re.compile(r"-?[0-9]{1,7}")
 #: How a process can end: by a signal (negative) or with an exit code.
 _STATUSES = range(-64, 256)
-#: Linux gives no process a larger number.
-_LARGEST = 1 << 22
+#: The largest PID on Linux.
+_MAX_PID = 1 << 22
 
 
 @dataclass
@@ -25,10 +25,10 @@ class Failure:
 
     Attributes:
         rank: the replica.
-        code: the exit code, 128 + signal when it was killed.
-        how: in words, after "replica R".
-        consequence: it only followed from another's failure.
-        name: the exception's, if one was raised.
+        code: the exit code; 128 + signal if it was killed.
+        how: in words, to follow "replica R".
+        consequence: whether another replica's failure caused it.
+        name: of the exception, if one was raised.
     """
 
     rank: int
@@ -39,57 +39,58 @@ class Failure:
 
 
 @dataclass
-class Verdict:
-    """Collects the news of the replicas in the order of their coming."""
+class JobState:
+    """What the events of the replicas say, in the order in which they arrive."""
 
     size: int
     started: set[int] = field(default_factory=set)
-    done: set[int] = field(default_factory=set)  # came to the orderly end of their programs
-    pids: dict[int, tuple[int, int]] = field(default_factory=dict)  # on this machine: replica's, guardian's
+    done: set[int] = field(default_factory=set)  # finished their programs
+    pids: dict[int, tuple[int, int]] = field(
+        default_factory=dict
+    )  # on this machine: of replica and supervisor
     ended: dict[int, int] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     #: Replicas that left with exit code 0 before the end of their programs: ``os._exit``, ``exec``.
     early: list[int] = field(default_factory=list)
 
-    def take(self, news: News, here: bool) -> None:
-        """Notes one event, of this machine or of another; malformed and repeated ones are left out."""
-        rank, values = news.rank, news.values
+    def record(self, event: Event, here: bool) -> None:
+        """Records an event from here or from another machine; ignores malformed and repeated ones."""
+        rank, values = event.rank, event.values
         if not 0 <= rank < self.size or not all(map(_NUMBER.fullmatch, values[:1])):
             return
         value = int(values[0])
-        if news.kind == "start" and rank not in self.started:
+        if event.kind == "start" and rank not in self.started:
             self.started.add(rank)
-            # Another machine's numbers must never be signalled here.
+            # PIDs of another machine must never be signalled here.
             if here and len(values) == 2 and _NUMBER.fullmatch(values[1]):
                 self._started(rank, value, int(values[1]))
-        elif news.kind == "done":
+        elif event.kind == "done":
             self.done.add(rank)
         elif value not in _STATUSES:
             return
-        elif news.kind == "raised" and value > 0 and not self._failed(rank):
+        elif event.kind == "raised" and value > 0 and not self._failed(rank):
             self.failures.append(_raised(rank, value, values[1][:200] if len(values) > 1 else ""))
-        elif news.kind == "exit" and rank not in self.ended:
+        elif event.kind == "exit" and rank not in self.ended:
             self.ended[rank] = value
             if value and not self._failed(rank):
-                self.failures.append(_ended(rank, value, told=len(values) > 1))
+                self.failures.append(_ended(rank, value, asked=len(values) > 1))
             elif not value and rank not in self.done:
                 self.early.append(rank)
 
-    def _started(self, rank: int, pid: int, guardian: int) -> None:
+    def _started(self, rank: int, pid: int, supervisor: int) -> None:
         own = (os.getpid(), os.getpgrp())
-        # 0, 1 and negative numbers would mean whole groups, or all processes, to kill(2).
-        if all(1 < number <= _LARGEST and number not in own for number in (pid, guardian)):
-            self.pids[rank] = (pid, guardian)
+        # To kill(2), 0, 1 and negative numbers mean init, groups or all processes.
+        if all(1 < number <= _MAX_PID and number not in own for number in (pid, supervisor)):
+            self.pids[rank] = (pid, supervisor)
 
     def _failed(self, rank: int) -> bool:
         return any(failure.rank == rank for failure in self.failures)
 
     def conclude(self) -> None:
-        """At the job's end: names the replica that left the others.
+        """At the job's end: records a failure of the first replica that left early.
 
-        Leaving with exit code 0 by ``os._exit``, or by another program in the replica's place, is no failure
-        where all do so. Where only some do, nothing says that they had done their part; under MPI the others
-        often wait for them, and are killed.
+        Leaving with exit code 0 by ``os._exit`` or ``exec`` is no failure if all replicas do so. If only some
+        do, nothing shows that they had finished; under MPI the others often wait for them and are killed.
         """
         others = self.done or self.vanished or self.failures
         if self.early and others and all(f.consequence for f in self.failures):
@@ -98,27 +99,27 @@ class Verdict:
 
     @property
     def vanished(self) -> list[int]:
-        """Replicas that have started, and of whose end nothing is known."""
+        """Replicas that have started, but never reported their end."""
         return sorted(self.started - self.done - self.ended.keys())
 
     @property
     def cut_short(self) -> list[int]:
-        """Replicas that were ended after the ends of their programs, since another left MPI without a word.
+        """Replicas killed after their programs had finished, as another left without finalizing MPI.
 
-        Empty if anything else has gone wrong.
+        Empty if anything else went wrong.
         """
         whole = len(self.done) == self.size and 0 in self.ended.values() and not self.failures
         return sorted(self.done - self.ended.keys()) if whole else []
 
     @property
     def first(self) -> Failure | None:
-        """The failure that others followed from."""
+        """The failure that caused the others."""
         causes = [failure for failure in self.failures if not failure.consequence]
         return next(iter(causes or self.failures), None)
 
     @property
     def running(self) -> dict[int, tuple[int, int]]:
-        """Replicas of this machine that have started and not ended, with their pids."""
+        """Replicas on this machine that are running, with their PIDs and their supervisors'."""
         return {rank: pids for rank, pids in self.pids.items() if rank not in self.ended}
 
 
@@ -137,8 +138,8 @@ def _raised(rank: int, code: int, name: str) -> Failure:
     return Failure(rank, code, f"raised {short}", consequence=name.endswith(_CONSEQUENCES), name=name)
 
 
-def _ended(rank: int, status: int, told: bool) -> Failure:
+def _ended(rank: int, status: int, asked: bool) -> Failure:
     if status < 0:
         how = f"was killed by signal {-status} ({signal_name(-status)})"
-        return Failure(rank, 128 - status, how, consequence=told)
-    return Failure(rank, status, f"ended with exit code {status}", consequence=told)
+        return Failure(rank, 128 - status, how, consequence=asked)
+    return Failure(rank, status, f"ended with exit code {status}", consequence=asked)

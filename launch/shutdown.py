@@ -1,4 +1,4 @@
-"""Ending a job: first asked for, then, after a grace, forced; nothing is left behind."""
+"""Ends a job: first by a signal, then, after a grace period, by force; nothing is left behind."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from .verdict import Verdict
+from .job_state import JobState
 
-_LAST = 1.0  # from the replicas' SIGKILL to that of the launcher
+_LAST = 1.0  # seconds from the replicas' SIGKILL to the launcher's
 
 
 @dataclass(frozen=True)
-class Reason:
+class ShutdownReason:
     """Why a job is ended.
 
     Attributes:
         name: ``interrupt``, ``terminate``, ``timeout``, ``unread``, ``failure`` or ``over``.
-        signal: what the replicas get first; 0 for nothing.
+        signal: sent to the replicas first; 0 for none.
         grace: seconds until they are killed.
     """
 
@@ -30,24 +30,24 @@ class Reason:
     grace: float
 
 
-class Stop:
-    """The ending of one job.
+class Shutdown:
+    """Ends one job.
 
     Args:
-        process: the MPI launcher; leads a process group of its own.
-        verdict: knows the replicas.
+        process: the MPI launcher, the leader of its process group.
+        state: of the replicas.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], verdict: Verdict) -> None:
-        self._process, self._verdict = process, verdict
-        self._to_pass: set[int] = set()
-        self.reason: Reason | None = None
+    def __init__(self, process: subprocess.Popen[bytes], state: JobState) -> None:
+        self._process, self._state = process, state
+        self._to_forward: set[int] = set()
+        self.reason: ShutdownReason | None = None
         self.forced = False  # the MPI launcher has been told to end
         self._force_at = float("inf")
         self._last_at = float("inf")
 
-    def ask(self, reason: Reason) -> None:
-        """Begins the ending; a second reason only shortens the grace (Ctrl-C twice: to nothing)."""
+    def request(self, reason: ShutdownReason) -> None:
+        """Begins to end the job; Ctrl-C during the grace period cuts it short."""
         now = time.monotonic()
         if self.reason is None or self.reason.name in ("failure", "over"):
             self.reason = reason
@@ -58,31 +58,31 @@ class Stop:
             self._force_at = now
         self.proceed()
 
-    def pass_on(self, number: int) -> None:
-        """Sends a signal to the program of every replica, once all have started."""
-        self._to_pass.add(number)
+    def forward(self, number: int) -> None:
+        """Sends a signal to every replica's program, once all have started."""
+        self._to_forward.add(number)
         self.proceed()
 
     def suspend(self) -> None:
-        """Stops the replicas on this machine, then this process, until it is told to continue.
+        """Stops the replicas on this machine and this process, until SIGCONT.
 
-        Those on other machines are not reached, and wait for these.
+        Replicas on other machines are not reached, and wait for these.
         """
         self._signal_groups(signal.SIGSTOP)
         os.kill(os.getpid(), signal.SIGSTOP)
         self.resume()
 
     def resume(self) -> None:
-        """Lets the replicas go on."""
+        """Continues the replicas."""
         self._signal_groups(signal.SIGCONT)
 
     def proceed(self) -> None:
-        """Takes the steps whose time has come."""
+        """Takes the steps that are due."""
         now = time.monotonic()
-        if self._to_pass and len(self._verdict.started) == self._verdict.size:
-            for number in self._to_pass:
+        if self._to_forward and len(self._state.started) == self._state.size:
+            for number in self._to_forward:
                 self._deliver(number)
-            self._to_pass.clear()
+            self._to_forward.clear()
         if now >= self._force_at:
             self._force_at, self._last_at = float("inf"), now + _LAST
             self.forced = True
@@ -99,34 +99,36 @@ class Stop:
         return max(0.0, min(self._force_at, self._last_at) - time.monotonic())
 
     def kill_replicas(self) -> None:
-        """Kills every replica on this machine, with all that it started."""
-        for pid, guardian in self._verdict.running.values():
+        """Kills every replica on this machine, with its process group."""
+        for pid, supervisor in self._state.running.values():
             _send(os.killpg, pid, signal.SIGKILL)
             if time.monotonic() >= self._last_at:
-                _send(os.kill, guardian, signal.SIGKILL)
+                _send(os.kill, supervisor, signal.SIGKILL)
 
     def _signal_groups(self, number: int) -> None:
-        for pid, _guardian in self._verdict.running.values():
+        for pid, _supervisor in self._state.running.values():
             _send(os.killpg, pid, number)
 
     def _deliver(self, number: int) -> None:
-        if len(self._verdict.pids) == self._verdict.size:
-            for pid, _guardian in self._verdict.running.values():
+        if len(self._state.pids) == self._state.size:
+            for pid, _supervisor in self._state.running.values():
                 _send(os.kill, pid, number)
-        else:  # through the MPI launcher and the guardians, so that nobody gets it twice
+        else:  # through the MPI launcher and the supervisors, so that no replica gets it twice
             self._process.send_signal(number)
 
     def _signal(self, number: int) -> None:
-        running = self._verdict.running
-        if len(self._verdict.pids) < self._verdict.size or not running:
-            _signal_group(self._process, number)  # not all have begun, or some are elsewhere: it passes it on
+        running = self._state.running
+        if len(self._state.pids) < self._state.size or not running:
+            _signal_group(
+                self._process, number
+            )  # not all have started, or some are on other machines: it forwards the signal
             return
-        for pid, _guardian in running.values():
+        for pid, _supervisor in running.values():
             _send(os.kill, pid, number)
 
 
 def _send(call: Callable[[int, int], None], pid: int, number: int) -> None:
-    # The process may have ended, and its number may be another user's by now.
+    # The process may have ended, and its PID may be another user's by now.
     with suppress(ProcessLookupError, PermissionError):
         call(pid, number)
 

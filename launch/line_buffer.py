@@ -1,24 +1,23 @@
-class Lines:
-    """Cuts a stream of bytes into whole lines.
+class LineBuffer:
+    """Splits a stream of bytes into lines.
 
-    What has no line end yet is kept without limit: whoever reads from others looks at `size` and takes
-    the open line out when it grows too long.
+    An unfinished line is kept without limit: callers check `size`, and `take` the line if it grows too long.
     """
 
     def __init__(self) -> None:
         self._open: list[bytes] = []
-        #: Bytes of the line that has no end yet.
+        #: Length of the unfinished line, in bytes.
         self.size = 0
 
     @property
     def open(self) -> bytes:
-        """What has no line end yet."""
+        """The unfinished line."""
         if len(self._open) > 1:
             self._open = [b"".join(self._open)]
         return self._open[0] if self._open else b""
 
     def add(self, data: bytes) -> list[bytes]:
-        """The lines that ``data`` completes, without their ends."""
+        """Adds bytes; returns the lines that they complete, without newlines."""
         first, *others = data.split(b"\n")
         self._open.append(first)
         self.size += len(first)
@@ -29,11 +28,11 @@ class Lines:
         return whole
 
     def take(self) -> bytes:
-        """The open line, which then begins anew."""
+        """Removes and returns the unfinished line."""
         text = self.open
         self._open, self.size = [], 0
         return text
 
     def rest(self) -> list[bytes]:
-        """The unfinished line at the end of the stream, if there is one."""
+        """At the end of the stream: the unfinished line, if there is one."""
         return [self.take()] if self.size else []

@@ -1,34 +1,34 @@
-"""What is to be started, where, and how: pure data, from which each launcher's command line is written."""
+"""What to start, where, and how: plain data, from which an MPI launcher's command line is made."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .errors import LaunchError
+from .errors import JobStartError
 from .hosts import Host
 
 FAMILIES = ("mpich", "openmpi", "intel", "srun", "single")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One job.
+class LaunchPlan:
+    """How to start one job.
 
     Attributes:
-        family: whose command line; ``single`` starts one process without MPI.
+        family: kind of launcher, one of `FAMILIES`; ``single`` starts one process without MPI.
         launcher: file of mpiexec or srun; empty for ``single``.
-        processes: how many.
-        command: what each of them runs.
-        hosts: where; empty for this machine.
+        processes: number of processes.
+        command: what each process runs.
+        hosts: where they run; empty for this machine.
         env: variables to set for the processes, on all hosts.
-        passed: names of variables to pass on from here to all hosts. Their values stay out of command lines,
+        passed: names of variables to forward from here to all hosts. Their values stay out of command lines,
             which all users of a machine can read.
-        oversubscribe: more processes than the hosts have places for are wanted.
-        root: the superuser starts it.
-        starter: by what Hydra (MPICH, Intel MPI) starts processes: ``slurm``, ``fork``, empty for its choice.
-        pmi: Slurm's plugin for the MPI in use, for ``srun``.
-        extra: words of the user for the launcher.
-        notes: what was added to the user's words, and why.
+        oversubscribe: whether there may be more processes than slots.
+        root: whether root starts it.
+        starter: what Hydra (MPICH, Intel MPI) starts processes with: ``slurm``, ``fork``; empty: its choice.
+        pmi: Slurm's plugin for the MPI in use, if ``srun`` starts it.
+        extra: further arguments for the launcher, from the user.
+        notes: messages about what was added to the user's options, and why.
     """
 
     family: str
@@ -47,22 +47,22 @@ class Plan:
 
 
 def fit(processes: int, hosts: tuple[Host, ...], oversubscribe: bool) -> None:
-    """Checks that the hosts have places for all.
+    """Checks that the hosts have enough slots.
 
     Raises:
-        LaunchError: too few, and nobody said that this is wanted.
+        JobStartError: too few, without ``oversubscribe``.
     """
     places = sum(host.slots for host in hosts)
     if hosts and all(host.slots for host in hosts) and processes > places and not oversubscribe:
         named = ",".join(map(str, hosts[:8])) + (",..." if len(hosts) > 8 else "")
-        raise LaunchError(
+        raise JobStartError(
             f"{processes} processes were asked for, but {named} have {places} places. "
             "Give more hosts or places, a smaller -n, or --oversubscribe."
         )
 
 
-def shares(plan: Plan) -> list[tuple[Host, int]]:
-    """Processes per host: the hosts filled in order, and what is left dealt out evenly."""
+def shares(plan: LaunchPlan) -> list[tuple[Host, int]]:
+    """Processes per host: the hosts are filled in order, and the rest is distributed evenly."""
     known = all(host.slots for host in plan.hosts)
     left = plan.processes
     counts = []

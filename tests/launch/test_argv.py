@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from distopt_launch.argv import decode_argv, encode_argv
 from distopt_launch.commands import command
-from distopt_launch.plan import FAMILIES, Plan
-from distopt_launch.words import packed, unpacked
+from distopt_launch.launch_plan import FAMILIES, LaunchPlan
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from profiles import examples
@@ -37,24 +37,26 @@ LONG = [f"data/part-{number:06d}.npz" for number in range(8000)] + [":" * 120_00
 @settings(max_examples=examples(200), deadline=None)
 @given(words=st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1))
 def test_there_and_back(words):
-    assert unpacked(["family=mpich", *packed(words)]) == words
+    assert decode_argv(["family=mpich", *encode_argv(words)]) == words
 
 
 @pytest.mark.parametrize("words", [ODD, LONG, [""]])
 def test_there_and_back_with_odd_words(words):
-    pieces = packed(words)
-    assert unpacked(pieces) == words
+    pieces = encode_argv(words)
+    assert decode_argv(pieces) == words
     assert all(len(piece) < 131_072 and piece.isascii() and piece.isprintable() for piece in pieces)
     assert all(piece.startswith("program=") for piece in pieces)
 
 
 def test_ordinary_words_can_be_read():
-    assert packed(["train.py", "--lr=1e-3", "-c", "a,b"]) == ("program=train.py --lr=1e-3 -c a,b",)
+    assert encode_argv(["train.py", "--lr=1e-3", "-c", "a,b"]) == ("program=train.py --lr=1e-3 -c a,b",)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_no_word_stands_alone_on_a_launchers_command_line(family):
-    words = command(Plan(family, "/opt/mpi/bin/mpiexec", 2, ("python", "start.py", *packed(["a.py", *ODD]))))
+    words = command(
+        LaunchPlan(family, "/opt/mpi/bin/mpiexec", 2, ("python", "start.py", *encode_argv(["a.py", *ODD])))
+    )
     assert ":" not in words
     assert words[-1].startswith("program=a.py ")
 

@@ -1,16 +1,16 @@
-"""Where one process of the job stands, by the variables that each MPI's launcher sets."""
+"""A process's rank and size, from the variables that each MPI's launcher sets."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from .errors import LaunchError
+from .errors import JobStartError
 
 
 @dataclass(frozen=True)
-class Place:
-    """Number and size in the job, and among the processes of this machine."""
+class RankInfo:
+    """Rank and size within the job, and among the processes of this machine."""
 
     rank: int = 0
     size: int = 1
@@ -19,7 +19,7 @@ class Place:
 
 
 #: family -> variables for (rank, size, local rank, local size).
-_VARIABLES = {
+_VARIABLES: Mapping[str, tuple[str, ...]] = {
     "mpich": ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
     "intel": ("PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"),
     "openmpi": (
@@ -32,26 +32,26 @@ _VARIABLES = {
 }
 
 
-def place(family: str, environ: Mapping[str, str]) -> Place:
-    """Reads a process's place.
+def rank_info(family: str, environ: Mapping[str, str]) -> RankInfo:
+    """Reads this process's rank and size.
 
     Args:
         family: the kind of launcher that started it; ``single`` when none did.
         environ: the process's environment.
 
     Raises:
-        LaunchError: rank or size are not there.
+        JobStartError: rank or size is not set.
     """
     if family == "single":
-        return Place()
+        return RankInfo()
     rank, size, local_rank, local_size = (_number(environ.get(name)) for name in _VARIABLES[family])
     if rank is None or size is None:
         names = " and ".join(_VARIABLES[family][:2])
-        raise LaunchError(f"{names} are not set: this process was not started by the {family} launcher")
+        raise JobStartError(f"{names} are not set: this process was not started by the {family} launcher")
     if local_rank is None or local_size is None or local_rank >= local_size:
-        # Nobody says: then all are taken to be on this machine, for too few threads, never too many.
+        # Unknown: assume that all are on this machine; that gives too few threads, never too many.
         local_rank, local_size = rank, size
-    return Place(rank, size, local_rank, local_size)
+    return RankInfo(rank, size, local_rank, local_size)
 
 
 def _number(text: str | None) -> int | None:

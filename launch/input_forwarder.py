@@ -1,4 +1,4 @@
-"""Standard input on its way to replica 0."""
+"""Forwards standard input to replica 0."""
 
 from __future__ import annotations
 
@@ -8,48 +8,49 @@ import signal
 import time
 from collections.abc import Callable
 
-_INPUT = 0
+from .standard_streams import IN
+
 _CHUNK = 1 << 16
-_RETRY = 0.5  # seconds until a terminal that belongs to another job is looked at again
+_RETRY = 0.5  # seconds until a terminal that belongs to another process group is checked again
 
 
-class Feeder:
-    """Reads standard input no faster than replica 0 does, and hands over all of it.
+class InputForwarder:
+    """Reads standard input no faster than replica 0 does, and forwards all of it.
 
-    Nothing is read before replica 0 has started: what it does not want stays where it is, but for what
-    fits into a pipe.
+    Nothing is read before replica 0 has started. What it does not read stays in standard input, except for
+    what fits into a pipe.
 
     Args:
-        answered: called when a line has been read from a terminal.
+        on_line: called when a line has been read from a terminal.
     """
 
-    def __init__(self, answered: Callable[[], None]) -> None:
-        self._answered = answered
+    def __init__(self, on_line: Callable[[], None]) -> None:
+        self._on_line = on_line
         self._writer = -1
         self._data = b""
-        self._terminal = os.isatty(_INPUT)
+        self._terminal = os.isatty(IN)
         self._retry_at = 0.0
 
     @property
     def open(self) -> bool:
-        """Whether more may come."""
+        """Whether more input may come."""
         return self._writer >= 0
 
     def begin(self, writer: int) -> None:
-        """Starts with a descriptor to write to; it is closed at the end of the input."""
+        """Starts forwarding to a descriptor, which is closed at the end of the input."""
         self.close()
         os.set_blocking(writer, False)
         self._writer = writer
 
     def close(self) -> None:
-        """Ends it; what was not read stays in standard input."""
+        """Stops forwarding; what was not read stays in standard input."""
         if self.open:
             os.close(self._writer)
         self._writer, self._data = -1, b""
 
     @property
     def waits_for(self) -> tuple[int, int] | None:
-        """The descriptor and the event (of `selectors`) that `proceed` needs; None for nothing now."""
+        """The descriptor and the `selectors` event that `proceed` waits for; None for nothing now."""
         if not self.open:
             return None
         if self._data:
@@ -59,16 +60,16 @@ class Feeder:
         if self._terminal and not _in_foreground():
             self._retry_at = time.monotonic() + _RETRY
             return None
-        return _INPUT, selectors.EVENT_READ
+        return IN, selectors.EVENT_READ
 
     @property
     def wait(self) -> float:
-        """Seconds until `waits_for` is to be asked again without an event; infinity for never."""
+        """Seconds until `waits_for` may change without an event; infinity for never."""
         left = self._retry_at - time.monotonic()
         return max(0.0, left) if self.open and not self._data and left > 0 else float("inf")
 
     def proceed(self) -> None:
-        """Reads or writes what can be."""
+        """Reads or writes what it can without blocking."""
         try:
             if not self._data:
                 self._data = self._read()
@@ -76,20 +77,20 @@ class Feeder:
                     self.close()
                     return
                 if self._terminal and self._data.endswith(b"\n"):
-                    self._answered()
+                    self._on_line()
             self._data = self._data[os.write(self._writer, self._data) :]
         except BlockingIOError:
             return
-        except OSError:  # replica 0 does not read any more, or the terminal is gone
+        except OSError:  # replica 0 has closed its input, or the terminal is gone
             self.close()
 
     def _read(self) -> bytes:
         if not self._terminal:
-            return os.read(_INPUT, _CHUNK)
-        # Should the terminal have changed hands just now, reading fails instead of stopping this process.
+            return os.read(IN, _CHUNK)
+        # If the terminal has just left this job, reading fails instead of stopping this process.
         before = signal.signal(signal.SIGTTIN, signal.SIG_IGN)
         try:
-            return os.read(_INPUT, _CHUNK)
+            return os.read(IN, _CHUNK)
         except OSError:
             if _in_foreground():
                 raise
@@ -99,8 +100,8 @@ class Feeder:
 
 
 def _in_foreground() -> bool:
-    """Whether the terminal's input is ours to read; reading it in the background would stop this process."""
+    """Whether this process may read the terminal; in the background, reading would stop it."""
     try:
-        return os.tcgetpgrp(_INPUT) == os.getpgrp()
+        return os.tcgetpgrp(IN) == os.getpgrp()
     except OSError:
-        return True  # not this process's own terminal, so nothing can stop it
+        return True  # not the controlling terminal, so reading cannot stop this process
