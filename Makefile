@@ -5,33 +5,66 @@ VENV     ?= .venv
 REPLICAS ?= 2
 MPI      ?= mpich
 BIN      := $(VENV)/bin
-# Seconds that one run under an MPI launcher may take, where a hang would last for ever. What runs in one process has no
-# limit of its own: each of its tests has one, and so has every launch that they make.
+# Processes that share out the files of tests: one more than two cores, since tests that start jobs often wait.
+WORKERS  ?= 3
+# Seconds that one run under an MPI launcher may take, where a hang would last for ever. What runs without one has no
+# limit as a whole: each of its tests has one, and so has every launch that they make.
 LIMIT    ?= 800
 # Bytecode and compiled kernels are kept, so that the hundreds of processes that tests start need not make them anew.
 TESTING  := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
+PYTEST   := $(TESTING) $(BIN)/python -m pytest
+COVERED  := $(BIN)/coverage run -m pytest
+PARALLEL := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
+QUICK    := -m "not slow"
+# What runs under a launcher too; and what four replicas show that two do not: sums in the order of a tree, and
+# several replicas that agree against others.
+REPLICATED := tests/contracts tests/mpi
+FOUR     := $(patsubst %,tests/contracts/test_%.py,aggregation collective_calls means mismatches_of_replicas steps) \
+	tests/mpi/test_keras.py
+UNCOMPILED := tests/collectives $(patsubst %,tests/%.py,contracts/test_steps contracts/test_steps_not_finite \
+	engine/test_norms engine/test_sparse)
 
-.PHONY: train test test-1 test-launches test-single test-2 test-4 check bench chaos clean
+# $(call mpi,number of processes,command)
+mpi = $(TESTING) timeout --kill-after=10 $(LIMIT) $(BIN)/mpiexec -n $(1) $(2) || { code=$$?; case $$code in 124|137) \
+	echo "$@: ended after $(LIMIT) s, the limit of a run under mpiexec: a hang, or a busy machine" \
+	"(then: make $@ LIMIT=3000)" >&2 ;; esac; exit $$code; }
+
+.PHONY: train test test-all test-1 all-1 test-2 all-2 test-4 all-4 test-torch test-jax coverage check bench chaos clean
 
 train: $(VENV)/.examples
 	$(BIN)/distoptrun -n $(REPLICAS) examples/digits.py
 
 test: test-1 test-2 test-4
 
-# Side by side, for two cores: jobs, one after the other, which often wait; and all that runs in this one process.
+test-all: all-1 all-2 all-4
+
 test-1: $(VENV)/.test
-	$(MAKE) --jobs=2 test-launches test-single
+	$(PYTEST) $(PARALLEL) --hypothesis-profile=quick $(QUICK) tests
 
-test-launches: $(VENV)/.test
-	$(TESTING) $(BIN)/python -m pytest -m launches tests
+all-1: $(VENV)/.test
+	$(PYTEST) $(PARALLEL) tests
 
-test-single: $(VENV)/.test
-	$(TESTING) $(BIN)/python -m pytest -m "not launches" tests
+test-2: $(VENV)/.test
+	$(call mpi,2,$(BIN)/python -m pytest --with-mpi $(QUICK) $(REPLICATED))
 
-test-2 test-4: test-%: $(VENV)/.test
-	$(TESTING) timeout --kill-after=10 $(LIMIT) $(BIN)/mpiexec -n $* $(BIN)/python -m pytest --with-mpi \
-		tests/contracts tests/mpi || { code=$$?; case $$code in 124|137) echo "$@: ended after $(LIMIT) s, the limit" \
-		"of a run under mpiexec: a hang, or a busy machine (then: make $@ LIMIT=3000)" >&2 ;; esac; exit $$code; }
+test-4: $(VENV)/.test
+	$(call mpi,4,$(BIN)/python -m pytest --with-mpi $(QUICK) $(FOUR))
+
+all-2 all-4: all-%: $(VENV)/.test
+	$(call mpi,$*,$(BIN)/python -m pytest --with-mpi $(REPLICATED))
+
+# Where no test is so marked, there is nothing that could fail (pytest's exit code 5).
+test-torch test-jax: test-%: $(VENV)/.test $(VENV)/.%
+	$(PYTEST) -m $* tests || test $$? -eq 5
+
+# Compiled loops are run once more as plain Python, on arrays that are small enough for it.
+coverage: $(VENV)/.test
+	$(BIN)/coverage erase
+	$(TESTING) $(COVERED) $(PARALLEL) --hypothesis-profile=quick $(QUICK) tests
+	$(TESTING) $(COVERED) -p tests.uncompiled -k "not big and not virtual-4" $(UNCOMPILED)
+	$(call mpi,2,$(COVERED) --with-mpi $(QUICK) $(REPLICATED))
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
 
 check: $(VENV)/.test
 	$(BIN)/ruff check .

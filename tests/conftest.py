@@ -25,6 +25,8 @@ if WORLD > 1:
     # Replicas that share pytest's folder of temporary folders clean it up under each other's feet.
     _temporary = tempfile.TemporaryDirectory(prefix="distopt-tests-")
     os.environ["PYTEST_DEBUG_TEMPROOT"] = _temporary.name
+else:
+    import profiles  # noqa: F401 (registers them, before pytest chooses one)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -66,6 +68,12 @@ class Replicas:
 
         VirtualStrategy(self.size).run(collect)
         return results
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start jobs come first: they take longest, and none is left for the end."""
+    starting = {item.path for item in items if item.get_closest_marker("launches")}
+    items.sort(key=lambda item: item.path not in starting)
 
 
 def _own_choice(metafunc: pytest.Metafunc) -> bool:

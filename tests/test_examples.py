@@ -15,7 +15,7 @@ WAYS = {
     "distoptrun": [sys.executable, "-m", "distopt_launch", "-n", "2"],
     "in-process": [sys.executable, "-m", "distopt_launch", "--in-process", "2"],
 }
-ONE_AND_TWO = pytest.mark.parametrize("way", ["python", "mpiexec"])
+ONE_AND_TWO = pytest.mark.parametrize("way", ["python", pytest.param("mpiexec", marks=pytest.mark.slow)])
 pytestmark = [pytest.mark.launches, pytest.mark.timeout(LIMIT + 30)]
 
 
@@ -41,7 +41,7 @@ def last_line(pattern, out):
     return found[0]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", [pytest.param("python", marks=pytest.mark.slow), *list(WAYS)[1:]])
 def test_plain_numpy_finds_the_best_weights_of_all_rows(way, tmp_path):
     out = run(way, "plain_numpy.py", tmp_path)
     replicas, weights, off = last_line(r".*(\d) replica\(s\): w = \[(.*)\], off the best by (\S+)", out)

@@ -53,6 +53,41 @@ def test_a_launch_that_fails_is_not_said_to_have_hung(make):
     assert "limit" not in done.stderr
 
 
-def test_what_runs_in_one_process_has_no_limit(make):
+def test_what_runs_without_a_launcher_has_no_limit(make):
     done = make("test-1", 1, python="exec sleep 2", mpiexec="exit 1")
     assert done.returncode == 0, done.stderr
+
+
+def commands(make, target):
+    """The words that each program was called with, in order."""
+    done = make(target, 50, python='echo "python: $*"', mpiexec='echo "mpiexec: $*"')
+    assert done.returncode == 0, done.stderr
+    return [line for line in done.stdout.splitlines() if line.startswith(("python: ", "mpiexec: "))]
+
+
+def test_the_quick_run_leaves_out_what_is_slow(make):
+    single, two, four = commands(make, "test")
+    assert "-m not slow" in single
+    assert "--hypothesis-profile=quick" in single
+    assert "mpiexec: -n 2 " in two
+    assert "mpiexec: -n 4 " in four
+
+
+def test_the_whole_run_leaves_out_nothing(make):
+    single, two, four = commands(make, "test-all")
+    assert "slow" not in single
+    assert "quick" not in single
+    assert "mpiexec: -n 2 " in two
+    assert "mpiexec: -n 4 " in four
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_what_a_framework_needs_is_chosen_by_its_marker(make, framework):
+    *_, command = commands(make, f"test-{framework}")
+    assert f"-m {framework} tests" in command
+
+
+def test_no_test_of_a_framework_is_no_failure(make):
+    chosen = 'case "$*" in *pytest*) exit {}; esac'
+    assert make("test-jax", 50, python=chosen.format(5)).returncode == 0
+    assert make("test-jax", 50, python=chosen.format(1)).returncode != 0

@@ -125,6 +125,7 @@ def test_second_derivatives(case):
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.torch
 def test_gradients_as_those_of_torch():
     torch = pytest.importorskip("torch")
     pairs = {

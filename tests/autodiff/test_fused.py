@@ -24,6 +24,7 @@ from distopt.core import Variable
 from distopt.core.tensor import as_array
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
 
 RNG = np.random.default_rng(3)
 

@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 WITH_TORCH = {"step", "mlp", "memory", "startup", "layers"}
 COLUMNS = {"memory": "bytes a parameter", "startup": "s", "calls": "calls"}
-NAMES = ["step", "optimizers", "mlp", "memory", "scaling", "network", "startup", "calls", "tricks", "layers"]
+SLOW = ["step", "optimizers", "mlp", "memory", "scaling", "network", "startup", "tricks", "layers"]
+NAMES = ["calls", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 
 
 def run(*words, timeout=240):

@@ -28,7 +28,14 @@ def run(*words, timeout=200):
 @pytest.mark.launches
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 @pytest.mark.parametrize(
-    ("name", "rows"), [("kill", 3), ("stop", 3), ("preempt", 3), ("faults", 6), ("soak", 10)]
+    ("name", "rows"),
+    [
+        ("soak", 10),
+        pytest.param("kill", 3, marks=pytest.mark.slow),
+        pytest.param("stop", 3, marks=pytest.mark.slow),
+        pytest.param("preempt", 3, marks=pytest.mark.slow),
+        pytest.param("faults", 6, marks=pytest.mark.slow),
+    ],
 )
 def test_short_form(name, rows, tmp_path):
     done = run(name, "--short", "--json", "--out", str(tmp_path))

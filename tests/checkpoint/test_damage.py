@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from distopt import Variable
 from distopt.checkpoint import CheckpointManager
@@ -152,7 +153,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_rubbish_with_a_right_checksum(data):
     """A manifest made by hand: refused by its documented errors, whatever stands where."""

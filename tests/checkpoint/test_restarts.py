@@ -68,10 +68,10 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("2 processes", "2 processes"),
         ("1 process of 2", "2 processes as if on 2 nodes"),
-        ("2 processes as if on 2 nodes", "2 processes, private memory"),
-        ("2 processes, private memory", "1 process of 2"),
+        pytest.param("2 processes", "2 processes", marks=pytest.mark.slow),
+        pytest.param("2 processes as if on 2 nodes", "2 processes, private memory", marks=pytest.mark.slow),
+        pytest.param("2 processes, private memory", "1 process of 2", marks=pytest.mark.slow),
     ],
 )
 def test_a_job_goes_on_elsewhere_with_the_same_bits(tmp_path, whole, before, after):
@@ -80,6 +80,7 @@ def test_a_job_goes_on_elsewhere_with_the_same_bits(tmp_path, whole, before, aft
     assert digest(q, m, tmp_path / "parts", 8, **f) == whole
 
 
+@pytest.mark.slow
 def test_eight_replicas_in_one_process_go_on_as_two_of_four(tmp_path):
     whole = digest(1, 8, tmp_path / "whole", 8)
     assert digest(1, 8, tmp_path / "parts", 5, 5)
@@ -159,7 +160,7 @@ while True:
 """
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_killed_at_any_moment(tmp_path, processes):
     command = [str(MPIEXEC), "-n", "2"] if processes == 2 else []
     words = [*command, sys.executable, "-c", SAVES_FOR_EVER, str(tmp_path)]

@@ -117,11 +117,13 @@ def workers(tmp_path):
 FIRSTS = ["", "from mpi4py import MPI"]
 
 
+@pytest.mark.slow
 def test_workers_of_a_program_alone(workers):
     hows = ("fork", "spawn")
     check(jobs.run(jobs.python(workers(hows, ["", ""]))), 1, hows, 2)
 
 
+@pytest.mark.slow
 def test_workers_under_mpi(workers):
     pytest.importorskip("mpi4py")
     hows = ("fork", "spawn")
@@ -130,11 +132,19 @@ def test_workers_under_mpi(workers):
 
 def test_workers_under_distoptrun(workers):
     pytest.importorskip("mpi4py")
-    hows = ("fork", "forkserver", "spawn")
+    hows = ("fork", "spawn")
     launch = jobs.python("-m", "distopt_launch", "-n", 2, workers(hows, FIRSTS))
     check(jobs.run(launch), 2, hows, 2)
 
 
+@pytest.mark.slow
+def test_workers_of_a_fork_server(workers):
+    hows = ("forkserver",)
+    launch = jobs.python("-m", "distopt_launch", "-n", 2, workers(hows, []))
+    check(jobs.run(launch), 2, hows, 0)
+
+
+@pytest.mark.slow
 def test_workers_of_replicas_in_one_process(workers):
     hows = ("fork", "spawn")
     check(jobs.run(jobs.python(*jobs.inprocess(2, workers(hows, ["", ""])))), 2, hows, 2)
@@ -179,7 +189,15 @@ def starts(script):
     }
 
 
-@pytest.mark.parametrize("how", ["alone", "mpiexec", "distoptrun", "one process"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "mpiexec",
+        "one process",
+        pytest.param("alone", marks=pytest.mark.slow),
+        pytest.param("distoptrun", marks=pytest.mark.slow),
+    ],
+)
 def test_how_a_forked_child_ends_is_nobodys_business(tmp_path, how):
     if how in ("mpiexec", "distoptrun"):
         pytest.importorskip("mpi4py")
@@ -252,7 +270,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("how", ["mpiexec", "distoptrun"])
+@pytest.mark.parametrize("how", ["mpiexec", pytest.param("distoptrun", marks=pytest.mark.slow)])
 def test_workers_that_come_before_distopt_are_alone(tmp_path, how):
     pytest.importorskip("mpi4py")
     script = tmp_path / "before.py"
@@ -281,7 +299,8 @@ def test_a_job_that_a_replica_starts_is_a_job(tmp_path):
     assert done.out.count("2 replicas\n") == 2
 
 
-def test_own_process_numbers_a_rank(tmp_path):
+@pytest.mark.parametrize("memory", ["auto", pytest.param("private", marks=pytest.mark.slow)])
+def test_own_process_numbers_a_rank(tmp_path, memory):
     """As in a container a rank: process numbers mean others there."""
     pytest.importorskip("mpi4py")
     apart = ["unshare", "-p", "-f", "-m", "--mount-proc", "--kill-child"]
@@ -306,8 +325,7 @@ def test_own_process_numbers_a_rank(tmp_path):
         "os.write(1, said.encode())\n"  # one call: the launcher mixes lines that come in parts
     )
     command = [jobs.MPIEXEC, "-n", 2, *apart, sys.executable, script]
-    for memory in ("auto", "private"):
-        done = jobs.run(["env", "-C", tmp_path, *command], DISTOPT_MEMORY=memory)
-        assert done.code == 0, done.err
-        assert sorted(done.out.splitlines()) == ["1 {-9.0} 0"] * 2
-        assert done.err.count("no shared memory on this node") == 1
+    done = jobs.run(["env", "-C", tmp_path, *command], DISTOPT_MEMORY=memory)
+    assert done.code == 0, done.err
+    assert sorted(done.out.splitlines()) == ["1 {-9.0} 0"] * 2
+    assert done.err.count("no shared memory on this node") == 1

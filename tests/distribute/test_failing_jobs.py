@@ -13,13 +13,6 @@ pytestmark = pytest.mark.launches
 ALONE = "import distopt\ndistopt.distribute.get_replica_context()\n"
 
 
-def test_a_good_job(job):
-    done = job('step(); say("sum", v.numpy().sum())')
-    assert done.code == 0, done.err
-    assert done.out.splitlines() == ["sum -21000.0"] * 2
-    assert done.err == ""
-
-
 def test_an_uncaught_exception_ends_the_job_at_once(job):
     done = job('if rank == 1: raise LookupError("the reason")\nstep(); time.sleep(300)')
     assert done.code not in (0, None)
@@ -36,7 +29,9 @@ def test_it_ends_also_when_the_others_are_in_no_call(job):
     assert "LookupError: the reason" in done.err
 
 
-@pytest.mark.parametrize("before", ["sys.stdout.close()", "sys.stdout = None"])
+@pytest.mark.parametrize(
+    "before", ["sys.stdout = None", pytest.param("sys.stdout.close()", marks=pytest.mark.slow)]
+)
 def test_it_ends_whatever_the_program_did_to_its_streams(job, before):
     done = job(f'if rank == 1:\n    {before}\n    raise LookupError("the reason")\ntime.sleep(300)')
     assert done.code != 0
@@ -73,8 +68,14 @@ MISMATCHES = {
 
 @pytest.mark.parametrize(
     ("name", "replicas", "nodes"),
-    [(name, 2, 1) for name in MISMATCHES]
-    + [(name, replicas, 2) for name in ("another call", "a step more") for replicas in (2, 4)],
+    [
+        ("a variable less", 2, 1),
+        ("a step more", 4, 2),
+        *(pytest.param(name, 2, 1, marks=pytest.mark.slow) for name in list(MISMATCHES)[1:]),
+        pytest.param("another call", 2, 2, marks=pytest.mark.slow),
+        pytest.param("another call", 4, 2, marks=pytest.mark.slow),
+        pytest.param("a step more", 2, 2, marks=pytest.mark.slow),
+    ],
 )
 def test_mismatches_name_both_calls_and_the_replicas(job, name, replicas, nodes):
     program, text = MISMATCHES[name]
@@ -89,10 +90,13 @@ def test_mismatches_name_both_calls_and_the_replicas(job, name, replicas, nodes)
     assert all("program.py:" in line or line.endswith("the end of its program") for line in lines)
 
 
-def test_a_mismatch_that_is_caught_leaves_the_job_usable(job):
+def test_a_good_job_and_a_mismatch_that_is_caught(job):
     done = job(
         """
 from distopt.errors import ReplicaMismatch
+step()
+say("sum", v.numpy().sum())
+context.all_reduce("sum", 0)
 try:
     step(v) if rank else step()
 except ReplicaMismatch:
@@ -101,10 +105,11 @@ except ReplicaMismatch:
 """
     )
     assert done.code == 0, done.err
-    assert done.out.splitlines() == ["went on -1.0"] * 2
+    assert done.out.splitlines() == ["sum -21000.0"] * 2 + ["went on -2.0"] * 2
+    assert done.err == ""
 
 
-@pytest.mark.parametrize("nodes", [1, 3])
+@pytest.mark.parametrize("nodes", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_bad_gradient_on_one_replica_is_told_to_all(job, nodes):
     done = job(
         """
@@ -188,7 +193,15 @@ def terminate_the_launcher(process, pids):
     process.send_signal(signal.SIGTERM)
 
 
-@pytest.mark.parametrize("send", [kill_one, kill_all, terminate_one, terminate_the_launcher])
+@pytest.mark.parametrize(
+    "send",
+    [
+        kill_one,
+        terminate_the_launcher,
+        pytest.param(kill_all, marks=pytest.mark.slow),
+        pytest.param(terminate_one, marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_job_leaves_nothing(job, send):
     done = job(READY, send=send, DISTOPT_STALL_SECONDS="2", DISTOPT_ABORT_SECONDS="10")
     assert done.code != 0

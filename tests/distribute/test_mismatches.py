@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 from distopt import IndexedSlices, Variable
 from distopt.distribute import VirtualStrategy, get_replica_context
@@ -192,7 +193,9 @@ programs = st.one_of(
 )
 
 
-@settings(max_examples=200, deadline=5000, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=examples(200), deadline=5000, derandomize=True, suppress_health_check=list(HealthCheck)
+)
 @given(size=st.integers(2, 5), where=st.integers(0, 4), before=st.integers(0, 3), program=programs)
 def test_random_mismatches(size, where, before, program):
     kind, deviation = program

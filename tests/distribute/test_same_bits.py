@@ -36,21 +36,25 @@ def hashes(done):
 
 #: (replicas, MPI processes, environment); the processes hold equal numbers of replicas.
 LAYOUTS = {
-    "8 in 1 process": (8, 1, {}),
     "8 in 2 processes": (8, 2, {}),
+    "3 in 3 processes, private": (3, 3, {"DISTOPT_MEMORY": "private"}),
+    "6 in 2 processes on 2 nodes": (6, 2, {"DISTOPT_NODES": "2"}),
+}
+MORE_LAYOUTS = {
+    "8 in 1 process": (8, 1, {}),
     "8 in 4 processes": (8, 4, {}),
     "8 in 8 processes": (8, 8, {}),
     "8 in 4 processes, private": (8, 4, {"DISTOPT_MEMORY": "private"}),
     "8 in 8 processes on 2 nodes": (8, 8, {"DISTOPT_NODES": "2"}),
-    "3 in 3 processes, private": (3, 3, {"DISTOPT_MEMORY": "private"}),
     "6 in 6 processes on 3 nodes": (6, 6, {"DISTOPT_NODES": "3"}),
-    "6 in 2 processes on 2 nodes": (6, 2, {"DISTOPT_NODES": "2"}),
 }
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(
+    "layout", [*LAYOUTS, *(pytest.param(n, marks=pytest.mark.slow) for n in MORE_LAYOUTS)]
+)
 def test_one_hash_under_every_layout(expected, layout):
-    replicas, processes, variables = LAYOUTS[layout]
+    replicas, processes, variables = {**LAYOUTS, **MORE_LAYOUTS}[layout]
     words = [PROGRAM] if processes == replicas else jobs.inprocess(replicas // processes, PROGRAM)
     command = jobs.python(*words) if processes == 1 else jobs.mpi(processes, *words)
     got = hashes(jobs.run(command, **variables))

@@ -23,7 +23,14 @@ def messages(text):
 
 @pytest.mark.parametrize(
     ("replicas", "nodes", "late"),
-    [(2, 1, [1]), (4, 1, [2]), (2, 2, [1]), (2, 2, [0]), (4, 2, [3]), (4, 2, [0, 1])],
+    [
+        (2, 1, [1]),
+        (4, 2, [0, 1]),
+        pytest.param(4, 1, [2], marks=pytest.mark.slow),
+        pytest.param(2, 2, [1], marks=pytest.mark.slow),
+        pytest.param(2, 2, [0], marks=pytest.mark.slow),
+        pytest.param(4, 2, [3], marks=pytest.mark.slow),
+    ],
 )
 def test_it_says_who_is_waited_for_and_where_all_stand(job, replicas, nodes, late):
     done = job(
@@ -49,7 +56,7 @@ def test_it_says_who_is_waited_for_and_where_all_stand(job, replicas, nodes, lat
     assert "Traceback" not in done.err
 
 
-@pytest.mark.parametrize("nodes", [1, 2])
+@pytest.mark.parametrize("nodes", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_late_replica_that_comes_after_all_is_welcome(job, nodes):
     done = job(
         'if rank == 3: time.sleep(2)\nstep(); step(); say("sum", v.numpy().sum())',
@@ -119,7 +126,7 @@ context.all_reduce("sum", 1.0)
     ],
     ids=["before MPI_Init", "after it"],
 )
-@pytest.mark.parametrize("limit", ["2.5", "0"])
+@pytest.mark.parametrize("limit", ["2.5", pytest.param("0", marks=pytest.mark.slow)])
 def test_it_watches_the_start_of_mpi(tmp_path, first, words, limit):
     """A late replica ends the job at the limit; without a limit it is waited for, not in silence."""
     (tmp_path / "program.py").write_text(START.format(first=first, seconds=300 if float(limit) else 2))

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import distopt_launch
 from hypothesis import HealthCheck, settings
+from profiles import LONG, examples
 
 import distopt
 from distopt import Variable
@@ -28,13 +29,11 @@ _RAISE = dis.opmap["RAISE_VARARGS"]
 MISUSE = (TypeError, ValueError)
 
 
-def fuzz(examples):
+def fuzz(number):
     """A test's settings: so many examples, the same ones each time; in the long form many more, at random."""
-    long = settings.get_profile("long")
-    more = settings.default.max_examples // 100 if settings.default.max_examples == long.max_examples else 1
     return settings(
-        max_examples=examples * more,
-        derandomize=more == 1,
+        max_examples=examples(number),
+        derandomize=settings.default.max_examples < LONG,
         database=None,
         deadline=None,
         suppress_health_check=list(HealthCheck),

@@ -55,6 +55,7 @@ def test_first_and_second_derivative(name):
         assert got == pytest.approx(want, rel=1e-5, abs=1e-7)
 
 
+@pytest.mark.torch
 def test_values_of_torch():
     torch = pytest.importorskip("torch")
     f = torch.nn.functional

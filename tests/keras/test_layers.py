@@ -14,6 +14,7 @@ from distopt.distribute import VirtualStrategy, get_replica_context
 from distopt.keras import layers as L
 
 torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
 
 RNG = np.random.default_rng(5)
 IMAGES = RNG.normal(size=(2, 8, 7, 3)).astype(np.float32)

@@ -11,6 +11,7 @@ from distopt_launch.commands import command
 from distopt_launch.launch_plan import FAMILIES, LaunchPlan
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 #: What launchers take apart, what shells would, and what is rare.
 ODD = [
@@ -33,7 +34,7 @@ ODD = [
 LONG = [f"data/part-{number:06d}.npz" for number in range(8000)] + [":" * 120_000]
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200), deadline=None)
 @given(words=st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), min_size=1))
 def test_there_and_back(words):
     assert decode_argv(["family=mpich", *encode_argv(words)]) == words

@@ -11,11 +11,47 @@ pytest.importorskip("mpi4py")
 pytestmark = [pytest.mark.launches, pytest.mark.timeout(120)]
 
 
-def test_each_line_has_its_replica(launch):
-    done = launch("print('hello', size, sys.argv[1:], __name__, __file__)", "-n", "3", args=("-n", "a b"))
+SEES = """
+names = ("A", "B", "DISTOPT_LAUNCHER", "DISTOPT_LAUNCH_SIZE")
+print("hello", size, sys.argv[1:], __name__, os.path.basename(sys.path[0]))
+print("variables", *(os.environ[name] for name in names))
+print("threads", *(os.environ[name + "_NUM_THREADS"] for name in ("OMP", "OPENBLAS", "NUMBA")))
+"""
+
+
+def test_each_line_has_its_replica_which_sees_what_was_asked_for(launch):
+    words = ("-n", "3", "--threads-per-replica", "3", "--env", "A=1 2", "--env", "B")
+    done = launch(SEES, *words, args=("-n", "a b"), env={"B": "b"}, name="a folder/my program.py")
     assert done.code == 0, done.err
-    assert sorted(line[:11] for line in done.lines) == ["[0] hello 3", "[1] hello 3", "[2] hello 3"]
-    assert all("['-n', 'a b'] __main__ " in line for line in done.lines)
+    expected = ["hello 3 ['-n', 'a b'] __main__ a folder", "variables 1 2 b distoptrun 3", "threads 3 3 3"]
+    for rank in range(3):
+        assert [line for line in done.lines if line.startswith(f"[{rank}]")] == [
+            f"[{rank}] {line}" for line in expected
+        ]
+    assert len(done.lines) == 9
+
+
+def test_within_a_slurm_job_without_srun_threads_are_divided(launch):
+    """As in a container, which Slurm's variables come into and its programs do not."""
+    environ = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "(null)", "SLURM_TASKS_PER_NODE": "4"}
+    text = "print(size, *(os.environ[name + '_NUM_THREADS'] for name in ('OMP', 'OPENBLAS', 'NUMBA')))"
+    done = launch(text, "-n", "2", env=environ)
+    share = max(1, usable(len(cores())) // 2)
+    assert done.code == 0, done.err
+    assert sorted(done.lines) == [f"[{rank}] 2 {share} {share} {share}" for rank in range(2)]
+
+
+def test_the_users_own_numbers_of_threads_win(launch):
+    text = "print(*(os.environ[name + '_NUM_THREADS'] for name in ('OMP', 'OPENBLAS', 'NUMBA')))"
+    done = launch(text, "-n", "2", env={"OMP_NUM_THREADS": "5", "NUMBA_NUM_THREADS": "1"})
+    assert sorted(done.lines) == ["[0] 5 5 1", "[1] 5 5 1"]
+
+
+@pytest.mark.slow
+def test_a_module_of_somebody_else(launch):
+    done = launch("", "-n", "2", "-m", "json.tool", "--help", name="unused.py")
+    assert done.code == 0
+    assert "json.tool" in done.out
 
 
 def test_whole_lines_under_load(launch):
@@ -36,15 +72,23 @@ os._exit(0) if size == 1 else None
 FAILURES = [
     ("raise ValueError('mine')", 1, "[1] ValueError: mine"),
     ("sys.exit(3)", 3, "distoptrun: replica 1 ended with exit code 3"),
+    ("os.kill(os.getpid(), 9)", 137, "distoptrun: replica 1 was killed by signal 9 (SIGKILL)"),
+]
+MORE_FAILURES = [
     ("sys.exit('no data')", 1, "distoptrun: replica 1 ended with exit code 1"),
     ("os._exit(7)", 7, "distoptrun: replica 1 ended with exit code 7"),
-    ("os.kill(os.getpid(), 9)", 137, "distoptrun: replica 1 was killed by signal 9 (SIGKILL)"),
     ("os.kill(os.getpid(), 15)", 143, "distoptrun: replica 1 was killed by signal 15 (SIGTERM)"),
     ("import ctypes; ctypes.string_at(0)", 139, "distoptrun: replica 1 was killed by signal 11 (SIGSEGV)"),
 ]
 
 
-@pytest.mark.parametrize(("act", "code", "last"), FAILURES, ids=[case[0] for case in FAILURES])
+@pytest.mark.parametrize(
+    ("act", "code", "last"),
+    [
+        *(pytest.param(*case, id=case[0]) for case in FAILURES),
+        *(pytest.param(*case, id=case[0], marks=pytest.mark.slow) for case in MORE_FAILURES),
+    ],
+)
 def test_the_failing_replica_decides(launch, act, code, last):
     # The others wait in a collective that never comes about.
     done = launch(f"print('before')\nworld.barrier()\nif rank == 1:\n    {act}\nworld.barrier()", "-n", "2")
@@ -76,6 +120,7 @@ raise RuntimeError("a consequence")
     assert "[2] atexit ran" in done.lines
 
 
+@pytest.mark.slow
 def test_equal_tracebacks_are_shown_once(launch):
     done = launch("world.barrier()\nimport no_such_module", "-n", "3")
     assert done.code == 1
@@ -100,52 +145,26 @@ world.barrier()
     assert "MPI_Abort" not in done.err
 
 
-@pytest.mark.parametrize("code", [1, 5])
+@pytest.mark.parametrize("code", [5, pytest.param(1, marks=pytest.mark.slow)])
 def test_abort_by_the_program(launch, code):
     done = launch(f"if rank == 1:\n    world.Abort({code})\nworld.barrier()", "-n", "2")
     assert done.code == code
     assert done.last == f"distoptrun: the job was aborted with exit code {code}"
 
 
-def test_threads_are_divided_and_the_users_own_win(launch):
-    text = "print(*(os.environ[n] for n in ('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'NUMBA_NUM_THREADS')))"
-    done = launch(text, "-n", "2", "--threads-per-replica", "3")
-    assert sorted(done.lines) == ["[0] 3 3 3", "[1] 3 3 3"]
-    share = max(1, usable(len(cores())) // 2)
-    done = launch(text, "-n", "2")
-    assert sorted(done.lines) == [f"[{rank}] {share} {share} {share}" for rank in range(2)]
-    done = launch(text, "-n", "2", env={"OMP_NUM_THREADS": "5", "NUMBA_NUM_THREADS": "1"})
-    assert sorted(done.lines) == ["[0] 5 5 1", "[1] 5 5 1"]
-
-
-def test_variables(launch):
-    text = "print(*(os.environ[n] for n in ('A', 'B', 'DISTOPT_LAUNCHER', 'DISTOPT_LAUNCH_SIZE')))"
-    done = launch(text, "-n", "2", "--env", "A=1 2", "--env", "B", env={"B": "b"})
-    assert sorted(done.lines) == ["[0] 1 2 b distoptrun 2", "[1] 1 2 b distoptrun 2"]
-
-
-def test_folder_with_spaces_and_module(launch, tmp_path):
-    done = launch("print(os.path.basename(sys.path[0]))", "-n", "2", name="a folder/my program.py")
-    assert sorted(done.lines) == ["[0] a folder", "[1] a folder"]
-    done = launch("", "-n", "2", "-m", "json.tool", "--help", name="unused.py")
-    assert done.code == 0
-    assert "json.tool" in done.out
-
-
-CTRL_C = [
-    ("ready()\ntime.sleep(60)", "asleep"),
-    ("ready()\nworld.recv(source=(rank + 1) % size)", "in MPI"),
-    (
+CTRL_C = {
+    "in MPI": "ready()\nworld.recv(source=(rank + 1) % size)",
+    "deaf, with a child": (
         "signal.signal(2, signal.SIG_IGN)\nsignal.signal(15, signal.SIG_IGN)\n"
-        "child = subprocess.Popen(['sleep', '60'])\n(pids / str(child.pid)).touch()\nready()\ntime.sleep(60)",
-        "deaf, with a child",
+        "child = subprocess.Popen(['sleep', '60'])\n(pids / str(child.pid)).touch()\nready()\ntime.sleep(60)"
     ),
-]
+    "asleep": "ready()\ntime.sleep(60)",
+}
 
 
-@pytest.mark.parametrize("text", [case[0] for case in CTRL_C], ids=[case[1] for case in CTRL_C])
-def test_ctrl_c_ends_everything(launch, text):
-    done = launch(text, "-n", "2", send=(signal.SIGINT, 2))
+@pytest.mark.parametrize("where", [*list(CTRL_C)[:2], pytest.param("asleep", marks=pytest.mark.slow)])
+def test_ctrl_c_ends_everything(launch, where):
+    done = launch(CTRL_C[where], "-n", "2", send=(signal.SIGINT, 2))
     assert done.code == 130
     assert done.seconds < 5
     assert done.last == "distoptrun: interrupted"
@@ -209,6 +228,7 @@ world.barrier()
         assert (logs / f"replica-{rank}.log").read_text() == "attempt 0\nattempt 1\nattempt 2\n"
 
 
+@pytest.mark.slow
 def test_restarts_run_out(launch):
     done = launch("sys.exit(4)", "-n", "2", "--max-restarts", "1")
     assert done.code == 4
@@ -256,13 +276,6 @@ def test_a_stopped_replica_cannot_outlive_the_timeout(launch):
     done = launch(text, "-n", "2", "--timeout", "1", "--grace", "0.5")
     assert done.code == 124
     assert done.seconds < 6
-
-
-def test_within_a_slurm_job_without_srun(launch):
-    """As in a container, which Slurm's variables come into and its programs do not."""
-    environ = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "(null)", "SLURM_TASKS_PER_NODE": "4"}
-    done = launch("print(size)", "-n", "2", env=environ)
-    assert (done.code, sorted(done.lines)) == (0, ["[0] 2", "[1] 2"])
 
 
 def test_a_host_that_does_not_exist(launch):

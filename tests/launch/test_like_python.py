@@ -85,9 +85,17 @@ def distoptrun(*words):
 
 
 CASES = [(name, safe) for name, (_, too) in PROGRAMS.items() for safe in (False, True)[: 1 + too]]
+FAST = [
+    ("script", True),
+    ("script through a link", False),
+    ("module in a package", False),
+    ("zip file", False),
+]
 
 
-@pytest.mark.parametrize(("name", "safe"), CASES)
+@pytest.mark.parametrize(
+    ("name", "safe"), [pytest.param(*case, marks=[] if case in FAST else pytest.mark.slow) for case in CASES]
+)
 def test_as_under_python(work, name, safe):
     words = PROGRAMS[name][0]
     expected = seen(work, sys.executable, *words, safe=safe)
@@ -95,7 +103,9 @@ def test_as_under_python(work, name, safe):
         assert seen(work, *distoptrun(*start, *words), safe=safe) == expected, way
 
 
-@pytest.mark.parametrize("name", ["script through a link", "module in a package"])
+@pytest.mark.parametrize(
+    "name", ["script through a link", pytest.param("module in a package", marks=pytest.mark.slow)]
+)
 def test_as_under_python_in_other_processes(work, name):
     pytest.importorskip("mpi4py")
     words = PROGRAMS[name][0]
@@ -104,6 +114,7 @@ def test_as_under_python_in_other_processes(work, name):
     assert seen(work, *distoptrun(*SEVERAL, *words)) == expected
 
 
+@pytest.mark.slow
 def test_the_module_that_runs_replicas_in_one_process(work):
     expected = seen(work, sys.executable, "sub/link.py")
     module = [sys.executable, "-m", "distopt.testing.inprocess", "--replicas", "2", "sub/link.py"]

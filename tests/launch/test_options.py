@@ -7,6 +7,7 @@ from distopt_launch.errors import JobStartError
 from distopt_launch.options import Options, parse
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from profiles import examples
 
 
 @pytest.mark.parametrize("word", ["-n", "-np", "--nproc"])
@@ -139,7 +140,7 @@ _WORDS = st.one_of(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.lists(_WORDS, max_size=8))
 def test_rubbish_is_understood_or_refused(words):
     if {"--help", "-h"} & set(words):

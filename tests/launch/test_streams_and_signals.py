@@ -126,7 +126,10 @@ print("got", *got)
 """
 
 
-@pytest.mark.parametrize(("name", "elsewhere"), [("SIGUSR1", False), ("SIGUSR2", False), ("SIGUSR1", True)])
+@pytest.mark.parametrize(
+    ("name", "elsewhere"),
+    [("SIGUSR1", False), ("SIGUSR1", True), pytest.param("SIGUSR2", False, marks=pytest.mark.slow)],
+)
 def test_signals_for_the_program_reach_all_replicas_once(job, name, elsewhere):
     words = ("-n", "2", "--mpi-args", ELSEWHERE) if elsewhere else ("-n", "2")
     number = getattr(signal, name)
@@ -202,7 +205,15 @@ def test_a_reader_that_goes_away_is_not_needed_where_there_are_logs(job, tmp_pat
     assert len((tmp_path / "logs" / "replica-1.log").read_text().splitlines()) == 50
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    "closed",
+    [
+        "<&- >&- 2>&-",
+        pytest.param("<&-", marks=pytest.mark.slow),
+        pytest.param(">&-", marks=pytest.mark.slow),
+        pytest.param("2>&-", marks=pytest.mark.slow),
+    ],
+)
 def test_standard_streams_may_be_closed(tmp_path, closed):
     program = tmp_path / "program.py"
     program.write_text("import sys\nprint('words')\nprint('errors', file=sys.stderr)\nsys.exit(3)")
@@ -237,7 +248,9 @@ LEAVES = "import mpi4py.MPI as MPI\nMPI.COMM_WORLD.barrier()\nif rank == 1:\n   
 LEFT = "replica 1 ended with exit code 0 before the end of its program"
 
 
-@pytest.mark.parametrize("how", ["os._exit(0)", "os.execv('/bin/true', ['true'])"])
+@pytest.mark.parametrize(
+    "how", ["os._exit(0)", pytest.param("os.execv('/bin/true', ['true'])", marks=pytest.mark.slow)]
+)
 def test_a_replica_that_leaves_the_others_is_a_failure(job, how):
     with job(LEAVES.format(how), "-n", "3") as process:
         code, _, err = ended(process)
@@ -253,7 +266,13 @@ def test_so_it_is_where_the_others_do_without_it(job):
 
 
 @pytest.mark.parametrize(
-    "how", ["os._exit(0)", "os.execv('/bin/true', ['true'])", "sys.exit(0)", "sys.exit()"]
+    "how",
+    [
+        "os.execv('/bin/true', ['true'])",
+        "sys.exit(0)",
+        pytest.param("os._exit(0)", marks=pytest.mark.slow),
+        pytest.param("sys.exit()", marks=pytest.mark.slow),
+    ],
 )
 def test_leaving_early_is_no_failure_where_all_do(job, how):
     with job(how) as process:

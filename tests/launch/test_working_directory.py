@@ -54,7 +54,12 @@ FORMS = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS)
+FAST = ("version", "dry run", "processes", "in process")
+
+
+@pytest.mark.parametrize(
+    "form", [pytest.param(f, marks=[] if f in FAST else pytest.mark.slow) for f in FORMS]
+)
 def test_distoptrun(places, form):
     words = [word.replace("PROGRAM", str(places[1] / "program.py")) for word in FORMS[form]]
     distoptrun = str(Path(sys.executable).with_name("distoptrun"))
@@ -70,7 +75,7 @@ def test_layouts(places):
     assert "made no step" in done.stdout
 
 
-@pytest.mark.parametrize("start", [["-n", "2"], ["--in-process", "2"]])
+@pytest.mark.parametrize("start", [["-n", "2"], pytest.param(["--in-process", "2"], marks=pytest.mark.slow)])
 def test_a_users_own_module_is_found_there(places, start):
     distoptrun = str(Path(sys.executable).with_name("distoptrun"))
     assert run(places, distoptrun, *start, "-m", "mine").stdout.count("the program ran") == 2

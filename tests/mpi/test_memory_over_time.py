@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from distopt import Variable, optimizers
 
@@ -22,13 +23,14 @@ def make_train_and_drop() -> None:
         optimizer.apply_gradients([(np.ones(50, np.float32), v) for v in variables])
 
 
-def test_models_that_are_dropped_leave_nothing(replicas: Any) -> None:
+@pytest.mark.parametrize("rounds", [200, pytest.param(800, marks=pytest.mark.slow)])
+def test_models_that_are_dropped_leave_nothing(replicas: Any, rounds: int) -> None:
     def program() -> int:
         for _ in range(100):
             make_train_and_drop()
         gc.collect()
         before = anonymous()
-        for _ in range(800):
+        for _ in range(rounds):
             make_train_and_drop()
         gc.collect()
         return anonymous() - before

@@ -54,6 +54,7 @@ def test_memory_is_shared():
         assert np.shares_memory(foreign_array(owner, "it"), values)
 
 
+@pytest.mark.torch
 def test_gradients_of_torch():
     torch = pytest.importorskip("torch")
     gradient = torch.tensor(VALUES)
@@ -63,6 +64,7 @@ def test_gradients_of_torch():
     assert gradient.tolist() == VALUES
 
 
+@pytest.mark.torch
 def test_what_torch_cannot_give_out_is_named():
     torch = pytest.importorskip("torch")
     good = torch.tensor(VALUES)

@@ -118,7 +118,6 @@ def test_a_layout_that_fails(tmp_path):
     assert "ValueError: only in processes" in done.stderr
 
 
-@pytest.mark.launches
 @pytest.mark.parametrize(
     ("words", "text"),
     [
@@ -126,10 +125,11 @@ def test_a_layout_that_fails(tmp_path):
         (["--layouts", "2"], "no layout such as 2x4"),
     ],
 )
-def test_wrong_words(tmp_path, words, text):
-    done = command(tmp_path, *words)
-    assert done.returncode == 2
-    assert text in done.stderr
+def test_wrong_words(capsys, words, text):
+    with pytest.raises(SystemExit) as left:
+        layouts.main([__file__, *words])
+    assert left.value.code == 2
+    assert text in capsys.readouterr().err
 
 
 FIT = """
@@ -147,6 +147,7 @@ model.fit(x, y, batch_size=16, epochs=2, validation_split=0.25, verbose=0)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.launches
 def test_fit_gives_the_same_bits_under_every_layout(tmp_path):
     (tmp_path / "fit.py").write_text(FIT)

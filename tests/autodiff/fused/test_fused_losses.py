@@ -75,6 +75,7 @@ def test_persistent_tape_gives_the_same_gradient_twice():
     np.testing.assert_array_equal(b.numpy(), B)
 
 
+@pytest.mark.torch
 def test_values_of_torch():
     torch = pytest.importorskip("torch")
     f = torch.nn.functional
