@@ -49,7 +49,7 @@ def contents(assigned: Sequence[Variable]) -> int:
     total = 0
     for v in assigned:
         # Chained, not combined by xor: values swapped between two variables have to differ.
-        total = digest(f"{total}{v.name}{zlib.crc32(v._array().tobytes())}")
+        total = digest(f"{total}{v.name}{zlib.crc32(as_array(v).tobytes())}")
     return total
 
 
@@ -109,7 +109,7 @@ def step_sentence(
         pairs = zip(rule.coefficients, values, strict=True)
         parts.append(f"{rule.name}: " + ", ".join(f"{name}={value:.9g}" for name, value in pairs))
     for v in assigned:
-        crc = zlib.crc32(v._array().tobytes())
+        crc = zlib.crc32(as_array(v).tobytes())
         parts.append(f"{v.name} assigned since the last step (checksum {crc:08x})")
     if new:
         parts.append(f"first met here: {', '.join(v.name for v in new)}")

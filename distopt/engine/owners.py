@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from distopt.comm import Communicator
+from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.typing import Array
 
@@ -47,7 +48,7 @@ def run_owned(
     dealt = owners([v.size for v in distinct], node.size)
     owner = {id(v): rank for v, rank in zip(distinct, dealt, strict=True)}
     mine = [job for job in jobs if owner[id(job[0])] == node.rank]
-    before = {id(v): (v, v._array().copy()) for _, written, _ in mine for v in written}
+    before = {id(v): (v, as_array(v).copy()) for _, written, _ in mine for v in written}
     error: BaseException | None = None
     try:
         for _, written, run in mine:
@@ -61,13 +62,13 @@ def run_owned(
     failed = [word for word in job.gather_bytes(repr(error).encode() if error else b"") if word]
     if failed:
         for v, value in before.values():
-            v._array()[...] = value
+            as_array(v)[...] = value
         node.barrier()
         for memory, value in reversed(earlier):
             memory[...] = value
         node.barrier()
     for v, _ in before.values():
-        v._touch()
+        v.storage.changed()
     if error is not None:
         raise error
     if failed:
@@ -82,4 +83,4 @@ def constrain(variable: Variable) -> None:
 
 def _write_through(variables: Sequence[Variable], on: bool) -> None:
     for v in variables:
-        v._write_through = on
+        v.storage.write_through = on

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from distopt.collectives import ShardReduce, address_of, shard_bounds, shared_memory
+from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.typing import Array
 
@@ -96,7 +97,7 @@ class SharedParameters:
         return [
             v
             for v in unique
-            if (found := self.of(v)) is not None and address_of(v._array()) != address_of(found.view)
+            if (found := self.of(v)) is not None and address_of(as_array(v)) != address_of(found.view)
         ]
 
     # -- collective
@@ -116,7 +117,7 @@ class SharedParameters:
             self._fill(members, found)
             for v, allocation in zip(members, found, strict=True):
                 self._allocations[id(v)] = (weakref.ref(v, _remover(self._allocations, id(v))), allocation)
-                v._attach(allocation.view)
+                v.storage.attach(allocation.view)
         if sum(v.size * v.dtype.itemsize for v in variables) >= _WORTH_A_TRIM:
             _give_back()
 
@@ -125,7 +126,7 @@ class SharedParameters:
         found = [allocation for v in variables if (allocation := self.of(v)) is not None]
         self._fill(variables, found)
         for v, allocation in zip(variables, found, strict=True):
-            v._attach(allocation.view)
+            v.storage.attach(allocation.view)
 
     def keep_private(self, variables: Sequence[Variable]) -> None:
         """Takes variables out of memory that is shared with a job in which this replica has no part.
@@ -134,14 +135,14 @@ class SharedParameters:
         """
         for v in variables:
             if self.of(v) is None:
-                v._detach()
+                v.storage.detach()
 
     def release(self, variables: Sequence[Variable]) -> None:
         """Gives each replica its own copy, for good: from now on they may differ."""
         self.any_released = self.any_released or len(variables) > 0
         for v in variables:
             if self.of(v) is not None:
-                v._detach()
+                v.storage.detach()
                 del self._allocations[id(v)]
             self._released[id(v)] = weakref.ref(v, _remover(self._released, id(v)))
 
@@ -149,7 +150,7 @@ class SharedParameters:
         """Writes replica 0's values into the allocations, once a node."""
         if self.reduce.node.rank == 0:
             for allocation, v in zip(found, variables, strict=True):
-                np.copyto(allocation.view, v._array())
+                np.copyto(allocation.view, as_array(v))
         self.reduce.node.barrier()
         if self.reduce.cross.size == 1:
             return

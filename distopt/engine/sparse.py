@@ -10,6 +10,7 @@ import numpy as np
 from distopt.collectives import all_reduce, reduce_rows
 from distopt.comm import Communicator
 from distopt.core.indexed_slices import IndexedSlices, sum_duplicates
+from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.engine import kernels
 from distopt.engine.rule import Rule, Sparse
@@ -90,7 +91,7 @@ def apply_rows(
         node: the replicas that share the work.
     """
     height = len(state[0])
-    w, *slots = (_table(v._array(), height) for v in state)
+    w, *slots = (_table(as_array(v), height) for v in state)
     values = rows.reshape(len(indices), w.shape[1])
     part, parts = node.rank, node.size
     if rule.sparse is Sparse.ROWS:

@@ -15,7 +15,9 @@ from weakref import WeakKeyDictionary
 
 from distopt.collectives import digest
 from distopt.comm import SoloCommunicator
-from distopt.core.variable import Variable, moves
+from distopt.core.placement import placement
+from distopt.core.tensor import as_array
+from distopt.core.variable import Variable
 from distopt.distribute import ReplicaContext
 from distopt.engine import fingerprint, sparse, update
 from distopt.engine.audit import audit
@@ -54,6 +56,7 @@ class StepEngine:
 
     def __init__(self, context: ReplicaContext) -> None:
         self._context = context
+        self._placement = placement()
         self.replicas = context.num_replicas_in_sync
         self._reduce = context.shards
         self.parameters = SharedParameters(context.shards)
@@ -133,7 +136,7 @@ class StepEngine:
             scale, divisor = lowest_terms(reduction.weight, [f >> _WEIGHT for f in flags])
             if divisor == 0:
                 raise ValueError(f"{call}: a mean over examples, but no replica has any example")
-        if plan.seen != moves.count:
+        if plan.seen != self._placement.moves:
             self._settle(plan, batch)
         if scale is not None:
             batch = batch.having([weighed_gradient(g, scale) for g in batch.gradients])
@@ -153,7 +156,7 @@ class StepEngine:
         old: list[Old] = []
         for plan, batch, coefficients in rounds:
             self._agree(call, plan, batch, coefficients)
-            if plan.seen != moves.count:
+            if plan.seen != self._placement.moves:
                 self._settle(plan, batch)
         for plan, batch, coefficients in rounds:
             update.constrained(self._reduce, plan, batch, coefficients, old)
@@ -254,7 +257,7 @@ class StepEngine:
         one_memory = self.parameters.shared and self._reduce.cross.size == 1
         apart = [v for v in state if not self.parameters.released(v)]
         own = [v for v in apart if not (one_memory and self.parameters.of(v))]
-        audit(self._context, call, [(repr(v.name), v._array()) for v in own], _DRIFTED, settings)
+        audit(self._context, call, [(repr(v.name), as_array(v)) for v in own], _DRIFTED, settings)
 
     def _due(self, step: int) -> bool:
         every = self._audit_every
@@ -304,7 +307,7 @@ class StepEngine:
             return [flags]
         about = plan.fingerprint ^ fingerprint.of_coefficients(coefficients) ^ self._turn
         said = partial(fingerprint.step_sentence, call, batch.variables, plan.rules, coefficients)
-        if plan.seen != moves.count:
+        if plan.seen != self._placement.moves:
             state = plan.state(batch.variables)
             assigned, new = self.parameters.assigned(state), self.parameters.unallocated(state)
             about ^= self._of_changes(state, assigned, new)
@@ -324,7 +327,7 @@ class StepEngine:
         else:
             self.parameters.keep_private(plan.state(batch.variables))
         plan.place(batch.variables, self.parameters)
-        plan.seen = moves.count
+        plan.seen = self._placement.moves
 
     def _take_out(self, variables: Sequence[Variable]) -> None:
         """Makes variables this replica's own, for an update that is its own."""
@@ -346,10 +349,10 @@ class StepEngine:
         if self._reduce.node.size > 1:
             self._reduce.node.barrier()
         for variable in batch.variables:
-            variable._version += 1
+            variable.storage.version += 1
         if self._recorder is not None:
             self._record(batch.variables)
 
     def _record(self, variables: Sequence[Variable]) -> None:
         if self._recorder is not None:
-            self._recorder.write((v.name, v._array()) for v in variables)
+            self._recorder.write((v.name, as_array(v)) for v in variables)

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from distopt.collectives import ShardReduce
 from distopt.comm import Communicator, SoloCommunicator
 from distopt.core.indexed_slices import IndexedSlices
+from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.engine import kernels, sparse
 from distopt.engine.batch import Gradient, GradientBatch
@@ -130,10 +131,10 @@ def update_variable(
     if isinstance(gradient, IndexedSlices):
         sparse.apply_rows(rule, state, coefficients, *sparse.summed(gradient), SoloCommunicator())
     else:
-        w, *slots = (v._array().reshape(-1) for v in state)
+        w, *slots = (as_array(v).reshape(-1) for v in state)
         kernels.dense(rule, w, gradient.reshape(-1), tuple(slots), coefficients)
     for v in state:
-        v._touch()
+        v.storage.changed()
 
 
 def _constrained(
@@ -148,7 +149,7 @@ def _constrained(
     reduce.node.barrier()
     variables = [batch.variables[i] for i in plan.constrained]
     for variable in variables:
-        variable._touch()
+        variable.storage.changed()
     run_owned(reduce.node, reduce.job, [(v, (v,), partial(constrain, v)) for v in variables], old)
 
 

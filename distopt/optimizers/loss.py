@@ -110,7 +110,7 @@ class LossGradients:
 
 def _of_mean(gradient: Any) -> bool:
     tensor = gradient.values if isinstance(gradient, IndexedSlices) else gradient
-    return getattr(tensor, "_of_mean", False)
+    return getattr(tensor, "of_mean", False)
 
 
 def variables_in(var_list: Any) -> list[Variable]:

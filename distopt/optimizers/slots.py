@@ -76,7 +76,7 @@ class Slots(Weights):
                 name=f"{self._name_prefix}{var.name.removesuffix(':0')}/{slot_name}",
                 dtype=var.dtype,
             )
-            slot._common = False  # only the step writes it
+            slot.storage.collective = False  # only the step writes it
             slots[slot_name] = slot
             self._weights.append(slot)
         return slots[slot_name]

@@ -146,7 +146,8 @@ class Weights:
             aggregation=aggregation,
         )
         # Replicas that share an optimizer all set the same: there is nothing to aggregate.
-        weight._common = weight._common and aggregation is not VariableAggregation.NONE
+        if aggregation is VariableAggregation.NONE:
+            weight.storage.collective = False
         return weight
 
     def _naming_after_optimizer(self) -> AbstractContextManager[None]:
