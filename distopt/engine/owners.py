@@ -9,12 +9,12 @@ from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.typing import Array
 
-__all__ = ["Job", "Old", "constrain", "owners", "run_owned"]
+__all__ = ["VariableUpdate", "SavedArray", "constrain", "owners", "run_owned"]
 
 #: A variable, all variables that its update writes, and the update.
-Job = tuple[Variable, Sequence[Variable], Callable[[], None]]
+VariableUpdate = tuple[Variable, Sequence[Variable], Callable[[], None]]
 #: Memory that was written to, and what stood there.
-Old = tuple[Array, Array]
+SavedArray = tuple[Array, Array]
 
 
 def owners(sizes: Sequence[int], parts: int) -> list[int]:
@@ -32,22 +32,25 @@ def owners(sizes: Sequence[int], parts: int) -> list[int]:
 
 
 def run_owned(
-    node: Communicator, job: Communicator, jobs: Sequence[Job], earlier: Sequence[Old] = ()
+    node: Communicator,
+    job: Communicator,
+    updates: Sequence[VariableUpdate],
+    saved: Sequence[SavedArray] = (),
 ) -> None:
-    """Runs each job on its owner, which writes to the memory that all of the node see.
+    """Runs each update on its owner, which writes to the memory that all of the node see.
 
-    If a job raises, what the jobs and ``earlier`` updates have written is put back on all replicas.
+    If one raises, what they and earlier updates have written is put back on all replicas.
 
     Args:
         node: the replicas that share the variables.
         job: all replicas that make the step; an error of one is raised on all.
-        jobs: the same ones, in the same order, on all of them.
-        earlier: what this replica has written before in this step, in the order of writing.
+        updates: the same ones, in the same order, on all of them.
+        saved: what this replica has written before in this step, in the order of writing.
     """
-    distinct = list({id(v): v for v, _, _ in jobs}.values())
+    distinct = list({id(v): v for v, _, _ in updates}.values())
     dealt = owners([v.size for v in distinct], node.size)
     owner = {id(v): rank for v, rank in zip(distinct, dealt, strict=True)}
-    mine = [job for job in jobs if owner[id(job[0])] == node.rank]
+    mine = [each for each in updates if owner[id(each[0])] == node.rank]
     before = {id(v): (v, as_array(v).copy()) for _, written, _ in mine for v in written}
     error: BaseException | None = None
     try:
@@ -64,7 +67,7 @@ def run_owned(
         for v, value in before.values():
             as_array(v)[...] = value
         node.barrier()
-        for memory, value in reversed(earlier):
+        for memory, value in reversed(saved):
             memory[...] = value
         node.barrier()
     for v, _ in before.values():

@@ -10,11 +10,11 @@ import numpy as np
 
 from distopt.typing import Array
 
-__all__ = ["Reduction", "lowest_terms", "weighed"]
+__all__ = ["FusedReduction", "lowest_terms", "weighed"]
 
 
 @dataclass(frozen=True)
-class Reduction:
+class FusedReduction:
     """How the replicas' gradients become one, in the engine's own pass.
 
     Attributes:

@@ -19,7 +19,7 @@ from distopt.engine.batch import Gradient, GradientBatch
 from distopt.engine.epilogue import Epilogue
 from distopt.engine.executor import Executor, Step
 from distopt.engine.norm_board import Scales
-from distopt.engine.owners import Job, Old, constrain, run_owned
+from distopt.engine.owners import SavedArray, VariableUpdate, constrain, run_owned
 from distopt.engine.plan import StepPlan
 from distopt.engine.rule import Rule
 from distopt.typing import Array
@@ -70,7 +70,11 @@ def sum_and_update(
 
 
 def constrained(
-    reduce: ShardReduce, plan: StepPlan, batch: GradientBatch, coefficients: Coefficients, old: list[Old]
+    reduce: ShardReduce,
+    plan: StepPlan,
+    batch: GradientBatch,
+    coefficients: Coefficients,
+    saved: list[SavedArray],
 ) -> None:
     """Updates variables that have a constraint from gradients that are final; arguments as above.
 
@@ -79,11 +83,11 @@ def constrained(
         plan: that of the batch.
         batch: the gradients, the same on all replicas.
         coefficients: those of the plan's rules.
-        old: what this replica has written so in this step, and what stood there; it grows.
+        saved: what this replica has written so in this step, and what stood there; it grows.
     """
     if plan.constrained:
         first = plan.executors[: plan.first_executors]
-        _constrained(reduce, plan, batch, partial(_update_own, first, batch, coefficients), old)
+        _constrained(reduce, plan, batch, partial(_update_own, first, batch, coefficients), saved)
 
 
 def others(reduce: ShardReduce, plan: StepPlan, batch: GradientBatch, coefficients: Coefficients) -> None:
@@ -102,7 +106,7 @@ def alone(job: Communicator, plan: StepPlan, batch: GradientBatch, coefficients:
         batch: the same variables on all replicas; one may come twice.
         coefficients: those of the plan's rules.
     """
-    bound: list[Job] = []
+    bound: list[VariableUpdate] = []
     free: list[Callable[[], None]] = []
     for i, (variable, gradient) in enumerate(zip(batch.variables, batch.gradients, strict=True)):
         kind, state = plan.which[i], (variable, *plan.slots[i])
@@ -138,19 +142,23 @@ def update_variable(
 
 
 def _constrained(
-    reduce: ShardReduce, plan: StepPlan, batch: GradientBatch, update: Callable[[], None], old: list[Old]
+    reduce: ShardReduce,
+    plan: StepPlan,
+    batch: GradientBatch,
+    update: Callable[[], None],
+    saved: list[SavedArray],
 ) -> None:
     """Updates what has a constraint, then constrains it; if that raises, all is put back on all replicas.
 
     This comes before the other updates, so that what has to be kept until then is little.
     """
-    old += [(array, array.copy()) for _, e in plan.executors[: plan.first_executors] for array in e.state()]
+    saved += [(array, array.copy()) for _, e in plan.executors[: plan.first_executors] for array in e.state()]
     update()
     reduce.node.barrier()
     variables = [batch.variables[i] for i in plan.constrained]
     for variable in variables:
         variable.storage.changed()
-    run_owned(reduce.node, reduce.job, [(v, (v,), partial(constrain, v)) for v in variables], old)
+    run_owned(reduce.node, reduce.job, [(v, (v,), partial(constrain, v)) for v in variables], saved)
 
 
 def _apply_rows(

@@ -67,7 +67,7 @@ def finite_batch(policy: str, engine: StepEngine, call: str, batch: GradientBatc
     bad = nonfinite(arrays)
     if policy == "zero":
         return _with_zeros(batch, arrays, bad) if bad else batch
-    found = engine.any_says(call, _told(batch, arrays, bad) if bad else "")
+    found = engine.coordinator.gather_messages(call, _told(batch, arrays, bad) if bad else "")
     if not found:
         return batch
     text = "; ".join(f"replica {replica}: {words}" for replica, words in found.items())

@@ -17,7 +17,7 @@ from distopt.core.variable import Variable
 from distopt.engine.batch import Gradient, GradientBatch
 from distopt.engine.clip import Clip
 from distopt.engine.plan import StepPlan
-from distopt.engine.reduction import Reduction
+from distopt.engine.reduction import FusedReduction
 from distopt.engine.rule import Rule
 from distopt.engine.step import Coefficients, StepEngine
 from distopt.engine.update import update_variable
@@ -106,7 +106,7 @@ class RuleOptimizer(Optimizer):
             if reduction is not None:
                 made = self._with_rules(plan, batch, apply_state)
         except Exception as error:
-            engine.tell(call, error)
+            engine.coordinator.broadcast_error(call, error)
             raise
         if reduction is not None:
             limits = self.clipvalue, self.clipnorm, self.global_clipnorm
@@ -115,7 +115,7 @@ class RuleOptimizer(Optimizer):
                 return
         super()._run_pipeline(engine, call, plan, batch, apply_state, aggregate)
 
-    def _reduction(self, engine: StepEngine, plan: StepPlan, batch: GradientBatch) -> Reduction | None:
+    def _reduction(self, engine: StepEngine, plan: StepPlan, batch: GradientBatch) -> FusedReduction | None:
         """What the engine may do in one pass in place of the stages.
 
         None if the stages are user's code, if norms are those of gradients of several dtypes, if one was set
@@ -135,7 +135,7 @@ class RuleOptimizer(Optimizer):
             or engine.released(batch.variables)
         ):
             return None
-        found: Reduction | None = reduce()
+        found: FusedReduction | None = reduce()
         return found
 
     def _apply(
