@@ -94,7 +94,7 @@ _autograd_table = _make_autograd_table()
 _table = {
     **_autograd_table,
     **rules.rules(),
-    **composites.composites(),
+    **composites.COMPOSITES,
     operator.getitem: rules.getitem,
     astype: rules.astype,
     np.add.reduce: _reduction(np.sum),

@@ -30,7 +30,7 @@ class UnconnectedGradients(enum.Enum):
     ZERO = "zero"
 
 
-_VARIABLE = {Variable}
+_VARIABLE = frozenset({Variable})
 _USED = (
     "a GradientTape that is not persistent gives gradients (or a jacobian) once: "
     "make it with GradientTape(persistent=True), or call reset() and record again"
