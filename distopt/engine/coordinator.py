@@ -55,7 +55,7 @@ class StepCoordinator:
         """The pairs of a step whose aggregation is Python code: dense where any replica's are dense."""
         several = self._context.num_replicas_in_sync > 1
         if several and any(self.check(call, batch.variables, int(bool(batch.sparse)))):
-            batch = batch.having(sparse.alike(self._context.comm, batch.gradients, batch.variables))
+            batch = sparse.densify_mixed(self._context.comm, batch)
         return batch.pairs()
 
     def gather_messages(self, call: str, message: str) -> dict[int, str]:

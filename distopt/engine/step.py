@@ -19,7 +19,7 @@ from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.distribute import ReplicaContext
 from distopt.engine import fingerprint, sparse, update
-from distopt.engine.batch import GradientBatch, weighed_gradient
+from distopt.engine.batch import GradientBatch, weighted_gradient
 from distopt.engine.clip import Clip
 from distopt.engine.coordinator import StepCoordinator
 from distopt.engine.epilogue import epilogue
@@ -32,8 +32,8 @@ from distopt.trace import Recorder
 
 __all__ = ["Coefficients", "StepEngine"]
 
-#: Marks of a header: some gradient is sparse; the first block is staged. The weight stands above.
-_SPARSE, _AHEAD, _WEIGHT = 1, 2, 2
+#: Flags of a header: some gradient is sparse; the first block is staged. The weight stands above.
+_SPARSE, _STAGED, _WEIGHT = 1, 2, 2
 
 
 class StepEngine:
@@ -116,14 +116,14 @@ class StepEngine:
         Returns:
             whether the step was made; the same on all replicas.
         """
-        ahead = self._send_ahead(plan, batch, reduction)
-        flags = self._agree(call, plan, batch, coefficients, reduction.weight or 0, ahead)
+        staged = self._stage_first_block(plan, batch, reduction)
+        flags = self._agree(call, plan, batch, coefficients, reduction.weight or 0, staged)
         some_sparse = reduce(or_, flags) & _SPARSE > 0
         if clip is not None and some_sparse:
             return False
-        ahead = reduce(and_, flags) & _AHEAD > 0
+        staged = reduce(and_, flags) & _STAGED > 0
         if self.replicas > 1 and some_sparse:
-            batch = batch.having(sparse.alike(self._context.comm, batch.gradients, batch.variables))
+            batch = sparse.densify_mixed(self._context.comm, batch)
             plan = plan.with_sparse(batch.variables, batch.sparse)
         scale = divisor = None
         if reduction.weight is not None:
@@ -133,10 +133,10 @@ class StepEngine:
         if plan.seen != self._placement.moves:
             self._place_variables(plan, batch)
         if scale is not None:
-            batch = batch.having([weighed_gradient(g, scale) for g in batch.gradients])
+            batch = batch.with_gradients([weighted_gradient(g, scale) for g in batch.gradients])
         self._reduce.staging.half = 0
         then = epilogue(divisor, clip)
-        update.sum_and_update(self._reduce, plan, batch, coefficients, then, ahead)
+        update.sum_and_update(self._reduce, plan, batch, coefficients, then, staged)
         self._close(batch)
         return True
 
@@ -155,7 +155,7 @@ class StepEngine:
         for plan, batch, coefficients in rounds:
             update.constrained(self._reduce, plan, batch, coefficients, saved)
         for plan, batch, coefficients in rounds:
-            update.others(self._reduce, plan, batch, coefficients)
+            update.unconstrained(self._reduce, plan, batch, coefficients)
             self._close(batch)
 
     def apply_alone(self, plan: StepPlan, batch: GradientBatch, coefficients: Coefficients) -> None:
@@ -227,7 +227,7 @@ class StepEngine:
         return some and any(map(self.parameters.released, variables))
 
     # -- before and after
-    def _send_ahead(self, plan: StepPlan, batch: GradientBatch, reduction: FusedReduction) -> bool:
+    def _stage_first_block(self, plan: StepPlan, batch: GradientBatch, reduction: FusedReduction) -> bool:
         """Stages the first block before the header, so that a small step takes one meeting for both.
 
         Gradients must go as they are: weights that differ are known after the header only.
@@ -235,7 +235,7 @@ class StepEngine:
         whole = reduction.weight in (None, 1) and not batch.sparse and self._reduce.cross.size == 1
         if not whole or self._reduce.node.size == 1 or not plan.executors:
             return False
-        plan.executors[0][1].send_ahead(batch)
+        plan.executors[0][1].stage_first_block(batch)
         return True
 
     def _agree(
@@ -245,14 +245,14 @@ class StepEngine:
         batch: GradientBatch,
         coefficients: Coefficients,
         weight: int = 0,
-        ahead: bool = False,
+        staged: bool = False,
     ) -> list[int]:
         """The header: same call, variables and coefficients; what was assigned was assigned alike.
 
         Returns:
-            for each replica its weight and marks: see ``_WEIGHT``.
+            for each replica its weight and flags: see ``_WEIGHT``.
         """
-        flags = weight << _WEIGHT | ahead * _AHEAD | bool(batch.sparse) * _SPARSE
+        flags = weight << _WEIGHT | staged * _STAGED | bool(batch.sparse) * _SPARSE
         if self.replicas == 1:
             return [flags]
         subject = plan.fingerprint ^ fingerprint.of_coefficients(coefficients) ^ self.coordinator.step_key

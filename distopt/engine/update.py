@@ -24,7 +24,15 @@ from distopt.engine.plan import StepPlan
 from distopt.engine.rule import Rule
 from distopt.typing import Array
 
-__all__ = ["Coefficients", "Round", "alone", "constrained", "others", "sum_and_update", "update_variable"]
+__all__ = [
+    "Coefficients",
+    "Round",
+    "alone",
+    "constrained",
+    "sum_and_update",
+    "unconstrained",
+    "update_variable",
+]
 
 #: For each dtype of a plan the rule's coefficients, scalars of that dtype.
 Coefficients: TypeAlias = tuple[tuple[Any, ...], ...]
@@ -37,7 +45,7 @@ def sum_and_update(
     batch: GradientBatch,
     coefficients: Coefficients,
     then: Epilogue,
-    ahead: bool,
+    staged: bool,
 ) -> None:
     """Sums this replica's shards over all replicas and updates them.
 
@@ -47,14 +55,14 @@ def sum_and_update(
         batch: this replica's gradients.
         coefficients: those of the plan's rules.
         then: what happens to the sums before the update.
-        ahead: whether all replicas have staged the first block.
+        staged: whether all replicas have staged the first block.
     """
     board = None
     if then.needs_norms and plan.executors:
         board = plan.norm_board(reduce)
     steps: list[Step] = []
     for kind, executor in plan.executors:
-        steps.append(Step(executor, batch, coefficients[kind], then, ahead and not steps, board))
+        steps.append(Step(executor, batch, coefficients[kind], then, staged and not steps, board))
     scales = None
     if board is not None and then.clip is not None:
         for step, (_, executor) in zip(steps, plan.executors, strict=True):
@@ -90,7 +98,9 @@ def constrained(
         _constrained(reduce, plan, batch, partial(_update_own, first, batch, coefficients), saved)
 
 
-def others(reduce: ShardReduce, plan: StepPlan, batch: GradientBatch, coefficients: Coefficients) -> None:
+def unconstrained(
+    reduce: ShardReduce, plan: StepPlan, batch: GradientBatch, coefficients: Coefficients
+) -> None:
     """Updates the other variables; arguments as for :func:`constrained`."""
     for i in plan.sparse:
         _apply_rows(reduce, plan, batch, i, coefficients, sparse.summed(batch.rows(i)))

@@ -93,7 +93,7 @@ def _with_zeros(batch: GradientBatch, arrays: Sequence[Array], bad: Sequence[int
             gradients[k] = IndexedSlices(values, gradient.indices, gradient.dense_shape)
         else:
             gradients[k] = values
-    return batch.having(gradients)
+    return batch.with_gradients(gradients)
 
 
 def _told(batch: GradientBatch, arrays: Sequence[Array], bad: Sequence[int]) -> str:
