@@ -186,6 +186,150 @@ def test_files_and_functions_are_short(file):
     assert not long
 
 
+TREES = {file: ast.parse(file.read_text()) for file in FILES}
+#: Private by their names, but Python's and other libraries' own, or promised by a named tuple.
+PRIVATE_OF_LIBRARIES = {
+    *("_NoValue", "_current_frames", "_exit", "_fields", "_getframe", "_handleof", "_replace"),
+}
+
+
+def is_private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+def is_own(node):
+    """Whether it is ``self``, ``cls`` or ``super()``."""
+    name = node.func if isinstance(node, ast.Call) else node
+    return isinstance(name, ast.Name) and name.id in ("self", "cls", "super")
+
+
+def private_names_defined(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield node.name
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and is_own(node.value):
+            yield node.attr
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)):
+            for name in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                if isinstance(name, ast.Name):
+                    yield name.id
+                    if name.id == "__slots__":
+                        yield from ast.literal_eval(node.value)
+
+
+def private_accesses(tree):
+    """``(line, name, in words)`` of what is private and not reached by ``self``, ``cls`` or ``super()``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and not is_own(node.value):
+            yield node.lineno, node.attr, ast.unparse(node)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield node.lineno, alias.name, f"from {node.module} import {alias.name}"
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr", "setattr"):
+            name = node.args[1]
+            if isinstance(name, ast.Constant) and not is_own(node.args[0]):
+                yield node.lineno, name.value, ast.unparse(node)
+
+
+def test_no_part_reaches_into_the_private_parts_of_another():
+    defined = {}
+    for file, tree in TREES.items():
+        defined.setdefault(part_of(file), set()).update(private_names_defined(tree))
+    reached = [
+        f"{file.relative_to(ROOT)}:{line}: {text}"
+        for file, tree in TREES.items()
+        for line, name, text in private_accesses(tree)
+        if is_private(name) and name not in defined[part_of(file)] | PRIVATE_OF_LIBRARIES
+    ]
+    assert not reached
+
+
+#: All state of a process that is no object's: the line above each says why it has to be so.
+PROCESS_STATE = {
+    "autodiff/boxes.py": {"_numbers", "_run", "_trace_lock"},
+    "autodiff/rules.py": {"_rules"},
+    "checkpoint/files.py": {"_warned"},
+    "checkpoint/lock.py": {"_held"},
+    "checkpoint/preemption.py": {"_asked"},
+    "comm/finalization.py": {"_facts"},
+    "comm/forks.py": {"_origin", "forks"},
+    "comm/memory.py": {"_once_lock", "_said"},
+    "core/custom_objects.py": {"_known"},
+    "core/dispatch.py": {"_stack"},
+    "core/floatx.py": {"_now"},
+    "core/placement.py": {"_installed"},
+    "distribute/frames.py": {"_frames", "_lock", "_make_process", "_process", "_rounds"},
+    "distribute/lifetime.py": {"_failed", "_jobs", "_previous_hook"},
+    "keras/backend/random.py": {"_calls"},
+    "keras/layers/layer.py": {"_calls"},
+    "keras/layers/logits.py": {"_known"},
+    "keras/layers/members.py": {"_kinds", "_state"},
+    "keras/layers/naming.py": {"_shared"},
+    "keras/layers/trainable.py": {"_now"},
+    "keras/losses/loss.py": {"_fused_sums"},
+    "keras/metrics/counting.py": {"_quiet", "_share"},
+    "optimizers/config.py": {"_names_given"},
+    "testing/streams.py": {"replica"},
+}
+#: What makes objects that are there to change.
+MAKERS = {
+    *("ContextVar", "Counter", "Event", "Lock", "OrderedDict", "RLock", "WeakKeyDictionary", "WeakSet"),
+    *("WeakValueDictionary", "bytearray", "count", "defaultdict", "deque", "dict", "list", "local", "set"),
+}
+#: Methods by which lists, dicts, sets and counters change.
+CHANGES = {
+    *("add", "append", "appendleft", "clear", "discard", "extend", "insert", "move_to_end", "pop"),
+    *("popitem", "remove", "setdefault", "subtract", "update"),
+}
+
+
+def root_of(node):
+    while isinstance(node, (ast.Attribute, ast.Subscript)):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def process_state(tree):
+    """``name -> line`` of what stands at the top of a module and is changed by its functions."""
+    changed = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Global):
+            changed |= set(node.names)
+        elif isinstance(node, (ast.Attribute, ast.Subscript)) and not isinstance(node.ctx, ast.Load):
+            changed.add(root_of(node))
+        elif (
+            isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in CHANGES
+        ):
+            changed.add(root_of(node.func.value))
+    makers = MAKERS | {n.name for n in tree.body if isinstance(n, ast.ClassDef) and is_private(n.name)}
+    found = {}
+    for node in tree.body:
+        if not isinstance(node, (ast.Assign, ast.AnnAssign)) or node.value is None:
+            continue
+        made = isinstance(node.value, ast.Call) and ast.unparse(node.value.func).rpartition(".")[2] in makers
+        for name in node.targets if isinstance(node, ast.Assign) else [node.target]:
+            if isinstance(name, ast.Name) and (made or name.id in changed):
+                found[name.id] = node.lineno
+    return found
+
+
+def test_process_state_is_known_and_explained():
+    found = {str(file.relative_to(ROOT)): process_state(tree) for file, tree in TREES.items()}
+    assert {file: set(names) for file, names in found.items() if names} == PROCESS_STATE
+    silent = [
+        f"{file}:{line}: {name}"
+        for file, names in found.items()
+        for name, line in names.items()
+        if not (ROOT / file).read_text().splitlines()[line - 2].startswith("#")
+    ]
+    assert not silent
+
+
+def test_launch_keeps_no_process_state():
+    files = sorted((ROOT.parent / "launch").rglob("*.py"))
+    assert not {str(file): found for file in files if (found := process_state(ast.parse(file.read_text())))}
+
+
 PACKAGES = [module_of(file) for file in FILES if file.name == "__init__.py"]
 
 
@@ -200,6 +344,28 @@ def test_public_names_exist_and_are_sorted(package):
     in_order = sorted(names, key=lambda name: (not name.isupper(), name))
     by_kind = sorted(names, key=lambda name: (not name.isupper(), not name[0].isupper(), name))
     assert list(names) in (in_order, by_kind, sorted(names), sorted(names, key=str.lower))
+
+
+def exported_classes():
+    for package in PACKAGES:
+        module = importlib.import_module(package)
+        for name in getattr(module, "__all__", ()):
+            found = getattr(module, name)
+            if isinstance(found, type):
+                yield f"{found.__module__}.{found.__qualname__}"
+
+
+def test_class_names_are_unique():
+    """Public classes may share a name, as those of Keras do: their packages tell them apart."""
+    defined = {}
+    for root in (ROOT, ROOT.parent / "launch"):
+        for file in sorted(root.rglob("*.py")):
+            module = ".".join(file.relative_to(ROOT.parent).with_suffix("").parts)
+            for node in ast.parse(file.read_text()).body:
+                if isinstance(node, ast.ClassDef):
+                    defined.setdefault(node.name, set()).add(f"{module}.{node.name}")
+    public = set(exported_classes())
+    assert not [places for places in defined.values() if len(places) > 1 and not places <= public]
 
 
 def run(code):

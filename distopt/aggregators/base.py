@@ -8,7 +8,7 @@ from typing import Any
 
 from distopt.core.variable import Variable
 from distopt.distribute import ReplicaContext, get_replica_context
-from distopt.engine.reduction import Reduction
+from distopt.engine.reduction import FusedReduction
 
 __all__ = ["Aggregator", "replica_context"]
 
@@ -45,7 +45,7 @@ class Aggregator(ABC):
         """The constructor's arguments, as JSON can hold them."""
         return {}
 
-    def reduction(self) -> Reduction | None:
+    def reduction(self) -> FusedReduction | None:
         """What the step engine can do in this one's place, in its own pass; None: nothing."""
         return None
 

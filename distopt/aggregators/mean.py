@@ -12,7 +12,7 @@ from distopt.aggregators.sum import reduce_pairs
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import Tensor, as_array
 from distopt.core.variable import Variable
-from distopt.engine.reduction import Reduction, lowest_terms, weighed
+from distopt.engine.reduction import FusedReduction, lowest_terms, weighted
 from distopt.typing import Array
 
 __all__ = ["Mean", "WeightedMean"]
@@ -25,9 +25,9 @@ class Mean(Aggregator):
         """See Aggregator."""
         return reduce_pairs("mean", grads_and_vars)
 
-    def reduction(self) -> Reduction:
+    def reduction(self) -> FusedReduction:
         """All weigh 1."""
-        return Reduction(weight=1)
+        return FusedReduction(weight=1)
 
 
 class WeightedMean(Aggregator):
@@ -72,9 +72,9 @@ class WeightedMean(Aggregator):
             for (gradient, _), (total, v) in zip(pairs, summed, strict=True)
         ]
 
-    def reduction(self) -> Reduction:
+    def reduction(self) -> FusedReduction:
         """Weighs this replica's count."""
-        return Reduction(weight=self._count())
+        return FusedReduction(weight=self._count())
 
     def get_config(self) -> dict[str, Any]:
         """``examples`` as it is; a callable is not kept."""
@@ -83,7 +83,7 @@ class WeightedMean(Aggregator):
 
 def _weighed(gradient: Any, factor: int | None) -> Any:
     """The gradient times ``factor``, in a dtype that can hold the sum of such products."""
-    return None if gradient is None else _mapped(lambda values: weighed(_wide(values), factor), gradient)
+    return None if gradient is None else _mapped(lambda values: weighted(_wide(values), factor), gradient)
 
 
 def _divided(total: Any, divisor: int | None, gradient: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 from distopt.aggregators.base import Aggregator, replica_context
 from distopt.core.variable import Variable
-from distopt.engine.reduction import Reduction
+from distopt.engine.reduction import FusedReduction
 
 __all__ = ["Sum", "reduce_pairs", "sum_over_replicas"]
 
@@ -23,9 +23,9 @@ class Sum(Aggregator):
         """
         return reduce_pairs("sum", grads_and_vars)
 
-    def reduction(self) -> Reduction:
+    def reduction(self) -> FusedReduction:
         """A plain sum."""
-        return Reduction()
+        return FusedReduction()
 
 
 def reduce_pairs(op: str, grads_and_vars: Iterable[tuple[Any, Variable]]) -> list[tuple[Any, Variable]]:

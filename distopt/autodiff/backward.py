@@ -162,7 +162,7 @@ def _plain(cotangent: Any) -> Any:
         indices = as_array(cotangent.indices)
         return IndexedSlices(_plain(cotangent.values), indices, cotangent.dense_shape)
     if isinstance(cotangent, Variable):
-        return cotangent._array().copy()
+        return as_array(cotangent).copy()
     return as_array(cotangent)
 
 

@@ -50,7 +50,7 @@ __all__ = [
     "unreachable_node",
 ]
 
-#: What runs a function on boxes that no open tape follows (set by ``recording``, which lies above).
+# Set once, by ``recording``, which lies above: what runs a function on traced values.
 _run: list[Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]] = []
 
 
@@ -59,6 +59,7 @@ def set_run(run: Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]],
     _run[:] = [run]
 
 
+# Process-wide: one derivative may depend on nodes that several tapes have recorded.
 _numbers = itertools.count()
 
 
@@ -232,6 +233,7 @@ def plain_value(box: TensorBox) -> Array:
     return value if type(value) is np.ndarray else np.asarray(value)
 
 
+# Process-wide, as the number that it guards, which is autograd's.
 _trace_lock = threading.Lock()
 
 

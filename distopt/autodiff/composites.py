@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from distopt.autodiff import rules
 
-__all__ = ["composites"]
+__all__ = ["COMPOSITES"]
 
 _given = np._NoValue
 
@@ -188,38 +189,36 @@ def _matrix_transpose(x: Any) -> Any:
     return np.swapaxes(x, -1, -2)
 
 
-_composites: dict[Any, Callable[..., Any]] = {
-    np.concatenate: _concatenate,
-    np.stack: _stack,
-    np.vstack: _vstack,
-    np.hstack: _hstack,
-    np.dstack: _dstack,
-    np.column_stack: _column_stack,
-    np.append: _append,
-    np.where: _where,
-    np.clip: _clip,
-    np.var: _var,
-    np.std: _std,
-    np.ptp: _ptp,
-    np.average: _average,
-    np.nansum: _nansum,
-    np.take: _take,
-    np.take_along_axis: _take_along_axis,
-    np.repeat: _repeat,
-    np.tile: _tile,
-    np.sort: _sort,
-    np.diagonal: _diagonal,
-    np.trace: _trace,
-    np.diag: _diag,
-    np.pad: _pad,
-    np.full_like: _full_like,
-    np.outer: _outer,
-    np.vdot: _vdot,
-    np.vecdot: _vecdot,
-    np.matrix_transpose: _matrix_transpose,
-}
-
-
-def composites() -> dict[Any, Callable[..., Any]]:
-    """NumPy function -> a function that does the same with others."""
-    return _composites
+#: NumPy function -> a function that does the same with others.
+COMPOSITES: Mapping[Any, Callable[..., Any]] = MappingProxyType(
+    {
+        np.concatenate: _concatenate,
+        np.stack: _stack,
+        np.vstack: _vstack,
+        np.hstack: _hstack,
+        np.dstack: _dstack,
+        np.column_stack: _column_stack,
+        np.append: _append,
+        np.where: _where,
+        np.clip: _clip,
+        np.var: _var,
+        np.std: _std,
+        np.ptp: _ptp,
+        np.average: _average,
+        np.nansum: _nansum,
+        np.take: _take,
+        np.take_along_axis: _take_along_axis,
+        np.repeat: _repeat,
+        np.tile: _tile,
+        np.sort: _sort,
+        np.diagonal: _diagonal,
+        np.trace: _trace,
+        np.diag: _diag,
+        np.pad: _pad,
+        np.full_like: _full_like,
+        np.outer: _outer,
+        np.vdot: _vdot,
+        np.vecdot: _vecdot,
+        np.matrix_transpose: _matrix_transpose,
+    }
+)

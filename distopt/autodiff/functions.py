@@ -11,7 +11,7 @@ import numpy as np
 
 from distopt.autodiff import composites, rules
 from distopt.autodiff.boxes import apply, autograd_getitem, box_types, primitive_of
-from distopt.core.tensor import _astype
+from distopt.core.tensor import astype
 
 __all__ = ["call", "name_of", "primitive_for"]
 
@@ -94,9 +94,9 @@ _autograd_table = _make_autograd_table()
 _table = {
     **_autograd_table,
     **rules.rules(),
-    **composites.composites(),
+    **composites.COMPOSITES,
     operator.getitem: rules.getitem,
-    _astype: rules.astype,
+    astype: rules.astype,
     np.add.reduce: _reduction(np.sum),
     np.multiply.reduce: _reduction(np.prod),
     np.maximum.reduce: _reduction(np.max),

@@ -12,7 +12,7 @@ from autograd import extend
 
 from distopt.autodiff.boxes import TensorBox, plain_value
 from distopt.core import dispatch, nest
-from distopt.core.tensor import Tensor, TensorLike, _eager, as_array, convert_to_tensor
+from distopt.core.tensor import Tensor, TensorLike, as_array, convert_to_tensor, run_eager
 from distopt.core.variable import Variable
 
 __all__ = ["custom_gradient", "defvjp", "defvjp_argnums", "primitive", "stop_gradient"]
@@ -118,7 +118,7 @@ def _stopped(value: Any) -> Any:
         return (
             value.read_value()
             if not dispatch.active_recorders()
-            else Tensor.from_numpy(value._array().copy())
+            else Tensor.from_numpy(as_array(value).copy())
         )
     return Tensor.from_numpy(plain_value(value)) if type(value) is TensorBox else convert_to_tensor(value)
 
@@ -136,7 +136,7 @@ class _Watcher:
                     f"{self.name}(), a function with a custom gradient, uses the trainable variable "
                     f"{leaf.name!r}, which is not one of its arguments: pass it and return its gradient too"
                 )
-        return _eager(func, args, kwargs)
+        return run_eager(func, args, kwargs)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from distopt.autodiff.boxes import (
 )
 from distopt.core import dispatch
 from distopt.core.foreign import readable
-from distopt.core.tensor import Tensor, TensorLike, _eager, _wrap, as_array
+from distopt.core.tensor import Tensor, TensorLike, as_array, run_eager, to_tensors
 from distopt.core.variable import Variable
 from distopt.typing import Array
 
@@ -61,7 +61,7 @@ class Root:
 
     def changed(self) -> bool:
         """Whether the variable was assigned after it was read and its old value is gone."""
-        return self.copy is None and 0 <= self.version != self.watched._version
+        return self.copy is None and 0 <= self.version != self.watched.storage.version
 
 
 class Recording:
@@ -117,9 +117,9 @@ class Recording:
             elif kind is Tensor:
                 root = roots.get(id(arg))
                 if root is None:
-                    values.append(arg._value)
+                    values.append(as_array(arg))
                     continue
-                box = TensorBox(arg._value, trace, root.node)
+                box = TensorBox(as_array(arg), trace, root.node)
             elif kind in box_types:
                 box = arg
             elif isinstance(arg, (list, tuple, TensorLike)):
@@ -150,8 +150,8 @@ class Recording:
         """The variable's root, made now if the tape watches what is read."""
         root = self.roots.get(id(variable))
         if root is None:
-            dtype = variable._storage.dtype
-            if not (self.watch_accessed and variable._trainable and dtype.kind in "fc"):
+            dtype = variable.storage.array.dtype
+            if not (self.watch_accessed and variable.trainable and dtype.kind in "fc"):
                 return None
             root = self.roots[id(variable)] = Root(variable, dtype, self.trace)
         return root
@@ -159,29 +159,31 @@ class Recording:
     def variable(self, variable: Variable, tapes: list[Recording]) -> Any:
         """The variable's value now, boxed for each tape that watches it; itself if none does."""
         known = self._boxes.get(id(variable))
-        if known is not None and known[0] == variable._version:
+        version = variable.storage.version
+        if known is not None and known[0] == version:
             return known[1]
         value: Any = variable
         if len(tapes) == 1 and not self.persistent:  # the usual case
             root = self.root_of(variable)
             if root is not None:
                 if root.version < 0:
-                    root.version = variable._version
-                value = TensorBox(variable._array().view(), root.trace, root.node)
+                    root.version = version
+                value = TensorBox(as_array(variable).view(), root.trace, root.node)
         else:
             roots = [root for tape in tapes if (root := tape.root_of(variable)) is not None]
             if roots:
                 value = _captured(variable, roots, tapes)
                 for root in roots:
                     value = TensorBox(value, root.trace, root.node)
-        self._boxes[id(variable)] = (variable._version, value)
+        self._boxes[id(variable)] = (version, value)
         return value
 
     def constant(self, variable: Variable) -> Array:
         """The value of a variable that no tape watches, kept from later assignments."""
         known = self._constants.get(id(variable))
-        if known is None or known[1] != variable._version:
-            known = self._constants[id(variable)] = (variable, variable._version, variable._array().copy())
+        version = variable.storage.version
+        if known is None or known[1] != version:
+            known = self._constants[id(variable)] = (variable, version, as_array(variable).copy())
         return known[2]
 
     def forget(self) -> None:
@@ -192,22 +194,22 @@ class Recording:
 
 def _captured(variable: Variable, roots: list[Root], tapes: list[Recording]) -> Array:
     """The array that stands for the variable: a copy if a tape is persistent, else its storage."""
-    version = variable._version
+    version = variable.storage.version
     for root in roots:
         if root.version < 0:
             root.version = version
     for tape in tapes:
         if tape.persistent:
             return _copied(variable, roots)
-    return variable._array().view()
+    return as_array(variable).view()
 
 
 def _copied(variable: Variable, roots: list[Root]) -> Array:
     """The variable's value as the roots keep it."""
-    version = variable._version
+    version = variable.storage.version
     copy = next((root.copy for root in roots if root.copy_version == version), None)
     if copy is None:
-        copy = variable._array().copy()
+        copy = as_array(variable).copy()
     for root in roots:
         root.copy, root.copy_version = copy, version
     return copy
@@ -267,7 +269,7 @@ def _record(
             finish = True
             followed = followed or _holds_boxes(value)
     if not followed:
-        return _eager(func, args, kwargs)
+        return run_eager(func, args, kwargs)
     if finish:
         boxed = [_settled(value, tapes) for value in boxed]
     return _wrapped(functions.call(func, boxed, kwargs), boxed)
@@ -279,7 +281,7 @@ def _boxed(value: Any, tapes: list[Recording]) -> Any:
     if kind is TensorBox:
         plain = _live(value, tapes)
     elif kind is Tensor:
-        plain = value._value
+        plain = as_array(value)
     elif isinstance(value, Variable):
         return tapes[-1].variable(value, tapes) if tapes else value
     elif kind is list:
@@ -321,7 +323,7 @@ def _live(box: Any, tapes: list[Recording]) -> Any:
 def _settled(value: Any, tapes: list[Recording]) -> Any:
     """``value`` with the variables left in it as arrays that stay as they are."""
     if isinstance(value, Variable):
-        return tapes[-1].constant(value) if tapes else value._array().copy()
+        return tapes[-1].constant(value) if tapes else as_array(value).copy()
     if type(value) is list:
         return [_settled(item, tapes) for item in value]
     if isinstance(value, tuple):
@@ -378,7 +380,7 @@ def _wrapped(result: Any, inputs: list[Any]) -> Any:
         items = [_wrapped(result[i], inputs) for i in range(len(result))]
         kind = kind_of(result)
         return kind(*items) if hasattr(kind, "_fields") else kind(items)
-    return _wrap(result, tuple(inputs))
+    return to_tensors(result, tuple(inputs))
 
 
 def _looks_into_root(node: Any) -> bool:

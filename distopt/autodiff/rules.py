@@ -8,7 +8,7 @@ float32. Rules call NumPy on whatever they get, so that they can be differentiat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,10 +28,11 @@ __all__ = [
     "sum_to",
 ]
 
+# Filled while this module is imported, and never after.
 _rules: dict[Any, Any] = {}
 
 
-def rules() -> dict[Any, Any]:
+def rules() -> Mapping[Any, Any]:
     """NumPy function -> autograd primitive."""
     return _rules
 

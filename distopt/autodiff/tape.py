@@ -31,7 +31,7 @@ class UnconnectedGradients(enum.Enum):
     ZERO = "zero"
 
 
-_VARIABLE = {Variable}
+_VARIABLE = frozenset({Variable})
 _USED = (
     "a GradientTape that is not persistent gives gradients (or a jacobian) once: "
     "make it with GradientTape(persistent=True), or call reset() and record again"
@@ -284,7 +284,7 @@ class GradientTape:
         # Vector-Jacobian products run on values without this tape's boxes, so a second derivative by
         # this same tape would come out as None; better an error.
         node = unreachable_node(result.dtype, _OWN_GRADIENT)
-        value = result._value if type(result) is Tensor else result
+        value = as_array(result) if type(result) is Tensor else result
         return TensorBox(value, self._recording.trace, node)
 
 
@@ -366,7 +366,7 @@ def _mark(gradient: Any) -> None:
     """Notes on a gradient that it is that of a mean."""
     tensor = gradient.values if isinstance(gradient, IndexedSlices) else gradient
     if type(tensor) is Tensor:
-        tensor._of_mean = True
+        tensor.of_mean = True
 
 
 def _as_tensor(value: Any) -> Any:

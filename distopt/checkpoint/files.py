@@ -122,12 +122,13 @@ def warn_of_others(directory: str) -> None:
     _once(directory, "checkpoint directory %s: %s", why)
 
 
-_said: set[str] = set()
+# Process-wide: several managers may write into one directory, and each warning comes once.
+_warned: set[str] = set()
 
 
 def _once(path: str, text: str, why: object) -> None:
-    if path not in _said:
-        _said.add(path)
+    if path not in _warned:
+        _warned.add(path)
         _log.warning(text, path, why)
 
 

@@ -73,7 +73,7 @@ class _Held:
     users: set[int]
 
 
-#: By the directory's real path.
+# By the directory's real path. Process-wide: a lock is the process's, whichever managers use it.
 _held: dict[str, _Held] = {}
 
 

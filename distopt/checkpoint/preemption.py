@@ -12,7 +12,8 @@ __all__ = ["EXIT_CODE", "asked", "forget", "listen", "release"]
 #: 128 + SIGTERM, what a shell says of a program that this signal ended.
 EXIT_CODE = 143
 
-# Not a threading.Event, whose lock a second signal would wait for within the first one's handler.
+# Process-wide, as signal handlers are. Not a threading.Event, whose lock a second signal would wait for
+# within the first one's handler.
 _asked = False
 
 

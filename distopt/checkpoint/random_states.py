@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,13 +11,15 @@ import numpy as np
 __all__ = ["check_bits", "check_python", "check_random_state"]
 
 #: From and to which number, per member of a state: ``pos`` is that of MT19937, ``buffer_pos`` of Philox.
-_RANGES = {
-    "pos": (0, 624),
-    "buffer_pos": (0, 4),
-    "has_uint32": (0, 1),
-    "has_gauss": (0, 1),
-    "uinteger": (0, 2**32 - 1),
-}
+_RANGES = MappingProxyType(
+    {
+        "pos": (0, 624),
+        "buffer_pos": (0, 4),
+        "has_uint32": (0, 1),
+        "has_gauss": (0, 1),
+        "uinteger": (0, 2**32 - 1),
+    }
+)
 
 
 def check_bits(state: Any, own: Any) -> None:

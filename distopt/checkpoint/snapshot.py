@@ -144,7 +144,7 @@ def _same_everywhere(
     parameters = StepEngine.of(context).parameters
     shared = np.array([_is_shared(parameters, v) for v in variables], np.uint64)
     kept: Array = np.all(_rows(context, shared), axis=0)
-    marks = [0 if k else _hash(v._array().tobytes()) for v, k in zip(variables, kept, strict=True)]
+    marks = [0 if k else _hash(as_array(v).tobytes()) for v, k in zip(variables, kept, strict=True)]
     rows = _rows(context, np.array([*marks, *(state.mark() for state in states)], np.uint64))
     same: list[bool] = (rows == rows[0]).all(axis=0).tolist()
     return [s and not part for s, part in zip(same, [*parts, *[False] * len(states)], strict=True)]
@@ -153,7 +153,7 @@ def _same_everywhere(
 def _is_shared(parameters: SharedParameters, variable: Variable) -> bool:
     found = parameters.of(variable)
     # Not "is": replicas of one process may have different views of the same memory.
-    return found is not None and variable._array().ctypes.data == found.view.ctypes.data
+    return found is not None and as_array(variable).ctypes.data == found.view.ctypes.data
 
 
 def _rows(context: ReplicaContext, own: Array) -> Array:

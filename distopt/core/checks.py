@@ -27,13 +27,12 @@ __all__ = [
     "shown",
 ]
 
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = 120
-
 
 def shown(value: Any) -> str:
     """``value`` for an error text, on one line: cut off where it is long, deep, or holds itself."""
-    return " ".join(_short.repr(value).split())
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = 120
+    return " ".join(short.repr(value).split())
 
 
 def as_config(config: Any, what: str) -> dict[str, Any]:

@@ -19,21 +19,28 @@ __all__ = [
     "serialize_object",
 ]
 
-_global: dict[str, Any] = {}
+
+class _CustomObjects(threading.local):
+    """The names known to all threads, and each thread's own scopes, outermost first.
+
+    Scopes are a thread's own because replicas that are threads enter and leave theirs in turns.
+
+    Args:
+        everywhere: one dict for all threads: each calls this with the same arguments.
+    """
+
+    def __init__(self, everywhere: dict[str, Any]) -> None:
+        self.everywhere = everywhere
+        self.scopes: list[dict[str, Any]] = []
 
 
-class _Scopes(threading.local):
-    def __init__(self) -> None:
-        self.stack: list[dict[str, Any]] = []
-
-
-# A stack a thread: replicas that are threads enter and leave their scopes in turns.
-_scopes = _Scopes()
+# Process-wide, as get_custom_objects() promises.
+_known = _CustomObjects({})
 
 
 def get_custom_objects() -> dict[str, Any]:
     """The process-wide dict of custom objects, to be read and changed in place."""
-    return _global
+    return _known.everywhere
 
 
 @contextmanager
@@ -46,16 +53,16 @@ def custom_object_scope(*objects: Mapping[str, Any]) -> Iterator[None]:
     merged: dict[str, Any] = {}
     for mapping in objects:
         merged.update(mapping)
-    _scopes.stack.append(merged)
+    _known.scopes.append(merged)
     try:
         yield
     finally:
-        _scopes.stack.remove(merged)
+        _known.scopes.remove(merged)
 
 
 def find_object(name: str, custom_objects: Mapping[str, Any] | None = None) -> Any | None:
     """The custom object of that name, or None: from ``custom_objects``, the scopes, the global dict."""
-    for mapping in (custom_objects or {}, *reversed(_scopes.stack), _global):
+    for mapping in (custom_objects or {}, *reversed(_known.scopes), _known.everywhere):
         if name in mapping:
             return mapping[name]
     return None

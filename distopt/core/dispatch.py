@@ -26,6 +26,7 @@ class _Stack(threading.local):
         self.recorders: list[Recorder] = []
 
 
+# Process-wide, with a stack for each thread: NumPy hands over a call without saying under which tape.
 _stack = _Stack()
 
 

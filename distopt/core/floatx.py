@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["floatx", "set_floatx"]
 
 _names = ("float16", "float32", "float64")
+# Process-wide, as set_floatx() promises.
 _now = ["float32"]
 
 

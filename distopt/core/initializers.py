@@ -6,6 +6,7 @@ They stand below optimizers and models because both make variables "by the name 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from distopt.core.checks import shown
@@ -48,47 +49,49 @@ __all__ = [
 ]
 
 #: Class names and the short names of Keras.
-_KNOWN: dict[str, Any] = {
-    **{
-        cls.__name__: cls
-        for cls in (
-            Constant,
-            GlorotNormal,
-            GlorotUniform,
-            HeNormal,
-            HeUniform,
-            Identity,
-            LecunNormal,
-            LecunUniform,
-            Ones,
-            Orthogonal,
-            RandomNormal,
-            RandomUniform,
-            TruncatedNormal,
-            VarianceScaling,
-            Zeros,
-        )
-    },
-    "constant": Constant,
-    "glorot_normal": GlorotNormal,
-    "glorot_uniform": GlorotUniform,
-    "he_normal": HeNormal,
-    "he_uniform": HeUniform,
-    "identity": Identity,
-    "lecun_normal": LecunNormal,
-    "lecun_uniform": LecunUniform,
-    "normal": RandomNormal,
-    "one": Ones,
-    "ones": Ones,
-    "orthogonal": Orthogonal,
-    "random_normal": RandomNormal,
-    "random_uniform": RandomUniform,
-    "truncated_normal": TruncatedNormal,
-    "uniform": RandomUniform,
-    "variance_scaling": VarianceScaling,
-    "zero": Zeros,
-    "zeros": Zeros,
-}
+_KNOWN: Mapping[str, Any] = MappingProxyType(
+    {
+        **{
+            cls.__name__: cls
+            for cls in (
+                Constant,
+                GlorotNormal,
+                GlorotUniform,
+                HeNormal,
+                HeUniform,
+                Identity,
+                LecunNormal,
+                LecunUniform,
+                Ones,
+                Orthogonal,
+                RandomNormal,
+                RandomUniform,
+                TruncatedNormal,
+                VarianceScaling,
+                Zeros,
+            )
+        },
+        "constant": Constant,
+        "glorot_normal": GlorotNormal,
+        "glorot_uniform": GlorotUniform,
+        "he_normal": HeNormal,
+        "he_uniform": HeUniform,
+        "identity": Identity,
+        "lecun_normal": LecunNormal,
+        "lecun_uniform": LecunUniform,
+        "normal": RandomNormal,
+        "one": Ones,
+        "ones": Ones,
+        "orthogonal": Orthogonal,
+        "random_normal": RandomNormal,
+        "random_uniform": RandomUniform,
+        "truncated_normal": TruncatedNormal,
+        "uniform": RandomUniform,
+        "variance_scaling": VarianceScaling,
+        "zero": Zeros,
+        "zeros": Zeros,
+    }
+)
 
 
 def serialize(initializer: Any) -> Any:

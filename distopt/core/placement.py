@@ -17,7 +17,16 @@ __all__ = ["Placement", "install", "placement"]
 
 
 class Placement:
-    """The answers for one replica, alone."""
+    """The answers for one replica, alone.
+
+    Attributes:
+        moves: how many times variables of this process have moved to other memory. Plans of steps compare it
+            to know whether the addresses that they hold are still good. One count serves all strategies: a
+            step of one may move a variable that a plan of another one knows.
+    """
+
+    def __init__(self) -> None:
+        self.moves = 0
 
     def owner(self) -> object | None:
         """The strategy whose replicas in this process share a variable made here, if there are several."""
@@ -48,6 +57,7 @@ class Placement:
         return value
 
 
+# Process-wide, because a variable must find the answers without knowing who gives them.
 _installed = [Placement()]
 
 

@@ -22,9 +22,12 @@ __all__ = [
     "TensorLike",
     "array_of",
     "as_array",
+    "astype",
     "constant",
     "convert_to_tensor",
     "native",
+    "run_eager",
+    "to_tensors",
     "unwrap",
 ]
 
@@ -194,8 +197,8 @@ class TensorLike(NDArrayOperatorsMixin):
         """Runs ``func``, recorded if a tape is open; traced values have their own way."""
         if func in MAY_WARN:
             with warnings_at_caller(func.__name__):
-                return dispatch.call(_eager, func, args, kwargs)
-        return dispatch.call(_eager, func, args, kwargs)
+                return dispatch.call(run_eager, func, args, kwargs)
+        return dispatch.call(run_eager, func, args, kwargs)
 
     def reshape(self, *shape: Any) -> Any:
         """The same elements in another shape: ``reshape(2, 3)`` or ``reshape((2, 3))``."""
@@ -208,7 +211,7 @@ class TensorLike(NDArrayOperatorsMixin):
 
     def astype(self, dtype: DTypeLike) -> Any:
         """The value in another dtype."""
-        return self._call(_astype, np.dtype(dtype))
+        return self._call(astype, np.dtype(dtype))
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Any:
         """The sum over ``axis``, all axes by default."""
@@ -242,11 +245,11 @@ class Tensor(TensorLike):
     [3.0, 6.0]
     """
 
-    __slots__ = ("__weakref__", "_of_mean", "_value")
+    __slots__ = ("__weakref__", "_value", "of_mean")
 
     #: True on the gradients of a mean, not set elsewhere: an optimizer that sums them over replicas
     #: may want to say so.
-    _of_mean: bool
+    of_mean: bool
 
     def __init__(self, value: Any, dtype: DTypeLike = None) -> None:
         array = array_of(value, dtype, "the value of a Tensor")
@@ -350,6 +353,43 @@ def native(array: Array) -> Array:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
+def astype(value: Any, dtype: np.dtype[Any]) -> Any:
+    """``value.astype(dtype)`` as a function, which tapes can record."""
+    return value.astype(dtype)
+
+
+def run_eager(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Runs ``func`` on plain arrays; arrays in the result become tensors."""
+    plain = tuple(unwrap(a) for a in args)
+    if kwargs:
+        kwargs = {k: unwrap(v) for k, v in kwargs.items()}
+    return to_tensors(func(*plain, **kwargs), plain)
+
+
+def to_tensors(result: Any, inputs: tuple[Any, ...]) -> Any:
+    """The result of a function as tensors, where it is an array, or a tuple or list of them.
+
+    Args:
+        result: what the function returned.
+        inputs: the plain arrays that it was called with.
+    """
+    if isinstance(result, np.ndarray):
+        # A view would change with the variable that it looks into: values are snapshots.
+        if result.base is not None and any(
+            isinstance(a, np.ndarray) and np.may_share_memory(result, a) for a in inputs
+        ):
+            result = result.copy()
+        return Tensor.from_numpy(result)
+    if isinstance(result, np.generic):
+        return Tensor.from_numpy(np.asarray(result))
+    if isinstance(result, tuple):
+        items = [to_tensors(r, inputs) for r in result]
+        return type(result)(*items) if hasattr(result, "_fields") else tuple(items)
+    if isinstance(result, list):
+        return [to_tensors(r, inputs) for r in result]
+    return result
+
+
 def _default_dtype(value: Any, dtype: DTypeLike) -> np.dtype[Any] | None:
     """TensorFlow's defaults: float32 and int32 for Python numbers, others keep their own."""
     if dtype is not None:
@@ -364,33 +404,3 @@ def _default_dtype(value: Any, dtype: DTypeLike) -> np.dtype[Any] | None:
             return None
     kind = np.asarray(detached(unwrap(value))).dtype
     return {"f": np.dtype(np.float32), "i": np.dtype(np.int32)}.get(kind.kind)
-
-
-def _astype(value: Any, dtype: np.dtype[Any]) -> Any:
-    return value.astype(dtype)
-
-
-def _eager(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Runs ``func`` on plain arrays; arrays in the result become tensors."""
-    plain = tuple(unwrap(a) for a in args)
-    if kwargs:
-        kwargs = {k: unwrap(v) for k, v in kwargs.items()}
-    return _wrap(func(*plain, **kwargs), plain)
-
-
-def _wrap(result: Any, inputs: tuple[Any, ...]) -> Any:
-    if isinstance(result, np.ndarray):
-        # A view would change with the variable that it looks into: values are snapshots.
-        if result.base is not None and any(
-            isinstance(a, np.ndarray) and np.may_share_memory(result, a) for a in inputs
-        ):
-            result = result.copy()
-        return Tensor.from_numpy(result)
-    if isinstance(result, np.generic):
-        return Tensor.from_numpy(np.asarray(result))
-    if isinstance(result, tuple):
-        items = [_wrap(r, inputs) for r in result]
-        return type(result)(*items) if hasattr(result, "_fields") else tuple(items)
-    if isinstance(result, list):
-        return [_wrap(r, inputs) for r in result]
-    return result

@@ -11,6 +11,7 @@ import numpy as np
 from distopt.core.checks import as_name, as_shape
 from distopt.core.numbers import as_numbers
 from distopt.core.placement import placement
+from distopt.core.storage import VariableStorage
 from distopt.core.tensor import Tensor, TensorLike, array_of
 from distopt.typing import Array, DTypeLike
 
@@ -18,7 +19,6 @@ __all__ = [
     "Variable",
     "VariableAggregation",
     "VariableSynchronization",
-    "moves",
 ]
 
 
@@ -40,15 +40,6 @@ class VariableAggregation(enum.Enum):
     ONLY_FIRST_REPLICA = 3
 
 
-class _Moves:
-    """How many times variables of this process have moved to other memory."""
-
-    count = 0
-
-
-moves = _Moves()
-
-
 class Variable(TensorLike):
     """A named array that keeps its shape and dtype and changes its value.
 
@@ -63,6 +54,9 @@ class Variable(TensorLike):
         aggregation: how values assigned by the replicas become one; NONE assigns locally.
         shape: the shape that ``initial_value`` must have.
 
+    Attributes:
+        storage: where the value lies, for code that moves it or updates it in place.
+
     Raises:
         ValueError: the shape does not fit, or ``trainable=True`` with ON_READ.
 
@@ -74,17 +68,11 @@ class Variable(TensorLike):
     __slots__ = (
         "__weakref__",
         "_aggregation",
-        "_common",
         "_constraint",
         "_name",
-        "_own",
-        "_owner",
-        "_shared",
-        "_storage",
         "_synchronization",
         "_trainable",
-        "_version",
-        "_write_through",
+        "storage",
     )
 
     def __init__(
@@ -110,37 +98,31 @@ class Variable(TensorLike):
                 "synchronization=ON_READ keeps one value a replica, which cannot be trained: "
                 "set trainable=False"
             )
-        self._storage: Array = array
+        self.storage = VariableStorage(array, per_replica=on_read)
         self._name = name or "Variable"
         self._trainable = (not on_read) if trainable is None else bool(trainable)
         self._constraint = constraint
         self._synchronization = synchronization
         self._aggregation = aggregation
-        self._version = 0
-        self._shared = False
-        self._write_through = False
-        #: The strategy whose replicas in this process use this one object; None for one replica's own.
-        self._owner = placement().owner()
-        #: Whether they write to it together.
-        self._common = self._owner is not None
-        #: With ON_READ, the value of each replica of this process, by its number there.
-        self._own: dict[int, Array] | None = {} if on_read else None
 
     # -- reading
     def _array(self) -> Array:
-        return self._storage if self._own is None else self._own_value(self._own)
+        storage = self.storage
+        return storage.array if storage.per_replica is None else self._own_value(storage.per_replica)
 
     def _own_value(self, own: dict[int, Array]) -> Array:
         """This replica's value; between replicas, all of them together as the aggregation says."""
-        replica = placement().replica(self._owner)
+        storage = self.storage
+        replica = placement().replica(storage.owner)
         if replica is None:
             here = range(max(own, default=0) + 1)
-            return placement().together(self, [own.get(i, self._storage) for i in here])
-        return own.setdefault(replica, self._storage.copy())
+            return placement().together(self, [own.get(i, storage.array) for i in here])
+        return own.setdefault(replica, storage.array.copy())
 
     def scalar(self) -> Any:
         """The value of a variable of shape () as a NumPy scalar."""
-        return self._storage[()] if self._own is None else self._array()[()]
+        storage = self.storage
+        return storage.array[()] if storage.per_replica is None else self._array()[()]
 
     def numpy(self) -> Any:
         """A copy of the value, as an array, or a NumPy scalar for shape ()."""
@@ -220,78 +202,51 @@ class Variable(TensorLike):
 
     def _checked(self, value: Any, call: str) -> Array:
         array = as_numbers(value, f"{call}() on variable {self.name!r}: the value")
-        if array.shape != self._storage.shape:
+        kept = self.storage.array
+        if array.shape != kept.shape:
             raise ValueError(
                 f"{call}() on variable {self.name!r} of shape {self.shape}: got a value of shape "
                 f"{array.shape}"
             )
-        return array if array.dtype == self._storage.dtype else array.astype(self._storage.dtype)
+        return array if array.dtype == kept.dtype else array.astype(kept.dtype)
 
     def _write(self, value: Array, update: Callable[[Array, Array], Array]) -> None:
-        if self._own is not None:
-            self._write_own(self._own, value, update)
+        storage = self.storage
+        if storage.per_replica is not None:
+            self._write_own(storage.per_replica, value, update)
             return
-        local = not self._common and self._aggregation is VariableAggregation.NONE
-        if local or self._write_through or placement().replica(self._owner) is None:
-            self._store(update(self._storage, value))
+        local = not storage.collective and self._aggregation is VariableAggregation.NONE
+        if local or storage.write_through or placement().replica(storage.owner) is None:
+            storage.store(update(storage.array, value))
         else:
             combined = placement().combine(self, value)
-            if not self._common or placement().replica() == 0:
-                self._store(update(self._storage, combined))
+            if not storage.collective or placement().replica() == 0:
+                storage.store(update(storage.array, combined))
 
     def _write_own(
         self, own: dict[int, Array], value: Array, update: Callable[[Array, Array], Array]
     ) -> None:
-        replica = placement().replica(self._owner)
+        storage = self.storage
+        replica = placement().replica(storage.owner)
         if replica is None:  # between replicas: a sum is dealt out, anything else goes to all
             value = placement().dealt(self, value)
-            self._storage[...] = update(self._storage, value)
+            storage.array[...] = update(storage.array, value)
         for number in list(own) if replica is None else [replica]:
-            own[number] = np.array(update(own.get(number, self._storage), value))
-        self._version += 1
-
-    def _store(self, value: Array) -> None:
-        if self._shared and not self._write_through:
-            # One memory for all replicas of the node: what this replica assigns stays its own
-            # until the next step, where all must have assigned alike.
-            self._storage = np.array(value)
-            self._shared = False
-            moves.count += 1
-        else:
-            self._storage[...] = value
-        self._version += 1
-
-    # -- for the step engine
-    def _attach(self, storage: Array) -> None:
-        """Moves the variable into ``storage``, memory that holds its value for all of a node."""
-        # Replicas of one process attach the one variable to views of the same memory, one after the other.
-        moved = self._storage.ctypes.data != storage.ctypes.data
-        self._storage = storage
-        self._shared = True
-        moves.count += moved
-
-    def _detach(self) -> None:
-        """Gives the variable memory of its own again, with the value that it has."""
-        if self._shared:
-            self._storage = self._storage.copy()
-            self._shared = False
-            moves.count += 1
-
-    def _touch(self) -> None:
-        """Notes that the storage was changed from outside."""
-        self._version += 1
+            own[number] = np.array(update(own.get(number, storage.array), value))
+        storage.changed()
 
     def count_up(self) -> None:
         """Adds 1 to an integer variable of shape (), for all replicas that share it."""
         value = self._array()
         value[...] = value.item() + 1  # "+=" takes a whole microsecond here
-        self._version += 1
+        self.storage.version += 1
 
     # -- pickling and copying
     def __reduce__(self) -> tuple[Any, ...]:
         """The values, not where they lie: a copy belongs to where it is made."""
         options = (self._trainable, self._name, self._constraint, self._synchronization, self._aggregation)
-        own = None if self._own is None else (self._storage, self._own)
+        storage = self.storage
+        own = None if storage.per_replica is None else (storage.array, storage.per_replica)
         return _copied, (np.array(self._array()), own, options)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Variable:
@@ -322,8 +277,9 @@ def _copied(value: Array, own: tuple[Array, dict[int, Array]] | None, options: t
         synchronization=synchronization,
         aggregation=aggregation,
     )
-    if own is not None and copy._owner is not None:
+    storage = copy.storage
+    if own is not None and storage.owner is not None:
         first, kept = own
-        copy._storage = np.array(first)
-        copy._own = {replica: np.array(one) for replica, one in kept.items()}
+        storage.array = np.array(first)
+        storage.per_replica = {replica: np.array(one) for replica, one in kept.items()}
     return copy

@@ -67,4 +67,4 @@ def _linked(value: Any, result: Any, back: _Back) -> Any:
 
 def _plain(value: Any) -> Any:
     """Plain arrays, as derivatives are where no further tape is open."""
-    return value._array() if type(value) is Tensor else value
+    return as_array(value) if type(value) is Tensor else value

@@ -84,5 +84,5 @@ class StrategyPlacement(Placement):
 
 def _strategy_of(variable: Variable) -> Strategy:
     """The one whose replicas share the variable, or the one in force."""
-    owner = variable._owner
+    owner = variable.storage.owner
     return owner if isinstance(owner, Strategy) else current_frame().strategy

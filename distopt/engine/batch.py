@@ -11,10 +11,10 @@ from distopt.collectives import addresses_of
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import Tensor, as_array
 from distopt.core.variable import Variable
-from distopt.engine.reduction import weighed
+from distopt.engine.reduction import weighted
 from distopt.typing import Array
 
-__all__ = ["GradientBatch", "Gradient", "weighed_gradient"]
+__all__ = ["GradientBatch", "Gradient", "weighted_gradient"]
 
 #: C-contiguous, of the variable's shape and dtype; or rows of it.
 Gradient: TypeAlias = "Array | IndexedSlices"
@@ -66,7 +66,7 @@ class GradientBatch:
         assert isinstance(gradient, IndexedSlices)
         return gradient
 
-    def having(self, gradients: Sequence[Any]) -> GradientBatch:
+    def with_gradients(self, gradients: Sequence[Any]) -> GradientBatch:
         """The same variables with other gradients."""
         return GradientBatch(self.variables, tuple(gradients))
 
@@ -86,12 +86,12 @@ class GradientBatch:
         return GradientBatch(tuple([self.variables[i] for i in members]), gradients)
 
 
-def weighed_gradient(gradient: Gradient, factor: int | None) -> Gradient:
-    """A gradient times a factor, as :func:`~distopt.engine.reduction.weighed` says."""
+def weighted_gradient(gradient: Gradient, factor: int | None) -> Gradient:
+    """A gradient times a factor, as :func:`~distopt.engine.reduction.weighted` says."""
     if isinstance(gradient, IndexedSlices):
-        values = weighed(as_array(gradient.values), factor)
+        values = weighted(as_array(gradient.values), factor)
         return IndexedSlices(values, gradient.indices, gradient.dense_shape)
-    return weighed(gradient, factor)
+    return weighted(gradient, factor)
 
 
 def _values(gradient: Gradient) -> Array:

@@ -34,5 +34,5 @@ class Epilogue:
         self.numbers = {dtype: (dtype.type(by), dtype.type(bound)) for dtype in kinds}
 
 
-#: The same object for the same arguments; means that are weighed anew at each step have many divisors.
+#: The same object for the same arguments; means that are weighted anew at each step have many divisors.
 epilogue = lru_cache(maxsize=64)(Epilogue)

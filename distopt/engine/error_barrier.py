@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from distopt.distribute import ReplicaContext
 from distopt.errors import ReplicaFailed, ReplicaMismatch, ReplicaStalled
 
-__all__ = ["ErrorBarrier", "tell"]
+__all__ = ["ErrorBarrier", "broadcast_error"]
 
 #: Of these the others know.
 _KNOWN = (ReplicaFailed, ReplicaMismatch, ReplicaStalled)
@@ -26,10 +26,10 @@ class ErrorBarrier(AbstractContextManager[None]):
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, Exception):
-            tell(self._context, self._call, error)
+            broadcast_error(self._context, self._call, error)
 
 
-def tell(context: ReplicaContext, call: str, error: Exception) -> None:
+def broadcast_error(context: ReplicaContext, call: str, error: Exception) -> None:
     """Tells all replicas, which are on their way to ``call``, what this one is about to raise."""
     if context.num_replicas_in_sync > 1 and not isinstance(error, _KNOWN):
         context.agreement.check(call, 0, lambda: call, error)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distopt.collectives import CHUNK, Partition, ShardReduce, address_of, tree_pairs
-from distopt.comm.communicator import everyone_came
+from distopt.comm import SoloCommunicator
 from distopt.core.tensor import as_array
 from distopt.engine import fused, kernels
 from distopt.engine.batch import GradientBatch
@@ -49,7 +49,7 @@ class KernelCall(NamedTuple):
     tail: tuple[Any, ...]
 
 
-class Kept(NamedTuple):
+class KeptSums(NamedTuple):
     """Sums that wait for norms.
 
     Attributes:
@@ -95,16 +95,16 @@ class Executor:
         own, node = self.partition.own, reduce.node
         #: The own segments, each with the addresses of its parameters and slots.
         self.owns = np.hstack([own, self._addresses[own[:, 0]] + own[:, 1:2]])
-        staged = node.size > 1 and dtype in COMPILED
-        buffer = reduce.staging.place(dtype.itemsize) if staged else (0, 0)
+        several = node.size > 1 and dtype in COMPILED
+        buffer = reduce.staging.place(dtype.itemsize) if several else (0, 0)
         self._where = (node.rank, node.size, *buffer)
         self._first = self.partition.others_in(0)
         self._pairs = np.array(tree_pairs(node.size), np.int64).reshape(-1, 2)
         self._scratch = np.empty((max(len(self._pairs), 1), CHUNK), dtype)
         self._tuner = StoreTuner(settings().stores)
-        self._kept: Kept | None = None
+        self._kept: KeptSums | None = None
 
-    def kept(self, board: NormBoard) -> Kept:
+    def kept(self, board: NormBoard) -> KeptSums:
         """Where the sums of this replica's shards are kept until norms are known."""
         if self._kept is None or self._kept.board is not board:
             ends = np.cumsum(self.owns[:, 2])
@@ -112,7 +112,7 @@ class Executor:
             places = address_of(sums) + ends - self.owns[:, 2]
             squares = board.places(self.owns, self.dtype.itemsize)
             owns = np.column_stack([self.owns[:, :4], places, squares, self.owns[:, 4:]])
-            self._kept = Kept(board, sums, owns)
+            self._kept = KeptSums(board, sums, owns)
         return self._kept
 
     def state(self) -> list[Array]:
@@ -134,7 +134,7 @@ class Executor:
         before = np.searchsorted(self.partition.everyone[:, 0], variable)
         return int(np.searchsorted(self.partition.ends[2, 1:], before, side="right"))
 
-    def send_ahead(self, batch: GradientBatch) -> None:
+    def stage_first_block(self, batch: GradientBatch) -> None:
         """Stages the first block before the replicas meet in the call's header.
 
         That meeting then serves this block too, when all have staged it. Nobody reads the staging buffer
@@ -145,18 +145,18 @@ class Executor:
         rank, _, address, row = self._where
         send(address + rank * row, self._first, batch.addresses)
 
-    def on_node(self, call: KernelCall, first: int, stop: int, ahead: bool) -> None:
+    def on_node(self, call: KernelCall, first: int, stop: int, staged: bool) -> None:
         """Runs blocks whose sums are made on this node.
 
         Args:
             call: what to run.
             first: the first block.
             stop: the block to stop before.
-            ahead: whether all replicas have staged the first one.
+            staged: whether all replicas have staged the first one.
         """
         kernel, owns, starts, tail = call
         staging = self.reduce.staging
-        if self.reduce.node.size > 1 and not ahead:
+        if self.reduce.node.size > 1 and not staged:
             staging.begin(self.partition, first, starts, self.dtype.itemsize)
         half, streamed = staging.half, False
         tables = (self.partition.others, owns, self.partition.ends, starts, self._pairs)
@@ -171,10 +171,10 @@ class Executor:
         if stop - first == 1:  # nothing is staged meanwhile
             self.reduce.node.run(code, 1)
             return
-        streamed = not self._tuner.way()
+        streamed = not self._tuner.choose()
         begin = perf_counter()
         self.reduce.node.run(code, stop - first)
-        self._tuner.took(perf_counter() - begin)
+        self._tuner.observe(perf_counter() - begin)
         staging.half ^= (stop - first - 1) & 1
 
     def on_block(self, call: KernelCall, block: int, total: Array) -> None:
@@ -201,7 +201,12 @@ class Executor:
         """Runs blocks without the other replicas."""
         kernel, owns, starts, tail = call
         tables = (self.partition.others, owns, self.partition.ends, starts, self._pairs[:0])
-        kernel(everyone_came(1), 0, (first, first, stop, stop), False, 0, where, tables, self._scratch, *tail)
+        span = (first, first, stop, stop)
+
+        def code(counters: Array, met: int, _part: int, _parts: int) -> int:
+            return int(kernel(counters, met, span, False, 0, where, tables, self._scratch, *tail))
+
+        SoloCommunicator().run(code, stop - first)
 
 
 def _addresses(places: Sequence[Sequence[Place]], arrays: int) -> Array:
@@ -220,7 +225,7 @@ class Step:
         batch: this replica's gradients; they are read when they are fed.
         coefficients: the rule's.
         epilogue: what happens to the sums before the update.
-        ahead: whether all replicas have staged the first block.
+        staged: whether all replicas have staged the first block.
         board: where squares are put, if norms have to be known.
     """
 
@@ -230,12 +235,12 @@ class Step:
         batch: GradientBatch,
         coefficients: tuple[Any, ...],
         epilogue: Epilogue,
-        ahead: bool = False,
+        staged: bool = False,
         board: NormBoard | None = None,
     ) -> None:
         self._executor, self._batch = executor, batch
         self._coefficients, self._epilogue = coefficients, epilogue
-        self._ahead, self._next = ahead, 0
+        self._staged, self._next = staged, 0
         self._kept = None if board is None else executor.kept(board)
 
     def feed(self, stop: int) -> None:
@@ -259,7 +264,7 @@ class Step:
             tail = (*numbers, (dtype.type(0),))
         call = KernelCall(kernel, owns, self._batch.addresses, tail)
         if not over_nodes:
-            executor.on_node(call, first, stop, self._ahead and first == 0)
+            executor.on_node(call, first, stop, self._staged and first == 0)
             return
         blocks = range(first, stop)
         batch = self._batch

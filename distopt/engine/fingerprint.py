@@ -17,12 +17,11 @@ from distopt.engine.rule import Rule
 from distopt.typing import Array
 
 __all__ = [
-    "contents",
     "describe",
+    "of_changes",
     "of_coefficients",
     "of_gradients",
     "of_rules",
-    "of_unallocated",
     "of_variables",
     "sentence",
     "step_sentence",
@@ -44,19 +43,20 @@ def _kind(variable: Variable) -> str:
     return f"{variable.name}{variable.shape}{variable.dtype}{constrained}"
 
 
-def contents(assigned: Sequence[Variable]) -> int:
-    """A hash of what this replica has assigned: all must have assigned the same."""
+def of_changes(state: Sequence[Variable], assigned: Sequence[Variable], new: Sequence[Variable]) -> int:
+    """A hash of what has become of variables and slots since the last step, alike on all replicas.
+
+    Args:
+        state: all of them.
+        assigned: those that this replica has assigned: all must have assigned the same.
+        new: those that have no shared memory yet.
+    """
     total = 0
     for v in assigned:
         # Chained, not combined by xor: values swapped between two variables have to differ.
-        total = digest(f"{total}{v.name}{zlib.crc32(v._array().tobytes())}")
-    return total
-
-
-def of_unallocated(state: Sequence[Variable], unallocated: Sequence[Variable]) -> int:
-    """A hash of which variables and slots have no shared memory yet: the same ones everywhere."""
-    new = {id(v) for v in unallocated}
-    return digest(",".join(str(i) for i, v in enumerate(state) if id(v) in new)) if new else 0
+        total = digest(f"{total}{v.name}{zlib.crc32(as_array(v).tobytes())}")
+    found = {id(v) for v in new}
+    return total ^ (digest(",".join(str(i) for i, v in enumerate(state) if id(v) in found)) if found else 0)
 
 
 def of_coefficients(coefficients: Sequence[Sequence[Any]]) -> int:
@@ -109,7 +109,7 @@ def step_sentence(
         pairs = zip(rule.coefficients, values, strict=True)
         parts.append(f"{rule.name}: " + ", ".join(f"{name}={value:.9g}" for name, value in pairs))
     for v in assigned:
-        crc = zlib.crc32(v._array().tobytes())
+        crc = zlib.crc32(as_array(v).tobytes())
         parts.append(f"{v.name} assigned since the last step (checksum {crc:08x})")
     if new:
         parts.append(f"first met here: {', '.join(v.name for v in new)}")

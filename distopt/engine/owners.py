@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from distopt.comm import Communicator
+from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.typing import Array
 
-__all__ = ["Old", "OwnedUpdate", "constrain", "owners", "run_owned"]
+__all__ = ["VariableUpdate", "SavedArray", "constrain", "owners", "run_owned"]
 
 #: A variable, all variables that its update writes, and the update.
-OwnedUpdate = tuple[Variable, Sequence[Variable], Callable[[], None]]
+VariableUpdate = tuple[Variable, Sequence[Variable], Callable[[], None]]
 #: Memory that was written to, and what stood there.
-Old = tuple[Array, Array]
+SavedArray = tuple[Array, Array]
 
 
 def owners(sizes: Sequence[int], parts: int) -> list[int]:
@@ -31,23 +32,26 @@ def owners(sizes: Sequence[int], parts: int) -> list[int]:
 
 
 def run_owned(
-    node: Communicator, job: Communicator, updates: Sequence[OwnedUpdate], earlier: Sequence[Old] = ()
+    node: Communicator,
+    job: Communicator,
+    updates: Sequence[VariableUpdate],
+    saved: Sequence[SavedArray] = (),
 ) -> None:
     """Runs each update on its owner, which writes to the memory that all of the node see.
 
-    If an update raises, what it, the others and ``earlier`` ones have written is put back on all replicas.
+    If one raises, what they and earlier updates have written is put back on all replicas.
 
     Args:
         node: the replicas that share the variables.
         job: all replicas that make the step; an error of one is raised on all.
         updates: the same ones, in the same order, on all of them.
-        earlier: what this replica has written before in this step, in the order of writing.
+        saved: what this replica has written before in this step, in the order of writing.
     """
     distinct = list({id(v): v for v, _, _ in updates}.values())
     dealt = owners([v.size for v in distinct], node.size)
     owner = {id(v): rank for v, rank in zip(distinct, dealt, strict=True)}
-    mine = [update for update in updates if owner[id(update[0])] == node.rank]
-    before = {id(v): (v, v._array().copy()) for _, written, _ in mine for v in written}
+    mine = [each for each in updates if owner[id(each[0])] == node.rank]
+    before = {id(v): (v, as_array(v).copy()) for _, written, _ in mine for v in written}
     error: BaseException | None = None
     try:
         for _, written, run in mine:
@@ -61,13 +65,13 @@ def run_owned(
     failed = [word for word in job.gather_bytes(repr(error).encode() if error else b"") if word]
     if failed:
         for v, value in before.values():
-            v._array()[...] = value
+            as_array(v)[...] = value
         node.barrier()
-        for memory, value in reversed(earlier):
+        for memory, value in reversed(saved):
             memory[...] = value
         node.barrier()
     for v, _ in before.values():
-        v._touch()
+        v.storage.changed()
     if error is not None:
         raise error
     if failed:
@@ -82,4 +86,4 @@ def constrain(variable: Variable) -> None:
 
 def _write_through(variables: Sequence[Variable], on: bool) -> None:
     for v in variables:
-        v._write_through = on
+        v.storage.write_through = on

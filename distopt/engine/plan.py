@@ -9,6 +9,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from distopt.collectives import ShardReduce
+from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.engine import fingerprint
 from distopt.engine.compiled import COMPILED
@@ -45,11 +46,11 @@ class StepPlan:
         slots: for each variable its rule's slots.
         fingerprint: a hash of names, shapes, dtypes and rules, the same on every replica.
         executors: what makes the dense updates, one for each dtype that has some, with the dtype's place.
-        seen: value of ``moves.count`` when all were last seen where the replicas share them; -1: never.
+        seen: value of ``Placement.moves`` when all were last seen where the replicas share them; -1: never.
     """
 
     def __init__(self, variables: Sequence[Variable], sparse: tuple[int, ...] = ()) -> None:
-        arrays = [variable._array() for variable in variables]
+        arrays = [as_array(variable) for variable in variables]
         kinds = {dtype: k for k, dtype in enumerate(dict.fromkeys(array.dtype for array in arrays))}
         self.sparse = sparse
         self.dtypes = tuple(kinds)
@@ -156,7 +157,7 @@ class StepPlan:
 
 def _place(variable: Variable, parameters: SharedParameters) -> Place:
     found = parameters.of(variable)
-    return (variable._array().reshape(-1), 0) if found is None else (found.base, found.offset)
+    return (as_array(variable).reshape(-1), 0) if found is None else (found.base, found.offset)
 
 
 class PlanCache:

@@ -10,11 +10,11 @@ import numpy as np
 
 from distopt.typing import Array
 
-__all__ = ["Reduction", "lowest_terms", "weighed"]
+__all__ = ["FusedReduction", "lowest_terms", "weighted"]
 
 
 @dataclass(frozen=True)
-class Reduction:
+class FusedReduction:
     """How the replicas' gradients become one, in the engine's own pass.
 
     Attributes:
@@ -42,7 +42,7 @@ def lowest_terms(weight: int | None, weights: Sequence[int]) -> tuple[int | None
     return None if factor == 1 else factor, sum(weights) // common
 
 
-def weighed(values: Array, factor: int | None) -> Array:
+def weighted(values: Array, factor: int | None) -> Array:
     """``values * factor``; zeros for factor 0, since a mean over no examples may well be NaN."""
     if factor is None:
         return values

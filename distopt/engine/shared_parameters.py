@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from distopt.collectives import ShardReduce, address_of, shard_bounds, shared_memory
+from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.typing import Array
 
-__all__ = ["Allocation", "SharedParameters"]
+__all__ = ["MemoryRegion", "SharedParameters"]
 
-#: Allocations begin at multiples of this many bytes: whole cache lines.
+#: Regions begin at multiples of this many bytes: whole cache lines.
 _ALIGN = 64
 #: Variables of few bytes share a block: to make one takes messages, and UCX, which moves them in many MPIs,
 #: remembers each piece of memory that was given back.
@@ -33,8 +34,8 @@ _WORTH_A_TRIM = 1 << 20
 
 
 @dataclass(frozen=True)
-class Allocation:
-    """A variable's place.
+class MemoryRegion:
+    """The memory that a variable lies in.
 
     Attributes:
         base: 1-D memory of the variable's dtype, shared by the node.
@@ -48,7 +49,7 @@ class Allocation:
 
 
 class SharedParameters:
-    """All allocations that one replica knows.
+    """The regions of all variables that one replica knows.
 
     Args:
         reduce: who shares memory with whom.
@@ -56,7 +57,7 @@ class SharedParameters:
 
     def __init__(self, reduce: ShardReduce) -> None:
         self.reduce = reduce
-        self._allocations: dict[int, tuple[weakref.ref[Variable], Allocation]] = {}
+        self._regions: dict[int, tuple[weakref.ref[Variable], MemoryRegion]] = {}
         self._released: dict[int, weakref.ref[Variable]] = {}
         #: Whether some variable has left shared memory for good.
         self.any_released = False
@@ -74,9 +75,9 @@ class SharedParameters:
         where = f" on each of {nodes} nodes" if nodes > 1 else ""
         return f"one copy for {self.reduce.node.size} replicas{where}; each replica updates its shard"
 
-    def of(self, variable: Variable) -> Allocation | None:
-        """The variable's allocation, or None."""
-        entry = self._allocations.get(id(variable))
+    def of(self, variable: Variable) -> MemoryRegion | None:
+        """The variable's region, or None."""
+        entry = self._regions.get(id(variable))
         return entry[1] if entry is not None and entry[0]() is variable else None
 
     def released(self, variable: Variable) -> bool:
@@ -85,7 +86,7 @@ class SharedParameters:
         return entry is not None and entry() is variable
 
     def unallocated(self, variables: Sequence[Variable]) -> list[Variable]:
-        """Those that have no allocation yet, each once."""
+        """Those that have no region yet, each once."""
         unique = {id(v): v for v in variables}.values()
         return [v for v in unique if self.of(v) is None and not self.released(v)]
 
@@ -96,10 +97,24 @@ class SharedParameters:
         return [
             v
             for v in unique
-            if (found := self.of(v)) is not None and address_of(v._array()) != address_of(found.view)
+            if (found := self.of(v)) is not None and address_of(as_array(v)) != address_of(found.view)
         ]
 
     # -- collective
+    def share(self, assigned: Sequence[Variable], columns: Sequence[Sequence[Variable]]) -> None:
+        """Moves variables to where all replicas of the node see them.
+
+        Args:
+            assigned: those that all replicas have assigned since the last step.
+            columns: all variables; those of one column should lie side by side.
+        """
+        if assigned:
+            self.rewrite(assigned)
+        for column in columns:
+            new = self.unallocated(column)
+            if new:
+                self.allocate(new)
+
     def allocate(self, variables: Sequence[Variable]) -> None:
         """Gives variables memory side by side, holding replica 0's values."""
         groups: dict[np.dtype[np.generic], list[Variable]] = {}
@@ -110,22 +125,22 @@ class SharedParameters:
             ends = np.cumsum([v.size for v in members]).tolist()
             base = self._memory(ends[-1], dtype)
             found = [
-                Allocation(base, end - v.size, base[end - v.size : end].reshape(v.shape))
+                MemoryRegion(base, end - v.size, base[end - v.size : end].reshape(v.shape))
                 for v, end in zip(members, ends, strict=True)
             ]
             self._fill(members, found)
-            for v, allocation in zip(members, found, strict=True):
-                self._allocations[id(v)] = (weakref.ref(v, _remover(self._allocations, id(v))), allocation)
-                v._attach(allocation.view)
+            for v, region in zip(members, found, strict=True):
+                self._regions[id(v)] = (weakref.ref(v, _remover(self._regions, id(v))), region)
+                v.storage.attach(region.view)
         if sum(v.size * v.dtype.itemsize for v in variables) >= _WORTH_A_TRIM:
             _give_back()
 
     def rewrite(self, variables: Sequence[Variable]) -> None:
         """Brings variables back that all replicas have assigned, with the value assigned."""
-        found = [allocation for v in variables if (allocation := self.of(v)) is not None]
+        found = [region for v in variables if (region := self.of(v)) is not None]
         self._fill(variables, found)
-        for v, allocation in zip(variables, found, strict=True):
-            v._attach(allocation.view)
+        for v, region in zip(variables, found, strict=True):
+            v.storage.attach(region.view)
 
     def keep_private(self, variables: Sequence[Variable]) -> None:
         """Takes variables out of memory that is shared with a job in which this replica has no part.
@@ -134,28 +149,28 @@ class SharedParameters:
         """
         for v in variables:
             if self.of(v) is None:
-                v._detach()
+                v.storage.detach()
 
     def release(self, variables: Sequence[Variable]) -> None:
         """Gives each replica its own copy, for good: from now on they may differ."""
         self.any_released = self.any_released or len(variables) > 0
         for v in variables:
             if self.of(v) is not None:
-                v._detach()
-                del self._allocations[id(v)]
+                v.storage.detach()
+                del self._regions[id(v)]
             self._released[id(v)] = weakref.ref(v, _remover(self._released, id(v)))
 
-    def _fill(self, variables: Sequence[Variable], found: Sequence[Allocation]) -> None:
-        """Writes replica 0's values into the allocations, once a node."""
+    def _fill(self, variables: Sequence[Variable], found: Sequence[MemoryRegion]) -> None:
+        """Writes replica 0's values into the regions, once a node."""
         if self.reduce.node.rank == 0:
-            for allocation, v in zip(found, variables, strict=True):
-                np.copyto(allocation.view, v._array())
+            for region, v in zip(found, variables, strict=True):
+                np.copyto(region.view, as_array(v))
         self.reduce.node.barrier()
         if self.reduce.cross.size == 1:
             return
-        for allocation in found:
+        for region in found:
             # Each replica of the first node sends its part to those of its rank in the others.
-            flat, node = allocation.view.reshape(-1), self.reduce.node
+            flat, node = region.view.reshape(-1), self.reduce.node
             bounds = shard_bounds(flat.size, node.size)
             part = flat[bounds[node.rank] : bounds[node.rank + 1]]
             # What is received is a copy, for a moment. All take part as often, threads of a process together.

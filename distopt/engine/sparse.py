@@ -10,12 +10,14 @@ import numpy as np
 from distopt.collectives import all_reduce, reduce_rows
 from distopt.comm import Communicator
 from distopt.core.indexed_slices import IndexedSlices, sum_duplicates
+from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.engine import kernels
+from distopt.engine.batch import GradientBatch
 from distopt.engine.rule import Rule, Sparse
 from distopt.typing import Array
 
-__all__ = ["alike", "apply_rows", "reduced", "summed"]
+__all__ = ["apply_rows", "densify_mixed", "reduced", "summed"]
 
 #: Where the replicas' rows together reach this share of all rows, they are summed as dense arrays.
 DENSITY = 0.5
@@ -90,7 +92,7 @@ def apply_rows(
         node: the replicas that share the work.
     """
     height = len(state[0])
-    w, *slots = (_table(v._array(), height) for v in state)
+    w, *slots = (_table(as_array(v), height) for v in state)
     values = rows.reshape(len(indices), w.shape[1])
     part, parts = node.rank, node.size
     if rule.sparse is Sparse.ROWS:
@@ -107,15 +109,13 @@ def _table(array: Array, height: int) -> Array:
     return array.reshape(height, array.size // height if height else 0)
 
 
-def alike(
-    comm: Communicator, gradients: Sequence[Array | IndexedSlices], variables: Sequence[Variable]
-) -> list[Array | IndexedSlices]:
-    """The gradients, made dense where they are dense on any replica."""
-    everyone = comm.gather_bytes(bytes(isinstance(g, IndexedSlices) for g in gradients))
-    result = list(gradients)
-    for i, (gradient, variable) in enumerate(zip(gradients, variables, strict=True)):
+def densify_mixed(comm: Communicator, batch: GradientBatch) -> GradientBatch:
+    """The gradients, made dense where they are dense on any replica; ``comm`` are all replicas."""
+    everyone = comm.gather_bytes(bytes(isinstance(g, IndexedSlices) for g in batch.gradients))
+    result = list(batch.gradients)
+    for i, (gradient, variable) in enumerate(zip(batch.gradients, batch.variables, strict=True)):
         if isinstance(gradient, IndexedSlices) and not all(kinds[i] for kinds in everyone):
             rows, indices = summed(gradient)
             dense = result[i] = np.zeros(variable.shape, rows.dtype)
             dense[indices] = rows
-    return result
+    return batch.with_gradients(result)

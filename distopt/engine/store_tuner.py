@@ -40,16 +40,16 @@ class StoreTuner:
         #: The least seconds of each way in this period.
         self._least = [float("inf"), float("inf")]
 
-    def way(self) -> bool:
+    def choose(self) -> bool:
         """The way to go this time: True for ordinary stores."""
         if self._given is not None:
             return self._given
         return self._step % 2 == 1 if self._step < 2 * _TRIALS else self._best
 
-    def took(self, seconds: float) -> None:
-        """What it has taken."""
+    def observe(self, seconds: float) -> None:
+        """Takes in how long a step has taken in the way chosen."""
         if self._step < 2 * _TRIALS:
-            way = self.way()
+            way = self.choose()
             self._least[way] = min(self._least[way], seconds)
         else:
             self._slow = self._slow + 1 if seconds > _SLOWER * self._least[self._best] else 0

@@ -12,18 +12,27 @@ from typing import Any, TypeAlias
 from distopt.collectives import ShardReduce
 from distopt.comm import Communicator, SoloCommunicator
 from distopt.core.indexed_slices import IndexedSlices
+from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.engine import kernels, sparse
 from distopt.engine.batch import Gradient, GradientBatch
 from distopt.engine.epilogue import Epilogue
 from distopt.engine.executor import Executor, Step
 from distopt.engine.norm_board import Scales
-from distopt.engine.owners import Old, OwnedUpdate, constrain, run_owned
+from distopt.engine.owners import SavedArray, VariableUpdate, constrain, run_owned
 from distopt.engine.plan import StepPlan
 from distopt.engine.rule import Rule
 from distopt.typing import Array
 
-__all__ = ["Coefficients", "Round", "alone", "constrained", "others", "sum_and_update", "update_variable"]
+__all__ = [
+    "Coefficients",
+    "Round",
+    "alone",
+    "constrained",
+    "sum_and_update",
+    "unconstrained",
+    "update_variable",
+]
 
 #: For each dtype of a plan the rule's coefficients, scalars of that dtype.
 Coefficients: TypeAlias = tuple[tuple[Any, ...], ...]
@@ -36,7 +45,7 @@ def sum_and_update(
     batch: GradientBatch,
     coefficients: Coefficients,
     then: Epilogue,
-    ahead: bool,
+    staged: bool,
 ) -> None:
     """Sums this replica's shards over all replicas and updates them.
 
@@ -46,14 +55,14 @@ def sum_and_update(
         batch: this replica's gradients.
         coefficients: those of the plan's rules.
         then: what happens to the sums before the update.
-        ahead: whether all replicas have staged the first block.
+        staged: whether all replicas have staged the first block.
     """
     board = None
     if then.needs_norms and plan.executors:
         board = plan.norm_board(reduce)
     steps: list[Step] = []
     for kind, executor in plan.executors:
-        steps.append(Step(executor, batch, coefficients[kind], then, ahead and not steps, board))
+        steps.append(Step(executor, batch, coefficients[kind], then, staged and not steps, board))
     scales = None
     if board is not None and then.clip is not None:
         for step, (_, executor) in zip(steps, plan.executors, strict=True):
@@ -69,7 +78,11 @@ def sum_and_update(
 
 
 def constrained(
-    reduce: ShardReduce, plan: StepPlan, batch: GradientBatch, coefficients: Coefficients, old: list[Old]
+    reduce: ShardReduce,
+    plan: StepPlan,
+    batch: GradientBatch,
+    coefficients: Coefficients,
+    saved: list[SavedArray],
 ) -> None:
     """Updates variables that have a constraint from gradients that are final; arguments as above.
 
@@ -78,14 +91,16 @@ def constrained(
         plan: that of the batch.
         batch: the gradients, the same on all replicas.
         coefficients: those of the plan's rules.
-        old: what this replica has written so in this step, and what stood there; it grows.
+        saved: what this replica has written so in this step, and what stood there; it grows.
     """
     if plan.constrained:
         first = plan.executors[: plan.first_executors]
-        _constrained(reduce, plan, batch, partial(_update_own, first, batch, coefficients), old)
+        _constrained(reduce, plan, batch, partial(_update_own, first, batch, coefficients), saved)
 
 
-def others(reduce: ShardReduce, plan: StepPlan, batch: GradientBatch, coefficients: Coefficients) -> None:
+def unconstrained(
+    reduce: ShardReduce, plan: StepPlan, batch: GradientBatch, coefficients: Coefficients
+) -> None:
     """Updates the other variables; arguments as for :func:`constrained`."""
     for i in plan.sparse:
         _apply_rows(reduce, plan, batch, i, coefficients, sparse.summed(batch.rows(i)))
@@ -101,7 +116,7 @@ def alone(job: Communicator, plan: StepPlan, batch: GradientBatch, coefficients:
         batch: the same variables on all replicas; one may come twice.
         coefficients: those of the plan's rules.
     """
-    bound: list[OwnedUpdate] = []
+    bound: list[VariableUpdate] = []
     free: list[Callable[[], None]] = []
     for i, (variable, gradient) in enumerate(zip(batch.variables, batch.gradients, strict=True)):
         kind, state = plan.which[i], (variable, *plan.slots[i])
@@ -130,26 +145,30 @@ def update_variable(
     if isinstance(gradient, IndexedSlices):
         sparse.apply_rows(rule, state, coefficients, *sparse.summed(gradient), SoloCommunicator())
     else:
-        w, *slots = (v._array().reshape(-1) for v in state)
+        w, *slots = (as_array(v).reshape(-1) for v in state)
         kernels.dense(rule, w, gradient.reshape(-1), tuple(slots), coefficients)
     for v in state:
-        v._touch()
+        v.storage.changed()
 
 
 def _constrained(
-    reduce: ShardReduce, plan: StepPlan, batch: GradientBatch, update: Callable[[], None], old: list[Old]
+    reduce: ShardReduce,
+    plan: StepPlan,
+    batch: GradientBatch,
+    update: Callable[[], None],
+    saved: list[SavedArray],
 ) -> None:
     """Updates what has a constraint, then constrains it; if that raises, all is put back on all replicas.
 
     This comes before the other updates, so that what has to be kept until then is little.
     """
-    old += [(array, array.copy()) for _, e in plan.executors[: plan.first_executors] for array in e.state()]
+    saved += [(array, array.copy()) for _, e in plan.executors[: plan.first_executors] for array in e.state()]
     update()
     reduce.node.barrier()
     variables = [batch.variables[i] for i in plan.constrained]
     for variable in variables:
-        variable._touch()
-    run_owned(reduce.node, reduce.job, [(v, (v,), partial(constrain, v)) for v in variables], old)
+        variable.storage.changed()
+    run_owned(reduce.node, reduce.job, [(v, (v,), partial(constrain, v)) for v in variables], saved)
 
 
 def _apply_rows(

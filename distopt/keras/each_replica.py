@@ -50,7 +50,7 @@ def done_together(call: str, work: Callable[[], None]) -> None:
 def assign_alike(variable: Variable, value: Any) -> None:
     """Assigns a value that all replicas assign, also where those of one process share the variable."""
     own = variable.synchronization is VariableSynchronization.ON_READ
-    with placement().made_for(None if own else variable._owner):
+    with placement().made_for(None if own else variable.storage.owner):
         variable.assign(value)
 
 

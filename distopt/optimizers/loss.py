@@ -94,7 +94,7 @@ def warn_of_means(optimizer: Optimizer, gradients: Sequence[Any]) -> None:
 
 def _of_mean(gradient: Any) -> bool:
     tensor = gradient.values if isinstance(gradient, IndexedSlices) else gradient
-    return getattr(tensor, "_of_mean", False)
+    return getattr(tensor, "of_mean", False)
 
 
 def variables_in(var_list: Any) -> list[Variable]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.engine.rule import Rule, Sparse
 from distopt.optimizers.optimizer import ApplyState
@@ -135,8 +136,8 @@ class Nadam(RuleOptimizer):
         cache = self._momentum_cache
         for (_, dtype), values in apply_state.items():
             if cache is not None and dtype == cache.dtype:
-                cache._array()[...] = values["product"]
-                cache._touch()
+                as_array(cache)[...] = values["product"]
+                cache.storage.changed()
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:

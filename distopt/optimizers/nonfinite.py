@@ -61,7 +61,7 @@ class NonFinitePolicy(Enum):
         bad = nonfinite(arrays)
         if self is NonFinitePolicy.ZERO:
             return _with_zeros(batch, arrays, bad) if bad else batch
-        found = engine.any_says(call, _message(batch, arrays, bad) if bad else "")
+        found = engine.coordinator.gather_messages(call, _message(batch, arrays, bad) if bad else "")
         if not found:
             return batch
         text = "; ".join(f"replica {replica}: {words}" for replica, words in found.items())
@@ -87,7 +87,7 @@ def _with_zeros(batch: GradientBatch, arrays: Sequence[Array], bad: Sequence[int
             gradients[k] = IndexedSlices(values, gradient.indices, gradient.dense_shape)
         else:
             gradients[k] = values
-    return batch.having(gradients)
+    return batch.with_gradients(gradients)
 
 
 def _message(batch: GradientBatch, arrays: Sequence[Array], bad: Sequence[int]) -> str:

@@ -179,7 +179,7 @@ class Optimizer(BaseOptimizer):
         except Exception as error:
             self._forget_slots(made)
             if engine is not None:  # in cross-replica context no other replica waits
-                engine.tell(call, error)
+                engine.coordinator.broadcast_error(call, error)
             raise
         if engine is None or not batch.variables:
             return None
@@ -199,7 +199,7 @@ class Optimizer(BaseOptimizer):
             raise
         engine.once(self, partial(self._count, apply_state, experimental_aggregate_gradients))
         if experimental_aggregate_gradients and engine.counted(self):
-            engine.audit(call, [*batch.variables, *self.weights], settings_text(self))
+            engine.coordinator.audit(call, [*batch.variables, *self.weights], settings_text(self))
         return StepResult(self._steps_made())
 
     def _check_and_prepare(
@@ -243,8 +243,8 @@ class Optimizer(BaseOptimizer):
         aggregate: bool,
     ) -> None:
         """Aggregate, transform, update."""
-        received: Any = engine.open(call, batch) if aggregate else batch.pairs()
-        with engine.errors(call):
+        received: Any = engine.coordinator.unified_pairs(call, batch) if aggregate else batch.pairs()
+        with engine.coordinator.error_barrier(call):
             if aggregate:
                 received = tuple(self._transform_unaggregated_gradients(received))
                 name = aggregators.label(self.gradient_aggregator)
@@ -252,11 +252,11 @@ class Optimizer(BaseOptimizer):
             transformed = self._transform_gradients(received)
             if transformed is not received:
                 transformed = checked(transformed, "the gradient transformers' result")
-        if aggregate:
-            engine.audit_gradients(self, call, transformed)
+        if aggregate and engine.audit_due(self):
+            engine.coordinator.audit_gradients(call, transformed)
         variables = [variable for _, variable in transformed]
         if not aggregate:
-            engine.meet(f"{call}, not aggregated,", variables)
+            engine.coordinator.check(f"{call}, not aggregated,", variables)
         alone = engine.released(variables) or not (aggregate or engine.shares(variables))
         self._apply(engine, call, transformed, apply_state, alone)
 

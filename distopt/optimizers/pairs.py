@@ -160,7 +160,7 @@ def _pair(item: Any, position: int, call: str) -> Pair:
 
 def _fitting(gradient: Any, variable: Variable, call: str) -> Any:
     if type(gradient) is np.ndarray or type(gradient) is Tensor:  # the common case, at little cost
-        array, wanted = as_array(gradient), variable._array()
+        array, wanted = as_array(gradient), as_array(variable)
         if array.dtype == wanted.dtype and array.shape == wanted.shape and array.dtype.kind == "f":
             return gradient if type(gradient) is Tensor else Tensor.from_numpy(array)
     if variable.dtype.kind not in "fc":

@@ -16,7 +16,7 @@ from distopt.core.tensor import TensorLike, as_array
 from distopt.core.variable import Variable
 from distopt.engine.batch import Gradient, GradientBatch
 from distopt.engine.plan import StepPlan
-from distopt.engine.reduction import Reduction
+from distopt.engine.reduction import FusedReduction
 from distopt.engine.rule import Rule
 from distopt.engine.step import Coefficients, StepEngine
 from distopt.engine.update import update_variable
@@ -108,13 +108,13 @@ class RuleOptimizer(Optimizer):
             if reduction is not None:
                 made = self._with_rules(plan, batch, apply_state)
         except Exception as error:
-            engine.tell(call, error)
+            engine.coordinator.broadcast_error(call, error)
             raise
         if reduction is not None and engine.step(call, *made, reduction, self._clip):
             return
         super()._run_pipeline(engine, call, plan, batch, apply_state, aggregate)
 
-    def _reduction(self, engine: StepEngine, plan: StepPlan, batch: GradientBatch) -> Reduction | None:
+    def _reduction(self, engine: StepEngine, plan: StepPlan, batch: GradientBatch) -> FusedReduction | None:
         """The reduction with which the engine can make the whole step in one pass; None if it cannot.
 
         It cannot if a stage is the user's code, if a clip needs the norm of gradients of several dtypes, if
@@ -133,7 +133,7 @@ class RuleOptimizer(Optimizer):
             or engine.released(batch.variables)
         ):
             return None
-        found: Reduction | None = reduce()
+        found: FusedReduction | None = reduce()
         return found
 
     def _apply(

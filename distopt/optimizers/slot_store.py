@@ -84,7 +84,8 @@ class SlotStore:
             aggregation=aggregation,
         )
         # Replicas that share an optimizer all set the same value: there is nothing to aggregate.
-        weight._common = weight._common and aggregation is not VariableAggregation.NONE
+        if aggregation is VariableAggregation.NONE:
+            weight.storage.collective = False
         return weight
 
     def add(self, variable: Variable, name: str, initializer: Any) -> Variable:
@@ -101,7 +102,7 @@ class SlotStore:
                 name=f"{self._prefix}{variable.name.removesuffix(':0')}/{name}",
                 dtype=variable.dtype,
             )
-            slot._common = False  # only the step writes it
+            slot.storage.collective = False  # only the step writes it
             slots[name] = slot
             self.weights.append(slot)
         return slots[name]

@@ -16,7 +16,7 @@ from distopt.engine.step import StepEngine
 def test_dropped_models_are_gone(replicas):
     def program():
         engine = StepEngine.of(get_replica_context())
-        known, refs = len(engine.parameters._allocations), []
+        known, refs = len(engine.parameters._regions), []
         for _ in range(3):
             v = tf.Variable(np.zeros(1000, np.float32))
             opt = tf.optimizers.Adam()
@@ -25,7 +25,7 @@ def test_dropped_models_are_gone(replicas):
             refs += [weakref.ref(x) for x in (v, opt, opt.get_slot(v, "m"))]
             del v, opt
         gc.collect()
-        return [r for r in refs if r() is not None] == [] and len(engine.parameters._allocations) == known
+        return [r for r in refs if r() is not None] == [] and len(engine.parameters._regions) == known
 
     assert VirtualStrategy(replicas).run(program) is True
 
@@ -44,7 +44,7 @@ def test_variables_that_are_each_replicas_own_leave_no_entry(monkeypatch):
             del v, opt
         gc.collect()
         kept = context.agreement
-        return [len(parameters._allocations), len(parameters._released)], max(
+        return [len(parameters._regions), len(parameters._released)], max(
             len(kept._kinds), len(kept._places)
         ) <= 20
 

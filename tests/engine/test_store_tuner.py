@@ -7,8 +7,8 @@ def ways(choice, steps, seconds):
     """The ways taken in so many steps, of which each takes ``seconds(way, step)``."""
     taken = []
     for step in range(steps):
-        way = choice.way()
-        choice.took(seconds(way, step))
+        way = choice.choose()
+        choice.observe(seconds(way, step))
         taken.append(way)
     return taken
 

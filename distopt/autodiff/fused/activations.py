@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -46,27 +47,33 @@ def _selu(z: Array) -> Array:
 
 
 #: Name -> the function; it may overwrite its argument.
-FORWARD: dict[str, Callable[[Array], Array]] = {
-    "linear": lambda z: z,
-    "relu": _relu,
-    "tanh": lambda z: np.tanh(z, out=z),
-    "sigmoid": _sigmoid,
-    "softplus": _softplus,
-    "elu": _elu,
-    "selu": _selu,
-    "exponential": lambda z: np.exp(z, out=z),
-}
+FORWARD: Mapping[str, Callable[[Array], Array]] = MappingProxyType(
+    {
+        "linear": lambda z: z,
+        "relu": _relu,
+        "tanh": lambda z: np.tanh(z, out=z),
+        "sigmoid": _sigmoid,
+        "softplus": _softplus,
+        "elu": _elu,
+        "selu": _selu,
+        "exponential": lambda z: np.exp(z, out=z),
+    }
+)
 
 #: Name -> the derivative, from the function's result.
-SLOPE: dict[str, Callable[[Any], Any]] = {
-    "relu": lambda y: y > 0,
-    "tanh": lambda y: 1 - y * y,
-    "sigmoid": lambda y: y * (1 - y),
-    "softplus": lambda y: -np.expm1(-y),
-    "elu": lambda y: np.where(y > 0, y.dtype.type(1), y + 1),
-    "selu": lambda y: np.where(y > 0, y.dtype.type(_SELU_SCALE), y + y.dtype.type(_SELU_SCALE * _SELU_ALPHA)),
-    "exponential": lambda y: y,
-}
+SLOPE: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
+    {
+        "relu": lambda y: y > 0,
+        "tanh": lambda y: 1 - y * y,
+        "sigmoid": lambda y: y * (1 - y),
+        "softplus": lambda y: -np.expm1(-y),
+        "elu": lambda y: np.where(y > 0, y.dtype.type(1), y + 1),
+        "selu": lambda y: np.where(
+            y > 0, y.dtype.type(_SELU_SCALE), y + y.dtype.type(_SELU_SCALE * _SELU_ALPHA)
+        ),
+        "exponential": lambda y: y,
+    }
+)
 
 FUSED_ACTIVATIONS = frozenset(FORWARD)
 

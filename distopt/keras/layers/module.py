@@ -83,7 +83,7 @@ class Module:
         self._check_created()
         trainable = trainable and self.trainable
         held = self._members()
-        found = [weight for weight in held.variables if (weight._trainable and trainable) is wanted]
+        found = [weight for weight in held.variables if (weight.trainable and trainable) is wanted]
         for layer in held.layers:
             found += layer._weights(wanted, trainable)
         return found

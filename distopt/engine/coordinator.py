@@ -1,0 +1,95 @@
+"""StepCoordinator: what replicas tell each other about a step, beside its sums and updates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from distopt.core.tensor import as_array
+from distopt.core.variable import Variable
+from distopt.distribute import ReplicaContext
+from distopt.engine import fingerprint, sparse
+from distopt.engine.audit import audit
+from distopt.engine.batch import GradientBatch
+from distopt.engine.error_barrier import ErrorBarrier, broadcast_error
+from distopt.engine.shared_parameters import SharedParameters
+
+__all__ = ["StepCoordinator"]
+
+_DRIFTED = "Something changed it on one replica only, such as unaggregated gradients or an assignment"
+_NOT_EQUAL = (
+    "Nothing was applied. Aggregators and transformers must return the same on all replicas; gradients that "
+    "are each replica's own go to apply_gradients(..., experimental_aggregate_gradients=False)"
+)
+
+
+class StepCoordinator:
+    """One replica's side of it. All methods are collective.
+
+    In each of them ``call`` says who asks, for messages, e.g. ``"apply_gradients of Adam"``.
+
+    Args:
+        context: the replica.
+        parameters: where its variables lie.
+
+    Attributes:
+        step_key: the step's number as a part of what headers compare, so that all make the same one.
+    """
+
+    def __init__(self, context: ReplicaContext, parameters: SharedParameters) -> None:
+        self._context, self._parameters = context, parameters
+        self.step_key = 0
+
+    def check(self, call: str, variables: Sequence[Variable], flags: int = 0) -> list[int]:
+        """A header alone: all replicas are in this call, on these variables, and none has failed.
+
+        Returns:
+            the flags of all replicas.
+        """
+        subject = fingerprint.of_variables(variables) ^ self.step_key
+        describe = partial(fingerprint.sentence, call, variables)
+        return self._context.agreement.check(call, subject, describe, flags=flags)
+
+    def unified_pairs(self, call: str, batch: GradientBatch) -> Sequence[tuple[Any, Variable]]:
+        """The pairs of a step whose aggregation is Python code: dense where any replica's are dense."""
+        several = self._context.num_replicas_in_sync > 1
+        if several and any(self.check(call, batch.variables, int(bool(batch.sparse)))):
+            batch = sparse.densify_mixed(self._context.comm, batch)
+        return batch.pairs()
+
+    def gather_messages(self, call: str, message: str) -> dict[int, str]:
+        """What replicas have to say about this step, by number, without the empty ones.
+
+        It costs a header while nobody has anything to say.
+        """
+        call = f"{call}, checked,"
+        flags = self._context.agreement.check(call, self.step_key, lambda: call, flags=bool(message))
+        if not any(flags):
+            return {}
+        own, several = message.encode(), self._context.num_replicas_in_sync > 1
+        messages = self._context.comm.gather_bytes(own) if several else [own]
+        return {replica: text.decode() for replica, text in enumerate(messages) if text}
+
+    def error_barrier(self, call: str) -> ErrorBarrier:
+        """A block whose errors are raised on all replicas, so that none goes on without this one."""
+        return ErrorBarrier(self._context, call)
+
+    def broadcast_error(self, call: str, error: Exception) -> None:
+        """Tells all replicas, which are on their way to ``call``, what this one is about to raise."""
+        broadcast_error(self._context, call, error)
+
+    def audit_gradients(self, call: str, pairs: Sequence[tuple[Any, Variable]]) -> None:
+        """Compares what Python code made of the gradients."""
+        audit(self._context, call, fingerprint.of_gradients(pairs), _NOT_EQUAL)
+
+    def audit(self, call: str, state: Sequence[Variable], settings: str) -> None:
+        """Compares the replicas' state and settings, but for what all see in one memory."""
+        parameters, shards = self._parameters, self._context.shards
+        one_memory = parameters.shared and shards.cross.size == 1
+        compared = [
+            (repr(v.name), as_array(v))
+            for v in state
+            if not parameters.released(v) and not (one_memory and parameters.of(v))
+        ]
+        audit(self._context, call, compared, _DRIFTED, settings)
