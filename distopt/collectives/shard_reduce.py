@@ -119,7 +119,7 @@ def _gather(partition: Partition, block: int, arrays: Sequence[Any], out: Array 
 
 def _topology(job: Communicator, options: Settings) -> tuple[Communicator, Communicator]:
     """The replicas that share memory, and those of equal rank in other nodes."""
-    if job.size == 1 or options.memory == "private" or options.update == "replicated":
+    if job.size == 1 or options.memory == "private":
         return SoloCommunicator(), job
     probe = job.node.shared_block(_PROBE_BYTES) if job.node.size > 1 else None
     everyone = all(flag == b"1" for flag in job.gather_bytes(b"1" if probe is not None else b"0"))

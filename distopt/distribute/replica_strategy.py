@@ -21,7 +21,6 @@ from distopt.typing import Nested
 __all__ = ["DefaultStrategy", "MPIStrategy", "ReplicaStrategy", "ThreadStrategy"]
 
 MEMORY = ("auto", "shared", "private")
-UPDATE = ("auto", "sharded", "replicated")
 
 
 class ReplicaStrategy(Strategy):
@@ -102,31 +101,25 @@ class MPIStrategy(ReplicaStrategy):
     options; the first that is made before any other use of the job becomes the program's own.
 
     Args:
-        memory: ``"shared"`` keeps one copy of parameters and slots a node, ``"private"`` one a
-            process; ``"auto"`` shares where the node's memory can be shared.
-        update: ``"sharded"``: each replica updates its part; ``"replicated"``: each updates
-            everything (with private memory always); ``"auto"``: sharded where memory is shared.
+        memory: ``"shared"`` keeps one copy of parameters and slots a node, of which each replica updates its
+            shard; ``"private"`` one a process, which updates all of it; ``"auto"`` shares where the node's
+            memory can be shared. The setting ``DISTOPT_MEMORY`` by default.
         comm: an mpi4py communicator other than COMM_WORLD; it is duplicated.
 
     Raises:
         MissingExtra: mpi4py or its MPI library is missing.
         LaunchError: the launcher belongs to another MPI.
-        ValueError: unknown ``memory`` or ``update``, or sharing without shared memory asked for.
+        ValueError: unknown ``memory``.
     """
 
-    def __init__(self, memory: str | None = None, update: str | None = None, comm: Any = None) -> None:
+    def __init__(self, memory: str | None = None, comm: Any = None) -> None:
         from distopt.comm.mpi import world
 
         base = settings()
-        options = replace(base, memory=memory or base.memory, update=update or base.update)
-        for name, value, known in (("memory", options.memory, MEMORY), ("update", options.update, UPDATE)):
-            if value not in known:
-                raise ValueError(f"MPIStrategy({name}={value!r}): use one of {', '.join(map(repr, known))}")
-        if options.memory == "private" and options.update == "sharded":
-            raise ValueError(
-                "MPIStrategy(memory='private', update='sharded'): a replica updates a shard "
-                "of what others see, which needs shared memory"
-            )
+        options = replace(base, memory=memory or base.memory)
+        if options.memory not in MEMORY:
+            known = ", ".join(map(repr, MEMORY))
+            raise ValueError(f"MPIStrategy(memory={options.memory!r}): use one of {known}")
         super().__init__(world(options, comm), options)
         lifetime.adopt(self)
 
