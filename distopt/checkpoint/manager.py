@@ -18,7 +18,7 @@ from distopt.checkpoint.restoring import Loaded, assign, examine, load
 from distopt.checkpoint.snapshot import Encoded, encode_states, plan, subject_of
 from distopt.checkpoint.writing import Saving, safetensors
 from distopt.collectives import digest
-from distopt.distribute import ReplicaContext, get_replica_context, in_turn
+from distopt.distribute import ReplicaContext, in_turn, require_replica_context
 from distopt.errors import ReplicaFailed
 
 __all__ = ["CheckpointManager"]
@@ -96,7 +96,7 @@ class CheckpointManager:
             ReplicaMismatch: the replicas have different objects.
         """
         self.wait()
-        context = _context("save")
+        context = require_replica_context("CheckpointManager.save()")
         rank = context.comm.rank
         contents, states, number, subject = Contents(), dict[str, Encoded](), 0, 0
         error: Exception | None = None
@@ -130,7 +130,7 @@ class CheckpointManager:
             OSError: it could not be written; the older checkpoints are untouched.
             ReplicaFailed: this happened on another replica.
         """
-        context = _context("wait")
+        context = require_replica_context("CheckpointManager.wait()")
         saving = self._savings.pop(context.comm.rank, None)
         if saving is None:
             return
@@ -162,7 +162,7 @@ class CheckpointManager:
             ReplicaFailed: one of these happened on another replica.
         """
         self.wait()
-        context = _context("restore")
+        context = require_replica_context("CheckpointManager.restore()")
         contents, found = Contents(), ""
         error: Exception | None = None
         try:
@@ -223,7 +223,7 @@ class CheckpointManager:
             ReplicaFailed: this happened on replica 0.
         """
         self.wait()
-        context = _context("clear")
+        context = require_replica_context("CheckpointManager.clear()")
         error: Exception | None = None
         try:
             if context.comm.rank == 0 and os.path.isdir(self.directory):
@@ -246,7 +246,7 @@ class CheckpointManager:
             RuntimeError: another job writes into the directory; it is named.
             ReplicaFailed: this happened on replica 0.
         """
-        context = _context("lock")
+        context = require_replica_context("CheckpointManager.lock()")
         error: Exception | None = None
         try:
             if context.comm.rank == 0:
@@ -274,12 +274,13 @@ class CheckpointManager:
         Raises:
             ValueError: called outside of the main thread.
         """
-        if _context("on_preemption").comm.local_index == 0:  # the others of this process are its threads
+        context = require_replica_context("CheckpointManager.on_preemption()")
+        if context.comm.local_index == 0:  # the others of this process are its threads
             self._handlers.update(preemption.listen(signals))
 
     def release_preemption(self) -> None:
         """The signals of :meth:`on_preemption` do again what they did before."""
-        if _context("release_preemption").comm.local_index == 0:
+        if require_replica_context("CheckpointManager.release_preemption()").comm.local_index == 0:
             preemption.release(self._handlers)
             self._handlers.clear()
 
@@ -292,7 +293,7 @@ class CheckpointManager:
         Raises:
             SystemExit: that exit.
         """
-        context = _context("step")
+        context = require_replica_context("CheckpointManager.step()")
         call = "CheckpointManager.step"
         flags = context.agreement.check(call, digest(call), lambda: call, flags=int(preemption.asked()))
         if not any(flags):
@@ -331,13 +332,3 @@ class CheckpointManager:
             files.prune(self.directory, self.keep, self._damaged)
         except OSError as error:
             _log.warning("old checkpoints could not be removed from %s: %s", self.directory, error)
-
-
-def _context(call: str) -> ReplicaContext:
-    context = get_replica_context()
-    if context is None:
-        raise RuntimeError(
-            f"CheckpointManager.{call}() was called in cross-replica context (inside strategy.scope()): each "
-            "replica calls it, outside of the scope or in Strategy.run"
-        )
-    return context

@@ -9,7 +9,7 @@ from distopt.collectives.shard_reduce import ShardReduce
 from distopt.collectives.shared import SharedScratch, shared_memory
 from distopt.collectives.staging import StagingBuffer
 from distopt.collectives.tree import reduce_rows, tree_pairs
-from distopt.collectives.wire import Wire, shard_bounds, subtotal
+from distopt.collectives.wire import Wire, subtotal
 
 __all__ = [
     "CHUNK",
@@ -28,7 +28,6 @@ __all__ = [
     "digest",
     "reduce_joined",
     "reduce_rows",
-    "shard_bounds",
     "shared_memory",
     "subtotal",
     "tree_pairs",

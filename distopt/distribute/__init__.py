@@ -7,7 +7,12 @@ from distopt.distribute import lifetime as _lifetime
 from distopt.distribute import program as _program
 from distopt.distribute.context import ReplicaContext
 from distopt.distribute.frames import current_frame as _current_frame
-from distopt.distribute.frames import get_replica_context, get_strategy, in_cross_replica_context
+from distopt.distribute.frames import (
+    get_replica_context,
+    get_strategy,
+    in_cross_replica_context,
+    require_replica_context,
+)
 from distopt.distribute.frames import set_process_frame as _set_process_frame
 from distopt.distribute.placement import StrategyPlacement as _StrategyPlacement
 from distopt.distribute.reduce_op import ReduceOp
@@ -29,6 +34,7 @@ __all__ = [
     "has_strategy",
     "in_cross_replica_context",
     "in_turn",
+    "require_replica_context",
 ]
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "get_strategy",
     "in_cross_replica_context",
     "require_cross_replica",
+    "require_replica_context",
     "require_unmixed",
     "set_process_frame",
     "several",
@@ -132,6 +133,24 @@ def _forked() -> None:
 
 
 os.register_at_fork(after_in_child=_forked)
+
+
+def require_replica_context(call: str) -> ReplicaContext:
+    """The context of the replica that this code runs in.
+
+    Args:
+        call: the user's, for the message.
+
+    Raises:
+        RuntimeError: in cross-replica context.
+    """
+    context = current_frame().context
+    if context is None:
+        raise RuntimeError(
+            f"{call} was called in cross-replica context (strategy.scope() or merge_call), where there is no "
+            f"current replica: call it in each replica, outside of the scope or in Strategy.run"
+        )
+    return context
 
 
 def require_cross_replica(call: str) -> None:

@@ -187,10 +187,7 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
         if not batch.variables:
             return batch, plan, {}
         if engine is None:
-            raise RuntimeError(
-                "apply_gradients() cannot be called in cross-replica context: use Strategy.run to enter "
-                "replica context"
-            )
+            distribute.require_replica_context("apply_gradients()")  # which it is not: an error
         self._check_hypers()
         return batch, plan, self._prepare_step(plan)
 
