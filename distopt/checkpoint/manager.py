@@ -15,7 +15,7 @@ from distopt.checkpoint.contents import Contents, collect
 from distopt.checkpoint.manifest import Manifest
 from distopt.checkpoint.matching import Pair, matched
 from distopt.checkpoint.restoring import Loaded, assign, examine, load
-from distopt.checkpoint.snapshot import Encoded, encode_states, plan, subject_of
+from distopt.checkpoint.snapshot import Encoded, encode_states, fingerprint_of, plan
 from distopt.checkpoint.writing import Saving, safetensors
 from distopt.collectives import digest
 from distopt.distribute import ReplicaContext, in_turn, require_replica_context
@@ -98,12 +98,12 @@ class CheckpointManager:
         self.wait()
         context = require_replica_context("CheckpointManager.save()")
         rank = context.comm.rank
-        contents, states, number, subject = Contents(), dict[str, Encoded](), 0, 0
+        contents, states, number, fingerprint = Contents(), dict[str, Encoded](), 0, 0
         error: Exception | None = None
         try:
             contents = collect(self._objects)
             states = encode_states(contents)
-            subject = subject_of(contents)
+            fingerprint = fingerprint_of(contents)
             if rank == 0:
                 self._hold()
                 number = files.begin(self.directory)
@@ -112,8 +112,8 @@ class CheckpointManager:
         except Exception as problem:
             error = problem
         call = "CheckpointManager.save"
-        words = lambda: f"{call}({', '.join(self._objects)})"  # noqa: E731
-        number = context.agreement.check(call, subject, words, error, flags=number)[0]
+        describe = lambda: f"{call}({', '.join(self._objects)})"  # noqa: E731
+        number = context.collective_check.check(call, fingerprint, describe, error, flags=number)[0]
         patience = context.strategy.options.abort_seconds
         content = plan(context, contents, states, number)
         self._savings[rank] = Saving(self.directory, content, rank == 0, background, patience, self._prune)
@@ -135,12 +135,12 @@ class CheckpointManager:
         if saving is None:
             return
         call = "CheckpointManager.save"
-        words = lambda: f"{call}, checkpoint {saving.number}"  # noqa: E731
+        describe = lambda: f"{call}, checkpoint {saving.number}"  # noqa: E731
         try:
             for finished in (saving.written, saving.published):
                 error = finished()
                 told = self._told(error) if isinstance(error, OSError) else error
-                context.agreement.check(call, saving.number, words, told)
+                context.collective_check.check(call, saving.number, describe, told)
         except Exception:
             saving.give_up()
             raise
@@ -234,7 +234,7 @@ class CheckpointManager:
         except (OSError, RuntimeError) as problem:
             error = problem
         call = "CheckpointManager.clear"
-        context.agreement.check(call, digest(call), lambda: call, error)
+        context.collective_check.check(call, digest(call), lambda: call, error)
 
     # -- one job at a time
     def lock(self) -> None:
@@ -255,7 +255,7 @@ class CheckpointManager:
         except RuntimeError as problem:
             error = problem
         call = "CheckpointManager.lock"
-        context.agreement.check(call, digest(call), lambda: call, error)
+        context.collective_check.check(call, digest(call), lambda: call, error)
 
     def unlock(self) -> None:
         """Leaves the directory to other jobs, until the next :meth:`save`; not while one is being written."""
@@ -275,12 +275,12 @@ class CheckpointManager:
             ValueError: called outside of the main thread.
         """
         context = require_replica_context("CheckpointManager.on_preemption()")
-        if context.comm.local_index == 0:  # the others of this process are its threads
+        if context.world.local.rank == 0:  # the others of this process are its threads
             self._handlers.update(preemption.listen(signals))
 
     def release_preemption(self) -> None:
         """The signals of :meth:`on_preemption` do again what they did before."""
-        if require_replica_context("CheckpointManager.release_preemption()").comm.local_index == 0:
+        if require_replica_context("CheckpointManager.release_preemption()").world.local.rank == 0:
             preemption.release(self._handlers)
             self._handlers.clear()
 
@@ -295,7 +295,9 @@ class CheckpointManager:
         """
         context = require_replica_context("CheckpointManager.step()")
         call = "CheckpointManager.step"
-        flags = context.agreement.check(call, digest(call), lambda: call, flags=int(preemption.asked()))
+        flags = context.collective_check.check(
+            call, digest(call), lambda: call, flags=int(preemption.asked())
+        )
         if not any(flags):
             return
         preemption.forget()
@@ -311,7 +313,7 @@ class CheckpointManager:
     # -- helpers
     def _agree(self, context: ReplicaContext, error: Exception | None) -> None:
         call = "CheckpointManager.restore"
-        context.agreement.check(call, digest(call), lambda: call, error)
+        context.collective_check.check(call, digest(call), lambda: call, error)
 
     def _told(self, error: OSError) -> OSError:
         """The error, with what it means here."""

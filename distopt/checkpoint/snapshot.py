@@ -26,7 +26,7 @@ from distopt.engine.shared_parameters import SharedParameters
 from distopt.engine.step import StepEngine
 from distopt.typing import Array
 
-__all__ = ["Encoded", "File", "Plan", "encode_states", "plan", "subject_of"]
+__all__ = ["Encoded", "File", "Plan", "encode_states", "plan", "fingerprint_of"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def encode_states(contents: Contents) -> dict[str, Encoded]:
     return encoded
 
 
-def subject_of(contents: Contents) -> int:
+def fingerprint_of(contents: Contents) -> int:
     """A hash of what must be alike on all replicas: names, shapes and dtypes."""
     entries = [
         (group, e.name, e.variable.shape, e.variable.dtype.str, e.slot)
@@ -97,7 +97,7 @@ def plan(context: ReplicaContext, contents: Contents, states: dict[str, Encoded]
     keyed = [(group, place, e) for group, es in contents.groups.items() for place, e in enumerate(es)]
     common = _same_everywhere(context, [e.variable for _, _, e in keyed], list(states.values()))
     shared = [i for i in range(len(keyed)) if common[i]]
-    dealt = owners([as_array(keyed[i][2].variable).nbytes for i in shared], context.comm.node.size)
+    dealt = owners([as_array(keyed[i][2].variable).nbytes for i in shared], context.world.node.size)
     file_of = {i: f"state-{writer:05d}.safetensors" for i, writer in zip(shared, dealt, strict=True)}
 
     groups: dict[str, list[Record]] = {group: [] for group in contents.groups}
@@ -171,7 +171,7 @@ def _own_name(context: ReplicaContext) -> str:
 
 def _names_of(context: ReplicaContext, expected: set[str]) -> set[str]:
     """The files that this replica writes."""
-    node = context.comm.node
+    node = context.world.node
     ranks = np.concatenate(node.all_gather(np.array([context.comm.rank])))
     names = {_own_name(context)}
     if 0 in ranks:

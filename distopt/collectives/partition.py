@@ -20,7 +20,7 @@ __all__ = ["BLOCK", "CHUNK", "PIECE", "Partition", "block_size", "partition", "s
 #: Elements of a variable that no cut parts.
 PIECE = 1 << 12
 
-#: Elements of a block for up to 4 replicas: large enough that meetings cost nothing, and small enough that
+#: Elements of a block for up to 4 replicas: large enough that barriers cost nothing, and small enough that
 #: two turns of the ring stay in a shared cache.
 BLOCK = 1 << 19
 

@@ -14,13 +14,13 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-__all__ = ["SPINS", "STRIDE", "YIELDS", "counters", "meet", "precompiled", "signal", "wait", "watch"]
+from distopt.comm.compiled import STRIDE
+
+__all__ = ["SPINS", "YIELDS", "arrive_and_wait", "counters", "precompiled", "signal", "wait", "watch"]
 
 #: Looks at the others' counters before the processor is offered, and offers before Python looks.
 SPINS, YIELDS = 200, 400
 
-#: int64 items between two counters: one cache line.
-STRIDE = 8
 
 #: Between two looks of a watch, and what a launcher needs to pass on the words of a process that ends.
 _LOOK_MICROSECONDS, _PASSED_ON_MICROSECONDS = 2000, 200_000
@@ -108,7 +108,7 @@ def wait(counters: Any, size: int, value: int, spins: int, yields: int) -> int:
 
 
 @precompiled(f"int64({_I64}, int64, int64, int64, int64, int64)")
-def meet(counters: Any, rank: int, size: int, value: int, spins: int, yields: int) -> int:
+def arrive_and_wait(counters: Any, rank: int, size: int, value: int, spins: int, yields: int) -> int:
     """Says that replica ``rank`` has come to ``value``, then waits for all: see :func:`wait`."""
     _store(counters, rank * STRIDE, value)
     missing: int = wait(counters, size, value, spins, yields)

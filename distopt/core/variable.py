@@ -135,7 +135,7 @@ class Variable(TensorLike):
         replica = placement().replica(self._owner)
         if replica is None:
             here = range(max(own, default=0) + 1)
-            return placement().together(self, [own.get(i, self._storage) for i in here])
+            return placement().aggregated(self, [own.get(i, self._storage) for i in here])
         return own.setdefault(replica, self._storage.copy())
 
     def scalar(self) -> Any:

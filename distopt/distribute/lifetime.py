@@ -49,7 +49,7 @@ def _finish() -> None:
         _jobs[0].context.finish()
     except ReplicaMismatch as error:
         say(f"distopt: {error}")
-        _jobs[0].context.comm.abort(1)
+        _jobs[0].context.world.abort(1)
 
 
 def _abort_on_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -71,7 +71,9 @@ class StepEngine:
         engine: StepEngine | None = context.attached.get(cls)
         if engine is None:
             # Making it is collective, so it needs a header of its own.
-            context.agreement.check("an optimizer's first step", 0, lambda: "an optimizer's first step")
+            context.collective_check.check(
+                "an optimizer's first step", 0, lambda: "an optimizer's first step"
+            )
             engine = context.attached[cls] = cls(context)
         return engine
 
@@ -92,7 +94,7 @@ class StepEngine:
     def begin(self, owner: object) -> None:
         """A step of ``owner`` begins. Its headers hold the step's number, so that all make the same one."""
         if self.replicas > 1:
-            self._context.agreement.steps += 1  # for messages of those that wait for this replica
+            self._context.collective_check.steps += 1  # for messages of those that wait for this replica
             self._turn = (self._steps.get(owner, 0) + 1 << 40) & (1 << 64) - 1
 
     def step(
@@ -187,7 +189,7 @@ class StepEngine:
             about = fingerprint.of_variables(variables) ^ digest(settings) ^ self._turn
             about ^= self._of_changes(state, assigned, self.parameters.unallocated(state))
             said = partial(fingerprint.sentence, call, variables, settings)
-            self._context.agreement.check(call, about, said)
+            self._context.collective_check.check(call, about, said)
             self._allocate(assigned, [state])
             run_owned(self._reduce.node, self._context.comm, jobs)
         self._record(variables)
@@ -206,13 +208,13 @@ class StepEngine:
             the flags of all replicas.
         """
         about = fingerprint.of_variables(variables) ^ self._turn
-        return self._context.agreement.check(
+        return self._context.collective_check.check(
             call, about, partial(fingerprint.sentence, call, variables), flags=flags
         )
 
     def any_says(self, call: str, words: str) -> dict[int, str]:
         """What any replica has to say about this step, by number; costs a header while nobody has."""
-        flags = self._context.agreement.check(
+        flags = self._context.collective_check.check(
             f"{call}, checked,", self._turn, lambda: f"{call}, checked,", flags=bool(words)
         )
         if not any(flags):
@@ -230,10 +232,10 @@ class StepEngine:
 
     def once(self, owner: object, commit: Callable[[], None]) -> None:
         """Runs ``commit`` for every replica; once, where replicas of one process share ``owner``."""
-        comm = self._context.comm
-        if comm.local_size > 1 and owner not in self._shared:
-            self._shared[owner] = comm.locally(id(owner), lambda ids: len(set(ids)) < len(ids))
-        if not (comm.local_size > 1 and self._shared[owner]) or comm.local_index == 0:
+        local = self._context.world.local
+        if local.size > 1 and owner not in self._shared:
+            self._shared[owner] = local.run_once(id(owner), lambda ids: len(set(ids)) < len(ids))
+        if not (local.size > 1 and self._shared[owner]) or local.rank == 0:
             commit()
 
     def audit_gradients(self, owner: object, call: str, pairs: Sequence[tuple[Any, Variable]]) -> None:
@@ -263,9 +265,8 @@ class StepEngine:
     def shares(self, variables: Sequence[Variable]) -> bool:
         """Whether replicas of this process train the same Variable objects; they meet to find out."""
         ids = tuple(id(v) for v in variables)
-        result: bool = self._context.comm.local_size > 1 and self._context.comm.locally(
-            ids, lambda everyone: len(set(everyone)) == 1
-        )
+        local = self._context.world.local
+        result: bool = local.size > 1 and local.run_once(ids, lambda everyone: len(set(everyone)) == 1)
         return result
 
     def released(self, variables: Sequence[Variable]) -> bool:
@@ -309,7 +310,7 @@ class StepEngine:
             assigned, new = self.parameters.assigned(state), self.parameters.unallocated(state)
             about ^= self._of_changes(state, assigned, new)
             said = partial(said, assigned, new if len(new) < len({id(v) for v in state}) else ())
-        return self._context.agreement.check(call, about, said, flags=flags)
+        return self._context.collective_check.check(call, about, said, flags=flags)
 
     def _of_changes(
         self, state: Sequence[Variable], assigned: Sequence[Variable], new: Sequence[Variable]

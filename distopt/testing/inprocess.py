@@ -16,7 +16,7 @@ from bdb import BdbQuit
 from collections.abc import Sequence
 from types import TracebackType
 
-from distopt.comm import Baton, Communicator, InProcessCommunicator, flush
+from distopt.comm import TurnScheduler, World, flush
 from distopt.distribute.frames import frame
 from distopt.distribute.replica_strategy import ThreadStrategy
 from distopt.distribute.virtual import run_threads
@@ -99,11 +99,11 @@ def run_script(program: Program, replicas: int, stop: int | None = None, post_mo
     outer = _processes(replicas)
     job = _Job(program, replicas, outer, stop, post_mortem)
     plain = sys.stdout, sys.stderr
-    if replicas * (outer.size if outer is not None else 1) > 1:
+    if replicas * (outer.comm.size if outer is not None else 1) > 1:
         sys.stdout, sys.stderr = Prefixed(sys.stdout), Prefixed(sys.stderr)
     code = 0
     try:
-        run_threads(job.baton, job.replica)
+        run_threads(job.scheduler, job.replica)
     except BaseException as error:
         code = job.failed(error)
     finally:
@@ -114,23 +114,23 @@ def run_script(program: Program, replicas: int, stop: int | None = None, post_mo
     return code
 
 
-def _processes(replicas: int) -> Communicator | None:
+def _processes(replicas: int) -> World | None:
     job = launched()
     if job is None or job.size == 1:
         return None
-    from distopt.comm.mpi import world
+    from distopt.comm.mpi_world import mpi_world
 
-    return world(settings(), replicas=replicas)
+    return mpi_world(settings(), replicas=replicas)
 
 
 class _Job:
     """The replicas of this process, and what became of them."""
 
     def __init__(
-        self, program: Program, replicas: int, outer: Communicator | None, stop: int | None, post_mortem: bool
+        self, program: Program, replicas: int, outer: World | None, stop: int | None, post_mortem: bool
     ) -> None:
-        self.first = outer.rank * replicas if outer is not None else 0
-        self.baton = Baton(replicas, self.first, keep_own)
+        self.first = outer.comm.rank * replicas if outer is not None else 0
+        self.scheduler = TurnScheduler(replicas, self.first, keep_own)
         self._program = program
         self._outer = outer
         self._stop = stop
@@ -140,7 +140,7 @@ class _Job:
 
     def replica(self, index: int) -> None:
         """The life of one replica."""
-        strategy = ThreadStrategy(InProcessCommunicator(self.baton, index, self._outer))
+        strategy = ThreadStrategy(self.scheduler, index, self._outer)
         number = self.first + index
         replica.set(number)
         stopping = debugger(_prompt(number)) if self._stop == number else None

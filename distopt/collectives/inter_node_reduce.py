@@ -16,12 +16,12 @@ from distopt.comm import Communicator
 from distopt.core.split import shares
 from distopt.typing import Array
 
-__all__ = ["Wire", "subtotal"]
+__all__ = ["InterNodeReduce", "subtotal"]
 
 _T = TypeVar("_T")
 
 
-class Wire:
+class InterNodeReduce:
     """One replica's end of a line to those who hold other rows of the same sums.
 
     Args:
