@@ -18,7 +18,7 @@ from distopt.checkpoint.restoring import Loaded, assign, examine, load
 from distopt.checkpoint.snapshot import Encoded, encode_states, fingerprint_of, plan
 from distopt.checkpoint.writing import Saving, safetensors
 from distopt.collectives import digest
-from distopt.distribute import ReplicaContext, in_turn, require_replica_context
+from distopt.distribute import ReplicaContext, collective_call, require_replica_context
 from distopt.errors import ReplicaFailed
 
 __all__ = ["CheckpointManager"]
@@ -76,7 +76,7 @@ class CheckpointManager:
         """The path of the newest checkpoint, or None."""
         return next(reversed(self.checkpoints), None)
 
-    @in_turn
+    @collective_call
     def save(self, background: bool = False) -> str:
         """Writes a checkpoint. All replicas must call it.
 
@@ -122,7 +122,7 @@ class CheckpointManager:
             self.wait()
         return files.path_of(self.directory, number)
 
-    @in_turn
+    @collective_call
     def wait(self) -> None:
         """Returns when a save in the background is complete. All replicas must call it.
 
@@ -145,7 +145,7 @@ class CheckpointManager:
             saving.give_up()
             raise
 
-    @in_turn
+    @collective_call
     def restore(self) -> bool:
         """Restores the newest checkpoint that is whole on all replicas, which must all call this.
 
@@ -213,7 +213,7 @@ class CheckpointManager:
             error = problem
         self._agree(context, error)
 
-    @in_turn
+    @collective_call
     def clear(self) -> None:
         """Removes all checkpoints of the directory, and the directory if it is empty then; collective.
 
@@ -284,7 +284,7 @@ class CheckpointManager:
             preemption.release(self._handlers)
             self._handlers.clear()
 
-    @in_turn
+    @collective_call
     def step(self) -> None:
         """To be called by all replicas after each step, when :meth:`on_preemption` was.
 

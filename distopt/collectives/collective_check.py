@@ -141,13 +141,13 @@ class CollectiveCheck:
             )
         raise ReplicaMismatch(_difference(descriptions))
 
-    def finish(self, turn: AbstractContextManager[None] | None = None) -> None:
+    def finish(self, lock: AbstractContextManager[None] | None = None) -> None:
         """Says that this replica has ended its program; others that still wait learn of it.
 
         The end of a child that the replica forked is not the replica's.
 
         Args:
-            turn: entered for this last call, once no other thread of the replica is in one.
+            lock: entered for this last call, once no other thread of the replica is in one.
 
         Raises:
             ReplicaMismatch: other replicas are still in a collective call.
@@ -155,7 +155,7 @@ class CollectiveCheck:
         if self._comm.size == 1 or self._finished or os.getpid() != self._pid:
             return
         self._finished = True
-        with turn or nullcontext():
+        with lock or nullcontext():
             self._calls += 1
             self._status.write("the end of its program", self._calls, self.steps)
             own = _FORMAT.pack(self._calls, digest("finish"), 0, _FINISHED, 0)

@@ -16,11 +16,10 @@ from distopt.comm.memory import (
     HANDLE_BYTES,
     SharedBlock,
     create_block,
-    once,
     open_block,
     release_handle,
 )
-from distopt.comm.output import say
+from distopt.comm.output import say_once
 from distopt.comm.shared_barrier import SharedBarrier
 from distopt.comm.watchdog import Watchdog
 from distopt.typing import Array
@@ -207,7 +206,7 @@ class MPINodeCommunicator(MPICommunicator, NodeCommunicator):
         if self.rank == 0 and block is not None:
             release_handle(block)
         if not everyone and self.rank == 0:
-            once(f"distopt: no shared memory on this node ({problem or 'another process'})", say)
+            say_once(f"distopt: no shared memory on this node ({problem or 'another process'})")
         return block if everyone else None
 
 

@@ -6,17 +6,17 @@ wrote before its signal is seen by those that waited for it, on every processor.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
 from distopt.comm.compiled import STRIDE
+from distopt.comm.precompile import precompiled
 
-__all__ = ["SPINS", "YIELDS", "arrive_and_wait", "counters", "precompiled", "signal", "wait", "watch"]
+__all__ = ["SPINS", "YIELDS", "arrive_and_wait", "counters", "signal", "wait", "watch"]
 
 #: Looks at the others' counters before the processor is offered, and offers before Python looks.
 SPINS, YIELDS = 200, 400
@@ -59,18 +59,6 @@ def _store(typingctx: Any, array: Any, index: Any = None, value: Any = None) -> 
 
 
 _I64 = "int64[::1]"
-
-
-def precompiled(signature: str, nogil: bool = True) -> Callable[[Any], Any]:
-    """Compiles for ``signature``, kept on disk where that can be; an unwritable cache is no error."""
-
-    def compile_it(function: Any) -> Any:
-        try:
-            return njit(signature, cache=True, nogil=nogil)(function)
-        except RuntimeError:
-            return njit(signature, nogil=nogil)(function)
-
-    return compile_it
 
 
 @precompiled("float64()")

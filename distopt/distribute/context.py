@@ -12,11 +12,11 @@ from distopt.comm import Communicator, World
 from distopt.core import nest
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import Tensor, as_array, native
+from distopt.distribute.collective_lock import CollectiveLock, collective_call
 from distopt.distribute.derivatives import gathered, reduced
 from distopt.distribute.frames import frame
 from distopt.distribute.means import combined, divided, summands
 from distopt.distribute.reduce_op import ReduceOp
-from distopt.distribute.turn import Turn, in_turn
 from distopt.distribute.values import regroup, select
 from distopt.typing import Array, Nested
 
@@ -46,7 +46,7 @@ class ReplicaContext:
         self._shards: ShardReduce | None = None
         self._all_reduce: NodeAllReduce | None = None
         #: Held by the thread that is in a collective call.
-        self.turn = Turn()
+        self.lock = CollectiveLock()
         #: State that lives as long as this replica's membership in the job, e.g. the step engine's.
         self.attached: dict[Any, Any] = {}
 
@@ -80,7 +80,7 @@ class ReplicaContext:
         return self._all_reduce
 
     # -- collective calls
-    @in_turn
+    @collective_call
     def all_reduce(self, reduce_op: ReduceOp | str, value: Nested, options: Any = None) -> Nested:
         """Combines a value over all replicas; all get the same bits. Tapes follow sums and means.
 
@@ -107,7 +107,7 @@ class ReplicaContext:
         self._check(f"all_reduce({op.value!r})", values, error)
         return nest.pack(value, reduced(self, op, leaves, self._reduce_leaves(values, op)))
 
-    @in_turn
+    @collective_call
     def all_gather(self, value: Nested, axis: int, options: Any = None) -> Nested:
         """Joins the replicas' arrays along ``axis``, in the order of the replicas. Tapes follow it.
 
@@ -136,7 +136,7 @@ class ReplicaContext:
         results = [Tensor.from_numpy(_gather(self.comm, a, axis)) for a in arrays]
         return nest.pack(value, gathered(self, axis, leaves, results))
 
-    @in_turn
+    @collective_call
     def broadcast(self, value: Nested, root: int = 0) -> Nested:
         """Replica ``root``'s value on every replica; shapes and dtypes must agree.
 
@@ -159,7 +159,7 @@ class ReplicaContext:
             ],
         )
 
-    @in_turn
+    @collective_call
     def merge_call(
         self, merge_fn: Callable[..., Any], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
@@ -192,7 +192,7 @@ class ReplicaContext:
         Raises:
             ReplicaMismatch: other replicas are still in a collective call.
         """
-        self.collective_check.finish(self.turn.last())
+        self.collective_check.finish(self.lock.last())
 
     def _reduce_leaves(self, values: list[Any], op: ReduceOp) -> list[Any]:
         """All dense leaves of one dtype travel together."""

@@ -13,7 +13,7 @@ from distopt.comm import TurnScheduler, flush, in_process_world
 from distopt.core.checks import as_count
 from distopt.core.tensor import Tensor, TensorLike, as_array
 from distopt.distribute.context import ReplicaContext
-from distopt.distribute.frames import current_frame, frame, require_cross_replica, several
+from distopt.distribute.frames import current_frame, frame, require_cross_replica, thread_replicas
 from distopt.distribute.means import divided
 from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.strategy import Strategy
@@ -175,7 +175,7 @@ def run_threads(scheduler: TurnScheduler, program: Callable[[int], Any]) -> list
             scheduler.leave(index, failure)
 
     threads = [_ReplicaThread(target=life, args=(i,), name=f"replica-{i}") for i in range(1, scheduler.size)]
-    with several(scheduler.size):
+    with thread_replicas(scheduler.size):
         for thread in threads:
             thread.start()
         scheduler.start()

@@ -118,7 +118,7 @@ class Optimizer(LossGradients, Hyperparameters, NonFinite, Slots, abc.ABC):
         ]
 
     # -- a step from gradients
-    @distribute.in_turn
+    @distribute.collective_call
     def apply_gradients(
         self,
         grads_and_vars: GradsAndVars,
