@@ -42,8 +42,8 @@ PIPELINES: dict[str, tuple[dict[str, Any], bool]] = {
 NOT_TINY = {name for name in RULES if name not in ("SGD", "Adam")}
 #: Ways to keep variables: the environment that asks for them.
 WAYS = {
-    "shared, sharded": {"DISTOPT_MEMORY": "shared"},
-    "private, replicated": {"DISTOPT_MEMORY": "private", "DISTOPT_UPDATE": "replicated"},
+    "shared": {"DISTOPT_MEMORY": "shared"},
+    "private": {"DISTOPT_MEMORY": "private"},
 }
 
 
@@ -63,7 +63,7 @@ def report(effort: Effort) -> Report:
         "seconds": effort.seconds / 3,
     }
     for way, env in WAYS.items():
-        asked = {**config, "replicated": way.startswith("private")}
+        asked = {**config, "private": way == "private"}
         result = jobs.run("optimizers", asked, REPLICAS, effort.timeout, env)
         for name, peers in result.items():
             medians = {peer: statistics.median(times) for peer, times in peers.items()}
@@ -79,7 +79,7 @@ def report(effort: Effort) -> Report:
             )
     found.notes.append(
         "Each floor moves the bytes of its own case: by the slots of the rule; the sum written and read once "
-        "more for norms and user code; everything by every replica where updates are replicated."
+        "more for norms and user code; everything by every replica where memory is private."
     )
     return found
 
@@ -92,7 +92,7 @@ def work(config: dict[str, Any]) -> dict[str, Any] | None:
 
     everyone = world()
     layout = shapes.even(config["parameters"], 50)
-    elements = config["parameters"] // (1 if config["replicated"] else everyone.size)
+    elements = config["parameters"] // (1 if config["private"] else everyone.size)
     cases = {name: (cls, arguments, slots, False) for name, (cls, arguments, slots) in RULES.items()}
     cases |= {name: ("Adam", arguments, 2, kept) for name, (arguments, kept) in PIPELINES.items()}
     result = {}

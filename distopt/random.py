@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from distopt.core import random as core_random
-from distopt.distribute import get_replica_context
+from distopt.distribute import require_replica_context
 
 __all__ = ["stream"]
 
@@ -30,11 +30,5 @@ def stream(seed: int, step: int = 0, purpose: int = 0, replica: int | None = Non
         ValueError: a negative number, or one above 2**64 - 1.
     """
     if replica is None:
-        context = get_replica_context()
-        if context is None:
-            raise RuntimeError(
-                "random.stream() was called in cross-replica context, where there is no current replica: "
-                "pass replica=..., or call it in a replica (Strategy.run)"
-            )
-        replica = context.replica_id_in_sync_group
+        replica = require_replica_context("random.stream() without replica=...").replica_id_in_sync_group
     return core_random.stream(seed, replica=replica, step=step, purpose=purpose)

@@ -25,7 +25,6 @@ class Settings:
         abort_seconds: after so long, end the job (0: never).
         audit_every: compare the replicas' state every so many steps (0: never).
         memory: default of ``MPIStrategy(memory=...)``.
-        update: default of ``MPIStrategy(update=...)``.
         nodes: pretend that so many nodes share the processes out (for tests), 0 for the truth.
         abort_on_exception: whether an uncaught exception ends the whole job.
         array_specs: read dtypes, shapes and addresses of many gradients in compiled code.
@@ -40,7 +39,6 @@ class Settings:
     abort_seconds: float = 600.0
     audit_every: int = 1000
     memory: str = "auto"
-    update: str = "auto"
     nodes: int = 0
     abort_on_exception: bool = True
     array_specs: bool = True

@@ -35,7 +35,13 @@ LEVEL = {part: i for i, parts in enumerate(LEVELS) for part in parts}
 #: The fronts and the tools of the package: they may see everything, and nobody below sees them.
 FRONTS = {"__init__", "math", "random", "compat", "testing"}
 #: Files of code that is compiled, which is loaded when it is first needed.
-COMPILED = ("collectives/array_specs.py", "collectives/pointers.py", "comm/spin.py", "engine/tuples.py")
+COMPILED = (
+    "collectives/array_specs.py",
+    "collectives/pointers.py",
+    "comm/precompile.py",
+    "comm/spin.py",
+    "engine/tuples.py",
+)
 #: What only some files may import, and which.
 OWNERS = {
     "mpi4py": ("comm/library.py",),

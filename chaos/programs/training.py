@@ -21,7 +21,7 @@ import numpy as np  # noqa: E402
 
 from distopt import keras  # noqa: E402
 from distopt.checkpoint import CheckpointManager  # noqa: E402
-from distopt.comm.mpi import MPICommunicator  # noqa: E402
+from distopt.comm.mpi import MPICommunicator, MPINodeCommunicator  # noqa: E402
 from distopt.keras import callbacks, layers  # noqa: E402
 from distopt.keras.callbacks.callback import is_chief  # noqa: E402
 
@@ -29,7 +29,8 @@ from distopt.keras.callbacks.callback import is_chief  # noqa: E402
 def main() -> None:
     """Trains."""
     marked.around(CheckpointManager, "saving", "save", "step")
-    marked.around(MPICommunicator, "collective", "barrier", "exchange", "all_gather", "all_to_all")
+    for group in (MPICommunicator, MPINodeCommunicator):
+        marked.around(group, "collective", "barrier", "exchange", "all_gather", "all_to_all")
     digits = np.load(FOLDER / "digits.npz")
     x, y = digits["x"], digits["y"]
     np.random.seed(1)

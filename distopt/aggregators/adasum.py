@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from distopt.aggregators.base import Aggregator, replica_context
+from distopt.aggregators.base import Aggregator
 from distopt.collectives import tree_pairs
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import Tensor, as_array
 from distopt.core.variable import Variable
-from distopt.distribute import ReplicaContext
+from distopt.distribute import ReplicaContext, require_replica_context
 from distopt.typing import Array
 
 __all__ = ["Adasum"]
@@ -28,7 +28,7 @@ class Adasum(Aggregator):
 
     def __call__(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> list[tuple[Any, Variable]]:
         """See Aggregator."""
-        context = replica_context()
+        context = require_replica_context("an aggregator")
         return [(_combined(context, gradient, v), v) for gradient, v in grads_and_vars]
 
 

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from distopt.core.variable import Variable
-from distopt.distribute import ReplicaContext, get_replica_context
 from distopt.engine.reduction import FusedReduction
 
-__all__ = ["Aggregator", "replica_context"]
+__all__ = ["Aggregator"]
 
 
 class Aggregator(ABC):
@@ -52,15 +51,3 @@ class Aggregator(ABC):
     def __str__(self) -> str:
         arguments = ", ".join(f"{key}={value!r}" for key, value in self.get_config().items())
         return f"{type(self).__name__.lower()}({arguments})" if arguments else type(self).__name__.lower()
-
-
-def replica_context() -> ReplicaContext:
-    """The replica's context.
-
-    Raises:
-        RuntimeError: in cross-replica context.
-    """
-    context = get_replica_context()
-    if context is None:
-        raise RuntimeError("gradients are aggregated in replica context: enter it with Strategy.run")
-    return context

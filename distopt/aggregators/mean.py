@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from distopt.aggregators.base import Aggregator, replica_context
+from distopt.aggregators.base import Aggregator
 from distopt.aggregators.sum import reduce_pairs
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import Tensor, as_array
 from distopt.core.variable import Variable
+from distopt.distribute import require_replica_context
 from distopt.engine.reduction import FusedReduction, lowest_terms, weighted
 from distopt.typing import Array
 
@@ -62,7 +63,9 @@ class WeightedMean(Aggregator):
         """
         pairs = list(grads_and_vars)
         count = self._count()
-        counts = as_array(replica_context().all_gather(np.array([count]), axis=0)).tolist()
+        counts = as_array(
+            require_replica_context("an aggregator").all_gather(np.array([count]), axis=0)
+        ).tolist()
         factor, divisor = lowest_terms(count, counts)
         if divisor == 0:
             raise ValueError("WeightedMean: a mean over examples, but no replica has any example")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from distopt.aggregators.base import Aggregator, replica_context
+from distopt.aggregators.base import Aggregator
 from distopt.core.variable import Variable
+from distopt.distribute import require_replica_context
 from distopt.engine.reduction import FusedReduction
 
 __all__ = ["Sum", "reduce_pairs", "sum_over_replicas"]
@@ -34,7 +35,7 @@ def reduce_pairs(op: str, grads_and_vars: Iterable[tuple[Any, Variable]]) -> lis
     present = [gradient for gradient, _ in pairs if gradient is not None]
     if pairs and not present:
         raise ValueError(f"No gradients provided for any variable: {[v.name for _, v in pairs]}")
-    reduced = iter(replica_context().all_reduce(op, present))
+    reduced = iter(require_replica_context("an aggregator").all_reduce(op, present))
     return [(None if gradient is None else next(reduced), variable) for gradient, variable in pairs]
 
 

@@ -15,10 +15,10 @@ from distopt.checkpoint.contents import Contents, collect
 from distopt.checkpoint.manifest import Manifest
 from distopt.checkpoint.matching import Pair, matched
 from distopt.checkpoint.restoring import Loaded, assign, examine, load
-from distopt.checkpoint.snapshot import Encoded, encode_states, make_save_plan, subject_of
+from distopt.checkpoint.snapshot import Encoded, encode_states, fingerprint_of, make_save_plan
 from distopt.checkpoint.writing import Saving, safetensors
 from distopt.collectives import digest
-from distopt.distribute import ReplicaContext, get_replica_context, in_turn
+from distopt.distribute import ReplicaContext, collective_call, require_replica_context
 from distopt.errors import ReplicaFailed
 
 __all__ = ["CheckpointManager"]
@@ -76,7 +76,7 @@ class CheckpointManager:
         """The path of the newest checkpoint, or None."""
         return next(reversed(self.checkpoints), None)
 
-    @in_turn
+    @collective_call
     def save(self, background: bool = False) -> str:
         """Writes a checkpoint. All replicas must call it.
 
@@ -96,14 +96,14 @@ class CheckpointManager:
             ReplicaMismatch: the replicas have different objects.
         """
         self.wait()
-        context = _context("save")
+        context = require_replica_context("CheckpointManager.save()")
         rank = context.comm.rank
-        contents, states, number, subject = Contents(), dict[str, Encoded](), 0, 0
+        contents, states, number, fingerprint = Contents(), dict[str, Encoded](), 0, 0
         error: Exception | None = None
         try:
             contents = collect(self._objects)
             states = encode_states(contents)
-            subject = subject_of(contents)
+            fingerprint = fingerprint_of(contents)
             if rank == 0:
                 self._hold()
                 number = files.begin(self.directory)
@@ -112,8 +112,8 @@ class CheckpointManager:
         except Exception as problem:
             error = problem
         call = "CheckpointManager.save"
-        words = lambda: f"{call}({', '.join(self._objects)})"  # noqa: E731
-        number = context.agreement.check(call, subject, words, error, flags=number)[0]
+        describe = lambda: f"{call}({', '.join(self._objects)})"  # noqa: E731
+        number = context.collective_check.check(call, fingerprint, describe, error, flags=number)[0]
         patience = context.strategy.options.abort_seconds
         content = make_save_plan(context, contents, states, number)
         self._savings[rank] = Saving(self.directory, content, rank == 0, background, patience, self._prune)
@@ -122,7 +122,7 @@ class CheckpointManager:
             self.wait()
         return files.path_of(self.directory, number)
 
-    @in_turn
+    @collective_call
     def wait(self) -> None:
         """Returns when a save in the background is complete. All replicas must call it.
 
@@ -130,22 +130,22 @@ class CheckpointManager:
             OSError: it could not be written; the older checkpoints are untouched.
             ReplicaFailed: this happened on another replica.
         """
-        context = _context("wait")
+        context = require_replica_context("CheckpointManager.wait()")
         saving = self._savings.pop(context.comm.rank, None)
         if saving is None:
             return
         call = "CheckpointManager.save"
-        words = lambda: f"{call}, checkpoint {saving.number}"  # noqa: E731
+        describe = lambda: f"{call}, checkpoint {saving.number}"  # noqa: E731
         try:
             for finished in (saving.written, saving.published):
                 error = finished()
                 told = self._told(error) if isinstance(error, OSError) else error
-                context.agreement.check(call, saving.number, words, told)
+                context.collective_check.check(call, saving.number, describe, told)
         except Exception:
             saving.give_up()
             raise
 
-    @in_turn
+    @collective_call
     def restore(self) -> bool:
         """Restores the newest checkpoint that is whole on all replicas, which must all call this.
 
@@ -162,7 +162,7 @@ class CheckpointManager:
             ReplicaFailed: one of these happened on another replica.
         """
         self.wait()
-        context = _context("restore")
+        context = require_replica_context("CheckpointManager.restore()")
         contents, found = Contents(), ""
         error: Exception | None = None
         try:
@@ -213,7 +213,7 @@ class CheckpointManager:
             error = problem
         self._agree(context, error)
 
-    @in_turn
+    @collective_call
     def clear(self) -> None:
         """Removes all checkpoints of the directory, and the directory if it is empty then; collective.
 
@@ -223,7 +223,7 @@ class CheckpointManager:
             ReplicaFailed: this happened on replica 0.
         """
         self.wait()
-        context = _context("clear")
+        context = require_replica_context("CheckpointManager.clear()")
         error: Exception | None = None
         try:
             if context.comm.rank == 0 and os.path.isdir(self.directory):
@@ -234,7 +234,7 @@ class CheckpointManager:
         except (OSError, RuntimeError) as problem:
             error = problem
         call = "CheckpointManager.clear"
-        context.agreement.check(call, digest(call), lambda: call, error)
+        context.collective_check.check(call, digest(call), lambda: call, error)
 
     # -- one job at a time
     def lock(self) -> None:
@@ -246,7 +246,7 @@ class CheckpointManager:
             RuntimeError: another job writes into the directory; it is named.
             ReplicaFailed: this happened on replica 0.
         """
-        context = _context("lock")
+        context = require_replica_context("CheckpointManager.lock()")
         error: Exception | None = None
         try:
             if context.comm.rank == 0:
@@ -255,7 +255,7 @@ class CheckpointManager:
         except RuntimeError as problem:
             error = problem
         call = "CheckpointManager.lock"
-        context.agreement.check(call, digest(call), lambda: call, error)
+        context.collective_check.check(call, digest(call), lambda: call, error)
 
     def unlock(self) -> None:
         """Leaves the directory to other jobs, until the next :meth:`save`; not while one is being written."""
@@ -274,16 +274,17 @@ class CheckpointManager:
         Raises:
             ValueError: called outside of the main thread.
         """
-        if _context("on_preemption").comm.local_index == 0:  # the others of this process are its threads
+        context = require_replica_context("CheckpointManager.on_preemption()")
+        if context.world.local.rank == 0:  # the others of this process are its threads
             self._handlers.update(preemption.listen(signals))
 
     def release_preemption(self) -> None:
         """The signals of :meth:`on_preemption` do again what they did before."""
-        if _context("release_preemption").comm.local_index == 0:
+        if require_replica_context("CheckpointManager.release_preemption()").world.local.rank == 0:
             preemption.release(self._handlers)
             self._handlers.clear()
 
-    @in_turn
+    @collective_call
     def step(self) -> None:
         """To be called by all replicas after each step, when :meth:`on_preemption` was.
 
@@ -292,9 +293,11 @@ class CheckpointManager:
         Raises:
             SystemExit: that exit.
         """
-        context = _context("step")
+        context = require_replica_context("CheckpointManager.step()")
         call = "CheckpointManager.step"
-        flags = context.agreement.check(call, digest(call), lambda: call, flags=int(preemption.asked()))
+        flags = context.collective_check.check(
+            call, digest(call), lambda: call, flags=int(preemption.asked())
+        )
         if not any(flags):
             return
         preemption.forget()
@@ -310,7 +313,7 @@ class CheckpointManager:
     # -- helpers
     def _agree(self, context: ReplicaContext, error: Exception | None) -> None:
         call = "CheckpointManager.restore"
-        context.agreement.check(call, digest(call), lambda: call, error)
+        context.collective_check.check(call, digest(call), lambda: call, error)
 
     def _told(self, error: OSError) -> OSError:
         """The error, with what it means here."""
@@ -331,13 +334,3 @@ class CheckpointManager:
             files.prune(self.directory, self.keep, self._damaged)
         except OSError as error:
             _log.warning("old checkpoints could not be removed from %s: %s", self.directory, error)
-
-
-def _context(call: str) -> ReplicaContext:
-    context = get_replica_context()
-    if context is None:
-        raise RuntimeError(
-            f"CheckpointManager.{call}() was called in cross-replica context (inside strategy.scope()): each "
-            "replica calls it, outside of the scope or in Strategy.run"
-        )
-    return context

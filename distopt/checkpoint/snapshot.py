@@ -26,7 +26,7 @@ from distopt.engine.shared_parameters import SharedParameters
 from distopt.engine.step import StepEngine
 from distopt.typing import Array
 
-__all__ = ["Encoded", "File", "SavePlan", "encode_states", "make_save_plan", "subject_of"]
+__all__ = ["Encoded", "File", "SavePlan", "encode_states", "fingerprint_of", "make_save_plan"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def encode_states(contents: Contents) -> dict[str, Encoded]:
     return encoded
 
 
-def subject_of(contents: Contents) -> int:
+def fingerprint_of(contents: Contents) -> int:
     """A hash of what must be the same on all replicas: names, shapes and dtypes."""
     entries = [
         (group, e.name, e.variable.shape, e.variable.dtype.str, e.slot)
@@ -99,7 +99,7 @@ def make_save_plan(
     keyed = [(group, place, e) for group, es in contents.groups.items() for place, e in enumerate(es)]
     common = _same_everywhere(context, [e.variable for _, _, e in keyed], list(states.values()))
     shared = [i for i in range(len(keyed)) if common[i]]
-    dealt = owners([as_array(keyed[i][2].variable).nbytes for i in shared], context.comm.node.size)
+    dealt = owners([as_array(keyed[i][2].variable).nbytes for i in shared], context.world.node.size)
     file_of = {i: f"state-{writer:05d}.safetensors" for i, writer in zip(shared, dealt, strict=True)}
 
     groups: dict[str, list[Record]] = {group: [] for group in contents.groups}
@@ -173,7 +173,7 @@ def _own_name(context: ReplicaContext) -> str:
 
 def _names_of(context: ReplicaContext, expected: set[str]) -> set[str]:
     """The files that this replica writes."""
-    node = context.comm.node
+    node = context.world.node
     ranks = np.concatenate(node.all_gather(np.array([context.comm.rank])))
     names = {_own_name(context)}
     if 0 in ranks:

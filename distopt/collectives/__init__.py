@@ -1,7 +1,8 @@
 """Collective calls on arrays: headers that hold replicas together, and sums in one fixed order."""
 
-from distopt.collectives.agreement import Agreement, digest, user_line
 from distopt.collectives.arrays import address_of, addresses_of
+from distopt.collectives.collective_check import CollectiveCheck, digest, user_line
+from distopt.collectives.inter_node_reduce import InterNodeReduce, subtotal
 from distopt.collectives.node_all_reduce import NodeAllReduce
 from distopt.collectives.partition import CHUNK, PIECE, Partition
 from distopt.collectives.reduce import UFUNCS, all_reduce, reduce_joined
@@ -9,26 +10,24 @@ from distopt.collectives.shard_reduce import ShardReduce
 from distopt.collectives.shared import SharedScratch, shared_memory
 from distopt.collectives.staging import StagingBuffer
 from distopt.collectives.tree import reduce_rows, tree_pairs
-from distopt.collectives.wire import Wire, shard_bounds, subtotal
 
 __all__ = [
     "CHUNK",
     "PIECE",
     "UFUNCS",
-    "Agreement",
+    "CollectiveCheck",
+    "InterNodeReduce",
     "NodeAllReduce",
     "Partition",
     "ShardReduce",
     "SharedScratch",
     "StagingBuffer",
-    "Wire",
     "address_of",
     "addresses_of",
     "all_reduce",
     "digest",
     "reduce_joined",
     "reduce_rows",
-    "shard_bounds",
     "shared_memory",
     "subtotal",
     "tree_pairs",

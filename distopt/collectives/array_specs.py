@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.extending import intrinsic
 
 from distopt.collectives.arrays import addresses_of
-from distopt.comm.spin import precompiled
+from distopt.comm.precompile import precompiled
 from distopt.settings import settings
 from distopt.typing import Array
 
@@ -41,7 +41,7 @@ def _load(typingctx: Any, address: Any = None) -> Any:  # noqa: ARG001
     return types.int64(types.int64), codegen
 
 
-@precompiled("boolean(int64[::1], int64[::1])", nogil=False)
+@precompiled("boolean(int64[::1], int64[::1])", njit)
 def _read(starts, expected):  # type: ignore[no-untyped-def]
     """Looks at arrays, and replaces their own addresses by those of their data.
 

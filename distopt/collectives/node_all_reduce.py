@@ -69,7 +69,7 @@ class NodeAllReduce:
             if self._node.size > 1:
                 if self._reduce.cross.size > 1:
                     np.copyto(room(block), total)
-                # With two halves one meeting is enough: nobody is two blocks ahead of another.
+                # With two halves one barrier is enough: nobody is two blocks ahead of another.
                 self._node.barrier()
                 row = self._board(dtype)[block & 1]
             receive(address_of(row), partition.everyone_in(block), targets, streamed)

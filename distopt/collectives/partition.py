@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from distopt.core.split import shares
 from distopt.typing import Array
 
 __all__ = ["BLOCK", "CHUNK", "PIECE", "Partition", "block_size", "partition", "segments"]
@@ -19,7 +20,7 @@ __all__ = ["BLOCK", "CHUNK", "PIECE", "Partition", "block_size", "partition", "s
 #: Elements of a variable that no cut parts.
 PIECE = 1 << 12
 
-#: Elements of a block for up to 4 replicas: large enough that meetings cost nothing, and small enough that
+#: Elements of a block for up to 4 replicas: large enough that barriers cost nothing, and small enough that
 #: two turns of the ring stay in a shared cache.
 BLOCK = 1 << 19
 
@@ -124,7 +125,7 @@ def segments(sizes: tuple[int, ...], parts: int) -> Array:
         n, start, variable = lengths[first:stop], starts[first:stop], variables[first:stop]
         places = ends[first:stop] - n - begin
         # A shard gets the pieces whose middle lies in its share of the block.
-        goals = n.sum() * np.arange(1, parts + 1) // parts
+        goals = np.cumsum(shares(int(n.sum()), parts))
         shard = np.searchsorted(goals, places + n // 2, side="right")
         # Its pieces of one variable are one segment.
         new = np.flatnonzero(np.diff(shard, prepend=-1) | np.diff(variable, prepend=-1))

@@ -17,7 +17,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, register_jitable
 
-from distopt.comm.spin import precompiled
+from distopt.comm.precompile import precompiled
 
 __all__ = ["array_at", "copy", "fence", "inlined", "place", "receive", "send"]
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from distopt.collectives.inter_node_reduce import InterNodeReduce
 from distopt.collectives.tree import reduce_rows
-from distopt.collectives.wire import Wire
 from distopt.comm import Communicator
 from distopt.typing import Array
 
@@ -41,9 +41,9 @@ def all_reduce(comm: Communicator, flat: Array, op: str) -> Array:
     if flat.size < comm.size * 64:  # too short to share out: everyone combines everything
         reduce_rows(comm.all_gather(flat), out, ufunc)
         return out
-    wire = Wire(comm, [(r,) for r in range(comm.size)], ufunc)
+    reduction = InterNodeReduce(comm, [(r,) for r in range(comm.size)], ufunc)
     starts = range(0, flat.size, _BLOCK)
-    totals = wire.totals([flat[start : start + _BLOCK]] for start in starts)
+    totals = reduction.totals([flat[start : start + _BLOCK]] for start in starts)
     for start, total in zip(starts, totals, strict=True):
         out[start : start + total.size] = total
     return out

@@ -1,7 +1,7 @@
 """ShardReduce: each replica gets the sum of its own shard over all replicas, block after block.
 
-On a node a replica writes what others own of its arrays into a staging buffer, meets the others, and adds
-up its own shard over all rows. Between nodes, replicas of equal rank exchange their shards' partial sums.
+On a node a replica writes what others own of its arrays into a staging buffer, waits for the others, and
+sums its own shard over all rows. Between nodes, replicas of equal rank exchange their shards' partial sums.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from distopt.collectives.inter_node_reduce import InterNodeReduce, subtotal
 from distopt.collectives.partition import Partition, partition
 from distopt.collectives.shared import SharedScratch
 from distopt.collectives.staging import StagingBuffer
 from distopt.collectives.tree import tree_pairs
-from distopt.collectives.wire import Wire, subtotal
-from distopt.comm import Communicator, SoloCommunicator
+from distopt.comm import Communicator, NodeCommunicator, SoloCommunicator, World
 from distopt.settings import Settings
 from distopt.typing import Array
 
@@ -29,7 +29,7 @@ class ShardReduce:
     """One replica's side of the sums; making it is collective.
 
     Args:
-        job: all replicas.
+        world: the replicas.
         options: whether memory may be shared.
 
     Attributes:
@@ -40,12 +40,12 @@ class ShardReduce:
         scratch: memory of the node for other things.
     """
 
-    def __init__(self, job: Communicator, options: Settings) -> None:
-        self.job = job
-        self.node, self.cross = _topology(job, options)
+    def __init__(self, world: World, options: Settings) -> None:
+        self.job = world.comm
+        self.node, self.cross = _topology(world, options)
         self.staging = StagingBuffer(self.node)
         self.scratch = SharedScratch(self.node)
-        self._wire = Wire(self.cross, self._members()) if self.cross.size > 1 else None
+        self._inter_node = InterNodeReduce(self.cross, self._members()) if self.cross.size > 1 else None
 
     def partition(self, sizes: tuple[int, ...], itemsize: int) -> Partition:
         """Who sums what of arrays of so many elements, each of so many bytes."""
@@ -69,14 +69,14 @@ class ShardReduce:
             starts: their addresses.
             dtype: theirs.
             blocks: which of them.
-            room: gives the memory for a block's sum; what comes over a wire has its own all the same.
+            room: gives the memory for a block's sum; what comes from other nodes has its own all the same.
 
         Yields:
             1-D arrays, each good until the next one is asked for.
         """
         rows = self._rows(partition, arrays, starts, dtype, blocks)
-        if self._wire is not None:
-            yield from self._wire.totals(rows)
+        if self._inter_node is not None:
+            yield from self._inter_node.totals(rows)
             return
         pairs = tree_pairs(self.node.size)
         for block, parts in zip(blocks, rows, strict=True):
@@ -117,14 +117,15 @@ def _gather(partition: Partition, block: int, arrays: Sequence[Any], out: Array 
     return np.concatenate(parts, out=out) if parts or out is None else out
 
 
-def _topology(job: Communicator, options: Settings) -> tuple[Communicator, Communicator]:
+def _topology(world: World, options: Settings) -> tuple[NodeCommunicator, Communicator]:
     """The replicas that share memory, and those of equal rank in other nodes."""
-    if job.size == 1 or options.memory == "private" or options.update == "replicated":
+    job = world.comm
+    if job.size == 1 or options.memory == "private":
         return SoloCommunicator(), job
-    probe = job.node.shared_block(_PROBE_BYTES) if job.node.size > 1 else None
+    probe = world.node.shared_block(_PROBE_BYTES) if world.node.size > 1 else None
     everyone = all(flag == b"1" for flag in job.gather_bytes(b"1" if probe is not None else b"0"))
     if not everyone:
         if options.memory == "shared":
             raise MemoryError("MPIStrategy(memory='shared'): the replicas of this job cannot share memory")
         return SoloCommunicator(), job
-    return job.node, job.cross
+    return world.node, world.cross

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from distopt.comm import Communicator
+from distopt.comm import NodeCommunicator
 from distopt.typing import Array
 
 __all__ = ["SharedScratch", "shared_memory"]
@@ -11,7 +11,7 @@ __all__ = ["SharedScratch", "shared_memory"]
 _LEAST = 1 << 14
 
 
-def shared_memory(node: Communicator, nbytes: int) -> Array:
+def shared_memory(node: NodeCommunicator, nbytes: int) -> Array:
     """Zero-filled bytes that all replicas of the node see; collective.
 
     Raises:
@@ -35,7 +35,7 @@ class SharedScratch:
         node: the replicas that see it.
     """
 
-    def __init__(self, node: Communicator) -> None:
+    def __init__(self, node: NodeCommunicator) -> None:
         self._node = node
         self._memory: Array | None = None
 

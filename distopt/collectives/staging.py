@@ -1,7 +1,7 @@
 """StagingBuffer: where the replicas of a node leave for each other what others are to sum.
 
 It has two halves. While one block is summed from the one, the next block is written into the other; so one
-meeting a block is enough.
+barrier a block is enough.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from distopt.collectives.arrays import address_of
 from distopt.collectives.partition import PIECE, Partition, block_size
 from distopt.collectives.shared import shared_memory
-from distopt.comm import Communicator
+from distopt.comm import NodeCommunicator
 from distopt.typing import Array
 
 __all__ = ["StagingBuffer"]
@@ -26,7 +26,7 @@ class StagingBuffer:
         node: the replicas that share memory.
     """
 
-    def __init__(self, node: Communicator) -> None:
+    def __init__(self, node: NodeCommunicator) -> None:
         self._node = node
         #: By the bytes of an element: the memory, its address, and the bytes of a replica's row.
         self._memory: dict[int, tuple[Array, int, int]] = {}

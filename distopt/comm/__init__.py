@@ -1,22 +1,29 @@
-"""How bytes move: one interface, and its three implementations alone, in one process, and MPI."""
+"""How bytes move: a job's groups of replicas, implemented for one alone, for one process, and for MPI."""
 
-from distopt.comm.baton import Baton
-from distopt.comm.communicator import HEADER_BYTES, Communicator
+from distopt.comm.communicator import HEADER_BYTES, Communicator, NodeCommunicator
 from distopt.comm.forks import started_mpi
-from distopt.comm.inprocess import InProcessCommunicator
+from distopt.comm.inprocess import in_process_world
+from distopt.comm.local import LocalGroup
 from distopt.comm.memory import SharedBlock
 from distopt.comm.output import drain, flush, say
-from distopt.comm.solo import SoloCommunicator
+from distopt.comm.solo import SoloCommunicator, solo_world
+from distopt.comm.turn_scheduler import TurnScheduler
+from distopt.comm.world import StatusWriter, World
 
 __all__ = [
     "HEADER_BYTES",
-    "Baton",
     "Communicator",
-    "InProcessCommunicator",
+    "LocalGroup",
+    "NodeCommunicator",
     "SharedBlock",
     "SoloCommunicator",
+    "StatusWriter",
+    "TurnScheduler",
+    "World",
     "drain",
     "flush",
+    "in_process_world",
     "say",
+    "solo_world",
     "started_mpi",
 ]

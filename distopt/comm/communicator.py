@@ -1,64 +1,39 @@
-"""Communicator: how bytes move between the replicas of a job, and nothing else."""
+"""Collectives: how a group of replicas exchanges bytes, and what one that shares memory can do besides."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cache
-from typing import Any
 
 import numpy as np
 
+from distopt.comm.compiled import CompiledCode, open_barrier
 from distopt.comm.memory import SharedBlock
 from distopt.typing import Array
 
-__all__ = ["HEADER_BYTES", "Code", "Communicator", "everyone_came"]
+__all__ = ["HEADER_BYTES", "Communicator", "NodeCommunicator"]
 
-#: Every header has this length: it is one row of a table in shared memory.
+#: Every header has this length: it is one row in shared memory.
 HEADER_BYTES = 64
-
-#: ``(counters, met, first, stop) -> next``: runs the parts from ``first`` on, before ``stop``. Before part k
-#: but the first, each replica's counter has to be at ``met + k`` (see ``distopt.comm.spin``), and after it
-#: the own one is raised. Returns the part that it cannot begin since the others take long, or ``stop``.
-Code = Callable[["Array", int, int, int], int]
-
-
-@cache
-def everyone_came(size: int) -> Array:
-    """Counters of ``size`` replicas for code that nobody has to be waited for in."""
-    from distopt.comm.spin import STRIDE
-
-    return np.full(size * STRIDE, np.iinfo(np.int64).max)
 
 
 class Communicator(ABC):
-    """The replicas of a job, or of one node of it, seen from one of them.
+    """A group of replicas, seen from one of them.
 
-    All methods are collective: every replica calls them in the same order, which the headers of
-    ``distopt.collectives.agreement`` hold it to. Arrays are contiguous; none of them is written to.
+    All methods are collective: every replica of the group calls them in the same order, which the headers of
+    ``distopt.collectives.collective_check`` ensure. Arrays are contiguous; none of them is written to.
+
+    Attributes:
+        rank: this replica's number in the group.
+        size: the number of replicas in the group.
     """
 
     rank: int
     size: int
-    #: The number of replicas in this process, and this one's number among them.
-    local_size: int = 1
-    local_index: int = 0
 
     @abstractmethod
     def barrier(self) -> None:
-        """Returns when all replicas have come here."""
-
-    def run(self, code: Code, parts: int) -> None:
-        """Runs compiled code in parts; between two parts all replicas meet.
-
-        Args:
-            code: the code, called as :data:`Code` says.
-            parts: how many there are, the same on all replicas.
-        """
-        for part in range(parts):
-            if part > 0:
-                self.barrier()
-            code(everyone_came(self.size), 0, part, part + 1)
+        """Returns when all replicas have called it."""
 
     @abstractmethod
     def exchange(self, header: bytes) -> list[bytes]:
@@ -108,37 +83,25 @@ class Communicator(ABC):
     def gather_bytes(self, data: bytes) -> list[bytes]:
         """Each replica's bytes, of any length, by rank. For small things: texts and shapes."""
 
-    def locally(self, deposit: Any, speak: Callable[[list[Any]], Any]) -> Any:
-        """Runs ``speak`` once a process, on what its replicas brought; all of them get its result."""
-        return speak([deposit])
 
-    @property
-    @abstractmethod
-    def node(self) -> Communicator:
-        """The replicas that share memory with this one; it has :meth:`shared_block`."""
-
-    @property
-    @abstractmethod
-    def cross(self) -> Communicator:
-        """The replicas of equal rank within their nodes, one a node."""
+class NodeCommunicator(Communicator):
+    """A group of replicas that share memory."""
 
     @abstractmethod
     def shared_block(self, nbytes: int) -> SharedBlock | None:
-        """Zero-filled memory that all replicas of this node see, or None where there is no room.
+        """Zero-filled memory that all replicas of the group see, or None where there is no room.
 
         All replicas get a block or none does.
         """
 
-    @abstractmethod
-    def note(self, place: str, call: int, step: int) -> None:
-        """Leaves word of where this replica stands, for messages of others that wait for it.
+    def run(self, code: CompiledCode, parts: int) -> None:
+        """Runs compiled code in parts, with a barrier between two parts.
 
         Args:
-            place: the call and its source line.
-            call: the number of the collective call.
-            step: how many optimizer steps this replica has begun.
+            code: the code, called as :data:`distopt.comm.compiled.CompiledCode` says.
+            parts: how many there are, the same on all replicas.
         """
-
-    @abstractmethod
-    def abort(self, code: int) -> None:
-        """Ends the whole job at once with this exit code."""
+        for part in range(parts):
+            if part > 0:
+                self.barrier()
+            code(open_barrier(self.size), 0, part, part + 1)

@@ -11,12 +11,13 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numba import cfunc, types
+
+from distopt.comm.precompile import precompiled
 
 __all__ = ["guard_finalization"]
 
@@ -29,26 +30,14 @@ _INT, _HANDLE, _NUMBERS = types.int32, types.intp, _pointer(types.int64)
 _facts = np.zeros(3, np.int64)
 
 
-def _callback(signature: Any) -> Callable[[Any], Any]:
-    """Compiles for ``signature``, kept on disk where that can be."""
-
-    def compile_it(function: Any) -> Any:
-        try:
-            return cfunc(signature, cache=True)(function)
-        except RuntimeError:  # no folder for the cache can be written
-            return cfunc(signature)(function)
-
-    return compile_it
-
-
-@_callback(_INT(_HANDLE, _INT, _NUMBERS, _NUMBERS, _NUMBERS, _pointer(_INT)))
+@precompiled(_INT(_HANDLE, _INT, _NUMBERS, _NUMBERS, _NUMBERS, _pointer(_INT)), cfunc)
 def _copy(_comm: Any, _key: Any, _facts: Any, _value: Any, _new: Any, flag: Any) -> int:
     """The attribute does not go over to duplicates of the communicator."""
     flag[0] = 0
     return 0
 
 
-@_callback(_INT(_HANDLE, _INT, _NUMBERS, _NUMBERS))
+@precompiled(_INT(_HANDLE, _INT, _NUMBERS, _NUMBERS), cfunc)
 def _delete(_comm: Any, _key: Any, _value: Any, facts: Any) -> int:
     """Fails in a child, or ends it."""
     if _getpid() == facts[0]:

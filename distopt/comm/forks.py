@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NamedTuple
 
 __all__ = ["forks", "require_own_mpi", "require_own_process", "started_mpi"]
 
-#: The process that this one was forked from after MPI had been started there.
-_origin: list[int] = []
-#: Not empty in a forked process: others need not call anything to know that they are in none.
-forks: list[int] = []
+
+class _Fork(NamedTuple):
+    parent: int
+    after_mpi: bool
+
+
+#: The forks that led to this process, which is what they are a fact about. Empty where there are none: so
+#: others need not call anything to know.
+forks: list[_Fork] = []
 
 
 def started_mpi() -> bool:
     """Whether MPI runs in this process, and was not merely copied into it by a fork."""
     mpi = sys.modules.get("mpi4py.MPI")
-    return mpi is not None and not _origin and mpi.Is_initialized() and not mpi.Is_finalized()
+    copied = any(fork.after_mpi for fork in forks)
+    return mpi is not None and not copied and mpi.Is_initialized() and not mpi.Is_finalized()
 
 
 def require_own_mpi() -> None:
     """Raises RuntimeError in a child that was forked from a process with MPI."""
-    if _origin:
-        require_own_process(_origin[0])
+    for fork in forks:
+        if fork.after_mpi:
+            require_own_process(fork.parent)
 
 
 def require_own_process(pid: int) -> None:
@@ -36,9 +44,7 @@ def require_own_process(pid: int) -> None:
 
 
 def _forked() -> None:
-    forks.append(os.getppid())
-    if started_mpi():
-        _origin.append(os.getppid())
+    forks.append(_Fork(os.getppid(), started_mpi()))
 
 
 os.register_at_fork(after_in_child=_forked)

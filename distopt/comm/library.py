@@ -10,7 +10,7 @@ from typing import Any
 
 from distopt.comm.finalization import guard_finalization
 from distopt.comm.forks import require_own_mpi
-from distopt.comm.start import watched_start
+from distopt.comm.startup import startup_watchdog
 from distopt.errors import LaunchError, MissingExtra
 from distopt.launched import Launched, allow_for_containers, disconnect, launched, lost_connection
 from distopt.settings import Settings
@@ -42,7 +42,7 @@ def load_mpi(settings: Settings) -> Any:
     try:
         if "mpi4py.MPI" not in sys.modules:  # else the program's own import has started MPI
             allow_for_containers()
-            with watched_start(settings, job):
+            with startup_watchdog(settings, job):
                 _start(job)
         from mpi4py import MPI
     except LaunchError:

@@ -11,8 +11,6 @@ import errno
 import os
 import re
 import struct
-import threading
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -157,16 +155,3 @@ def take_names(pattern: str) -> None:
 def thread_block(nbytes: int) -> SharedBlock:
     """A block for the replicas of one process, which share all memory anyway."""
     return SharedBlock(np.zeros(nbytes, np.uint8))
-
-
-_once_lock = threading.Lock()
-_said: set[str] = set()
-
-
-def once(text: str, say: Callable[[str], None]) -> None:
-    """Passes ``text`` to ``say`` the first time that it comes up in this process."""
-    with _once_lock:
-        if text in _said:
-            return
-        _said.add(text)
-    say(text)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import suppress
+from functools import cache
 
-__all__ = ["drain", "flush", "say"]
+__all__ = ["drain", "flush", "say", "say_once"]
 
 #: After the launcher's local process has read the pipe it passes the words on; that takes a moment.
 _PASSED_ON = 0.1
@@ -29,6 +30,12 @@ def say(text: str) -> None:
     with suppress(Exception):
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
+
+
+@cache
+def say_once(text: str) -> None:
+    """As :func:`say`, the first time that the text comes up in this process."""
+    say(text)
 
 
 def drain(limit: float = 2.0) -> None:

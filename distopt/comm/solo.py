@@ -1,17 +1,20 @@
-"""The communicator of a job of one replica: every collective is the identity."""
+"""The world of a job of one replica: every collective is the identity."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distopt.comm.communicator import Code, Communicator, everyone_came
+from distopt.comm.communicator import NodeCommunicator
+from distopt.comm.compiled import CompiledCode, open_barrier
+from distopt.comm.local import LocalGroup
 from distopt.comm.memory import SharedBlock, thread_block
+from distopt.comm.world import World
 from distopt.typing import Array
 
-__all__ = ["SoloCommunicator"]
+__all__ = ["SoloCommunicator", "solo_world"]
 
 
-class SoloCommunicator(Communicator):
+class SoloCommunicator(NodeCommunicator):
     """One replica, alone; never imports mpi4py."""
 
     rank = 0
@@ -20,9 +23,9 @@ class SoloCommunicator(Communicator):
     def barrier(self) -> None:
         """Returns at once."""
 
-    def run(self, code: Code, parts: int) -> None:
+    def run(self, code: CompiledCode, parts: int) -> None:
         """All parts at once."""
-        code(everyone_came(1), 0, 0, parts)
+        code(open_barrier(1), 0, 0, parts)
 
     def exchange(self, header: bytes) -> list[bytes]:
         """The own header."""
@@ -44,23 +47,23 @@ class SoloCommunicator(Communicator):
         """The own bytes."""
         return [data]
 
-    @property
-    def node(self) -> Communicator:
-        """Itself."""
-        return self
-
-    @property
-    def cross(self) -> Communicator:
-        """Itself."""
-        return self
-
     def shared_block(self, nbytes: int) -> SharedBlock | None:
         """Memory of this process."""
         return thread_block(nbytes)
 
-    def note(self, place: str, call: int, step: int) -> None:
-        """Nobody waits for a replica that is alone."""
 
-    def abort(self, code: int) -> None:
-        """Raises SystemExit: there is no one else to end."""
-        raise SystemExit(code)
+class _NoStatus:
+    """Nobody waits for a replica that is alone."""
+
+    def write(self, place: str, call: int, step: int) -> None:
+        """See StatusWriter."""
+
+
+def solo_world() -> World:
+    """One replica, alone."""
+    alone = SoloCommunicator()
+    return World(alone, alone, alone, LocalGroup(), _NoStatus(), _exit)
+
+
+def _exit(code: int) -> None:
+    raise SystemExit(code)

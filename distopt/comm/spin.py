@@ -6,21 +6,21 @@ wrote before its signal is seen by those that waited for it, on every processor.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["SPINS", "STRIDE", "YIELDS", "counters", "meet", "precompiled", "signal", "wait", "watch"]
+from distopt.comm.compiled import STRIDE
+from distopt.comm.precompile import precompiled
+
+__all__ = ["SPINS", "YIELDS", "arrive_and_wait", "counters", "signal", "wait", "watch"]
 
 #: Looks at the others' counters before the processor is offered, and offers before Python looks.
 SPINS, YIELDS = 200, 400
 
-#: int64 items between two counters: one cache line.
-STRIDE = 8
 
 #: Between two looks of a watch, and what a launcher needs to pass on the words of a process that ends.
 _LOOK_MICROSECONDS, _PASSED_ON_MICROSECONDS = 2000, 200_000
@@ -61,18 +61,6 @@ def _store(typingctx: Any, array: Any, index: Any = None, value: Any = None) -> 
 _I64 = "int64[::1]"
 
 
-def precompiled(signature: str, nogil: bool = True) -> Callable[[Any], Any]:
-    """Compiles for ``signature``, kept on disk where that can be; an unwritable cache is no error."""
-
-    def compile_it(function: Any) -> Any:
-        try:
-            return njit(signature, cache=True, nogil=nogil)(function)
-        except RuntimeError:
-            return njit(signature, nogil=nogil)(function)
-
-    return compile_it
-
-
 @precompiled("float64()")
 def _seconds() -> float:
     now = np.zeros(2, np.int64)  # struct timespec
@@ -108,7 +96,7 @@ def wait(counters: Any, size: int, value: int, spins: int, yields: int) -> int:
 
 
 @precompiled(f"int64({_I64}, int64, int64, int64, int64, int64)")
-def meet(counters: Any, rank: int, size: int, value: int, spins: int, yields: int) -> int:
+def arrive_and_wait(counters: Any, rank: int, size: int, value: int, spins: int, yields: int) -> int:
     """Says that replica ``rank`` has come to ``value``, then waits for all: see :func:`wait`."""
     _store(counters, rank * STRIDE, value)
     missing: int = wait(counters, size, value, spins, yields)

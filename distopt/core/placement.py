@@ -48,7 +48,7 @@ class Placement:
         """What replicas assign to a variable, made one value as its aggregation says; collective."""
         return value
 
-    def together(self, variable: Variable, values: list[Array]) -> Array:
+    def aggregated(self, variable: Variable, values: list[Array]) -> Array:
         """The values of an ON_READ variable on all replicas, as one; ``values`` are this process's."""
         return values[0]
 

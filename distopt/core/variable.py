@@ -116,7 +116,7 @@ class Variable(TensorLike):
         replica = placement().replica(storage.owner)
         if replica is None:
             here = range(max(own, default=0) + 1)
-            return placement().together(self, [own.get(i, storage.array) for i in here])
+            return placement().aggregated(self, [own.get(i, storage.array) for i in here])
         return own.setdefault(replica, storage.array.copy())
 
     def scalar(self) -> Any:

@@ -5,15 +5,20 @@ from __future__ import annotations
 from distopt.core import placement as _placement
 from distopt.distribute import lifetime as _lifetime
 from distopt.distribute import program as _program
+from distopt.distribute.collective_lock import collective_call
 from distopt.distribute.context import ReplicaContext
 from distopt.distribute.frames import current_frame as _current_frame
-from distopt.distribute.frames import get_replica_context, get_strategy, in_cross_replica_context
+from distopt.distribute.frames import (
+    get_replica_context,
+    get_strategy,
+    in_cross_replica_context,
+    require_replica_context,
+)
 from distopt.distribute.frames import set_process_frame as _set_process_frame
 from distopt.distribute.placement import StrategyPlacement as _StrategyPlacement
 from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.replica_strategy import MPIStrategy
 from distopt.distribute.strategy import Strategy
-from distopt.distribute.turn import in_turn
 from distopt.distribute.values import PerReplica
 from distopt.distribute.virtual import VirtualStrategy
 
@@ -24,11 +29,12 @@ __all__ = [
     "ReplicaContext",
     "Strategy",
     "VirtualStrategy",
+    "collective_call",
     "get_replica_context",
     "get_strategy",
     "has_strategy",
     "in_cross_replica_context",
-    "in_turn",
+    "require_replica_context",
 ]
 
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from distopt.collectives import Agreement, NodeAllReduce, ShardReduce, digest, reduce_joined
-from distopt.comm import Communicator
+from distopt.collectives import CollectiveCheck, NodeAllReduce, ShardReduce, digest, reduce_joined
+from distopt.comm import Communicator, World
 from distopt.core import nest
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import Tensor, as_array, native
+from distopt.distribute.collective_lock import CollectiveLock, collective_call
 from distopt.distribute.derivatives import gathered, reduced
 from distopt.distribute.frames import frame
 from distopt.distribute.means import combined, divided, summands
 from distopt.distribute.reduce_op import ReduceOp
-from distopt.distribute.turn import Turn, in_turn
 from distopt.distribute.values import regroup, select
 from distopt.typing import Array, Nested
 
@@ -31,20 +31,22 @@ class ReplicaContext:
 
     Args:
         strategy: the strategy that it runs under.
-        comm: how it reaches the other replicas.
+        world: how it reaches the other replicas.
     """
 
-    def __init__(self, strategy: Strategy, comm: Communicator) -> None:
+    def __init__(self, strategy: Strategy, world: World) -> None:
         self._strategy = strategy
+        #: The groups that this replica belongs to.
+        self.world = world
         #: The communicator of the job, for code that moves bytes itself.
-        self.comm = comm
+        self.comm = world.comm
         #: The headers that open every collective call.
-        self.agreement = Agreement(comm)
-        self._subjects: dict[Any, int] = {}
+        self.collective_check = CollectiveCheck(world.comm, world.status)
+        self._fingerprints: dict[Any, int] = {}
         self._shards: ShardReduce | None = None
         self._all_reduce: NodeAllReduce | None = None
         #: Held by the thread that is in a collective call.
-        self.turn = Turn()
+        self.lock = CollectiveLock()
         #: State that lives as long as this replica's membership in the job, e.g. the step engine's.
         self.attached: dict[Any, Any] = {}
 
@@ -68,17 +70,17 @@ class ReplicaContext:
     def shards(self) -> ShardReduce:
         """Sums shards over all replicas; made, collectively, within the first call that needs it."""
         if self._shards is None:
-            self._shards = ShardReduce(self.comm, self._strategy.options)
+            self._shards = ShardReduce(self.world, self._strategy.options)
         return self._shards
 
     @property
-    def _sums(self) -> NodeAllReduce:
+    def _sum(self) -> NodeAllReduce:
         if self._all_reduce is None:
             self._all_reduce = NodeAllReduce(self.shards)
         return self._all_reduce
 
     # -- collective calls
-    @in_turn
+    @collective_call
     def all_reduce(self, reduce_op: ReduceOp | str, value: Nested, options: Any = None) -> Nested:
         """Combines a value over all replicas; all get the same bits. Tapes follow sums and means.
 
@@ -105,7 +107,7 @@ class ReplicaContext:
         self._check(f"all_reduce({op.value!r})", values, error)
         return nest.pack(value, reduced(self, op, leaves, self._reduce_leaves(values, op)))
 
-    @in_turn
+    @collective_call
     def all_gather(self, value: Nested, axis: int, options: Any = None) -> Nested:
         """Joins the replicas' arrays along ``axis``, in the order of the replicas. Tapes follow it.
 
@@ -134,7 +136,7 @@ class ReplicaContext:
         results = [Tensor.from_numpy(_gather(self.comm, a, axis)) for a in arrays]
         return nest.pack(value, gathered(self, axis, leaves, results))
 
-    @in_turn
+    @collective_call
     def broadcast(self, value: Nested, root: int = 0) -> Nested:
         """Replica ``root``'s value on every replica; shapes and dtypes must agree.
 
@@ -157,7 +159,7 @@ class ReplicaContext:
             ],
         )
 
-    @in_turn
+    @collective_call
     def merge_call(
         self, merge_fn: Callable[..., Any], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
@@ -173,16 +175,16 @@ class ReplicaContext:
             the function's result; of a PerReplica in it, this replica's value.
         """
         name = getattr(merge_fn, "__name__", "merge_fn")
-        self.agreement.check("merge_call", digest(name), lambda: f"merge_call({name})")
+        self.collective_check.check("merge_call", digest(name), lambda: f"merge_call({name})")
 
-        def speak(calls: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> Any:
+        def merge(calls: list[tuple[tuple[Any, ...], dict[str, Any]]]) -> Any:
             merged_args = regroup([list(c[0]) for c in calls]) if args else []
             merged_kwargs = {key: regroup([c[1][key] for c in calls]) for key in calls[0][1]}
             with frame(self._strategy, None, "merge"):
                 return merge_fn(self._strategy, *merged_args, **merged_kwargs)
 
-        result = self.comm.locally((args, kwargs or {}), speak)
-        return select(result, self.comm.local_index)
+        local = self.world.local
+        return select(local.run_once((args, kwargs or {}), merge), local.rank)
 
     def finish(self) -> None:
         """Says that this replica has ended its program; others that still wait learn of it.
@@ -190,7 +192,7 @@ class ReplicaContext:
         Raises:
             ReplicaMismatch: other replicas are still in a collective call.
         """
-        self.agreement.finish(self.turn.last())
+        self.collective_check.finish(self.lock.last())
 
     def _reduce_leaves(self, values: list[Any], op: ReduceOp) -> list[Any]:
         """All dense leaves of one dtype travel together."""
@@ -204,7 +206,7 @@ class ReplicaContext:
         for members in groups.values():
             arrays = [parts[i][k] for i, k in members]
             summed = count > 1 and op in (ReduceOp.SUM, ReduceOp.MEAN)
-            totals = self._sums(arrays) if summed else reduce_joined(self.comm, op.value, arrays)
+            totals = self._sum(arrays) if summed else reduce_joined(self.comm, op.value, arrays)
             for (i, k), total in zip(members, totals, strict=True):
                 parts[i][k] = total
         return [
@@ -214,10 +216,10 @@ class ReplicaContext:
 
     def _check(self, call: str, values: list[Any], error: Exception | None) -> None:
         key = (call, *((v.shape, v.dtype.char, isinstance(v, IndexedSlices)) for v in values))
-        subject = self._subjects.get(key)
-        if subject is None:
-            subject = self._subjects[key] = digest(repr(key))
-        self.agreement.check(call, subject, lambda: f"{call} of {_describe(values)}", error)
+        fingerprint = self._fingerprints.get(key)
+        if fingerprint is None:
+            fingerprint = self._fingerprints[key] = digest(repr(key))
+        self.collective_check.check(call, fingerprint, lambda: f"{call} of {_describe(values)}", error)
 
 
 class _Gathered(NamedTuple):

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -27,9 +27,10 @@ __all__ = [
     "get_strategy",
     "in_cross_replica_context",
     "require_cross_replica",
+    "require_replica_context",
     "require_unmixed",
     "set_process_frame",
-    "several",
+    "thread_replicas",
 ]
 
 
@@ -48,17 +49,32 @@ class Frame:
     kind: str
 
 
+@dataclass
+class _Process:
+    """What all threads of the process have in common.
+
+    Attributes:
+        make: makes the frame below all stacks.
+        frame: that frame, once it has been needed.
+        thread_counts: for each run of replicas as threads of this process that goes on, their number.
+        lock: held while the frame is made.
+    """
+
+    make: Callable[[], Frame] | None = None
+    frame: Frame | None = None
+    thread_counts: list[int] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+#: Of each thread and task of its own, as Python hands such things on.
 _frames: ContextVar[tuple[Frame, ...]] = ContextVar("distopt_frames", default=())
-_process: list[Frame] = []
-_make_process: list[Callable[[], Frame]] = []
-_lock = threading.Lock()
-#: The numbers of replicas that are running as threads of this process, one a round; see :func:`several`.
-_rounds: list[int] = []
+#: Threads that belong to no replica find here what the program is.
+_process = _Process()
 
 
 def set_process_frame(make: Callable[[], Frame]) -> None:
     """Names the function that makes the frame below all stacks, when it is first needed."""
-    _make_process[:] = [make]
+    _process.make = make
 
 
 def current_frame() -> Frame:
@@ -70,17 +86,19 @@ def current_frame() -> Frame:
     frames = _frames.get()
     if frames:
         return frames[-1]
-    if _rounds and threading.current_thread() is not threading.main_thread():
+    if _process.thread_counts and threading.current_thread() is not threading.main_thread():
         raise RuntimeError(
-            f"thread {threading.current_thread().name!r} belongs to no replica, while {max(_rounds)} "
-            f"replicas run as threads of this process: start it in a copy of its replica's context, e.g. "
+            f"thread {threading.current_thread().name!r} belongs to no replica, while "
+            f"{max(_process.thread_counts)} replicas run as threads of this process: start it in a copy of "
+            f"its replica's context, e.g. "
             f"threading.Thread(target=contextvars.copy_context().run, args=(function,))"
         )
-    if not _process:
-        with _lock:
-            if not _process:
-                _process.append(_make_process[0]())
-    return _process[0]
+    if _process.frame is None:
+        with _process.lock:
+            if _process.frame is None:
+                assert _process.make is not None
+                _process.frame = _process.make()
+    return _process.frame
 
 
 def get_replica_context() -> ReplicaContext | None:
@@ -111,27 +129,43 @@ def frame(strategy: Strategy, context: ReplicaContext | None, kind: str) -> Iter
 
 
 @contextmanager
-def several(replicas: int) -> Iterator[None]:
+def thread_replicas(replicas: int) -> Iterator[None]:
     """While so many replicas are threads of this process: other threads must say which one they belong to."""
     if replicas > 1:
-        _rounds.append(replicas)
+        _process.thread_counts.append(replicas)
     try:
         yield
     finally:
-        if replicas > 1 and _rounds:
-            _rounds.remove(replicas)
+        if replicas > 1 and _process.thread_counts:
+            _process.thread_counts.remove(replicas)
 
 
 def _forked() -> None:
     """A child that was forked is in no replica: the first use makes its frame anew."""
-    global _lock
     _frames.set(())
-    _process.clear()
-    _rounds.clear()
-    _lock = threading.Lock()
+    _process.frame, _process.lock = None, threading.Lock()
+    _process.thread_counts.clear()
 
 
 os.register_at_fork(after_in_child=_forked)
+
+
+def require_replica_context(call: str) -> ReplicaContext:
+    """The context of the replica that this code runs in.
+
+    Args:
+        call: the user's, for the message.
+
+    Raises:
+        RuntimeError: in cross-replica context.
+    """
+    context = current_frame().context
+    if context is None:
+        raise RuntimeError(
+            f"{call} was called in cross-replica context (strategy.scope() or merge_call), where there is no "
+            f"current replica: call it in each replica, outside of the scope or in Strategy.run"
+        )
+    return context
 
 
 def require_cross_replica(call: str) -> None:

@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -24,40 +25,46 @@ if TYPE_CHECKING:
 
 __all__ = ["adopt", "adopted", "install"]
 
-_jobs: list[MPIStrategy] = []
-_failed = False
-_previous_hook: list[Callable[..., Any]] = [sys.__excepthook__]
+
+@dataclass
+class _Program:
+    strategy: MPIStrategy | None = None
+    failed: bool = False
+    previous_hook: Callable[..., Any] = sys.__excepthook__
 
 
-def adopted() -> Any:
+#: A process is one program: it has one exit and one hook for exceptions, which look here.
+_program = _Program()
+
+
+def adopted() -> MPIStrategy | None:
     """The program's own MPI strategy, or None if none has been made."""
-    return _jobs[0] if _jobs else None
+    return _program.strategy
 
 
 def adopt(strategy: MPIStrategy) -> None:
     """Takes a new MPI strategy into care; the first one becomes the program's own."""
-    if not _jobs:
-        _jobs.append(strategy)
-        atexit.register(_finish)
+    if _program.strategy is None:
+        _program.strategy = strategy
+        atexit.register(_finish, strategy)
 
 
-def _finish() -> None:
+def _finish(strategy: MPIStrategy) -> None:
     """At the program's normal end: tells replicas that still wait."""
-    if _failed:
+    if _program.failed:
         return
     try:
-        _jobs[0].context.finish()
+        strategy.context.finish()
     except ReplicaMismatch as error:
         say(f"distopt: {error}")
-        _jobs[0].context.comm.abort(1)
+        strategy.context.world.abort(1)
 
 
 def _abort_on_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    global _failed
-    _failed = True
+    _program.failed = True
     flush()
     try:
-        _previous_hook[0](kind, error, trace)
+        _program.previous_hook(kind, error, trace)
     except BaseException:  # a hook of the program's own; the job must end all the same
         traceback.print_exc()
         traceback.print_exception(kind, error, trace)
@@ -71,10 +78,10 @@ def _abort_on_exception(kind: type[BaseException], error: BaseException, trace: 
 
 def _forked() -> None:
     """A child that was forked has no part in the job, and ends as any program does."""
-    _jobs.clear()
+    _program.strategy = None
     atexit.unregister(_finish)
     if sys.excepthook is _abort_on_exception:
-        sys.excepthook = _previous_hook[0]
+        sys.excepthook = _program.previous_hook
 
 
 def install() -> None:
@@ -82,5 +89,5 @@ def install() -> None:
     os.register_at_fork(after_in_child=_forked)
     job = launched()
     if job is not None and job.size > 1 and settings().abort_on_exception:
-        _previous_hook[:] = [sys.excepthook]
+        _program.previous_hook = sys.excepthook
         sys.excepthook = _abort_on_exception

@@ -31,7 +31,7 @@ class StrategyPlacement(Placement):
         here = current_frame()
         if here.context is None or (owner is not None and here.strategy is not owner):
             return None
-        return here.context.comm.local_index
+        return here.context.world.local.rank
 
     def made_for(self, owner: object | None) -> AbstractContextManager[None]:
         """See Placement."""
@@ -55,7 +55,7 @@ class StrategyPlacement(Placement):
             return np.asarray(context.broadcast(value))
         return np.asarray(context.all_reduce(_OPS[variable.aggregation], value)).astype(value.dtype)
 
-    def together(self, variable: Variable, values: list[Array]) -> Array:
+    def aggregated(self, variable: Variable, values: list[Array]) -> Array:
         """See Placement.
 
         Raises:
@@ -68,7 +68,7 @@ class StrategyPlacement(Placement):
             )
 
         def read(context: ReplicaContext, _: object) -> Array:
-            index = context.comm.local_index
+            index = context.world.local.rank
             return self.combine(variable, values[index] if index < len(values) else values[0])
 
         strategy = _strategy_of(variable)

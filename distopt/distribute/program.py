@@ -22,7 +22,7 @@ def default_strategy() -> DefaultStrategy:
 
 def program_frame() -> Frame:
     """The frame below all others: a job's replica, if a launcher started one or the program made one."""
-    own: MPIStrategy | None = lifetime.adopted()
+    own = lifetime.adopted()
     if own is not None:
         return own.base_frame()
     job = launched()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from distopt.comm import Baton, Communicator, InProcessCommunicator, SoloCommunicator
+from distopt.comm import TurnScheduler, World, in_process_world, solo_world
 from distopt.distribute import lifetime
 from distopt.distribute.context import ReplicaContext
 from distopt.distribute.frames import Frame, current_frame, frame, require_cross_replica, require_unmixed
@@ -21,15 +21,14 @@ from distopt.typing import Nested
 __all__ = ["DefaultStrategy", "MPIStrategy", "ReplicaStrategy", "ThreadStrategy"]
 
 MEMORY = ("auto", "shared", "private")
-UPDATE = ("auto", "sharded", "replicated")
 
 
 class ReplicaStrategy(Strategy):
-    """A program that is one replica of the communicator that its subclass brings."""
+    """A program that is one replica of the world that its subclass makes."""
 
-    def __init__(self, comm: Communicator, options: Settings) -> None:
+    def __init__(self, world: World, options: Settings) -> None:
         self.options = options
-        self._context = ReplicaContext(self, comm)
+        self._context = ReplicaContext(self, world)
 
     @property
     def num_replicas_in_sync(self) -> int:
@@ -61,7 +60,7 @@ class ReplicaStrategy(Strategy):
         return self._on_replicas((args, kwargs or {}), lambda _, own: fn(*own[0], **own[1]))
 
     def _on_replicas(self, value: Nested, call: Callable[[ReplicaContext, Any], Any]) -> Any:
-        own = select(value, self._context.comm.local_index)
+        own = select(value, self._context.world.local.rank)
         with frame(self, self._context, "run"):
             return call(self._context, own)
 
@@ -70,7 +69,7 @@ class DefaultStrategy(ReplicaStrategy):
     """One replica, without MPI: what a program is that no launcher started."""
 
     def __init__(self) -> None:
-        super().__init__(SoloCommunicator(), settings())
+        super().__init__(solo_world(), settings())
 
     @contextmanager
     def scope(self) -> Iterator[Strategy]:
@@ -102,32 +101,26 @@ class MPIStrategy(ReplicaStrategy):
     options; the first that is made before any other use of the job becomes the program's own.
 
     Args:
-        memory: ``"shared"`` keeps one copy of parameters and slots a node, ``"private"`` one a
-            process; ``"auto"`` shares where the node's memory can be shared.
-        update: ``"sharded"``: each replica updates its part; ``"replicated"``: each updates
-            everything (with private memory always); ``"auto"``: sharded where memory is shared.
+        memory: ``"shared"`` keeps one copy of parameters and slots a node, of which each replica updates its
+            shard; ``"private"`` one a process, which updates all of it; ``"auto"`` shares where the node's
+            memory can be shared. The setting ``DISTOPT_MEMORY`` by default.
         comm: an mpi4py communicator other than COMM_WORLD; it is duplicated.
 
     Raises:
         MissingExtra: mpi4py or its MPI library is missing.
         LaunchError: the launcher belongs to another MPI.
-        ValueError: unknown ``memory`` or ``update``, or sharing without shared memory asked for.
+        ValueError: unknown ``memory``.
     """
 
-    def __init__(self, memory: str | None = None, update: str | None = None, comm: Any = None) -> None:
-        from distopt.comm.mpi import world
+    def __init__(self, memory: str | None = None, comm: Any = None) -> None:
+        from distopt.comm.mpi_world import mpi_world
 
         base = settings()
-        options = replace(base, memory=memory or base.memory, update=update or base.update)
-        for name, value, known in (("memory", options.memory, MEMORY), ("update", options.update, UPDATE)):
-            if value not in known:
-                raise ValueError(f"MPIStrategy({name}={value!r}): use one of {', '.join(map(repr, known))}")
-        if options.memory == "private" and options.update == "sharded":
-            raise ValueError(
-                "MPIStrategy(memory='private', update='sharded'): a replica updates a shard "
-                "of what others see, which needs shared memory"
-            )
-        super().__init__(world(options, comm), options)
+        options = replace(base, memory=memory or base.memory)
+        if options.memory not in MEMORY:
+            known = ", ".join(map(repr, MEMORY))
+            raise ValueError(f"MPIStrategy(memory={options.memory!r}): use one of {known}")
+        super().__init__(mpi_world(options, comm), options)
         lifetime.adopt(self)
 
 
@@ -135,12 +128,14 @@ class ThreadStrategy(ReplicaStrategy):
     """The program of one thread, which is one of several replicas of its process.
 
     Args:
-        comm: the thread's place among the replicas.
+        scheduler: of the threads of this process.
+        index: the number of this thread.
+        outer: the processes; this one alone by default.
     """
 
-    def __init__(self, comm: InProcessCommunicator) -> None:
-        super().__init__(comm, settings())
-        self._comm = comm
+    def __init__(self, scheduler: TurnScheduler, index: int, outer: World | None = None) -> None:
+        super().__init__(in_process_world(scheduler, index, outer), settings())
+        self._scheduler, self._outer = scheduler, outer
 
     def reduce(self, reduce_op: ReduceOp | str, value: Nested, axis: int | None) -> Nested:
         """See Strategy."""
@@ -154,11 +149,11 @@ class ThreadStrategy(ReplicaStrategy):
         if current_frame().kind != "merge":
             return super()._on_replicas(value, call)
         # The other replicas of this process wait in merge_call: others stand in for them.
-        baton = Baton(self._comm.local_size)
+        scheduler = TurnScheduler(self._scheduler.size, self._scheduler.first)
 
         def program(index: int) -> Any:
-            context = ReplicaContext(self, InProcessCommunicator(baton, index, self._comm.outer))
+            context = ReplicaContext(self, in_process_world(scheduler, index, self._outer))
             with frame(self, context, "run"):
                 return call(context, select(value, index))
 
-        return regroup(run_threads(baton, program))
+        return regroup(run_threads(scheduler, program))

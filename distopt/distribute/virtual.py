@@ -9,11 +9,11 @@ import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from distopt.comm import Baton, InProcessCommunicator, flush
+from distopt.comm import TurnScheduler, flush, in_process_world
 from distopt.core.checks import as_count
 from distopt.core.tensor import Tensor, TensorLike, as_array
 from distopt.distribute.context import ReplicaContext
-from distopt.distribute.frames import current_frame, frame, require_cross_replica, several
+from distopt.distribute.frames import current_frame, frame, require_cross_replica, thread_replicas
 from distopt.distribute.means import divided
 from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.strategy import Strategy
@@ -49,8 +49,8 @@ class VirtualStrategy(Strategy):
         self._contexts = self._fresh_contexts()
 
     def _fresh_contexts(self) -> list[ReplicaContext]:
-        self._baton = Baton(self._size)
-        return [ReplicaContext(self, InProcessCommunicator(self._baton, i)) for i in range(self._size)]
+        self._scheduler = TurnScheduler(self._size)
+        return [ReplicaContext(self, in_process_world(self._scheduler, i)) for i in range(self._size)]
 
     @property
     def num_replicas_in_sync(self) -> int:
@@ -110,20 +110,20 @@ class VirtualStrategy(Strategy):
             with frame(self, context, "run"):
                 return call(context, select(value, index))
 
-        resting = self._baton, self._contexts
+        resting = self._scheduler, self._contexts
         nested = current_frame().kind == "merge"
         if nested:  # the replicas themselves wait in merge_call: others stand in for them
             self._contexts = self._fresh_contexts()
-        self._baton.reset()
+        self._scheduler.reset()
         try:
-            return regroup(run_threads(self._baton, program))
+            return regroup(run_threads(self._scheduler, program))
         except BaseException:
             # Replicas may have stopped at different calls: they start anew.
             self._contexts = self._fresh_contexts()
             raise
         finally:
             if nested:
-                self._baton, self._contexts = resting
+                self._scheduler, self._contexts = resting
 
 
 class _ReplicaThread(threading.Thread):
@@ -145,8 +145,8 @@ class _ReplicaThread(threading.Thread):
         super().run()
 
 
-def run_threads(baton: Baton, program: Callable[[int], Any]) -> list[Any]:
-    """Runs ``program(i)`` for every thread of the baton, thread 0 being the caller's own.
+def run_threads(scheduler: TurnScheduler, program: Callable[[int], Any]) -> list[Any]:
+    """Runs ``program(i)`` for every thread of the scheduler, thread 0 being the caller's own.
 
     Returns:
         the results by number.
@@ -154,14 +154,14 @@ def run_threads(baton: Baton, program: Callable[[int], Any]) -> list[Any]:
     Raises:
         BaseException: what the first thread that failed raised.
     """
-    results: list[Any] = [None] * baton.size
+    results: list[Any] = [None] * scheduler.size
     errors: list[BaseException] = []  # in the order of time, since one thread runs at a time
     pid = os.getpid()
 
     def life(index: int) -> None:
         failure = None
         try:
-            baton.enter(index)
+            scheduler.enter(index)
             results[index] = program(index)
         except BaseException as error:
             if os.getpid() != pid:
@@ -172,13 +172,13 @@ def run_threads(baton: Baton, program: Callable[[int], Any]) -> list[Any]:
             if os.getpid() != pid and index > 0:
                 _end_child(SystemExit(0))  # else the thread's end would be a silent one of the process
         finally:
-            baton.leave(index, failure)
+            scheduler.leave(index, failure)
 
-    threads = [_ReplicaThread(target=life, args=(i,), name=f"replica-{i}") for i in range(1, baton.size)]
-    with several(baton.size):
+    threads = [_ReplicaThread(target=life, args=(i,), name=f"replica-{i}") for i in range(1, scheduler.size)]
+    with thread_replicas(scheduler.size):
         for thread in threads:
             thread.start()
-        baton.start()
+        scheduler.start()
         life(0)
         if not any(isinstance(error, KeyboardInterrupt) for error in errors):
             for thread in threads:

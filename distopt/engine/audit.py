@@ -32,7 +32,7 @@ def audit(
         ReplicaFailed: another replica could not come to this.
     """
     # A header of its own, since what came before may have failed on one replica only.
-    context.agreement.check(f"audit of {call}", 0, lambda: f"audit of {call}")
+    context.collective_check.check(f"audit of {call}", 0, lambda: f"audit of {call}")
     parts = [zlib.crc32(repr(array.shape).encode() + array.tobytes()) for _, array in state]
     sums = np.array([*parts, zlib.crc32(settings.encode())])
     comm = context.comm
@@ -46,10 +46,10 @@ def audit(
     other = int(apart[0])
     who = f"replica{'s' if len(apart) > 1 else ''} {', '.join(map(str, apart))} from replica 0"
     if place == len(state):
-        words = [w.decode() for w in comm.gather_bytes(settings.encode())]
+        described = [text.decode() for text in comm.gather_bytes(settings.encode())]
         raise ReplicaMismatch(
-            f"audit of {call}: the hyperparameters of {who} differ: {words[other]} instead of "
-            f"{words[0]}. Set them alike on all replicas"
+            f"audit of {call}: the hyperparameters of {who} differ: {described[other]} instead of "
+            f"{described[0]}. Set them alike on all replicas"
         )
     name, array = state[place]
     where = _where(comm, array, other)

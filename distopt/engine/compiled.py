@@ -22,7 +22,13 @@ __all__ = ["COMPILED", "Template", "compiled"]
 COMPILED = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 
 #: Files with functions that the templates call.
-_COMPILED_IN = ("engine/tuples.py", "engine/squares.py", "collectives/pointers.py", "comm/spin.py")
+_COMPILED_IN = (
+    "engine/tuples.py",
+    "engine/squares.py",
+    "collectives/pointers.py",
+    "comm/compiled.py",
+    "comm/spin.py",
+)
 
 #: Makes a kernel of the rule's function, the rule's fingerprint and Numba's decorator.
 Template = Callable[[Any, str, Callable[[Any], Any]], Any]

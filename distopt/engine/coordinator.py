@@ -49,7 +49,7 @@ class StepCoordinator:
         """
         subject = fingerprint.of_variables(variables) ^ self.step_key
         describe = partial(fingerprint.sentence, call, variables)
-        return self._context.agreement.check(call, subject, describe, flags=flags)
+        return self._context.collective_check.check(call, subject, describe, flags=flags)
 
     def unified_pairs(self, call: str, batch: GradientBatch) -> Sequence[tuple[Any, Variable]]:
         """The pairs of a step whose aggregation is Python code: dense where any replica's are dense."""
@@ -64,7 +64,7 @@ class StepCoordinator:
         It costs a header while nobody has anything to say.
         """
         call = f"{call}, checked,"
-        flags = self._context.agreement.check(call, self.step_key, lambda: call, flags=bool(message))
+        flags = self._context.collective_check.check(call, self.step_key, lambda: call, flags=bool(message))
         if not any(flags):
             return {}
         own, several = message.encode(), self._context.num_replicas_in_sync > 1

@@ -32,4 +32,4 @@ class ErrorBarrier(AbstractContextManager[None]):
 def broadcast_error(context: ReplicaContext, call: str, error: Exception) -> None:
     """Tells all replicas, which are on their way to ``call``, what this one is about to raise."""
     if context.num_replicas_in_sync > 1 and not isinstance(error, _KNOWN):
-        context.agreement.check(call, 0, lambda: call, error)
+        context.collective_check.check(call, 0, lambda: call, error)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distopt.collectives import CHUNK, Partition, ShardReduce, address_of, tree_pairs
-from distopt.comm import SoloCommunicator
+from distopt.comm.compiled import open_barrier
 from distopt.core.tensor import as_array
 from distopt.engine import fused, kernels
 from distopt.engine.batch import GradientBatch
@@ -201,12 +201,7 @@ class Executor:
         """Runs blocks without the other replicas."""
         kernel, owns, starts, tail = call
         tables = (self.partition.others, owns, self.partition.ends, starts, self._pairs[:0])
-        span = (first, first, stop, stop)
-
-        def code(counters: Array, met: int, _part: int, _parts: int) -> int:
-            return int(kernel(counters, met, span, False, 0, where, tables, self._scratch, *tail))
-
-        SoloCommunicator().run(code, stop - first)
+        kernel(open_barrier(1), 0, (first, first, stop, stop), False, 0, where, tables, self._scratch, *tail)
 
 
 def _addresses(places: Sequence[Sequence[Place]], arrays: int) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from distopt.collectives.pointers import array_at, inlined
-from distopt.comm.spin import precompiled
+from distopt.comm.precompile import precompiled
 
 __all__ = ["mark"]
 

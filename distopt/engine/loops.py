@@ -134,7 +134,7 @@ def _through_blocks(update: Any, like: Any, value: Any, close: Any) -> Callable[
     """Sums block after block with the other replicas; ``update`` gets the last two rows.
 
     The kernel's arguments:
-        counters, met: how the replicas meet, see ``distopt.comm.communicator.Code``.
+        counters, met: how the replicas meet, see ``distopt.comm.compiled.CompiledCode``.
         span: the first block of this run, the one to begin with, the one to stop before, and the run's end.
         streamed: whether the staging buffer is written past the caches.
         half: the half of it that the run's first block is in.

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from distopt.collectives import ShardReduce, address_of, shard_bounds, shared_memory
+from distopt.collectives import ShardReduce, address_of, shared_memory
+from distopt.core.split import share
 from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.typing import Array
@@ -171,8 +172,7 @@ class SharedParameters:
         for region in found:
             # Each replica of the first node sends its part to those of its rank in the others.
             flat, node = region.view.reshape(-1), self.reduce.node
-            bounds = shard_bounds(flat.size, node.size)
-            part = flat[bounds[node.rank] : bounds[node.rank + 1]]
+            part = flat[slice(*share(flat.size, node.rank, node.size))]
             # What is received is a copy, for a moment. All take part as often, threads of a process together.
             for start in range(0, -(-flat.size // node.size), _AT_ONCE):
                 piece = part[start : start + _AT_ONCE]

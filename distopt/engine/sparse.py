@@ -10,6 +10,7 @@ import numpy as np
 from distopt.collectives import all_reduce, reduce_rows
 from distopt.comm import Communicator
 from distopt.core.indexed_slices import IndexedSlices, sum_duplicates
+from distopt.core.split import share
 from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.engine import kernels
@@ -94,12 +95,11 @@ def apply_rows(
     height = len(state[0])
     w, *slots = (_table(as_array(v), height) for v in state)
     values = rows.reshape(len(indices), w.shape[1])
-    part, parts = node.rank, node.size
     if rule.sparse is Sparse.ROWS:
-        mine = slice(len(indices) * part // parts, len(indices) * (part + 1) // parts)
+        mine = slice(*share(len(indices), node.rank, node.size))
         kernels.rows(rule, w, values[mine], indices[mine], tuple(slots), coefficients)
         return
-    low, high = height * part // parts, height * (part + 1) // parts
+    low, high = share(height, node.rank, node.size)
     first, last = np.searchsorted(indices, (low, high))
     own = tuple(table[low:high] for table in slots)
     kernels.sparse(rule, w[low:high], values[first:last], indices[first:last] - low, own, coefficients)

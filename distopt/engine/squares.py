@@ -6,7 +6,7 @@ import numpy as np
 
 from distopt.collectives.partition import PIECE
 from distopt.collectives.pointers import inlined
-from distopt.comm.spin import precompiled
+from distopt.comm.precompile import precompiled
 
 __all__ = ["add_squares", "squares_float32", "squares_float64"]
 

@@ -68,7 +68,9 @@ class StepEngine:
         engine: StepEngine | None = context.attached.get(cls)
         if engine is None:
             # Making it is collective, so it needs a header of its own.
-            context.agreement.check("an optimizer's first step", 0, lambda: "an optimizer's first step")
+            context.collective_check.check(
+                "an optimizer's first step", 0, lambda: "an optimizer's first step"
+            )
             engine = context.attached[cls] = cls(context)
         return engine
 
@@ -89,7 +91,7 @@ class StepEngine:
     def begin(self, owner: object) -> None:
         """A step of ``owner`` begins. Its headers hold the step's number, so that all make the same one."""
         if self.replicas > 1:
-            self._context.agreement.steps += 1  # for messages of those that wait for this replica
+            self._context.collective_check.steps += 1  # for messages of those that wait for this replica
             self.coordinator.step_key = (self._steps.get(owner, 0) + 1 << 40) & (1 << 64) - 1
 
     def step(
@@ -184,7 +186,7 @@ class StepEngine:
             subject = fingerprint.of_variables(variables) ^ digest(settings) ^ self.coordinator.step_key
             subject ^= fingerprint.of_changes(state, assigned, self.parameters.unallocated(state))
             describe = partial(fingerprint.sentence, call, variables, settings)
-            self._context.agreement.check(call, subject, describe)
+            self._context.collective_check.check(call, subject, describe)
             self.parameters.share(assigned, [state])
             run_owned(self._reduce.node, self._context.comm, updates)
         self._record(variables)
@@ -192,10 +194,10 @@ class StepEngine:
     # -- around a step
     def once(self, owner: object, commit: Callable[[], None]) -> None:
         """Runs ``commit`` for every replica; once, where replicas of one process share ``owner``."""
-        comm = self._context.comm
-        if comm.local_size > 1 and owner not in self._shared:
-            self._shared[owner] = comm.locally(id(owner), lambda ids: len(set(ids)) < len(ids))
-        if not (comm.local_size > 1 and self._shared[owner]) or comm.local_index == 0:
+        local = self._context.world.local
+        if local.size > 1 and owner not in self._shared:
+            self._shared[owner] = local.run_once(id(owner), lambda ids: len(set(ids)) < len(ids))
+        if not (local.size > 1 and self._shared[owner]) or local.rank == 0:
             commit()
 
     def audit_due(self, owner: object) -> bool:
@@ -216,9 +218,8 @@ class StepEngine:
     def shares(self, variables: Sequence[Variable]) -> bool:
         """Whether replicas of this process train the same Variable objects; they meet to find out."""
         ids = tuple(id(v) for v in variables)
-        result: bool = self._context.comm.local_size > 1 and self._context.comm.locally(
-            ids, lambda everyone: len(set(everyone)) == 1
-        )
+        local = self._context.world.local
+        result: bool = local.size > 1 and local.run_once(ids, lambda everyone: len(set(everyone)) == 1)
         return result
 
     def released(self, variables: Sequence[Variable]) -> bool:
@@ -262,7 +263,7 @@ class StepEngine:
             assigned, new = self.parameters.assigned(state), self.parameters.unallocated(state)
             subject ^= fingerprint.of_changes(state, assigned, new)
             describe = partial(describe, assigned, new if len(new) < len({id(v) for v in state}) else ())
-        return self._context.agreement.check(call, subject, describe, flags=flags)
+        return self._context.collective_check.check(call, subject, describe, flags=flags)
 
     def _place_variables(self, plan: StepPlan, batch: GradientBatch) -> None:
         """Moves all variables to where all replicas of the node see them."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from distopt import optimizers
 from distopt.autodiff import GradientTape
+from distopt.distribute import require_replica_context
 from distopt.keras.callbacks import Callback, History
 from distopt.keras.callbacks.callback import is_chief
 from distopt.keras.callbacks.progress import shown_logs
@@ -25,7 +26,6 @@ from distopt.keras.training.fit_state import FitState
 from distopt.keras.training.loop import (
     make_source,
     prepare,
-    replica_context,
     run_epoch_of_one,
     run_predict,
     run_test,
@@ -328,7 +328,7 @@ class Model(Container):
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
     ) -> Any:
         """:meth:`evaluate` of one batch."""
-        replicas = replica_context("test_on_batch()").num_replicas_in_sync
+        replicas = require_replica_context("test_on_batch()").num_replicas_in_sync
         size = max(count_examples({"x": as_arrays(x)}), replicas)
         return self.evaluate(x, y, size, 0, sample_weight, return_dict=return_dict)
 

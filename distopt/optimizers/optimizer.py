@@ -143,7 +143,7 @@ class Optimizer(BaseOptimizer):
         check_dtypes(tensors)
 
     # -- a step from gradients
-    @distribute.in_turn
+    @distribute.collective_call
     def apply_gradients(
         self,
         grads_and_vars: GradsAndVars,
@@ -212,10 +212,7 @@ class Optimizer(BaseOptimizer):
         if not batch.variables:
             return batch, plan, {}
         if engine is None:
-            raise RuntimeError(
-                "apply_gradients() cannot be called in cross-replica context: use Strategy.run to enter "
-                "replica context"
-            )
+            distribute.require_replica_context("apply_gradients()")  # which it is not: an error
         self._check_hypers()
         return batch, plan, self._prepare_step(plan)
 

@@ -15,7 +15,7 @@ from distopt import aggregators
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
-from distopt.distribute import VirtualStrategy, get_replica_context
+from distopt.distribute import VirtualStrategy, require_replica_context
 from distopt.optimizers.pairs import aggregated
 from distopt.testing.cases import CASES, Pairs
 from distopt.typing import Array
@@ -139,8 +139,7 @@ class _Trial:
 
 def _try(function: Any, case: str) -> _Trial:
     """Runs in replica context; every replica makes the same calls here, whatever goes wrong."""
-    context = get_replica_context()
-    assert context is not None
+    context = require_replica_context("an aggregator")
     mine = copy.deepcopy(function)
     pairs = CASES[case](context.replica_id_in_sync_group)
     if isinstance(mine, aggregators.Aggregator):

@@ -19,7 +19,7 @@ from types import TracebackType
 from distopt_launch.interpreter import keeps_path
 from distopt_launch.program import LoadedProgram, Program, load
 
-from distopt.comm import Baton, Communicator, InProcessCommunicator, flush
+from distopt.comm import TurnScheduler, World, flush
 from distopt.distribute.frames import frame
 from distopt.distribute.replica_strategy import ThreadStrategy
 from distopt.distribute.virtual import run_threads
@@ -104,11 +104,11 @@ def run_script(
     outer = _processes(replicas)
     group = _ReplicaGroup(program, replicas, outer, stop, post_mortem)
     plain = sys.stdout, sys.stderr
-    if replicas * (outer.size if outer is not None else 1) > 1:
+    if replicas * (outer.comm.size if outer is not None else 1) > 1:
         sys.stdout, sys.stderr = PrefixedStream(sys.stdout), PrefixedStream(sys.stderr)
     code = 0
     try:
-        run_threads(group.baton, group.run)
+        run_threads(group.scheduler, group.run)
     except BaseException as error:
         code = group.report(error)
     finally:
@@ -119,13 +119,13 @@ def run_script(
     return code
 
 
-def _processes(replicas: int) -> Communicator | None:
+def _processes(replicas: int) -> World | None:
     launch = launched()
     if launch is None or launch.size == 1:
         return None
-    from distopt.comm.mpi import world
+    from distopt.comm.mpi_world import mpi_world
 
-    return world(settings(), replicas=replicas)
+    return mpi_world(settings(), replicas=replicas)
 
 
 class _ReplicaGroup:
@@ -135,12 +135,12 @@ class _ReplicaGroup:
         self,
         program: LoadedProgram,
         replicas: int,
-        outer: Communicator | None,
+        outer: World | None,
         stop: int | None,
         post_mortem: bool,
     ) -> None:
-        self.first = outer.rank * replicas if outer is not None else 0
-        self.baton = Baton(replicas, self.first, keep_own)
+        self.first = outer.comm.rank * replicas if outer is not None else 0
+        self.scheduler = TurnScheduler(replicas, self.first, keep_own)
         self._program = program
         self._outer = outer
         self._stop = stop
@@ -150,7 +150,7 @@ class _ReplicaGroup:
 
     def run(self, index: int) -> None:
         """Runs the program as one replica."""
-        strategy = ThreadStrategy(InProcessCommunicator(self.baton, index, self._outer))
+        strategy = ThreadStrategy(self.scheduler, index, self._outer)
         number = self.first + index
         replica.set(number)
         stopping = debugger(_prompt(number)) if self._stop == number else None

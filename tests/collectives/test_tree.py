@@ -1,12 +1,14 @@
 """The order of sums: one tree over replica numbers, however the replicas lie on nodes."""
 
 import itertools
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from distopt.collectives import reduce_rows, shard_bounds, tree_pairs
+from distopt.collectives import reduce_rows, tree_pairs
 from distopt.collectives.tree import live_rows, local_pairs
+from distopt.core.split import share, shares
 
 SIZES = range(1, 10)
 
@@ -119,8 +121,10 @@ def test_extremes(ufunc, want):
 
 @pytest.mark.parametrize(("length", "parts"), [(0, 3), (2, 5), (10, 3), (12, 4)])
 def test_shards_cover_everything_once(length, parts):
-    bounds = shard_bounds(length, parts)
-    sizes = np.diff(bounds)
-    assert (bounds[0], bounds[-1], len(bounds)) == (0, length, parts + 1)
-    assert sizes.min() >= 0
-    assert sizes.max() - sizes.min() <= 1
+    bounds = [share(length, part, parts) for part in range(parts)]
+    assert (bounds[0][0], bounds[-1][1]) == (0, length)
+    assert all(before[1] == after[0] for before, after in pairwise(bounds))
+    sizes = [stop - start for start, stop in bounds]
+    assert sizes == shares(length, parts)
+    assert min(sizes) >= 0
+    assert max(sizes) - min(sizes) <= 1

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from distopt.collectives import all_reduce
-from distopt.comm import HEADER_BYTES, Baton, Communicator, InProcessCommunicator, SoloCommunicator
+from distopt.comm import HEADER_BYTES, Communicator, TurnScheduler, in_process_world, solo_world
 from distopt.distribute.virtual import run_threads
 
 DTYPES = ["float16", "float32", "float64", "int64", "bool", "complex64"]
@@ -17,10 +17,15 @@ DTYPES = ["float16", "float32", "float64", "int64", "bool", "complex64"]
 
 def on(size, program):
     """``program(communicator)`` on each of ``size`` replicas; with 1, alone."""
+    return in_worlds(size, lambda world: program(world.comm))
+
+
+def in_worlds(size, program):
+    """``program(world)`` on each of ``size`` replicas; with 1, alone."""
     if size == 1:
-        return [program(SoloCommunicator())]
-    baton = Baton(size)
-    return run_threads(baton, lambda i: program(InProcessCommunicator(baton, i)))
+        return [program(solo_world())]
+    scheduler = TurnScheduler(size)
+    return run_threads(scheduler, lambda i: program(in_process_world(scheduler, i)))
 
 
 sizes = pytest.mark.parametrize("size", [1, 2, 3, 5])
@@ -33,7 +38,8 @@ def own(comm, shape=(3, 2), dtype="float32"):
 @sizes
 def test_numbers(size):
     assert on(size, lambda c: (c.rank, c.size)) == [(r, size) for r in range(size)]
-    assert on(size, lambda c: (c.node.size, c.cross.size)) == [(size, 1)] * size
+    assert in_worlds(size, lambda w: (w.node.size, w.cross.size)) == [(size, 1)] * size
+    assert in_worlds(size, lambda w: (w.local.rank, w.local.size)) == [(r, size) for r in range(size)]
 
 
 @sizes
@@ -89,15 +95,27 @@ def test_what_was_brought_may_be_changed_when_the_call_returns(size):
 
 @sizes
 def test_shared_blocks_are_seen_by_all(size):
-    def program(comm):
-        block = comm.node.shared_block(64)
+    def program(world):
+        comm = world.comm
+        block = world.node.shared_block(64)
         fresh = not block.bytes.any()
         comm.barrier()
         block.bytes[comm.rank] = comm.rank + 1
         comm.barrier()
         return fresh, block.bytes[: comm.size].tolist()
 
-    assert on(size, program) == [(True, list(range(1, size + 1)))] * size
+    assert in_worlds(size, program) == [(True, list(range(1, size + 1)))] * size
+
+
+@sizes
+def test_what_is_run_once_a_process_gets_all_contributions_and_gives_all_its_result(size):
+    runs = []
+
+    def program(world):
+        return world.local.run_once(world.comm.rank, lambda ranks: runs.append(ranks) or sum(ranks))
+
+    assert in_worlds(size, program) == [sum(range(size))] * size
+    assert runs == [list(range(size))]
 
 
 @sizes
@@ -125,11 +143,19 @@ def test_every_communicator_is_known_here():
         for name, kind in vars(module).items()
         if inspect.isclass(kind) and Communicator in getattr(kind, "__mro__", ())[1:]
     }
-    assert found == {"SoloCommunicator", "InProcessCommunicator", "InProcessCross", "MPICommunicator"}
+    assert found == {
+        "NodeCommunicator",
+        "SoloCommunicator",
+        "InProcessCommunicator",
+        "InProcessNode",
+        "InProcessCross",
+        "MPICommunicator",
+        "MPINodeCommunicator",
+    }
 
 
 def test_alone_abort_ends_the_process():
-    code = "from distopt.comm import SoloCommunicator; SoloCommunicator().abort(3)"
+    code = "from distopt.comm import solo_world; solo_world().abort(3)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 3
 
 

@@ -1,4 +1,4 @@
-"""The executor: threads that meet at a table as processes do, one replica, and several nodes."""
+"""The executor: threads that wait at a shared barrier as processes do, one replica, and several nodes."""
 
 import sys
 import time
@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from distopt.collectives import ShardReduce, addresses_of, reduce_rows, shared_memory, tree_pairs
-from distopt.comm import SoloCommunicator
+from distopt.comm import LocalGroup, SoloCommunicator, World
 from distopt.comm.memory import thread_block
-from distopt.comm.table import Table
+from distopt.comm.shared_barrier import SharedBarrier
 from distopt.engine import kernels, norms
 from distopt.engine.batch import GradientBatch
 from distopt.engine.clip import Clip, clip_norm, clip_value, global_scale
@@ -29,29 +29,21 @@ partition = sys.modules["distopt.collectives.partition"]
 
 
 class Thread(SoloCommunicator):
-    """One of several threads that meet as the processes of a node do."""
+    """One of several threads that wait for each other as the processes of a node do."""
 
-    def __init__(self, rank, size, table, memory):
+    def __init__(self, rank, size, counters, memory):
         self.rank, self.size, self._memory = rank, size, memory
-        self._table = Table(table, rank, size)
+        self._shared = SharedBarrier(counters, rank, size)
         self.waits = self._blocks = 0
-
-    @property
-    def node(self):
-        return self
-
-    @property
-    def cross(self):
-        return SoloCommunicator()
 
     def gather_bytes(self, data):
         return [data] * self.size
 
     def barrier(self):
-        self._table.meet(None, self._until)
+        self._shared.wait(None, self._until)
 
     def run(self, code, parts):
-        self._table.run(code, parts, self._until)
+        self._shared.run(code, parts, self._until)
 
     def shared_block(self, nbytes):
         self._blocks += 1
@@ -66,8 +58,8 @@ class Thread(SoloCommunicator):
 
 
 def threads(size):
-    table, memory = np.zeros(Table.room(size), np.uint8), {}
-    return [Thread(rank, size, table, memory) for rank in range(size)]
+    counters, memory = np.zeros(SharedBarrier.room(size), np.uint8), {}
+    return [Thread(rank, size, counters, memory) for rank in range(size)]
 
 
 def clipped_by_norms(gradients, clip):
@@ -104,7 +96,8 @@ def train(rule, dtype, replicas, after=(None, None), steps=3, late=0.0, feed=Non
     everyone = threads(replicas)
 
     def replica(node):
-        reduce = ShardReduce(node, Settings())
+        world = World(node, node, SoloCommunicator(), LocalGroup(), None, None)
+        reduce = ShardReduce(world, Settings())
         executor = Executor(rule, np.dtype(dtype), SIZES, places, reduce)
         then, own = epilogue(*after), gradients[node.rank]
         board = (
@@ -199,7 +192,7 @@ def test_a_late_replica_is_waited_for_outside_of_the_loop():
     assert first.waits
 
 
-def test_a_table_runs_parts_again_where_they_had_to_wait():
+def test_a_barrier_runs_parts_again_where_they_had_to_wait():
     calls = []
 
     def code(counters, met, part, parts):
@@ -207,10 +200,10 @@ def test_a_table_runs_parts_again_where_they_had_to_wait():
         return {0: 2, 2: 3, 3: 4}[part]  # waits before parts 2 and 3; there are 4
 
     waits = []
-    table = Table(np.zeros(Table.room(1), np.uint8), 0, 1)
-    table.meet(None, waits.append)
-    table.run(code, 4, waits.append)
+    barrier = SharedBarrier(np.zeros(SharedBarrier.room(1), np.uint8), 0, 1)
+    barrier.wait(None, waits.append)
+    barrier.run(code, 4, waits.append)
     assert calls == [(1, 0, 4), (1, 2, 4), (1, 3, 4)]
     assert len(waits) == 2
-    table.run(lambda counters, met, part, parts: calls.append((met, part, parts)) or 1, 1, waits.append)
+    barrier.run(lambda counters, met, part, parts: calls.append((met, part, parts)) or 1, 1, waits.append)
     assert calls[-1] == (4, 0, 1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import distopt as tf
-from distopt.collectives import agreement
+from distopt.collectives import collective_check
 from distopt.distribute import VirtualStrategy, get_replica_context
 from distopt.engine.step import StepEngine
 
@@ -31,7 +31,7 @@ def test_dropped_models_are_gone(replicas):
 
 
 def test_variables_that_are_each_replicas_own_leave_no_entry(monkeypatch):
-    monkeypatch.setattr(agreement, "_KEPT", 20)
+    monkeypatch.setattr(collective_check, "_KEPT", 20)
 
     def program():
         context = get_replica_context()
@@ -43,7 +43,7 @@ def test_variables_that_are_each_replicas_own_leave_no_entry(monkeypatch):
             opt.apply_gradients([(np.ones(10, np.float32), v)])
             del v, opt
         gc.collect()
-        kept = context.agreement
+        kept = context.collective_check
         return [len(parameters._regions), len(parameters._released)], max(
             len(kept._kinds), len(kept._places)
         ) <= 20

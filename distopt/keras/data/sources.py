@@ -8,8 +8,9 @@ from typing import Any
 
 from distopt.core.checks import as_count
 from distopt.core.nest import flatten
+from distopt.core.split import share
 from distopt.keras.data.batch import Batch, as_arrays, as_weights, count_examples, take, unpack
-from distopt.keras.data.dealing import example_order, share
+from distopt.keras.data.dealing import example_order
 from distopt.keras.data.exchange import describe, without_examples
 
 __all__ = ["ArraySource", "IterableSource", "Source"]

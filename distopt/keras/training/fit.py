@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from distopt.core.checks import as_count, as_seed, as_sequence
+from distopt.distribute import require_replica_context
 from distopt.keras.callbacks import Callback, CallbackList, History, ProgressBar
 from distopt.keras.data import Source
 from distopt.keras.data.batch import as_arrays, as_weights, count_examples, is_arrays, take, unpack
@@ -16,7 +17,6 @@ from distopt.keras.training.fit_state import FitState
 from distopt.keras.training.loop import (
     make_source,
     prepare,
-    replica_context,
     run_test,
     train_epochs,
 )
@@ -103,7 +103,7 @@ def fit(
     callbacks: Sequence[Any] | Callback,
 ) -> History:
     """Trains the model; see ``Model.fit``."""
-    context = replica_context("fit()")
+    context = require_replica_context("fit()")
     numbers = {"epochs": options.epochs, "initial_epoch": options.initial_epoch}
     checks.check_alike("fit()", numbers | validation.arguments(), context)
     held_back = validation.data

@@ -12,7 +12,7 @@ import numpy as np
 from distopt.core.checks import as_count
 from distopt.core.nest import flatten, map_structure, pack
 from distopt.core.tensor import as_array
-from distopt.distribute import ReplicaContext, get_replica_context
+from distopt.distribute import ReplicaContext, get_replica_context, require_replica_context
 from distopt.keras.data import ArraySource, Batch, IterableSource, Source, share
 from distopt.keras.data.batch import as_arrays, count_examples, is_arrays, take
 from distopt.keras.data.exchange import told_by_all
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = [
     "make_source",
     "prepare",
-    "replica_context",
     "run_batches",
     "run_epoch_of_one",
     "run_predict",
@@ -44,21 +43,6 @@ _log = logging.getLogger("distopt")
 
 #: What ``x`` is, where replicas tell each other.
 _ARRAYS = "whole arrays"
-
-
-def replica_context(call: str) -> ReplicaContext:
-    """The context of this replica.
-
-    Raises:
-        RuntimeError: in cross-replica context, where no replica trains.
-    """
-    context = get_replica_context()
-    if context is None:
-        raise RuntimeError(
-            f"{call} was called in cross-replica context (inside strategy.scope()): call it outside of the "
-            "scope, every replica runs it"
-        )
-    return context
 
 
 def make_source(
@@ -78,7 +62,7 @@ def make_source(
         TypeError: ``x`` is neither, or a number of examples or batches is no whole number.
         ValueError: arguments that do not go together, or data that no step could use.
     """
-    context = replica_context(call)
+    context = require_replica_context(call)
     replicas = context.num_replicas_in_sync
     if x is None:
         raise ValueError(f"{call} needs data: x is None")
@@ -249,7 +233,7 @@ def run_epoch_of_one(model: Model, x: Any, y: Any, sample_weight: Any, reset_met
     """One step on one batch of whole arrays; the results of all replicas together."""
     arrays = as_arrays(x)
     count = count_examples({"x": arrays})
-    context = replica_context("train_on_batch()")
+    context = require_replica_context("train_on_batch()")
     source = make_source(
         arrays, y, sample_weight, max(count, context.num_replicas_in_sync), call="train_on_batch()"
     )
@@ -283,7 +267,7 @@ def run_predict(model: Model, x: Any, batch_size: int | None, steps: int | None)
     Each replica computes a contiguous part of whole arrays, in pieces. Of iterables it computes its own
     batches; the outputs of all replicas follow one another.
     """
-    context = replica_context("predict()")
+    context = require_replica_context("predict()")
     batch_size = 32 if batch_size is None else as_count(batch_size, "predict(): batch_size")
     steps = None if steps is None else as_count(steps, "predict(): steps")
     if is_arrays(x):

@@ -2,24 +2,25 @@
 
 import pytest
 
-from distopt.collectives import Agreement, digest, user_line
-from distopt.comm import Baton, InProcessCommunicator, SoloCommunicator
+from distopt.collectives import CollectiveCheck, digest, user_line
+from distopt.comm import TurnScheduler, in_process_world, solo_world
 from distopt.distribute.virtual import run_threads
 from distopt.errors import ReplicaFailed, ReplicaMismatch
 
 
 def on(size, program):
-    """``program(agreement, rank)`` on each replica; what each returned or raised."""
-    baton = Baton(size)
+    """``program(collective_check, rank)`` on each replica; what each returned or raised."""
+    scheduler = TurnScheduler(size)
 
     def life(index):
-        agreement = Agreement(InProcessCommunicator(baton, index))
+        world = in_process_world(scheduler, index)
+        collective_check = CollectiveCheck(world.comm, world.status)
         try:
-            return program(agreement, index)
+            return program(collective_check, index)
         except RuntimeError as error:
             return error
 
-    return run_threads(baton, life)
+    return run_threads(scheduler, life)
 
 
 def test_digest_is_the_same_in_every_process():
@@ -28,7 +29,7 @@ def test_digest_is_the_same_in_every_process():
 
 
 def test_user_line_is_outside_the_package():
-    assert user_line().startswith("test_agreement.py:")
+    assert user_line().startswith("test_collective_check.py:")
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
@@ -38,12 +39,13 @@ def test_flags_of_all(size):
 
 
 def test_alone_only_errors_count():
-    agreement = Agreement(SoloCommunicator())
-    assert agreement.check("a", 1, lambda: "", flags=5) == [5]
+    world = solo_world()
+    collective_check = CollectiveCheck(world.comm, world.status)
+    assert collective_check.check("a", 1, lambda: "", flags=5) == [5]
     with pytest.raises(KeyError, match="own"):
-        agreement.check("b", 1, lambda: "", KeyError("own"))
-    agreement.finish()
-    assert agreement.calls == 2
+        collective_check.check("b", 1, lambda: "", KeyError("own"))
+    collective_check.finish()
+    assert collective_check.calls == 2
 
 
 @pytest.mark.parametrize(
@@ -52,29 +54,29 @@ def test_alone_only_errors_count():
         lambda rank: ("a" if rank == 1 else "b", 7),
         lambda rank: ("a", 8 if rank == 2 else 7),
     ],
-    ids=["kind", "subject"],
+    ids=["kind", "fingerprint"],
 )
 def test_one_error_on_all_names_both_calls_and_the_replicas(calls):
-    def program(agreement, rank):
-        kind, subject = calls(rank)
-        agreement.check(kind, subject, lambda: f"{kind}({subject})")
+    def program(collective_check, rank):
+        kind, fingerprint = calls(rank)
+        collective_check.check(kind, fingerprint, lambda: f"{kind}({fingerprint})")
 
     errors = on(3, program)
     assert {type(e) for e in errors} == {ReplicaMismatch}
     assert len({str(e) for e in errors}) == 1
     text = str(errors[0])
     for rank in range(3):
-        kind, subject = calls(rank)
-        line = next(line for line in text.splitlines() if f"{kind}({subject})" in line)
+        kind, fingerprint = calls(rank)
+        line = next(line for line in text.splitlines() if f"{kind}({fingerprint})" in line)
         assert str(rank) in line.split(":")[0]
-    assert "test_agreement.py:" in text
+    assert "test_collective_check.py:" in text
     assert "nothing was applied" in text
 
 
 def test_the_same_call_after_another_number_of_calls():
-    def program(agreement, rank):
-        agreement._calls += rank  # as if this replica had made one call that the other had not
-        agreement.check("call", 1, lambda: "call")
+    def program(collective_check, rank):
+        collective_check._calls += rank  # as if this replica had made one call that the other had not
+        collective_check.check("call", 1, lambda: "call")
 
     errors = on(2, program)
     assert [type(e) for e in errors] == [ReplicaMismatch] * 2
@@ -82,17 +84,17 @@ def test_the_same_call_after_another_number_of_calls():
 
 
 def test_an_error_on_one_is_told_to_all():
-    def program(agreement, rank):
-        agreement.check("call", 1, lambda: "call", ValueError("bad number") if rank == 1 else None)
+    def program(collective_check, rank):
+        collective_check.check("call", 1, lambda: "call", ValueError("bad number") if rank == 1 else None)
 
     with pytest.raises(ValueError, match="bad number"):
         on(3, program)
 
     seen = []
 
-    def keep(agreement, rank):
+    def keep(collective_check, rank):
         try:
-            program(agreement, rank)
+            program(collective_check, rank)
         except (RuntimeError, ValueError) as error:
             seen.append((rank, error))
 
@@ -106,11 +108,11 @@ def test_an_error_on_one_is_told_to_all():
 
 
 def test_the_end_of_one_while_others_call():
-    def program(agreement, rank):
+    def program(collective_check, rank):
         if rank == 1:
-            agreement.finish()
+            collective_check.finish()
         else:
-            agreement.check("call", 1, lambda: "the call")
+            collective_check.check("call", 1, lambda: "the call")
 
     errors = on(2, program)
     assert [type(e) for e in errors] == [ReplicaMismatch] * 2
@@ -119,10 +121,10 @@ def test_the_end_of_one_while_others_call():
 
 
 def test_the_end_of_all():
-    def program(agreement, rank):
-        agreement.check("call", 1, lambda: "the call")
-        agreement.finish()
-        agreement.finish()
-        return agreement.calls
+    def program(collective_check, rank):
+        collective_check.check("call", 1, lambda: "the call")
+        collective_check.finish()
+        collective_check.finish()
+        return collective_check.calls
 
     assert on(3, program) == [2, 2, 2]

@@ -1,6 +1,6 @@
-"""Where all replicas of a job stand, for one that has been waiting for long.
+"""What all replicas of a job are doing, for one that has been waiting for long.
 
-On its own node a process reads the others' notes in shared memory, whatever they are doing. Other
+On its own node a process reads the others' statuses in shared memory, whatever they are doing. Other
 nodes are asked with a message, once a wait has become long; whoever waits there answers for all of
 its node. A node where nobody waits does not answer, and nothing is sent while nobody waits for long.
 """
@@ -12,25 +12,25 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from distopt.comm.notes import Note, Notes
+from distopt.comm.status_board import ReplicaStatus, StatusBoard
 
-__all__ = ["Whereabouts"]
+__all__ = ["StatusReporter"]
 
 _QUESTION, _ANSWER = 1, 2
-#: One process's note in a message: number, call, step, seconds waited (-1: not, -2: stopped), place.
+#: One process's status in a message: number, call, step, seconds waited (-1: not, -2: stopped), place.
 _FORMAT = struct.Struct("<qqqd232s")
 #: How long to wait for answers, and between two looks for messages: whoever waits looks as often.
 _ANSWER_SECONDS, _LOOK_SECONDS = 1.0, 0.01
 
 
-class Whereabouts:
-    """The notes of a job's processes, as one of them knows them.
+class StatusReporter:
+    """The statuses of a job's processes, as one of them knows them.
 
     Args:
         mpi: the module ``mpi4py.MPI``.
-        comm: an mpi4py communicator of the job that nothing else uses; None if all see each other's notes.
+        comm: an mpi4py communicator of the job that nothing else uses; None if all share one board.
         rank: this process.
-        notes: the notes of the processes that share memory with this one.
+        board: the statuses of the processes that share memory with this one.
         members: the ranks of those processes, by row.
         size: the number of processes in the job.
         replicas: the number of replicas in each process.
@@ -41,56 +41,56 @@ class Whereabouts:
         mpi: Any,
         comm: Any,
         rank: int,
-        notes: Notes,
+        board: StatusBoard,
         members: Sequence[int],
         size: int,
         replicas: int = 1,
     ) -> None:
         self._mpi, self._comm = mpi, comm
-        self._rank, self._notes, self._members, self._size = rank, notes, members, size
+        self._rank, self._board, self._members, self._size = rank, board, members, size
         self._replicas = replicas
         self._elsewhere = frozenset(range(size)) - frozenset(members) if comm is not None else frozenset()
         self._far = sorted(self._elsewhere)
-        self._heard: dict[int, Note] = {}
+        self._heard: dict[int, ReplicaStatus] = {}
         self._sending: list[Any] = []
         self._looked = 0.0
-        self._now = self._before = Note("", 0, 0, None)
+        self._now = self._before = ReplicaStatus("", 0, 0, None)
 
-    def note(self, place: str, call: int, step: int) -> None:
-        """Leaves word of where this process is."""
-        self._notes.write(place, call, step)
+    def write(self, place: str, call: int, step: int) -> None:
+        """See StatusWriter."""
+        self._board.write(place, call, step)
         # Of a node that stays silent this much is known: it has made the call before.
-        self._before, self._now = self._now, Note(place, call, step, None)
+        self._before, self._now = self._now, ReplicaStatus(place, call, step, None)
 
     # -- what a wait tells
-    def wait(self) -> None:
-        """See Company."""
-        self._notes.wait()
+    def wait_began(self) -> None:
+        """See WaitObserver."""
+        self._board.wait_began()
 
-    def go_on(self) -> None:
-        """See Company."""
-        self._notes.go_on()
+    def wait_ended(self) -> None:
+        """See WaitObserver."""
+        self._board.wait_ended()
 
-    def attend(self) -> None:
-        """See Company."""
+    def poll(self) -> None:
+        """See WaitObserver."""
         now = time.monotonic()
         if self._far and now - self._looked > _LOOK_SECONDS:
             self._looked = now
             self._read_messages()
 
     def report(self, waited: float) -> str:
-        """See Company."""
+        """See WaitObserver."""
         known = self._ask()
         own = known[self._rank].waited or waited
-        if any(note.waited is not None and note.waited > own for note in known.values()):
+        if any(status.waited is not None and status.waited > own for status in known.values()):
             return ""
         return self._text(own, known)
 
-    def last_report(self, waited: float) -> str:
-        """See Company."""
+    def final_report(self, waited: float) -> str:
+        """See WaitObserver."""
         return self._text(waited, self._ask())
 
-    def _text(self, waited: float, known: dict[int, Note]) -> str:
+    def _text(self, waited: float, known: dict[int, ReplicaStatus]) -> str:
         """A line for each process, below one that names those who are waited for."""
         late = [rank for rank in range(self._size) if rank not in known or known[rank].waited is None]
         whom = f"for {self._names(late)}" if late else "all for each other"
@@ -99,16 +99,16 @@ class Whereabouts:
             lines.append(f"  {self._names([rank])}: {self._line(rank, known.get(rank))}")
         return "\n".join(lines)
 
-    def _line(self, rank: int, note: Note | None) -> str:
+    def _line(self, rank: int, status: ReplicaStatus | None) -> str:
         if rank == self._rank:
-            return f"in {note} (this one)"
-        if note is None:
+            return f"in {status} (this one)"
+        if status is None:
             return self._silent()
-        if note.stopped:
-            return f"is stopped (by SIGSTOP, or a debugger); last seen in {note}"
-        if note.waited is None:
-            return f"has not come; last seen in {note}"
-        return f"waits for {note.waited:.0f} s in {note}"
+        if status.stopped:
+            return f"is stopped (by SIGSTOP, or a debugger); last seen in {status}"
+        if status.waited is None:
+            return f"has not come; last seen in {status}"
+        return f"waits for {status.waited:.0f} s in {status}"
 
     def _silent(self) -> str:
         common = f"the last that all made: {self._before}" if self._before.place else "no word of it"
@@ -121,7 +121,7 @@ class Whereabouts:
         return f"replica{'s' if len(ranks) * each > 1 else ''} {', '.join(parts)}"
 
     # -- other nodes
-    def _ask(self) -> dict[int, Note]:
+    def _ask(self) -> dict[int, ReplicaStatus]:
         """What is known now, by rank; processes of which there is no word are left out."""
         self._heard.clear()
         for rank in self._far:
@@ -130,30 +130,31 @@ class Whereabouts:
         while len(self._heard) < len(self._far) and time.monotonic() < end:
             self._read_messages()
             time.sleep(0.001)
-        return {**dict(zip(self._members, self._notes.read(), strict=True)), **self._heard}
+        return {**dict(zip(self._members, self._board.read(), strict=True)), **self._heard}
 
     def _read_messages(self) -> None:
-        status = self._mpi.Status()
-        while self._comm.Iprobe(self._mpi.ANY_SOURCE, self._mpi.ANY_TAG, status):
+        message = self._mpi.Status()
+        while self._comm.Iprobe(self._mpi.ANY_SOURCE, self._mpi.ANY_TAG, message):
             data = bytearray(_FORMAT.size)
-            length = status.Get_count(self._mpi.BYTE)
-            self._comm.Recv(data, status.source, status.tag)  # an error if it is longer
-            if status.tag == _ANSWER and length == len(data):
+            length = message.Get_count(self._mpi.BYTE)
+            self._comm.Recv(data, message.source, message.tag)  # an error if it is longer
+            if message.tag == _ANSWER and length == len(data):
                 rank, call, step, waited, place = _FORMAT.unpack(data)
                 text = place.rstrip(b"\0").decode(errors="replace")
                 if rank in self._elsewhere:
-                    self._heard[rank] = Note(text, call, step, waited if waited >= 0 else None, waited == -2)
-            elif status.tag == _QUESTION:
-                self._answer(status.source)
+                    seconds = waited if waited >= 0 else None
+                    self._heard[rank] = ReplicaStatus(text, call, step, seconds, stopped=waited == -2)
+            elif message.tag == _QUESTION:
+                self._answer(message.source)
         self._sending = [request for request in self._sending if not request.Test()]
 
     def _answer(self, rank: int) -> None:
         """One message a process of this node, from the first of those that wait here."""
-        notes = self._notes.read()
-        waiting = [row for row, note in enumerate(notes) if note.waited is not None]
-        if waiting and waiting[0] != self._notes.row:
+        statuses = self._board.read()
+        waiting = [row for row, status in enumerate(statuses) if status.waited is not None]
+        if waiting and waiting[0] != self._board.row:
             return
-        for member, note in zip(self._members, notes, strict=True):
-            waited = (-2.0 if note.stopped else -1.0) if note.waited is None else note.waited
-            data = _FORMAT.pack(member, note.call, note.step, waited, note.place.encode()[:232])
+        for member, status in zip(self._members, statuses, strict=True):
+            waited = (-2.0 if status.stopped else -1.0) if status.waited is None else status.waited
+            data = _FORMAT.pack(member, status.call, status.step, waited, status.place.encode()[:232])
             self._sending.append(self._comm.Isend(data, rank, _ANSWER))

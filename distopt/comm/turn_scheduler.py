@@ -1,6 +1,6 @@
-"""A baton: threads of which exactly one runs, handing on only where they meet.
+"""Cooperative scheduling of threads: exactly one runs, and they change only where all wait for each other.
 
-So prints come in the order of the replicas, a debugger has the program to itself, and a meeting
+So prints come in the order of the replicas, a debugger has the program to itself, and a rendezvous
 that cannot happen any more is known at once, without a clock.
 """
 
@@ -14,37 +14,37 @@ from typing import Any
 from distopt.comm.forks import require_own_process
 from distopt.errors import ReplicaFailed, ReplicaMismatch
 
-__all__ = ["Baton"]
+__all__ = ["TurnScheduler"]
 
 
-class Baton:
+class TurnScheduler:
     """``size`` threads taking turns in the order of their numbers.
 
     Args:
         size: the number of threads.
         first: the job-wide number of thread 0's replica, for messages.
-        keep: called by a thread before it hands on; what it returns is called when its turn comes
-            again. So each thread can have for its own what belongs to the process.
+        save: called by a thread before another one runs; what it returns is called when its turn comes
+            again, and restores. So each thread can have for its own what belongs to the process.
     """
 
     def __init__(
-        self, size: int, first: int = 0, keep: Callable[[], Callable[[], None]] | None = None
+        self, size: int, first: int = 0, save: Callable[[], Callable[[], None]] | None = None
     ) -> None:
         self.size = size
         self.first = first
-        self._keep = keep
+        self._save = save
         self._pid = os.getpid()
         self._at_start: Callable[[], None] | None = None
         self._turn = [threading.Semaphore(0) for _ in range(size)]
-        self._deposits: list[Any] = [None] * size
+        self._contributions: list[Any] = [None] * size
         self._arrived = [False] * size
         self._result: list[Any] = []
         self._done = [False] * size
-        self._notes = [""] * size
+        self._statuses = [""] * size
         self._failure: tuple[int, str] | None = None
 
     def reset(self) -> None:
-        """Makes the baton ready for another round of ``size`` threads, after all have left."""
+        """Makes the scheduler ready for other ``size`` threads, after all have left."""
         self._pid = os.getpid()
         self._done = [False] * self.size
         self._arrived = [False] * self.size
@@ -59,41 +59,42 @@ class Baton:
 
     def start(self) -> None:
         """Gives thread 0 its turn; every thread begins with what the process has now."""
-        self._at_start = self._keep() if self._keep is not None else None
+        self._at_start = self._save() if self._save is not None else None
         self._turn[0].release()
 
     def leave(self, index: int, failure: str | None = None) -> None:
-        """Ends a thread's part, with its traceback if it raised, and hands the baton on."""
+        """Ends a thread's part, with its traceback if it raised; the next one runs."""
         self._done[index] = True
         if failure is not None and self._failure is None:
             self._failure = (index, failure)
-        self._hand_on(index)
+        self._run_next(index)
 
-    def note(self, index: int, text: str) -> None:
-        """Leaves word of where the thread stands."""
-        self._notes[index] = text
+    def set_status(self, index: int, text: str) -> None:
+        """Says where the thread is, for messages."""
+        self._statuses[index] = text
 
-    # -- meeting
-    def meet(self, index: int, deposit: Any) -> list[Any]:
-        """Waits until every thread has come, and returns what all of them brought, by number.
+    # -- rendezvous
+    def rendezvous(self, index: int, contribution: Any) -> list[Any]:
+        """Waits until every thread has called it, and returns what all of them contributed, by number.
 
         Raises:
             ReplicaFailed: a thread has raised.
-            ReplicaMismatch: a thread has ended, so the meeting can never happen.
+            ReplicaMismatch: a thread has ended, so the rendezvous can never happen.
             RuntimeError: in a child that was forked from the process.
         """
         require_own_process(self._pid)
         self._check(index)
-        self._deposits[index] = deposit
+        self._contributions[index] = contribution
         self._arrived[index] = True
         if all(self._arrived):
-            self._result = list(self._deposits)
+            self._result = list(self._contributions)
             self._arrived = [False] * self.size
-            self._deposits = [None] * self.size
-            self._pass_to(index, 0)
+            self._contributions = [None] * self.size
+            if index != 0:
+                self._switch(index, 0)
         else:
-            self._hand_on(index)
-        if self._arrived[index]:  # woken without a meeting: somebody failed or left
+            self._run_next(index)
+        if self._arrived[index]:  # woken without a rendezvous: somebody failed or left
             self._check(index)
         return self._result
 
@@ -104,25 +105,21 @@ class Baton:
         gone = [self.first + i for i, done in enumerate(self._done) if done]
         if gone:
             raise ReplicaMismatch(
-                f"replica {self.first + index} waits in {self._notes[index] or 'a collective call'}, but "
+                f"replica {self.first + index} waits in {self._statuses[index] or 'a collective call'}, but "
                 f"replica {', '.join(map(str, gone))} has ended its program: the replicas make "
                 f"different numbers of calls"
             )
 
     # -- turns
-    def _pass_to(self, index: int, other: int) -> None:
-        if other != index:
-            self._switch(index, other)
-
     def _switch(self, index: int, other: int) -> None:
-        put_back = self._keep() if self._keep is not None else None
+        restore = self._save() if self._save is not None else None
         self._turn[other].release()
         self._turn[index].acquire()
-        if put_back is not None:
-            put_back()
+        if restore is not None:
+            restore()
 
-    def _hand_on(self, index: int) -> None:
-        """To the next thread that can run: one that has not arrived, else one to be told of an end."""
+    def _run_next(self, index: int) -> None:
+        """Gives the turn to the next thread: one that has not arrived, else one to be told of an end."""
         order = [(index + step) % self.size for step in range(1, self.size)]
         runnable = [i for i in order if not self._done[i] and not self._arrived[i]]
         waiting = [i for i in order if not self._done[i] and self._arrived[i]]

@@ -1,4 +1,4 @@
-"""Where replicas stand: rows of words in memory that the processes of a node share."""
+"""What the replicas of a node are doing: a row for each process in memory that they share."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
+from distopt.comm.forks import forks, require_own_process
 from distopt.typing import Array
 
-__all__ = ["Note", "Notes"]
+__all__ = ["ReplicaStatus", "StatusBoard"]
 
 _ROW = np.dtype([("call", "i8"), ("step", "i8"), ("since", "f8"), ("pid", "i8"), ("place", "S232")])
 
 
 @dataclass(frozen=True)
-class Note:
-    """What one replica left word of.
+class ReplicaStatus:
+    """What one replica is doing.
 
     Attributes:
         place: its last collective call and that call's source line; empty before the first one.
@@ -41,7 +42,7 @@ class Note:
         return f"{self.place} ({steps}call {self.call})"
 
 
-class Notes:
+class StatusBoard:
     """One row a process; each writes its own, all read.
 
     A reader may catch a row half written: it is for messages to people, and nothing else.
@@ -57,7 +58,7 @@ class Notes:
         self._rows = block[: size * _ROW.itemsize].view(_ROW)
         own = self._rows[row : row + 1]
         self._call, self._step, self._since, pid, self._text = (own[name] for name in _ROW.names or ())
-        pid[0] = os.getpid()
+        self._pid = pid[0] = os.getpid()
         self._place = ""
 
     @staticmethod
@@ -66,35 +67,37 @@ class Notes:
         return size * _ROW.itemsize
 
     def write(self, place: str, call: int, step: int) -> None:
-        """Says where this process is; a place longer than a row is cut."""
+        """See StatusWriter; a place longer than a row is cut."""
+        if forks:
+            require_own_process(self._pid)
         self._call[0] = call
         self._step[0] = step
         if place is not self._place:  # the same string object step after step: nothing to write
             self._place = place
             self._text[0] = place.encode()
 
-    def wait(self) -> None:
+    def wait_began(self) -> None:
         """Says that this process waits from now on."""
         self._since[0] = time.monotonic()  # one clock for all processes of a machine
 
-    def go_on(self) -> None:
+    def wait_ended(self) -> None:
         """Says that it does not wait any more."""
         self._since[0] = 0.0
 
-    def read(self) -> list[Note]:
-        """Everyone's note, by row."""
+    def read(self) -> list[ReplicaStatus]:
+        """Everyone's status, by row."""
         now = time.monotonic()
-        notes = []
+        statuses = []
         for call, step, since, pid, place in self._rows.tolist():
             stopped = _stopped(pid)
             waited = max(now - since, 0.0) if since and not stopped else None
-            notes.append(Note(place.decode(errors="replace"), call, step, waited, stopped))
-        return notes
+            statuses.append(ReplicaStatus(place.decode(errors="replace"), call, step, waited, stopped))
+        return statuses
 
 
 def _stopped(pid: int) -> bool:
     try:
-        status = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return False
-    return status.rpartition(")")[2].split()[0] in "Tt"
+    return text.rpartition(")")[2].split()[0] in "Tt"

@@ -7,26 +7,21 @@ order, and gives it to all (all-gather). While one block is summed or used, the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
 
 from distopt.collectives.tree import live_rows, local_pairs, reduce_rows, tree_pairs
 from distopt.comm import Communicator
+from distopt.core.split import shares
 from distopt.typing import Array
 
-__all__ = ["Wire", "shard_bounds", "subtotal"]
+__all__ = ["InterNodeReduce", "subtotal"]
 
 _T = TypeVar("_T")
 
 
-def shard_bounds(length: int, parts: int) -> list[int]:
-    """Cuts ``length`` elements into ``parts`` nearly equal runs: part p is ``[b[p], b[p + 1])``."""
-    return [length * p // parts for p in range(parts + 1)]
-
-
-class Wire:
+class InterNodeReduce:
     """One replica's end of a line to those who hold other rows of the same sums.
 
     Args:
@@ -69,7 +64,7 @@ class Wire:
             for root in self._live[self._cross.rank]
         ]
         own += [np.zeros_like(rows[0])] * (self._height - len(own))
-        lengths = [stop - start for start, stop in pairwise(shard_bounds(length, self._cross.size))]
+        lengths = shares(length, self._cross.size)
         flat = own[0]
         if self._height > 1:
             cuts = np.cumsum(lengths)[:-1]
@@ -78,7 +73,7 @@ class Wire:
 
     def _sum(self, length: int, arrive: Callable[[], Array]) -> Callable[[], Array]:
         """Adds up the own part of a block, and hands it round."""
-        lengths = [stop - start for start, stop in pairwise(shard_bounds(length, self._cross.size))]
+        lengths = shares(length, self._cross.size)
         received = arrive().reshape(self._cross.size, self._height, lengths[self._cross.rank])
         rows = {
             number: row

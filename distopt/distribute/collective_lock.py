@@ -11,13 +11,13 @@ from typing import ParamSpec, TypeVar
 
 from distopt.distribute.frames import current_frame
 
-__all__ = ["Turn", "in_turn"]
+__all__ = ["CollectiveLock", "collective_call"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-class Turn:
+class CollectiveLock:
     """A ``with`` block that two threads cannot be in at once; one thread may be in it several times.
 
     The calls of two threads would reach the other replicas in any order, each time another.
@@ -63,7 +63,7 @@ class Turn:
             yield
 
 
-def in_turn(function: Callable[_P, _R]) -> Callable[_P, _R]:
+def collective_call(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """A function that makes collective calls, and lets no other thread of its replica make one meanwhile."""
 
     @wraps(function)
@@ -71,7 +71,7 @@ def in_turn(function: Callable[_P, _R]) -> Callable[_P, _R]:
         context = current_frame().context
         if context is None or context.comm.size == 1:
             return function(*args, **kwargs)
-        with context.turn:
+        with context.lock:
             return function(*args, **kwargs)
 
     return call

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 
-from distopt.comm import Communicator
+from distopt.comm import Communicator, StatusWriter
 from distopt.errors import ReplicaFailed, ReplicaMismatch
 
-__all__ = ["Agreement", "digest", "user_line"]
+__all__ = ["CollectiveCheck", "digest", "user_line"]
 
 _FORMAT = struct.Struct("<qQQqq24x")
 _OK, _ERROR, _FINISHED = 0, 1, 2
@@ -50,15 +50,16 @@ def _line(file: str, number: int) -> str:
     return f"{os.path.basename(file)}:{number}"
 
 
-class Agreement:
+class CollectiveCheck:
     """One replica's side of the headers.
 
     Args:
         comm: the job.
+        status: is told of each call.
     """
 
-    def __init__(self, comm: Communicator) -> None:
-        self._comm = comm
+    def __init__(self, comm: Communicator, status: StatusWriter) -> None:
+        self._comm, self._status = comm, status
         self._pid = os.getpid()
         #: How many optimizer steps this replica has begun; for messages.
         self.steps = 0
@@ -70,7 +71,7 @@ class Agreement:
     def check(
         self,
         kind: str,
-        subject: int,
+        fingerprint: int,
         describe: Callable[[], str],
         error: Exception | None = None,
         flags: int = 0,
@@ -79,8 +80,8 @@ class Agreement:
 
         Args:
             kind: the call's name, e.g. ``"all_reduce"``.
-            subject: a hash of what has to be equal: names, shapes, dtypes, ...
-            describe: tells the call in words; only called when replicas disagree.
+            fingerprint: a hash of what has to be equal: names, shapes, dtypes, ...
+            describe: describes the call; only called when replicas disagree.
             error: what is wrong with this replica's arguments; then all replicas raise.
             flags: a number of this replica's own, handed to all.
 
@@ -102,9 +103,9 @@ class Agreement:
             if len(self._kinds) == _KEPT:
                 self._kinds.clear()
             kind_hash = self._kinds[kind] = digest(kind)
-        self._comm.note(self._place(kind, user_line()), self._calls, self.steps)
+        self._status.write(self._place(kind, user_line()), self._calls, self.steps)
         status = _OK if error is None else _ERROR
-        own = _FORMAT.pack(self._calls, kind_hash, subject, status, flags)
+        own = _FORMAT.pack(self._calls, kind_hash, fingerprint, status, flags)
         rows = self._comm.exchange(own)
         if status == _OK and rows.count(own) == len(rows):
             return [flags] * len(rows)
@@ -114,7 +115,7 @@ class Agreement:
         raise AssertionError("unreachable")
 
     def _place(self, kind: str, line: str) -> str:
-        """Where the replica is, in words; the same object for the same place."""
+        """A description of where the replica is; the same object for the same place."""
         place = self._places.get((kind, line))
         if place is None:
             if len(self._places) == _KEPT:
@@ -123,12 +124,12 @@ class Agreement:
         return place
 
     def _disagree(self, rows: list[bytes], describe: Callable[[], str], error: Exception | None) -> None:
-        """Raises on every replica, after all have told in words what they were doing."""
+        """Raises on every replica, after all have exchanged descriptions of what they were doing."""
         text = describe() if self._finished else f"{describe()} at {user_line()}"
         if error is not None:
             trace = "".join(traceback.format_exception(error)).rstrip()
             text = f"{text}, with an error:\n{trace}"
-        words = [w.decode() for w in self._comm.gather_bytes(text.encode())]
+        descriptions = [data.decode() for data in self._comm.gather_bytes(text.encode())]
         statuses = [_FORMAT.unpack(row)[3] for row in rows]
         if error is not None:
             raise error
@@ -136,33 +137,17 @@ class Agreement:
         if failed:
             raise ReplicaFailed(
                 f"nothing was applied, because replica {failed[0]} of {self._comm.size} could not go on: "
-                f"{words[failed[0]]}"
+                f"{descriptions[failed[0]]}"
             )
-        raise ReplicaMismatch(self._difference(words))
+        raise ReplicaMismatch(_difference(descriptions))
 
-    def _difference(self, words: list[str]) -> str:
-        groups: dict[str, list[int]] = {}
-        for replica, text in enumerate(words):
-            groups.setdefault(text, []).append(replica)
-        lines = ["replicas are in different calls; nothing was applied."]
-        for text, replicas in groups.items():
-            plural = "s" if len(replicas) > 1 else ""
-            lines.append(f"  replica{plural} {', '.join(map(str, replicas))}: {text}")
-        if len(groups) == 1:
-            lines.append(
-                "  (the same call in words; the replicas differ in the number of calls or of the optimizer's "
-                "steps before it, or in which variables it meets for the first time)"
-            )
-        lines.append("All replicas must make the same calls, in the same order, on the same variables.")
-        return "\n".join(lines)
-
-    def finish(self, turn: AbstractContextManager[None] | None = None) -> None:
+    def finish(self, lock: AbstractContextManager[None] | None = None) -> None:
         """Says that this replica has ended its program; others that still wait learn of it.
 
         The end of a child that the replica forked is not the replica's.
 
         Args:
-            turn: entered for this last call, once no other thread of the replica is in one.
+            lock: entered for this last call, once no other thread of the replica is in one.
 
         Raises:
             ReplicaMismatch: other replicas are still in a collective call.
@@ -170,9 +155,9 @@ class Agreement:
         if self._comm.size == 1 or self._finished or os.getpid() != self._pid:
             return
         self._finished = True
-        with turn or nullcontext():
+        with lock or nullcontext():
             self._calls += 1
-            self._comm.note("the end of its program", self._calls, self.steps)
+            self._status.write("the end of its program", self._calls, self.steps)
             own = _FORMAT.pack(self._calls, digest("finish"), 0, _FINISHED, 0)
             rows = self._comm.exchange(own)
             if any(_FORMAT.unpack(row)[3] != _FINISHED for row in rows):
@@ -182,3 +167,20 @@ class Agreement:
     def calls(self) -> int:
         """How many collective calls this replica has made."""
         return self._calls
+
+
+def _difference(descriptions: list[str]) -> str:
+    groups: dict[str, list[int]] = {}
+    for replica, text in enumerate(descriptions):
+        groups.setdefault(text, []).append(replica)
+    lines = ["replicas are in different calls; nothing was applied."]
+    for text, replicas in groups.items():
+        plural = "s" if len(replicas) > 1 else ""
+        lines.append(f"  replica{plural} {', '.join(map(str, replicas))}: {text}")
+    if len(groups) == 1:
+        lines.append(
+            "  (the same call in words; the replicas differ in the number of calls or of the optimizer's "
+            "steps before it, or in which variables it meets for the first time)"
+        )
+    lines.append("All replicas must make the same calls, in the same order, on the same variables.")
+    return "\n".join(lines)

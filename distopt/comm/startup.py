@@ -10,10 +10,11 @@ from contextlib import contextmanager
 import numpy as np
 
 from distopt.comm import spin
+from distopt.comm.compiled import STRIDE
 from distopt.launched import Launched
 from distopt.settings import Settings
 
-__all__ = ["FirstUse", "watched_start"]
+__all__ = ["StartupObserver", "startup_watchdog"]
 
 _HINT = (
     "  Look at what the others do before their first use of distopt or MPI: reading data, a download, "
@@ -21,8 +22,8 @@ _HINT = (
 )
 
 
-class FirstUse:
-    """What is known while the replicas meet for the first time: who waits, and not who is missing.
+class StartupObserver:
+    """A wait observer for the first barrier, where it is known who waits, and not who is missing.
 
     Args:
         rank: this process.
@@ -34,29 +35,29 @@ class FirstUse:
         self._own = rank * replicas
         self._size = size * replicas
 
-    def wait(self) -> None:
-        """See Company."""
+    def wait_began(self) -> None:
+        """See WaitObserver."""
 
-    def go_on(self) -> None:
-        """See Company."""
+    def wait_ended(self) -> None:
+        """See WaitObserver."""
 
-    def attend(self) -> None:
-        """See Company."""
+    def poll(self) -> None:
+        """See WaitObserver."""
 
     def report(self, waited: float) -> str:
-        """See Company."""
+        """See WaitObserver."""
         return (
             f"distopt: waiting for {waited:.0f} s: replica {self._own} is at its first use of distopt, "
             f"to which not all {self._size} have come.\n{_HINT}"
         )
 
-    def last_report(self, waited: float) -> str:
-        """See Company."""
+    def final_report(self, waited: float) -> str:
+        """See WaitObserver."""
         return self.report(waited)
 
 
 @contextmanager
-def watched_start(limits: Settings, job: Launched | None) -> Iterator[None]:
+def startup_watchdog(limits: Settings, job: Launched | None) -> Iterator[None]:
     """Watches over MPI's initialization, which holds the interpreter's lock.
 
     So the watch is a compiled function in a thread of its own, which needs no lock: it writes to the
@@ -76,7 +77,7 @@ def watched_start(limits: Settings, job: Launched | None) -> Iterator[None]:
     )
     ending = f"{waiting % abort}distopt: ending the job (abort limit {abort:g} s)\n"
     texts = [np.frombuffer(text.encode(), np.uint8).copy() for text in (waiting % stall, ending)]
-    state = spin.counters(np.zeros(2 * spin.STRIDE * 8, np.uint8), 2)
+    state = spin.counters(np.zeros(2 * STRIDE * 8, np.uint8), 2)
     watch = threading.Thread(target=spin.watch, args=(state, stall, abort, *texts), daemon=True)
     watch.start()
     while not state[0]:

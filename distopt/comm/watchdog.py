@@ -11,9 +11,9 @@ from typing import Protocol
 from distopt.comm.output import say
 from distopt.errors import ReplicaStalled
 
-__all__ = ["Company", "Patience"]
+__all__ = ["WaitObserver", "Watchdog"]
 
-#: At the end only the replica that waits longest speaks; the others leave it this many seconds.
+#: At the end only the replica that waits longest reports; the others leave it this many seconds.
 _GRACE = 5.0
 #: Between two looks so many seconds pass only if this process was stopped (Ctrl-Z), probably with all others.
 _STOPPED = 5.0
@@ -22,48 +22,48 @@ _STOPPED = 5.0
 _NAPS = ((0.002, 0.0), (0.5, 0.00005), (float("inf"), 0.001))
 
 
-class Company(Protocol):
-    """Those whom a replica waits with, and for."""
+class WaitObserver(Protocol):
+    """Is told of waits, and reports on them."""
 
-    def wait(self) -> None:
-        """Learns that this replica waits from now on."""
+    def wait_began(self) -> None:
+        """This replica waits from now on."""
 
-    def go_on(self) -> None:
-        """Learns that it does not wait any more."""
+    def wait_ended(self) -> None:
+        """It does not wait any more."""
 
-    def attend(self) -> None:
+    def poll(self) -> None:
         """Does for the others what can be done while waiting; called often."""
 
     def report(self, waited: float) -> str:
-        """Who has been waited for, for so many seconds, and where everyone stands.
+        """Who has been waited for, for so many seconds, and what everyone is doing.
 
         Returns:
-            the message; empty if it is another replica's to say, which waits longer.
+            the message; empty if another replica waits longer, whose report it is then.
         """
 
-    def last_report(self, waited: float) -> str:
-        """The same before the job is ended, whoever else says it."""
+    def final_report(self, waited: float) -> str:
+        """The same before the job is ended, whoever waits longest."""
 
 
-class Patience:
+class Watchdog:
     """How long a replica waits for others, and what it says meanwhile.
 
     Args:
         stall_seconds: after so long, say who is waited for; once a wait (0: never).
         abort_seconds: after so long, give up (0: never).
-        company: tells where every replica stands, for the message.
+        observer: tells what every replica is doing, for the message.
         abort: ends the job with an exit code.
     """
 
     def __init__(
-        self, stall_seconds: float, abort_seconds: float, company: Company, abort: Callable[[int], None]
+        self, stall_seconds: float, abort_seconds: float, observer: WaitObserver, abort: Callable[[int], None]
     ) -> None:
         self.stall_seconds, self.abort_seconds = stall_seconds, abort_seconds
-        self.company = company
+        self.observer = observer
         self.abort = abort
-        self._moving: list[Callable[[], bool]] = []
+        self._in_flight: list[Callable[[], bool]] = []
 
-    def moving(self, done: Callable[[], bool]) -> Callable[[], None]:
+    def track(self, done: Callable[[], bool]) -> Callable[[], None]:
         """Looks after a message that has been begun, in whatever is waited for from now on.
 
         Messages may move only while they are looked at. Were a replica to wait for something else
@@ -75,15 +75,15 @@ class Patience:
         Returns:
             a function that waits for it.
         """
-        self._moving.append(done)
+        self._in_flight.append(done)
 
         def arrive() -> None:
-            self.until(done)
-            self._moving.remove(done)
+            self.wait_until(done)
+            self._in_flight.remove(done)
 
         return arrive
 
-    def until(self, done: Callable[[], bool]) -> None:
+    def wait_until(self, done: Callable[[], bool]) -> None:
         """Calls ``done`` until it is true.
 
         Raises:
@@ -91,11 +91,11 @@ class Patience:
         """
         if done():
             return
-        self.company.wait()
+        self.observer.wait_began()
         try:
             self._wait(done)
         finally:
-            self.company.go_on()
+            self.observer.wait_ended()
 
     def _wait(self, done: Callable[[], bool]) -> None:
         start = last = time.monotonic()
@@ -109,15 +109,15 @@ class Patience:
             waited = now - start
             if waited > warning:
                 warning = math.inf
-                say(self.company.report(waited))
+                say(self.observer.report(waited))
             if waited > end:
-                report = self.company.last_report(waited) if yielded else self.company.report(waited)
+                report = self.observer.final_report(waited) if yielded else self.observer.report(waited)
                 if report:
                     self._give_up(report)
                 end, yielded = waited + _GRACE, True  # the one that waits longer ends the job
-            for look in self._moving:
+            for look in self._in_flight:
                 look()
-            self.company.attend()
+            self.observer.poll()
             nap = next(length for until, length in _NAPS if waited < until)
             if nap:
                 time.sleep(nap)

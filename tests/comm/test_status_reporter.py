@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from distopt.comm.notes import Notes
-from distopt.comm.whereabouts import _ANSWER, _FORMAT, Whereabouts
+from distopt.comm.status_board import StatusBoard
+from distopt.comm.status_reporter import _ANSWER, _FORMAT, StatusReporter
 
 pytestmark = pytest.mark.timeout(20)
 
@@ -43,10 +43,10 @@ class Messages:
 
 def report(*texts):
     """What process 0 of three says after five seconds; process 1 is on its node, process 2 is not."""
-    messages, block = Messages(*texts), np.zeros(Notes.room(2), np.uint8)
-    Notes(block, 1, 2).write("the other", 3, 1)
-    here = Whereabouts(messages, messages, 0, Notes(block, 0, 2), [0, 1], 3)
-    here.note("step", 4, 1)
+    messages, block = Messages(*texts), np.zeros(StatusBoard.room(2), np.uint8)
+    StatusBoard(block, 1, 2).write("the other", 3, 1)
+    here = StatusReporter(messages, messages, 0, StatusBoard(block, 0, 2), [0, 1], 3)
+    here.write("step", 4, 1)
     return here.report(5.0).splitlines()
 
 

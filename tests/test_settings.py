@@ -1,0 +1,31 @@
+"""What the user may set in the environment."""
+
+import ast
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import distopt
+from distopt.settings import Settings, settings
+
+ROOT = Path(distopt.__file__).parent
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Settings)])
+def test_each_setting_is_read(name):
+    """An attribute of that name is read somewhere in the package."""
+    trees = [ast.parse(file.read_text()) for file in sorted(ROOT.rglob("*.py")) if file.name != "settings.py"]
+    assert any(
+        isinstance(node, ast.Attribute)
+        and node.attr == name
+        and isinstance(node.ctx, ast.Load)
+        and ast.unparse(node.value).split(".")[-1] in ("settings()", "options", "settings", "limits", "base")
+        for tree in trees
+        for node in ast.walk(tree)
+    )
+
+
+def test_what_is_no_setting_is_refused():
+    with pytest.raises(ValueError, match="DISTOPT_UPDATE"):
+        settings({"DISTOPT_UPDATE": "sharded"})
