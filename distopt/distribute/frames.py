@@ -1,7 +1,7 @@
-"""Where the running code stands: which strategy, in which replica, or between replicas.
+"""The context of the running code: which strategy, in which replica, or between replicas.
 
 A stack of frames in a context variable: a thread that is run in a copy of its starter's context
-(``contextvars.copy_context().run``) stands where that one stood. Below them lies the frame of the
+(``contextvars.copy_context().run``) has the frames of that one. Below them lies the frame of the
 process, which is replica context.
 """
 
