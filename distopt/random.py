@@ -30,5 +30,5 @@ def stream(seed: int, step: int = 0, purpose: int = 0, replica: int | None = Non
         ValueError: a negative number, or one above 2**64 - 1.
     """
     if replica is None:
-        replica = require_replica_context("random.stream() without replica=...").replica_id_in_sync_group
+        replica = require_replica_context("random.stream()", "pass replica=...").replica_id_in_sync_group
     return core_random.stream(seed, replica=replica, step=step, purpose=purpose)

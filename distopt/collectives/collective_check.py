@@ -51,7 +51,7 @@ def _line(file: str, number: int) -> str:
 
 
 class CollectiveCheck:
-    """One replica's side of the headers.
+    """One replica's part in the headers.
 
     Args:
         comm: the job.

@@ -1,6 +1,6 @@
-"""Sums over replicas that share no memory: several blocks on their way at once.
+"""InterNodeReduce: sums over replicas that share no memory, with several blocks on their way at once.
 
-Each block is shared out: everyone sends what others are to sum (all-to-all), sums its own part in tree
+Each block is split: everyone sends what others are to sum (all-to-all), sums its own part in tree
 order, and gives it to all (all-gather). While one block is summed or used, the next one travels.
 """
 
@@ -22,11 +22,11 @@ _T = TypeVar("_T")
 
 
 class InterNodeReduce:
-    """One replica's end of a line to those who hold other rows of the same sums.
+    """One replica's part in sums with the replicas that hold other rows of them.
 
     Args:
-        cross: those at the other ends.
-        members: for each of them the numbers of the replicas whose rows it holds.
+        cross: those replicas, one a node.
+        members: for each of them the numbers of the replicas whose rows its node holds.
         ufunc: how two values are combined.
     """
 
@@ -37,7 +37,7 @@ class InterNodeReduce:
         size = sum(map(len, members))
         self._mine = members[cross.rank]
         self._mine_pairs = local_pairs(size, self._mine)
-        #: For each end the replicas at which its own sums stop.
+        #: For each node the replicas at which its own sums stop.
         self._live = [live_rows(size, numbers) for numbers in members]
         self._height = max(map(len, self._live))
         spent = {pair for numbers in members for pair in local_pairs(size, numbers)}
@@ -47,8 +47,8 @@ class InterNodeReduce:
         """The sums of blocks, in order; two blocks travel while a third is used.
 
         Args:
-            blocks: each a row for each of the own replicas, 1-D, of the same length at all ends. Rows may
-                be written to when the next block is asked for; a row that is alone at its end, when
+            blocks: each a row for each of the node's replicas, 1-D, of the same length on all nodes. Rows may
+                be written to when the next block is asked for; a row that is alone on its node, when
                 its sum is there.
         """
         sent = (self._send(rows) for rows in blocks)
@@ -56,7 +56,7 @@ class InterNodeReduce:
         return (arrive() for arrive in _one_ahead(summed))
 
     def _send(self, rows: Sequence[Array]) -> tuple[int, Callable[[], Array]]:
-        """Adds up what can be added here, and deals it out; gives the block's length too."""
+        """Adds up what can be added here, and sends each replica its part; returns the block's length too."""
         length = rows[0].size
         by_number = dict(zip(self._mine, rows, strict=True))
         own = [
@@ -72,13 +72,13 @@ class InterNodeReduce:
         return length, self._cross.begin_all_to_all(flat, [n * self._height for n in lengths])
 
     def _sum(self, length: int, arrive: Callable[[], Array]) -> Callable[[], Array]:
-        """Adds up the own part of a block, and hands it round."""
+        """Adds up the own part of a block, and sends it to all."""
         lengths = shares(length, self._cross.size)
         received = arrive().reshape(self._cross.size, self._height, lengths[self._cross.rank])
         rows = {
             number: row
-            for end, live in zip(received, self._live, strict=True)
-            for number, row in zip(live, end, strict=False)
+            for sent, live in zip(received, self._live, strict=True)
+            for number, row in zip(live, sent, strict=False)
         }
         total = subtotal(rows, self._pairs, 0, np.empty_like(received[0, 0]), self._ufunc)
         return self._cross.begin_all_gather(total, lengths)

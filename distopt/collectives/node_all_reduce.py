@@ -1,6 +1,6 @@
 """NodeAllReduce: sums of whole arrays over all replicas, for aggregators, metrics and users.
 
-What each replica has summed of a block it puts on a board that the node shares, from which all copy the
+What each replica has summed of a block it puts into a buffer that the node shares, from which all copy the
 block into arrays of their own.
 """
 
@@ -19,14 +19,14 @@ from distopt.typing import Array
 
 __all__ = ["NodeAllReduce"]
 
-#: Sums of fewer bytes do without a board as long as there is none.
+#: Sums of fewer bytes do without a buffer as long as there is none.
 _SMALL = 1 << 16
 #: From this many bytes on, results do not stay in a cache until somebody reads them.
 _LARGE = 1 << 23
 
 
 class NodeAllReduce:
-    """One replica's side of the sums.
+    """One replica's part in the sums.
 
     Args:
         reduce: sums this replica's shards.
@@ -35,7 +35,7 @@ class NodeAllReduce:
     def __init__(self, reduce: ShardReduce) -> None:
         self._reduce, self._node = reduce, reduce.node
         self._capacity = block_size(self._node.size) + PIECE
-        self._boards: dict[int, Array] = {}
+        self._buffers: dict[int, Array] = {}
 
     def __call__(self, arrays: Sequence[Array]) -> list[Array]:
         """Sums arrays over all replicas, in tree order.
@@ -48,7 +48,7 @@ class NodeAllReduce:
         """
         from distopt.collectives.pointers import receive  # with compiled code, which takes time to load
 
-        if arrays[0].itemsize not in self._boards and sum(array.nbytes for array in arrays) < _SMALL:
+        if arrays[0].itemsize not in self._buffers and sum(array.nbytes for array in arrays) < _SMALL:
             return reduce_joined(self._reduce.job, "sum", arrays)
         totals = _like(arrays)
         dtype, sources = arrays[0].dtype, [np.ascontiguousarray(array) for array in arrays]
@@ -58,7 +58,7 @@ class NodeAllReduce:
         targets, streamed = addresses_of(totals), sum(t.nbytes for t in totals) >= _LARGE
 
         def room(block: int) -> Array:
-            part: Array = self._board(dtype)[block & 1, partition.shard(block)]
+            part: Array = self._buffer(dtype)[block & 1, partition.shard(block)]
             return part
 
         self._reduce.staging.half = 0
@@ -71,17 +71,17 @@ class NodeAllReduce:
                     np.copyto(room(block), total)
                 # With two halves one barrier is enough: nobody is two blocks ahead of another.
                 self._node.barrier()
-                row = self._board(dtype)[block & 1]
+                row = self._buffer(dtype)[block & 1]
             receive(address_of(row), partition.everyone_in(block), targets, streamed)
         return totals
 
-    def _board(self, dtype: np.dtype[np.generic]) -> Array:
-        """The board's two halves, ``[2, elements]``; collective when its memory is made."""
-        board = self._boards.get(dtype.itemsize)
-        if board is None:
+    def _buffer(self, dtype: np.dtype[np.generic]) -> Array:
+        """The buffer's two halves, ``[2, elements]``; collective when its memory is made."""
+        buffer = self._buffers.get(dtype.itemsize)
+        if buffer is None:
             nbytes = 2 * self._capacity * dtype.itemsize
-            board = self._boards[dtype.itemsize] = shared_memory(self._node, nbytes)
-        halves: Array = board.view(dtype).reshape(2, -1)
+            buffer = self._buffers[dtype.itemsize] = shared_memory(self._node, nbytes)
+        halves: Array = buffer.view(dtype).reshape(2, -1)
         return halves
 
 

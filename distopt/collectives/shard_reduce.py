@@ -26,7 +26,7 @@ _PROBE_BYTES = 64
 
 
 class ShardReduce:
-    """One replica's side of the sums; making it is collective.
+    """One replica's part in the sums; making it is collective.
 
     Args:
         world: the replicas.

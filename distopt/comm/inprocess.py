@@ -215,7 +215,7 @@ class InProcessCross(Communicator):
         self.rank, self.size = outer.rank, outer.size
 
     def _for_each(self, contribution: Any, call: Callable[[Any], Any]) -> Any:
-        results = self._threads.run_once(contribution, lambda everyones: list(map(call, everyones)))
+        results = self._threads.run_once(contribution, lambda all_of_them: list(map(call, all_of_them)))
         return results[self._threads.rank]
 
     def barrier(self) -> None:

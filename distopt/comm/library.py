@@ -60,7 +60,7 @@ def load_mpi(settings: Settings) -> Any:
 def _start(job: Launched | None) -> None:
     """Imports ``mpi4py.MPI``, which initializes MPI.
 
-    MPICH without PMIx ends a process that Open MPI's mpirun has started, in MPI_Init and in words of its own.
+    MPICH without PMIx ends a process that Open MPI's mpirun has started, in MPI_Init, with its own message.
 
     Raises:
         LaunchError: it would do so.

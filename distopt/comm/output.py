@@ -1,4 +1,4 @@
-"""Letting words out before a job is ended: what still lies in a pipe then is lost."""
+"""Writing messages, also right before a job is ended: what still lies in a pipe then is lost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cache
 
 __all__ = ["drain", "flush", "say", "say_once"]
 
-#: After the launcher's local process has read the pipe it passes the words on; that takes a moment.
+#: After the launcher's local process has read the pipe it passes the text on; that takes a moment.
 _PASSED_ON = 0.1
 
 
@@ -24,7 +24,7 @@ def flush() -> None:
 
 
 def say(text: str) -> None:
-    """Writes text and a line end to standard error, likewise; in one piece: others may speak too."""
+    """Writes text and a line end to standard error, likewise; in one piece, since others may write too."""
     if not text:
         return
     with suppress(Exception):

@@ -22,7 +22,7 @@ __all__ = ["SPINS", "YIELDS", "arrive_and_wait", "counters", "signal", "wait", "
 SPINS, YIELDS = 200, 400
 
 
-#: Between two looks of a watch, and what a launcher needs to pass on the words of a process that ends.
+#: Between two looks of a watch, and what a launcher needs to pass on what a process wrote that ends.
 _LOOK_MICROSECONDS, _PASSED_ON_MICROSECONDS = 2000, 200_000
 _MONOTONIC = 1
 

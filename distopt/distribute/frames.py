@@ -1,7 +1,7 @@
-"""Where the running code stands: which strategy, in which replica, or between replicas.
+"""The context of the running code: which strategy, in which replica, or between replicas.
 
 A stack of frames in a context variable: a thread that is run in a copy of its starter's context
-(``contextvars.copy_context().run``) stands where that one stood. Below them lies the frame of the
+(``contextvars.copy_context().run``) has the frames of that one. Below them lies the frame of the
 process, which is replica context.
 """
 
@@ -150,11 +150,12 @@ def _forked() -> None:
 os.register_at_fork(after_in_child=_forked)
 
 
-def require_replica_context(call: str) -> ReplicaContext:
+def require_replica_context(call: str, instead: str = "") -> ReplicaContext:
     """The context of the replica that this code runs in.
 
     Args:
         call: the user's, for the message.
+        instead: what else the user could do.
 
     Raises:
         RuntimeError: in cross-replica context.
@@ -164,6 +165,7 @@ def require_replica_context(call: str) -> ReplicaContext:
         raise RuntimeError(
             f"{call} was called in cross-replica context (strategy.scope() or merge_call), where there is no "
             f"current replica: call it in each replica, outside of the scope or in Strategy.run"
+            + (f", or {instead}" if instead else "")
         )
     return context
 
