@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from distopt.core import Variable
-from distopt.core.custom_objects import serialize_object
+from distopt.core.registry import serialize_object
 from distopt.core.tensor import as_array
 from distopt.distribute import get_replica_context
 from distopt.keras.callbacks.callback import is_chief

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distopt.core.checks import as_config, shown
-from distopt.core.custom_objects import find_object, serialize_object
+from distopt.core.registry import Registry, by_name, serialize_object
 from distopt.optimizers.adadelta import Adadelta
 from distopt.optimizers.adagrad import Adagrad
 from distopt.optimizers.adam import Adam
@@ -16,14 +16,16 @@ from distopt.optimizers.nadam import Nadam
 from distopt.optimizers.optimizer import Optimizer
 from distopt.optimizers.rmsprop import RMSprop
 from distopt.optimizers.sgd import SGD
-from distopt.registry import Registry
 
 __all__ = ["deserialize", "get", "registry", "serialize"]
 
 #: Optimizer classes by name, in any case; plugins stand in the entry-point group ``distopt.optimizers``.
-registry = Registry("optimizer", "distopt.optimizers", normalize=str.lower)
-for _cls in (SGD, RMSprop, Adam, Adamax, Nadam, Adagrad, Adadelta, Ftrl):
-    registry.register(_cls.__name__, _cls)
+registry = Registry(
+    "optimizer",
+    by_name(SGD, RMSprop, Adam, Adamax, Nadam, Adagrad, Adadelta, Ftrl),
+    group="distopt.optimizers",
+    normalize=str.lower,
+)
 
 
 def serialize(optimizer: Optimizer | None) -> Any:
@@ -41,7 +43,7 @@ def deserialize(config: Mapping[str, Any], custom_objects: dict[str, Any] | None
 
     Args:
         config: it is not changed. Names of the built-in classes may be in any case.
-        custom_objects: the user's own classes by name, in exact case.
+        custom_objects: custom classes by name, in exact case.
 
     Raises:
         KeyError: no ``"class_name"``.
@@ -53,11 +55,7 @@ def deserialize(config: Mapping[str, Any], custom_objects: dict[str, Any] | None
         raise KeyError("class_name")
     if "config" not in config:
         raise ValueError(f"Improper config format: {shown(config)} has no 'config'")
-    name = config["class_name"]
-    if not isinstance(name, str):
-        raise ValueError(f"Unknown optimizer: {shown(name)}. A name is a text")
-    cls = find_object(name, custom_objects) or registry.lookup(name)
-    return cls.from_config(as_config(config["config"], f"optimizer {name}"), custom_objects=custom_objects)
+    return registry.deserialize(config, custom_objects)
 
 
 def get(identifier: Any) -> Any:

@@ -17,7 +17,11 @@ from distopt.keras.losses import names as loss_names
 RNG = np.random.default_rng(3)
 LOSSES = {
     # Once each, whatever the number of its names.
-    **{loss.fn.__name__: loss for loss in map(registered.loss_of, loss_names._KNOWN) if loss.fn is not huber},
+    **{
+        loss.fn.__name__: loss
+        for loss in map(registered.loss_of, loss_names.registry.known)
+        if loss.fn is not huber
+    },
     "categorical of logits": losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1),
     "binary of logits": losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.1),
     "sparse of logits": losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -36,7 +40,7 @@ def called(layer: Any, training: bool) -> Any:
 
 
 @pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("name", identify._KNOWN)
+@pytest.mark.parametrize("name", identify.registry.known)
 def test_layers(name: str, training: bool) -> None:
     for make, shape in registered.LAYERS[name]:
         layer, size = make("float64"), int(np.prod(shape))
@@ -84,7 +88,7 @@ def functions() -> dict[str, tuple[Any, np.ndarray]]:
     for name, loss in LOSSES.items():
         labels = registered.class_labels() if registered.takes_classes(name) else registered.LABELS
         found[name] = lambda y, loss=loss, labels=labels: loss(labels, y), registered.PREDICTIONS
-    for name in activations._KNOWN:
+    for name in activations.registry.known:
         found[f"activation {name}"] = activations.get(name), RNG.normal(size=(4, 3))
     return found
 

@@ -90,7 +90,7 @@ def called(layer: Any, training: bool) -> Any:
     return call
 
 
-@pytest.mark.parametrize("name", identify._KNOWN)
+@pytest.mark.parametrize("name", identify.registry.known)
 def test_layers(name: str) -> None:
     for kind, (call, x, _) in itertools.product(KINDS, layers_of(name)):
         if name == "Embedding" and kind == "?":
@@ -101,7 +101,7 @@ def test_layers(name: str) -> None:
             assert call(as_held(x, kind)[0]).dtype == np.float32
 
 
-@pytest.mark.parametrize("name", identify._KNOWN)
+@pytest.mark.parametrize("name", identify.registry.known)
 def test_layers_refuse(name: str) -> None:
     for dtype, (call, x, argument) in itertools.product(REFUSED, layers_of(name)):
         if name in registered.NO_ARITHMETIC:
@@ -128,20 +128,20 @@ def test_batch_statistics_of_many_float16() -> None:
 
 
 # -- activations
-@pytest.mark.parametrize("name", activations._KNOWN)
+@pytest.mark.parametrize("name", activations.registry.known)
 def test_activations(name: str) -> None:
     for kind in KINDS:
         check(activations.get(name), RNG.normal(size=(4, 3)) * 3, kind, same_dtype=name != "linear")
 
 
-@pytest.mark.parametrize("name", [name for name in activations._KNOWN if name != "linear"])
+@pytest.mark.parametrize("name", [name for name in activations.registry.known if name != "linear"])
 def test_activations_refuse(name: str) -> None:
     for dtype in REFUSED:
         refuse(activations.get(name), RNG.normal(size=(4, 3)), dtype, "x must")
 
 
 # -- losses
-LOSSES = registered.names_of(loss_names._KNOWN)
+LOSSES = registered.names_of(loss_names.registry.known)
 
 
 def spread(shares: np.ndarray) -> np.ndarray:
@@ -198,7 +198,7 @@ def test_class_labels_must_be_whole() -> None:
 
 
 # -- metrics
-METRICS = [*registered.names_of(metric_names._KNOWN), "accuracy", "crossentropy"]
+METRICS = [*registered.names_of(metric_names.registry.known), "accuracy", "crossentropy"]
 
 
 def updated(name: str) -> Any:

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import re
 from collections import Counter
 from collections.abc import Iterable
 
+from distopt.core.registry import snake_case
 from distopt.distribute import get_replica_context
 
-__all__ = ["refuse_arguments", "reset_names", "snake_case", "unique_name"]
+__all__ = ["refuse_arguments", "reset_names", "unique_name"]
 
 #: For layers made in cross-replica context, where they belong to all replicas.
 _shared: Counter[str] = Counter()
-
-
-def snake_case(name: str) -> str:
-    """A class's name in snake case.
-
-    >>> snake_case("MaxPooling2D"), snake_case("LayerNormalization")
-    ('max_pooling2d', 'layer_normalization')
-    """
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
-    return spaced.lower().lstrip("_")
 
 
 def unique_name(class_name: str) -> str:
