@@ -14,8 +14,8 @@ from distopt.keras.metrics.metric import Metric
 
 __all__ = ["deserialize", "for_model", "get", "registry", "serialize"]
 
-#: Classes and functions of metrics by name. The functions of losses are among them, but for the cosine, which has
-#: the opposite sign as a metric.
+#: Classes and functions of metrics by name. They include the functions of losses, except for the cosine: as
+#: a metric its sign is the opposite.
 registry = Registry(
     "metric function",
     {
