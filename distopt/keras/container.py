@@ -13,9 +13,9 @@ from distopt.core.registry import serialize_object
 from distopt.core.tensor import as_array
 from distopt.distribute import get_replica_context
 from distopt.keras.callbacks.callback import is_chief
-from distopt.keras.each_replica import assign_alike, done_together, this_replica
 from distopt.keras.layers.layer import Layer
 from distopt.keras.layers.spec import map_shapes
+from distopt.keras.per_replica import assign_alike, done_together, this_replica
 from distopt.keras.training.summary import summary_text
 from distopt.keras.training.weights_file import check_ending, read_weights, write_weights
 
@@ -74,9 +74,9 @@ class Container(Layer):
             ValueError: the model makes them when it is built, and it is not yet.
         """
         self._check_created()
-        held = self._members()
-        found = list(held.variables)
-        for layer in held.layers:
+        tracked = self.tracked_attributes()
+        found = list(tracked.variables)
+        for layer in tracked.layers:
             found += layer.weights
         return list(dict.fromkeys(found))
 
@@ -163,5 +163,5 @@ def plain(value: Any) -> Any:
 
 def _made_so_far(layer: Layer) -> list[Variable]:
     """The weights that there are, of layers that are built by now."""
-    held = layer._members()
-    return [*held.variables, *(weight for below in held.layers for weight in _made_so_far(below))]
+    tracked = layer.tracked_attributes()
+    return [*tracked.variables, *(weight for below in tracked.layers for weight in _made_so_far(below))]

@@ -15,8 +15,8 @@ from distopt.keras.callbacks.callback import is_chief
 from distopt.keras.callbacks.progress import shown_logs
 from distopt.keras.container import Container
 from distopt.keras.data.batch import as_arrays, count_examples, unpack
-from distopt.keras.each_replica import OfEachReplica
 from distopt.keras.layers.trainable import TrainableFlags
+from distopt.keras.per_replica import PerReplicaState
 from distopt.keras.training.checks import check_labels_given
 from distopt.keras.training.class_weight import weigh_classes
 from distopt.keras.training.compiled import Compiled
@@ -30,7 +30,7 @@ from distopt.keras.training.loop import (
     run_predict,
     run_test,
 )
-from distopt.keras.training.results import held_metrics, listed, names, reset
+from distopt.keras.training.results import listed, names, reset, tracked_metrics
 from distopt.optimizers import Optimizer
 
 __all__ = ["Model"]
@@ -60,7 +60,7 @@ class Model(Container):
         self.history: History | None = None
         self.fit_state: FitState | None = None
         self.stop_training = False
-        self._compiled: OfEachReplica[Compiled] | None = None
+        self._compiled: PerReplicaState[Compiled] | None = None
         #: What was trainable when it was compiled.
         self._flags: TrainableFlags | None = None
 
@@ -96,8 +96,8 @@ class Model(Container):
         # Replicas that share the model share the optimizer, and count for themselves.
         rule = optimizers.get(optimizer)
         options = (loss, metrics, loss_weights, weighted_metrics, steps_per_update)
-        self._compiled = OfEachReplica(partial(Compiled, rule, *options))
-        self._compiled.mine()  # so that a wrong name is told of here
+        self._compiled = PerReplicaState(partial(Compiled, rule, *options))
+        self._compiled.local()  # so that a wrong name is told of here
         self._flags = TrainableFlags(self)
 
     @property
@@ -111,7 +111,7 @@ class Model(Container):
             raise RuntimeError(
                 f"model {self.name!r} is not compiled: call compile(optimizer=..., loss=...) first"
             )
-        return self._compiled.mine()
+        return self._compiled.local()
 
     @contextmanager
     def _as_compiled(self) -> Iterator[None]:
@@ -167,7 +167,7 @@ class Model(Container):
     @property
     def metrics(self) -> list[Any]:
         """The losses and metrics of ``compile``, all known once a batch was seen, and those in attributes."""
-        return ([] if self._compiled is None else self.compiled.all_metrics) + held_metrics(self)
+        return ([] if self._compiled is None else self.compiled.all_metrics) + tracked_metrics(self)
 
     @property
     def lists_own_metrics(self) -> bool:

@@ -10,7 +10,7 @@ from distopt.core.numbers import as_scalar
 from distopt.core.tensor import as_array
 from distopt.keras.callbacks.callback import Callback, Logs
 from distopt.keras.callbacks.states import check_arrays
-from distopt.keras.each_replica import assign_alike
+from distopt.keras.per_replica import assign_alike
 from distopt.typing import Array
 
 __all__ = ["ExponentialMovingAverage"]

@@ -12,7 +12,7 @@ from distopt.core.tensor import as_array
 from distopt.keras.callbacks.callback import Callback, Logs, is_chief
 from distopt.keras.callbacks.monitor import MonitorCallback
 from distopt.keras.callbacks.states import check_counts, check_members, check_number
-from distopt.keras.each_replica import wait_for_all
+from distopt.keras.per_replica import wait_for_all
 from distopt.optimizers import Optimizer
 from distopt.optimizers.schedules import LearningRateSchedule
 

@@ -10,8 +10,8 @@ import numpy as np
 from distopt.core.checks import as_count, as_seed
 from distopt.core.numbers import as_scalar
 from distopt.core.random import stream
-from distopt.keras.each_replica import this_replica
 from distopt.keras.layers.layer import Layer
+from distopt.keras.per_replica import this_replica
 
 __all__ = ["Dropout"]
 

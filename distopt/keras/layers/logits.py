@@ -12,7 +12,8 @@ from typing import Any
 
 __all__ = ["logits_behind", "note_logits"]
 
-#: By the probabilities' id: themselves, the logits, and the activation between.
+#: By the probabilities' id: themselves, the logits, and the activation between. Process-wide, since
+#: arrays take no attributes, and an id is unique in the process.
 _known: dict[int, tuple[weakref.ref[Any], Any, str]] = {}
 
 

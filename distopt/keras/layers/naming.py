@@ -9,11 +9,9 @@ from collections.abc import Iterable
 
 from distopt.core.registry import snake_case
 from distopt.distribute import get_replica_context
+from distopt.keras.global_state import session
 
 __all__ = ["refuse_arguments", "reset_names", "unique_name"]
-
-#: For layers made in cross-replica context, where they belong to all replicas.
-_shared: Counter[str] = Counter()
 
 
 def unique_name(class_name: str) -> str:
@@ -23,7 +21,8 @@ def unique_name(class_name: str) -> str:
     their layers the same names.
     """
     context = get_replica_context()
-    seen = _shared if context is None else context.attached.setdefault("layer names", Counter(_shared))
+    shared = session.layer_names
+    seen = shared if context is None else context.attached.setdefault("layer names", Counter(shared))
     base = snake_case(class_name)
     count = seen[base]
     seen[base] += 1
@@ -34,7 +33,7 @@ def reset_names() -> None:
     """Lets the names that are made from now on begin anew."""
     context = get_replica_context()
     if context is None:
-        _shared.clear()
+        session.layer_names.clear()
     else:
         context.attached["layer names"] = Counter()
 

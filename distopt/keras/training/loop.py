@@ -16,8 +16,8 @@ from distopt.distribute import ReplicaContext, get_replica_context
 from distopt.keras.data import ArraySource, Batch, IterableSource, Source, share
 from distopt.keras.data.batch import as_arrays, count_examples, is_arrays, take
 from distopt.keras.data.exchange import told_by_all
-from distopt.keras.each_replica import this_replica
 from distopt.keras.metrics.counting import no_examples
+from distopt.keras.per_replica import this_replica
 from distopt.keras.training import checks
 from distopt.keras.training.outputs import part_of_each
 from distopt.keras.training.results import reset, results

@@ -16,15 +16,15 @@ from distopt.keras.training.loss_metric import LossMetric
 if TYPE_CHECKING:
     from distopt.keras.model import Model
 
-__all__ = ["held_metrics", "listed", "metrics_of", "names", "reset", "results"]
+__all__ = ["tracked_metrics", "listed", "metrics_of", "names", "reset", "results"]
 
 
-def held_metrics(layer: Layer) -> list[Metric]:
+def tracked_metrics(layer: Layer) -> list[Metric]:
     """The metrics in the attributes of a layer or model, then those in its sublayers'."""
-    held = layer._members()
-    found = list(held.metrics)
-    for sublayer in held.layers:
-        found += held_metrics(sublayer)
+    tracked = layer.tracked_attributes()
+    found = list(tracked.metrics)
+    for sublayer in tracked.layers:
+        found += tracked_metrics(sublayer)
     return found
 
 
@@ -35,7 +35,7 @@ def metrics_of(model: Model) -> list[Any]:
 
 def _own(model: Model) -> list[Any]:
     # Every step of train_on_batch asks: what compile() made need not be gathered to be left out again.
-    every = model.metrics if model.lists_own_metrics else held_metrics(model)
+    every = model.metrics if model.lists_own_metrics else tracked_metrics(model)
     found = [metric for metric in dict.fromkeys(every) if not isinstance(metric, LossMetric)]
     compiled = model.compiled.metrics.metrics if found else []
     return [metric for metric in found if metric not in compiled]
