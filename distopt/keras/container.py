@@ -1,4 +1,4 @@
-"""Container: a layer made of layers, that can be looked at, written to files and made anew."""
+"""Container: a layer made of layers, with a summary, weight files and configs."""
 
 from __future__ import annotations
 
@@ -121,15 +121,15 @@ class Container(Layer):
         """The constructor's arguments; a subclass that has a config overrides this.
 
         Raises:
-            NotImplementedError: the class does not override this: what it is made of stands in its code.
+            NotImplementedError: the class does not override this: its layers are defined by its code.
         """
         raise NotImplementedError(
-            f"model {self.name!r} is of the class {type(self).__name__}, whose layers stand in its code: "
+            f"model {self.name!r} is of the class {type(self).__name__}, whose code defines its layers: "
             "override get_config to return the constructor's arguments, or build it as a Sequential"
         )
 
     def to_json(self, **kwargs: Any) -> str:
-        """Its config as a JSON text, for :func:`distopt.keras.models.model_from_json`; without weights.
+        """Its config as JSON, for :func:`distopt.keras.models.model_from_json`; without weights.
 
         Args:
             **kwargs: those of :func:`json.dumps`.
@@ -152,7 +152,7 @@ class Container(Layer):
 
     # -- pickling and copying
     def __getstate__(self) -> dict[str, Any]:
-        """See Module. The replicas that go on with a copy agree on its first weights anew."""
+        """See Module. The replicas that use a copy agree on its first weights again."""
         return super().__getstate__() | {"_begun": set()}
 
 

@@ -97,7 +97,7 @@ class Model(Container):
         rule = optimizers.get(optimizer)
         options = (loss, metrics, loss_weights, weighted_metrics, steps_per_update)
         self._compiled = PerReplicaState(partial(Compiled, rule, *options))
-        self._compiled.local()  # so that a wrong name is told of here
+        self._compiled.local()  # so that a wrong name raises here
         self._flags = TrainableFlags(self)
 
     @property
@@ -115,12 +115,12 @@ class Model(Container):
 
     @contextmanager
     def _as_compiled(self) -> Iterator[None]:
-        """Training within goes by what was trainable when the model was compiled, as in tf.keras."""
+        """Within, what was trainable when the model was compiled is trained, as in tf.keras."""
         _, flags = self.compiled, self._flags
         assert flags is not None
         with flags.in_force() as others:
-            if others and not flags.told and is_chief():
-                flags.told = True
+            if others and not flags.warned and is_chief():
+                flags.warned = True
                 _log.warning(
                     "model %r: trainable was changed since compile(), of %s; fit() and train_on_batch() "
                     "go by what it was then, as in tf.keras: compile again to train by what it is now",
@@ -137,7 +137,7 @@ class Model(Container):
     def compiled_loss(
         self, y_true: Any, y_pred: Any, sample_weight: Any = None, regularization_losses: Sequence[Any] = ()
     ) -> Any:
-        """This replica's part of the batch's loss, for one's own ``train_step``.
+        """This replica's part of the batch's loss, for a custom ``train_step``.
 
         Raises:
             RuntimeError: compile() was given no loss and there is none to add.
@@ -180,7 +180,7 @@ class Model(Container):
         return names(self)
 
     def reset_metrics(self) -> None:
-        """Starts the losses and metrics anew, as each epoch and each evaluation does."""
+        """Resets the losses and metrics, as each epoch and each evaluation does."""
         reset(self)
 
     def train_step(self, data: Any) -> dict[str, Any] | None:
@@ -238,15 +238,15 @@ class Model(Container):
         Args:
             x: inputs: arrays ``[n, ...]`` (``np.memmap`` too: a replica reads its share only), lists or dicts
                 of arrays; the same whole arrays on all replicas. Or an iterable of batches ``(x, y)`` or
-                ``(x, y, sample_weight)``, each replica its own; they may end at different times.
+                ``(x, y, sample_weight)``, different ones on each replica; they may end at different times.
             y: labels, likewise.
             batch_size: examples in a global batch, which all replicas share; 32 by default.
             epochs: the number of the last epoch.
             verbose: see :class:`~distopt.keras.callbacks.ProgressBar`.
-            callbacks: one or several, told of epochs and batches, on all replicas.
+            callbacks: one or several; called at epochs and batches, on all replicas.
             validation_split: the last part of the arrays, from 0 to less than 1, is kept for validation.
             validation_data: ``(x, y)``, ``(x, y, sample_weight)``, as lists too, or an iterable of batches.
-            shuffle: whether each epoch has an order of its own (arrays only).
+            shuffle: whether each epoch has another order (arrays only).
             class_weight: class number -> weight of its examples in the loss.
             sample_weight: ``[n]``, weights of the examples in the loss, or ``[n, steps]``; a list or dict of
                 such for several outputs.

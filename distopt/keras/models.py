@@ -21,7 +21,7 @@ def model_from_config(config: Mapping[str, Any], custom_objects: Mapping[str, An
 
     Args:
         config: it is not changed.
-        custom_objects: the user's own classes and functions by name.
+        custom_objects: custom classes and functions by name.
 
     Raises:
         TypeError: arguments that a class does not take.
@@ -40,7 +40,7 @@ def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None =
     try:
         config = json.loads(json_string)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"model_from_json takes a JSON text; got {shown(json_string)} ({error})") from error
+        raise ValueError(f"model_from_json takes a JSON str; got {shown(json_string)} ({error})") from error
     return model_from_config(config, custom_objects)
 
 
@@ -48,6 +48,6 @@ def clone_model(model: Model) -> Any:
     """A model of the same config with new weights.
 
     Raises:
-        NotImplementedError: a class of the user's own without ``get_config``.
+        NotImplementedError: a custom class without ``get_config``.
     """
     return _registry.deserialize(serialize_object(model), by_name(type(model)))

@@ -127,7 +127,7 @@ class Sequential(Model):
 
         Args:
             config: it is not changed.
-            custom_objects: the user's own layers, activations, ... by name.
+            custom_objects: custom layers, activations, ... by name.
 
         Raises:
             TypeError: arguments that a layer does not take.

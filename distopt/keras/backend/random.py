@@ -45,7 +45,7 @@ def random_uniform(
 
 
 def reset_calls() -> None:
-    """Lets the sequences of all seeds begin anew."""
+    """Resets the sequences of all seeds."""
     session.random_calls.clear()
 
 

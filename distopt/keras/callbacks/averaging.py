@@ -53,7 +53,7 @@ class ExponentialMovingAverage(Callback):
         check_arrays(state, self.model.trainable_weights, "the averages")
 
     def set_state(self, state: list[Array]) -> None:
-        """Goes back to what :meth:`get_state` told."""
+        """Restores what :meth:`get_state` returned."""
         self.averages = state
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:

@@ -67,7 +67,7 @@ class TensorBoard(Callback):
         as_count(state, "the number of batches", least=0)
 
     def set_state(self, state: int) -> None:
-        """Goes back to what :meth:`get_state` told."""
+        """Restores what :meth:`get_state` returned."""
         self._step = state
 
     def close(self) -> None:

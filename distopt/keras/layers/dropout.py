@@ -65,7 +65,7 @@ class Dropout(Layer):
             as_count(state[name], name, least=0)
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Goes on from what :meth:`get_state` told."""
+        """Continues from what :meth:`get_state` returned."""
         self.seed, self._calls[this_replica()] = state["seed"], state["calls"]
 
     def compute_output_shape(self, input_shape: Any) -> Any:

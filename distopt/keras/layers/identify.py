@@ -30,7 +30,7 @@ def serialize(layer: Layer) -> dict[str, Any]:
     """``{"class_name": ..., "config": {...}}`` of a layer, without its weights.
 
     Raises:
-        NotImplementedError: a class of the user's own that takes arguments and has no ``get_config``.
+        NotImplementedError: a custom class that takes arguments and has no ``get_config``.
 
     >>> serialize(Dense(4, name="last"))["config"]["units"]
     4
@@ -44,7 +44,7 @@ def deserialize(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | N
 
     Args:
         config: it is not changed.
-        custom_objects: the user's own classes by name.
+        custom_objects: custom classes by name.
 
     Raises:
         TypeError: arguments that the class does not take.

@@ -142,7 +142,7 @@ class Layer(Module):
             self._refuse(inputs.shape)
         if self._added_losses is not None:
             self._added_losses.local().clear()
-        # A call within another one is of the same mode, unless it is told otherwise.
+        # A call within another one is of the same mode, unless it is given another one.
         outer = thread_state.training
         if training is None:
             training = outer
@@ -260,7 +260,7 @@ class Layer(Module):
         """The constructor's arguments, as JSON can hold them; subclasses add theirs.
 
         Raises:
-            NotImplementedError: the class takes arguments of its own and does not override this.
+            NotImplementedError: the class takes further arguments and does not override this.
         """
         own = set(inspect.signature(type(self).__init__).parameters) - _COMMON
         if own and type(self).get_config is Layer.get_config:

@@ -1,4 +1,4 @@
-"""What stood before the last softmax or sigmoid.
+"""The input of the last softmax or sigmoid: the logits.
 
 Cross-entropy of probabilities loses digits, and its gradient vanishes where they are clipped; of the
 logits behind them it does neither. So the layers note which logits gave which probabilities, and a

@@ -24,7 +24,7 @@ __all__ = ["Module"]
 class Module:
     """The part of a layer that knows its weights: finds them, trains them or not, gets and sets them.
 
-    Variables and layers that stand in attributes, also in lists, tuples and dicts there, are found by
+    Variables and layers in attributes, also in lists, tuples and dicts there, are found by
     themselves. Pickles and deep copies hold the weights, and belong to where they are made.
     """
 

@@ -30,7 +30,7 @@ def unique_name(class_name: str) -> str:
 
 
 def reset_names() -> None:
-    """Lets the names that are made from now on begin anew."""
+    """Resets the numbers of names."""
     context = get_replica_context()
     if context is None:
         session.layer_names.clear()

@@ -1,4 +1,4 @@
-"""Which layers are trained, where a model goes by what they said when it was compiled."""
+"""Which layers are trained: a model keeps the flags that they had when it was compiled."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class TrainableFlags:
         model: the model.
 
     Attributes:
-        told: whether the user was told that some layers say something else by now.
+        warned: whether the user was warned that the flags of some layers have changed since.
     """
 
     def __init__(self, model: Any) -> None:
-        self.told = False
+        self.warned = False
         self._flags = {layer: layer.trainable for layer in _layers(model)}
 
     @contextmanager

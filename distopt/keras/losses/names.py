@@ -22,7 +22,7 @@ registry = Registry(
     },
 )
 
-#: The losses that are computed from what stands before an activation, where a model ends with it.
+#: The losses that are computed from the input of an activation, where a model ends with it.
 _BEHIND: dict[str, tuple[Callable[..., Any], ...]] = {
     "sigmoid": (probabilistic.binary_crossentropy,),
     "softmax": (probabilistic.categorical_crossentropy, probabilistic.sparse_categorical_crossentropy),

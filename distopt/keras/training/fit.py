@@ -29,7 +29,7 @@ __all__ = ["FitOptions", "Validation", "fit"]
 
 @dataclass(frozen=True)
 class FitOptions:
-    """The arguments of ``fit`` on training; ``Model.fit`` tells what they mean."""
+    """The arguments of ``fit`` on training; see ``Model.fit``."""
 
     batch_size: int | None
     epochs: int
@@ -118,7 +118,7 @@ def fit(
     # As in Keras, the shipped ones come last: they see what the others put into the logs.
     given = [callbacks] if isinstance(callbacks, Callback) else as_sequence(callbacks, "callbacks")
     everyone = [*given, ProgressBar(options.verbose), history]
-    told = CallbackList(
+    callback_list = CallbackList(
         everyone,
         model,
         {
@@ -138,7 +138,7 @@ def fit(
     train_epochs(
         model,
         source,
-        told,
+        callback_list,
         options.epochs,
         lambda: {} if held_source is None else run_test(model, held_source),
     )

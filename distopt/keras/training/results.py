@@ -1,4 +1,4 @@
-"""What an epoch or an evaluation tells: the loss, the metrics of ``compile``, and the model's own."""
+"""The results of an epoch or an evaluation: the loss, the metrics of ``compile`` and the model's."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _own(model: Model) -> list[Any]:
 
 
 def reset(model: Model) -> None:
-    """Forgets the batches that :func:`results` tells of."""
+    """Resets what :func:`results` returns."""
     model.compiled.reset()
     for metric in _own(model):
         # What is no Metric may know the older name only.
@@ -54,7 +54,7 @@ def results(model: Model, returned: dict[str, Any] | None = None) -> dict[str, A
 
     Args:
         model: a compiled model.
-        returned: what a user's own step returned last, if it tells the results: replica 0's count.
+        returned: what a custom step returned last, if it returns the results: those of replica 0 count.
 
     Raises:
         ValueError: two of the losses and metrics have one name.
@@ -69,20 +69,20 @@ def results(model: Model, returned: dict[str, Any] | None = None) -> dict[str, A
             if metric.name in found:
                 raise ValueError(
                     f"found two metrics with the name {metric.name!r} in model {model.name!r}: results are "
-                    "told by name, so give one of them another name"
+                    "listed by name, so give one of them another name"
                 )
             found[metric.name] = _number(value)
-    compiled.told = list(found)
+    compiled.result_names = list(found)
     return found
 
 
 def names(model: Model) -> list[str]:
     """The names of the last results, or of those to come, in the order of :func:`listed`."""
     known = list(dict.fromkeys(metric.name for metric in model.metrics))
-    told = model.compiled.told
-    if told is None:
+    last = model.compiled.result_names
+    if last is None:
         return known
-    return [name for name in known if name in told] + sorted(name for name in told if name not in known)
+    return [name for name in known if name in last] + sorted(name for name in last if name not in known)
 
 
 def listed(model: Model, found: dict[str, Any]) -> Any:

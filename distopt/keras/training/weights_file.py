@@ -34,7 +34,7 @@ def write_weights(path: str, weights: Sequence[tuple[str, Array]]) -> None:
 
     Args:
         path: ends in ``.npz`` or ``.safetensors``.
-        weights: names and arrays, in order. A name that comes twice is told apart by its place.
+        weights: names and arrays, in order. Names that come twice differ by their place.
 
     Raises:
         MissingExtra, ValueError: see :func:`check_ending`.
@@ -109,17 +109,17 @@ def _header_length(data: bytes) -> int:
 
 def _read_npz(path: str, file: BinaryIO, check: Callable[[_Shapes], None]) -> list[tuple[str, Array]]:
     # What zipfile, zlib and NumPy raise on damage is not documented.
-    with _told(f"{path!r} is no .npz file of weights", Exception):
+    with _refused(f"{path!r} is no .npz file of weights", Exception):
         archive = zipfile.ZipFile(file)
         members = sorted(archive.infolist(), key=lambda member: member.filename)
         shapes = [_npy_shape(archive, member) for member in members]
     check(shapes)
-    with _told(f"{path!r} is no .npz file of weights", Exception):
+    with _refused(f"{path!r} is no .npz file of weights", Exception):
         return [(_name(member.filename.removesuffix(".npy")), _npy(archive, member)) for member in members]
 
 
 @contextmanager
-def _told(what: str, *errors: type[Exception]) -> Iterator[None]:
+def _refused(what: str, *errors: type[Exception]) -> Iterator[None]:
     """Makes a ValueError of what reading rubbish raises."""
     try:
         yield
@@ -128,7 +128,7 @@ def _told(what: str, *errors: type[Exception]) -> Iterator[None]:
 
 
 def _npy_shape(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[int, ...]:
-    """The shape of an array, whose header is whole and tells the truth about the length.
+    """The shape of an array, whose header is whole and has the right length.
 
     The format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
     """
@@ -161,7 +161,7 @@ def _npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
 
 
 def _read_safetensors(path: str, file: BinaryIO, check: Callable[[_Shapes], None]) -> list[tuple[str, Array]]:
-    with _told(f"{path!r} is no safetensors file", *load_errors()):
+    with _refused(f"{path!r} is no safetensors file", *load_errors()):
         length = _header_length(file.read(8))
         if length > _HEADER:
             raise ValueError(f"a header of {length:,} bytes")
@@ -169,7 +169,7 @@ def _read_safetensors(path: str, file: BinaryIO, check: Callable[[_Shapes], None
         names = sorted(tensors.keys())
         shapes = [tuple(tensors.get_slice(name).get_shape()) for name in names]
     check(shapes)
-    with _told(f"{path!r} is no safetensors file", *load_errors()):
+    with _refused(f"{path!r} is no safetensors file", *load_errors()):
         return [(_name(name), tensors.get_tensor(name)) for name in names]
 
 
