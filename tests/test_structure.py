@@ -16,8 +16,8 @@ NAMES = [str(file.relative_to(ROOT)) for file in FILES]
 
 #: From the bottom to the top; siblings in one row do not know each other.
 LEVELS = [
-    {"errors", "launched", "typing", "registry", "file_access"},
-    {"settings", "trace"},
+    {"errors", "launched", "typing", "file_access"},
+    {"settings", "tensor_files", "trace"},
     {"tracebacks"},
     {"core"},
     {"autodiff"},
@@ -55,7 +55,7 @@ OWNERS = {
     "distopt_launch": ("testing/",),
 }
 #: Extras, loaded by the functions that need them.
-LAZY = {"rich", "matplotlib", "mpi4py", "torch", "jax"}
+LAZY = {"rich", "matplotlib", "mpi4py", "safetensors", "tensorboardX", "torch", "jax"}
 
 
 def part_of(file):
@@ -386,7 +386,8 @@ v = tf.Variable([1.0, 2.0])
 optimizers.Adam(0.1).minimize(lambda: tf.math.reduce_sum(v * v), [v])
 assert distribute.get_replica_context().num_replicas_in_sync == 1
 assert float(distribute.get_replica_context().all_reduce("sum", 2.0)) == 2.0
-print(sorted(n for n in ("mpi4py", "rich", "matplotlib", "torch", "jax", "sklearn") if n in sys.modules))
+extras = ("mpi4py", "rich", "matplotlib", "safetensors", "tensorboardX", "torch", "jax", "sklearn")
+print(sorted(n for n in extras if n in sys.modules))
 """
 
 

@@ -7,12 +7,12 @@ from typing import Any
 
 from distopt.aggregators.sum import sum_over_replicas
 from distopt.core.checks import as_config, shown
-from distopt.registry import Registry
+from distopt.core.registry import Registry
 
 __all__ = ["get", "label", "registry", "serialize"]
 
 #: Built-ins and plugins alike come from the entry-point group.
-registry = Registry("aggregator", "distopt.aggregators")
+registry = Registry("aggregator", group="distopt.aggregators")
 
 
 def get(identifier: Any) -> Callable[[Any], Any]:
@@ -29,7 +29,7 @@ def get(identifier: Any) -> Callable[[Any], Any]:
     if isinstance(identifier, dict) and "class_name" in identifier:
         name = identifier["class_name"]
         if not isinstance(name, str):
-            raise TypeError(f"the class_name of an aggregator must be a text; got {shown(name)}")
+            raise TypeError(f"the class_name of an aggregator must be a str; got {shown(name)}")
         return _make(registry.lookup(name), as_config(identifier.get("config", {}), f"aggregator {name}"))
     if callable(identifier) and not isinstance(identifier, type):
         return identifier  # type: ignore[no-any-return]

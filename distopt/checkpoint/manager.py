@@ -16,10 +16,11 @@ from distopt.checkpoint.manifest import Manifest
 from distopt.checkpoint.matching import Pair, matched
 from distopt.checkpoint.restoring import Loaded, assign, examine, load
 from distopt.checkpoint.snapshot import Encoded, encode_states, fingerprint_of, make_save_plan
-from distopt.checkpoint.writing import Saving, safetensors
+from distopt.checkpoint.writing import Saving
 from distopt.collectives import digest
 from distopt.distribute import ReplicaContext, collective_call, require_replica_context
 from distopt.errors import ReplicaFailed
+from distopt.tensor_files import safetensors
 
 __all__ = ["CheckpointManager"]
 
@@ -57,7 +58,7 @@ class CheckpointManager:
             raise ValueError(f"keep must be at least 1; got {keep}")
         if not objects:
             raise ValueError("CheckpointManager(directory, ...) was given nothing to save: name some objects")
-        safetensors()
+        safetensors("distopt.checkpoint")
         self.directory = os.path.abspath(os.fspath(directory))
         self.keep = keep
         self._objects = objects

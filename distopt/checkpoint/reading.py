@@ -19,8 +19,8 @@ from distopt.checkpoint.manifest import (
     own_file,
     tensor_name,
 )
-from distopt.checkpoint.writing import safetensors
 from distopt.file_access import open_to_read
+from distopt.tensor_files import load_errors, open_tensors, safetensors
 from distopt.typing import Array
 
 __all__ = ["Reader"]
@@ -82,8 +82,7 @@ class Reader:
             if array.dtype != dtype:
                 array = np.frombuffer(array.tobytes(), dtype)  # one that safetensors has not: kept as bytes
             return array.reshape(shape)
-        # The last ones: a dtype that NumPy has not, or that does not go with the shape.
-        except (safetensors().SafetensorError, AttributeError, TypeError, ValueError) as error:
+        except load_errors() as error:
             if isinstance(error, Damaged):
                 raise
             raise Damaged(f"{file} does not hold {name!r} as {dtype}{list(shape)}: {error}") from error
@@ -91,15 +90,12 @@ class Reader:
     def _file(self, name: str) -> Any:
         if name not in self._open:
             nbytes = {file.name: file.nbytes for file in self._manifest.files}.get(name)
+            path = os.path.join(self._path, name)
             try:
-                with open_to_read(os.path.join(self._path, name)) as file:
-                    descriptor = file.fileno()
-                    if os.fstat(descriptor).st_size != nbytes:
+                with open_to_read(path) as file:
+                    if os.fstat(file.fileno()).st_size != nbytes:
                         raise Damaged(f"{name} has changed its length since it was verified")
-                    # By the descriptor where possible: the name may come to mean another file.
-                    same = f"/proc/self/fd/{descriptor}"
-                    path = same if os.path.exists(same) else os.path.join(self._path, name)
-                    self._open[name] = safetensors().safe_open(path, framework="numpy")
-            except (safetensors().SafetensorError, OSError) as error:
+                    self._open[name] = open_tensors(file, path)
+            except (safetensors("distopt.checkpoint").SafetensorError, OSError) as error:
                 raise Damaged(f"{name} cannot be read: {error}") from error
         return self._open[name]

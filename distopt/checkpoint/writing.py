@@ -15,41 +15,23 @@ import time
 from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import asdict, replace
-from typing import Any
 
 import numpy as np
 
 from distopt.checkpoint import files
 from distopt.checkpoint.manifest import FileRecord
 from distopt.checkpoint.snapshot import File, SavePlan
-from distopt.errors import MissingExtra
 from distopt.file_access import read_all
+from distopt.tensor_files import is_storable, safetensors
 from distopt.typing import Array
 
-__all__ = ["Saving", "safetensors"]
+__all__ = ["Saving"]
 
 _NOTE = ".written"
 _LONGEST_NOTE = 1 << 16
 #: safetensors takes headers of 100 MB at most, which hold the texts.
 _LONGEST_TEXT = 40_000_000
 _POLL_SECONDS = 0.002
-
-#: NumPy's dtypes that every safetensors knows; others are written as bytes.
-_KNOWN = frozenset(["b1", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8"])
-
-
-def safetensors() -> Any:
-    """The package.
-
-    Raises:
-        MissingExtra: it is not installed.
-    """
-    try:
-        import safetensors
-        import safetensors.numpy
-    except ImportError as error:
-        raise MissingExtra.of("distopt.checkpoint", "safetensors") from error
-    return safetensors
 
 
 class Saving:
@@ -166,12 +148,12 @@ def _serialized(file: File) -> bytes:
             f"the states of the objects make {length:,} bytes of text: keep long lists as NumPy arrays"
         )
     tensors = {name: _storable(array) for name, array in file.tensors.items()}
-    data: bytes = safetensors().numpy.save(tensors, metadata=file.texts or None)
+    data: bytes = safetensors("distopt.checkpoint").numpy.save(tensors, metadata=file.texts or None)
     return data
 
 
 def _storable(array: Array) -> Array:
     array = np.asarray(array, order="C")
-    if array.dtype.isnative and array.dtype.str[1:] in _KNOWN:
+    if is_storable(array):
         return array
     return np.frombuffer(array.tobytes(), np.uint8)

@@ -6,91 +6,25 @@ They stand below optimizers and models because both make variables "by the name 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
-from distopt.core.checks import shown
-from distopt.core.custom_objects import deserialize_object, serialize_object
-from distopt.core.initializer import Constant, Identity, Initializer, Ones, Zeros
-from distopt.core.random_initializers import (
-    GlorotNormal,
-    GlorotUniform,
-    HeNormal,
-    HeUniform,
-    LecunNormal,
-    LecunUniform,
-    Orthogonal,
-    RandomNormal,
-    RandomUniform,
-    TruncatedNormal,
-    VarianceScaling,
-)
+from distopt.core import initializer, random_initializers
+from distopt.core.registry import Registry, by_snake_case_name, public_classes, serialize_object
 
-__all__ = [
-    "Constant",
-    "GlorotNormal",
-    "GlorotUniform",
-    "HeNormal",
-    "HeUniform",
-    "Identity",
-    "Initializer",
-    "LecunNormal",
-    "LecunUniform",
-    "Ones",
-    "Orthogonal",
-    "RandomNormal",
-    "RandomUniform",
-    "TruncatedNormal",
-    "VarianceScaling",
-    "Zeros",
-    "deserialize",
-    "get",
-    "serialize",
-]
+__all__ = ["deserialize", "get", "registry", "serialize"]
 
-#: Class names and the short names of Keras.
-_KNOWN: Mapping[str, Any] = MappingProxyType(
+_classes = public_classes(initializer, random_initializers)
+del _classes["Initializer"]  # abstract
+registry = Registry(
+    "initializer",
     {
-        **{
-            cls.__name__: cls
-            for cls in (
-                Constant,
-                GlorotNormal,
-                GlorotUniform,
-                HeNormal,
-                HeUniform,
-                Identity,
-                LecunNormal,
-                LecunUniform,
-                Ones,
-                Orthogonal,
-                RandomNormal,
-                RandomUniform,
-                TruncatedNormal,
-                VarianceScaling,
-                Zeros,
-            )
-        },
-        "constant": Constant,
-        "glorot_normal": GlorotNormal,
-        "glorot_uniform": GlorotUniform,
-        "he_normal": HeNormal,
-        "he_uniform": HeUniform,
-        "identity": Identity,
-        "lecun_normal": LecunNormal,
-        "lecun_uniform": LecunUniform,
-        "normal": RandomNormal,
-        "one": Ones,
-        "ones": Ones,
-        "orthogonal": Orthogonal,
-        "random_normal": RandomNormal,
-        "random_uniform": RandomUniform,
-        "truncated_normal": TruncatedNormal,
-        "uniform": RandomUniform,
-        "variance_scaling": VarianceScaling,
-        "zero": Zeros,
-        "zeros": Zeros,
-    }
+        **_classes,
+        **by_snake_case_name(_classes),
+        "normal": random_initializers.RandomNormal,
+        "one": initializer.Ones,
+        "uniform": random_initializers.RandomUniform,
+        "zero": initializer.Zeros,
+    },
 )
 
 
@@ -105,7 +39,7 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     Raises:
         ValueError: unknown, or malformed.
     """
-    return deserialize_object(config, _KNOWN, "initializer", custom_objects)
+    return registry.deserialize(config, custom_objects)
 
 
 def get(identifier: Any) -> Any:
@@ -117,12 +51,4 @@ def get(identifier: Any) -> Any:
     >>> get("zeros")((2,)).numpy().tolist()
     [0.0, 0.0]
     """
-    if identifier is None:
-        return None
-    if isinstance(identifier, (str, Mapping)):
-        return deserialize(identifier)
-    if isinstance(identifier, type):
-        return identifier()
-    if callable(identifier):
-        return identifier
-    raise ValueError(f"Could not interpret initializer identifier: {shown(identifier)}")
+    return identifier() if isinstance(identifier, type) else registry.get(identifier)

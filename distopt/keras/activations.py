@@ -17,8 +17,7 @@ from distopt.autodiff.fused.activations import FORWARD, SLOPE
 from distopt.autodiff.fused.activations import softmax as _softmax
 from distopt.autodiff.fused.error_function import erf
 from distopt.autodiff.fused.losses import clip
-from distopt.core.checks import shown
-from distopt.core.custom_objects import deserialize_object, serialize_object
+from distopt.core.registry import Registry, by_name, serialize_object
 from distopt.keras.values import as_floats
 from distopt.typing import Array
 
@@ -156,9 +155,9 @@ def exponential(x: Any) -> Any:
     return _activate(as_floats(x, "x"), "exponential")
 
 
-_KNOWN: dict[str, Callable[..., Any]] = {
-    function.__name__: function
-    for function in (
+registry = Registry(
+    "activation function",
+    by_name(
         elu,
         exponential,
         gelu,
@@ -173,7 +172,9 @@ _KNOWN: dict[str, Callable[..., Any]] = {
         swish,
         tanh,
     )
-} | {"silu": swish}
+    | {"silu": swish},
+    refusal=TypeError,  # as in Keras, where the other modules raise ValueError
+)
 
 
 def serialize(activation: Any) -> Any:
@@ -187,7 +188,7 @@ def deserialize(name: Any, custom_objects: Mapping[str, Any] | None = None) -> A
     Raises:
         ValueError: unknown; the text names the nearest one.
     """
-    return deserialize_object(name, _KNOWN, "activation function", custom_objects)
+    return registry.deserialize(name, custom_objects)
 
 
 def get(identifier: Any) -> Any:
@@ -197,10 +198,4 @@ def get(identifier: Any) -> Any:
         ValueError: unknown.
         TypeError: ``identifier`` is none of these.
     """
-    if identifier is None:
-        return linear
-    if isinstance(identifier, (str, Mapping)):
-        return deserialize(identifier)
-    if callable(identifier):
-        return identifier
-    raise TypeError(f"Could not interpret activation function identifier: {shown(identifier)}")
+    return linear if identifier is None else registry.get(identifier)

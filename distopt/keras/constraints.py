@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distopt.core.checks import as_config, shown
-from distopt.core.custom_objects import deserialize_object, serialize_object
+from distopt.core.checks import as_config
+from distopt.core.registry import Registry, by_name, by_snake_case_name, serialize_object
 from distopt.core.tensor import as_array
 
 if TYPE_CHECKING:
@@ -171,16 +171,8 @@ min_max_norm = MinMaxNorm
 non_neg = NonNeg
 unit_norm = UnitNorm
 
-_KNOWN: dict[str, Any] = {
-    "MaxNorm": MaxNorm,
-    "MinMaxNorm": MinMaxNorm,
-    "NonNeg": NonNeg,
-    "UnitNorm": UnitNorm,
-    "max_norm": MaxNorm,
-    "min_max_norm": MinMaxNorm,
-    "non_neg": NonNeg,
-    "unit_norm": UnitNorm,
-}
+_classes = by_name(MaxNorm, MinMaxNorm, NonNeg, UnitNorm)
+registry = Registry("constraint", _classes | by_snake_case_name(_classes))
 
 
 def serialize(constraint: Any) -> Any:
@@ -194,7 +186,7 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     Raises:
         ValueError: unknown, or malformed.
     """
-    return deserialize_object(config, _KNOWN, "constraint", custom_objects)
+    return registry.deserialize(config, custom_objects)
 
 
 def get(identifier: Any) -> Any:
@@ -203,10 +195,4 @@ def get(identifier: Any) -> Any:
     Raises:
         ValueError: ``identifier`` is none of these, or unknown.
     """
-    if identifier is None:
-        return None
-    if isinstance(identifier, (str, Mapping)):
-        return deserialize(identifier)
-    if callable(identifier):
-        return identifier
-    raise ValueError(f"Could not interpret constraint identifier: {shown(identifier)}")
+    return registry.get(identifier)

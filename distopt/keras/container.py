@@ -1,4 +1,4 @@
-"""Container: a layer made of layers, that can be looked at, written to files and made anew."""
+"""Container: a layer made of layers, with a summary, weight files and configs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 
 from distopt.core import Variable
-from distopt.core.custom_objects import serialize_object
+from distopt.core.registry import serialize_object
 from distopt.core.tensor import as_array
 from distopt.distribute import get_replica_context
 from distopt.keras.callbacks.callback import is_chief
-from distopt.keras.each_replica import assign_alike, done_together, this_replica
 from distopt.keras.layers.layer import Layer
 from distopt.keras.layers.spec import map_shapes
+from distopt.keras.per_replica import assign_alike, done_together, this_replica
 from distopt.keras.training.summary import summary_text
 from distopt.keras.training.weights_file import check_ending, read_weights, write_weights
 
@@ -74,9 +74,9 @@ class Container(Layer):
             ValueError: the model makes them when it is built, and it is not yet.
         """
         self._check_created()
-        held = self._members()
-        found = list(held.variables)
-        for layer in held.layers:
+        tracked = self.tracked_attributes()
+        found = list(tracked.variables)
+        for layer in tracked.layers:
             found += layer.weights
         return list(dict.fromkeys(found))
 
@@ -121,15 +121,15 @@ class Container(Layer):
         """The constructor's arguments; a subclass that has a config overrides this.
 
         Raises:
-            NotImplementedError: the class does not override this: what it is made of stands in its code.
+            NotImplementedError: the class does not override this: its layers are defined by its code.
         """
         raise NotImplementedError(
-            f"model {self.name!r} is of the class {type(self).__name__}, whose layers stand in its code: "
+            f"model {self.name!r} is of the class {type(self).__name__}, whose code defines its layers: "
             "override get_config to return the constructor's arguments, or build it as a Sequential"
         )
 
     def to_json(self, **kwargs: Any) -> str:
-        """Its config as a JSON text, for :func:`distopt.keras.models.model_from_json`; without weights.
+        """Its config as JSON, for :func:`distopt.keras.models.model_from_json`; without weights.
 
         Args:
             **kwargs: those of :func:`json.dumps`.
@@ -152,7 +152,7 @@ class Container(Layer):
 
     # -- pickling and copying
     def __getstate__(self) -> dict[str, Any]:
-        """See Module. The replicas that go on with a copy agree on its first weights anew."""
+        """See Module. The replicas that use a copy agree on its first weights again."""
         return super().__getstate__() | {"_begun": set()}
 
 
@@ -163,5 +163,5 @@ def plain(value: Any) -> Any:
 
 def _made_so_far(layer: Layer) -> list[Variable]:
     """The weights that there are, of layers that are built by now."""
-    held = layer._members()
-    return [*held.variables, *(weight for below in held.layers for weight in _made_so_far(below))]
+    tracked = layer.tracked_attributes()
+    return [*tracked.variables, *(weight for below in tracked.layers for weight in _made_so_far(below))]

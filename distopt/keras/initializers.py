@@ -1,25 +1,19 @@
 """Initializers: first values of weights, by the names of Keras."""
 
-from distopt.core.initializers import (
-    Constant,
+from distopt.core.initializer import Constant, Identity, Initializer, Ones, Zeros
+from distopt.core.initializers import deserialize, get, serialize
+from distopt.core.random_initializers import (
     GlorotNormal,
     GlorotUniform,
     HeNormal,
     HeUniform,
-    Identity,
-    Initializer,
     LecunNormal,
     LecunUniform,
-    Ones,
     Orthogonal,
     RandomNormal,
     RandomUniform,
     TruncatedNormal,
     VarianceScaling,
-    Zeros,
-    deserialize,
-    get,
-    serialize,
 )
 
 __all__ = [

@@ -16,8 +16,8 @@ from distopt.keras.callbacks.callback import is_chief
 from distopt.keras.callbacks.progress import shown_logs
 from distopt.keras.container import Container
 from distopt.keras.data.batch import as_arrays, count_examples, unpack
-from distopt.keras.each_replica import OfEachReplica
 from distopt.keras.layers.trainable import TrainableFlags
+from distopt.keras.per_replica import PerReplicaState
 from distopt.keras.training.checks import check_labels_given
 from distopt.keras.training.class_weight import weigh_classes
 from distopt.keras.training.compiled import Compiled
@@ -30,7 +30,7 @@ from distopt.keras.training.loop import (
     run_predict,
     run_test,
 )
-from distopt.keras.training.results import held_metrics, listed, names, reset
+from distopt.keras.training.results import listed, names, reset, tracked_metrics
 from distopt.optimizers import Optimizer
 
 __all__ = ["Model"]
@@ -60,7 +60,7 @@ class Model(Container):
         self.history: History | None = None
         self.fit_state: FitState | None = None
         self.stop_training = False
-        self._compiled: OfEachReplica[Compiled] | None = None
+        self._compiled: PerReplicaState[Compiled] | None = None
         #: What was trainable when it was compiled.
         self._flags: TrainableFlags | None = None
 
@@ -96,8 +96,8 @@ class Model(Container):
         # Replicas that share the model share the optimizer, and count for themselves.
         rule = optimizers.get(optimizer)
         options = (loss, metrics, loss_weights, weighted_metrics, steps_per_update)
-        self._compiled = OfEachReplica(partial(Compiled, rule, *options))
-        self._compiled.mine()  # so that a wrong name is told of here
+        self._compiled = PerReplicaState(partial(Compiled, rule, *options))
+        self._compiled.local()  # so that a wrong name raises here
         self._flags = TrainableFlags(self)
 
     @property
@@ -111,16 +111,16 @@ class Model(Container):
             raise RuntimeError(
                 f"model {self.name!r} is not compiled: call compile(optimizer=..., loss=...) first"
             )
-        return self._compiled.mine()
+        return self._compiled.local()
 
     @contextmanager
     def _as_compiled(self) -> Iterator[None]:
-        """Training within goes by what was trainable when the model was compiled, as in tf.keras."""
+        """Within, what was trainable when the model was compiled is trained, as in tf.keras."""
         _, flags = self.compiled, self._flags
         assert flags is not None
         with flags.in_force() as others:
-            if others and not flags.told and is_chief():
-                flags.told = True
+            if others and not flags.warned and is_chief():
+                flags.warned = True
                 _log.warning(
                     "model %r: trainable was changed since compile(), of %s; fit() and train_on_batch() "
                     "go by what it was then, as in tf.keras: compile again to train by what it is now",
@@ -137,7 +137,7 @@ class Model(Container):
     def compiled_loss(
         self, y_true: Any, y_pred: Any, sample_weight: Any = None, regularization_losses: Sequence[Any] = ()
     ) -> Any:
-        """This replica's part of the batch's loss, for one's own ``train_step``.
+        """This replica's part of the batch's loss, for a custom ``train_step``.
 
         Raises:
             RuntimeError: compile() was given no loss and there is none to add.
@@ -167,7 +167,7 @@ class Model(Container):
     @property
     def metrics(self) -> list[Any]:
         """The losses and metrics of ``compile``, all known once a batch was seen, and those in attributes."""
-        return ([] if self._compiled is None else self.compiled.all_metrics) + held_metrics(self)
+        return ([] if self._compiled is None else self.compiled.all_metrics) + tracked_metrics(self)
 
     @property
     def lists_own_metrics(self) -> bool:
@@ -180,7 +180,7 @@ class Model(Container):
         return names(self)
 
     def reset_metrics(self) -> None:
-        """Starts the losses and metrics anew, as each epoch and each evaluation does."""
+        """Resets the losses and metrics, as each epoch and each evaluation does."""
         reset(self)
 
     def train_step(self, data: Any) -> dict[str, Any] | None:
@@ -238,15 +238,15 @@ class Model(Container):
         Args:
             x: inputs: arrays ``[n, ...]`` (``np.memmap`` too: a replica reads its share only), lists or dicts
                 of arrays; the same whole arrays on all replicas. Or an iterable of batches ``(x, y)`` or
-                ``(x, y, sample_weight)``, each replica its own; they may end at different times.
+                ``(x, y, sample_weight)``, different ones on each replica; they may end at different times.
             y: labels, likewise.
             batch_size: examples in a global batch, which all replicas share; 32 by default.
             epochs: the number of the last epoch.
             verbose: see :class:`~distopt.keras.callbacks.ProgressBar`.
-            callbacks: one or several, told of epochs and batches, on all replicas.
+            callbacks: one or several; called at epochs and batches, on all replicas.
             validation_split: the last part of the arrays, from 0 to less than 1, is kept for validation.
             validation_data: ``(x, y)``, ``(x, y, sample_weight)``, as lists too, or an iterable of batches.
-            shuffle: whether each epoch has an order of its own (arrays only).
+            shuffle: whether each epoch has another order (arrays only).
             class_weight: class number -> weight of its examples in the loss.
             sample_weight: ``[n]``, weights of the examples in the loss, or ``[n, steps]``; a list or dict of
                 such for several outputs.

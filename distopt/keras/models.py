@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from distopt.core.checks import shown
-from distopt.core.custom_objects import deserialize_object, serialize_object
+from distopt.core.registry import Registry, by_name, serialize_object
 from distopt.keras.model import Model
 from distopt.keras.sequential import Sequential
 
 __all__ = ["Model", "Sequential", "clone_model", "model_from_config", "model_from_json"]
+
+_registry = Registry("model", by_name(Sequential))
 
 
 def model_from_config(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
@@ -19,13 +21,13 @@ def model_from_config(config: Mapping[str, Any], custom_objects: Mapping[str, An
 
     Args:
         config: it is not changed.
-        custom_objects: the user's own classes and functions by name.
+        custom_objects: custom classes and functions by name.
 
     Raises:
         TypeError: arguments that a class does not take.
         ValueError: malformed, or an unknown class; the text names the nearest one.
     """
-    return deserialize_object(config, {"Sequential": Sequential}, "model", custom_objects)
+    return _registry.deserialize(config, custom_objects)
 
 
 def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
@@ -38,7 +40,7 @@ def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None =
     try:
         config = json.loads(json_string)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"model_from_json takes a JSON text; got {shown(json_string)} ({error})") from error
+        raise ValueError(f"model_from_json takes a JSON str; got {shown(json_string)} ({error})") from error
     return model_from_config(config, custom_objects)
 
 
@@ -46,7 +48,6 @@ def clone_model(model: Model) -> Any:
     """A model of the same config with new weights.
 
     Raises:
-        NotImplementedError: a class of the user's own without ``get_config``.
+        NotImplementedError: a custom class without ``get_config``.
     """
-    known = {type(model).__name__: type(model)}
-    return deserialize_object(serialize_object(model), known, "model")
+    return _registry.deserialize(serialize_object(model), by_name(type(model)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distopt.core.checks import as_config, shown
-from distopt.core.custom_objects import deserialize_object, serialize_object
+from distopt.core.registry import Registry, by_name, by_snake_case_name, serialize_object
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -121,7 +121,7 @@ def l1_l2(l1: float = 0.01, l2: float = 0.01) -> L1L2:  # the defaults of Keras,
     return L1L2(l1=l1, l2=l2)
 
 
-_KNOWN: dict[str, Any] = {"L1": L1, "L2": L2, "L1L2": L1L2, "l1": L1, "l2": L2}
+registry = Registry("regularizer", by_name(L1, L2, L1L2) | by_snake_case_name(by_name(L1, L2)))
 
 
 def serialize(regularizer: Any) -> Any:
@@ -137,7 +137,7 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     """
     if isinstance(config, str) and config == "l1_l2":
         return l1_l2()
-    return deserialize_object(config, _KNOWN, "regularizer", custom_objects)
+    return registry.deserialize(config, custom_objects)
 
 
 def get(identifier: Any) -> Any:
@@ -146,10 +146,4 @@ def get(identifier: Any) -> Any:
     Raises:
         ValueError: ``identifier`` is none of these, or unknown.
     """
-    if identifier is None:
-        return None
-    if isinstance(identifier, (str, Mapping)):
-        return deserialize(identifier)
-    if callable(identifier):
-        return identifier
-    raise ValueError(f"Could not interpret regularizer identifier: {shown(identifier)}")
+    return deserialize(identifier) if isinstance(identifier, str) else registry.get(identifier)

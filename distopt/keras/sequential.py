@@ -34,13 +34,12 @@ class Sequential(Model):
     """
 
     _autocast = False  # its layers do, each to its own dtype
-    _bookkeeping = Model._bookkeeping | {"_shapes"}
 
     def __init__(self, layers: Iterable[Layer] | None = None, name: str | None = None) -> None:
         super().__init__(name=name)
         self._input: InputLayer | None = None
         self._stack: tuple[Layer, ...] = ()
-        self._shapes: list[Any] = []
+        self._shapes: tuple[Any, ...] = ()  # no list, whose changes layers could not notice
         for layer in layers or ():
             self.add(layer)
 
@@ -60,7 +59,7 @@ class Sequential(Model):
                 f"model {self.name!r} has a layer named {layer.name!r} already: give it another name"
             )
         if not self._stack and self._input is None and layer._example_shape is not None:
-            self._shapes = [(None, *layer._example_shape)]
+            self._shapes = ((None, *layer._example_shape),)
             if isinstance(layer, InputLayer):
                 self._input = layer
                 return
@@ -79,20 +78,20 @@ class Sequential(Model):
             raise TypeError("there are no layers in this Sequential")
         self._stack = self._stack[:-1]
         if self._shapes:
-            self._shapes.pop()
+            self._shapes = self._shapes[:-1]
 
     def _extend(self, layer: Layer) -> None:
         """Builds a layer for the last known shape, and finds out the next one."""
         layer.ensure_built(self._shapes[-1])
         if layer.input_spec is not None and not layer.input_spec.fits(self._shapes[-1]):
             layer._refuse(self._shapes[-1])
-        self._shapes.append(layer.compute_output_shape(self._shapes[-1]))
+        self._shapes = (*self._shapes, layer.compute_output_shape(self._shapes[-1]))
 
     def build(self, input_shape: Any = None) -> None:
         """Builds all layers for inputs of that shape, the batch axis included."""
         if not self._stack:
             raise ValueError(f"model {self.name!r} has no layers: add() some first")
-        self._shapes = [input_shape]
+        self._shapes = (input_shape,)
         for layer in self._stack:
             self._extend(layer)
         self.built = True
@@ -128,7 +127,7 @@ class Sequential(Model):
 
         Args:
             config: it is not changed.
-            custom_objects: the user's own layers, activations, ... by name.
+            custom_objects: custom layers, activations, ... by name.
 
         Raises:
             TypeError: arguments that a layer does not take.

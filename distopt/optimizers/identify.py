@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distopt.core.checks import as_config, shown
-from distopt.core.custom_objects import deserialize_object, find_object, serialize_object
+from distopt.core.registry import Registry, by_name, serialize_object
 from distopt.optimizers.adadelta import Adadelta
 from distopt.optimizers.adagrad import Adagrad
 from distopt.optimizers.adam import Adam
@@ -16,14 +16,16 @@ from distopt.optimizers.nadam import Nadam
 from distopt.optimizers.optimizer import Optimizer
 from distopt.optimizers.rmsprop import RMSprop
 from distopt.optimizers.sgd import SGD
-from distopt.registry import Registry
 
 __all__ = ["deserialize", "get", "registry", "serialize"]
 
-#: Optimizer classes by name, in any case; plugins are in the entry-point group ``distopt.optimizers``.
-registry = Registry("optimizer", "distopt.optimizers", normalize=str.lower)
-for _cls in (SGD, RMSprop, Adam, Adamax, Nadam, Adagrad, Adadelta, Ftrl):
-    registry.register(_cls.__name__, _cls)
+#: Optimizer classes by name, in any case; plugins stand in the entry-point group ``distopt.optimizers``.
+registry = Registry(
+    "optimizer",
+    by_name(SGD, RMSprop, Adam, Adamax, Nadam, Adagrad, Adadelta, Ftrl),
+    group="distopt.optimizers",
+    normalize=str.lower,
+)
 
 
 def serialize(optimizer: Optimizer | None) -> Any:
@@ -51,10 +53,9 @@ def deserialize(config: Mapping[str, Any], custom_objects: dict[str, Any] | None
     config = as_config(config, "an optimizer, with 'class_name' and 'config',")
     if "class_name" not in config:
         raise KeyError("class_name")
-    name = config["class_name"]
-    builtin = isinstance(name, str) and find_object(name, custom_objects) is None
-    known = {name: registry.lookup(name)} if builtin else {}
-    return deserialize_object(config, known, "optimizer", custom_objects)
+    if "config" not in config:
+        raise ValueError(f"Improper config format: {shown(config)} has no 'config'")
+    return registry.deserialize(config, custom_objects)
 
 
 def get(identifier: Any) -> Any:

@@ -10,7 +10,7 @@ from distopt.autodiff.fused.error_function import erf
 from distopt.core import Variable, constant
 from distopt.keras import activations as A
 
-NAMES = sorted(A._KNOWN)
+NAMES = sorted(A.registry.known)
 X = np.random.default_rng(3).normal(size=(6, 5)) * 3
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import pytest
 
 from distopt import keras
 from distopt.distribute import VirtualStrategy, get_replica_context
+from distopt.errors import MissingExtra
 from distopt.keras import callbacks as C
 from distopt.keras import layers as L
-from distopt.keras.callbacks.event_file import masked_checksum
 
 RNG = np.random.default_rng(4)
 X = RNG.normal(size=(20, 3))
@@ -299,20 +300,60 @@ def test_moving_average_of_the_weights() -> None:
         C.ExponentialMovingAverage(1.0)
 
 
-def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard itself reads."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+def crc32c(data: bytes) -> int:
+    """CRC-32C, bit by bit."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
 
-    read = EventAccumulator(str(folder))
+
+def records(data: bytes) -> list[bytes]:
+    """The records of a file in the TFRecord format, whose checksums are right."""
+    found = []
+    while data:
+        length = int.from_bytes(data[:8], "little")
+        parts = {data[:8]: data[8:12], data[12 : 12 + length]: data[12 + length : 16 + length]}
+        for part, stored in parts.items():
+            crc = crc32c(part)
+            masked = (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+            assert int.from_bytes(stored, "little") == masked
+        found.append(data[12 : 12 + length])
+        data = data[16 + length :]
+    return found
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """What stands in the event file of a folder, by its format."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    (file,) = folder.iterdir()
+    first, *events = map(Event.FromString, records(file.read_bytes()))
+    assert file.name.startswith("events.out.tfevents.")
+    assert first.file_version == "brain.Event:2"
+    assert all(event.wall_time > 1.6e9 for event in (first, *events))
+    found: dict[str, list[tuple[int, float]]] = {}
+    for event in events:
+        for value in event.summary.value:
+            found.setdefault(value.tag, []).append((event.step, value.simple_value))
+    return found
+
+
+def scalars_of_tensorboard(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard itself reads."""
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    read = accumulator.EventAccumulator(str(folder))
     read.Reload()
     return {tag: [(e.step, e.value) for e in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
 
 
-def test_tensorboard_reads_the_events(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
+@pytest.mark.parametrize("read_scalars", [scalars, scalars_of_tensorboard])
+def test_tensorboard_reads_the_events(tmp_path: Path, read_scalars) -> None:
     model = fitted(C.TensorBoard(tmp_path, update_freq=2), epochs=3, validation_data=(X, Y))
     history = model.history.history
-    train, validation = scalars(tmp_path / "train"), scalars(tmp_path / "validation")
+    train, validation = read_scalars(tmp_path / "train"), read_scalars(tmp_path / "validation")
     assert sorted(train) == ["batch_loss", "batch_mae", "epoch_loss", "epoch_mae"]
     assert sorted(validation) == ["epoch_loss", "epoch_mae"]
     assert [step for step, _ in train["batch_loss"]] == [2, 4, 6, 8]
@@ -329,8 +370,13 @@ def test_tensorboard_reads_the_events(tmp_path: Path) -> None:
 
 def test_checksums_of_event_files() -> None:
     """The check value of CRC-32C for the digits 1 to 9 is 0xE3069283 (RFC 3720, B.4)."""
-    crc = (masked_checksum(b"123456789") - 0xA282EAD8) & 0xFFFFFFFF
-    assert ((crc >> 17) | (crc << 15)) & 0xFFFFFFFF == 0xE3069283
+    assert crc32c(b"123456789") == 0xE3069283
+
+
+def test_tensorboard_needs_its_package(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(MissingExtra, match=r"TensorBoard needs .* pip install tensorboardX$"):
+        C.TensorBoard()
 
 
 def test_what_is_no_callback_is_refused() -> None:

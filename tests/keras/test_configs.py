@@ -182,7 +182,7 @@ def test_what_has_no_config_says_so():
     class Net(keras.Model):
         pass
 
-    with pytest.raises(NotImplementedError, match="class Net, whose layers stand in its code"):
+    with pytest.raises(NotImplementedError, match="class Net, whose code defines its layers"):
         Net().to_json()
 
 
@@ -204,7 +204,7 @@ def test_wrong_configs(config, error, words):
 
 @pytest.mark.parametrize("text", ["", "{", None, "[]", '{"class_name": "Sequental", "config": {}}'])
 def test_wrong_texts(text):
-    with pytest.raises(ValueError, match=r"JSON text|Improper config|Did you mean 'Sequential'"):
+    with pytest.raises(ValueError, match=r"JSON str|Improper config|Did you mean 'Sequential'"):
         keras.models.model_from_json(text)
 
 

@@ -1,4 +1,4 @@
-"""fit, evaluate, predict: the recordings of Keras, any number of replicas, kinds of input, clear errors."""
+"""fit, evaluate, predict: the recordings of Keras, any number of replicas, kinds of input, accumulation."""
 
 import json
 from collections.abc import Callable
@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distopt import keras
+from distopt import IndexedSlices, Variable, keras
 from distopt.distribute import VirtualStrategy, get_replica_context
 from distopt.keras import layers as L
+from distopt.keras.training.accumulation import GradientAccumulator
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FITS = json.loads((GOLDEN / "fit.json").read_text())["fit"]
@@ -294,3 +295,18 @@ def test_single_numbers_go_in_as_columns() -> None:
     model = keras.Sequential([L.Dense(1)])
     model.compile("sgd", "mse")
     assert model.fit(list(range(4)), [0.0, 1.0, 2.0, 3.0], verbose=0).history["loss"][0] >= 0
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+def test_a_mean_over_many_examples_stays_in_the_dtypes_range(dtype: str, sparse: bool) -> None:
+    v = Variable(np.zeros((2, 1), dtype))
+    gradient = np.full((2, 1), 60000, dtype)
+    rows = IndexedSlices(gradient, np.arange(2), (2, 1)) if sparse else gradient
+    accumulator = GradientAccumulator(2)
+    assert not accumulator.add([rows], [v], 50_000)
+    assert accumulator.add([rows], [v], 30_000)
+    [(mean, _)] = accumulator.take()
+    dense = mean.to_dense() if sparse else mean
+    assert dense.dtype == np.dtype(dtype)
+    assert dense.ravel().tolist() == pytest.approx([60000.0] * 2, rel=1e-3)

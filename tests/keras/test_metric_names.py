@@ -72,7 +72,7 @@ def test_one_object_for_several_places_counts_in_each_for_itself() -> None:
     told = evaluated(one_head(), Y, metrics=[metric], weighted_metrics=[metric])
     assert list(told) == ["loss", "mine", "weighted_mine"]
     assert told["weighted_mine"] > told["mine"]
-    with pytest.raises(ValueError, match=r"'given' stands in several places.* make one for each"):
+    with pytest.raises(ValueError, match=r"'given' is in several places.* make one for each"):
         evaluated(TwoHeads(), {"a": Y, "b": Y}, metrics=[M.MeanMetricWrapper(M.mae, "given")])
 
 

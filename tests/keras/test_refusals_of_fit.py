@@ -1,4 +1,4 @@
-"""What fit, evaluate and predict refuse, before anything is trained."""
+"""What fit, evaluate and predict refuse before anything is trained; missing labels."""
 
 from typing import Any
 
@@ -161,3 +161,62 @@ def test_calls_in_the_wrong_place() -> None:
     for arguments in ({"optimizer": "sgdd"}, {"loss": "msee"}, {"metrics": ["acuracy"]}):
         with pytest.raises(ValueError, match=r"(?i)unknown|interpret"):
             model.compile(**{"optimizer": "sgd", "loss": "mse", **arguments})
+
+
+COLUMN = np.arange(8.0).reshape(8, 1) / 16
+
+
+class Added(keras.Model):
+    """Adds its loss itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = L.Dense(1, kernel_initializer="ones")
+
+    def call(self, x: Any) -> Any:
+        self.add_loss(np.mean(x**2))
+        return self.first(x)
+
+
+CALLS = {
+    "fit": lambda model: model.fit(COLUMN, verbose=0),
+    "batches": lambda model: model.fit([(COLUMN,)], verbose=0),
+    "validation": lambda model: model.fit(COLUMN, COLUMN, validation_data=COLUMN, verbose=0),
+    "evaluate": lambda model: model.evaluate(COLUMN, verbose=0),
+    "train_on_batch": lambda model: model.train_on_batch(COLUMN),
+    "test_on_batch": lambda model: model.test_on_batch(COLUMN),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ({"loss": "mse"}, "loss needs"),
+        ({"metrics": ["mae"]}, "metrics need"),
+        ({"weighted_metrics": {"output_1": "mae"}}, "metrics need"),
+    ],
+)
+def test_they_are_told_of_before_training(call: str, given: dict[str, Any], what: str) -> None:
+    model = Added()
+    model.compile("sgd", **given)
+    model.build((None, 1))
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=rf"was given no labels \(y\), which its {what}"):
+        CALLS[call](model)
+    assert (model.get_weights()[0] == before[0]).all()
+
+
+class StepWithoutLabels(Added):
+    """Has a step that compares with nothing."""
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        return {"mean": np.mean(data[0])}
+
+
+def test_own_steps_need_none() -> None:
+    model = StepWithoutLabels()
+    model.compile("sgd", "mse", metrics=["mae"])
+    assert model.fit(COLUMN, verbose=0).history == {"mean": [COLUMN.mean()]}
+    with pytest.raises(ValueError, match="was given no labels"):
+        model.evaluate(COLUMN, verbose=0)

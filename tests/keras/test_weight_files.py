@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import sys
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from distopt import keras
 from distopt.distribute import VirtualStrategy, get_replica_context
-from distopt.errors import ReplicaFailed
+from distopt.errors import MissingExtra, ReplicaFailed
 from distopt.keras import layers as L
 from distopt.keras.training import weights_file
 from distopt.keras.training.weights_file import read_weights, write_weights
@@ -161,3 +162,15 @@ def test_a_header_that_could_not_be_read_back_is_not_written(tmp_path: Path, mon
     with pytest.raises(ValueError, match=r"save as \.npz"):
         write_weights(str(tmp_path / "many.safetensors"), [("w", np.zeros(1))] * 50)
     assert [path.name for path in tmp_path.iterdir()] == ["few.safetensors"]
+
+
+def test_without_safetensors_only_npz(tmp_path: Path, monkeypatch) -> None:
+    write_weights(str(tmp_path / "w.safetensors"), [("w", np.ones(1))])
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(MissingExtra, match=r"a \.safetensors file needs .* pip install safetensors$"):
+        read_weights(str(tmp_path / "w.safetensors"))
+    with pytest.raises(MissingExtra, match=r"pip install safetensors$"):
+        write_weights(str(tmp_path / "other.safetensors"), [("w", np.ones(1))])
+    write_weights(str(tmp_path / "w.npz"), [("w", np.ones(1))])
+    assert read_weights(str(tmp_path / "w.npz"))[0][1].tolist() == [1.0]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["w.npz", "w.safetensors"]

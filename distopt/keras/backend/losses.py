@@ -1,4 +1,4 @@
-"""Cross-entropies of ``keras.backend``: of each element, and of probabilities unless told otherwise."""
+"""Cross-entropies of ``keras.backend``: of each element, and of probabilities by default."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -10,15 +9,14 @@ import numpy as np
 from distopt.core import Tensor
 from distopt.core.checks import as_dtype, as_seed
 from distopt.core.random import stream
-from distopt.keras.each_replica import this_replica
+from distopt.keras.global_state import session
+from distopt.keras.per_replica import this_replica
 from distopt.typing import DTypeLike
 
 __all__ = ["random_normal", "random_uniform", "reset_calls"]
 
 #: Tells these numbers from others of the same seed.
 _PURPOSE = 0x6B62
-#: Calls so far, by seed and replica.
-_calls: Counter[tuple[int, int]] = Counter()
 
 
 def random_normal(
@@ -47,8 +45,8 @@ def random_uniform(
 
 
 def reset_calls() -> None:
-    """Lets the sequences of all seeds begin anew."""
-    _calls.clear()
+    """Resets the sequences of all seeds."""
+    session.random_calls.clear()
 
 
 def _generator(seed: int | None) -> Any:
@@ -56,8 +54,9 @@ def _generator(seed: int | None) -> Any:
     if known is None:
         return np.random
     replica = this_replica()
-    _calls[known, replica] += 1
-    return stream(known, replica=replica, step=_calls[known, replica] - 1, purpose=_PURPOSE)
+    call = session.random_calls[known, replica]
+    session.random_calls[known, replica] += 1
+    return stream(known, replica=replica, step=call, purpose=_PURPOSE)
 
 
 def _shape(shape: Any) -> tuple[int, ...]:

@@ -67,7 +67,7 @@ def set_image_data_format(data_format: str) -> None:
 
 
 def clear_session() -> None:
-    """Lets the names of layers and the numbers of seeded calls begin anew, as in a program just started.
+    """Resets the names of layers and the numbers of seeded calls, as in a program just started.
 
     There is nothing else to clear: what no variable of the program holds is gone.
     """

@@ -11,7 +11,7 @@ import numpy as np
 from distopt.core import Tensor, Variable
 from distopt.core.checks import as_dtype, shown
 from distopt.core.tensor import TensorLike, as_array
-from distopt.keras.each_replica import assign_alike
+from distopt.keras.per_replica import assign_alike
 from distopt.keras.values import tensor
 from distopt.typing import Array, DTypeLike
 

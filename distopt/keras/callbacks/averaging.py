@@ -10,7 +10,7 @@ from distopt.core.numbers import as_scalar
 from distopt.core.tensor import as_array
 from distopt.keras.callbacks.callback import Callback, Logs
 from distopt.keras.callbacks.states import check_arrays
-from distopt.keras.each_replica import assign_alike
+from distopt.keras.per_replica import assign_alike
 from distopt.typing import Array
 
 __all__ = ["ExponentialMovingAverage"]
@@ -53,7 +53,7 @@ class ExponentialMovingAverage(Callback):
         check_arrays(state, self.model.trainable_weights, "the averages")
 
     def set_state(self, state: list[Array]) -> None:
-        """Goes back to what :meth:`get_state` told."""
+        """Restores what :meth:`get_state` returned."""
         self.averages = state
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:

@@ -46,7 +46,7 @@ class BackupAndRestore(Callback):
     """
 
     local_batches = True
-    told_last = True
+    runs_last = True
 
     def __init__(
         self,
@@ -136,10 +136,10 @@ class BackupAndRestore(Callback):
             self.manager.step()
 
     def _try(self, call: Callable[[], object]) -> None:
-        """A full disk is no reason to end a training: it is told, and the next backup may succeed."""
+        """A full disk is no reason to end a training: it is reported, and the next backup may succeed."""
         try:
             call()
         except OSError as error:
             _log.warning("%s", error)
         except ReplicaFailed:
-            pass  # told there, or the end of the job
+            pass  # reported there, or the end of the job

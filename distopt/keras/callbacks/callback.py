@@ -1,4 +1,4 @@
-"""Callback: what is told of the beginnings and ends of training."""
+"""Callback: hooks at the beginnings and ends of training."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ class Callback:
         model: the model in training.
         params: ``epochs``, ``steps`` and ``samples`` of an epoch (None if not known), ``batch_size``,
             ``replicas``.
-        local_batches: True if ``on_train_batch_end`` is content with this replica's own loss. Otherwise
+        local_batches: True if ``on_train_batch_end`` is content with this replica's loss. Otherwise
             the logs of every batch are gathered from all replicas first, and if it sets
             ``model.stop_training`` on one replica, all stop after this batch.
-        told_last: True if it has to be told of everything after the other callbacks.
+        runs_last: True if its hooks must be called after those of the other callbacks.
 
     One that remembers something, and is to go on after a restart as if there had been none, has
     ``get_state()`` and ``set_state(state)`` of plain values: see ``BackupAndRestore``.
     """
 
     local_batches = False
-    told_last = False
+    runs_last = False
 
     def __init__(self) -> None:
         self.model: Model = None  # type: ignore[assignment]
@@ -77,7 +77,7 @@ class Callback:
 
 
 class CallbackList:
-    """Several callbacks, told one after the other.
+    """Several callbacks, called one after the other.
 
     Args:
         callbacks: in order.
@@ -89,7 +89,7 @@ class CallbackList:
     """
 
     def __init__(self, callbacks: Sequence[Callback], model: Model, params: dict[str, Any]) -> None:
-        self._callbacks = sorted(callbacks, key=lambda callback: getattr(callback, "told_last", False))
+        self._callbacks = sorted(callbacks, key=lambda callback: getattr(callback, "runs_last", False))
         for callback in self._callbacks:
             if not isinstance(callback, Callback):
                 raise TypeError(f"callbacks must be Callback objects; got {shown(callback)}")

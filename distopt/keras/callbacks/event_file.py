@@ -1,4 +1,4 @@
-"""TensorBoard's event files: a protocol buffer to a record, and a checksum around each."""
+"""TensorBoard's event files: a protocol buffer a record, with checksums around it."""
 
 from __future__ import annotations
 
@@ -7,83 +7,46 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from distopt.file_access import make_folders, open_to_append
 
 __all__ = ["EventFile"]
 
 
-def _checksum_table() -> list[int]:
-    table = []
-    for byte in range(256):
-        value = byte
-        for _ in range(8):
-            value = (value >> 1) ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return table
-
-
-_TABLE = _checksum_table()
-
-
-def masked_checksum(data: bytes) -> int:
-    """CRC-32C of ``data``, rotated and shifted as the TFRecord format has it."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = _TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)
-    crc ^= 0xFFFFFFFF
-    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
-
-
 class EventFile:
     """A file of numbers over steps, which ``tensorboard --logdir`` shows.
 
     Args:
-        folder: made, for this user alone, if it is not there; the file in it gets a name of its own.
+        folder: created, for this user alone, if it does not exist; the file in it gets a unique name.
     """
 
     def __init__(self, folder: str) -> None:
+        # Here, since this imports PyTorch as well where it is installed, which takes seconds.
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.record_writer import masked_crc32c
+
+        self._event, self._checksum = Event, masked_crc32c
         make_folders(folder)
         stamp = f"{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         self.path = os.path.join(folder, f"events.out.tfevents.{stamp}")
+        # The writers of tensorboardX follow links and replace a file of the same second.
         self._file = open_to_append(self.path)
-        self._write(_text(3, "brain.Event:2"))
+        self._write(file_version="brain.Event:2")
 
     def add(self, step: int, numbers: Mapping[str, float]) -> None:
         """Writes the numbers of one step, by tag."""
-        values = b"".join(
-            _bytes(1, _text(1, tag) + _key(2, 5) + struct.pack("<f", value)) for tag, value in numbers.items()
-        )
-        self._write(_key(2, 0) + _varint(step) + _bytes(5, values))
+        values = [{"tag": tag, "simple_value": value} for tag, value in numbers.items()]
+        self._write(step=step, summary={"value": values})
 
     def close(self) -> None:
         """Ends the file."""
         self._file.close()
 
-    def _write(self, fields: bytes) -> None:
-        """One record: ``Event`` of tensorflow/core/util/event.proto, its wall time first."""
-        event = _key(1, 1) + struct.pack("<d", time.time()) + fields
+    def _write(self, **fields: Any) -> None:
+        """One record of the TFRecord format."""
+        event = self._event(wall_time=time.time(), **fields).SerializeToString()
         length = struct.pack("<Q", len(event))
-        checks = (struct.pack("<I", masked_checksum(part)) for part in (length, event))
-        self._file.write(length + next(checks) + event + next(checks))
+        for part in (length, event):
+            self._file.write(part + struct.pack("<I", self._checksum(part)))
         self._file.flush()
-
-
-def _varint(value: int) -> bytes:
-    parts = []
-    while value > 0x7F:
-        parts.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*parts, value])
-
-
-def _key(field: int, kind: int) -> bytes:
-    return _varint(field << 3 | kind)
-
-
-def _bytes(field: int, data: bytes) -> bytes:
-    return _key(field, 2) + _varint(len(data)) + data
-
-
-def _text(field: int, text: str) -> bytes:
-    return _bytes(field, text.encode())

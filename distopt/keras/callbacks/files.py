@@ -22,7 +22,7 @@ class CSVLogger(Callback):
     Args:
         filename: the file.
         separator: between the columns.
-        append: go on with a file that is there, instead of starting it anew.
+        append: go on with a file that is there, instead of replacing it.
     """
 
     def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False) -> None:
@@ -142,5 +142,5 @@ class ModelCheckpoint(MonitorCallback):
         check_number(state, "best")
 
     def set_state(self, state: float) -> None:
-        """Goes back to what :meth:`get_state` told."""
+        """Restores what :meth:`get_state` returned."""
         self.best = state

@@ -59,7 +59,7 @@ class History(Callback):
                 as_count(number, "epoch", least=0)
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes back to what :meth:`get_state` told."""
+        """Restores what :meth:`get_state` returned."""
         self.epoch, self.history, self._epochs = state["epoch"], state["history"], state["epochs"]
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:

@@ -12,7 +12,7 @@ from distopt.core.tensor import as_array
 from distopt.keras.callbacks.callback import Callback, Logs, is_chief
 from distopt.keras.callbacks.monitor import MonitorCallback
 from distopt.keras.callbacks.states import check_counts, check_members, check_number
-from distopt.keras.each_replica import wait_for_all
+from distopt.keras.per_replica import wait_for_all
 from distopt.optimizers import Optimizer
 from distopt.optimizers.schedules import LearningRateSchedule
 
@@ -72,7 +72,7 @@ class LearningRateScheduler(Callback):
         check_number(state, "the learning rate")
 
     def set_state(self, state: float) -> None:
-        """Goes back to what :meth:`get_state` told: an epoch that begins again is not another one."""
+        """Restores what :meth:`get_state` returned: an epoch that begins again is not another one."""
         self.model.optimizer.learning_rate = state
 
 
@@ -133,7 +133,7 @@ class LearningRateWarmup(Callback):
         check_number(state, "the learning rate")
 
     def set_state(self, state: float) -> None:
-        """Goes back to what :meth:`get_state` told."""
+        """Restores what :meth:`get_state` returned."""
         self._base = state
 
 
@@ -230,6 +230,6 @@ class ReduceLROnPlateau(MonitorCallback):
         check_counts(state, "wait", "cooldown_counter")
 
     def set_state(self, state: dict[str, float]) -> None:
-        """Goes back to what :meth:`get_state` told."""
+        """Restores what :meth:`get_state` returned."""
         self.best = state["best"]
         self.wait, self.cooldown_counter = int(state["wait"]), int(state["cooldown_counter"])

@@ -39,7 +39,7 @@ class MonitorCallback(Callback):
 
     Args:
         monitor: its name, e.g. ``val_loss``.
-        mode: "min", "max", or "auto", which goes by the words of the name: "max" for accuracies and the like.
+        mode: "min", "max", or "auto", which depends on the name: "max" for accuracies and the like.
         min_delta: a smaller change is none.
 
     Attributes:
@@ -49,7 +49,7 @@ class MonitorCallback(Callback):
         best: the best value so far.
 
     Raises:
-        TypeError: ``monitor`` is no text.
+        TypeError: ``monitor`` is no str.
         ValueError: an unknown mode.
     """
 

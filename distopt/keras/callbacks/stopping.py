@@ -77,7 +77,7 @@ class EarlyStopping(MonitorCallback):
             check_arrays(state["best_weights"], self.model.weights, "best_weights")
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes back to what :meth:`get_state` told."""
+        """Restores what :meth:`get_state` returned."""
         for name in _STATE:
             setattr(self, name, state[name])
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from typing import Any
 
 from distopt.core.checks import as_count, as_frequency, as_path
+from distopt.errors import MissingExtra
 from distopt.keras.callbacks.callback import Callback, Logs, is_chief
 from distopt.keras.callbacks.event_file import EventFile
 
@@ -23,6 +25,7 @@ class TensorBoard(Callback):
         update_freq: "epoch", or a number: write the batches' numbers after every so many as well.
 
     Raises:
+        MissingExtra: tensorboardX is not installed.
         ValueError: another ``update_freq``.
     """
 
@@ -30,6 +33,9 @@ class TensorBoard(Callback):
 
     def __init__(self, log_dir: str | os.PathLike[str] = "logs", update_freq: Any = "epoch") -> None:
         super().__init__()
+        # Looked for on all replicas, though only replica 0 imports it: so they raise alike.
+        if importlib.util.find_spec("tensorboardX") is None:
+            raise MissingExtra.of("the callback TensorBoard", "tensorboardX")
         self.log_dir = as_path(log_dir, "log_dir")
         self.update_freq = as_frequency(update_freq, "update_freq")
         # What is written of batches is what all replicas saw, so all have to gather it.
@@ -61,7 +67,7 @@ class TensorBoard(Callback):
         as_count(state, "the number of batches", least=0)
 
     def set_state(self, state: int) -> None:
-        """Goes back to what :meth:`get_state` told."""
+        """Restores what :meth:`get_state` returned."""
         self._step = state
 
     def close(self) -> None:

@@ -54,7 +54,7 @@ class Dataset:
 
     @classmethod
     def from_generator(cls, generator: Callable[[], Iterable[Any]]) -> Dataset:
-        """What a function without arguments yields, called anew at each reading."""
+        """What a function without arguments yields, called again at each reading."""
         return cls(lambda _: iter(generator()))
 
     def __iter__(self) -> Iterator[Any]:
@@ -83,7 +83,7 @@ class Dataset:
         as_count(state.get("given", 0), "given", least=0)
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Lets the next reading go on from what :meth:`get_state` told; what it leaves out is made again."""
+        """The next reading continues from what :meth:`get_state` returned; skipped elements are remade."""
         self._readings, self._skipped = state["readings"], state.get("given", 0)
         self._given = None
 

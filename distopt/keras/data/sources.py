@@ -36,14 +36,14 @@ class Source(ABC):
         """The batches of one epoch from number ``first`` on: this replica's share of each."""
 
     def get_state(self) -> Any:
-        """What beside epoch and batch tells where this replica is, for checkpoints."""
+        """Where this replica is within epoch and batch, for checkpoints."""
         return None
 
     def check_state(self, state: Any) -> None:  # noqa: B027 (most have none)
         """Raises if :meth:`set_state` could not take this."""
 
     def set_state(self, state: Any) -> None:  # noqa: B027 (most have none)
-        """Goes back to what :meth:`get_state` told."""
+        """Restores what :meth:`get_state` returned."""
 
     @abstractmethod
     def sample(self) -> tuple[Any, Any, Any]:
@@ -61,7 +61,7 @@ class ArraySource(Source):
         y: labels, or None.
         sample_weight: ``[n]`` or None.
         batch_size: examples in a global batch.
-        shuffle: whether each epoch has an order of its own.
+        shuffle: whether each epoch has another order.
         seed: of that order.
         replica: the number of this replica.
         replicas: how many there are.
@@ -129,10 +129,10 @@ class IterableSource(Source):
 
     Args:
         batches: an iterable of ``x``, ``(x, y)`` or ``(x, y, sample_weight)``. If its readings differ, it
-            tells and takes back which one is next, by ``get_state()`` and ``set_state(state)``.
+            saves and restores which one is next, by ``get_state()`` and ``set_state(state)``.
         total: sums a number over all replicas.
         steps: the batches of an epoch; until the iterable ends by default.
-        tell: hands something to all replicas, and returns what each of them gave, by number.
+        gather: a collective call: takes a value, returns those of all replicas, by number.
     """
 
     def __init__(
@@ -140,10 +140,10 @@ class IterableSource(Source):
         batches: Iterable[Any],
         total: Callable[[int], int],
         steps: int | None = None,
-        tell: Callable[[Any], list[Any]] = lambda told: [told],
+        gather: Callable[[Any], list[Any]] = lambda value: [value],
     ) -> None:
         self._batches = batches
-        self._total, self._tell = total, tell
+        self._total, self._gather = total, gather
         self.steps = steps if steps is not None else _length(batches)
         self._limit = steps
         self.once = iter(batches) is batches
@@ -199,7 +199,7 @@ class IterableSource(Source):
     def sample(self) -> tuple[Any, Any, Any]:
         """See Source; the batch is not lost. Who has none learns from others what they are like."""
         item = self._next()
-        known = [one for one in self._tell(None if item is None else describe(item)) if one is not None]
+        known = [one for one in self._gather(None if item is None else describe(item)) if one is not None]
         if not known:
             raise ValueError("there is no batch in the data: the iterable (or generator) is empty")
         if item is None:

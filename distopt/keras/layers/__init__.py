@@ -1,4 +1,4 @@
-"""Layers: a small set, and the base class for one's own."""
+"""Layers: a small set, and the base class of custom ones."""
 
 from distopt.keras.layers.activation import Activation
 from distopt.keras.layers.convolution import Conv2D

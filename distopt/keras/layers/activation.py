@@ -43,7 +43,7 @@ class Activation(Layer):
 
 
 def activation_name(activation: Any) -> str | Callable[[Any], Any]:
-    """The name of one of our activations ("linear" for None), or the user's own function itself.
+    """The name of one of our activations ("linear" for None), or a custom function itself.
 
     Raises:
         ValueError: an unknown name.

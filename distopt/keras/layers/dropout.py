@@ -10,8 +10,8 @@ import numpy as np
 from distopt.core.checks import as_count, as_seed
 from distopt.core.numbers import as_scalar
 from distopt.core.random import stream
-from distopt.keras.each_replica import this_replica
 from distopt.keras.layers.layer import Layer
+from distopt.keras.per_replica import this_replica
 
 __all__ = ["Dropout"]
 
@@ -65,7 +65,7 @@ class Dropout(Layer):
             as_count(state[name], name, least=0)
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Goes on from what :meth:`get_state` told."""
+        """Continues from what :meth:`get_state` returned."""
         self.seed, self._calls[this_replica()] = state["seed"], state["calls"]
 
     def compute_output_shape(self, input_shape: Any) -> Any:

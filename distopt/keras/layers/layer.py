@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,26 +14,18 @@ from distopt.core.nest import map_structure
 from distopt.core.placement import placement
 from distopt.core.tensor import as_array
 from distopt.keras import constraints, initializers, regularizers
-from distopt.keras.each_replica import OfEachReplica
+from distopt.keras.global_state import thread_state
 from distopt.keras.layers.casting import cast_input
 from distopt.keras.layers.module import Module
 from distopt.keras.layers.naming import refuse_arguments, unique_name
 from distopt.keras.layers.spec import InputSpec, map_shapes, shapes_of
+from distopt.keras.per_replica import PerReplicaState
 from distopt.typing import DTypeLike
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["Layer"]
-
-
-class _Calls(threading.local):
-    """Whether the call that is going on in this thread is one of training."""
-
-    training: bool | None = None
-
-
-_calls = _Calls()
 
 
 class Layer(Module):
@@ -90,7 +81,7 @@ class Layer(Module):
         self._own_weights: list[Variable] = []
         self._penalties: list[tuple[Callable[[Any], Any], Variable]] = []
         #: What :meth:`add_loss` added in the last call; None until it is used.
-        self._added_losses: OfEachReplica[list[Any]] | None = None
+        self._added_losses: PerReplicaState[list[Any]] | None = None
 
     #: Whether :meth:`call` has an argument ``training``.
     _takes_training = False
@@ -150,18 +141,18 @@ class Layer(Module):
         if self.input_spec is not None and not self.input_spec.fits(inputs.shape):
             self._refuse(inputs.shape)
         if self._added_losses is not None:
-            self._added_losses.mine().clear()
-        # A call within another one is of the same mode, unless it is told otherwise.
-        outer = _calls.training
+            self._added_losses.local().clear()
+        # A call within another one is of the same mode, unless it is given another one.
+        outer = thread_state.training
         if training is None:
             training = outer
-        _calls.training = training
+        thread_state.training = training
         if self._takes_training:
             kwargs["training"] = training
         try:
             return self.call(inputs, *args, **kwargs)
         finally:
-            _calls.training = outer
+            thread_state.training = outer
 
     def ensure_built(self, input_shape: Any) -> None:
         """Calls :meth:`build` if that has not happened yet."""
@@ -239,7 +230,7 @@ class Layer(Module):
             TypeError: a function.
         """
         if self._added_losses is None:
-            self._added_losses = OfEachReplica(list)
+            self._added_losses = PerReplicaState(list)
         for one in loss if isinstance(loss, (list, tuple)) else [loss]:
             if callable(one):
                 raise TypeError(f"add_loss() of {self.name!r} takes values: call the function in call()")
@@ -247,14 +238,14 @@ class Layer(Module):
                 raise ValueError(
                     f"add_loss() of {self.name!r} takes a scalar; got shape {np.shape(one)}: give its np.mean"
                 )
-            self._added_losses.mine().append(one)
+            self._added_losses.local().append(one)
 
     @property
     def losses(self) -> list[Any]:
         """The penalties on weights and what :meth:`add_loss` added in the last call, of sublayers too."""
         found: list[Any] = [penalty(weight) for penalty, weight in self._penalties]
         if self._added_losses is not None:
-            found += self._added_losses.mine()
+            found += self._added_losses.local()
         for layer in self.sublayers():
             found += layer.losses
         return found
@@ -269,7 +260,7 @@ class Layer(Module):
         """The constructor's arguments, as JSON can hold them; subclasses add theirs.
 
         Raises:
-            NotImplementedError: the class takes arguments of its own and does not override this.
+            NotImplementedError: the class takes further arguments and does not override this.
         """
         own = set(inspect.signature(type(self).__init__).parameters) - _COMMON
         if own and type(self).get_config is Layer.get_config:

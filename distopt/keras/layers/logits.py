@@ -1,4 +1,4 @@
-"""What stood before the last softmax or sigmoid.
+"""The input of the last softmax or sigmoid: the logits.
 
 Cross-entropy of probabilities loses digits, and its gradient vanishes where they are clipped; of the
 logits behind them it does neither. So the layers note which logits gave which probabilities, and a
@@ -12,7 +12,8 @@ from typing import Any
 
 __all__ = ["logits_behind", "note_logits"]
 
-#: By the probabilities' id: themselves, the logits, and the activation between.
+#: By the probabilities' id: themselves, the logits, and the activation between. Process-wide, since
+#: arrays take no attributes, and an id is unique in the process.
 _known: dict[int, tuple[weakref.ref[Any], Any, str]] = {}
 
 

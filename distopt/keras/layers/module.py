@@ -10,9 +10,9 @@ import numpy as np
 from distopt.core import Variable
 from distopt.core.placement import placement
 from distopt.core.tensor import as_array
-from distopt.keras.each_replica import OfEachReplica, assign_alike
-from distopt.keras.layers.members import BOOKKEEPING, Held, changed, hold, holds, state
+from distopt.keras.layers.tracking import UNTRACKED, Tracked, is_trackable, mark_changed, track, version
 from distopt.keras.layers.trainable import flags_in_force
+from distopt.keras.per_replica import PerReplicaState, assign_alike
 from distopt.typing import Array
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ __all__ = ["Module"]
 class Module:
     """The part of a layer that knows its weights: finds them, trains them or not, gets and sets them.
 
-    Variables and layers that stand in attributes, also in lists, tuples and dicts there, are found by
+    Variables and layers in attributes, also in lists, tuples and dicts there, are found by
     themselves. Pickles and deep copies hold the weights, and belong to where they are made.
     """
 
@@ -32,32 +32,29 @@ class Module:
     built: bool
     _trainable: bool
     _own_weights: list[Variable]
-    _added_losses: OfEachReplica[list[Any]] | None
+    _added_losses: PerReplicaState[list[Any]] | None
 
-    #: Attributes in which no variables and layers are looked for.
-    _bookkeeping = BOOKKEEPING
-    #: What was found in the others, None until it is looked for.
-    _held: Held | None = None
-    #: The trainable weights, and the state of all layers and the flags with which they were found.
-    _trained: tuple[object, dict[Any, bool] | None, tuple[Variable, ...]] | None = None
+    #: What was found in the attributes, None until it is looked for.
+    _tracked: Tracked | None = None
+    #: The trainable weights, and the version of all layers and the flags with which they were found.
+    _trainable_found: tuple[object, dict[Any, bool] | None, tuple[Variable, ...]] | None = None
 
     def sublayers(self) -> list[Layer]:
         """The layers in its attributes, in the order in which they were set."""
-        return list(self._members().layers)
+        return list(self.tracked_attributes().layers)
 
-    def _members(self) -> Held:
-        """Its weights, but for those of sublayers, and its sublayers; every step asks for them."""
-        held = self._held
-        if held is None:
-            others = self._bookkeeping
-            places = (v for name, v in vars(self).items() if holds(v) and name not in others)
-            held = self.__dict__["_held"] = hold(self._own_weights, places)
-        elif not held.lasting:
-            held = self.__dict__["_held"] = hold(self._own_weights, held.places)
-        return held
+    def tracked_attributes(self) -> Tracked:
+        """Its weights without those of sublayers, its sublayers and metrics; every step asks for them."""
+        tracked = self._tracked
+        if tracked is None:
+            values = (v for name, v in vars(self).items() if is_trackable(v) and name not in UNTRACKED)
+            tracked = self.__dict__["_tracked"] = track(self._own_weights, values)
+        elif not tracked.static:
+            tracked = self.__dict__["_tracked"] = track(self._own_weights, tracked.values)
+        return tracked
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if holds(value) or holds(self.__dict__.get(name)):
+        if is_trackable(value) or is_trackable(self.__dict__.get(name)):
             self._forget()
         super().__setattr__(name, value)
 
@@ -66,13 +63,13 @@ class Module:
         super().__delattr__(name)
 
     def _forget(self) -> None:
-        self.__dict__["_held"] = None
-        changed()
+        self.__dict__["_tracked"] = None
+        mark_changed()
 
-    def _lasts(self) -> bool:
-        """Whether it, and all below it, hold the same until :func:`changed` is called."""
-        held = self._members()
-        return held.lasting and all(layer._lasts() for layer in held.layers)
+    def _is_static(self) -> bool:
+        """Whether it, and all layers below it, track the same until :func:`mark_changed` is called."""
+        tracked = self.tracked_attributes()
+        return tracked.static and all(layer._is_static() for layer in tracked.layers)
 
     # -- weights
     def _check_created(self) -> None:
@@ -82,20 +79,20 @@ class Module:
         """Own weights, then those of sublayers; ``wanted`` picks the trainable or the other ones."""
         self._check_created()
         trainable = trainable and self.trainable
-        held = self._members()
-        found = [weight for weight in held.variables if (weight.trainable and trainable) is wanted]
-        for layer in held.layers:
+        tracked = self.tracked_attributes()
+        found = [weight for weight in tracked.variables if (weight.trainable and trainable) is wanted]
+        for layer in tracked.layers:
             found += layer._weights(wanted, trainable)
         return found
 
     @property
     def trainable_weights(self) -> list[Variable]:
         """The weights that training changes."""
-        now, flags = state(), flags_in_force()
-        kept = self._trained
+        now, flags = version(), flags_in_force()
+        kept = self._trainable_found
         if kept is None or kept[0] is not now or kept[1] is not flags:
             kept = now, flags, tuple(dict.fromkeys(self._weights(True)))
-            self.__dict__["_trained"] = kept if self._lasts() else None
+            self.__dict__["_trainable_found"] = kept if self._is_static() else None
         return list(kept[2])
 
     @property
@@ -124,7 +121,7 @@ class Module:
         flags = flags_in_force()
         if flags is not None and self in flags:
             flags[self] = self._trainable
-        changed()
+        mark_changed()
         for layer in self.sublayers():
             layer.trainable = value
 
@@ -161,11 +158,12 @@ class Module:
     # -- pickling and copying
     def __getstate__(self) -> dict[str, Any]:
         """What stays: neither what belongs to the strategy, nor to the call that was last, nor caches."""
-        kept = {name: value for name, value in vars(self).items() if name not in ("_held", "_trained")}
+        caches = ("_tracked", "_trainable_found")
+        kept = {name: value for name, value in vars(self).items() if name not in caches}
         kept["_owner"] = None
-        kept["_added_losses"] = None if self._added_losses is None else OfEachReplica(list)
+        kept["_added_losses"] = None if self._added_losses is None else PerReplicaState(list)
         # Optimizers come after the variables: the slots of a deep copy are those of variables copied before.
-        return dict(sorted(kept.items(), key=lambda item: not holds(item[1])))
+        return dict(sorted(kept.items(), key=lambda item: not is_trackable(item[1])))
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
         self.__dict__.update(kept, _owner=placement().owner())

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import re
 from collections import Counter
 from collections.abc import Iterable
 
+from distopt.core.registry import snake_case
 from distopt.distribute import get_replica_context
+from distopt.keras.global_state import session
 
-__all__ = ["refuse_arguments", "reset_names", "snake_case", "unique_name"]
-
-#: For layers made in cross-replica context, where they belong to all replicas.
-_shared: Counter[str] = Counter()
-
-
-def snake_case(name: str) -> str:
-    """A class's name in snake case.
-
-    >>> snake_case("MaxPooling2D"), snake_case("LayerNormalization")
-    ('max_pooling2d', 'layer_normalization')
-    """
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
-    return spaced.lower().lstrip("_")
+__all__ = ["refuse_arguments", "reset_names", "unique_name"]
 
 
 def unique_name(class_name: str) -> str:
@@ -33,7 +21,8 @@ def unique_name(class_name: str) -> str:
     their layers the same names.
     """
     context = get_replica_context()
-    seen = _shared if context is None else context.attached.setdefault("layer names", Counter(_shared))
+    shared = session.layer_names
+    seen = shared if context is None else context.attached.setdefault("layer names", Counter(shared))
     base = snake_case(class_name)
     count = seen[base]
     seen[base] += 1
@@ -41,10 +30,10 @@ def unique_name(class_name: str) -> str:
 
 
 def reset_names() -> None:
-    """Lets the names that are made from now on begin anew."""
+    """Resets the numbers of names."""
     context = get_replica_context()
     if context is None:
-        _shared.clear()
+        session.layer_names.clear()
     else:
         context.attached["layer names"] = Counter()
 

@@ -1,4 +1,4 @@
-"""Layers that change the shape only: Flatten, Reshape, and the input's own."""
+"""Layers that change the shape only: Flatten, Reshape and InputLayer."""
 
 from __future__ import annotations
 

@@ -1,27 +1,19 @@
-"""Which layers are trained, where a model goes by what they said when it was compiled."""
+"""Which layers are trained: a model keeps the flags that they had when it was compiled."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from distopt.keras.global_state import thread_state
+
 __all__ = ["TrainableFlags", "flags_in_force"]
-
-
-class _InForce(threading.local):
-    """The flags by which this thread goes: replicas of one process may share layers."""
-
-    flags: dict[Any, bool] | None = None
-
-
-_now = _InForce()
 
 
 def flags_in_force() -> dict[Any, bool] | None:
     """Layer -> whether it is trained, in place of what the layer says itself; None: all say themselves."""
-    return _now.flags
+    return thread_state.trainable
 
 
 class TrainableFlags:
@@ -31,11 +23,11 @@ class TrainableFlags:
         model: the model.
 
     Attributes:
-        told: whether the user was told that some layers say something else by now.
+        warned: whether the user was warned that the flags of some layers have changed since.
     """
 
     def __init__(self, model: Any) -> None:
-        self.told = False
+        self.warned = False
         self._flags = {layer: layer.trainable for layer in _layers(model)}
 
     @contextmanager
@@ -45,13 +37,13 @@ class TrainableFlags:
         What is set within holds until the end of it, and afterwards for the layer itself.
         """
         others = [layer for layer, flag in self._flags.items() if layer.trainable is not flag]
-        before = _now.flags
+        before = thread_state.trainable
         if others:
-            _now.flags = {**(before or {}), **self._flags}
+            thread_state.trainable = {**(before or {}), **self._flags}
         try:
             yield others
         finally:
-            _now.flags = before
+            thread_state.trainable = before
 
 
 def _layers(model: Any) -> Iterator[Any]:

@@ -11,19 +11,28 @@ from distopt.keras.losses.margin import (
 )
 from distopt.keras.losses.names import behind_activation, deserialize, for_model, get, serialize
 from distopt.keras.losses.probabilistic import (
+    BCE,
+    KLD,
     BinaryCrossentropy,
     CategoricalCrossentropy,
     KLDivergence,
     Poisson,
     SparseCategoricalCrossentropy,
+    bce,
     binary_crossentropy,
     categorical_crossentropy,
     kl_divergence,
+    kld,
+    kullback_leibler_divergence,
     poisson,
     sparse_categorical_crossentropy,
 )
 from distopt.keras.losses.reduction import Reduction
 from distopt.keras.losses.regression import (
+    MAE,
+    MAPE,
+    MSE,
+    MSLE,
     CosineSimilarity,
     Huber,
     LogCosh,
@@ -34,10 +43,15 @@ from distopt.keras.losses.regression import (
     cosine_similarity,
     huber,
     log_cosh,
+    logcosh,
+    mae,
+    mape,
     mean_absolute_error,
     mean_absolute_percentage_error,
     mean_squared_error,
     mean_squared_logarithmic_error,
+    mse,
+    msle,
 )
 
 __all__ = [
@@ -94,11 +108,3 @@ __all__ = [
     "sparse_categorical_crossentropy",
     "squared_hinge",
 ]
-
-bce = BCE = binary_crossentropy
-kld = KLD = kullback_leibler_divergence = kl_divergence
-logcosh = log_cosh
-mae = MAE = mean_absolute_error
-mape = MAPE = mean_absolute_percentage_error
-mse = MSE = mean_squared_error
-msle = MSLE = mean_squared_logarithmic_error

@@ -121,7 +121,8 @@ def keeps_dtype(fn: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-#: Loss functions whose sum is one operation: how to prepare its arguments, and the operation.
+#: Loss functions whose sum is one operation: how to prepare its arguments, and the operation. Process-wide,
+#: and not an attribute of the functions, which ``functools.wraps`` would copy to functions with other sums.
 _fused_sums: dict[Any, tuple[Callable[..., Any], Callable[..., Any]]] = {}
 
 

@@ -5,66 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from distopt.core.checks import shown
-from distopt.core.custom_objects import deserialize_object, serialize_object
+from distopt.core.registry import Registry, public_classes, public_functions, serialize_object
 from distopt.keras.losses import margin, probabilistic, regression
 from distopt.keras.losses.loss import Loss, LossFunctionWrapper
 
-__all__ = ["behind_activation", "deserialize", "for_model", "get", "serialize"]
+__all__ = ["behind_activation", "deserialize", "for_model", "get", "registry", "serialize"]
 
-_CLASSES: tuple[type[LossFunctionWrapper], ...] = (
-    margin.CategoricalHinge,
-    margin.Hinge,
-    margin.SquaredHinge,
-    probabilistic.BinaryCrossentropy,
-    probabilistic.CategoricalCrossentropy,
-    probabilistic.KLDivergence,
-    probabilistic.Poisson,
-    probabilistic.SparseCategoricalCrossentropy,
-    regression.CosineSimilarity,
-    regression.Huber,
-    regression.LogCosh,
-    regression.MeanAbsoluteError,
-    regression.MeanAbsolutePercentageError,
-    regression.MeanSquaredError,
-    regression.MeanSquaredLogarithmicError,
+#: Classes and functions of losses by name; short names (``mse``) are defined beside their functions.
+registry = Registry(
+    "loss function",
+    {
+        **public_classes(margin, probabilistic, regression),
+        **public_functions(margin, probabilistic, regression),
+        "cosine_proximity": regression.cosine_similarity,
+        "huber_loss": regression.huber,
+    },
 )
 
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "bce": probabilistic.binary_crossentropy,
-    "binary_crossentropy": probabilistic.binary_crossentropy,
-    "categorical_crossentropy": probabilistic.categorical_crossentropy,
-    "categorical_hinge": margin.categorical_hinge,
-    "cosine_proximity": regression.cosine_similarity,
-    "cosine_similarity": regression.cosine_similarity,
-    "hinge": margin.hinge,
-    "huber": regression.huber,
-    "huber_loss": regression.huber,
-    "kl_divergence": probabilistic.kl_divergence,
-    "kld": probabilistic.kl_divergence,
-    "kullback_leibler_divergence": probabilistic.kl_divergence,
-    "log_cosh": regression.log_cosh,
-    "logcosh": regression.log_cosh,
-    "mae": regression.mean_absolute_error,
-    "mape": regression.mean_absolute_percentage_error,
-    "mean_absolute_error": regression.mean_absolute_error,
-    "mean_absolute_percentage_error": regression.mean_absolute_percentage_error,
-    "mean_squared_error": regression.mean_squared_error,
-    "mean_squared_logarithmic_error": regression.mean_squared_logarithmic_error,
-    "mse": regression.mean_squared_error,
-    "msle": regression.mean_squared_logarithmic_error,
-    "poisson": probabilistic.poisson,
-    "sparse_categorical_crossentropy": probabilistic.sparse_categorical_crossentropy,
-    "squared_hinge": margin.squared_hinge,
-}
-
-_KNOWN: dict[str, Any] = {
-    **{cls.__name__: cls for cls in _CLASSES},
-    **_FUNCTIONS,
-    **{name.upper(): _FUNCTIONS[name] for name in ("bce", "kld", "mae", "mape", "mse", "msle")},
-}
-
-#: The losses that are computed from what stands before an activation, where a model ends with it.
+#: The losses that are computed from the input of an activation, where a model ends with it.
 _BEHIND: dict[str, tuple[Callable[..., Any], ...]] = {
     "sigmoid": (probabilistic.binary_crossentropy,),
     "softmax": (probabilistic.categorical_crossentropy, probabilistic.sparse_categorical_crossentropy),
@@ -82,7 +40,7 @@ def deserialize(name: Any, custom_objects: Mapping[str, Any] | None = None) -> A
     Raises:
         ValueError: unknown, or malformed.
     """
-    return deserialize_object(name, _KNOWN, "loss function", custom_objects)
+    return registry.deserialize(name, custom_objects)
 
 
 def get(identifier: Any) -> Any:
@@ -96,13 +54,7 @@ def get(identifier: Any) -> Any:
     >>> get("mse").__name__
     'mean_squared_error'
     """
-    if identifier is None:
-        return None
-    if isinstance(identifier, (str, Mapping)):
-        return deserialize(identifier)
-    if callable(identifier):
-        return identifier
-    raise ValueError(f"Could not interpret loss function identifier: {shown(identifier)}")
+    return registry.get(identifier)
 
 
 def for_model(identifier: Any) -> Loss:

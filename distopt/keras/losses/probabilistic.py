@@ -20,14 +20,19 @@ from distopt.keras.values import as_reals, floats_like, wide_floats
 from distopt.typing import Array
 
 __all__ = [
+    "BCE",
+    "KLD",
     "BinaryCrossentropy",
     "CategoricalCrossentropy",
     "KLDivergence",
     "Poisson",
     "SparseCategoricalCrossentropy",
+    "bce",
     "binary_crossentropy",
     "categorical_crossentropy",
     "kl_divergence",
+    "kld",
+    "kullback_leibler_divergence",
     "poisson",
     "sparse_categorical_crossentropy",
 ]
@@ -189,6 +194,10 @@ def poisson(y_true: Any, y_pred: Any) -> Any:
     """``mean(p - t * log(p + 1e-7))`` over the last axis."""
     y_true, y_pred = floats_like(y_true, y_pred)
     return np.mean(y_pred - y_true * np.log(y_pred + _EPSILON), axis=-1)
+
+
+bce = BCE = binary_crossentropy
+kld = KLD = kullback_leibler_divergence = kl_divergence
 
 
 class BinaryCrossentropy(LossFunctionWrapper):

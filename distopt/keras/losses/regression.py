@@ -13,6 +13,10 @@ from distopt.keras.losses.reduction import Reduction
 from distopt.keras.values import floats_like
 
 __all__ = [
+    "MAE",
+    "MAPE",
+    "MSE",
+    "MSLE",
     "CosineSimilarity",
     "Huber",
     "LogCosh",
@@ -23,10 +27,15 @@ __all__ = [
     "cosine_similarity",
     "huber",
     "log_cosh",
+    "logcosh",
+    "mae",
+    "mape",
     "mean_absolute_error",
     "mean_absolute_percentage_error",
     "mean_squared_error",
     "mean_squared_logarithmic_error",
+    "mse",
+    "msle",
 ]
 
 _EPSILON = 1e-7
@@ -101,6 +110,13 @@ def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
 
 def _normalized(x: Any, axis: int) -> Any:
     return x / np.sqrt(clip(np.sum(np.square(x), axis=axis, keepdims=True), 1e-12, None))
+
+
+logcosh = log_cosh
+mae = MAE = mean_absolute_error
+mape = MAPE = mean_absolute_percentage_error
+mse = MSE = mean_squared_error
+msle = MSLE = mean_squared_logarithmic_error
 
 
 class MeanSquaredError(LossFunctionWrapper):

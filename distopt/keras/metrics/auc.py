@@ -30,7 +30,7 @@ class AUC(Metric):
         name: a label.
         dtype: the result's dtype.
         thresholds: the inner thresholds, instead of evenly spaced ones.
-        multi_label: whether each element of the last axis is a label with a curve of its own; the result is
+        multi_label: whether each element of the last axis is a label with a separate curve; the result is
             the mean of their areas. Otherwise all elements make one curve.
         label_weights: ``[labels]``, not negative: how much each label's area counts in that mean, or,
             without ``multi_label``, its elements in the one curve.

@@ -11,16 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from distopt.keras.global_state import thread_state
+
 __all__ = ["counted", "no_examples"]
-
-
-class _Share(threading.local):
-    """What this thread, which may be one replica of several, has of the batch."""
-
-    empty = False
-
-
-_share = _Share()
 
 
 def counted(update: Callable[..., Any]) -> Callable[..., Any]:
@@ -28,7 +21,7 @@ def counted(update: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(update)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        return None if _share.empty else update(*args, **kwargs)
+        return None if thread_state.no_examples else update(*args, **kwargs)
 
     return wrapped
 
@@ -39,12 +32,12 @@ def no_examples() -> Iterator[None]:
 
     Its means are NaN: no metric takes them in, and NumPy does not warn of them.
     """
-    _share.empty = True
+    thread_state.no_examples = True
     try:
         with np.errstate(invalid="ignore", divide="ignore"), _quiet:
             yield
     finally:
-        _share.empty = False
+        thread_state.no_examples = False
 
 
 class _Quiet:
@@ -73,4 +66,5 @@ class _Quiet:
                 self._filters.__exit__(None, None, None)
 
 
+# Process-wide, as the filters of warnings are.
 _quiet = _Quiet()

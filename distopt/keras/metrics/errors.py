@@ -28,6 +28,7 @@ __all__ = [
     "RootMeanSquaredError",
     "SparseCategoricalCrossentropy",
     "SquaredHinge",
+    "cosine_similarity",
 ]
 
 
@@ -171,7 +172,8 @@ class LogCoshError(MeanMetricWrapper):
         super().__init__(losses.log_cosh, name, dtype)
 
 
-def _cosine(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
+def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
+    """The cosine of the angle between labels and predictions, the negative of the loss."""
     return -losses.cosine_similarity(y_true, y_pred, axis=axis)
 
 
@@ -181,4 +183,4 @@ class CosineSimilarity(MeanMetricWrapper):
     def __init__(
         self, name: str = "cosine_similarity", dtype: DTypeLike | None = None, axis: int = -1
     ) -> None:
-        super().__init__(_cosine, name, dtype, axis=axis)
+        super().__init__(cosine_similarity, name, dtype, axis=axis)

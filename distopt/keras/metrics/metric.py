@@ -100,7 +100,7 @@ class Metric:
         """The number, from the sums over all replicas: a collective call."""
 
     def reset_state(self) -> None:
-        """Starts anew."""
+        """Resets the state."""
         for variable in self._weights:
             variable.assign(np.zeros(variable.shape, variable.dtype))
 

@@ -5,37 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from distopt.core.checks import shown
-from distopt.core.custom_objects import deserialize_object, serialize_object
+from distopt.core.registry import Registry, public_classes, public_functions, serialize_object
 from distopt.keras import losses
+from distopt.keras.losses import margin, probabilistic, regression
 from distopt.keras.metrics import accuracies, auc, errors, mean, precision_recall
 from distopt.keras.metrics.mean import MeanMetricWrapper
 from distopt.keras.metrics.metric import Metric
 
-__all__ = ["deserialize", "for_model", "get", "serialize"]
+__all__ = ["deserialize", "for_model", "get", "registry", "serialize"]
 
-_CLASSES: tuple[type[Metric], ...] = tuple(
-    getattr(module, name)
-    for module in (accuracies, auc, errors, mean, precision_recall)
-    for name in module.__all__
-    if name[0].isupper()
+#: Classes and functions of metrics by name. They include the functions of losses, except for the cosine: as
+#: a metric its sign is the opposite.
+registry = Registry(
+    "metric function",
+    {
+        **public_classes(accuracies, auc, errors, mean, precision_recall),
+        **public_functions(margin, probabilistic, regression, accuracies, errors),
+        "cosine_proximity": errors.cosine_similarity,
+    },
 )
-
-_FUNCTIONS: dict[str, Callable[..., Any]] = {
-    name: getattr(accuracies, name) for name in accuracies.__all__ if name.islower()
-} | {
-    name: getattr(losses, name)
-    for name in (
-        *("BCE", "KLD", "MAE", "MAPE", "MSE", "MSLE", "bce", "binary_crossentropy"),
-        *("categorical_crossentropy", "categorical_hinge", "hinge", "huber", "kl_divergence", "kld"),
-        *("kullback_leibler_divergence", "log_cosh", "logcosh", "mae", "mape", "mean_absolute_error"),
-        *("mean_absolute_percentage_error", "mean_squared_error", "mean_squared_logarithmic_error", "mse"),
-        *("msle", "poisson", "sparse_categorical_crossentropy", "squared_hinge"),
-    )
-}
-
-_KNOWN: dict[str, Any] = {cls.__name__: cls for cls in _CLASSES} | _FUNCTIONS
-_KNOWN |= {"cosine_proximity": errors._cosine, "cosine_similarity": errors._cosine}
 
 #: What "accuracy" and "crossentropy" mean for binary, sparse and one-hot labels.
 _BY_SHAPE: dict[str, tuple[Callable[..., Any], ...]] = {
@@ -64,7 +52,7 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     Raises:
         ValueError: unknown, or malformed.
     """
-    return deserialize_object(config, _KNOWN, "metric function", custom_objects)
+    return registry.deserialize(config, custom_objects)
 
 
 def get(identifier: Any) -> Any:
@@ -73,13 +61,7 @@ def get(identifier: Any) -> Any:
     Raises:
         ValueError: ``identifier`` is none of these, or unknown.
     """
-    if identifier is None:
-        return None
-    if isinstance(identifier, (str, Mapping)):
-        return deserialize(identifier)
-    if callable(identifier):
-        return identifier
-    raise ValueError(f"Could not interpret metric function identifier: {shown(identifier)}")
+    return registry.get(identifier)
 
 
 def for_model(identifier: Any, y_true_shape: Sequence[int], y_pred_shape: Sequence[int]) -> Metric:

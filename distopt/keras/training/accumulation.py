@@ -55,7 +55,7 @@ class GradientAccumulator:
         return self._batches > 0
 
     def take(self) -> list[tuple[Any, Variable]]:
-        """Pairs for ``apply_gradients``: the gradients of the mean over all; begins anew. May be empty."""
+        """Pairs for ``apply_gradients``: the gradients of the mean over all; then resets. May be empty."""
         pairs = [(_scaled(total, 1 / self._examples, v.dtype), v) for v, total in self._sums.items()]
         self._sums, self._examples, self._batches = {}, 0, 0
         return pairs

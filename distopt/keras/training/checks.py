@@ -12,7 +12,7 @@ import numpy as np
 from distopt.core.nest import flatten
 from distopt.distribute import ReplicaContext
 from distopt.keras import losses
-from distopt.keras.data.exchange import told_by_all
+from distopt.keras.data.exchange import all_gather_object
 from distopt.typing import Array
 
 if TYPE_CHECKING:
@@ -135,12 +135,12 @@ def check_alike(call: str, arguments: dict[str, Any], context: ReplicaContext) -
 
     Args:
         call: the user's, for the error text.
-        arguments: name -> number, text or None.
+        arguments: name -> number, str or None.
         context: this replica's; does nothing where it is the only one.
     """
     if context.num_replicas_in_sync == 1:
         return
-    _compare(call, arguments, told_by_all(arguments, context))
+    _compare(call, arguments, all_gather_object(arguments, context))
 
 
 def check_same_arrays(
@@ -154,13 +154,13 @@ def check_same_arrays(
         return
     leaves = [leaf for part in parts if part is not None for leaf in flatten(part)]
     ends = [_mark(leaf[row]) for leaf in leaves if not is_mapped(leaf) for row in (0, -1)]
-    told = told_by_all({**arguments, "examples": len(leaves[0]), "ends": ends}, context)
-    _compare(call, arguments, told)
-    counts = [one["examples"] for one in told]
+    gathered = all_gather_object({**arguments, "examples": len(leaves[0]), "ends": ends}, context)
+    _compare(call, arguments, gathered)
+    counts = [one["examples"] for one in gathered]
     if counts != counts[:1] * len(counts):
         raise ValueError(f"{_SAME}; the numbers of examples differ ({_by_replica(counts)}). {_BATCHES}")
-    for replica, one in enumerate(told):
-        if not all(map(_near, one["ends"], told[0]["ends"])):
+    for replica, one in enumerate(gathered):
+        if not all(map(_near, one["ends"], gathered[0]["ends"])):
             raise ValueError(
                 f"{_SAME}; the examples of replica {replica} are not those of replica 0. {_BATCHES}"
             )
@@ -170,9 +170,9 @@ _SAME = "every replica must be given the same whole arrays, of which each takes 
 _BATCHES = "Data that is shared out already goes in as batches (an iterable)."
 
 
-def _compare(call: str, arguments: dict[str, Any], told: list[dict[str, Any]]) -> None:
+def _compare(call: str, arguments: dict[str, Any], gathered: list[dict[str, Any]]) -> None:
     for name in arguments:
-        values = [one.get(name) for one in told]
+        values = [one.get(name) for one in gathered]
         if values != values[:1] * len(values):
             raise ValueError(f"{call}: {name} must be the same on all replicas; got {_by_replica(values)}")
 
@@ -182,7 +182,7 @@ def _by_replica(values: list[Any]) -> str:
 
 
 def _mark(example: Any) -> tuple[float, float]:
-    """A number that tells an example from others, and its scale."""
+    """A number that distinguishes an example from others, and its scale."""
     elements = np.ravel(np.real(example)).astype(np.float64)
     mark, scale = float(elements @ _directions(elements.size)), math.sqrt(elements @ elements)
     return (mark, scale) if math.isfinite(mark) else (0.0, 0.0)

@@ -107,7 +107,7 @@ class _Weighted:
     def __init__(self, batches: Any, weights: dict[int, float]) -> None:
         self._batches = batches
         self._weights = weights
-        if hasattr(batches, "get_state"):  # so that a backup tells where its reading stands
+        if hasattr(batches, "get_state"):  # so that a backup knows where its reading is
             self.get_state, self.set_state = batches.get_state, batches.set_state
 
     def __len__(self) -> int:

@@ -53,8 +53,8 @@ class Compiled:
         self._local: int | None = None
         self._size = 1
         #: The names of the last results, None before the first ones.
-        self.told: list[str] | None = None
-        self._told_of_nothing = False
+        self.result_names: list[str] | None = None
+        self._warned_of_nothing = False
 
     def share_is(self, local: int, size: int) -> None:
         """Says how many of the next batch's ``size`` examples are on this replica."""
@@ -64,7 +64,7 @@ class Compiled:
     def minimize(self, tape: Any, loss: Any, variables: Sequence[Variable]) -> None:
         """Updates the variables by the gradients of this replica's loss, or keeps these for later."""
         if not variables:
-            self._tell_of_nothing()
+            self._warn_of_nothing()
         if self._accumulator.steps == 1 and self._local != 0:
             self.optimizer.minimize(loss, list(variables), tape=tape)
             return
@@ -77,13 +77,13 @@ class Compiled:
         elif self._accumulator.add(gradients, variables, self._size):
             self.finish_updates()
 
-    def _tell_of_nothing(self) -> None:
-        if not self._told_of_nothing and is_chief():
+    def _warn_of_nothing(self) -> None:
+        if not self._warned_of_nothing and is_chief():
             _log.warning(
                 "there is nothing to train: the model has no weight that was trainable when it was compiled "
                 "(see layer.trainable), so its steps change none"
             )
-        self._told_of_nothing = True
+        self._warned_of_nothing = True
 
     @property
     def pending(self) -> bool:
@@ -97,7 +97,7 @@ class Compiled:
             self.optimizer.apply_gradients(pairs)
 
     def reset(self) -> None:
-        """Forgets the batches that losses and metrics tell of."""
+        """Resets losses and metrics."""
         self.loss.reset()
         self.metrics.reset_state()
 

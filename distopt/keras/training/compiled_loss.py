@@ -46,14 +46,14 @@ class CompiledLoss:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets what :meth:`sums` tells."""
+        """Resets what :meth:`sums` returns."""
         self._sums: dict[str, float] = {}
         self._count = 0
         self._local = 0
 
     @property
     def used(self) -> bool:
-        """Whether there is a loss to tell of."""
+        """Whether there is a loss to report."""
         return self.given or bool(self._sums)
 
     def share_is(self, local: int, size: int) -> None:

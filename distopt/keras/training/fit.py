@@ -29,7 +29,7 @@ __all__ = ["FitOptions", "Validation", "fit"]
 
 @dataclass(frozen=True)
 class FitOptions:
-    """The arguments of ``fit`` on training; ``Model.fit`` tells what they mean."""
+    """The arguments of ``fit`` on training; see ``Model.fit``."""
 
     batch_size: int | None
     epochs: int
@@ -119,7 +119,7 @@ def fit(
     given = [callbacks] if isinstance(callbacks, Callback) else as_sequence(callbacks, "callbacks")
     shown = any(isinstance(callback, ProgressBar) for callback in given)
     everyone = [*given, *([] if shown else [ProgressBar(options.verbose)]), history]
-    told = CallbackList(
+    callback_list = CallbackList(
         everyone,
         model,
         {
@@ -139,7 +139,7 @@ def fit(
     train_epochs(
         model,
         source,
-        told,
+        callback_list,
         options.epochs,
         lambda: {} if held_source is None else run_test(model, held_source),
     )

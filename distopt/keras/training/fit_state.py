@@ -43,7 +43,7 @@ class Position:
         _check_counts(state, ("epoch", "batch"))
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Goes back to what :meth:`get_state` told."""
+        """Restores what :meth:`get_state` returned."""
         self.epoch, self.batch = state["epoch"], state["batch"]
         self.restored = True
 
@@ -111,7 +111,7 @@ class CallbackStates:
                 callback.check_state(state[name])
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Keeps what :meth:`get_state` told, for :meth:`hand_out`."""
+        """Keeps what :meth:`get_state` returned, for :meth:`hand_out`."""
         self._restored = state
 
     def hand_out(self) -> None:
@@ -136,7 +136,7 @@ class FitState:
         position: the same on all replicas.
         callbacks: their states.
         loss: the loss of the epoch so far.
-        returned: what a user's own ``train_step`` returned last.
+        returned: what a custom ``train_step`` returned last.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ class FitState:
             source.check_state(own)
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Goes back to what :meth:`get_state` told."""
+        """Restores what :meth:`get_state` returned."""
         self._model.stop_training, self.returned = state["stopped"], state["returned"]
         for source, own in zip(self._sources, state["data"], strict=True):
             source.set_state(own)

@@ -15,9 +15,9 @@ from distopt.core.tensor import as_array
 from distopt.distribute import ReplicaContext, get_replica_context, require_replica_context
 from distopt.keras.data import ArraySource, Batch, IterableSource, Source, share
 from distopt.keras.data.batch import as_arrays, count_examples, is_arrays, take
-from distopt.keras.data.exchange import told_by_all
-from distopt.keras.each_replica import this_replica
+from distopt.keras.data.exchange import all_gather_object
 from distopt.keras.metrics.counting import no_examples
+from distopt.keras.per_replica import this_replica
 from distopt.keras.training import checks
 from distopt.keras.training.outputs import part_of_each
 from distopt.keras.training.results import reset, results
@@ -41,7 +41,7 @@ __all__ = [
 
 _log = logging.getLogger("distopt")
 
-#: What ``x`` is, where replicas tell each other.
+#: What ``x`` is, where replicas compare it.
 _ARRAYS = "whole arrays"
 
 
@@ -78,7 +78,7 @@ def make_source(
             raise TypeError(f"{call} takes arrays or an iterable of batches as x; got {type(x).__name__}")
         checks.check_alike(call, {"x": "an iterable of batches", "steps": steps}, context)
         return IterableSource(
-            x, lambda count: _total(context, count), steps, lambda told: told_by_all(told, context)
+            x, lambda count: _total(context, count), steps, lambda value: all_gather_object(value, context)
         )
     source = ArraySource(
         x,
@@ -141,8 +141,8 @@ def train_epochs(
     Args:
         model: a compiled model.
         source: what to train on.
-        callbacks: told of every beginning and end.
-        epochs: the number of epochs; ``model.fit_state`` tells where to begin.
+        callbacks: called at every beginning and end.
+        epochs: the number of epochs; ``model.fit_state`` says where to begin.
         validate: evaluates the model on other data; its results get the prefix ``val_``.
     """
     state = model.fit_state
@@ -157,7 +157,7 @@ def train_epochs(
             epoch = position.epoch
             begin_epoch(model, state, callbacks)
             run_batches(model, source.epoch(epoch, position.batch), state, callbacks)
-            ended = tell_if_ran_out("fit()", source.ran_out or not position.batch)
+            ended = warn_if_ran_out("fit()", source.ran_out or not position.batch)
             if not position.batch:
                 break  # an epoch without any batch is none
             logs = results(model, state.returned)
@@ -199,7 +199,7 @@ def run_batches(model: Model, batches: Iterator[Batch], state: FitState, callbac
     model.compiled.finish_updates()
 
 
-def tell_if_ran_out(call: str, ended: bool) -> bool:
+def warn_if_ran_out(call: str, ended: bool) -> bool:
     """Warns, on replica 0, if the data ended before all the batches came that were asked for."""
     if ended and this_replica() == 0:
         _log.warning(
@@ -257,7 +257,7 @@ def run_test(model: Model, source: Source) -> dict[str, Any]:
             "there was no batch to evaluate: the iterator has ended. Give fewer steps, or an iterable that "
             "can be read again"
         )
-    tell_if_ran_out("evaluate()", source.ran_out)
+    warn_if_ran_out("evaluate()", source.ran_out)
     return results(model, returned)
 
 

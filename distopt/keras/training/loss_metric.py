@@ -31,7 +31,7 @@ class LossMetric:
         return Tensor(np.asarray(self._loss.results()[self.name]), np.dtype(np.float64))
 
     def reset_state(self) -> None:
-        """Starts anew; so do the losses of the model's other outputs."""
+        """Resets the state, and that of the losses of the model's other outputs."""
         self._loss.reset()
 
     def reset_states(self) -> None:

@@ -1,4 +1,4 @@
-"""The names of a compiled model's metrics, by which their results are told."""
+"""The names of a compiled model's metrics, by which their results are listed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Entries = list[tuple[Metric, bool]]
 def with_names(
     outputs: Sequence[Entries], prefixes: Sequence[str], taken: Collection[str] = ()
 ) -> list[Entries]:
-    """Gives all metrics names that tell their results apart, as Keras does.
+    """Gives all metrics names by which their results differ, as Keras does.
 
     The name of an output of several comes first; a weighted metric of the name of one without
     weights gets ``weighted_`` in front. Metrics that their class named are numbered: ``auc``, ``auc_1``.
@@ -26,10 +26,10 @@ def with_names(
         taken: names of other results.
 
     Returns:
-        The same; where one object stands in several places, all but the first are copies of it.
+        The same; where one object is in several places, all but the first are copies of it.
 
     Raises:
-        ValueError: two metrics have one name, or one that cannot be copied stands in several places.
+        ValueError: two metrics have one name, or one that cannot be copied is in several places.
     """
     names = set(taken)
     seen: set[int] = set()
@@ -48,7 +48,7 @@ def with_names(
                 name = f"{front}{own}_{number}"
             if name in names:
                 raise ValueError(
-                    f"found two metrics with the name {name!r}: results are told by name, so give one of "
+                    f"found two metrics with the name {name!r}: results are listed by name, so give one of "
                     "them another, as in Precision(name='...')"
                 )
             names.add(name)
@@ -68,6 +68,6 @@ def _copy(metric: Metric, name: str) -> Metric:
         return type(metric).from_config({**metric.get_config(), "name": name})
     except TypeError as error:
         raise ValueError(
-            f"the metric {name!r} stands in several places, for outputs or with and without weights, and "
+            f"the metric {name!r} is in several places, for outputs or with and without weights, and "
             f"cannot be copied ({error}): make one for each place"
         ) from None

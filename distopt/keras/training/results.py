@@ -1,4 +1,4 @@
-"""What an epoch or an evaluation tells: the loss, the metrics of ``compile``, and the model's own."""
+"""The results of an epoch or an evaluation: the loss, the metrics of ``compile`` and the model's."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from distopt.keras.training.loss_metric import LossMetric
 if TYPE_CHECKING:
     from distopt.keras.model import Model
 
-__all__ = ["held_metrics", "listed", "metrics_of", "names", "reset", "results"]
+__all__ = ["tracked_metrics", "listed", "metrics_of", "names", "reset", "results"]
 
 
-def held_metrics(layer: Layer) -> list[Metric]:
+def tracked_metrics(layer: Layer) -> list[Metric]:
     """The metrics in the attributes of a layer or model, then those in its sublayers'."""
-    held = layer._members()
-    found = list(held.metrics)
-    for sublayer in held.layers:
-        found += held_metrics(sublayer)
+    tracked = layer.tracked_attributes()
+    found = list(tracked.metrics)
+    for sublayer in tracked.layers:
+        found += tracked_metrics(sublayer)
     return found
 
 
@@ -35,14 +35,14 @@ def metrics_of(model: Model) -> list[Any]:
 
 def _own(model: Model) -> list[Any]:
     # Every step of train_on_batch asks: what compile() made need not be gathered to be left out again.
-    every = model.metrics if model.lists_own_metrics else held_metrics(model)
+    every = model.metrics if model.lists_own_metrics else tracked_metrics(model)
     found = [metric for metric in dict.fromkeys(every) if not isinstance(metric, LossMetric)]
     compiled = model.compiled.metrics.metrics if found else []
     return [metric for metric in found if metric not in compiled]
 
 
 def reset(model: Model) -> None:
-    """Forgets the batches that :func:`results` tells of."""
+    """Resets what :func:`results` returns."""
     model.compiled.reset()
     for metric in _own(model):
         # What is no Metric may know the older name only.
@@ -54,7 +54,7 @@ def results(model: Model, returned: dict[str, Any] | None = None) -> dict[str, A
 
     Args:
         model: a compiled model.
-        returned: what a user's own step returned last, if it tells the results: replica 0's count.
+        returned: what a custom step returned last, if it returns the results: those of replica 0 count.
 
     Raises:
         ValueError: two of the losses and metrics have one name.
@@ -69,20 +69,20 @@ def results(model: Model, returned: dict[str, Any] | None = None) -> dict[str, A
             if metric.name in found:
                 raise ValueError(
                     f"found two metrics with the name {metric.name!r} in model {model.name!r}: results are "
-                    "told by name, so give one of them another name"
+                    "listed by name, so give one of them another name"
                 )
             found[metric.name] = _number(value)
-    compiled.told = list(found)
+    compiled.result_names = list(found)
     return found
 
 
 def names(model: Model) -> list[str]:
     """The names of the last results, or of those to come, in the order of :func:`listed`."""
     known = list(dict.fromkeys(metric.name for metric in model.metrics))
-    told = model.compiled.told
-    if told is None:
+    last = model.compiled.result_names
+    if last is None:
         return known
-    return [name for name in known if name in told] + sorted(name for name in told if name not in known)
+    return [name for name in known if name in last] + sorted(name for name in last if name not in known)
 
 
 def listed(model: Model, found: dict[str, Any]) -> Any:

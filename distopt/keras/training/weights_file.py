@@ -7,41 +7,23 @@ three megabytes can unpack to three gigabytes.
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
-import struct
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from distopt.file_access import create, open_to_read
+from distopt.tensor_files import is_storable, load_errors, open_tensors, safetensors
 from distopt.typing import Array
 
 __all__ = ["check_ending", "read_weights", "write_weights"]
 
-#: The dtypes of safetensors by NumPy's names (https://github.com/huggingface/safetensors, "Format").
-_DTYPES = {
-    "float64": "F64",
-    "float32": "F32",
-    "float16": "F16",
-    "int64": "I64",
-    "int32": "I32",
-    "int16": "I16",
-    "int8": "I8",
-    "uint8": "U8",
-    "bool": "BOOL",
-}
-#: What reading a header that holds something else ends in.
-_MALFORMED = (
-    struct.error, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
-)  # fmt: skip
-_NAMES = {short: name for name, short in _DTYPES.items()}
-#: The longest headers in bytes: of a .safetensors file, which names a hundred thousand weights, and takes
-#: twenty times the memory when read; and of each array in an .npz file.
+#: The longest headers in bytes: of a .safetensors file, for a hundred thousand weights; and of each array in
+#: an .npz file.
 _HEADER, _ARRAY_HEADER = 16 << 20, 1 << 16
 
 _Shapes = list[tuple[int, ...]]
@@ -52,10 +34,11 @@ def write_weights(path: str, weights: Sequence[tuple[str, Array]]) -> None:
 
     Args:
         path: ends in ``.npz`` or ``.safetensors``.
-        weights: names and arrays, in order. A name that comes twice is told apart by its place.
+        weights: names and arrays, in order. Names that come twice differ by their place.
 
     Raises:
-        ValueError: another ending, or a dtype that the format does not know.
+        MissingExtra, ValueError: see :func:`check_ending`.
+        ValueError: a dtype that the format does not have.
     """
     named = {f"{i:04d}/{name}": array for i, (name, array) in enumerate(weights)}
     ending, scratch = check_ending(path), f"{path}.part"
@@ -64,7 +47,7 @@ def write_weights(path: str, weights: Sequence[tuple[str, Array]]) -> None:
             if ending == ".npz":
                 np.savez(file, allow_pickle=False, **named)
             else:
-                _write_safetensors(file, named)
+                file.write(_serialized(named))
             file.flush()
             os.fsync(file.fileno())
         os.replace(scratch, path)
@@ -83,7 +66,8 @@ def read_weights(path: str, check: Callable[[_Shapes], None] | None = None) -> l
             None: all fit.
 
     Raises:
-        ValueError: another ending, or no such file's contents.
+        MissingExtra, ValueError: see :func:`check_ending`.
+        ValueError: no such file's contents.
         FileNotFoundError: there is no such file.
         OSError: it cannot be read, or is no regular file.
     """
@@ -93,51 +77,49 @@ def read_weights(path: str, check: Callable[[_Shapes], None] | None = None) -> l
 
 
 def check_ending(path: str) -> str:
-    """The path's ending, which tells the format.
+    """The path's ending, which says the format.
 
     Raises:
+        MissingExtra: the package for the format is not installed.
         ValueError: one that is not known.
     """
     ending = os.path.splitext(path)[1]
     if ending not in (".npz", ".safetensors"):
         raise ValueError(f"weights are kept in .npz or .safetensors files; got {path!r}")
+    if ending == ".safetensors":
+        safetensors("a .safetensors file")
     return ending
 
 
-def _write_safetensors(file: Any, named: dict[str, Array]) -> None:
-    header: dict[str, Any] = {}
-    start = 0
+def _serialized(named: dict[str, Array]) -> bytes:
+    """The contents of a .safetensors file."""
     for name, array in named.items():
-        if array.dtype.name not in _DTYPES:
+        if not is_storable(array):
             raise ValueError(f"safetensors has no dtype for {name!r} of {array.dtype}: save as .npz")
-        header[name] = {
-            "dtype": _DTYPES[array.dtype.name],
-            "shape": list(array.shape),
-            "data_offsets": [start, start + array.nbytes],
-        }
-        start += array.nbytes
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    if len(text) > _HEADER:
-        raise ValueError(f"so many weights have a header of {len(text):,} bytes: save as .npz")
-    file.write(struct.pack("<Q", len(text)) + text)
-    for array in named.values():
-        file.write(np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    data: bytes = safetensors("a .safetensors file").numpy.save(named)
+    length = _header_length(data)
+    if length > _HEADER:
+        raise ValueError(f"so many weights have a header of {length:,} bytes: save as .npz")
+    return data
+
+
+def _header_length(data: bytes) -> int:
+    return int.from_bytes(data[:8], "little")
 
 
 def _read_npz(path: str, file: BinaryIO, check: Callable[[_Shapes], None]) -> list[tuple[str, Array]]:
     # What zipfile, zlib and NumPy raise on damage is not documented.
-    with _told(f"{path!r} is no .npz file of weights", Exception):
+    with _refused(f"{path!r} is no .npz file of weights", Exception):
         archive = zipfile.ZipFile(file)
         members = sorted(archive.infolist(), key=lambda member: member.filename)
         shapes = [_npy_shape(archive, member) for member in members]
     check(shapes)
-    with _told(f"{path!r} is no .npz file of weights", Exception):
+    with _refused(f"{path!r} is no .npz file of weights", Exception):
         return [(_name(member.filename.removesuffix(".npy")), _npy(archive, member)) for member in members]
 
 
 @contextmanager
-def _told(what: str, *errors: type[Exception]) -> Iterator[None]:
+def _refused(what: str, *errors: type[Exception]) -> Iterator[None]:
     """Makes a ValueError of what reading rubbish raises."""
     try:
         yield
@@ -146,7 +128,7 @@ def _told(what: str, *errors: type[Exception]) -> Iterator[None]:
 
 
 def _npy_shape(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[int, ...]:
-    """The shape of an array, whose header is whole and tells the truth about the length.
+    """The shape of an array, whose header is whole and has the right length.
 
     The format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
     """
@@ -179,36 +161,16 @@ def _npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
 
 
 def _read_safetensors(path: str, file: BinaryIO, check: Callable[[_Shapes], None]) -> list[tuple[str, Array]]:
-    with _told(f"{path!r} is no safetensors file", *_MALFORMED):
-        (length,) = struct.unpack("<Q", file.read(8))
-        room = os.fstat(file.fileno()).st_size - 8 - length
-        if room < 0 or length > _HEADER:
+    with _refused(f"{path!r} is no safetensors file", *load_errors()):
+        length = _header_length(file.read(8))
+        if length > _HEADER:
             raise ValueError(f"a header of {length:,} bytes")
-        header = json.loads(file.read(length))
-        tensors = {
-            name: _checked(name, entry, room) for name, entry in header.items() if name != "__metadata__"
-        }
-    names = sorted(tensors)
-    check([tensors[name][1] for name in names])
-    return [(_name(name), _tensor(file, 8 + length, *tensors[name])) for name in names]
-
-
-def _checked(name: str, entry: dict[str, Any], room: int) -> tuple[np.dtype[Any], tuple[int, ...], int]:
-    """Dtype, shape and start of a tensor that lies in a file with ``room`` bytes of data."""
-    start, stop = entry["data_offsets"]
-    dtype, shape = np.dtype(_NAMES[entry["dtype"]]).newbyteorder("<"), tuple(entry["shape"])
-    numbers = (start, stop, *shape)
-    if any(type(number) is not int or number < 0 for number in numbers):
-        raise ValueError(f"{name!r} has a shape or a place that is none")
-    if stop > room or stop - start != math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{name!r} has not the length that its shape says")
-    return dtype, shape, start
-
-
-def _tensor(file: BinaryIO, data: int, dtype: np.dtype[Any], shape: tuple[int, ...], start: int) -> Array:
-    file.seek(data + start)
-    content = file.read(math.prod(shape) * dtype.itemsize)
-    return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+        tensors = open_tensors(file, path)
+        names = sorted(tensors.keys())
+        shapes = [tuple(tensors.get_slice(name).get_shape()) for name in names]
+    check(shapes)
+    with _refused(f"{path!r} is no safetensors file", *load_errors()):
+        return [(_name(name), tensors.get_tensor(name)) for name in names]
 
 
 def _name(name: str) -> str:

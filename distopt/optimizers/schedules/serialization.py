@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distopt.core.custom_objects import deserialize_object, serialize_object
+from distopt.core.registry import Registry, by_name, serialize_object
 from distopt.optimizers.schedules.cosine_decay import CosineDecay
 from distopt.optimizers.schedules.cosine_decay_restarts import CosineDecayRestarts
 from distopt.optimizers.schedules.exponential_decay import ExponentialDecay
@@ -18,9 +18,9 @@ from distopt.optimizers.schedules.schedule import LearningRateSchedule
 
 __all__ = ["deserialize", "serialize"]
 
-_CLASSES: dict[str, type[LearningRateSchedule]] = {
-    cls.__name__: cls
-    for cls in (
+registry = Registry(
+    "decay",
+    by_name(
         CosineDecay,
         CosineDecayRestarts,
         ExponentialDecay,
@@ -29,8 +29,8 @@ _CLASSES: dict[str, type[LearningRateSchedule]] = {
         NoisyLinearCosineDecay,
         PiecewiseConstantDecay,
         PolynomialDecay,
-    )
-}
+    ),
+)
 
 
 def serialize(learning_rate_schedule: LearningRateSchedule) -> Any:
@@ -53,4 +53,4 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
     Raises:
         ValueError: the class is unknown, or the config is malformed.
     """
-    return deserialize_object(config, _CLASSES, "decay", custom_objects)
+    return registry.deserialize(config, custom_objects)

@@ -1,4 +1,4 @@
-"""What each replica keeps for itself in a layer or model that replicas of one process may share."""
+"""State of each replica in layers and models that the replicas of one process may share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from distopt.core.placement import placement
 from distopt.distribute import get_replica_context
 from distopt.engine.error_barrier import ErrorBarrier
 
-__all__ = ["OfEachReplica", "assign_alike", "done_together", "this_replica", "wait_for_all"]
+__all__ = ["PerReplicaState", "assign_alike", "done_together", "this_replica", "wait_for_all"]
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ def assign_alike(variable: Variable, value: Any) -> None:
         variable.assign(value)
 
 
-class OfEachReplica(Generic[T]):
+class PerReplicaState(Generic[T]):
     """A value for each replica, made when the replica first asks for it.
 
     Args:
@@ -65,7 +65,7 @@ class OfEachReplica(Generic[T]):
         self._make = make
         self._values: dict[int, T] = {}
 
-    def mine(self) -> T:
+    def local(self) -> T:
         """This replica's; between replicas that of replica 0."""
         replica = this_replica()
         if replica not in self._values:

@@ -1,4 +1,4 @@
-"""Every registered layer, loss, metric and activation with inputs that are no plain float32 arrays."""
+"""All layers, activations, losses and metrics: inputs of all dtypes, derivatives."""
 
 import itertools
 from typing import Any
@@ -6,10 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 import registered
+from derivatives import check_derivatives
 
+from distopt.autodiff import GradientTape
+from distopt.core import Variable
 from distopt.core.tensor import as_array
 from distopt.keras import activations, losses, metrics
 from distopt.keras.layers import Dropout, identify
+from distopt.keras.losses import huber
 from distopt.keras.losses import names as loss_names
 from distopt.keras.metrics import names as metric_names
 
@@ -90,7 +94,7 @@ def called(layer: Any, training: bool) -> Any:
     return call
 
 
-@pytest.mark.parametrize("name", identify._KNOWN)
+@pytest.mark.parametrize("name", identify.registry.known)
 def test_layers(name: str) -> None:
     for kind, (call, x, _) in itertools.product(KINDS, layers_of(name)):
         if name == "Embedding" and kind == "?":
@@ -101,7 +105,7 @@ def test_layers(name: str) -> None:
             assert call(as_held(x, kind)[0]).dtype == np.float32
 
 
-@pytest.mark.parametrize("name", identify._KNOWN)
+@pytest.mark.parametrize("name", identify.registry.known)
 def test_layers_refuse(name: str) -> None:
     for dtype, (call, x, argument) in itertools.product(REFUSED, layers_of(name)):
         if name in registered.NO_ARITHMETIC:
@@ -128,20 +132,20 @@ def test_batch_statistics_of_many_float16() -> None:
 
 
 # -- activations
-@pytest.mark.parametrize("name", activations._KNOWN)
+@pytest.mark.parametrize("name", activations.registry.known)
 def test_activations(name: str) -> None:
     for kind in KINDS:
         check(activations.get(name), RNG.normal(size=(4, 3)) * 3, kind, same_dtype=name != "linear")
 
 
-@pytest.mark.parametrize("name", [name for name in activations._KNOWN if name != "linear"])
+@pytest.mark.parametrize("name", [name for name in activations.registry.known if name != "linear"])
 def test_activations_refuse(name: str) -> None:
     for dtype in REFUSED:
         refuse(activations.get(name), RNG.normal(size=(4, 3)), dtype, "x must")
 
 
 # -- losses
-LOSSES = registered.names_of(loss_names._KNOWN)
+LOSSES = registered.names_of(loss_names.registry.known)
 
 
 def spread(shares: np.ndarray) -> np.ndarray:
@@ -198,7 +202,7 @@ def test_class_labels_must_be_whole() -> None:
 
 
 # -- metrics
-METRICS = [*registered.names_of(metric_names._KNOWN), "accuracy", "crossentropy"]
+METRICS = [*registered.names_of(metric_names.registry.known), "accuracy", "crossentropy"]
 
 
 def updated(name: str) -> Any:
@@ -260,3 +264,91 @@ def test_weights_of_samples(kind: str) -> None:
 def test_a_label_that_is_no_class_is_not_among_the_best() -> None:
     call = metrics.sparse_top_k_categorical_accuracy
     assert as_array(call(np.array([-1, 4, 3]), np.arange(12.0).reshape(3, 4), k=4)).tolist() == [0, 0, 1]
+
+
+RNG_F8 = np.random.default_rng(3)
+LOSS_OBJECTS = {
+    # Once each, whatever the number of its names.
+    **{
+        loss.fn.__name__: loss
+        for loss in map(registered.loss_of, loss_names.registry.known)
+        if loss.fn is not huber
+    },
+    "categorical of logits": losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.1),
+    "binary of logits": losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.1),
+    "sparse of logits": losses.SparseCategoricalCrossentropy(from_logits=True),
+}
+
+
+def called_f8(layer: Any, training: bool) -> Any:
+    """The layer as a function, the same at every call; further arguments are its weights."""
+
+    def call(inputs: Any, *_weights: Any) -> Any:
+        if isinstance(layer, Dropout):
+            layer.set_state({"seed": 1, "calls": 0})
+        return layer(inputs, training=training)
+
+    return call
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", identify.registry.known)
+def test_derivatives_of_layers(name: str, training: bool) -> None:
+    for make, shape in registered.LAYERS[name]:
+        layer, size = make("float64"), int(np.prod(shape))
+        x = RNG_F8.permutation(size).reshape(shape) / size * 3 - 1  # no two are equal
+        call = called_f8(layer, training)
+        if name == "Embedding":
+            ids = RNG_F8.integers(0, 12, size=shape)
+            layer(ids)
+            check_derivatives(lambda *_table, call=call, ids=ids: call(ids), *layer.trainable_weights)
+        else:
+            layer(x)
+            for weight in layer.trainable_weights:
+                weight.assign(RNG_F8.normal(size=weight.shape))
+            check_derivatives(call, x, *layer.trainable_weights)
+
+
+@pytest.mark.parametrize("name", LOSS_OBJECTS)
+def test_derivatives_of_losses(name: str) -> None:
+    """Huber's is computed in float32, whatever the arguments are, and has a test of its own."""
+    loss = LOSS_OBJECTS[name]
+    for call in (loss, loss.call):
+        if registered.takes_classes(name):
+            labels = registered.class_labels()
+            check_derivatives(lambda y, call=call: call(labels, y), registered.PREDICTIONS)
+        else:
+            check_derivatives(call, registered.LABELS, registered.PREDICTIONS)
+
+
+def gradient(call: Any, x: np.ndarray, turned: bool) -> np.ndarray:
+    """By ``x``, which the function sees as an array in rows, or in columns if ``turned``."""
+    v = Variable(np.ascontiguousarray(np.transpose(x)) if turned else x)
+    with GradientTape() as tape:
+        value = np.sum(np.sin(call(np.transpose(v * 1.0) if turned else v * 1.0)))
+    found = tape.gradient(value, v).numpy()
+    return np.transpose(found) if turned else found
+
+
+def functions() -> dict[str, tuple[Any, np.ndarray]]:
+    """What takes one array of floats: layers, losses of predictions, activations."""
+    found: dict[str, tuple[Any, np.ndarray]] = {}
+    for name, examples in registered.LAYERS.items():
+        if name != "Embedding":
+            for i, (make, shape) in enumerate(examples):
+                found[f"{name} {i}"] = (
+                    called_f8(make("float64"), True),
+                    RNG_F8.normal(size=shape),
+                )
+    for name, loss in LOSS_OBJECTS.items():
+        labels = registered.class_labels() if registered.takes_classes(name) else registered.LABELS
+        found[name] = lambda y, loss=loss, labels=labels: loss(labels, y), registered.PREDICTIONS
+    for name in activations.registry.known:
+        found[f"activation {name}"] = activations.get(name), RNG_F8.normal(size=(4, 3))
+    return found
+
+
+@pytest.mark.parametrize("name", functions())
+def test_the_order_of_elements_in_memory_does_not_matter(name: str) -> None:
+    call, x = functions()[name]
+    np.testing.assert_allclose(gradient(call, x, True), gradient(call, x, False), rtol=1e-9, atol=1e-12)
