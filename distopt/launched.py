@@ -19,6 +19,7 @@ __all__ = [
     "JobId",
     "Launched",
     "allow_for_containers",
+    "by_distoptrun",
     "claim",
     "disconnect",
     "is_child",
@@ -79,6 +80,11 @@ def launched(environ: Mapping[str, str] | None = None) -> Launched | None:
         if text.isdigit() and (needed is None or env.get(needed, "").isdigit()):
             return Launched(launcher, int(text), variable, int(rank) if rank.isdigit() else None)
     return None
+
+
+def by_distoptrun() -> bool:
+    """Whether distoptrun started the job, which sorts what the replicas say at the end."""
+    return "DISTOPT_LAUNCH_SIZE" in os.environ and not is_child()
 
 
 def shown_on_terminal() -> bool:

@@ -1,9 +1,10 @@
-"""Tracebacks as their reader needs them: the program's own lines, without those inside distopt."""
+"""Where the program itself stands: tracebacks and places without what is inside distopt."""
 
 from __future__ import annotations
 
 import os
 import site
+import sys
 import sysconfig
 from functools import cache
 from traceback import FrameSummary, StackSummary, TracebackException
@@ -11,7 +12,7 @@ from types import TracebackType
 
 from distopt.settings import settings
 
-__all__ = ["format_error"]
+__all__ = ["format_error", "is_internal", "report_error", "user_call"]
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _LIBRARIES = tuple(
@@ -24,6 +25,41 @@ _LIBRARIES = tuple(
 )
 
 
+@cache
+def is_internal(file: str) -> bool:
+    """Whether a file of source code is one of distopt."""
+    return file.startswith(_PACKAGE)
+
+
+# -- places
+def user_call() -> tuple[str, str]:
+    """Where the program has called distopt.
+
+    Returns:
+        the name of the function that it called, empty if that is a private one, and the place,
+        ``"train.py:12"`` or ``"cell In[3], line 12"``.
+    """
+    frame, function = sys._getframe(1), ""
+    while frame.f_back is not None and is_internal(frame.f_code.co_filename):
+        function, frame = frame.f_code.co_name, frame.f_back
+    return _named(function, frame.f_code.co_filename, frame.f_lineno)
+
+
+@cache
+def _named(function: str, file: str, line: int) -> tuple[str, str]:
+    function = "" if function.startswith(("_", "<")) else function
+    cell = _cell(file)
+    return function, f"cell {cell}, line {line}" if cell else f"{os.path.basename(file)}:{line}"
+
+
+def _cell(file: str) -> str:
+    """``"In[3]"`` of a file that IPython made for a cell; empty for others."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    name = shell.compile.format_code_name(file) if shell is not None else None
+    return str(name[1]) if name else ""
+
+
+# -- tracebacks
 def format_error(error: BaseException, trace: TracebackType | None = None) -> str:
     """``error`` with its traceback, and those of its causes, as Python would print them.
 
@@ -35,15 +71,25 @@ def format_error(error: BaseException, trace: TracebackType | None = None) -> st
         trace: its traceback, if not ``error.__traceback__``.
 
     Returns:
-        lines, each with its end. The first one tells how many frames were left out; the error comes last.
+        lines, each with its end; the error comes last.
     """
+    return _formatted(error, trace)[0]
+
+
+def report_error(error: BaseException, trace: TracebackType | None = None) -> None:
+    """Writes :func:`format_error` to the error output, after a line that says how to see the whole."""
+    lines, hidden = _formatted(error, trace)
+    if hidden:
+        frames = "frame" if hidden == 1 else "frames"
+        lines = f"({hidden} {frames} inside distopt left out; DISTOPT_DEBUG=1 shows them)\n{lines}"
+    sys.stderr.write(lines)
+    sys.stderr.flush()
+
+
+def _formatted(error: BaseException, trace: TracebackType | None) -> tuple[str, int]:
     text = TracebackException(type(error), error, error.__traceback__ if trace is None else trace)
     hidden = 0 if settings().debug else _shorten(text, set())
-    lines = "".join(text.format())
-    if not hidden:
-        return lines
-    plural = "s" if hidden > 1 else ""
-    return f"({hidden} frame{plural} inside distopt left out; DISTOPT_DEBUG=1 shows them)\n{lines}"
+    return "".join(text.format()), hidden
 
 
 def _shorten(text: TracebackException | None, seen: set[int]) -> int:
@@ -61,17 +107,12 @@ def _shorten(text: TracebackException | None, seen: set[int]) -> int:
 def _kept(stack: StackSummary) -> list[FrameSummary]:
     kept, inside = [], False
     for frame in stack:
-        if _is_ours(frame.filename):
+        if is_internal(frame.filename):
             inside = True
         elif not (inside and _is_library(frame.filename)):
             kept.append(frame)
             inside = False
     return kept
-
-
-@cache
-def _is_ours(file: str) -> bool:
-    return file.startswith(_PACKAGE)
 
 
 @cache

@@ -113,6 +113,11 @@ class JobReporter:
     def _show_tracebacks(self, first: int | None, summary: str = "") -> None:
         tracebacks = self._incoming.tracebacks
         last = tracebacks.get(first, []) if first is not None else []
+        if last:  # its own cause, and so that of the others
+            caused = self._state.consequences
+            tracebacks = {
+                rank: lines for rank, lines in tracebacks.items() if rank not in caused or rank == first
+            }
         for rank, lines in tracebacks.items():
             if rank != first and lines != last and b"KeyboardInterrupt" not in lines[-1:]:
                 self._display.traceback(rank, lines)

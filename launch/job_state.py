@@ -11,6 +11,8 @@ from .protocol import Event
 
 #: Exceptions that replicas raise because another one has failed.
 _CONSEQUENCES = ("ReplicaFailed", "mpi4py.MPI.Exception")
+#: Exceptions with one message on all replicas.
+_ALIKE = ("ReplicaMismatch", "ReplicaStalled")
 #: Exit codes and PIDs have no more digits.
 _NUMBER = re.compile(r"-?[0-9]{1,7}")
 #: How a process can end: by a signal (negative) or with an exit code.
@@ -116,6 +118,15 @@ class JobState:
         """The failure that caused the others."""
         causes = [failure for failure in self.failures if not failure.consequence]
         return next(iter(causes or self.failures), None)
+
+    @property
+    def consequences(self) -> frozenset[int]:
+        """Replicas that failed only because another one did, or as all of them did."""
+        first = self.first
+        alike = first is not None and first.name.endswith(_ALIKE)
+        return frozenset(
+            f.rank for f in self.failures if f.consequence or (alike and first and f.name == first.name)
+        )
 
     @property
     def running(self) -> dict[int, tuple[int, int]]:

@@ -9,45 +9,24 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
-import sys
-import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
 
 from distopt.comm import Communicator, StatusWriter
 from distopt.errors import ReplicaFailed, ReplicaMismatch
+from distopt.tracebacks import format_error, user_call
 
-__all__ = ["CollectiveCheck", "digest", "user_line"]
+__all__ = ["CollectiveCheck", "digest"]
 
 _FORMAT = struct.Struct("<qQQqq24x")
 _OK, _ERROR, _FINISHED = 0, 1, 2
 #: Kinds of calls, and places, that are known at a time: optimizers may have names without end.
 _KEPT = 1000
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def digest(text: str) -> int:
     """A 64-bit hash of ``text``, the same in every process."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
-
-
-def user_line() -> str:
-    """The file and line of the innermost caller outside the package, ``"train.py:12"``."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and _is_ours(frame.f_code.co_filename):
-        frame = frame.f_back
-    return _line(frame.f_code.co_filename, frame.f_lineno)
-
-
-@cache
-def _is_ours(file: str) -> bool:
-    return file.startswith(_PACKAGE)
-
-
-@cache
-def _line(file: str, number: int) -> str:
-    return f"{os.path.basename(file)}:{number}"
 
 
 class CollectiveCheck:
@@ -65,7 +44,7 @@ class CollectiveCheck:
         self.steps = 0
         self._calls = 0
         self._kinds: dict[str, int] = {}
-        self._places: dict[tuple[str, str], str] = {}
+        self._places: dict[tuple[str, tuple[str, str]], str] = {}
         self._finished = False
 
     def check(
@@ -103,7 +82,7 @@ class CollectiveCheck:
             if len(self._kinds) == _KEPT:
                 self._kinds.clear()
             kind_hash = self._kinds[kind] = digest(kind)
-        self._status.write(self._place(kind, user_line()), self._calls, self.steps)
+        self._status.write(self._place(kind, user_call()), self._calls, self.steps)
         status = _OK if error is None else _ERROR
         own = _FORMAT.pack(self._calls, kind_hash, fingerprint, status, flags)
         rows = self._comm.exchange(own)
@@ -114,21 +93,20 @@ class CollectiveCheck:
         self._disagree(rows, describe, error)
         raise AssertionError("unreachable")
 
-    def _place(self, kind: str, line: str) -> str:
+    def _place(self, kind: str, call: tuple[str, str]) -> str:
         """A description of where the replica is; the same object for the same place."""
-        place = self._places.get((kind, line))
+        place = self._places.get((kind, call))
         if place is None:
             if len(self._places) == _KEPT:
                 self._places.clear()
-            place = self._places[kind, line] = f"{kind} at {line}"
+            place = self._places[kind, call] = _located(kind, call)
         return place
 
     def _disagree(self, rows: list[bytes], describe: Callable[[], str], error: Exception | None) -> None:
         """Raises on every replica, after all have exchanged descriptions of what they were doing."""
-        text = describe() if self._finished else f"{describe()} at {user_line()}"
+        text = describe() if self._finished else _located(describe(), user_call())
         if error is not None:
-            trace = "".join(traceback.format_exception(error)).rstrip()
-            text = f"{text}, with an error:\n{trace}"
+            text = f"{text}, with an error:\n{format_error(error).rstrip()}"
         descriptions = [data.decode() for data in self._comm.gather_bytes(text.encode())]
         statuses = [_FORMAT.unpack(row)[3] for row in rows]
         if error is not None:
@@ -167,6 +145,12 @@ class CollectiveCheck:
     def calls(self) -> int:
         """How many collective calls this replica has made."""
         return self._calls
+
+
+def _located(text: str, call: tuple[str, str]) -> str:
+    """What a replica does, and where; first the program's own call, if it is another one."""
+    function, place = call
+    return f"{text} at {place}" if function in text else f"{function}() at {place}, in {text}"
 
 
 def _difference(descriptions: list[str]) -> str:

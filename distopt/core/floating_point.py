@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from distopt.tracebacks import is_internal
+
 __all__ = ["MAY_WARN", "warnings_at_caller"]
 
 #: What is undefined, or infinite, for some finite arguments.
@@ -18,14 +20,13 @@ MAY_WARN = frozenset(
     {np.arccos, np.arcsin, np.arctanh, np.divide, np.exp, np.power, np.sqrt}
     | {np.log, np.log10, np.log1p, np.log2}
 )
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 #: Libraries that distopt calls, and that call it.
 _LIBRARIES = (f"{os.sep}autograd{os.sep}", f"{os.sep}numpy{os.sep}")
 
 
 @cache
 def _is_inside(file: str) -> bool:
-    return file.startswith(_PACKAGE) or any(library in file for library in _LIBRARIES)
+    return is_internal(file) or any(library in file for library in _LIBRARIES)
 
 
 def warnings_at_caller(operation: str) -> AbstractContextManager[object]:

@@ -74,4 +74,6 @@ def collective_call(function: Callable[_P, _R]) -> Callable[_P, _R]:
         with context.lock:
             return function(*args, **kwargs)
 
+    # Messages and tracebacks name the program's call by its code.
+    call.__code__ = call.__code__.replace(co_name=function.__name__)
     return call

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,14 +17,19 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from distopt.comm import drain, flush, say
-from distopt.errors import ReplicaMismatch
-from distopt.launched import launched
+from distopt.errors import ReplicaFailed, ReplicaMismatch
+from distopt.launched import by_distoptrun, launched
 from distopt.settings import settings
+from distopt.tracebacks import report_error
 
 if TYPE_CHECKING:
     from distopt.distribute.replica_strategy import MPIStrategy
 
 __all__ = ["adopt", "adopted", "install"]
+
+
+#: How long a replica leaves it to the one that caused its error, or to the first one, to show it.
+_CAUSE_SECONDS, _FIRST_SECONDS = 2.0, 0.5
 
 
 @dataclass
@@ -63,17 +69,40 @@ def _finish(strategy: MPIStrategy) -> None:
 def _abort_on_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     _program.failed = True
     flush()
+    _defer(error)
     try:
-        _program.previous_hook(kind, error, trace)
-    except BaseException:  # a hook of the program's own; the job must end all the same
+        _show_exception(kind, error, trace)
+    except BaseException:  # a custom hook; the job must end all the same
         traceback.print_exc()
         traceback.print_exception(kind, error, trace)
     drain()
     mpi = sys.modules.get("mpi4py.MPI")
     code = 130 if issubclass(kind, KeyboardInterrupt) else 1
     if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what MPI adds would hide the traceback
         mpi.COMM_WORLD.Abort(code)
     os._exit(code)
+
+
+def _defer(error: BaseException) -> None:
+    """Gives another replica the time to show the error, and to end the job, so that it is shown once.
+
+    An error that another replica has caused is that replica's to show; one that all have is the first's.
+    """
+    launch = launched()
+    if launch is None or by_distoptrun() or isinstance(error, KeyboardInterrupt):
+        return
+    if isinstance(error, ReplicaFailed):
+        time.sleep(_CAUSE_SECONDS)
+    elif launch.rank:
+        time.sleep(_FIRST_SECONDS)
+
+
+def _show_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if _program.previous_hook is sys.__excepthook__:
+        report_error(error, trace)
+    else:
+        _program.previous_hook(kind, error, trace)
 
 
 def _forked() -> None:
@@ -81,13 +110,16 @@ def _forked() -> None:
     _program.strategy = None
     atexit.unregister(_finish)
     if sys.excepthook is _abort_on_exception:
-        sys.excepthook = _program.previous_hook
+        sys.excepthook = _show_exception
 
 
 def install() -> None:
-    """Makes an uncaught exception end the job, when a launcher started several processes."""
+    """Makes an uncaught exception end the job, if a launcher has started several processes.
+
+    Its traceback is shown without the frames inside distopt.
+    """
     os.register_at_fork(after_in_child=_forked)
-    job = launched()
-    if job is not None and job.size > 1 and settings().abort_on_exception:
-        _program.previous_hook = sys.excepthook
-        sys.excepthook = _abort_on_exception
+    launch = launched()
+    ends_job = launch is not None and launch.size > 1 and settings().abort_on_exception
+    _program.previous_hook = sys.excepthook
+    sys.excepthook = _abort_on_exception if ends_job else _show_exception

@@ -2,10 +2,11 @@
 
 import pytest
 
-from distopt.collectives import CollectiveCheck, digest, user_line
+from distopt.collectives import CollectiveCheck, digest
 from distopt.comm import TurnScheduler, in_process_world, solo_world
 from distopt.distribute.virtual import run_threads
 from distopt.errors import ReplicaFailed, ReplicaMismatch
+from distopt.tracebacks import user_call
 
 
 def on(size, program):
@@ -29,7 +30,7 @@ def test_digest_is_the_same_in_every_process():
 
 
 def test_user_line_is_outside_the_package():
-    assert user_line().startswith("test_collective_check.py:")
+    assert user_call()[1].startswith("test_collective_check.py:")
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
