@@ -114,10 +114,8 @@ class JobReporter:
         tracebacks = self._incoming.tracebacks
         last = tracebacks.get(first, []) if first is not None else []
         if last:  # its own cause, and so that of the others
-            caused = self._state.consequences
-            tracebacks = {
-                rank: lines for rank, lines in tracebacks.items() if rank not in caused or rank == first
-            }
+            caused = self._state.consequences - {first}
+            tracebacks = {rank: lines for rank, lines in tracebacks.items() if rank not in caused}
         for rank, lines in tracebacks.items():
             if rank != first and lines != last and b"KeyboardInterrupt" not in lines[-1:]:
                 self._display.traceback(rank, lines)

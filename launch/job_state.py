@@ -123,10 +123,8 @@ class JobState:
     def consequences(self) -> frozenset[int]:
         """Replicas that failed only because another one did, or as all of them did."""
         first = self.first
-        alike = first is not None and first.name.endswith(_ALIKE)
-        return frozenset(
-            f.rank for f in self.failures if f.consequence or (alike and first and f.name == first.name)
-        )
+        alike = first.name if first is not None and first.name.endswith(_ALIKE) else None
+        return frozenset(f.rank for f in self.failures if f.consequence or f.name == alike)
 
     @property
     def running(self) -> dict[int, tuple[int, int]]:

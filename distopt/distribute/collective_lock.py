@@ -75,5 +75,6 @@ def collective_call(function: Callable[_P, _R]) -> Callable[_P, _R]:
             return function(*args, **kwargs)
 
     # Messages and tracebacks name the program's call by its code.
-    call.__code__ = call.__code__.replace(co_name=function.__name__)
+    code = call.__code__.replace(co_name=function.__name__)  # type: ignore[attr-defined]
+    call.__code__ = code  # type: ignore[attr-defined]
     return call

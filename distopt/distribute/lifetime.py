@@ -70,6 +70,9 @@ def _abort_on_exception(kind: type[BaseException], error: BaseException, trace: 
     _program.failed = True
     flush()
     _defer(error)
+    launch = launched()
+    if launch is not None and launch.rank is not None and not by_distoptrun():
+        say(f"distopt: process {launch.rank} of {launch.size} raised {kind.__name__}, which ends the job")
     try:
         _show_exception(kind, error, trace)
     except BaseException:  # a custom hook; the job must end all the same

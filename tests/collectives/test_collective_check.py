@@ -118,7 +118,7 @@ def test_the_end_of_one_while_others_call():
     errors = on(2, program)
     assert [type(e) for e in errors] == [ReplicaMismatch] * 2
     assert "replica 1: the end of its program" in str(errors[0])
-    assert "replica 0: the call" in str(errors[0])
+    assert ", in the call\n" in str(errors[0])
 
 
 def test_the_end_of_all():
