@@ -13,8 +13,11 @@ from distopt.core.registry import Registry, by_snake_case_name, public_classes, 
 
 __all__ = ["deserialize", "get", "registry", "serialize"]
 
-_classes = public_classes(initializer, random_initializers)
-del _classes["Initializer"]  # abstract
+_classes = {
+    name: cls
+    for name, cls in public_classes(initializer, random_initializers).items()
+    if cls is not initializer.Initializer  # abstract
+}
 registry = Registry(
     "initializer",
     {

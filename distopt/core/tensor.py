@@ -67,14 +67,7 @@ class TensorLike(NDArrayOperatorsMixin):
         return view
 
     def __dlpack__(self, *, copy: bool | None = None, **kwargs: Any) -> Any:
-        """The value for ``from_dlpack`` of other libraries: a copy, since some write to what is read-only.
-
-        Source: https://data-apis.org/array-api/latest/API_specification/generated/array_api.array.__dlpack__.html
-
-        Args:
-            copy: False for the memory itself, read-only.
-            kwargs: handed to NumPy.
-        """
+        """A copy for ``from_dlpack``, as some libraries write to what is read-only; ``copy=False``: none."""
         return self.__array__(copy=copy is not False).__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> tuple[int, int]:
