@@ -25,6 +25,7 @@ _CLIPS = frozenset({"clipnorm", "clipvalue", "global_clipnorm"})
 _NUMBERS = {*_CLIPS, "decay"}
 _KEYWORDS = ("clipnorm", "clipvalue", "decay", "global_clipnorm", "lr", "on_nonfinite")
 
+# Process-wide, as in Keras: the second optimizer of a class is "adam_1", wherever it is made.
 _names_given: Counter[str] = Counter()
 
 
