@@ -201,7 +201,7 @@ def test_meeting_in_an_import_is_an_error_and_no_hang(start, tmp_path):
     (tmp_path / "helper.py").write_text(HEAD + "meet()\n")
     done = start("import helper\n", code=1)
     assert done.stderr.splitlines()[-1].startswith(
-        "[0] RuntimeError: a collective call while module 'helper' is imported"
+        "[0] RuntimeError: a collective call while module 'helper' is being imported"
     )
 
 
