@@ -125,7 +125,7 @@ def test_a_layout_that_fails(tmp_path):
     ("words", "text"),
     [
         (["--replicas", "2", "--layouts", "2x2"], "2x2 are not 2 replicas"),
-        (["--layouts", "2"], "no layout such as 2x4"),
+        (["--layouts", "2"], "not a layout such as 2x4"),
     ],
 )
 def test_wrong_words(capsys, words, text):
