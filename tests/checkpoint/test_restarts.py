@@ -205,8 +205,9 @@ if rank == 0:
 """
 
 
-def test_preempted_and_started_again(tmp_path):
-    for at in (10, 20):
+@pytest.mark.parametrize("preemptions", [(10,), pytest.param((10, 20), marks=pytest.mark.slow)])
+def test_preempted_and_started_again(tmp_path, preemptions):
+    for at in preemptions:
         done = run(2, "-c", PREEMPTED, tmp_path, at)
         assert done.returncode == 143, (done.returncode, done.stdout, done.stderr)
         assert "asked to end: saved" in done.stderr

@@ -36,11 +36,11 @@ def hashes(done):
 
 #: (replicas, MPI processes, environment); the processes hold equal numbers of replicas.
 LAYOUTS = {
-    "8 in 2 processes": (8, 2, {}),
     "3 in 3 processes, private": (3, 3, {"DISTOPT_MEMORY": "private"}),
     "6 in 2 processes on 2 nodes": (6, 2, {"DISTOPT_NODES": "2"}),
 }
 MORE_LAYOUTS = {
+    "8 in 2 processes": (8, 2, {}),
     "8 in 1 process": (8, 1, {}),
     "8 in 4 processes": (8, 4, {}),
     "8 in 8 processes": (8, 8, {}),

@@ -69,6 +69,7 @@ def test_distoptrun(places, form):
     )
 
 
+@pytest.mark.slow
 def test_layouts(places):
     words = ["distopt.testing.layouts", str(places[1] / "program.py"), "--replicas", "2", "--layouts", "2x1"]
     done = run(places, sys.executable, START, *words, code=2)
