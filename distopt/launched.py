@@ -180,13 +180,13 @@ class JobId:
         system: the batch system or launcher, e.g. ``"Slurm"``.
         number: the job's ID there.
         start: how often the job was restarted; -1 if the system does not say.
-        told: whether the ID is meaningful to users.
+        meaningful: whether the ID is meaningful to users.
     """
 
     system: str
     number: str
     start: int
-    told: bool = True
+    meaningful: bool = True
 
     def same_as(self, other: JobId) -> bool:
         """Whether the other is the same job, possibly after a restart."""
@@ -206,8 +206,8 @@ def job_ids(environ: Mapping[str, str] | None = None) -> tuple[JobId, ...]:
     """The IDs of the job that this process belongs to, from batch system and launcher."""
     env = os.environ if environ is None else environ
     found = []
-    for system, number, count, told in _JOB_ID_VARIABLES:
+    for system, number, count, meaningful in _JOB_ID_VARIABLES:
         if name := env.get(number, ""):
             text = env.get(count, "0") if count else "-1"
-            found.append(JobId(system, name, int(text) if text.lstrip("-").isdigit() else 0, told))
+            found.append(JobId(system, name, int(text) if text.lstrip("-").isdigit() else 0, meaningful))
     return tuple(found)

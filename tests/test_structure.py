@@ -396,3 +396,11 @@ def test_importing_the_package_is_cheap():
     done = run("import sys, distopt; print([n for n in ('autograd', 'numba', 'mpi4py') if n in sys.modules])")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+def test_the_architecture_page_lists_every_part():
+    page = (ROOT.parent / "docs" / "architecture.md").read_text()
+    folders = page.partition("## The folders")[2].partition("\n## ")[0]
+    parts = {part_of(file) for file in FILES} - {"__init__"}
+    names = {part if (ROOT / part).is_dir() else f"{part}.py" for part in parts}
+    assert not {name for name in names if name not in folders.replace("/", " ").split()}

@@ -1,4 +1,4 @@
-"""Gradients: the tape, and how functions of one's own become differentiable."""
+"""Gradients: the tape, and how custom functions become differentiable."""
 
 from distopt.autodiff.gather import gather
 from distopt.autodiff.primitives import custom_gradient, defvjp, defvjp_argnums, primitive, stop_gradient

@@ -1,4 +1,4 @@
-"""How functions of one's own become differentiable: ``primitive``, ``defvjp``, ``custom_gradient``."""
+"""How custom functions become differentiable: ``primitive``, ``defvjp``, ``custom_gradient``."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class Owner:
     token: str
 
     def __str__(self) -> str:
-        named = "".join(f", {job.system} job {job.number}" for job in self.jobs if job.told)
+        named = "".join(f", {job.system} job {job.number}" for job in self.jobs if job.meaningful)
         return f"process {self.pid} on {self.host}, which has held it since {self.since}{named}"
 
 

@@ -39,7 +39,7 @@ class CheckpointManager:
         keep: how many whole checkpoints stay; older ones are removed when a new one is whole.
         **objects: what to save, each by a name of its own: variables (or lists, tuples and dicts of them),
             optimizers, models and metrics (anything with ``weights``), random generators, objects with
-            ``get_state()`` and ``set_state()``, and dicts or lists of one's own numbers, texts and arrays,
+            ``get_state()`` and ``set_state()``, and dicts or lists of numbers, strings and arrays,
             which are changed in place. Whatever variables an optimizer trains must be among them.
 
     Raises:
@@ -109,15 +109,15 @@ class CheckpointManager:
                 self._hold()
                 number = files.begin(self.directory)
         except OSError as problem:
-            error = self._told(problem)
+            error = self._described(problem)
         except Exception as problem:
             error = problem
         call = "CheckpointManager.save"
         describe = lambda: f"{call}({', '.join(self._objects)})"  # noqa: E731
         number = context.collective_check.check(call, fingerprint, describe, error, flags=number)[0]
-        patience = context.strategy.options.abort_seconds
+        timeout = context.strategy.options.abort_seconds
         content = make_save_plan(context, contents, states, number)
-        self._savings[rank] = Saving(self.directory, content, rank == 0, background, patience, self._prune)
+        self._savings[rank] = Saving(self.directory, content, rank == 0, background, timeout, self._prune)
         context.comm.barrier()  # the copies are made: values may change
         if not background:
             self.wait()
@@ -140,8 +140,8 @@ class CheckpointManager:
         try:
             for finished in (saving.written, saving.published):
                 error = finished()
-                told = self._told(error) if isinstance(error, OSError) else error
-                context.collective_check.check(call, saving.number, describe, told)
+                shown = self._described(error) if isinstance(error, OSError) else error
+                context.collective_check.check(call, saving.number, describe, shown)
         except Exception:
             saving.give_up()
             raise
@@ -316,7 +316,7 @@ class CheckpointManager:
         call = "CheckpointManager.restore"
         context.collective_check.check(call, digest(call), lambda: call, error)
 
-    def _told(self, error: OSError) -> OSError:
+    def _described(self, error: OSError) -> OSError:
         """The error, with what it means here."""
         try:
             latest = self.latest

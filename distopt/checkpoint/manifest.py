@@ -210,7 +210,7 @@ def _one_of(name: Any, there: set[str]) -> str:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"a text was expected, got {value!r}")
+        raise TypeError(f"a str was expected, got {value!r}")
     return value
 
 

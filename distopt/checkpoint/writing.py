@@ -42,7 +42,7 @@ class Saving:
         plan: what is written by whom.
         chief: whether this is replica 0, which publishes.
         copy: whether the arrays will change before they are written.
-        patience: seconds after which replica 0 gives the others' notes up; 0 for never.
+        timeout: seconds after which replica 0 gives the others' notes up; 0 for never.
         prune: called when the checkpoint is published.
     """
 
@@ -52,12 +52,12 @@ class Saving:
         plan: SavePlan,
         chief: bool,
         copy: bool,
-        patience: float,
+        timeout: float,
         prune: Callable[[], None],
     ) -> None:
         self.number = plan.manifest.number
         self._directory, self._plan = directory, plan
-        self._chief, self._patience, self._prune = chief, patience, prune
+        self._chief, self._timeout, self._prune = chief, timeout, prune
         self._folder = files.path_of(directory, self.number) + files.PART
         self._error: Exception | None = None
         self._publish_error: Exception | None = None
@@ -126,7 +126,7 @@ class Saving:
 
     def _records(self) -> list[FileRecord] | None:
         """The notes of all files, when they are there; None if this has been given up."""
-        end = time.monotonic() + (self._patience or float("inf"))
+        end = time.monotonic() + (self._timeout or float("inf"))
         records = []
         for name in self._plan.expected:
             note = os.path.join(self._folder, name + _NOTE)
@@ -136,7 +136,7 @@ class Saving:
                 if not os.path.isdir(self._folder):
                     raise FileNotFoundError(errno.ENOENT, "somebody has removed it", self._folder)
                 if time.monotonic() > end:
-                    raise TimeoutError(f"{name} was not written within {self._patience:g} seconds")
+                    raise TimeoutError(f"{name} was not written within {self._timeout:g} seconds")
             records.append(FileRecord(**json.loads(read_all(note, _LONGEST_NOTE))))
         return records
 

@@ -34,7 +34,7 @@ class CollectiveCheck:
 
     Args:
         comm: the job.
-        status: is told of each call.
+        status: records each call.
     """
 
     def __init__(self, comm: Communicator, status: StatusWriter) -> None:

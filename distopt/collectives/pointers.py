@@ -84,7 +84,7 @@ _stream_line, _store_line = _move_line(True), _move_line(False)
 
 @intrinsic
 def fence(typingctx: Any = None) -> Any:  # noqa: ARG001
-    """Before other replicas are told that something has been streamed."""
+    """Before other replicas are notified of what has been streamed."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
         builder.fence("seq_cst")  # streaming stores are not ordered by an ordinary release
@@ -120,7 +120,7 @@ def copy(target, source, nbytes, streamed):  # type: ignore[no-untyped-def]
 def send(row, pieces, starts):  # type: ignore[no-untyped-def]
     """Copies pieces of arrays to a row of memory, past the cache.
 
-    When it returns, a replica that is told so next finds them there.
+    When it returns, a replica that is notified next finds them there.
 
     Args:
         row: its address.

@@ -69,7 +69,7 @@ class ThreadGroup(LocalGroup):
 
 
 class ThreadStatus:
-    """Where a thread is: told to the scheduler, and for all threads of the process to other processes.
+    """Where a thread is, for the scheduler, and where all of the process are, for other processes.
 
     Args:
         scheduler: of the threads.

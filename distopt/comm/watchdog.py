@@ -23,7 +23,7 @@ _NAPS = ((0.002, 0.0), (0.5, 0.00005), (float("inf"), 0.001))
 
 
 class WaitObserver(Protocol):
-    """Is told of waits, and reports on them."""
+    """Follows waits, and reports on them."""
 
     def wait_began(self) -> None:
         """This replica waits from now on."""

@@ -71,7 +71,7 @@ def as_name(value: Any, argument: str = "name") -> Any:
         TypeError: something else.
     """
     if value is not None and not isinstance(value, str):
-        raise TypeError(f"{argument} must be a text or None; got {shown(value)}")
+        raise TypeError(f"{argument} must be a str or None; got {shown(value)}")
     return value
 
 
@@ -115,7 +115,7 @@ def as_sequence(value: Any, what: str) -> Sequence[Any]:
     """A list, a tuple or an array of at least one axis, as it is; of another iterable its items.
 
     Raises:
-        TypeError: nothing to go through one by one, or a text.
+        TypeError: nothing to iterate over, or a str.
     """
     if isinstance(value, (list, tuple)):
         return value
@@ -168,10 +168,10 @@ def as_frequency(value: Any, argument: str) -> Any:
 
 
 def as_path(value: Any, argument: str) -> str:
-    """A path as a text.
+    """A path as a str.
 
     Raises:
-        TypeError: neither a text nor a path.
+        TypeError: neither a str nor a path.
         ValueError: an empty one.
     """
     if not isinstance(value, (str, os.PathLike)) or not isinstance(path := os.fspath(value), str):

@@ -25,7 +25,7 @@ def audit(
         call: who asks, for messages.
         state: the arrays to compare, in the same order everywhere, each with its name.
         advice: why an array may part the replicas.
-        settings: the hyperparameters in words.
+        settings: a description of the hyperparameters.
 
     Raises:
         ReplicaMismatch: on every replica, naming the first array, element and replicas that part.

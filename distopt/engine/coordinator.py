@@ -47,9 +47,9 @@ class StepCoordinator:
         Returns:
             the flags of all replicas.
         """
-        subject = fingerprint.of_variables(variables) ^ self.step_key
+        header_key = fingerprint.of_variables(variables) ^ self.step_key
         describe = partial(fingerprint.sentence, call, variables)
-        return self._context.collective_check.check(call, subject, describe, flags=flags)
+        return self._context.collective_check.check(call, header_key, describe, flags=flags)
 
     def unified_pairs(self, call: str, batch: GradientBatch) -> Sequence[tuple[Any, Variable]]:
         """The pairs of a step whose aggregation is Python code: dense where any replica's are dense."""

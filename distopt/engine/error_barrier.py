@@ -1,4 +1,4 @@
-"""ErrorBarrier: what one replica raises is told to all, so that none goes on without it."""
+"""ErrorBarrier: an error of one replica stops all of them."""
 
 from __future__ import annotations
 

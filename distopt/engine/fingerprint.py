@@ -1,4 +1,4 @@
-"""Fingerprints: hashes in the header of a step that replicas compare, and the words for when they differ."""
+"""Fingerprints: hashes in the header of a step that replicas compare, and what they say if they differ."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def of_coefficients(coefficients: Sequence[Sequence[Any]]) -> int:
 
 
 def of_gradients(pairs: Sequence[tuple[Any, Variable]]) -> list[tuple[str, Array]]:
-    """The arrays that gradients are, each with a name in words."""
+    """The arrays of gradients, each with a name."""
     named = []
     for gradient, v in pairs:
         sparse = isinstance(gradient, IndexedSlices)
@@ -82,7 +82,7 @@ def of_gradients(pairs: Sequence[tuple[Any, Variable]]) -> list[tuple[str, Array
 
 
 def sentence(call: str, variables: Sequence[Variable], settings: str = "") -> str:
-    """The call, its variables and its settings in words."""
+    """A description of the call, its variables and its settings."""
     return f"{call} on {describe(variables)}{f'; {settings}' if settings else ''}"
 
 
@@ -94,7 +94,7 @@ def step_sentence(
     assigned: Sequence[Variable] = (),
     new: Sequence[Variable] = (),
 ) -> str:
-    """A step in words: its variables, rules, coefficients, and what this replica has done to variables.
+    """A description of a step: variables, rules, coefficients, what this replica has done to variables.
 
     Args:
         call: who asks.
@@ -117,7 +117,7 @@ def step_sentence(
 
 
 def describe(variables: Sequence[Variable]) -> str:
-    """The variables in words, for messages."""
+    """A description of the variables, for messages."""
     shown = ", ".join(
         f"{v.name} {v.dtype.name}{list(v.shape)}{'' if v.constraint is None else ' with a constraint'}"
         for v in variables[:12]

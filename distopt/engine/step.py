@@ -27,7 +27,7 @@ from distopt.engine.owners import SavedArray, VariableUpdate, run_owned
 from distopt.engine.plan import StepPlan
 from distopt.engine.reduction import FusedReduction, lowest_terms
 from distopt.engine.shared_parameters import SharedParameters
-from distopt.engine.update import Coefficients, Round
+from distopt.engine.update import Coefficients, PlannedUpdate
 from distopt.trace import StepRecorder
 
 __all__ = ["Coefficients", "StepEngine"]
@@ -76,7 +76,7 @@ class StepEngine:
 
     @classmethod
     def describe(cls, context: ReplicaContext) -> str:
-        """Where the variables live, and what watches over the replicas, in words; not collective."""
+        """Where the variables live, and what watches over the replicas; not collective."""
         engine: StepEngine | None = context.attached.get(cls)
         options = context.strategy.options
         audit = f"every {options.audit_every} steps" if options.audit_every else "off"
@@ -142,7 +142,7 @@ class StepEngine:
         self._close(batch)
         return True
 
-    def apply(self, call: str, rounds: Sequence[Round]) -> None:
+    def apply(self, call: str, rounds: Sequence[PlannedUpdate]) -> None:
         """Updates from gradients that are final and the same on every replica.
 
         Args:
@@ -173,7 +173,7 @@ class StepEngine:
             call: who asks, for messages.
             updates: the updates. Each is run by one replica of the node, with gradients that are the same
                 everywhere; or by this replica ``alone``, on its own copies.
-            settings: the numbers that they use, in words, which must be the same everywhere too.
+            settings: a description of the numbers that they use, which must be the same everywhere too.
             alone: whether replicas may come to differ.
         """
         state = list({id(v): v for _, written, _ in updates for v in written}.values())
@@ -183,10 +183,10 @@ class StepEngine:
             run_owned(SoloCommunicator(), self._context.comm, updates)
         else:
             assigned = self.parameters.assigned(state)
-            subject = fingerprint.of_variables(variables) ^ digest(settings) ^ self.coordinator.step_key
-            subject ^= fingerprint.of_changes(state, assigned, self.parameters.unallocated(state))
+            header_key = fingerprint.of_variables(variables) ^ digest(settings) ^ self.coordinator.step_key
+            header_key ^= fingerprint.of_changes(state, assigned, self.parameters.unallocated(state))
             describe = partial(fingerprint.sentence, call, variables, settings)
-            self._context.collective_check.check(call, subject, describe)
+            self._context.collective_check.check(call, header_key, describe)
             self.parameters.share(assigned, [state])
             run_owned(self._reduce.node, self._context.comm, updates)
         self._record(variables)
@@ -256,14 +256,14 @@ class StepEngine:
         flags = weight << _WEIGHT | staged * _STAGED | bool(batch.sparse) * _SPARSE
         if self.replicas == 1:
             return [flags]
-        subject = plan.fingerprint ^ fingerprint.of_coefficients(coefficients) ^ self.coordinator.step_key
+        header_key = plan.fingerprint ^ fingerprint.of_coefficients(coefficients) ^ self.coordinator.step_key
         describe = partial(fingerprint.step_sentence, call, batch.variables, plan.rules, coefficients)
         if plan.seen != self._placement.moves:
             state = plan.state(batch.variables)
             assigned, new = self.parameters.assigned(state), self.parameters.unallocated(state)
-            subject ^= fingerprint.of_changes(state, assigned, new)
+            header_key ^= fingerprint.of_changes(state, assigned, new)
             describe = partial(describe, assigned, new if len(new) < len({id(v) for v in state}) else ())
-        return self._context.collective_check.check(call, subject, describe, flags=flags)
+        return self._context.collective_check.check(call, header_key, describe, flags=flags)
 
     def _place_variables(self, plan: StepPlan, batch: GradientBatch) -> None:
         """Moves all variables to where all replicas of the node see them."""

@@ -26,7 +26,7 @@ from distopt.typing import Array
 
 __all__ = [
     "Coefficients",
-    "Round",
+    "PlannedUpdate",
     "alone",
     "constrained",
     "sum_and_update",
@@ -36,7 +36,7 @@ __all__ = [
 
 #: For each dtype of a plan the rule's coefficients, scalars of that dtype.
 Coefficients: TypeAlias = tuple[tuple[Any, ...], ...]
-Round: TypeAlias = tuple[StepPlan, GradientBatch, Coefficients]
+PlannedUpdate: TypeAlias = tuple[StepPlan, GradientBatch, Coefficients]
 
 
 def sum_and_update(
