@@ -43,7 +43,7 @@ def foreign_array(value: Any, what: str) -> Array:
             has a dtype that NumPy lacks; a masked array.
     """
     try:
-        value = detached(readable(value))
+        value = readable(value)
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
         return np.asarray(value)

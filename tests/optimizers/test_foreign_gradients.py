@@ -70,7 +70,7 @@ def test_what_torch_cannot_give_out_is_named():
     good = torch.tensor(VALUES)
     for bad, why in (
         (good.clone().requires_grad_(), "detach"),
-        (good.bfloat16(), "BFloat16"),
+        (good.bfloat16(), "bfloat16: cast it"),
         (torch.empty(4, device="meta"), "meta"),
         (good.to_sparse(), "to_dense"),
     ):
