@@ -1,4 +1,4 @@
-"""Where the program itself stands: tracebacks and places without what is inside distopt."""
+"""Tracebacks as their reader needs them: the program's own lines, without those inside distopt."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import TracebackType
 
 from distopt.settings import settings
 
-__all__ = ["format_error", "is_internal", "report_error", "user_call"]
+__all__ = ["format_error", "is_internal", "report_error"]
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _LIBRARIES = tuple(
@@ -31,35 +31,6 @@ def is_internal(file: str) -> bool:
     return file.startswith(_PACKAGE)
 
 
-# -- places
-def user_call() -> tuple[str, str]:
-    """Where the program has called distopt.
-
-    Returns:
-        the name of the function that it called, empty if that is a private one, and the place,
-        ``"train.py:12"`` or ``"cell In[3], line 12"``.
-    """
-    frame, function = sys._getframe(1), ""
-    while frame.f_back is not None and is_internal(frame.f_code.co_filename):
-        function, frame = frame.f_code.co_name, frame.f_back
-    return _named(function, frame.f_code.co_filename, frame.f_lineno)
-
-
-@cache
-def _named(function: str, file: str, line: int) -> tuple[str, str]:
-    function = "" if function.startswith(("_", "<")) else function
-    cell = _cell(file)
-    return function, f"cell {cell}, line {line}" if cell else f"{os.path.basename(file)}:{line}"
-
-
-def _cell(file: str) -> str:
-    """``"In[3]"`` of a file that IPython made for a cell; empty for others."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    name = shell.compile.format_code_name(file) if shell is not None else None
-    return str(name[1]) if name else ""
-
-
-# -- tracebacks
 def format_error(error: BaseException, trace: TracebackType | None = None) -> str:
     """``error`` with its traceback, and those of its causes, as Python would print them.
 

@@ -6,7 +6,8 @@ import types
 import pytest
 
 import distopt as tf
-from distopt.tracebacks import format_error, report_error, user_call
+from distopt.collectives import user_call
+from distopt.tracebacks import format_error, report_error
 
 
 def raised(function):

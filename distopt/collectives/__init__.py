@@ -1,7 +1,7 @@
 """Collective calls on arrays: headers that hold replicas together, and sums in one fixed order."""
 
 from distopt.collectives.arrays import address_of, addresses_of
-from distopt.collectives.collective_check import CollectiveCheck, digest
+from distopt.collectives.collective_check import CollectiveCheck, digest, user_call
 from distopt.collectives.inter_node_reduce import InterNodeReduce, subtotal
 from distopt.collectives.node_all_reduce import NodeAllReduce
 from distopt.collectives.partition import CHUNK, PIECE, Partition
@@ -31,4 +31,5 @@ __all__ = [
     "shared_memory",
     "subtotal",
     "tree_pairs",
+    "user_call",
 ]

@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 
 from distopt.comm import Communicator, StatusWriter
 from distopt.errors import ReplicaFailed, ReplicaMismatch
-from distopt.tracebacks import format_error, user_call
+from distopt.tracebacks import format_error, is_internal
 
-__all__ = ["CollectiveCheck", "digest"]
+__all__ = ["CollectiveCheck", "digest", "user_call"]
 
 _FORMAT = struct.Struct("<qQQqq24x")
 _OK, _ERROR, _FINISHED = 0, 1, 2
@@ -27,6 +29,33 @@ _KEPT = 1000
 def digest(text: str) -> int:
     """A 64-bit hash of ``text``, the same in every process."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def user_call() -> tuple[str, str]:
+    """Where the program has called distopt.
+
+    Returns:
+        the name of the function that it called, empty if that is a private one, and the place,
+        ``"train.py:12"`` or ``"cell In[3], line 12"``.
+    """
+    frame, function = sys._getframe(1), ""
+    while frame.f_back is not None and is_internal(frame.f_code.co_filename):
+        function, frame = frame.f_code.co_name, frame.f_back
+    return _named(function, frame.f_code.co_filename, frame.f_lineno)
+
+
+@cache
+def _named(function: str, file: str, line: int) -> tuple[str, str]:
+    function = "" if function.startswith(("_", "<")) else function
+    cell = _cell(file)
+    return function, f"cell {cell}, line {line}" if cell else f"{os.path.basename(file)}:{line}"
+
+
+def _cell(file: str) -> str:
+    """``"In[3]"`` of a file that IPython made for a cell; empty for others."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    name = shell.compile.format_code_name(file) if shell is not None else None
+    return str(name[1]) if name else ""
 
 
 class CollectiveCheck:

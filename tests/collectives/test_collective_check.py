@@ -2,11 +2,10 @@
 
 import pytest
 
-from distopt.collectives import CollectiveCheck, digest
+from distopt.collectives import CollectiveCheck, digest, user_call
 from distopt.comm import TurnScheduler, in_process_world, solo_world
 from distopt.distribute.virtual import run_threads
 from distopt.errors import ReplicaFailed, ReplicaMismatch
-from distopt.tracebacks import user_call
 
 
 def on(size, program):
