@@ -30,10 +30,10 @@ def run(*words, timeout=200):
 @pytest.mark.parametrize(
     ("name", "rows"),
     [
-        ("soak", 10),
+        pytest.param("soak", 10, marks=pytest.mark.slow),
         pytest.param("kill", 3, marks=pytest.mark.slow),
         pytest.param("stop", 3, marks=pytest.mark.slow),
-        pytest.param("preempt", 3, marks=pytest.mark.slow),
+        ("preempt", 3),
         pytest.param("faults", 6, marks=pytest.mark.slow),
     ],
 )
