@@ -6,13 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from distopt.core.keywords import KnownArguments
 from distopt.core.variable import Variable
 from distopt.engine.reduction import FusedReduction
 
 __all__ = ["Aggregator"]
 
 
-class Aggregator(ABC):
+class Aggregator(KnownArguments, ABC):
     """Combines the replicas' gradients. A plain function of the same signature does as well.
 
     A class is needed for arguments that a config shall hold, and for state that is saved with the
@@ -32,7 +33,7 @@ class Aggregator(ABC):
         An optimizer passes no gradient that is None. Whoever else calls it may; those come back as they are.
         """
 
-    def build(self, variables: Sequence[Variable]) -> None:  # noqa: B027 (a hook)
+    def build(self, variables: Sequence[Variable]) -> None:
         """A hook: makes the state for variables that it has not met; called before each aggregation."""
 
     @property
@@ -40,11 +41,12 @@ class Aggregator(ABC):
         """The state: variables, which follow the optimizer's own weights, in a fixed order."""
         return []
 
-    def finish_step(self) -> None:  # noqa: B027 (a hook)
+    def finish_step(self) -> None:
         """A hook: moves the state on, from what ``__call__`` left; called after the update.
 
-        Called in replica context, once a step; if replicas of one process share this object and some of :attr:`weights` are
-        ON_READ, once by each of them. What ``__call__`` leaves is then a replica's own too.
+        Called in replica context, once a step; if replicas of one process share this object and some of
+        :attr:`weights` are ON_READ, once by each of them. What ``__call__`` leaves is then a replica's own
+        too.
         """
 
     def get_config(self) -> dict[str, Any]:
