@@ -93,7 +93,7 @@ class Model(Container):
         Raises:
             ValueError: an unknown name.
         """
-        if run_eagerly is not None:
+        if run_eagerly is not None and is_chief():
             _log.warning("compile(run_eagerly=%s) changes nothing: distopt always runs eagerly", run_eagerly)
         # Replicas that share the model share the optimizer, and count for themselves.
         rule = optimizers.get(optimizer)

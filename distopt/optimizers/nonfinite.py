@@ -12,6 +12,7 @@ import numpy as np
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.suggestions import did_you_mean
 from distopt.core.tensor import as_array
+from distopt.distribute import require_replica_context
 from distopt.engine.batch import GradientBatch
 from distopt.engine.finite import nonfinite
 from distopt.engine.step import StepEngine
@@ -69,7 +70,7 @@ class NonFinitePolicy(Enum):
                 f"{call}: gradients that are not finite, nothing was applied. {text}. A smaller learning "
                 "rate or a clip may help; on_nonfinite='skip' leaves such steps out"
             )
-        if bad:
+        if bad and require_replica_context(call).replica_id_in_sync_group == min(found):
             _log.warning("%s: step left out, gradients are not finite. %s", call, text)
         return None
 

@@ -77,6 +77,7 @@ class Optimizer(BaseOptimizer):
         super().__init__(name, gradient_aggregator, gradient_transformers, kwargs)
         self._plans = PlanCache()
         self._looked_for_means = False
+        self._told: set[tuple[str, ...]] = set()
         self._named: tuple[tuple[Any, ...], str] = ((), "")
 
     # -- a step from the loss
@@ -208,7 +209,7 @@ class Optimizer(BaseOptimizer):
         self, engine: StepEngine | None, grads_and_vars: GradsAndVars
     ) -> tuple[GradientBatch, StepPlan, ApplyState]:
         """Checks arguments and hyperparameters; returns the gradients, their plan and the coefficients."""
-        batch, plan = take_in(grads_and_vars, self._name, self._plans, engine)
+        batch, plan = take_in(grads_and_vars, self._name, self._plans, engine, self._told)
         if not self._has_weights(plan):
             make_weights(self, batch.variables)
         if not batch.variables:
