@@ -1,8 +1,6 @@
 """An unknown argument or name, wherever users write one: the error says what was meant and what there is."""
 
 import inspect
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -164,15 +162,14 @@ def test_a_word_that_is_not_among_a_few(use, allowed):
     assert all(word in str(error.value) for word in allowed)
 
 
-def test_python_itself_suggests_attributes():
-    for expression, meant in (
-        ("tf.optimisers", "optimizers"),
-        ("tf.keras.backend.clear_sesion", "clear_session"),
-        ("tf.optimizers.Adam().learning_rat", "learning_rate"),
-    ):
-        program = f"import distopt as tf\n{expression}\n"
-        run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-        assert f"Did you mean: '{meant}'?" in run.stderr, run.stderr
+@pytest.mark.parametrize(
+    ("thing", "name"),
+    [(tf, "optimisers"), (tf.keras.backend, "set_floatz"), (optimizers.Adam(), "learning_rat")],
+)
+def test_attribute_errors_have_what_python_suggests_by(thing, name):
+    with pytest.raises(AttributeError) as error:
+        getattr(thing, name)
+    assert (error.value.name, error.value.obj) == (name, thing)
 
 
 class TestSubclasses:
