@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from distopt import keras
+from distopt.file_access import open_to_write
 from distopt.file_writing import append_whole, told_of
 from distopt.keras import callbacks, layers
 
@@ -134,9 +135,8 @@ def test_a_file_that_may_not_grow_ends_with_what_is_whole(kind, tmp_path):
         assert all(line.endswith("\n") and line.count(",") == 1 for line in lines)
         assert [int(line.split(",")[0]) for line in lines[1:]] == list(range(len(lines) - 1))
     else:
-        (events,) = [file for _, _, files in os.walk(folder) for file in files]
-        (where,) = [above for above, _, files in os.walk(folder) if files]
-        records(open(os.path.join(where, events), "rb").read())
+        (events,) = [file for file in folder.rglob("*") if file.is_file()]
+        records(events.read_bytes())
 
 
 def records(data):
@@ -192,7 +192,7 @@ def test_a_device_that_is_full():
 
 def test_the_kind_of_error_stays():
     with pytest.raises(IsADirectoryError, match="it could not be written"), told_of("/tmp", "it"):
-        open("/tmp", "wb")
+        open_to_write("/tmp")
 
 
 def test_a_backup_into_a_folder_that_cannot_be_made(tmp_path):
