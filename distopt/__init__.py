@@ -15,6 +15,7 @@ sums the gradients of all replicas, transforms them, and applies one identical u
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from numpy import bool_ as bool  # noqa: A004
@@ -182,7 +183,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"distopt.{name}")
     if name in __all__:
         return getattr(importlib.import_module(_HOMES.get(name, "distopt.math")), name)
-    raise AttributeError(f"module 'distopt' has no attribute {name!r}")
+    # Named, so that Python can say which one may be meant.
+    raise AttributeError(f"module 'distopt' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
 
 
 def __dir__() -> list[str]:

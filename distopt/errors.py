@@ -7,7 +7,7 @@
         |-- ReplicaMismatch       replicas made different calls, or with different arguments
         |-- ReplicaFailed         another replica raised; carries its traceback
         |-- ReplicaStalled        a replica did not arrive in time
-        `-- LaunchError           the launcher and the MPI library do not match
+        `-- LaunchError           the launcher and the MPI library do not match, or MPI does not run
 
 Everything else is Python's own: ValueError for shapes, values and indices, TypeError for types,
 RuntimeError for calls in the wrong context.
@@ -51,4 +51,4 @@ class ReplicaStalled(RuntimeError):
 
 
 class LaunchError(RuntimeError):
-    """The launcher that started this process does not match the MPI library that it loads."""
+    """The launcher does not match the MPI library that this process loads, or MPI does not run (any more)."""

@@ -6,18 +6,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from distopt.core.keywords import KnownArguments
 from distopt.core.variable import Variable
 from distopt.engine.reduction import FusedReduction
 
 __all__ = ["Aggregator"]
 
 
-class Aggregator(ABC):
+class Aggregator(KnownArguments, ABC):
     """Combines the replicas' gradients. A plain function of the same signature does as well.
 
     A class is needed for arguments that a config shall hold, and for state that is saved with the
-    optimizer's. State is the same on all replicas; it is made in :meth:`build`, listed in
-    :attr:`weights`, read in ``__call__``, and changed in :meth:`finish_step`.
+    optimizer's. State is Variables: made in :meth:`build`, listed in :attr:`weights`, read in ``__call__``,
+    and changed in :meth:`finish_step`. It is the same on all replicas, or a replica's own, such as what a
+    compression left out: then the Variable has ``synchronization=ON_READ``. Example: docs/aggregators.md.
     """
 
     @abstractmethod
@@ -27,9 +29,11 @@ class Aggregator(ABC):
         Called in replica context, with all of ReplicaContext at its service. It changes neither the
         gradients that it gets nor state: of several replicas in one process, each may call it on this
         one object, and a step that fails must leave nothing behind.
+
+        An optimizer passes no gradient that is None. Whoever else calls it may; those come back as they are.
         """
 
-    def build(self, variables: Sequence[Variable]) -> None:  # noqa: B027 (a hook)
+    def build(self, variables: Sequence[Variable]) -> None:
         """A hook: makes the state for variables that it has not met; called before each aggregation."""
 
     @property
@@ -37,8 +41,13 @@ class Aggregator(ABC):
         """The state: variables, which follow the optimizer's own weights, in a fixed order."""
         return []
 
-    def finish_step(self) -> None:  # noqa: B027 (a hook)
-        """A hook: moves the state on, from what ``__call__`` left; called once, after the update."""
+    def finish_step(self) -> None:
+        """A hook: moves the state on, from what ``__call__`` left; called after the update.
+
+        Called in replica context, once a step; if replicas of one process share this object and some of
+        :attr:`weights` are ON_READ, once by each of them. What ``__call__`` leaves is then a replica's own
+        too.
+        """
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as JSON can hold them."""

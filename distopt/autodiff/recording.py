@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +21,7 @@ from distopt.autodiff.boxes import (
     set_run,
     traced,
 )
+from distopt.autodiff.not_watched import tell_not_watched
 from distopt.core import dispatch
 from distopt.core.foreign import readable
 from distopt.core.tensor import Tensor, TensorLike, as_array, run_eager, to_tensors
@@ -30,7 +30,6 @@ from distopt.typing import Array
 
 __all__ = ["Recording", "Root", "forget_boxes", "live", "open_recordings"]
 
-_log = logging.getLogger("distopt")
 
 #: What arguments are most often and what is never traced.
 _PLAIN = frozenset(
@@ -141,7 +140,7 @@ class Recording:
     def watch(self, value: Any) -> None:
         """Makes a root of a variable, tensor or traced value, if it is not one already."""
         if value.dtype.kind not in "fc":
-            _log.warning("a tape watches floating values only; %s has dtype %s", _label(value), value.dtype)
+            tell_not_watched(value)
         elif id(value) not in self.roots and box_of(value, self.trace) is None:
             self.roots[id(value)] = Root(value, value.dtype, self.trace)
             forget_boxes()
@@ -227,10 +226,6 @@ def forget_boxes() -> None:
     """To be called when the tapes of this thread begin, end or watch something else."""
     for recording in open_recordings():
         recording._boxes.clear()
-
-
-def _label(value: Any) -> str:
-    return f"variable {value.name!r}" if isinstance(value, Variable) else "a tensor"
 
 
 # -- one call

@@ -304,8 +304,10 @@ class CheckpointManager:
         preemption.forget()
         try:
             self.wait()
-        except (OSError, ReplicaFailed) as error:
+        except OSError as error:
             _log.warning("the checkpoint before the last one failed: %s", error)
+        except ReplicaFailed:
+            pass  # told there
         path = self.save()
         if context.comm.rank == 0:
             _log.warning("asked to end: saved %s, exit code %d", path, preemption.EXIT_CODE)

@@ -10,6 +10,7 @@ from typing import Any
 
 from distopt.comm.finalization import guard_finalization
 from distopt.comm.forks import require_own_mpi
+from distopt.comm.running import require_running
 from distopt.comm.startup import startup_watchdog
 from distopt.errors import LaunchError, MissingExtra
 from distopt.launched import Launched, allow_for_containers, disconnect, launched, lost_connection
@@ -27,7 +28,7 @@ def load_mpi(settings: Settings) -> Any:
     Raises:
         MissingExtra: mpi4py is not installed, or finds no MPI library.
         LaunchError: a launcher started several processes, but this MPI sees one alone, or the connection
-            to the launcher is another process's.
+            to the launcher is another process's; or MPI does not run, see :func:`require_running`.
         RuntimeError: in a child that was forked from a process with MPI.
     """
     require_own_mpi()
@@ -49,6 +50,7 @@ def load_mpi(settings: Settings) -> Any:
         raise
     except (ImportError, RuntimeError) as error:
         raise MissingExtra.of("running under MPI", "mpi4py", "mpich") from error
+    require_running(MPI)
     if job is not None and job.size > 1 and MPI.COMM_WORLD.size == 1:
         MPI.Finalize()  # nothing of it stays in memory
         raise _foreign(job, MPI, "MPI.COMM_WORLD has size 1")

@@ -20,6 +20,7 @@ from distopt.comm.memory import (
     release_handle,
 )
 from distopt.comm.output import say_once
+from distopt.comm.running import require_running
 from distopt.comm.shared_barrier import SharedBarrier
 from distopt.comm.watchdog import Watchdog
 from distopt.typing import Array
@@ -52,6 +53,8 @@ class MPICommunicator(Communicator):
     def _comm(self) -> Any:
         if forks:
             require_own_process(self._pid)
+        if self._mpi.Is_finalized():
+            require_running(self._mpi)
         return self._mpi_comm
 
     # -- small and often

@@ -41,7 +41,8 @@ def mpi_world(settings: Settings, comm: Any = None, replicas: int = 1) -> World:
 
     def abort(code: int) -> None:
         drain()
-        mpi.COMM_WORLD.Abort(code)
+        if not mpi.Is_finalized():
+            mpi.COMM_WORLD.Abort(code)
         os._exit(code)  # some MPIs return from there before the process is ended
 
     # What MPI does next it does without a watchdog, so all replicas have to be here.

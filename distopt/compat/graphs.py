@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from distopt.launched import launched
+
 __all__ = ["function"]
 
 _log = logging.getLogger("distopt")
@@ -14,6 +16,9 @@ _log = logging.getLogger("distopt")
 
 @cache
 def _tell() -> None:
+    job = launched()  # as a rule this is called before MPI has been started
+    if job is not None and job.rank:
+        return
     _log.warning(
         "tf.function: functions run as they are, line by line, since there are no graphs. Results are the "
         "same; what a function prints, or counts in Python, it does at every call"

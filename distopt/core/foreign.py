@@ -21,17 +21,20 @@ def readable(value: Any) -> Any:
     """``value``, if it is not one of those that NumPy would read wrongly or not at all.
 
     Raises:
-        TypeError: a masked array, whose mask would be dropped; bfloat16, which NumPy lacks.
+        TypeError: a masked array, whose mask would be dropped; bfloat16, which NumPy lacks; a sparse matrix
+            of SciPy, which NumPy would take for one object.
     """
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError("a masked array has elements without a value: fill them, e.g. with .filled(0)")
     if str(getattr(value, "dtype", "")).endswith("bfloat16"):
         raise TypeError("NumPy has no bfloat16: cast it first, e.g. with .float() or .astype('float32')")
+    if hasattr(value, "tocsr") and hasattr(value, "toarray"):
+        raise TypeError("a sparse matrix is no array: make it one with .toarray()")
     return value
 
 
 def foreign_array(value: Any, what: str) -> Array:
-    """An array that shares the memory of ``value``, where the system allows it.
+    """An array that shares the memory of ``value``, where the system allows it; in this machine's byte order.
 
     Args:
         value: what has ``__array__`` (PyTorch, JAX), the buffer protocol (``array.array``,
@@ -46,6 +49,9 @@ def foreign_array(value: Any, what: str) -> Array:
         value = readable(value)
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
-        return np.asarray(value)
+        array: Array = np.asarray(value)
+        if array.dtype == object and array.ndim == 0 and not isinstance(value, np.ndarray):
+            raise TypeError(f"NumPy makes no array of numbers of a {type(value).__name__}")
+        return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
     except Exception as error:
         raise TypeError(f"{what} cannot be read as an array: {shown(value)}: {error}") from error

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distopt.core.checks import as_config, as_dtype, as_shape
+from distopt.core.keywords import KnownArguments
 from distopt.core.numbers import as_numbers, as_scalar
 from distopt.core.tensor import Tensor, as_array
 from distopt.typing import DTypeLike
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Constant", "Identity", "Initializer", "Ones", "Zeros", "dtype_or_default"]
 
 
-class Initializer:
+class Initializer(KnownArguments):
     """A function from a shape and a dtype to a tensor; any such callable will do in its place.
 
     The random ones take ``seed``. With an int each call gives the same numbers for the same shape. With

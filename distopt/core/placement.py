@@ -40,6 +40,10 @@ class Placement:
         """
         return 0
 
+    def chief(self) -> bool:
+        """Whether what all replicas would say is said here: by the job's first one, or between replicas."""
+        return True
+
     def made_for(self, owner: object | None) -> AbstractContextManager[None]:
         """Variables made within belong to ``owner``, if given, as where it answered :meth:`owner`."""
         return nullcontext()

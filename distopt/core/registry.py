@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import re
 from collections.abc import Callable, Mapping
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from distopt.core.checks import as_config, shown
 from distopt.core.custom_objects import find_object
+from distopt.core.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -126,14 +126,16 @@ class Registry:
 
     def _unknown(self, name: str) -> str:
         known = self.names()
-        near = _nearest(self._normalize(name), known)
-        hint = f" Did you mean {near!r}?" if near else ""
-        others = (
-            f"Known: {', '.join(known)}"
-            if self.group
-            else "Pass custom objects by custom_objects or custom_object_scope."
-        )
-        return f"Unknown {self.kind}: {name[:200]}.{hint} {others}"
+        hint = did_you_mean(self._normalize(name), known)
+        others = "" if self.group else "Pass custom objects by custom_objects or custom_object_scope. "
+        return f"Unknown {self.kind}: {name[:200]}.{hint} {others}Known: {', '.join(self._listed())}"
+
+    def _listed(self) -> list[str]:
+        """One name of each object, sorted: the rest are short forms and other spellings."""
+        of: dict[int, str] = {}
+        for name, thing in self._known.items():
+            of[id(thing)] = max(of.get(id(thing), ""), name, key=lambda n: (n.islower(), len(n)))
+        return sorted({*of.values(), *self._plugins()})
 
     def _load(self, plugin: EntryPoint) -> Any:
         try:
@@ -200,16 +202,3 @@ def snake_case(name: str) -> str:
 
 def _public(modules: tuple[ModuleType, ...]) -> list[tuple[str, Any]]:
     return [(name, getattr(module, name)) for module in modules for name in module.__all__]
-
-
-def _nearest(name: str, known: list[str]) -> str | None:
-    """The known name that is most like ``name``; differences in case and underscores do not count."""
-    plain = {_plain(other): other for other in known}
-    near = difflib.get_close_matches(name, known, n=1)
-    if _plain(name) in plain or not near:
-        near = [plain[other] for other in difflib.get_close_matches(_plain(name), plain, n=1, cutoff=0.5)]
-    return near[0] if near else None
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", "").lower()

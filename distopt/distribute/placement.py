@@ -33,6 +33,11 @@ class StrategyPlacement(Placement):
             return None
         return here.context.world.local.rank
 
+    def chief(self) -> bool:
+        """See Placement."""
+        context = current_frame().context
+        return context is None or context.replica_id_in_sync_group == 0
+
     def made_for(self, owner: object | None) -> AbstractContextManager[None]:
         """See Placement."""
         return frame(owner, None, "scope") if isinstance(owner, Strategy) else nullcontext()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from distopt.core import nest
+from distopt.core.keywords import KnownArguments
 from distopt.core.tensor import Tensor, as_array, native
 from distopt.distribute.context import ReplicaContext
 from distopt.distribute.frames import frame, require_cross_replica, require_unmixed
@@ -22,7 +23,7 @@ from distopt.typing import Nested
 __all__ = ["Strategy", "reduce_over_axis"]
 
 
-class Strategy(ABC):
+class Strategy(KnownArguments, ABC):
     """The replicas of a job, and how code is run on them."""
 
     #: How the step engine is to keep this strategy's variables and updates.

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from distopt.core.tensor import as_array
-from distopt.core.variable import Variable
+from distopt.core.variable import Variable, VariableSynchronization
 from distopt.distribute import ReplicaContext
 from distopt.engine import fingerprint, sparse
 from distopt.engine.audit import audit
@@ -84,12 +84,14 @@ class StepCoordinator:
         audit(self._context, call, fingerprint.of_gradients(pairs), _NOT_EQUAL)
 
     def audit(self, call: str, state: Sequence[Variable], settings: str) -> None:
-        """Compares the replicas' state and settings, but for what all see in one memory."""
+        """Compares state and settings, but for what all see in one memory, and what is each replica's own."""
         parameters, shards = self._parameters, self._context.shards
         one_memory = parameters.shared and shards.cross.size == 1
         compared = [
             (repr(v.name), as_array(v))
             for v in state
-            if not parameters.released(v) and not (one_memory and parameters.of(v))
+            if v.synchronization is not VariableSynchronization.ON_READ
+            and not parameters.released(v)
+            and not (one_memory and parameters.of(v))
         ]
         audit(self._context, call, compared, _DRIFTED, settings)

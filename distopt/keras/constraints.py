@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distopt.core.checks import as_config
+from distopt.core.keywords import KnownArguments
 from distopt.core.registry import Registry, by_name, by_snake_case_name, serialize_object
 from distopt.core.tensor import as_array
 
@@ -32,7 +33,7 @@ __all__ = [
 _EPSILON = 1e-7
 
 
-class Constraint:
+class Constraint(KnownArguments):
     """A function from a variable to the value that it is given; any callable will do in its place."""
 
     def __call__(self, w: Any) -> Any:

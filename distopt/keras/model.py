@@ -10,6 +10,7 @@ from typing import Any
 
 from distopt import optimizers
 from distopt.autodiff import GradientTape
+from distopt.core.keywords import known_arguments
 from distopt.distribute import require_replica_context
 from distopt.keras.callbacks import Callback, History
 from distopt.keras.callbacks.callback import is_chief
@@ -65,6 +66,7 @@ class Model(Container):
         self._flags: TrainableFlags | None = None
 
     # -- training
+    @known_arguments
     def compile(
         self,
         optimizer: Any = "rmsprop",
@@ -91,7 +93,7 @@ class Model(Container):
         Raises:
             ValueError: an unknown name.
         """
-        if run_eagerly is not None:
+        if run_eagerly is not None and is_chief():
             _log.warning("compile(run_eagerly=%s) changes nothing: distopt always runs eagerly", run_eagerly)
         # Replicas that share the model share the optimizer, and count for themselves.
         rule = optimizers.get(optimizer)
@@ -213,6 +215,7 @@ class Model(Container):
         """The outputs for ``(x,)``."""
         return self(unpack(data)[0], training=False)
 
+    @known_arguments
     def fit(
         self,
         x: Any = None,
@@ -272,6 +275,7 @@ class Model(Container):
         with self._as_compiled():
             return fit(self, x, y, sample_weight, options, validation, callbacks or ())
 
+    @known_arguments
     def evaluate(
         self,
         x: Any = None,
@@ -295,6 +299,7 @@ class Model(Container):
             print(f"Evaluated  {shown_logs(results)}", flush=True)
         return results if return_dict else listed(self, results)
 
+    @known_arguments
     def predict(
         self, x: Any, batch_size: int | None = None, verbose: Any = 0, steps: int | None = None
     ) -> Any:
@@ -308,6 +313,7 @@ class Model(Container):
         """
         return run_predict(self, x, batch_size, steps)
 
+    @known_arguments
     def train_on_batch(
         self,
         x: Any,
@@ -324,6 +330,7 @@ class Model(Container):
             results = run_epoch_of_one(self, x, y, sample_weight, reset_metrics)
         return results if return_dict else listed(self, results)
 
+    @known_arguments
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
     ) -> Any:

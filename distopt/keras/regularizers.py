@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distopt.core.checks import as_config, shown
+from distopt.core.keywords import KnownArguments
 from distopt.core.registry import Registry, by_name, by_snake_case_name, serialize_object
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["L1", "L2", "L1L2", "Regularizer", "deserialize", "get", "l1", "l1_l2", "l2", "serialize"]
 
 
-class Regularizer:
+class Regularizer(KnownArguments):
     """A function from a weight to a scalar penalty; any callable will do in its place."""
 
     def __call__(self, x: Any) -> Any:

@@ -57,7 +57,7 @@ class BaseOptimizer(abc.ABC):
         gradient_transformers: Iterable[Transformer] | None,
         keywords: Mapping[str, Any],
     ) -> None:
-        check_keywords(keywords)
+        check_keywords(type(self), keywords)
         self._name = snake_case_name(type(self)) if as_name(name) is None else str(name)
         self._hypers = HyperSet(self._name, self._limits)
         self._slots = SlotStore(self._name)
@@ -117,7 +117,10 @@ class BaseOptimizer(abc.ABC):
     def __getattr__(self, name: str) -> Any:
         hyper = self._hyper_named(name)
         if hyper is None:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            # Named, so that Python can say which one may be meant.
+            raise AttributeError(
+                f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self
+            )
         return self._get_hyper(hyper)
 
     def __setattr__(self, name: str, value: Any) -> None:

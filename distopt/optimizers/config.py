@@ -9,7 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from distopt.core.checks import as_sequence, shown
+from distopt.core.keywords import argument_names
 from distopt.core.numbers import as_clip, as_number
+from distopt.core.suggestions import did_you_mean
 from distopt.engine.clip import Clip
 from distopt.typing import Transformer
 
@@ -29,8 +31,12 @@ _KEYWORDS = ("clipnorm", "clipvalue", "decay", "global_clipnorm", "lr", "on_nonf
 _names_given: Counter[str] = Counter()
 
 
-def check_keywords(keywords: Mapping[str, Any]) -> None:
+def check_keywords(optimizer: type, keywords: Mapping[str, Any]) -> None:
     """Checks the keyword arguments that every optimizer takes.
+
+    Args:
+        optimizer: its class, whose constructor's arguments are named beside them.
+        keywords: those that the constructor does not know.
 
     Raises:
         TypeError: an unknown keyword, ``decay=None``, or no number.
@@ -38,9 +44,10 @@ def check_keywords(keywords: Mapping[str, Any]) -> None:
     """
     for name, value in keywords.items():
         if name not in _KEYWORDS:
+            known = sorted({*argument_names(optimizer), *_KEYWORDS} - {"keywords"})  # which holds them
             raise TypeError(
-                f"Unexpected keyword argument passed to optimizer: {name}. Known besides the optimizer's "
-                f"own: {', '.join(_KEYWORDS)}, gradient_aggregator, gradient_transformers"
+                f"Unexpected keyword argument passed to optimizer: {name}.{did_you_mean(name, known)} "
+                f"Known to {optimizer.__name__}: {', '.join(known)}"
             )
         if name in _NUMBERS:
             check_not_negative_number(name, value, optional=name != "decay")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Sequence
 from enum import Enum
@@ -11,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from distopt.core.indexed_slices import IndexedSlices
+from distopt.core.suggestions import did_you_mean
 from distopt.core.tensor import as_array
+from distopt.distribute import require_replica_context
 from distopt.engine.batch import GradientBatch
 from distopt.engine.finite import nonfinite
 from distopt.engine.step import StepEngine
@@ -40,8 +41,7 @@ class NonFinitePolicy(Enum):
         known = [policy.value for policy in cls]
         if isinstance(value, str) and value in known:
             return cls(value)
-        near = difflib.get_close_matches(str(value), known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(str(value), known).replace(" Did", "; did", 1)
         raise ValueError(f"on_nonfinite must be one of {', '.join(known)}; got {value!r:.80}{hint}")
 
     def apply(self, engine: StepEngine, call: str, batch: GradientBatch) -> GradientBatch | None:
@@ -70,7 +70,7 @@ class NonFinitePolicy(Enum):
                 f"{call}: gradients that are not finite, nothing was applied. {text}. A smaller learning "
                 "rate or a clip may help; on_nonfinite='skip' leaves such steps out"
             )
-        if bad:
+        if bad and require_replica_context(call).replica_id_in_sync_group == min(found):
             _log.warning("%s: step left out, gradients are not finite. %s", call, text)
         return None
 

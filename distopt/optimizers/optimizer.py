@@ -11,7 +11,7 @@ import numpy as np
 from distopt import aggregators, distribute
 from distopt.core.indexed_slices import IndexedSlices, sum_duplicates
 from distopt.core.tensor import Tensor
-from distopt.core.variable import Variable
+from distopt.core.variable import Variable, VariableSynchronization
 from distopt.engine.batch import GradientBatch
 from distopt.engine.owners import constrain
 from distopt.engine.plan import PlanCache, StepPlan
@@ -77,6 +77,7 @@ class Optimizer(BaseOptimizer):
         super().__init__(name, gradient_aggregator, gradient_transformers, kwargs)
         self._plans = PlanCache()
         self._looked_for_means = False
+        self._told: set[tuple[str, ...]] = set()
         self._named: tuple[tuple[Any, ...], str] = ((), "")
 
     # -- a step from the loss
@@ -171,9 +172,8 @@ class Optimizer(BaseOptimizer):
             RuntimeError: called in cross-replica context, or sparse rows for a variable with a constraint.
             FloatingPointError: ``on_nonfinite="raise"`` and a gradient of some replica is not finite.
         """
-        call, context = self._call(), distribute.get_replica_context()
+        call, context, made = self._call(), distribute.get_replica_context(), len(self._slots.weights)
         engine = None if context is None else StepEngine.of(context)
-        made = len(self._slots.weights)
         try:
             batch, plan, apply_state = self._check_and_prepare(engine, grads_and_vars)
         except Exception as error:
@@ -197,7 +197,10 @@ class Optimizer(BaseOptimizer):
         except (ReplicaMismatch, ReplicaFailed):
             self._forget_slots(made)  # other replicas may have made none, or in another order
             raise
-        engine.once(self, partial(self._count, apply_state, experimental_aggregate_gradients))
+        hook = getattr(type(self.gradient_aggregator), "finish_step", None)
+        if experimental_aggregate_gradients and hook not in _STATELESS:
+            self._finish_aggregation(engine)
+        engine.once(self, partial(self._count, apply_state))
         if experimental_aggregate_gradients and engine.counted(self):
             engine.coordinator.audit(call, [*batch.variables, *self.weights], settings_text(self))
         return StepResult(self._steps_made())
@@ -206,7 +209,7 @@ class Optimizer(BaseOptimizer):
         self, engine: StepEngine | None, grads_and_vars: GradsAndVars
     ) -> tuple[GradientBatch, StepPlan, ApplyState]:
         """Checks arguments and hyperparameters; returns the gradients, their plan and the coefficients."""
-        batch, plan = take_in(grads_and_vars, self._name, self._plans, engine)
+        batch, plan = take_in(grads_and_vars, self._name, self._plans, engine, self._told)
         if not self._has_weights(plan):
             make_weights(self, batch.variables)
         if not batch.variables:
@@ -266,13 +269,19 @@ class Optimizer(BaseOptimizer):
         ]
         engine.run(call, jobs, settings_text(self, apply_state), alone)
 
-    def _count(self, apply_state: ApplyState, aggregate: bool) -> None:
-        """Counts the step, and lets the rule and the aggregator finish it."""
-        self._finish_step(apply_state)
+    def _finish_aggregation(self, engine: StepEngine) -> None:
+        """Lets the aggregator move its state on: each replica's own, or the one that they share."""
         aggregator = self.gradient_aggregator
-        hook = getattr(type(aggregator), "finish_step", None)
-        if aggregate and hook not in _STATELESS and isinstance(aggregator, aggregators.Aggregator):
+        if not isinstance(aggregator, aggregators.Aggregator):
+            return
+        if any(w.synchronization is VariableSynchronization.ON_READ for w in aggregator.weights):
             aggregator.finish_step()
+        else:
+            engine.once(self, aggregator.finish_step)
+
+    def _count(self, apply_state: ApplyState) -> None:
+        """Counts the step, and lets the rule finish it."""
+        self._finish_step(apply_state)
         assert self._iterations is not None
         self._iterations.count_up()
 

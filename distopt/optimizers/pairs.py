@@ -11,6 +11,7 @@ import numpy as np
 
 from distopt.core.foreign import foreign_array
 from distopt.core.indexed_slices import IndexedSlices
+from distopt.core.placement import placement
 from distopt.core.tensor import Tensor, TensorLike, as_array, unwrap
 from distopt.core.variable import Variable
 from distopt.engine.batch import GradientBatch
@@ -27,7 +28,7 @@ _ARRAY, _DENSE = {np.ndarray}, {np.ndarray, Tensor}
 
 
 def take_in(
-    grads_and_vars: Any, optimizer: str, plans: PlanCache, engine: object
+    grads_and_vars: Any, optimizer: str, plans: PlanCache, engine: object, told: set[tuple[str, ...]]
 ) -> tuple[GradientBatch, StepPlan]:
     """The pairs whose gradient is not None, checked, with their plan; a warning names the others.
 
@@ -36,6 +37,7 @@ def take_in(
         optimizer: its name, for messages.
         plans: the optimizer's plans.
         engine: the replica's; None in cross-replica context.
+        told: the variables that the optimizer's warnings have named, each time together.
 
     Raises:
         TypeError: no iterable, an element that is no pair or has no variable, or a wrong dtype.
@@ -54,7 +56,8 @@ def take_in(
             f"No gradients provided for any variable: {missing}. Does the loss depend on them, and was it "
             "computed inside the tape?"
         )
-    if missing:
+    if missing and placement().chief() and (names := tuple(missing)) not in told:
+        told.add(names)  # as a rule it is so at every step
         _log.warning("Gradients do not exist for variables %s when minimizing the loss.", missing)
     batch = batch_of([(_fitting(g, v, "apply_gradients()"), v) for g, v in pairs if g is not None])
     return batch, plans.find(engine, batch.variables)

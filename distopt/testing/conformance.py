@@ -18,12 +18,21 @@ from distopt.core.variable import Variable
 from distopt.distribute import VirtualStrategy, require_replica_context
 from distopt.optimizers.pairs import aggregated
 from distopt.testing.cases import CASES, Pairs
+from distopt.testing.state_check import KEEPING_STATE, keeps_state, state_reasons
 from distopt.typing import Array
 
 __all__ = ["AggregatorReport", "Finding", "check_aggregator"]
 
 SIZES = (1, 2, 4)
 IDENTITY = "identity"
+OTHERS = ("config", "state", IDENTITY)
+
+TWICE = "called twice with the same gradients"
+CHANGED = "a call changed its state"
+NONE_ADVICE = (
+    ". An optimizer passes no None: give None back in its place if others are to call this aggregator, else "
+    'check_aggregator(..., skip=["None gradients"])'
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,8 @@ class AggregatorReport:
             violations = [f for f in self.findings if f.case == case]
             lines.append(f"  {case:<18} {'FAILED' if violations else 'ok'}")
             lines += [f"    {_replicas(f.replicas)}{f.reason}" for f in violations]
+        if any(f.case == "state" or f.reason.startswith((TWICE, CHANGED)) for f in self.findings):
+            lines.append(KEEPING_STATE)
         return "\n".join(lines)
 
 
@@ -75,12 +86,14 @@ def check_aggregator(aggregator: Any, skip: Collection[str] = ()) -> AggregatorR
 
     It must return every pair once, with the same shape and dtype; leave inputs, variables and its state
     unchanged; make the same calls and return the same bits on every replica, and on every call; return the
-    gradients of a single replica unchanged (``"identity"``); and be rebuilt by its config, if it has one.
+    gradients of a single replica unchanged (``"identity"``); be rebuilt by its config, if it has one; and, if
+    it has a ``finish_step``, train on alike from its ``weights`` and where replicas share it (``"state"``).
 
     Args:
         aggregator: a callable, or the name or config of one. Each replica gets a deep copy.
-        skip: requirements to leave out: names of cases (``"sparse"``, ``"None gradients"``, ...) or
-            ``"identity"``. An optimizer passes no None gradients to an aggregator; other callers may.
+        skip: requirements to leave out: names of cases (``"sparse"``, ``"None gradients"``, ...),
+            ``"identity"``, ``"config"`` or ``"state"``. An optimizer passes no None gradients to an
+            aggregator; other callers may.
 
     Raises:
         AssertionError: the aggregator does not conform; the message is the report.
@@ -89,17 +102,20 @@ def check_aggregator(aggregator: Any, skip: Collection[str] = ()) -> AggregatorR
     >>> check_aggregator("mean").passed
     True
     """
-    unknown = set(skip) - {*CASES, IDENTITY, "config"}
+    unknown = set(skip) - {*CASES, *OTHERS}
     if unknown:
-        raise ValueError(
-            f"check_aggregator(skip=...): unknown {sorted(unknown)}; use {[*CASES, IDENTITY, 'config']}"
-        )
+        raise ValueError(f"check_aggregator(skip=...): unknown {sorted(unknown)}; use {[*CASES, *OTHERS]}")
     function = aggregators.get(aggregator)
     cases = [case for case in CASES if case not in skip]
     findings = [finding for case in cases for finding in dict.fromkeys(_findings(function, case, skip))]
     if isinstance(function, aggregators.Aggregator) and "config" not in skip:
         cases.append("config")
         findings += _config_findings(function)
+    if keeps_state(function) and "state" not in skip:
+        cases.append("state")
+        findings += [
+            Finding("state", size, reason) for size in SIZES for reason in state_reasons(function, size)
+        ]
     report = AggregatorReport(aggregators.label(function), tuple(cases), tuple(findings))
     if not report.passed:
         raise AssertionError(str(report))
@@ -112,7 +128,8 @@ def _findings(function: Any, case: str, skip: Collection[str]) -> Iterator[Findi
         try:
             VirtualStrategy(size).run(lambda trials=trials: trials.append(_try(function, case)))
         except Exception as error:
-            yield Finding(case, size, f"raised {type(error).__name__}: {error}")
+            advice = NONE_ADVICE if case == "None gradients" else ""
+            yield Finding(case, size, f"raised {type(error).__name__}: {error}{advice}")
             continue
         for trial in trials:
             yield from (Finding(case, size, reason) for reason in trial.reasons)
@@ -152,12 +169,12 @@ def _try(function: Any, case: str) -> _Trial:
     if _contents(pairs) != given:
         reasons.append("it changed a gradient or a variable that it was given: make new arrays")
     if _state(mine) != state:
-        reasons.append("a call changed its state: update it in finish_step()")
+        reasons.append(f"{CHANGED}: update it in finish_step()")
     values = {} if reasons else _by_name(first)
     if not reasons:
         again = {} if _wrong(pairs, second, "") else _by_name(second)
         if any(not _same(again.get(name), value) for name, value in values.items()):
-            reasons.append("called twice with the same gradients, it gave different results")
+            reasons.append(f"{TWICE}, it gave different results")
     return _Trial(values, own, reasons)
 
 

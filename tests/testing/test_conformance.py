@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distopt import IndexedSlices, Variable, aggregators
+from distopt import IndexedSlices, Variable, VariableSynchronization, aggregators
 from distopt.core.tensor import as_array
 from distopt.distribute import get_replica_context
 from distopt.testing import check_aggregator
@@ -159,3 +159,127 @@ def test_what_is_not_promised_can_be_skipped():
     assert "None gradients" not in report.cases
     with pytest.raises(ValueError, match=r"unknown .'sparce'"):
         check_aggregator("mean", skip=["sparce"])
+
+
+class Feedback(aggregators.Aggregator):
+    """Sends the whole numbers of gradients, and keeps the rest; right or wrong as subclasses make it."""
+
+    synchronization = VariableSynchronization.ON_READ
+
+    def __init__(self):
+        self.rest, self.next = {}, {}
+
+    def zeros(self, v):
+        zeros = np.zeros(v.shape, v.dtype)
+        return Variable(zeros, trainable=False, name="rest", synchronization=self.synchronization)
+
+    def build(self, variables):
+        for v in variables:
+            if id(v) not in self.rest:
+                self.rest[id(v)], self.next[id(v)] = self.zeros(v), self.zeros(v)
+
+    @property
+    def weights(self):
+        return list(self.rest.values())
+
+    def keep(self, v, rest):
+        self.next[id(v)].assign(rest)
+
+    def __call__(self, pairs):
+        result = []
+        for g, v in pairs:
+            whole = (g.to_dense(v.shape) if isinstance(g, IndexedSlices) else np.asarray(g)) + self.rest[
+                id(v)
+            ]
+            sent = np.rint(as_array(whole))
+            self.keep(v, as_array(whole) - sent)
+            result.append((get_replica_context().all_reduce("sum", sent), v))
+        return result
+
+    def finish_step(self):
+        for key, rest in self.rest.items():
+            rest.assign(self.next[key])
+
+
+class InTheCall(Feedback):
+    def keep(self, v, rest):
+        self.rest[id(v)].assign(rest)
+
+    def finish_step(self):
+        pass
+
+
+class OneForAll(Feedback):
+    synchronization = VariableSynchronization.AUTO
+
+
+class InAttributes(Feedback):
+    weights = property(lambda self: [])
+
+    def zeros(self, v):
+        return np.zeros(v.shape, v.dtype)
+
+    def keep(self, v, rest):
+        self.next[id(v)] = rest
+
+    def finish_step(self):
+        self.rest.update(self.next)
+
+
+class InAttributesInTheCall(InAttributes):
+    finish_step = aggregators.Aggregator.finish_step
+
+    def keep(self, v, rest):
+        self.rest[id(v)] = rest
+
+
+class LeftInAnAttribute(Feedback):
+    def keep(self, v, rest):
+        self.next[id(v)] = rest
+
+
+NOT_SAVED = "training from saved and restored weights differs from training without interruption"
+NOT_SHARED = "training with one aggregator for all replicas of a process differs from one for each"
+WRONG_STATE = [
+    (InTheCall, ["a call changed its state: update it in finish_step()"]),
+    (InAttributesInTheCall, ["called twice with the same gradients, it gave different results"]),
+    (InAttributes, [f"1 replica: {NOT_SAVED}", f"4 replicas: {NOT_SAVED}", f"4 replicas: {NOT_SHARED}"]),
+    (LeftInAnAttribute, [f"2 replicas: {NOT_SHARED}", f"4 replicas: {NOT_SHARED}"]),
+    (OneForAll, ["2 replicas: in a training, raised ReplicaMismatch: audit of", "4 replicas: in a training"]),
+]
+ROUNDS = ["identity", "None gradients"]
+
+
+@pytest.mark.parametrize("wrap", [lambda a: a, lambda a: aggregators.chain(a)])
+def test_state_of_a_replicas_own_conforms(wrap):
+    skip = [*ROUNDS, "config"]  # not registered
+    assert check_aggregator(wrap(Feedback()), skip=skip).cases[-1] == "state"
+    assert "state" not in check_aggregator(wrap(Feedback()), skip=[*skip, "state"]).cases
+
+
+@pytest.mark.parametrize(("wrong", "reasons"), WRONG_STATE)
+def test_state_kept_wrongly_is_found_and_the_cure_named(wrong, reasons):
+    with pytest.raises(AssertionError) as error:
+        check_aggregator(wrong(), skip=ROUNDS)
+    text = str(error.value)
+    assert all(reason in text for reason in reasons), text
+    for cure in ("build()", "weights", "finish_step()", "VariableSynchronization.ON_READ"):
+        assert cure in " ".join(text.splitlines()[-3:])
+
+
+def test_state_that_was_only_left_in_an_attribute_is_all_that_is_reported():
+    with pytest.raises(AssertionError) as error:
+        check_aggregator(LeftInAnAttribute(), skip=ROUNDS)
+    assert NOT_SAVED not in str(error.value)
+    assert str(error.value).count("FAILED") == 1
+
+
+def test_other_failures_do_not_speak_of_state():
+    with pytest.raises(AssertionError) as error:
+        check_aggregator(averages_twice)
+    assert "finish_step" not in str(error.value)
+
+
+def test_who_fails_at_none_is_told_that_no_optimizer_passes_it():
+    with pytest.raises(AssertionError, match=r'passes no None: .*skip=\["None gradients"\]'):
+        check_aggregator(mean_of_the_documents)

@@ -12,6 +12,7 @@ The functions are thin over NumPy's, take what NumPy's take here, and are follow
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from distopt.core.floatx import floatx, set_floatx
@@ -197,4 +198,5 @@ _INSTEAD = {
 
 def __getattr__(name: str) -> Any:
     hint = f": {_INSTEAD[name]}" if name in _INSTEAD else ""
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
+    text = f"module {__name__!r} has no attribute {name!r}{hint}"
+    raise AttributeError(text, name=name, obj=sys.modules[__name__])

@@ -98,7 +98,8 @@ class BackupAndRestore(Callback):
             try:
                 self._manager.on_preemption()
             except ValueError as error:
-                _log.warning("fit will not notice a preemption, not being in the main thread: %s", error)
+                if is_chief():
+                    _log.warning("fit will not notice a preemption, not being in the main thread: %s", error)
         if self._manager.restore() and is_chief():
             position = state.position
             _log.warning("going on at epoch %d, batch %d", position.epoch + 1, position.batch + 1)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from distopt.core.checks import shown
+from distopt.core.keywords import KnownArguments
 from distopt.distribute import get_replica_context
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def is_chief() -> bool:
     return context is None or context.replica_id_in_sync_group == 0
 
 
-class Callback:
+class Callback(KnownArguments):
     """Overrides the methods of the moments that it wants to know of; all replicas call them.
 
     Attributes:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distopt.file_access import make_folders, open_to_append
+from distopt.file_writing import append_whole, told_of
 
 __all__ = ["EventFile"]
 
@@ -27,11 +28,12 @@ class EventFile:
         from tensorboardX.record_writer import masked_crc32c
 
         self._event, self._checksum = Event, masked_crc32c
-        make_folders(folder)
         stamp = f"{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         self.path = os.path.join(folder, f"events.out.tfevents.{stamp}")
         # The writers of tensorboardX follow links and replace a file of the same second.
-        self._file = open_to_append(self.path)
+        with told_of(self.path, "TensorBoard's events"):
+            make_folders(folder)
+            self._file = open_to_append(self.path)
         self._write(file_version="brain.Event:2")
 
     def add(self, step: int, numbers: Mapping[str, float]) -> None:
@@ -47,6 +49,5 @@ class EventFile:
         """One record of the TFRecord format."""
         event = self._event(wall_time=time.time(), **fields).SerializeToString()
         length = struct.pack("<Q", len(event))
-        for part in (length, event):
-            self._file.write(part + struct.pack("<I", self._checksum(part)))
-        self._file.flush()
+        record = b"".join(part + struct.pack("<I", self._checksum(part)) for part in (length, event))
+        append_whole(self._file, record, self.path, "TensorBoard's events")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import os
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from distopt.core.checks import as_one_of, as_path
 from distopt.file_access import open_to_append, open_to_write
+from distopt.file_writing import append_whole, told_of
 from distopt.keras.callbacks.callback import Callback, Logs, is_chief
 from distopt.keras.callbacks.monitor import MonitorCallback
 from distopt.keras.callbacks.states import check_number
@@ -30,30 +31,30 @@ class CSVLogger(Callback):
         self.filename = filename
         self.separator = separator
         self.append = append
-        self._file: TextIO | None = None
-        self._writer: Any = None
+        self._file: BinaryIO | None = None
+        self._columns: list[str] = []
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """See Callback."""
         if is_chief():
-            file = (open_to_append if self.append else open_to_write)(self.filename)
-            self._file = io.TextIOWrapper(file, newline="", encoding="utf-8")
+            with told_of(self.filename, "the log of epochs"):
+                self._file = (open_to_append if self.append else open_to_write)(self.filename)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """See Callback."""
         if self._file is None:
             return
         row = {"epoch": epoch, **(logs or {})}
-        if self._writer is None:
-            self._writer = csv.DictWriter(
-                self._file, self._columns(row), delimiter=self.separator, restval="NA", extrasaction="ignore"
-            )
-            if self._file.tell() == 0:
-                self._writer.writeheader()
-        self._writer.writerow(row)
-        self._file.flush()
+        text = io.StringIO(newline="")
+        columns = self._columns or self._columns_of(row)
+        writer = csv.DictWriter(text, columns, delimiter=self.separator, restval="NA", extrasaction="ignore")
+        if not self._columns and os.fstat(self._file.fileno()).st_size == 0:
+            writer.writeheader()
+        writer.writerow(row)
+        append_whole(self._file, text.getvalue().encode(), self.filename, "the log of epochs")
+        self._columns = columns
 
-    def _columns(self, row: dict[str, Any]) -> list[str]:
+    def _columns_of(self, row: dict[str, Any]) -> list[str]:
         """What the first row holds, and what validation will tell if it comes after later epochs only."""
         state = self.model.fit_state
         later = [] if state is None or not state.awaits_validation else [*row]
@@ -63,7 +64,7 @@ class CSVLogger(Callback):
         """See Callback."""
         if self._file is not None:
             self._file.close()
-            self._file = self._writer = None
+            self._file, self._columns = None, []
 
 
 class ModelCheckpoint(MonitorCallback):
@@ -109,6 +110,7 @@ class ModelCheckpoint(MonitorCallback):
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         """See Callback."""
+        best = self.best
         if self.save_best_only:
             value = self.get_monitor_value(logs)
             if value is None or not self.improved(value):
@@ -116,7 +118,11 @@ class ModelCheckpoint(MonitorCallback):
         path = self._path(epoch, logs or {})
         if path is None:
             return
-        self.model.save_weights(path)
+        try:
+            self.model.save_weights(path)
+        except BaseException:
+            self.best = best  # what the file holds
+            raise
         if self.verbose and is_chief():
             print(f"Epoch {epoch + 1}: weights saved to {path}")
 

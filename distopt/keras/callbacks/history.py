@@ -8,7 +8,7 @@ from typing import Any
 
 from distopt.core.checks import as_count, shown
 from distopt.errors import MissingExtra
-from distopt.file_access import open_to_write
+from distopt.file_writing import write_whole
 from distopt.keras.callbacks.callback import Callback, Logs, is_chief
 from distopt.keras.callbacks.states import check_members
 
@@ -74,6 +74,7 @@ class History(Callback):
         Raises:
             MissingExtra: matplotlib is not installed.
             ValueError: there is no epoch yet.
+            OSError: the file could not be written; an older one stays.
         """
         if not self.epoch:
             raise ValueError("there is nothing to draw: the history holds no epoch")
@@ -113,5 +114,4 @@ def _write(figure: Any, path: str) -> None:
     ending = os.path.splitext(path)[1]
     picture = io.BytesIO()
     figure.savefig(picture, format=ending[1:] or "png")
-    with open_to_write(path if ending else f"{path}.png") as file:
-        file.write(picture.getbuffer())
+    write_whole(path if ending else f"{path}.png", picture.getvalue(), "the picture of the history")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import re
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from distopt.core.checks import as_one_of, shown
 from distopt.core.numbers import as_scalar
+from distopt.core.suggestions import did_you_mean
 from distopt.keras.callbacks.callback import Callback, Logs
 
 __all__ = ["MonitorCallback", "more_is_better"]
@@ -81,8 +81,7 @@ class MonitorCallback(Callback):
             return float(known[self.monitor])
         if self.comes_at_times(self.monitor):
             return None
-        near = difflib.get_close_matches(self.monitor, known, n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        hint = did_you_mean(self.monitor, known)
         raise ValueError(f"monitor={self.monitor!r} is not among the logs.{hint} Known: {', '.join(known)}")
 
     def comes_at_times(self, name: str) -> bool:

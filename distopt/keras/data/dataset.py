@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from distopt.core.checks import as_count
+from distopt.core.keywords import KnownArguments
 from distopt.core.nest import flatten, map_structure, pack
 from distopt.keras.data.batch import as_arrays, count_examples
 from distopt.keras.data.dealing import example_order
@@ -17,7 +18,7 @@ from distopt.keras.data.prefetch import prefetched
 __all__ = ["Dataset"]
 
 
-class Dataset:
+class Dataset(KnownArguments):
     """An iterable that can be read again and again; each method gives a new one.
 
     Args:

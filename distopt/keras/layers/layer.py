@@ -10,6 +10,7 @@ import numpy as np
 
 from distopt.core import Variable, VariableAggregation, VariableSynchronization
 from distopt.core.checks import as_config, as_dtype, as_name, as_shape
+from distopt.core.keywords import argument_names, refuse_unknown
 from distopt.core.nest import map_structure
 from distopt.core.placement import placement
 from distopt.core.tensor import as_array
@@ -17,7 +18,7 @@ from distopt.keras import constraints, initializers, regularizers
 from distopt.keras.global_state import thread_state
 from distopt.keras.layers.casting import cast_input
 from distopt.keras.layers.module import Module
-from distopt.keras.layers.naming import refuse_arguments, unique_name
+from distopt.keras.layers.naming import unique_name
 from distopt.keras.layers.spec import InputSpec, map_shapes, shapes_of
 from distopt.keras.per_replica import PerReplicaState
 from distopt.typing import DTypeLike
@@ -64,7 +65,7 @@ class Layer(Module):
         batch_input_shape: Sequence[int | None] | None = None,
         **unknown: Any,
     ) -> None:
-        refuse_arguments(type(self), unknown)
+        refuse_unknown(type(self).__name__, unknown, argument_names(type(self)))
         if input_shape is None and input_dim is not None:
             input_shape = (input_dim,)
         if input_shape is None and batch_input_shape is not None:

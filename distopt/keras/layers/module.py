@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distopt.core import Variable
+from distopt.core.keywords import KnownArguments
 from distopt.core.placement import placement
 from distopt.core.tensor import as_array
 from distopt.keras.layers.tracking import UNTRACKED, Tracked, is_trackable, mark_changed, track, version
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Module"]
 
 
-class Module:
+class Module(KnownArguments):
     """The part of a layer that knows its weights: finds them, trains them or not, gets and sets them.
 
     Variables and layers in attributes, also in lists, tuples and dicts there, are found by

@@ -1,17 +1,14 @@
-"""Names of layers: dense, dense_1, dense_2, ... where none was given; and of their arguments."""
+"""Names of layers: dense, dense_1, dense_2, ... where none was given."""
 
 from __future__ import annotations
 
-import difflib
-import inspect
 from collections import Counter
-from collections.abc import Iterable
 
 from distopt.core.registry import snake_case
 from distopt.distribute import get_replica_context
 from distopt.keras.global_state import session
 
-__all__ = ["refuse_arguments", "reset_names", "unique_name"]
+__all__ = ["reset_names", "unique_name"]
 
 
 def unique_name(class_name: str) -> str:
@@ -36,13 +33,3 @@ def reset_names() -> None:
         session.layer_names.clear()
     else:
         context.attached["layer names"] = Counter()
-
-
-def refuse_arguments(cls: type, unknown: Iterable[str]) -> None:
-    """Raises TypeError if there are any, with the nearest one that the class takes."""
-    for name in unknown:
-        takes = [inspect.signature(base.__init__).parameters for base in cls.__mro__[:-1]]  # type: ignore[misc]
-        known = {known: None for parameters in takes for known in parameters}
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f": did you mean {near[0]!r}?" if near else ""
-        raise TypeError(f"{cls.__name__}() has no argument {name!r}{hint}")

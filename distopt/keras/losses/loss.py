@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distopt.core.checks import as_config
+from distopt.core.keywords import KnownArguments, argument_names, check_arguments
 from distopt.distribute import has_strategy
 from distopt.keras.losses.reduction import Reduction
 from distopt.keras.values import fit_weight, is_half, squeeze_ranks, tensor
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Loss", "LossFunctionWrapper", "keeps_dtype", "set_fused_sum", "weighted_losses"]
 
 
-class Loss:
+class Loss(KnownArguments):
     """The base of losses; a subclass gives :meth:`call`, the loss of each sample.
 
     Args:
@@ -166,6 +167,7 @@ class LossFunctionWrapper(Loss):
         **kwargs: Any,
     ) -> None:
         super().__init__(reduction=reduction, name=name)
+        check_arguments(type(self), fn, kwargs, argument_names(type(self)))
         self.fn = fn
         self._fn_kwargs = kwargs
 

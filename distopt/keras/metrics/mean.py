@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distopt.core.checks import as_name, as_shape
+from distopt.core.keywords import argument_names, check_arguments
 from distopt.core.tensor import Tensor, as_array
 from distopt.core.variable import Variable
 from distopt.keras.metrics.metric import Metric
@@ -164,6 +165,7 @@ class MeanMetricWrapper(Metric):
         self, fn: Callable[..., Any], name: str | None = None, dtype: DTypeLike | None = None, **kwargs: Any
     ) -> None:
         super().__init__(as_name(name) or getattr(fn, "__name__", None), dtype)
+        check_arguments(type(self), fn, kwargs, argument_names(type(self)))
         self._fn = fn
         self._fn_kwargs = kwargs
         self.total = self.add_weight("total")

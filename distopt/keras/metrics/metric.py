@@ -13,6 +13,7 @@ import numpy as np
 
 from distopt.core.checks import as_config, as_dtype, as_name
 from distopt.core.initializers import get as get_initializer
+from distopt.core.keywords import KnownArguments
 from distopt.core.placement import placement
 from distopt.core.tensor import Tensor, as_array
 from distopt.core.variable import Variable, VariableAggregation, VariableSynchronization
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Metric", "results", "summed_over_replicas"]
 
 
-class Metric:
+class Metric(KnownArguments):
     """The base of metrics.
 
     A subclass makes its state by :meth:`add_weight`, adds to it in :meth:`update_state`, and computes a

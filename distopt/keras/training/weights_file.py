@@ -11,12 +11,13 @@ import math
 import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import BinaryIO
 
 import numpy as np
 
-from distopt.file_access import create, open_to_read
+from distopt.file_access import open_to_read
+from distopt.file_writing import replaced_file
 from distopt.tensor_files import is_storable, load_errors, open_tensors, safetensors
 from distopt.typing import Array
 
@@ -39,22 +40,15 @@ def write_weights(path: str, weights: Sequence[tuple[str, Array]]) -> None:
     Raises:
         MissingExtra, ValueError: see :func:`check_ending`.
         ValueError: a dtype that the format does not have.
+        OSError: it could not be written; the text says where, and what room there is.
     """
     named = {f"{i:04d}/{name}": array for i, (name, array) in enumerate(weights)}
-    ending, scratch = check_ending(path), f"{path}.part"
-    try:
-        with create(scratch) as file:
-            if ending == ".npz":
-                np.savez(file, allow_pickle=False, **named)
-            else:
-                file.write(_serialized(named))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(scratch)
-        raise
+    ending = check_ending(path)
+    with replaced_file(path, "the weights", sum(array.nbytes for _, array in weights)) as file:
+        if ending == ".npz":
+            np.savez(file, allow_pickle=False, **named)
+        else:
+            file.write(_serialized(named))
 
 
 def read_weights(path: str, check: Callable[[_Shapes], None] | None = None) -> list[tuple[str, Array]]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distopt.core.checks import as_config
+from distopt.core.keywords import KnownArguments
 from distopt.core.numbers import as_numbers
 from distopt.core.tensor import Tensor, constant
 from distopt.typing import Array
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["LearningRateSchedule", "rate_array", "step_array", "tensor_of"]
 
 
-class LearningRateSchedule:
+class LearningRateSchedule(KnownArguments):
     """A function of the step that an optimizer takes as its learning rate.
 
     Subclasses override :meth:`__call__` and :meth:`get_config`; what ``get_config`` returns must be the
