@@ -68,7 +68,7 @@ def format_error(error: BaseException, trace: TracebackType | None = None) -> st
 
     Args:
         error: the exception.
-        trace: its traceback, if not ``error.__traceback__``.
+        trace: the part of its traceback to show, if not all.
 
     Returns:
         lines, each with its end; the error comes last.
@@ -87,9 +87,17 @@ def report_error(error: BaseException, trace: TracebackType | None = None) -> No
 
 
 def _formatted(error: BaseException, trace: TracebackType | None) -> tuple[str, int]:
-    text = TracebackException(type(error), error, error.__traceback__ if trace is None else trace)
-    hidden = 0 if settings().debug else _shorten(text, set())
+    whole = _whole()
+    text = TracebackException(type(error), error, error.__traceback__ if whole or trace is None else trace)
+    hidden = 0 if whole else _shorten(text, set())
     return "".join(text.format()), hidden
+
+
+def _whole() -> bool:
+    try:
+        return settings().debug
+    except ValueError:  # a wrong variable, which may be the very error that is to be shown
+        return False
 
 
 def _shorten(text: TracebackException | None, seen: set[int]) -> int:

@@ -123,6 +123,8 @@ def install() -> None:
     """
     os.register_at_fork(after_in_child=_forked)
     launch = launched()
-    ends_job = launch is not None and launch.size > 1 and settings().abort_on_exception
     _program.previous_hook = sys.excepthook
-    sys.excepthook = _abort_on_exception if ends_job else _show_exception
+    several = launch is not None and launch.size > 1
+    sys.excepthook = _abort_on_exception if several else _show_exception
+    if not settings().abort_on_exception:  # a wrong setting is shown by the hook already
+        sys.excepthook = _show_exception
