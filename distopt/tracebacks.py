@@ -7,12 +7,12 @@ import site
 import sys
 import sysconfig
 from functools import cache
-from traceback import FrameSummary, StackSummary, TracebackException
+from traceback import FrameSummary, StackSummary, TracebackException, extract_tb
 from types import TracebackType
 
 from distopt.settings import settings
 
-__all__ = ["format_error", "is_internal", "report_error", "user_call"]
+__all__ = ["format_error", "is_internal", "place_of", "report_error", "user_call"]
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _LIBRARIES = tuple(
@@ -43,6 +43,12 @@ def user_call() -> tuple[str, str]:
     while frame.f_back is not None and is_internal(frame.f_code.co_filename):
         function, frame = frame.f_code.co_name, frame.f_back
     return _named(function, frame.f_code.co_filename, frame.f_lineno)
+
+
+def place_of(trace: TracebackType | None) -> str:
+    """The last line of the program in a traceback, as in :func:`user_call`; empty if there is none."""
+    kept = _kept(extract_tb(trace))
+    return _named("", kept[-1].filename, kept[-1].lineno or 0)[1] if kept else ""
 
 
 @cache
@@ -76,12 +82,20 @@ def format_error(error: BaseException, trace: TracebackType | None = None) -> st
     return _formatted(error, trace)[0]
 
 
-def report_error(error: BaseException, trace: TracebackType | None = None) -> None:
-    """Writes :func:`format_error` to the error output, after a line that says how to see the whole."""
+def report_error(error: BaseException, trace: TracebackType | None = None, title: str = "") -> None:
+    """Writes :func:`format_error` to the error output, after a line that says how to see the whole.
+
+    Args:
+        error: the exception.
+        trace: the part of its traceback to show, if not all.
+        title: a line before it.
+    """
     lines, hidden = _formatted(error, trace)
     if hidden:
         frames = "frame" if hidden == 1 else "frames"
         lines = f"({hidden} {frames} inside distopt left out; DISTOPT_DEBUG=1 shows them)\n{lines}"
+    if title:
+        lines = f"{title}\n{lines}"
     sys.stderr.write(lines)
     sys.stderr.flush()
 
