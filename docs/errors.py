@@ -1,6 +1,6 @@
 """Writes docs/errors.md: runs the programs of error_cases/, and notes down what each is told.
 
-python docs/errors.py writes the page; tests/docs/test_errors_page.py compares it.
+python docs/errors.py writes the page; tests/test_errors_page.py compares it.
 """
 
 from __future__ import annotations
@@ -95,12 +95,17 @@ def _as_code(line: str) -> str:
     return f"`` {text} ``" if "`" in text else f"`{text}`"
 
 
+def row(case: Case) -> str:
+    """The case's line of the page."""
+    return f"| {shown(case)} | {case.why} | {case.cure} |\n"
+
+
 def page() -> str:
     """The text of the page."""
     parts = [_HEAD]
     for heading, cases in GROUPS.items():
         parts.append(f"\n## {heading}\n\n| error | why | what to do |\n|---|---|---|\n")
-        parts.extend(f"| {shown(case)} | {case.why} | {case.cure} |\n" for case in cases)
+        parts.extend(map(row, cases))
     return "".join(parts)
 
 

@@ -179,7 +179,7 @@ context.all_reduce('median', 1.0)  # here
             "Wait, if it is only slow; `py-spy dump` on its process shows where it is. See "
             "[debugging](debugging.md#what-the-errors-say)."
         ),
-        shown="distopt: waiting for ... s, for replica ...",
+        shown="distopt: waiting for ... s, ...",
     ),
     Case(
         "a stall",
