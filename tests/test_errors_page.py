@@ -1,6 +1,7 @@
 """The page on errors shows what the programs that make them are told; and how it is shown in one process."""
 
 import ast
+import dataclasses
 import sys
 
 import distopt_launch
@@ -35,6 +36,15 @@ def test_in_one_process_it_is_short_and_names_the_line(case):
     code, output = errors.output_of(case)
     assert code != 0
     judge(case, output)
+
+
+def test_all_frames_are_shown_on_demand():
+    case = next(case for case in CASES if case.name == "gradient of one replica")
+    code, output = errors.output_of(dataclasses.replace(case, environ={"DISTOPT_DEBUG": "1"}))
+    assert code == 1
+    assert "optimizer.py" in output
+    assert "inprocess.py" in output
+    assert "left out" not in output
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.argv], ids=lambda case: case.name)
