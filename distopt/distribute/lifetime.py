@@ -28,8 +28,7 @@ from distopt.tracebacks import place_of, report_error
 if TYPE_CHECKING:
     from distopt.distribute.replica_strategy import MPIStrategy
 
-__all__ = ["adopt", "adopted", "install"]
-
+__all__ = ["adopt", "adopted", "give_way", "install"]
 
 #: How long a replica leaves it to the one that caused its error, or to the first one, to show it.
 _CAUSE_SECONDS, _FIRST_SECONDS = 2.0, 0.5
@@ -79,7 +78,9 @@ def _abort_on_exception(kind: type[BaseException], error: BaseException, trace: 
     with suppress(ValueError):  # in another thread than the main one
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end has begun already
     flush()
-    _defer(error)
+    launch = launched()
+    if launch is not None and not by_distoptrun():  # which sorts them itself
+        give_way(error, launch.rank or 0)
     interrupted = issubclass(kind, KeyboardInterrupt)
     try:
         if interrupted and not by_distoptrun() and _program.previous_hook is sys.__excepthook__:
@@ -97,17 +98,18 @@ def _abort_on_exception(kind: type[BaseException], error: BaseException, trace: 
     abort_job(130 if interrupted else 1)
 
 
-def _defer(error: BaseException) -> None:
-    """Gives another replica the time to show the error, and to end the job, so that it is shown once.
+def give_way(error: BaseException, process: int) -> None:
+    """Gives another process the time to show an error, and to end the job, so that it is shown once.
 
     An error that another replica has caused is that replica's to show; one that all have is the first's.
+
+    Args:
+        error: the error of this process.
+        process: its number.
     """
-    launch = launched()
-    if launch is None or by_distoptrun():
-        return
     if isinstance(error, ReplicaFailed):
         time.sleep(_CAUSE_SECONDS)
-    elif launch.rank:
+    elif process:
         time.sleep(_FIRST_SECONDS)
 
 

@@ -21,6 +21,7 @@ from distopt_launch.program import LoadedProgram, Program, load
 
 from distopt.comm import TurnScheduler, World, flush
 from distopt.distribute.frames import frame
+from distopt.distribute.lifetime import give_way
 from distopt.distribute.replica_strategy import ThreadStrategy
 from distopt.distribute.virtual import run_threads
 from distopt.errors import ReplicaFailed
@@ -195,6 +196,8 @@ class _ReplicaGroup:
         if isinstance(error, KeyboardInterrupt):
             _print_locations(error, self._program.file, self.first)
             return 130
+        if self._outer is not None:
+            give_way(error, self._outer.comm.rank)
         report_error(error, _own_part(error))
         return 1
 

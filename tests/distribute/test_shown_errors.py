@@ -173,3 +173,10 @@ thread.join()
     lines = lines_of(done.err)
     assert lines.count("Exception in thread helper:") == 2
     assert [line.rpartition(" in ")[2] for line in lines if line.startswith("  File ")] == ["work", "work"]
+
+
+def test_processes_of_several_replicas_show_it_once(start):
+    case = CASES["another shape"]
+    done = ended(start("distoptrun", case.source, "--replicas-per-process", "2"))
+    assert done.code not in (0, None)
+    assert done.err.count("ReplicaMismatch: ") == 1
