@@ -11,7 +11,7 @@ import re
 import sys
 import tempfile
 import warnings
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from distopt_launch import cli
@@ -42,9 +42,10 @@ This page is written by `docs/errors.py`, which provokes each error.
 def output_of(case: Case) -> tuple[int, str]:
     """Runs a case in this process: its exit code, and what it wrote."""
     written = io.StringIO()
-    path, modules = sys.path[:], dict(sys.modules)
-    with tempfile.TemporaryDirectory() as folder, chdir(folder), warnings.catch_warnings():
+    before, path, modules = os.getcwd(), sys.path[:], dict(sys.modules)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        os.chdir(folder)
         Path("train.py").write_text(case.source)
         Path("broken.py").write_text("x = = 1\n")
         os.environ.update(case.environ)
@@ -52,6 +53,7 @@ def output_of(case: Case) -> tuple[int, str]:
             with redirect_stderr(written), redirect_stdout(written):
                 code = _run(case)
         finally:
+            os.chdir(before)
             for name in case.environ:
                 del os.environ[name]
             sys.path[:] = path
