@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import importlib
 import sys
+from contextlib import suppress
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from numpy import bool_ as bool  # noqa: A004
@@ -31,6 +33,7 @@ from distopt.core import (
     convert_to_tensor,
 )
 from distopt.launched import claim as _claim
+from distopt.launched import launched as _launched
 
 if TYPE_CHECKING:
     from distopt import (
@@ -175,7 +178,17 @@ _HOMES = {
 }
 
 
+def _show_error(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Shows an error, and ends the job, if the program has not used the part that does so."""
+    sys.excepthook = sys.__excepthook__
+    with suppress(Exception):
+        importlib.import_module("distopt.distribute")  # puts its own hook there
+    sys.excepthook(kind, error, trace)
+
+
 _claim()  # what this process starts from now on is no replica
+if _launched() is not None and sys.excepthook is sys.__excepthook__:
+    sys.excepthook = _show_error
 
 
 def __getattr__(name: str) -> Any:

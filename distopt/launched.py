@@ -22,6 +22,7 @@ __all__ = [
     "by_distoptrun",
     "claim",
     "disconnect",
+    "end_before_mpi",
     "is_child",
     "job_ids",
     "launched",
@@ -132,6 +133,17 @@ def disconnect() -> None:
     """Hides the connection to the launcher from this process and its children."""
     for name in [name for name in os.environ if name.startswith(_CONNECTION)]:
         del os.environ[name]
+
+
+def end_before_mpi(code: int) -> None:
+    """Asks MPICH's launcher to end the job, with an exit code, before MPI has used the connection to it.
+
+    It does not end a job by itself when a process fails that has not started MPI: others would wait there.
+    Open MPI's does, and is not asked.
+    """
+    if launched() is not None and _socket():
+        with suppress(OSError):
+            os.write(int(os.environ[_SOCKET]), f"cmd=abort exitcode={code}\n".encode())
 
 
 def lost_connection() -> str:

@@ -26,8 +26,8 @@ def safetensors(feature: str) -> Any:
     try:
         import safetensors
         import safetensors.numpy
-    except ImportError as error:
-        raise MissingExtra.of(feature, "safetensors") from error
+    except ModuleNotFoundError:
+        raise MissingExtra.of(feature, "safetensors") from None
     return safetensors
 
 

@@ -7,12 +7,12 @@ import site
 import sys
 import sysconfig
 from functools import cache
-from traceback import FrameSummary, StackSummary, TracebackException
+from traceback import FrameSummary, StackSummary, TracebackException, extract_tb
 from types import TracebackType
 
 from distopt.settings import settings
 
-__all__ = ["format_error", "is_internal", "report_error"]
+__all__ = ["format_error", "is_internal", "located", "place_of", "report_error"]
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _LIBRARIES = tuple(
@@ -31,6 +31,29 @@ def is_internal(file: str) -> bool:
     return file.startswith(_PACKAGE)
 
 
+# -- places
+def place_of(trace: TracebackType | None) -> str:
+    """The last line of the program in a traceback, "train.py:12"; empty if there is none."""
+    kept = _kept(extract_tb(trace))
+    return located("", kept[-1].filename, kept[-1].lineno or 0)[1] if kept else ""
+
+
+@cache
+def located(function: str, file: str, line: int) -> tuple[str, str]:
+    """A function's name, empty for a private one, and a place: "train.py:12", "cell In[3], line 12"."""
+    function = "" if function.startswith(("_", "<")) else function
+    cell = _cell(file)
+    return function, f"cell {cell}, line {line}" if cell else f"{os.path.basename(file)}:{line}"
+
+
+def _cell(file: str) -> str:
+    """``"In[3]"`` of a file that IPython made for a cell; empty for others."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    name = shell.compile.format_code_name(file) if shell is not None else None
+    return str(name[1]) if name else ""
+
+
+# -- tracebacks
 def format_error(error: BaseException, trace: TracebackType | None = None) -> str:
     """``error`` with its traceback, and those of its causes, as Python would print them.
 
@@ -39,7 +62,7 @@ def format_error(error: BaseException, trace: TracebackType | None = None) -> st
 
     Args:
         error: the exception.
-        trace: its traceback, if not ``error.__traceback__``.
+        trace: the part of its traceback to show, if not all.
 
     Returns:
         lines, each with its end; the error comes last.
@@ -47,20 +70,36 @@ def format_error(error: BaseException, trace: TracebackType | None = None) -> st
     return _formatted(error, trace)[0]
 
 
-def report_error(error: BaseException, trace: TracebackType | None = None) -> None:
-    """Writes :func:`format_error` to the error output, after a line that says how to see the whole."""
+def report_error(error: BaseException, trace: TracebackType | None = None, title: str = "") -> None:
+    """Writes :func:`format_error` to the error output, after a line that says how to see the whole.
+
+    Args:
+        error: the exception.
+        trace: the part of its traceback to show, if not all.
+        title: a line before it.
+    """
     lines, hidden = _formatted(error, trace)
     if hidden:
         frames = "frame" if hidden == 1 else "frames"
         lines = f"({hidden} {frames} inside distopt left out; DISTOPT_DEBUG=1 shows them)\n{lines}"
+    if title:
+        lines = f"{title}\n{lines}"
     sys.stderr.write(lines)
     sys.stderr.flush()
 
 
 def _formatted(error: BaseException, trace: TracebackType | None) -> tuple[str, int]:
-    text = TracebackException(type(error), error, error.__traceback__ if trace is None else trace)
-    hidden = 0 if settings().debug else _shorten(text, set())
+    whole = _whole()
+    text = TracebackException(type(error), error, error.__traceback__ if whole or trace is None else trace)
+    hidden = 0 if whole else _shorten(text, set())
     return "".join(text.format()), hidden
+
+
+def _whole() -> bool:
+    try:
+        return settings().debug
+    except ValueError:  # a wrong variable, which may be the very error that is to be shown
+        return False
 
 
 def _shorten(text: TracebackException | None, seen: set[int]) -> int:

@@ -12,11 +12,10 @@ import struct
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
 
 from distopt.comm import Communicator, StatusWriter
 from distopt.errors import ReplicaFailed, ReplicaMismatch
-from distopt.tracebacks import format_error, is_internal
+from distopt.tracebacks import format_error, is_internal, located
 
 __all__ = ["CollectiveCheck", "digest", "user_call"]
 
@@ -41,21 +40,7 @@ def user_call() -> tuple[str, str]:
     frame, function = sys._getframe(1), ""
     while frame.f_back is not None and is_internal(frame.f_code.co_filename):
         function, frame = frame.f_code.co_name, frame.f_back
-    return _named(function, frame.f_code.co_filename, frame.f_lineno)
-
-
-@cache
-def _named(function: str, file: str, line: int) -> tuple[str, str]:
-    function = "" if function.startswith(("_", "<")) else function
-    cell = _cell(file)
-    return function, f"cell {cell}, line {line}" if cell else f"{os.path.basename(file)}:{line}"
-
-
-def _cell(file: str) -> str:
-    """``"In[3]"`` of a file that IPython made for a cell; empty for others."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    name = shell.compile.format_code_name(file) if shell is not None else None
-    return str(name[1]) if name else ""
+    return located(function, frame.f_code.co_filename, frame.f_lineno)
 
 
 class CollectiveCheck:

@@ -1,11 +1,12 @@
 """How bytes move: a job's groups of replicas, implemented for one alone, for one process, and for MPI."""
 
 from distopt.comm.communicator import HEADER_BYTES, Communicator, NodeCommunicator
+from distopt.comm.ending import abort_job
 from distopt.comm.forks import started_mpi
 from distopt.comm.inprocess import in_process_world
 from distopt.comm.local import LocalGroup
 from distopt.comm.memory import SharedBlock
-from distopt.comm.output import drain, flush, say
+from distopt.comm.output import flush, say
 from distopt.comm.solo import SoloCommunicator, solo_world
 from distopt.comm.turn_scheduler import TurnScheduler
 from distopt.comm.world import StatusWriter, World
@@ -20,7 +21,7 @@ __all__ = [
     "StatusWriter",
     "TurnScheduler",
     "World",
-    "drain",
+    "abort_job",
     "flush",
     "in_process_world",
     "say",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from distopt.comm.solo import SoloCommunicator, solo_world
 from distopt.comm.turn_scheduler import TurnScheduler
 from distopt.comm.world import StatusWriter, World
 from distopt.errors import ReplicaFailed
+from distopt.tracebacks import format_error
 from distopt.typing import Array
 
 __all__ = ["in_process_world"]
@@ -57,8 +57,8 @@ class ThreadGroup(LocalGroup):
         if self.rank == 0:
             try:
                 contributions.append((function(contributions[: self.size]), ""))
-            except Exception:
-                contributions.append((None, traceback.format_exc()))
+            except Exception as error:
+                contributions.append((None, format_error(error)))
                 raise
         if len(contributions) == self.size:  # thread 0 was ended while it ran the function
             self._scheduler.rendezvous(self.rank, None)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
 from typing import Any
 
 import numpy as np
 
 from distopt.comm.communicator import Communicator
+from distopt.comm.ending import abort_job
 from distopt.comm.library import load_mpi
 from distopt.comm.local import LocalGroup
 from distopt.comm.memory import take_names
 from distopt.comm.mpi import MPICommunicator, MPINodeCommunicator
-from distopt.comm.output import drain
 from distopt.comm.solo import SoloCommunicator
 from distopt.comm.startup import StartupObserver
 from distopt.comm.status_board import StatusBoard
@@ -39,15 +38,9 @@ def mpi_world(settings: Settings, comm: Any = None, replicas: int = 1) -> World:
     mpi = load_mpi(settings)
     base = comm or mpi.COMM_WORLD
 
-    def abort(code: int) -> None:
-        drain()
-        if not mpi.Is_finalized():
-            mpi.COMM_WORLD.Abort(code)
-        os._exit(code)  # some MPIs return from there before the process is ended
-
     # What MPI does next it does without a watchdog, so all replicas have to be here.
     observer = StartupObserver(base.rank, base.size, replicas)
-    watchdog = Watchdog(settings.stall_seconds, settings.abort_seconds, observer, abort)
+    watchdog = Watchdog(settings.stall_seconds, settings.abort_seconds, observer, abort_job)
     watchdog.wait_until(base.Ibarrier().Test)
     job = base.Dup()
     group = _node_group(mpi, job, settings.nodes, watchdog)
@@ -63,7 +56,7 @@ def mpi_world(settings: Settings, comm: Any = None, replicas: int = 1) -> World:
     everyone.barrier()
     status = _share_status(mpi, job, node, watchdog, replicas)
     take_names(_NAMED)
-    return World(everyone, node, cross, LocalGroup(), status, abort)
+    return World(everyone, node, cross, LocalGroup(), status, abort_job)
 
 
 def _node_group(mpi: Any, job: Any, pretended: int, watchdog: Watchdog) -> Any:

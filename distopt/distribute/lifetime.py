@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from distopt.comm import drain, flush, say
+from distopt.comm import abort_job, flush, say
 from distopt.errors import ReplicaFailed, ReplicaMismatch
 from distopt.launched import by_distoptrun, launched
 from distopt.settings import settings
-from distopt.tracebacks import report_error
+from distopt.tracebacks import place_of, report_error
 
 if TYPE_CHECKING:
     from distopt.distribute.replica_strategy import MPIStrategy
 
-__all__ = ["adopt", "adopted", "install"]
-
+__all__ = ["adopt", "adopted", "give_way", "install"]
 
 #: How long a replica leaves it to the one that caused its error, or to the first one, to show it.
 _CAUSE_SECONDS, _FIRST_SECONDS = 2.0, 0.5
@@ -37,6 +39,7 @@ class _Program:
     strategy: MPIStrategy | None = None
     failed: bool = False
     previous_hook: Callable[..., Any] = sys.__excepthook__
+    previous_thread_hook: Callable[..., Any] = threading.__excepthook__
 
 
 #: A process is one program: it has one exit and one hook for exceptions, which look here.
@@ -56,49 +59,63 @@ def adopt(strategy: MPIStrategy) -> None:
 
 
 def _finish(strategy: MPIStrategy) -> None:
-    """At the program's normal end: tells replicas that still wait."""
+    """At the program's normal end: tells replicas that still wait.
+
+    It is they who show it, with their lines, and end the job, unless the program catches it there.
+    """
     if _program.failed:
         return
     try:
         strategy.context.finish()
     except ReplicaMismatch as error:
+        time.sleep(_CAUSE_SECONDS)
         say(f"distopt: {error}")
-        strategy.context.world.abort(1)
+        abort_job(1)
 
 
 def _abort_on_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     _program.failed = True
+    with suppress(ValueError):  # in another thread than the main one
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end has begun already
     flush()
-    _defer(error)
     launch = launched()
-    if launch is not None and launch.rank is not None and not by_distoptrun():
-        say(f"distopt: process {launch.rank} of {launch.size} raised {kind.__name__}, which ends the job")
+    if launch is not None and not by_distoptrun():  # which sorts them itself
+        give_way(error, launch.rank or 0)
+    interrupted = issubclass(kind, KeyboardInterrupt)
     try:
-        _show_exception(kind, error, trace)
+        if interrupted and not by_distoptrun() and _program.previous_hook is sys.__excepthook__:
+            say(f"distopt: {_process()}interrupted at {place_of(trace) or 'its start'}")
+        else:
+            if not by_distoptrun():
+                say(f"distopt: {_process()}raised {kind.__name__}, which ends the job")
+            _show_exception(kind, error, trace)
     except BaseException:  # a custom hook; the job must end all the same
         traceback.print_exc()
         traceback.print_exception(kind, error, trace)
-    drain()
-    mpi = sys.modules.get("mpi4py.MPI")
-    code = 130 if issubclass(kind, KeyboardInterrupt) else 1
-    if mpi is not None and mpi.Is_initialized() and not mpi.Is_finalized():
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what MPI adds would hide the traceback
-        mpi.COMM_WORLD.Abort(code)
-    os._exit(code)
+    flush()
+    if by_distoptrun():
+        time.sleep(_FIRST_SECONDS)  # for the log files, which get what others raise by themselves
+    abort_job(130 if interrupted else 1)
 
 
-def _defer(error: BaseException) -> None:
-    """Gives another replica the time to show the error, and to end the job, so that it is shown once.
+def give_way(error: BaseException, process: int) -> None:
+    """Gives another process the time to show an error, and to end the job, so that it is shown once.
 
     An error that another replica has caused is that replica's to show; one that all have is the first's.
+
+    Args:
+        error: the error of this process.
+        process: its number.
     """
-    launch = launched()
-    if launch is None or by_distoptrun() or isinstance(error, KeyboardInterrupt):
-        return
     if isinstance(error, ReplicaFailed):
         time.sleep(_CAUSE_SECONDS)
-    elif launch.rank:
+    elif process:
         time.sleep(_FIRST_SECONDS)
+
+
+def _process() -> str:
+    launch = launched()
+    return f"process {launch.rank} of {launch.size} " if launch and launch.rank is not None else ""
 
 
 def _show_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -106,6 +123,18 @@ def _show_exception(kind: type[BaseException], error: BaseException, trace: Trac
         report_error(error, trace)
     else:
         _program.previous_hook(kind, error, trace)
+
+
+def _show_thread_exception(args: threading.ExceptHookArgs) -> None:
+    """As Python does, which lets the program go on."""
+    error, trace, previous = args.exc_value, args.exc_traceback, _program.previous_thread_hook
+    if error is None or isinstance(error, SystemExit) or previous is not threading.__excepthook__:
+        previous(args)
+        return
+    while trace is not None and trace.tb_frame.f_code.co_filename == threading.__file__:
+        trace = trace.tb_next
+    name = args.thread.name if args.thread is not None else "unknown"
+    report_error(error, trace, f"Exception in thread {name}:")
 
 
 def _forked() -> None:
@@ -119,10 +148,15 @@ def _forked() -> None:
 def install() -> None:
     """Makes an uncaught exception end the job, if a launcher has started several processes.
 
-    Its traceback is shown without the frames inside distopt.
+    Tracebacks, those of threads too, are shown without the frames inside distopt.
     """
     os.register_at_fork(after_in_child=_forked)
     launch = launched()
-    ends_job = launch is not None and launch.size > 1 and settings().abort_on_exception
-    _program.previous_hook = sys.excepthook
-    sys.excepthook = _abort_on_exception if ends_job else _show_exception
+    if getattr(sys.excepthook, "__module__", "") != "distopt":  # that one stood in for this
+        _program.previous_hook = sys.excepthook
+    _program.previous_thread_hook = threading.excepthook
+    threading.excepthook = _show_thread_exception
+    several = launch is not None and launch.size > 1
+    sys.excepthook = _abort_on_exception if several else _show_exception
+    if not settings().abort_on_exception:  # a wrong setting is shown by the hook already
+        sys.excepthook = _show_exception

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -20,6 +19,7 @@ from distopt.distribute.strategy import Strategy
 from distopt.distribute.values import regroup, select
 from distopt.errors import ReplicaFailed
 from distopt.settings import settings
+from distopt.tracebacks import format_error
 from distopt.typing import Nested
 
 __all__ = ["VirtualStrategy", "run_threads"]
@@ -167,7 +167,7 @@ def run_threads(scheduler: TurnScheduler, program: Callable[[int], Any]) -> list
             if os.getpid() != pid:
                 _end_child(error)
             errors.append(error)
-            failure = traceback.format_exc()
+            failure = format_error(error)
         else:
             if os.getpid() != pid and index > 0:
                 _end_child(SystemExit(0))  # else the thread's end would be a silent one of the process

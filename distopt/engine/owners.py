@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from distopt.comm import Communicator
 from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
+from distopt.errors import ReplicaFailed
 from distopt.typing import Array
 
 __all__ = ["VariableUpdate", "SavedArray", "constrain", "owners", "run_owned"]
@@ -62,7 +63,8 @@ def run_owned(
                 _write_through(written, False)
     except BaseException as problem:
         error = problem
-    failed = [word for word in job.gather_bytes(repr(error).encode() if error else b"") if word]
+    words = job.gather_bytes(repr(error).encode() if error else b"")
+    failed = [replica for replica, word in enumerate(words) if word]
     if failed:
         for v, value in before.values():
             as_array(v)[...] = value
@@ -75,7 +77,10 @@ def run_owned(
     if error is not None:
         raise error
     if failed:
-        raise RuntimeError(f"another replica could not update its variables: {failed[0].decode()}")
+        raise ReplicaFailed(
+            f"nothing was applied, because replica {failed[0]} could not update its variables: "
+            f"{words[failed[0]].decode()}"
+        )
 
 
 def constrain(variable: Variable) -> None:

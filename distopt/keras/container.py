@@ -114,7 +114,17 @@ class Container(Layer):
         Raises:
             ValueError: the weights do not fit, or the model has none yet.
         """
-        self.set_weights([w for _, w in read_weights(os.fspath(filepath), self._check_shapes)])
+        path = os.fspath(filepath)
+
+        def check(shapes: list[tuple[int, ...]]) -> None:
+            try:
+                self._check_shapes(shapes)
+            except ValueError as error:
+                raise ValueError(
+                    f"{path!r} holds weights of another model than {self.name!r}: {error}"
+                ) from None
+
+        self.set_weights([w for _, w in read_weights(path, check)])
 
     # -- as a config, looking
     def get_config(self) -> dict[str, Any]:

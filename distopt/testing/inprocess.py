@@ -21,6 +21,7 @@ from distopt_launch.program import LoadedProgram, Program, load
 
 from distopt.comm import TurnScheduler, World, flush
 from distopt.distribute.frames import frame
+from distopt.distribute.lifetime import give_way
 from distopt.distribute.replica_strategy import ThreadStrategy
 from distopt.distribute.virtual import run_threads
 from distopt.errors import ReplicaFailed
@@ -29,10 +30,9 @@ from distopt.settings import settings
 from distopt.testing.debugger import debugger
 from distopt.testing.program import keep_own, run_program
 from distopt.testing.streams import PrefixedStream, replica
+from distopt.tracebacks import format_error, is_internal, report_error
 
 __all__ = ["main", "run_script"]
-
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -175,7 +175,7 @@ class _ReplicaGroup:
             return
         self._examined = True
         trace = _own_part(error)
-        traceback.print_exception(type(error), error, trace)
+        sys.stderr.write(format_error(error))
         examining = debugger(_prompt(number))
         examining.reset()
         examining.interaction(None, trace)
@@ -196,7 +196,9 @@ class _ReplicaGroup:
         if isinstance(error, KeyboardInterrupt):
             _print_locations(error, self._program.file, self.first)
             return 130
-        traceback.print_exception(type(error), error, _own_part(error))
+        if self._outer is not None:
+            give_way(error, self._outer.comm.rank)
+        report_error(error, _own_part(error))
         return 1
 
 
@@ -205,9 +207,9 @@ def _prompt(number: int) -> str:
 
 
 def _own_part(error: BaseException) -> TracebackType | None:
-    """The traceback from the program's first line on, without the frames of this package."""
+    """The traceback from the program's first line on, with all that comes below it."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+    while trace is not None and is_internal(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
     return trace or error.__traceback__
 

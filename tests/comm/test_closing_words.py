@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from distopt.comm import drain, flush, say
+from distopt.comm import flush, say
+from distopt.comm.output import drain
 
 
 class WithoutFlush:

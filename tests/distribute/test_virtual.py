@@ -238,3 +238,27 @@ def test_shared_variables_with_one_gradient_of_own_aggregation(two):
     two.run(step)
     assert float(v[0]) == -1.0
     assert int(optimizer.iterations) == 1
+
+
+def test_the_text_of_anothers_failure_holds_the_programs_lines(two, monkeypatch):
+    texts = []
+
+    def program():
+        try:
+            if me() == 1:
+                Variable([1.0], name="w").assign([1.0, 2.0])
+            meet()
+        except ReplicaFailed as error:
+            texts.append(str(error))
+            raise
+
+    for debug in ("0", "1"):
+        monkeypatch.setenv("DISTOPT_DEBUG", debug)
+        with pytest.raises(ValueError, match="'w:0' of shape"):
+            two.run(program)
+    short, whole = texts
+    assert [line.rpartition(" in ")[2] for line in short.splitlines() if line.startswith("  File ")] == [
+        "program"
+    ]
+    assert short.endswith("got a value of shape (2,)\n")
+    assert ", in assign\n" in whole

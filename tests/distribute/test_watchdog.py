@@ -92,7 +92,8 @@ def test_replicas_of_one_process_are_named_together(tmp_path):
     command = jobs.mpi(2, *jobs.inprocess(2, tmp_path / "program.py"))
     done = jobs.run(command, DISTOPT_NODES="2", **LIMITS)
     assert done.code != 0
-    header = next(line for line in done.err.splitlines() if "distopt: waiting for " in line)
+    reports = [line for line in done.err.splitlines() if "distopt: waiting for " in line]
+    header = next(line for line in reports if "MPI_Init" not in line)  # one may be late for that, too
     assert header.endswith(" s, for replicas 2-3")
 
 

@@ -38,7 +38,9 @@ def check_numbers(data: Any, name: str) -> None:
     for leaf in flatten(data):
         if leaf.dtype.kind not in "fc":
             if leaf.dtype.kind not in "biu":
-                raise TypeError(f"{name} must hold numbers; got dtype {leaf.dtype}")
+                raise TypeError(
+                    f"{name} must hold numbers; got dtype {leaf.dtype}: turn texts into numbers first"
+                )
             continue
         if is_mapped(leaf):
             continue

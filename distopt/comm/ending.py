@@ -1,0 +1,26 @@
+"""Ending the whole job at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import NoReturn
+
+from distopt.comm.output import drain
+from distopt.launched import end_before_mpi
+
+__all__ = ["abort_job"]
+
+
+def abort_job(code: int) -> NoReturn:
+    """Ends all processes of the job, with an exit code, after what was written has been read."""
+    drain()
+    mpi = sys.modules.get("mpi4py.MPI")
+    if mpi is None or not mpi.Is_initialized():
+        end_before_mpi(code)
+    elif not mpi.Is_finalized():
+        with suppress(OSError):  # what MPI adds would hide the message before it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        mpi.COMM_WORLD.Abort(code)
+    os._exit(code)  # some MPIs return from there before the process is ended

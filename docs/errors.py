@@ -1,0 +1,115 @@
+"""Writes docs/errors.md: runs the programs of error_cases/, and notes down what each is told.
+
+python docs/errors.py writes the page; tests/test_errors_page.py compares it.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import sys
+import tempfile
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from distopt_launch import cli
+from distopt_launch.program import Program, load
+from error_cases import GROUPS, Case
+
+from distopt.testing.inprocess import run_script
+
+PAGE = Path(__file__).with_name("errors.md")
+#: Characters of a message that the page shows.
+_SHOWN = 180
+#: Lines of it.
+_LINES = 3
+
+_HEAD = """\
+# Errors
+
+What distopt says, why, and what to do. The beginning of each message stands here; the whole one also
+shows the line of your program. `...` is what differs from run to run.
+
+An error of one replica is shown once: its own, not what it led to on the others. How to read messages
+about replicas, and what to set for more: [debugging](debugging.md#what-the-errors-say).
+
+This page is written by `docs/errors.py`, which provokes each error.
+"""
+
+
+def output_of(case: Case) -> tuple[int, str]:
+    """Runs a case in this process: its exit code, and what it wrote."""
+    written = io.StringIO()
+    before, path, modules = os.getcwd(), sys.path[:], dict(sys.modules)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        os.chdir(folder)
+        Path("train.py").write_text(case.source)
+        Path("broken.py").write_text("x = = 1\n")
+        os.environ.update(case.environ)
+        try:
+            with redirect_stderr(written), redirect_stdout(written):
+                code = _run(case)
+        finally:
+            os.chdir(before)
+            for name in case.environ:
+                del os.environ[name]
+            sys.path[:] = path
+            for name in [name for name, module in sys.modules.items() if module is None]:
+                del sys.modules[name]
+            sys.modules.update(modules)
+        return code, written.getvalue().replace(os.path.realpath(folder), "/home/you")
+
+
+def _run(case: Case) -> int:
+    if case.argv:
+        try:
+            return cli.main(case.argv)
+        except SystemExit as leaving:  # of argparse
+            return int(leaving.code or 0)
+    return run_script(load(Program("train.py")), case.replicas)
+
+
+def message(output: str) -> list[str]:
+    """The lines of the error in ``output``: what follows the last traceback, if there is one."""
+    lines = [re.sub(r"^\[\d+\] ", "", line) for line in output.splitlines()]
+    starts = [i for i, line in enumerate(lines) if line.startswith("Traceback (most recent call last):")]
+    first = next(
+        i for i, line in enumerate(lines) if i > (starts or [-1])[-1] and not line.startswith((" ", "("))
+    )
+    return lines[first:]
+
+
+def shown(case: Case) -> str:
+    """The message as the page shows it."""
+    lines = [case.shown] if case.shown else message(output_of(case)[1])
+    return "<br>".join(map(_as_code, lines[:_LINES]))
+
+
+def _as_code(line: str) -> str:
+    """A line without what differs from run to run, not too long, in Markdown."""
+    text = re.sub(r"checksum \w+|0x[0-9a-f]+", "...", line.strip()).replace("distopt.errors.", "")
+    if len(text) > _SHOWN:
+        text = text[:_SHOWN].rsplit(" ", 1)[0] + " ..."
+    text = text.replace("|", "\\|")
+    return f"`` {text} ``" if "`" in text else f"`{text}`"
+
+
+def row(case: Case) -> str:
+    """The case's line of the page."""
+    return f"| {shown(case)} | {case.why} | {case.cure} |\n"
+
+
+def page() -> str:
+    """The text of the page."""
+    parts = [_HEAD]
+    for heading, cases in GROUPS.items():
+        parts.append(f"\n## {heading}\n\n| error | why | what to do |\n|---|---|---|\n")
+        parts.extend(map(row, cases))
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
