@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from distopt.comm import Communicator
 from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
-from distopt.errors import ReplicaFailed
 from distopt.typing import Array
 
 __all__ = ["VariableUpdate", "SavedArray", "constrain", "owners", "run_owned"]
@@ -77,7 +76,7 @@ def run_owned(
     if error is not None:
         raise error
     if failed:
-        raise ReplicaFailed(
+        raise RuntimeError(  # after ReplicaFailed it would forget slots that the other keeps
             f"nothing was applied, because replica {failed[0]} could not update its variables: "
             f"{words[failed[0]].decode()}"
         )
