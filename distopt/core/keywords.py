@@ -9,6 +9,7 @@ from inspect import Parameter
 from typing import Any, ParamSpec, TypeVar
 
 from distopt.core.suggestions import did_you_mean
+from distopt.core.wrappers import named_after
 
 __all__ = ["KnownArguments", "argument_names", "check_arguments", "known_arguments", "refuse_unknown"]
 
@@ -39,13 +40,12 @@ class KnownArguments:
 def known_arguments(method: Callable[_P, _R]) -> Callable[_P, _R]:
     """A decorator: the same for a method."""
 
-    @functools.wraps(method)
     def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         if kwargs:
             check_arguments(method, method, kwargs)
         return method(*args, **kwargs)
 
-    return checked
+    return named_after(method, checked)
 
 
 def check_arguments(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
+from distopt.core.wrappers import named_after
 from distopt.distribute.frames import current_frame
 
 __all__ = ["CollectiveLock", "collective_call"]
@@ -66,7 +66,6 @@ class CollectiveLock:
 def collective_call(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """A function that makes collective calls, and lets no other thread of its replica make one meanwhile."""
 
-    @wraps(function)
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         context = current_frame().context
         if context is None or context.comm.size == 1:
@@ -74,7 +73,4 @@ def collective_call(function: Callable[_P, _R]) -> Callable[_P, _R]:
         with context.lock:
             return function(*args, **kwargs)
 
-    # Messages and tracebacks name the program's call by its code.
-    code = call.__code__.replace(co_name=function.__name__)  # type: ignore[attr-defined]
-    call.__code__ = code  # type: ignore[attr-defined]
-    return call
+    return named_after(function, call)
