@@ -76,18 +76,21 @@ def test_digits_learns_and_draws_its_pictures(way, tmp_path):
         assert (tmp_path / "out" / picture).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 @ONE_AND_TWO
 def test_text_tells_where_sentences_come_from(way, tmp_path):
     accuracy = last_line(r"accuracy (\S+) on \d+ sentences held back", run(way, "text.py", tmp_path))
     assert float(accuracy) >= 0.85
 
 
+@pytest.mark.slow
 @ONE_AND_TWO
 def test_diabetes_explains_some_of_the_variance(way, tmp_path):
     explained = last_line(r"explains (\S+) of the variance", run(way, "diabetes.py", tmp_path))
     assert 0.3 <= float(explained) < 1
 
 
+@pytest.mark.slow
 def test_resume_goes_on_where_it_was_asked_to_end(tmp_path):
     command = [sys.executable, str(ROOT / "examples" / "resume.py"), "--stop-after", "40"]
     stopped = subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, timeout=LIMIT, check=False)

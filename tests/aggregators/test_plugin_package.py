@@ -64,7 +64,7 @@ def test_unknown_without_the_package():
     assert "Unknown aggregator: trimmed_mean" in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("words", [["-n", "2"], ["--in-process", "4"]])
+@pytest.mark.parametrize("words", [["-n", "2"], pytest.param(["--in-process", "4"], marks=pytest.mark.slow)])
 def test_used_by_its_name_on_replicas(installed, words):
     done = run(["-m", "distopt_launch", *words, str(EXAMPLE / "train.py")], installed)
     assert done.returncode == 0, done.stderr

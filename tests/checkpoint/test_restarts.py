@@ -240,6 +240,7 @@ if rank == 0:
 """
 
 
+@pytest.mark.slow
 def test_a_job_that_falls_is_started_again_and_goes_on(tmp_path):
     whole = digest(2, 1, tmp_path / "whole", 15)
     program = tmp_path / "program.py"

@@ -130,6 +130,7 @@ def test_workers_under_mpi(workers):
     check(jobs.run(jobs.mpi(2, workers(hows, FIRSTS, before="from mpi4py import MPI\n"))), 2, hows, 2)
 
 
+@pytest.mark.slow
 def test_workers_under_distoptrun(workers):
     pytest.importorskip("mpi4py")
     hows = ("fork", "spawn")

@@ -25,7 +25,7 @@ def messages(text):
     ("replicas", "nodes", "late"),
     [
         (2, 1, [1]),
-        (4, 2, [0, 1]),
+        pytest.param(4, 2, [0, 1], marks=pytest.mark.slow),
         pytest.param(4, 1, [2], marks=pytest.mark.slow),
         pytest.param(2, 2, [1], marks=pytest.mark.slow),
         pytest.param(2, 2, [0], marks=pytest.mark.slow),

@@ -136,8 +136,8 @@ def test_a_wrong_argument_in_a_collective_call(start):
         ("3", 3, "[0] ended with exit code 3\n"),
         ("'no data'", 1, "[0] no data\n"),
         ("None", 0, ""),
-        ("0", 0, ""),
-        ("", 0, ""),
+        pytest.param("0", 0, "", marks=pytest.mark.slow),
+        pytest.param("", 0, "", marks=pytest.mark.slow),
     ],
 )
 def test_exit_codes(start, given, code, said):

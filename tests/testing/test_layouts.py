@@ -113,6 +113,7 @@ def test_where_layouts_diverge(tmp_path):
     assert "2x1 diverges from 1x2 at step 2, variable 'v:0', index (2, 1): " in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.launches
 def test_a_layout_that_fails(tmp_path):
     done = command(tmp_path, "--replicas", "2", "fail")
