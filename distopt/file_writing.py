@@ -12,14 +12,14 @@ from typing import BinaryIO
 
 from distopt.file_access import create, open_to_write
 
-__all__ = ["append_whole", "replaced_file", "told_of", "write_whole"]
+__all__ = ["append_whole", "replaced_file", "explained_errors", "write_whole"]
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_RIGHT = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @contextmanager
-def told_of(path: str | os.PathLike[str], what: str, nbytes: int = 0) -> Iterator[None]:
+def explained_errors(path: str | os.PathLike[str], what: str, nbytes: int = 0) -> Iterator[None]:
     """Makes an OSError within say what could not be written.
 
     Args:
@@ -43,10 +43,10 @@ def replaced_file(path: str, what: str, nbytes: int = 0) -> Iterator[BinaryIO]:
 
     Args:
         path: the file.
-        what: see :func:`told_of`.
-        nbytes: see :func:`told_of`.
+        what: see :func:`explained_errors`.
+        nbytes: see :func:`explained_errors`.
     """
-    with told_of(path, what, nbytes):
+    with explained_errors(path, what, nbytes):
         scratch = f"{path}.part"
         try:
             with create(scratch) as file:
@@ -66,10 +66,10 @@ def write_whole(path: str, data: bytes, what: str) -> None:
     Args:
         path: the file.
         data: what to write.
-        what: see :func:`told_of`.
+        what: see :func:`explained_errors`.
     """
     if os.path.islink(path) or (os.path.exists(path) and not os.path.isfile(path)):
-        with told_of(path, what, len(data)), open_to_write(path) as file:
+        with explained_errors(path, what, len(data)), open_to_write(path) as file:
             file.write(data)
         return
     with replaced_file(path, what, len(data)) as file:
@@ -83,12 +83,12 @@ def append_whole(file: BinaryIO, data: bytes, path: str | os.PathLike[str], what
         file: open to be written, with nothing in its buffer.
         data: what to write.
         path: the file, for the message.
-        what: see :func:`told_of`.
+        what: see :func:`explained_errors`.
     """
     number = file.fileno()
     start = os.fstat(number).st_size if stat.S_ISREG(os.fstat(number).st_mode) else None
     rest = memoryview(data)
-    with told_of(path, what, len(data)):
+    with explained_errors(path, what, len(data)):
         try:
             while rest:
                 rest = rest[os.write(number, rest) :]

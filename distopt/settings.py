@@ -6,12 +6,12 @@ otherwise be silent.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from distopt.launched import is_child
+from distopt.suggestions import did_you_mean
 
 __all__ = ["Settings", "settings"]
 
@@ -88,8 +88,7 @@ def settings(environ: Mapping[str, str] | None = None) -> Settings:
         if not name.startswith("DISTOPT_") or name in _LAUNCHER_NAMES:
             continue
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
+            hint = did_you_mean(name, known)
             raise ValueError(f"unknown environment variable {name}.{hint} Known: {', '.join(sorted(known))}")
         values[known[name].name] = _parse(name, text, known[name].default)
     if environ is None and is_child():

@@ -51,7 +51,7 @@ class Replicas:
 
     def run(self, program: Callable[[], Any]) -> list[Any]:
         """Runs ``program`` in replica context on each; its results by replica number, everywhere."""
-        from distopt.distribute import VirtualStrategy, get_replica_context
+        from replicated import on_replicas  # here, since it loads distopt, which not all tests need
 
         if self.kind == "mpi":
             from mpi4py import MPI
@@ -59,15 +59,7 @@ class Replicas:
             result = program()
             gathered: list[Any] = MPI.COMM_WORLD.allgather(result)
             return gathered
-        results: list[Any] = [None] * self.size
-
-        def collect() -> None:
-            context = get_replica_context()
-            assert context is not None
-            results[context.replica_id_in_sync_group] = program()
-
-        VirtualStrategy(self.size).run(collect)
-        return results
+        return on_replicas(self.size, program)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

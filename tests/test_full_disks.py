@@ -10,7 +10,7 @@ import pytest
 
 from distopt import keras
 from distopt.file_access import open_to_write
-from distopt.file_writing import append_whole, told_of
+from distopt.file_writing import append_whole, explained_errors
 from distopt.keras import callbacks, layers
 
 X, Y = np.ones((8, 16), np.float32), np.ones((8, 1), np.float32)
@@ -191,7 +191,7 @@ def test_a_device_that_is_full():
 
 
 def test_the_kind_of_error_stays():
-    with pytest.raises(IsADirectoryError, match="it could not be written"), told_of("/tmp", "it"):
+    with pytest.raises(IsADirectoryError, match="it could not be written"), explained_errors("/tmp", "it"):
         open_to_write("/tmp")
 
 

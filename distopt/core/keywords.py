@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from inspect import Parameter
 from typing import Any, ParamSpec, TypeVar
 
-from distopt.core.suggestions import did_you_mean
 from distopt.core.wrappers import named_after
+from distopt.suggestions import did_you_mean
 
 __all__ = ["KnownArguments", "argument_names", "check_arguments", "known_arguments", "refuse_unknown"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from distopt.core.checks import as_config, shown
 from distopt.core.custom_objects import find_object
-from distopt.core.suggestions import did_you_mean
+from distopt.suggestions import did_you_mean
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -191,13 +191,13 @@ def public_functions(*modules: ModuleType) -> dict[str, Any]:
 
 
 def snake_case(name: str) -> str:
-    """A class's name in snake case.
+    """A class's name in snake case, as ``to_snake_case`` of tf.keras makes it.
 
     >>> snake_case("MaxPooling2D"), snake_case("LayerNormalization")
     ('max_pooling2d', 'layer_normalization')
     """
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name)
-    return spaced.lower().lstrip("_")
+    spaced = re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", name)
+    return re.sub(r"([a-z])([A-Z])", r"\1_\2", spaced).lower().lstrip("_")
 
 
 def _public(modules: tuple[ModuleType, ...]) -> list[tuple[str, Any]]:

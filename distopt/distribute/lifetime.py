@@ -78,22 +78,23 @@ def _abort_on_exception(kind: type[BaseException], error: BaseException, trace: 
     with suppress(ValueError):  # in another thread than the main one
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end has begun already
     flush()
-    launch = launched()
-    if launch is not None and not by_distoptrun():  # which sorts them itself
+    launch, interrupted = launched(), issubclass(kind, KeyboardInterrupt)
+    sorted_later = by_distoptrun()  # which shows the cause alone
+    if launch is not None and not sorted_later:
         give_way(error, launch.rank or 0)
-    interrupted = issubclass(kind, KeyboardInterrupt)
     try:
-        if interrupted and not by_distoptrun() and _program.previous_hook is sys.__excepthook__:
+        if sorted_later:
+            _show_exception(kind, error, trace)
+        elif interrupted and _program.previous_hook is sys.__excepthook__:
             say(f"distopt: {_process()}interrupted at {place_of(trace) or 'its start'}")
         else:
-            if not by_distoptrun():
-                say(f"distopt: {_process()}raised {kind.__name__}, which ends the job")
+            say(f"distopt: {_process()}raised {kind.__name__}, which ends the job")
             _show_exception(kind, error, trace)
     except BaseException:  # a custom hook; the job must end all the same
         traceback.print_exc()
         traceback.print_exception(kind, error, trace)
     flush()
-    if by_distoptrun():
+    if sorted_later:
         time.sleep(_FIRST_SECONDS)  # for the log files, which get what others raise by themselves
     abort_job(130 if interrupted else 1)
 

@@ -18,7 +18,7 @@ from distopt.optimizers.config import (
     check_keywords,
     check_transformers,
     clip_config,
-    snake_case_name,
+    numbered_name,
 )
 from distopt.optimizers.describe import pipeline_text
 from distopt.optimizers.hyper_set import HyperSet, decayed_rate
@@ -58,7 +58,7 @@ class BaseOptimizer(abc.ABC):
         keywords: Mapping[str, Any],
     ) -> None:
         check_keywords(type(self), keywords)
-        self._name = snake_case_name(type(self)) if as_name(name) is None else str(name)
+        self._name = numbered_name(type(self)) if as_name(name) is None else str(name)
         self._hypers = HyperSet(self._name, self._limits)
         self._slots = SlotStore(self._name)
         self._iterations: Variable | None = None

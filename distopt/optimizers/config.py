@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,8 +10,9 @@ from typing import Any
 from distopt.core.checks import as_sequence, shown
 from distopt.core.keywords import argument_names
 from distopt.core.numbers import as_clip, as_number
-from distopt.core.suggestions import did_you_mean
+from distopt.core.registry import snake_case
 from distopt.engine.clip import Clip
+from distopt.suggestions import did_you_mean
 from distopt.typing import Transformer
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "check_keywords",
     "check_transformers",
     "clip_config",
-    "snake_case_name",
+    "numbered_name",
 ]
 
 _CLIPS = frozenset({"clipnorm", "clipvalue", "global_clipnorm"})
@@ -115,10 +115,9 @@ def clip_config(clips: Mapping[str, float | None]) -> dict[str, float]:
     return {name: value for name, value in clips.items() if value is not None}
 
 
-def snake_case_name(cls: type) -> str:
+def numbered_name(cls: type) -> str:
     """The class's name in snake case, numbered from its second use on: ``sub``, ``sub_1``."""
-    spaced = re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", cls.__name__)
-    name = re.sub(r"([a-z])([A-Z])", r"\1_\2", spaced).lower()
+    name = snake_case(cls.__name__)
     count = _names_given[name]
     _names_given[name] += 1
     return f"{name}_{count}" if count else name

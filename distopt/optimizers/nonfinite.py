@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from distopt.core.indexed_slices import IndexedSlices
-from distopt.core.suggestions import did_you_mean
 from distopt.core.tensor import as_array
 from distopt.distribute import require_replica_context
 from distopt.engine.batch import GradientBatch
 from distopt.engine.finite import nonfinite
 from distopt.engine.step import StepEngine
+from distopt.suggestions import did_you_mean
 from distopt.typing import Array
 
 __all__ = ["NonFinitePolicy"]

@@ -2,29 +2,14 @@
 
 import numpy as np
 import pytest
+from replicated import on_replicas, rank
 
 import distopt as tf
 from distopt import IndexedSlices, Variable, aggregators
 from distopt.core.tensor import as_array
-from distopt.distribute import VirtualStrategy, get_replica_context
 from distopt.optimizers import SGD, Adam
 
 SIZES = (1, 2, 4, 5)
-
-
-def rank():
-    return get_replica_context().replica_id_in_sync_group
-
-
-def on(size, program):
-    """The program's results by replica."""
-    results = [None] * size
-
-    def run():
-        results[rank()] = program()
-
-    VirtualStrategy(size).run(run)
-    return results
 
 
 def rows(size, shape=(6,), dtype="f4", seed=0):
@@ -125,7 +110,7 @@ def test_weighted_mean_is_that_over_all_examples(counts):
             mean = mine.sum(axis=0) / len(mine)  # NaN where there are none
         return step(aggregators.WeightedMean(len(mine)), mean)
 
-    for moved in on(len(counts), program):
+    for moved in on_replicas(len(counts), program):
         assert np.allclose(moved, -data.mean(axis=0), rtol=1e-13, atol=1e-15)
 
 
@@ -135,8 +120,8 @@ def test_weighted_mean_has_the_same_bits_in_one_pass_and_in_stages(counts, dtype
     gradients = rows(len(counts), (50,), dtype)
     gradients[[i for i, n in enumerate(counts) if n == 0]] = np.nan
     make = lambda: aggregators.WeightedMean(lambda: counts[rank()])  # noqa: E731
-    fused = on(len(counts), lambda: step(make(), gradients[rank()]))
-    staged = on(
+    fused = on_replicas(len(counts), lambda: step(make(), gradients[rank()]))
+    staged = on_replicas(
         len(counts), lambda: step(make(), gradients[rank()], gradient_transformers=[lambda pairs: pairs])
     )
     assert len({a.tobytes() for a in (*fused, *staged)}) == 1
@@ -145,8 +130,8 @@ def test_weighted_mean_has_the_same_bits_in_one_pass_and_in_stages(counts, dtype
 
 def test_equal_counts_are_the_plain_mean_to_the_bit():
     gradients = rows(4, (50,))
-    weighted = on(4, lambda: step(aggregators.WeightedMean(7), gradients[rank()]))
-    plain = on(4, lambda: step("mean", gradients[rank()]))
+    weighted = on_replicas(4, lambda: step(aggregators.WeightedMean(7), gradients[rank()]))
+    plain = on_replicas(4, lambda: step("mean", gradients[rank()]))
     assert weighted[0].tobytes() == plain[0].tobytes()
 
 
@@ -169,20 +154,20 @@ def adasum(values):
 @pytest.mark.parametrize("size", SIZES)
 def test_adasum_against_the_rule(size):
     gradients = rows(size, (20,), "f8")
-    moved = on(size, lambda: step("adasum", gradients[rank()]))
+    moved = on_replicas(size, lambda: step("adasum", gradients[rank()]))
     assert len({m.tobytes() for m in moved}) == 1
     assert np.allclose(moved[0], -adasum(list(gradients)), rtol=1e-12)
 
 
 def test_adasum_of_zero_is_the_other():
     gradients = np.array([[0.0, 0.0], [3.0, 4.0]], "f4")
-    assert on(2, lambda: step("adasum", gradients[rank()]))[0].tolist() == [-3.0, -4.0]
+    assert on_replicas(2, lambda: step("adasum", gradients[rank()]))[0].tolist() == [-3.0, -4.0]
 
 
 def test_adasum_of_complex_gradients():
     gradients = np.array([[1j, 0], [1j, 0]], "c8")
     aggregate = aggregators.Adasum()
-    results = on(2, lambda: aggregate([(gradients[rank()], Variable(np.zeros(2, "c8")))])[0][0])
+    results = on_replicas(2, lambda: aggregate([(gradients[rank()], Variable(np.zeros(2, "c8")))])[0][0])
     assert np.allclose(as_array(results[0]), gradients[0])  # equal: their mean
 
 
@@ -206,7 +191,7 @@ def test_sparse_is_as_dense_where_the_rule_is(size, name, make):
         make(0.5, gradient_aggregator=name).apply_gradients([(gradient, v)])
         return v.numpy()
 
-    got, want = on(size, lambda: run(False)), on(size, lambda: run(True))
+    got, want = on_replicas(size, lambda: run(False)), on_replicas(size, lambda: run(True))
     assert len({g.tobytes() for g in got}) == 1
     assert np.allclose(got[0], want[0], rtol=1e-6, atol=1e-7)
 
@@ -215,7 +200,7 @@ def test_sparse_is_as_dense_where_the_rule_is(size, name, make):
 def test_sparse_gradients_stay_sparse(name):
     aggregate = aggregators.get(name)
     v = Variable(np.zeros((6, 2), "f4"))
-    results = on(2, lambda: aggregate([(sparse(rank()), v)])[0][0])
+    results = on_replicas(2, lambda: aggregate([(sparse(rank()), v)])[0][0])
     assert all(isinstance(r, IndexedSlices) and r.dtype == np.float32 for r in results)
     assert set(as_array(results[0].indices).tolist()) == {0, 3}
 
@@ -224,7 +209,7 @@ def test_sparse_gradients_stay_sparse(name):
 def test_none_gradients_keep_their_places(name):
     aggregate = aggregators.get(name)
     v, w = Variable([0.0]), Variable([0.0])
-    for result in on(2, lambda: aggregate([(None, v), (np.ones(1, "f4"), w)])):
+    for result in on_replicas(2, lambda: aggregate([(None, v), (np.ones(1, "f4"), w)])):
         assert result[0][0] is None
         assert result[0][1] is v
         assert float(as_array(result[1][0])[0]) == (2.0 if name == "sum" else 1.0)
@@ -263,7 +248,7 @@ def test_a_wrong_return_names_the_plugin_and_nothing_is_applied(case, size):
         slots = [float(np.sum(optimizer.get_slot(x, s))) for x in (v, w) for s in ("m", "v")]
         return v.numpy().tolist(), w.numpy().tolist(), int(optimizer.iterations), slots
 
-    assert on(size, program) == [([1.0, 2.0], [3.0], 0, [0.0] * 4)] * size
+    assert on_replicas(size, program) == [([1.0, 2.0], [3.0], 0, [0.0] * 4)] * size
 
 
 def test_a_chain_names_the_part_that_returns_nothing():
@@ -288,7 +273,7 @@ def test_a_plugin_that_raises_stops_all_replicas():
             SGD(1.0, gradient_aggregator=plugin).apply_gradients([(np.ones(1, "f4"), v)])
         return v.numpy().tolist()
 
-    assert on(2, program) == [[1.0]] * 2
+    assert on_replicas(2, program) == [[1.0]] * 2
 
 
 # -- state
@@ -362,8 +347,8 @@ def test_state_moves_once_a_step_where_replicas_share_the_optimizer():
 
     shared = Variable([0.0, 0.0]), Variable([0.0])
     optimizer = SGD(1.0, gradient_aggregator=Smoothed())
-    on(4, lambda: smoothed_steps(optimizer, shared, 3))
-    assert on(4, own)[0] == [x.numpy().tolist() for x in (*shared, *optimizer.weights)]
+    on_replicas(4, lambda: smoothed_steps(optimizer, shared, 3))
+    assert on_replicas(4, own)[0] == [x.numpy().tolist() for x in (*shared, *optimizer.weights)]
 
 
 def test_a_refused_step_leaves_the_state():

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from pages import run_page
+from replicated import on_replicas, rank
 
 import distopt as tf
 from distopt import aggregators
 from distopt.checkpoint import CheckpointManager
-from distopt.distribute import VirtualStrategy, get_replica_context
 from distopt.errors import ReplicaFailed
 from distopt.optimizers import SGD, Adam
 
@@ -15,20 +15,6 @@ from distopt.optimizers import SGD, Adam
 @pytest.fixture(scope="module")
 def top_k():
     return run_page("docs/aggregators.md")["TopK"]
-
-
-def rank():
-    return get_replica_context().replica_id_in_sync_group
-
-
-def on(size, program):
-    results = [None] * size
-
-    def run():
-        results[rank()] = program()
-
-    VirtualStrategy(size).run(run)
-    return results
 
 
 def steps(optimizer, w, first, count):
@@ -58,10 +44,10 @@ def test_a_checkpoint_holds_each_replicas_own(top_k, size, together, tmp_path):
         manager.save()
         return w.numpy(), optimizer.weights[-1].numpy()
 
-    want = on(size, uninterrupted)
+    want = on_replicas(size, uninterrupted)
     for count in (2, 4):
         shared = training(top_k) if together else None
-        got = on(size, lambda count=count, shared=shared: interrupted(shared, count))
+        got = on_replicas(size, lambda count=count, shared=shared: interrupted(shared, count))
     for (w, rest), (other, other_rest) in zip(want, got, strict=True):
         assert np.array_equal(w, other)
         assert np.array_equal(rest, other_rest)
@@ -78,8 +64,8 @@ def test_another_number_of_replicas_keeps_the_sum_of_what_waits(top_k, tmp_path)
         manager.save()
         return optimizer.weights[-1].numpy()
 
-    before = on(4, lambda: program(3))
-    after = on(2, lambda: program(0))
+    before = on_replicas(4, lambda: program(3))
+    after = on_replicas(2, lambda: program(0))
     assert np.allclose(np.sum(before, axis=0), np.sum(after, axis=0), rtol=1e-12)
 
 
@@ -99,7 +85,7 @@ def test_a_step_that_fails_on_one_replica_leaves_what_waits(top_k):
             steps(optimizer, w, 1, 1)
         return [np.array_equal(a, b) for a, b in zip(before, optimizer.get_weights(), strict=True)]
 
-    assert on(2, program) == [[True, True]] * 2
+    assert on_replicas(2, program) == [[True, True]] * 2
 
 
 def test_what_is_a_replicas_own_is_not_compared_but_the_rest_is(top_k):
@@ -116,9 +102,9 @@ def test_what_is_a_replicas_own_is_not_compared_but_the_rest_is(top_k):
         w = tf.Variable(np.zeros(6))
         steps(SGD(1.0, gradient_aggregator=make()), w, 0, 2)
 
-    on(2, lambda: program(top_k))
+    on_replicas(2, lambda: program(top_k))
     with pytest.raises(tf.errors.ReplicaMismatch, match="'common:0' parts replica 1 from replica 0"):
-        on(2, lambda: program(Parted))
+        on_replicas(2, lambda: program(Parted))
 
 
 def test_finish_step_is_called_on_each_replica_only_for_what_is_its_own(top_k):
@@ -136,5 +122,5 @@ def test_finish_step_is_called_on_each_replica_only_for_what_is_its_own(top_k):
     for aggregator, expected in ((Noted(), [0, 1, 2]), (Alike(), ["once"])):
         w, optimizer = tf.Variable(np.zeros(6)), SGD(1.0, gradient_aggregator=aggregator)
         calls.clear()
-        on(3, lambda w=w, optimizer=optimizer: steps(optimizer, w, 0, 1))
+        on_replicas(3, lambda w=w, optimizer=optimizer: steps(optimizer, w, 0, 1))
         assert sorted(calls) == expected

@@ -4,21 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from replicated import on_replicas
 
 import distopt as tf
-from distopt.distribute import VirtualStrategy, get_replica_context
+from distopt.distribute import get_replica_context
 
 VALUES = np.array([[1.0, 2.0], [3.0, -1.0], [0.5, 4.0]])
-
-
-def on(count: int, program: Any) -> list[Any]:
-    found = [None] * count
-
-    def one() -> None:
-        found[get_replica_context().replica_id_in_sync_group] = program()
-
-    VirtualStrategy(count).run(one)
-    return found
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
@@ -46,7 +37,7 @@ def test_sums_and_means(count: int, op: str) -> None:
         return float((slopes(losses, values) ** 2).sum())
 
     values = VALUES[:count]
-    found = on(count, program)
+    found = on_replicas(count, program)
     np.testing.assert_allclose([one[0] for one in found], slopes(losses, values), rtol=1e-6)
     np.testing.assert_allclose([one[1] for one in found], slopes(squares, values, 1e-3), rtol=1e-4)
     assert sum(one[2] for one in found) == pytest.approx(losses(values))
@@ -79,7 +70,7 @@ def test_gathered_parts_of_different_lengths(count: int, axis: int) -> None:
     # Each of the ranks weighs the elements 1, 2, ... in their order; d v**2 = 2 v = 4.
     weight = 4.0 * sum(range(1, count + 1))
     expected = weight * np.arange(1.0, sum(range(1, count + 1)) + 1)
-    np.testing.assert_allclose(np.concatenate(on(count, program)), expected)
+    np.testing.assert_allclose(np.concatenate(on_replicas(count, program)), expected)
 
 
 def test_what_is_only_looked_at_needs_no_derivative() -> None:
@@ -92,7 +83,7 @@ def test_what_is_only_looked_at_needs_no_derivative() -> None:
         assert np.array(tape.gradient(loss, v)).tolist() == [2.0, 4.0]
         return shown
 
-    assert on(2, program) == [(5.0, 3.0)] * 2
+    assert on_replicas(2, program) == [(5.0, 3.0)] * 2
 
 
 def test_an_extreme_has_no_derivative() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from distopt.file_access import make_folders, open_to_append
-from distopt.file_writing import append_whole, told_of
+from distopt.file_writing import append_whole, explained_errors
 
 __all__ = ["EventFile"]
 
@@ -31,7 +31,7 @@ class EventFile:
         stamp = f"{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         self.path = os.path.join(folder, f"events.out.tfevents.{stamp}")
         # The writers of tensorboardX follow links and replace a file of the same second.
-        with told_of(self.path, "TensorBoard's events"):
+        with explained_errors(self.path, "TensorBoard's events"):
             make_folders(folder)
             self._file = open_to_append(self.path)
         self._write(file_version="brain.Event:2")

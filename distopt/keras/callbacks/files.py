@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from distopt.core.checks import as_one_of, as_path
 from distopt.file_access import open_to_append, open_to_write
-from distopt.file_writing import append_whole, told_of
+from distopt.file_writing import append_whole, explained_errors
 from distopt.keras.callbacks.callback import Callback, Logs, is_chief
 from distopt.keras.callbacks.monitor import MonitorCallback
 from distopt.keras.callbacks.states import check_number
@@ -37,7 +37,7 @@ class CSVLogger(Callback):
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """See Callback."""
         if is_chief():
-            with told_of(self.filename, "the log of epochs"):
+            with explained_errors(self.filename, "the log of epochs"):
                 self._file = (open_to_append if self.append else open_to_write)(self.filename)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:

@@ -10,8 +10,8 @@ import numpy as np
 
 from distopt.core.checks import as_one_of, shown
 from distopt.core.numbers import as_scalar
-from distopt.core.suggestions import did_you_mean
 from distopt.keras.callbacks.callback import Callback, Logs
+from distopt.suggestions import did_you_mean
 
 __all__ = ["MonitorCallback", "more_is_better"]
 
