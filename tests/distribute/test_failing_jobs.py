@@ -157,7 +157,7 @@ def test_a_launcher_of_another_mpi_is_an_error(job, variables):
 def test_unknown_settings_are_errors(job):
     done = job("", replicas=0, prologue=ALONE, DISTOPT_STALL_SECOND="1")
     assert done.code != 0
-    assert "Did you mean DISTOPT_STALL_SECONDS?" in done.err.splitlines()[-1]
+    assert "Did you mean 'DISTOPT_STALL_SECONDS'?" in done.err.splitlines()[-1]
 
 
 READY = """
