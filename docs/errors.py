@@ -1,4 +1,4 @@
-"""Writes docs/errors.md: runs the programs of error_cases/, and notes down what each is told.
+"""Writes docs/errors.md: runs the programs of error_cases/, and records the error that each one shows.
 
 python docs/errors.py writes the page; tests/test_errors_page.py compares it.
 """
