@@ -153,7 +153,10 @@ def test_an_unknown_name(kind, look_up, meant, other):
         (lambda: tf.keras.backend.set_floatx("flot32"), ["float16", "float32", "float64"]),
         (lambda: distribute.get_replica_context().all_reduce("summ", 1.0), ["sum", "mean", "min", "max"]),
         (lambda: distribute.MPIStrategy(memory="privat"), ["auto", "shared", "private"]),
-        (lambda: settings({"DISTOPT_STALL_SECOND": "1"}), ["Did you mean 'DISTOPT_STALL_SECONDS'?", "_MEMORY"]),
+        (
+            lambda: settings({"DISTOPT_STALL_SECOND": "1"}),
+            ["Did you mean 'DISTOPT_STALL_SECONDS'?", "_MEMORY"],
+        ),
     ],
 )
 def test_a_word_that_is_not_among_a_few(use, allowed):
