@@ -21,11 +21,13 @@ class Clip:
         value: each element to ``[-value, value]``.
         norm: each gradient's l2 norm.
         global_norm: the l2 norm of all gradients together.
+        margin: added to that norm, as PyTorch does.
     """
 
     value: float | None = None
     norm: float | None = None
     global_norm: float | None = None
+    margin: float = 0.0
 
     @property
     def needs_norms(self) -> bool:
@@ -55,13 +57,16 @@ def clip_norm(values: Array, squares: float, limit: float) -> Array:
     return result
 
 
-def global_scale(squares: float, limit: float, dtype: np.dtype[Any]) -> Any:
+def global_scale(squares: float, limit: float, dtype: np.dtype[Any], margin: float = 0.0) -> Any:
     """The factor for all gradients, in their dtype: ``c * min(1/norm, 1/c)``.
+
+    With a margin, ``min(1, c / (norm + margin))``.
 
     Args:
         squares: the sum of the squares of all elements.
         limit: the largest norm allowed.
         dtype: that of the gradients.
+        margin: added to the norm.
 
     Returns:
         a scalar; NaN when the norm is not finite.
@@ -70,5 +75,7 @@ def global_scale(squares: float, limit: float, dtype: np.dtype[Any]) -> Any:
         return dtype.type(0)
     with np.errstate(all="ignore"):
         norm, bound, one = dtype.type(math.sqrt(squares)), dtype.type(limit), dtype.type(1)
+        if margin:
+            return np.minimum(one, bound / (norm + dtype.type(margin)))  # NaN if the norm is
         scale = bound * np.minimum(one / norm, one / bound)
         return scale + (norm - norm)  # NaN when the norm is not finite

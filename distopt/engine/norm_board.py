@@ -66,7 +66,7 @@ class NormBoard:
         factors, divisors = np.ones((2, len(self._pieces) - 1), dtype)
         if clip.global_norm is not None:
             total = norms.sum_of_pieces([self._squares])
-            factors[:] = global_scale(total, clip.global_norm, dtype)
+            factors[:] = global_scale(total, clip.global_norm, dtype, clip.margin)
         elif clip.norm:
             each = np.split(self._squares, self._pieces[1:-1])
             bound = factors[:] = dtype.type(clip.norm)

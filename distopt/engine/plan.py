@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeAlias
 from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from distopt.collectives import ShardReduce
 from distopt.core.tensor import as_array
@@ -18,10 +20,18 @@ from distopt.engine.norm_board import NormBoard, pieces_of
 from distopt.engine.rule import Rule
 from distopt.engine.shared_parameters import SharedParameters
 
-__all__ = ["PlanCache", "StepPlan"]
+__all__ = ["Kind", "PlanCache", "StepPlan"]
+
+#: What the coefficients of a step depend on: something an optimizer tells variables apart by, and the dtype.
+Kind: TypeAlias = "tuple[Hashable, np.dtype[Any]]"
 
 #: Plans of one optimizer, and plans for one list of variables.
 _KEPT = 32
+
+
+def device_and_dtype(variable: Variable) -> Kind:
+    """The kind of a variable where an optimizer has the same numbers for all."""
+    return variable.device, variable.dtype
 
 
 class StepPlan:
@@ -30,43 +40,50 @@ class StepPlan:
     Args:
         variables: the list.
         sparse: the places of those whose gradients are sparse.
+        kind_of: the kind of a variable.
 
     Attributes:
         specs: what plain gradients look like, and where they lie.
-        kinds: for each dtype the device and itself.
-        dtypes: the distinct dtypes, in the order of their first variables.
-        which: for each variable the place of its dtype among them.
+        kinds: what variables with the same coefficients have in common (see ``Kind``), in the order of their
+            first variables.
+        dtypes: for each kind its dtype.
+        which: for each variable the place of its kind among them.
         distinct: whether no variable is there twice.
         sizes: the elements of those that get a dense update; 0 for others.
         compiled: whether compiled code takes all the dtypes.
         constrained: the places of variables that have a constraint.
         first_executors: how many executors update variables that have one. They come first: a constraint may
             raise, and then the step is taken back.
-        rules: for each dtype the rule in force; none before the first step.
+        rules: for each kind the rule in force; none before the first step.
         slots: for each variable its rule's slots.
         fingerprint: a hash of names, shapes, dtypes and rules, the same on every replica.
-        executors: what makes the dense updates, one for each dtype that has some, with the dtype's place.
+        executors: what makes the dense updates, one for each kind that has some, with the kind's place.
         seen: value of ``Placement.moves`` when all were last seen where the replicas share them; -1: never.
     """
 
-    def __init__(self, variables: Sequence[Variable], sparse: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        variables: Sequence[Variable],
+        sparse: tuple[int, ...] = (),
+        kind_of: Callable[[Variable], Kind] = device_and_dtype,
+    ) -> None:
         arrays = [as_array(variable) for variable in variables]
-        kinds = {dtype: k for k, dtype in enumerate(dict.fromkeys(array.dtype for array in arrays))}
-        self.sparse = sparse
-        self.dtypes = tuple(kinds)
-        self.which = tuple([kinds[array.dtype] for array in arrays])
-        first = [self.which.index(k) for k in range(len(kinds))]
-        self.kinds = tuple([(variables[i].device, arrays[i].dtype) for i in first])
+        each = [kind_of(variable) for variable in variables]
+        kinds = {kind: k for k, kind in enumerate(dict.fromkeys(each))}
+        self.sparse, self._kind_of = sparse, kind_of
+        self.kinds = tuple(kinds)
+        self.dtypes = tuple([dtype for _, dtype in kinds])
+        self.which = tuple([kinds[kind] for kind in each])
         self.distinct = len(set(map(id, variables))) == len(variables)
         rows = set(sparse)
         self.sizes = tuple([0 if i in rows else array.size for i, array in enumerate(arrays)])
         self._squares = 8 * pieces_of(self.sizes)
-        self.compiled = kinds.keys() <= COMPILED
+        self.compiled = set(self.dtypes) <= COMPILED
         self.constrained = tuple([i for i, v in enumerate(variables) if v.constraint is not None])
         from distopt.collectives.array_specs import ArraySpecs  # with compiled code, which takes time to load
 
         #: What gradients look like that are plain arrays.
-        self.specs = ArraySpecs(arrays if all(dtype.kind == "f" for dtype in kinds) else ())
+        self.specs = ArraySpecs(arrays if all(dtype.kind == "f" for dtype in self.dtypes) else ())
         #: The plan for plain gradients keeps the others. None keeps itself, so memory goes at once.
         self._root = weakref.ref(self)
         self._siblings: dict[tuple[int, ...], StepPlan] = {}
@@ -97,7 +114,7 @@ class StepPlan:
         if plan is None:
             if len(root._siblings) == _KEPT:
                 root._siblings.clear()
-            plan = root._siblings[sparse] = StepPlan(variables, sparse)
+            plan = root._siblings[sparse] = StepPlan(variables, sparse, self._kind_of)
             plan.set_rules(variables, root.rules, root.slots)
             plan._root = root._root
         return plan
@@ -164,9 +181,13 @@ class PlanCache:
     """The plans of one optimizer, for each replica that uses it.
 
     Plans end with the replica's engine, since they hold on to the memory that its replicas share.
+
+    Args:
+        kind_of: the kind of a variable; after another answer the plans are to be cleared.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kind_of: Callable[[Variable], Kind] = device_and_dtype) -> None:
+        self._kind_of = kind_of
         self._plans: WeakKeyDictionary[object, _Plans] = WeakKeyDictionary()
 
     def find(self, engine: object, variables: Sequence[Variable]) -> StepPlan:
@@ -179,7 +200,7 @@ class PlanCache:
         owner = self if engine is None else engine
         plans = self._plans.get(owner)
         if plans is None:
-            plans = self._plans[owner] = _Plans()
+            plans = self._plans[owner] = _Plans(self._kind_of)
         return plans.find(variables)
 
     def clear(self) -> None:
@@ -187,16 +208,17 @@ class PlanCache:
         self._plans.clear()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PlanCache:
-        return PlanCache()
+        return PlanCache(self._kind_of)
 
     def __reduce__(self) -> Any:
-        return PlanCache, ()
+        return PlanCache, (self._kind_of,)
 
 
 class _Plans:
     """The plans of one replica, found by the identity of the variables; those last used stay."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind_of: Callable[[Variable], Kind]) -> None:
+        self._kind_of = kind_of
         self._plans: OrderedDict[tuple[int, ...], StepPlan] = OrderedDict()
         self._watched: dict[tuple[int, ...], list[weakref.ref[Variable]]] = {}
 
@@ -204,7 +226,7 @@ class _Plans:
         key = tuple(map(id, variables))
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._plans[key] = StepPlan(variables)
+            plan = self._plans[key] = StepPlan(variables, kind_of=self._kind_of)
             self._watch(variables, key)
             if len(self._plans) > _KEPT:
                 self._forget(next(iter(self._plans)))

@@ -107,7 +107,7 @@ class ClipLimit:
         if limit is not None:
             as_clip(limit, self._name)
         clip = replace(optimizer._clip or Clip(), **{self._field: limit})
-        optimizer._clip = clip if any(limit is not None for limit in vars(clip).values()) else None
+        optimizer._clip = None if clip == Clip() else clip
 
 
 def clip_config(clips: Mapping[str, float | None]) -> dict[str, float]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, TypeAlias
-
-import numpy as np
+from typing import Any, ClassVar, TypeAlias
 
 from distopt import aggregators, distribute
 from distopt.core.indexed_slices import IndexedSlices, sum_duplicates
@@ -14,7 +12,7 @@ from distopt.core.tensor import Tensor
 from distopt.core.variable import Variable, VariableSynchronization
 from distopt.engine.batch import GradientBatch
 from distopt.engine.owners import constrain
-from distopt.engine.plan import PlanCache, StepPlan
+from distopt.engine.plan import Kind, PlanCache, StepPlan
 from distopt.engine.step import StepEngine
 from distopt.errors import ReplicaFailed, ReplicaMismatch
 from distopt.optimizers.base_optimizer import BaseOptimizer
@@ -39,8 +37,8 @@ __all__ = ["ApplyState", "Optimizer"]
 #: ``finish_step`` of aggregators that do nothing there; a plain function has no such method.
 _STATELESS = (None, aggregators.Aggregator.finish_step)
 
-#: The coefficients of one step, by device and dtype: see ``_prepare_local``.
-ApplyState: TypeAlias = dict[tuple[str, "np.dtype[Any]"], dict[str, Any]]
+#: The coefficients of one step, by kind of variable, as a rule device and dtype: see ``_prepare_local``.
+ApplyState: TypeAlias = dict[Kind, dict[str, Any]]
 
 
 class Optimizer(BaseOptimizer):
@@ -219,6 +217,9 @@ class Optimizer(BaseOptimizer):
         self._check_hypers()
         return batch, plan, self._prepare_step(plan)
 
+    #: The call that users know as a step, for messages.
+    _step_call: ClassVar[str] = "apply_gradients"
+
     def _call(self) -> str:
         """The name of this step's collective calls; it has the stages in it, so that replicas must agree."""
         stages = (
@@ -230,7 +231,7 @@ class Optimizer(BaseOptimizer):
         )
         if self._named[0] != stages:
             text = stages_text(self)
-            self._named = stages, f"apply_gradients of {self._name}{f' ({text})' if text else ''}"
+            self._named = stages, f"{self._step_call} of {self._name}{f' ({text})' if text else ''}"
         return self._named[1]
 
     def _run_pipeline(
@@ -257,8 +258,12 @@ class Optimizer(BaseOptimizer):
         variables = [variable for _, variable in transformed]
         if not aggregate:
             engine.coordinator.check(f"{call}, not aggregated,", variables)
-        alone = engine.released(variables) or not (aggregate or engine.shares(variables))
+        alone = engine.released(variables) or not (aggregate or self._are_alike(engine, variables))
         self._apply(engine, call, transformed, apply_state, alone)
+
+    def _are_alike(self, engine: StepEngine, variables: Sequence[Variable]) -> bool:
+        """Whether gradients that were not aggregated here are the same on all replicas nevertheless."""
+        return engine.shares(variables)
 
     def _apply(
         self, engine: StepEngine, call: str, pairs: Pairs, apply_state: ApplyState, alone: bool
@@ -327,7 +332,7 @@ class Optimizer(BaseOptimizer):
             self._prepare_local(*kind, apply_state)
         return apply_state
 
-    def _prepare_local(self, var_device: str, var_dtype: Any, apply_state: ApplyState) -> None:
+    def _prepare_local(self, var_device: Any, var_dtype: Any, apply_state: ApplyState) -> None:
         """A hook: adds to ``apply_state[var_device, var_dtype]`` what depends on the step only."""
         if "learning_rate" in self._hypers:
             apply_state[var_device, var_dtype]["lr_t"] = self._decayed_lr(var_dtype)
@@ -355,10 +360,14 @@ class Optimizer(BaseOptimizer):
         if self.clipnorm is not None:
             grads_and_vars = ClipByNorm(self.clipnorm)(grads_and_vars)
         if self.global_clipnorm is not None:
-            grads_and_vars = ClipByGlobalNorm(self.global_clipnorm)(grads_and_vars)
+            grads_and_vars = self._global_clip(self.global_clipnorm)(grads_and_vars)
         for transformer in self.gradient_transformers:
             grads_and_vars = transformer(grads_and_vars)
         return grads_and_vars
+
+    def _global_clip(self, limit: float) -> Transformer:
+        """What clips the norm of all gradients together to ``limit``."""
+        return ClipByGlobalNorm(limit)
 
     # -- update
     def _update(self, gradient: Any, variable: Variable, apply_state: ApplyState) -> None:

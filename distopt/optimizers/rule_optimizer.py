@@ -81,7 +81,7 @@ class RuleOptimizer(Optimizer):
         """
 
     def _step_rule(
-        self, device: str, dtype: np.dtype[Any], apply_state: ApplyState | None
+        self, device: Any, dtype: np.dtype[Any], apply_state: ApplyState | None
     ) -> tuple[Rule, tuple[Any, ...]]:
         """The rule and its coefficients for variables of one device and dtype, as the kernels take them.
 
@@ -127,7 +127,7 @@ class RuleOptimizer(Optimizer):
             reduce is None
             or self.gradient_transformers
             or not (plan.distinct and plan.compiled)
-            or (clip is not None and clip.needs_norms and len(plan.dtypes) > 1)
+            or (clip is not None and clip.needs_norms and len(set(plan.dtypes)) > 1)
             or (clip is not None and None not in (clip.norm, clip.global_norm))
             or self._overrides(RuleOptimizer, _HOOKS)
             or engine.released(batch.variables)
@@ -178,7 +178,7 @@ class RuleOptimizer(Optimizer):
             for variable in new:
                 self.add_slot(variable, slot)
 
-    def _prepare_local(self, var_device: str, var_dtype: Any, apply_state: ApplyState) -> None:
+    def _prepare_local(self, var_device: Any, var_dtype: Any, apply_state: ApplyState) -> None:
         values, dtype = apply_state[var_device, var_dtype], np.dtype(var_dtype)
         plain = type(self._hypers.values["learning_rate"]) is Variable and self._initial_decay == 0
         if plain and not self._overrides(Optimizer, _RATE):
