@@ -29,7 +29,7 @@ LEVELS = [
     {"optimizers"},
     {"checkpoint"},
     {"keras"},
-    {"adapters"},
+    {"torch", "jax"},
 ]
 LEVEL = {part: i for i, parts in enumerate(LEVELS) for part in parts}
 #: The fronts and the tools of the package: they may see everything, and nobody below sees them.
@@ -48,8 +48,8 @@ OWNERS = {
     "autograd": ("autodiff/",),
     "numba": ("engine/", *COMPILED, "comm/finalization.py"),
     "llvmlite": COMPILED,
-    "torch": ("adapters/",),
-    "jax": ("adapters/",),
+    "torch": ("torch/",),
+    "jax": ("jax/",),
     "sklearn": (),
     "scipy": (),
     "distopt_launch": ("testing/",),
@@ -164,7 +164,7 @@ def test_extras_are_imported_where_they_are_used():
         (str(file.relative_to(ROOT)), name)
         for file, found in IMPORTS.items()
         for name, at_module_level in found
-        if at_module_level and name.split(".")[0] in LAZY and part_of(file) != "adapters"
+        if at_module_level and name.split(".")[0] in LAZY and part_of(file) not in ("torch", "jax")
     ]
     assert not early
 

@@ -1,0 +1,89 @@
+"""What an optimizer of ``torch.optim`` does with one parameter: slots, scalars, coefficients and a rule."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
+
+from distopt.engine.rule import Rule
+
+__all__ = ["UpdateRule", "coupled_decay", "sign"]
+
+
+class UpdateRule(ABC):
+    """One algorithm of ``torch.optim``, without any state of its own.
+
+    A ``group`` is a mapping with the keys of an element of ``param_groups``; its numbers may be tensors
+    of one element. A parameter's state consists of slots, which are arrays like the parameter, and of
+    scalars. Both have the names that ``optimizer.state[parameter]`` has in PyTorch.
+
+    A step of one parameter: ``scalars = advanced(group, scalars)``, then ``coefficients(group, scalars)``,
+    then ``rule(group)`` on the parameter, its gradient and its slots.
+    """
+
+    #: As in ``torch.optim``; for messages.
+    name: ClassVar[str]
+    #: The scalars before a parameter's first step. PyTorch keeps an int as an int, a float as a tensor.
+    scalars: ClassVar[Mapping[str, float]] = MappingProxyType({"step": 0.0})
+    #: Which of the scalars PyTorch does not keep: no part of a state that is shown to users.
+    internal: ClassVar[frozenset[str]] = frozenset()
+
+    @abstractmethod
+    def rule(self, group: Mapping[str, Any]) -> Rule:
+        """The rule that the group's options select."""
+
+    @abstractmethod
+    def coefficients(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
+        """The rule's coefficients, computed in double precision as PyTorch does.
+
+        Args:
+            group: the options of this step.
+            scalars: those after this step.
+
+        Returns:
+            A number for each name in ``rule(group).coefficients``; to be cast to the parameter's dtype.
+        """
+
+    def advanced(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
+        """The scalars after one more step."""
+        return {**scalars, "step": scalars["step"] + 1}
+
+    def initial(self, group: Mapping[str, Any], slot: str) -> float:
+        """What a new slot is filled with."""
+        return 0.0
+
+    def restored(self, state: Mapping[str, Any]) -> dict[str, float]:
+        """The scalars of a parameter whose state is what PyTorch keeps of it; empty before its first step.
+
+        Raises:
+            KeyError: a scalar is missing from a state that is not empty.
+        """
+        return {name: type(first)(state[name] if state else first) for name, first in self.scalars.items()}
+
+    def check_gradient(self, group: Mapping[str, Any], is_sparse: bool) -> None:
+        """Does nothing if the algorithm takes such a gradient with these options.
+
+        Args:
+            group: the options of this step.
+            is_sparse: whether the gradient holds rows of an array, or all of it.
+
+        Raises:
+            RuntimeError: it does not; in PyTorch's words where it has any.
+        """
+        if is_sparse:
+            raise RuntimeError(f"{self.name} does not support sparse gradients")
+
+
+def sign(group: Mapping[str, Any]) -> float:
+    """The coefficient of the gradient: -1.0 to maximize."""
+    return -1.0 if group["maximize"] else 1.0
+
+
+def coupled_decay(group: Mapping[str, Any]) -> dict[str, float]:
+    """Coefficients of rules that add ``decay`` times the parameter to the gradient, unless it is ``zero``.
+
+    Adding zero times the parameter would not do: an infinite one would become NaN.
+    """
+    return {"zero": 0.0, "sign": sign(group), "decay": float(group["weight_decay"])}
