@@ -53,6 +53,11 @@ class VariableStorage:
         """Notes that the memory was written to from outside."""
         self.version += 1
 
+    def adopt(self, memory: Array) -> None:
+        """Makes memory of another library the variable's, with the value that it holds."""
+        self._move(memory, shared=False)
+        self.version += 1
+
     def attach(self, memory: Array) -> None:
         """Moves the variable into ``memory``, which holds its value for all replicas of the node."""
         # Replicas of one process attach the one variable to views of the same memory, one after the other.

@@ -23,7 +23,7 @@ Pair: TypeAlias = tuple[Any, Variable]
 Pairs: TypeAlias = tuple[Pair, ...]
 
 _log = logging.getLogger("distopt")
-_PAIR, _TWO, _VARIABLE = {tuple}, {2}, {Variable}
+_PAIR, _TWO = {tuple}, {2}
 _ARRAY, _DENSE = {np.ndarray}, {np.ndarray, Tensor}
 
 
@@ -75,7 +75,7 @@ def _plain(items: tuple[Any, ...], plans: PlanCache, engine: object) -> tuple[Gr
         return None
     gradients, variables = zip(*items, strict=True)
     kinds = set(map(type, gradients))
-    if not kinds <= _DENSE or set(map(type, variables)) != _VARIABLE:
+    if not kinds <= _DENSE or not all(issubclass(kind, Variable) for kind in set(map(type, variables))):
         return None
     arrays = gradients if kinds == _ARRAY else tuple(map(as_array, gradients))
     plan = plans.find(engine, variables)

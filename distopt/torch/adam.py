@@ -1,0 +1,72 @@
+"""Adam and AdamW."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from distopt.torch.optimizer import Optimizer, StepOptions
+from distopt.torch.rules.adam import AdamUpdate
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["Adam", "AdamW"]
+
+
+class Adam(Optimizer, torch.optim.Adam):
+    """``torch.optim.Adam`` over all replicas.
+
+    Args:
+        params: the model, or what PyTorch takes: parameters, named parameters or groups of them.
+        lr: the learning rate.
+        betas: decays of the means of the gradient and of its square.
+        eps: keeps the divisor above zero.
+        weight_decay: times the parameter is added to the gradient.
+        amsgrad: whether the largest mean of the square so far is the divisor.
+        foreach: accepted and ignored.
+        maximize: whether to go up.
+        capturable: must be False.
+        differentiable: must be False.
+        fused: accepted and ignored.
+        decoupled_weight_decay: whether weight decay is AdamW's.
+        **options: see StepOptions.
+
+    Source: Kingma & Ba 2014, arXiv:1412.6980; ``torch.optim.Adam``.
+    """
+
+    _update = AdamUpdate()
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        betas: Any = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        decoupled_weight_decay: bool = False,
+        **options: Unpack[StepOptions],
+    ) -> None:
+        with self._over_replicas(params, options) as given:
+            super().__init__(
+                given,
+                lr,
+                betas,
+                eps,
+                weight_decay,
+                amsgrad,
+                foreach=foreach,
+                maximize=maximize,
+                capturable=capturable,
+                differentiable=differentiable,
+                fused=fused,
+                decoupled_weight_decay=decoupled_weight_decay,
+            )

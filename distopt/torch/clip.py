@@ -1,0 +1,47 @@
+"""Clipping the norm of all gradients together, as ``torch.nn.utils.clip_grad_norm_`` does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from distopt.core.numbers import as_clip
+from distopt.engine import norms
+from distopt.engine.clip import global_scale
+from distopt.transforms.elementwise import map_values, values_of
+from distopt.typing import Array, GradsAndVars
+
+__all__ = ["ClipGradNorm"]
+
+
+@dataclass(frozen=True)
+class ClipGradNorm:
+    """Multiplies all gradients by ``min(1, limit / (norm + 1e-6))``, of whatever dtypes they are.
+
+    Source: ``torch.nn.utils.clip_grad_norm_``.
+    """
+
+    limit: float
+    MARGIN: ClassVar[float] = 1e-6
+
+    def __post_init__(self) -> None:
+        as_clip(self.limit, "clip_grad_norm")
+
+    def __call__(self, grads_and_vars: GradsAndVars) -> list[tuple[Any, Any]]:
+        """The pairs with clipped gradients."""
+        pairs = list(grads_and_vars)
+        sums = [norms.sums_of_squares(_wide(values_of(gradient)).reshape(-1)) for gradient, _ in pairs]
+        squares = norms.sum_of_pieces(sums)
+
+        def scaled(values: Array) -> Array:
+            wide = _wide(values)
+            return (wide * global_scale(squares, self.limit, wide.dtype, self.MARGIN)).astype(values.dtype)
+
+        return [(map_values(scaled, gradient), variable) for gradient, variable in pairs]
+
+
+def _wide(values: Array) -> Array:
+    """Contiguous, and no narrower than float32."""
+    return np.ascontiguousarray(values, np.float32 if values.dtype.itemsize < 4 else values.dtype)

@@ -1,0 +1,199 @@
+"""Optimizer: PyTorch's optimizers with a step over all replicas."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar, TypedDict
+
+import torch
+
+from distopt.distribute import collective_call, get_replica_context, get_strategy
+from distopt.engine.step import StepEngine
+from distopt.torch.names import module_behind
+from distopt.torch.pipeline import Pipeline
+from distopt.torch.rules.update_rule import UpdateRule
+
+__all__ = ["Optimizer", "StepOptions"]
+
+
+class StepOptions(TypedDict, total=False):
+    """What all optimizers here take besides PyTorch's own arguments.
+
+    Attributes:
+        aggregator: what makes one gradient of all replicas' gradients: any of ``distopt.aggregators``, by name,
+            config or itself; or a function from pairs to pairs. The mean by default.
+        clip_grad_norm: the largest norm of all aggregated gradients together, as
+            ``torch.nn.utils.clip_grad_norm_`` clips it.
+        clip_grad_value: the largest absolute value of an element of the aggregated gradients; clipped first.
+        on_nonfinite: what is done about NaN and infinity in the gradients of any replica: ``"propagate"``,
+            ``"raise"``, ``"skip"`` or ``"zero"``, see ``distopt.optimizers.Optimizer``.
+        unused: ``"error"`` if a parameter must have a gradient on all replicas or on none; ``"zero"`` if zeros
+            take its place where it has none. The latter costs one more exchange a step.
+    """
+
+    aggregator: Any
+    clip_grad_norm: float | None
+    clip_grad_value: float | None
+    on_nonfinite: str
+    unused: str
+
+
+class Optimizer(torch.optim.Optimizer):
+    """The base of all optimizers here: aggregates gradients over replicas, and makes one update everywhere.
+
+    Each derives from PyTorch's optimizer of the same name and has its arguments, defaults and numbers. Where it
+    is made, all parameters get replica 0's values; all replicas make it together. ``foreach`` and ``fused``
+    change nothing: the update always is one pass over memory.
+    """
+
+    #: The algorithm.
+    _update: ClassVar[UpdateRule]
+    #: A ``torch.amp.GradScaler`` then leaves it to step() whether a step is skipped: replicas decide together.
+    _step_supports_amp_scaling = True
+
+    # -- making
+    @contextmanager
+    def _over_replicas(self, params: Any, options: Mapping[str, Any]) -> Iterator[Any]:
+        """Around PyTorch's own constructor; gives the parameters to hand to it."""
+        unknown = set(options) - set(StepOptions.__annotations__)
+        if unknown:
+            raise TypeError(f"{type(self).__name__}() got an unexpected keyword argument {min(unknown)!r}")
+        self._set_up(module_behind(params), options)
+        yield params.parameters() if isinstance(params, torch.nn.Module) else params
+        self._made = True
+        self._add_parameters()
+
+    def _set_up(self, module: torch.nn.Module | None, options: Mapping[str, Any]) -> None:
+        self._made, self._options = False, dict(options)
+        self._accumulates = self._aggregated = False
+        name = type(self).__name__
+        self._pipeline = Pipeline(name, self._update, lambda: self.param_groups, module, options)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """See ``torch.optim.Optimizer``; all replicas add it together, and get replica 0's values."""
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        try:
+            if group.get("differentiable") or group.get("capturable"):
+                raise ValueError(
+                    f"{type(self).__name__}: differentiable and capturable must be False: parameters are updated "
+                    f"outside of PyTorch, on the CPU"
+                )
+            if self._made:
+                self._add_parameters()
+        except BaseException:
+            self.param_groups.pop()
+            raise
+
+    @collective_call
+    def _add_parameters(self) -> None:
+        self._pipeline.add_parameters()
+
+    # -- a step
+    @torch.no_grad()
+    @collective_call
+    def step(self, closure: Callable[[], Any] | None = None, *, examples: int | None = None) -> Any:
+        """One step on all replicas: aggregate the gradients, clip them, update all parameters alike.
+
+        A parameter whose gradient is None is left out, as in PyTorch.
+
+        Args:
+            closure: computes the loss and its gradients anew.
+            examples: how many examples this replica's gradients are the mean of; the mean over replicas is weighed
+                by it. All replicas weigh alike without it.
+
+        Returns:
+            what the closure returned, this replica's loss; else None.
+
+        Raises:
+            ReplicaMismatch: replicas have other parameters, gradients of other parameters, other options, or
+                parameters that the program has changed otherwise. Nothing was applied.
+            RuntimeError: within :meth:`no_sync`.
+        """
+        if self._accumulates:
+            raise RuntimeError(
+                f"{type(self).__name__}.step() within no_sync(): it aggregates gradients, so leave the block before it"
+            )
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        scale, found_inf = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
+        self._pipeline.step(examples, not self._aggregated, scale, found_inf)
+        self._aggregated = False
+        return loss
+
+    @torch.no_grad()
+    @collective_call
+    def aggregate(self, *, examples: int | None = None) -> None:
+        """Puts the aggregate of all replicas' gradients in the place of each replica's own.
+
+        The next step() takes them as they are then. Whatever looks at gradients between backward() and step(),
+        such as ``torch.nn.utils.clip_grad_norm_``, sees this replica's part only, if this is not called before.
+
+        Args:
+            examples: as in :meth:`step`.
+        """
+        self._pipeline.aggregate(examples)
+        self._aggregated = True
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """See ``torch.optim.Optimizer``."""
+        super().zero_grad(set_to_none)
+        self._aggregated = False
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        """A block in which gradients add up on each replica, as DDP's; step() within it is an error.
+
+        Nothing is exchanged before step() in any case: the block says what is meant.
+        """
+        before, self._accumulates = self._accumulates, True
+        try:
+            yield
+        finally:
+            self._accumulates = before
+
+    # -- the state
+    @property
+    def state(self) -> Any:
+        """The state of each parameter under PyTorch's names.
+
+        Tensors in it are copies. What is changed in it counts in the next step, on all replicas alike.
+        """
+        return self._pipeline.keeper.view()
+
+    @state.setter
+    def state(self, state: Mapping[Any, Any]) -> None:
+        if not self._made and not state:
+            return  # PyTorch's constructor
+        self._pipeline.keeper.load(state)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.state.items())
+        return {**super().__getstate__(), "state": defaultdict(dict, state), "_options": self._options}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        rest = dict(state)
+        loaded = rest.pop("state", None)
+        if "_pipeline" not in vars(self):  # a copy
+            self.param_groups = rest["param_groups"]
+            self._set_up(None, rest.pop("_options"))
+            self._made = True
+        if loaded is not None:
+            self.state = loaded
+        super().__setstate__(rest)
+
+    def describe(self) -> str:
+        """Prints the pipeline in force and returns it.
+
+        For example: ``mean over 4 replicas -> clip grad norm 1 -> AdamW(lr=0.001, ...)``.
+        """
+        text = self._pipeline.updates.pipeline_text()
+        context = get_replica_context()
+        if context is not None and get_strategy().num_replicas_in_sync > 1:
+            text = f"{text}\n{StepEngine.describe(context)}"
+        print(text)
+        return text

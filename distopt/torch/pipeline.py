@@ -1,0 +1,174 @@
+"""Pipeline: what an optimizer here does with its parameters, from gradients to new values on all replicas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from distopt.core.placement import placement
+from distopt.distribute import require_replica_context
+from distopt.engine.step import StepEngine
+from distopt.torch.gradients import GradientReader, unscale
+from distopt.torch.names import ModuleWatch, names_in
+from distopt.torch.parameter import Parameter
+from distopt.torch.parameters import Parameters
+from distopt.torch.replicas import broadcast_buffers
+from distopt.torch.rules.update_rule import UpdateRule
+from distopt.torch.state import StateKeeper
+from distopt.torch.updates import GroupUpdates
+
+__all__ = ["Pipeline"]
+
+
+class Pipeline:
+    """The step of one optimizer.
+
+    Args:
+        name: the optimizer's name, for messages.
+        update: the algorithm.
+        groups: gives the ``param_groups``.
+        module: the model, if it is known.
+        options: see ``StepOptions``.
+
+    Attributes:
+        updates: aggregates, clips and updates.
+        keeper: shows the state.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        update: UpdateRule,
+        groups: Callable[[], Sequence[Mapping[str, Any]]],
+        module: torch.nn.Module | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        self._name, self._update, self._groups = name, update, groups
+        self._names, self._module = names_in(module), module
+        self._parameters = Parameters()
+        self._watch: ModuleWatch | None = None
+        self._reader = GradientReader(options.get("unused", "error"))
+        self.updates = GroupUpdates(
+            name,
+            update,
+            groups,
+            options.get("aggregator"),
+            options.get("clip_grad_norm"),
+            options.get("clip_grad_value"),
+            options.get("on_nonfinite", "propagate"),
+        )
+        self.keeper = StateKeeper(self._parameters, self.updates, update, self._tensors)
+        self._moves = -1
+
+    def _tensors(self) -> Iterator[torch.Tensor]:
+        return (tensor for group in self._groups() for tensor in group["params"])
+
+    # -- parameters
+    def add_parameters(self) -> None:
+        """Takes in parameters that are new in the groups, with replica 0's values; collective if there are any."""
+        known, number = self._parameters, len(self._parameters)
+        named: list[tuple[str, torch.Tensor]] = []
+        added: list[tuple[int, list[torch.Tensor]]] = []
+        for place, group in enumerate(self._groups()):
+            if new := known.lacking(group["params"]):
+                self._names.update(zip(map(id, group["params"]), group.get("param_names", ()), strict=False))
+                named += [(self._names.get(id(t), f"parameter {number + i}"), t) for i, t in enumerate(new, len(named))]
+                added.append((place, new))
+        if not named:
+            return
+        known.add(f"{self._name}()", named)
+        for place, new in added:
+            self.updates.cohorts.put([known.of(t).variable for t in new], place, self._update.scalars)
+        if self._module is not None and number == 0:
+            broadcast_buffers(self._module)
+        if self._watch is None and any(id(tensor) not in self._names for _, tensor in named):
+            self._watch = ModuleWatch(tensor for _, tensor in named)
+
+    def _learn_names(self, watch: ModuleWatch) -> None:
+        """At the first step: names and buffers of the module that made the forward pass."""
+        self._watch, module = None, watch.stop()
+        names = names_in(module)
+        for parameter in self._parameters:
+            if (name := names.get(id(parameter.tensor))) is not None:
+                parameter.variable.rename(name)
+        if module is not None:
+            broadcast_buffers(module)
+
+    # -- a step
+    def prepare(self) -> StepEngine:
+        """Takes in what the program has done since the last step: parameters, their values, the state."""
+        self.add_parameters()
+        if self._watch is not None:
+            self._learn_names(self._watch)
+        engine = StepEngine.of(require_replica_context(f"step() of {self._name}"))
+        changed = self._parameters.take_edits(engine)
+        if changed:
+            self._replace(changed)
+        self.keeper.take_in()
+        return engine
+
+    def pairs(self, engine: StepEngine) -> list[tuple[Any, Any]]:
+        """The gradients, with their variables."""
+        parameters = list(map(self._parameters.of, self._tensors()))
+        found = self._reader.pairs(engine, f"step of {self._name}", parameters)
+        self.updates.absent = self._reader.absent
+        return found
+
+    def step(
+        self, examples: int | None, aggregate: bool, scale: torch.Tensor | None, found_inf: torch.Tensor | None
+    ) -> None:
+        """One step.
+
+        Args:
+            examples: the weight of this replica's gradients, or None.
+            aggregate: False if the gradients are aggregated already.
+            scale: what the gradients have to be divided by, or None.
+            found_inf: of shape (); above 0 if this replica asks for the step to be left out.
+        """
+        engine = self.prepare()
+        if found_inf is not None:
+            flags = engine.coordinator.check(f"{self._name} under a GradScaler", [], int(found_inf.item() > 0))
+            if any(flags):
+                return
+            if scale is not None:
+                unscale([tensor.grad for tensor in self._tensors() if tensor.grad is not None], scale)
+        pairs = self.pairs(engine)
+        self._settle(engine, [variable for _, variable in pairs])
+        if pairs:
+            self.updates.step(pairs, examples, aggregate)
+        else:
+            self.updates.check_absence(engine)
+        self._parameters.accept_edits(engine)
+        self.keeper.stepped()
+        self._moves = placement().moves
+
+    def aggregate(self, examples: int | None) -> None:
+        """Puts the gradients of all replicas together in the place of this replica's."""
+        pairs = self.pairs(self.prepare())
+        totals = self.updates.aggregate(pairs, examples)
+        for parameter in map(self._parameters.of, self._tensors()):
+            total = totals.get(parameter.variable)
+            if total is not None:
+                parameter.set_gradient(total)
+
+    def _settle(self, engine: StepEngine, stepped: Sequence[Any]) -> None:
+        """Brings what the program has written to parameters without a gradient to all; collective if there is any."""
+        if engine.replicas == 1 or placement().moves == self._moves:
+            return
+        own = set(map(id, stepped))
+        others = [parameter.variable for parameter in self._parameters if id(parameter.variable) not in own]
+        slots = [slot for variable in others for slot in self.updates.slots(variable).values()]
+        written = engine.parameters.assigned([*others, *slots])
+        if written:
+            engine.share(f"values given to parameters of {self._name}", written)
+
+    def _replace(self, changed: Sequence[Parameter]) -> None:
+        """Goes on with parameters of another dtype, shape or layout; the state is cast."""
+        states = [self.keeper.shown(parameter) for parameter in changed]
+        new = self._parameters.replace(f"parameters of {self._name} of another dtype or layout", changed)
+        for before, after in zip(changed, new, strict=True):
+            cohort = self.updates.cohorts.remove(before.variable)
+            self.updates.cohorts.put([after.variable], cohort.group, cohort.scalars)
+        self.keeper.restore(zip(new, states, strict=True))

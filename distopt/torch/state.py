@@ -1,0 +1,192 @@
+"""``optimizer.state``: slots and scalars under the names that PyTorch has for them."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from distopt.torch.parameter import Parameter
+from distopt.torch.parameters import Parameters
+from distopt.torch.rules.update_rule import UpdateRule
+from distopt.torch.updates import GroupUpdates
+
+__all__ = ["StateKeeper", "StateView"]
+
+
+class StateView(defaultdict[Any, Any]):
+    """The state of each parameter, copied when it is looked at; what is changed here counts in the next step.
+
+    Args:
+        make: the state of one parameter now; empty before its first step.
+        tensors: the parameters.
+    """
+
+    def __init__(
+        self, make: Callable[[torch.Tensor], dict[str, Any]], tensors: Callable[[], Iterable[torch.Tensor]]
+    ) -> None:
+        super().__init__(dict)
+        self._make, self._tensors = make, tensors
+        #: What was made, with the version that each tensor had.
+        self.made: dict[int, dict[str, Any]] = {}
+
+    def __missing__(self, key: Any) -> Any:
+        entry = self._make(key) if isinstance(key, torch.Tensor) else {}
+        self.made[id(key)] = _witness(entry)
+        self[key] = entry
+        return entry
+
+    def changed(self, tensor: torch.Tensor) -> dict[str, Any] | None:
+        """The state of a parameter if the program has changed it since it was made; else None."""
+        if not super().__contains__(tensor):
+            return None
+        entry: dict[str, Any] = self[tensor]
+        return None if self.made.get(id(tensor)) == _witness(entry) else entry
+
+    def complete(self) -> None:
+        """Makes what has not been looked at."""
+        for tensor in self._tensors():
+            if not super().__contains__(tensor) and (entry := self._make(tensor)):
+                self.made[id(tensor)] = _witness(entry)
+                self[tensor] = entry
+
+    def __contains__(self, key: object) -> bool:
+        self.complete()
+        return super().__contains__(key)
+
+    def __iter__(self) -> Iterator[Any]:
+        self.complete()
+        return super().__iter__()
+
+    def __len__(self) -> int:
+        self.complete()
+        return super().__len__()
+
+    def keys(self) -> Any:
+        """See dict."""
+        self.complete()
+        return super().keys()
+
+    def values(self) -> Any:
+        """See dict."""
+        self.complete()
+        return super().values()
+
+    def items(self) -> Any:
+        """See dict."""
+        self.complete()
+        return super().items()
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        """See dict."""
+        return self[key] if key in self else default
+
+    def __reduce__(self) -> Any:
+        return defaultdict, (dict, dict(self.items()))
+
+
+class StateKeeper:
+    """The state of an optimizer: shows it, and takes in what the program has loaded or changed.
+
+    Args:
+        parameters: those that have been added.
+        updates: keeps slots and scalars.
+        update: the algorithm.
+        tensors: all parameters of the groups.
+    """
+
+    def __init__(
+        self,
+        parameters: Parameters,
+        updates: GroupUpdates,
+        update: UpdateRule,
+        tensors: Callable[[], Iterable[torch.Tensor]],
+    ) -> None:
+        self._parameters, self._updates, self._update, self._tensors = parameters, updates, update, tensors
+        self._view: StateView | None = None
+        self._loaded = False
+        #: What the program keeps there besides, by parameter or any other key.
+        self._others: dict[Any, Any] = {}
+
+    def view(self) -> StateView:
+        """The state as it is now."""
+        if self._view is None:
+            self._view = StateView(self._shown, self._tensors)
+            self._view.update({k: v for k, v in self._others.items() if not isinstance(k, torch.Tensor)})
+        return self._view
+
+    def load(self, state: Mapping[Any, Any]) -> None:
+        """Puts another state in place of all that there is."""
+        self._view = StateView(lambda _: {}, tuple)
+        self._view.update(state)
+        self._loaded = True
+
+    def take_in(self) -> None:
+        """Before a step: what the program has changed becomes the state."""
+        view = self._view
+        if view is None:
+            return
+        self._others = {key: value for key, value in view.items() if not isinstance(key, torch.Tensor)}
+        changed: dict[int, tuple[Parameter, dict[str, Any]]] = {}
+        for tensor in self._tensors():
+            entry = view[tensor] if self._loaded else view.changed(tensor)
+            if entry is not None:
+                changed[id(tensor)] = self._parameters.of(tensor), entry
+        self.restore(list(changed.values()))
+
+    def stepped(self) -> None:
+        """After a step: what was shown is old."""
+        self._view, self._loaded = None, False
+
+    def restore(self, entries: Iterable[tuple[Parameter, Mapping[str, Any]]]) -> None:
+        """Gives parameters the state in ``entries``; empty ones are as before the first step."""
+        updates, cohorts = self._updates, self._updates.cohorts
+        alike: dict[tuple[Any, ...], list[Parameter]] = {}
+        for parameter, entry in entries:
+            group = cohorts.remove(parameter.variable).group
+            scalars = self._update.restored(entry)
+            alike.setdefault((group, *scalars.items()), []).append(parameter)
+            cohorts.put([parameter.variable], group, scalars)
+            self._restore_slots(parameter, entry)
+            known = {*self._update.scalars, *updates.slots(parameter.variable)}
+            others = {key: value for key, value in entry.items() if key not in known}
+            if others:
+                self._others[parameter.tensor] = others
+        for (group, *scalars), members in alike.items():
+            cohorts.put([parameter.variable for parameter in members], group, dict(scalars))
+        if alike:
+            updates.forget_plans()
+
+    def shown(self, parameter: Parameter) -> dict[str, Any]:
+        """The state of a parameter, copied; empty before its first step."""
+        variable = parameter.variable
+        scalars, slots = self._updates.cohorts.of(variable).scalars, self._updates.slots(variable)
+        state: dict[str, Any] = {}
+        if scalars != self._update.scalars:
+            for name, value in scalars.items():
+                if name not in self._update.internal:
+                    state[name] = value if isinstance(value, int) else torch.tensor(value, dtype=torch.float32)
+            state |= {name: parameter.tensor_of(slot.numpy()) for name, slot in slots.items()}
+        return state | self._others.get(parameter.tensor, {})
+
+    def _shown(self, tensor: torch.Tensor) -> dict[str, Any]:
+        known = not self._parameters.lacking([tensor])
+        return self.shown(self._parameters.of(tensor)) if known else {}
+
+    def _restore_slots(self, parameter: Parameter, entry: Mapping[str, Any]) -> None:
+        variable = parameter.variable
+        self._updates.make_slots([variable])
+        for name, slot in self._updates.slots(variable).items():
+            value = entry.get(name)
+            if value is None:
+                value = torch.full_like(parameter.tensor, self._updates.initial(variable, name))
+            slot.assign(parameter.array(value.detach().to(parameter.tensor.dtype)))
+
+
+def _witness(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells whether a state was changed: its objects, and the versions of tensors."""
+    return {
+        key: (id(value), value._version) if isinstance(value, torch.Tensor) else value for key, value in entry.items()
+    }

@@ -1,0 +1,207 @@
+"""GroupUpdates: the step over all replicas, for parameters in groups with numbers of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+
+from distopt import distribute
+from distopt.aggregators import Aggregator, WeightedMean, label
+from distopt.core.variable import Variable
+from distopt.core.indexed_slices import IndexedSlices
+from distopt.engine.batch import GradientBatch
+from distopt.engine.plan import Kind, PlanCache, StepPlan
+from distopt.engine.rule import Rule
+from distopt.engine.step import StepEngine
+from distopt.optimizers import RuleOptimizer
+from distopt.optimizers.optimizer import ApplyState
+from distopt.optimizers.pairs import aggregated, take_in
+from distopt.torch.clip import ClipGradNorm
+from distopt.torch.cohorts import Cohort, Cohorts
+from distopt.torch.rules.update_rule import UpdateRule
+from distopt.typing import Transformer
+
+__all__ = ["GroupUpdates"]
+
+
+class GroupUpdates(RuleOptimizer):
+    """Aggregates, clips and updates, as all optimizers here do, with PyTorch's arithmetic.
+
+    Args:
+        name: the optimizer's name, for messages.
+        update: the algorithm.
+        groups: gives the ``param_groups``.
+        aggregator: the mean over replicas if None.
+        clip_norm: the largest norm of all gradients together, or None.
+        clip_value: the largest absolute value of an element, or None.
+        on_nonfinite: see Optimizer.
+
+    Attributes:
+        cohorts: which parameters take their steps with the same numbers.
+    """
+
+    _step_call: ClassVar[str] = "step"
+
+    def __init__(
+        self,
+        name: str,
+        update: UpdateRule,
+        groups: Callable[[], Sequence[Mapping[str, Any]]],
+        aggregator: Any,
+        clip_norm: float | None,
+        clip_value: float | None,
+        on_nonfinite: str,
+    ) -> None:
+        weighted = WeightedMean() if aggregator is None else aggregator
+        clips = {"global_clipnorm": clip_norm, "clipvalue": clip_value}
+        super().__init__(name, weighted, on_nonfinite=on_nonfinite, **clips)
+        if self._clip is not None:
+            self._clip = replace(self._clip, margin=ClipGradNorm.MARGIN)
+        self._update_rule, self._groups = update, groups
+        self.cohorts = Cohorts()
+        self._plans = PlanCache(self._kind)
+        self._looked_for_means = True  # a mean is what is asked for
+        self._weighted = False
+        #: Says which parameters have no gradient; replicas compare it.
+        self.absent = ""
+
+    # -- a step
+    def step(self, pairs: Sequence[tuple[Any, Variable]], examples: int | None, aggregate: bool) -> bool:
+        """One step; whether it was made, the same on all replicas.
+
+        Args:
+            pairs: gradients, none of them None, and variables; a variable comes once.
+            examples: how many this replica's gradients are the mean of; None if all replicas weigh alike.
+            aggregate: False if the gradients are aggregated already.
+        """
+        self._weigh(examples)
+        if self.cohorts.join([variable for _, variable in pairs]):
+            self._plans.clear()
+        made = self._steps_made()
+        self.apply_gradients(pairs, experimental_aggregate_gradients=aggregate)
+        return self._steps_made() > made
+
+    @distribute.collective_call
+    def aggregate(self, pairs: Sequence[tuple[Any, Variable]], examples: int | None) -> dict[Variable, Any]:
+        """The gradients aggregated over replicas, by variable; collective. Arguments as for :meth:`step`."""
+        self._weigh(examples)
+        call = f"aggregate of {self._name}{self._weights_text()}"
+        engine = StepEngine.of(distribute.require_replica_context(call))
+        batch, _ = take_in(pairs, self._name, self._plans, engine, self._told)
+        received: Any = engine.coordinator.unified_pairs(call, batch)
+        with engine.coordinator.error_barrier(call):
+            result = aggregated(received, self._aggregate_gradients(received), label(self.gradient_aggregator))
+        return {variable: gradient for gradient, variable in result}
+
+    def _weigh(self, examples: int | None) -> None:
+        aggregator = self.gradient_aggregator
+        if isinstance(aggregator, WeightedMean):
+            aggregator.examples = 1 if examples is None else examples
+        elif examples is not None:
+            raise ValueError(
+                f"step(examples=...) weighs a mean, but this optimizer's aggregator is {label(aggregator)}: leave "
+                f"one of the two out"
+            )
+        self._weighted = examples is not None
+
+    def _weights_text(self) -> str:
+        return ", weighed by examples" if self._weighted else ""
+
+    def _call(self) -> str:
+        return super()._call() + self._weights_text() + self.absent
+
+    def check_absence(self, engine: StepEngine) -> None:
+        """A step without any gradient, which it must be on all replicas."""
+        engine.coordinator.check(self._call(), [])
+
+    def pipeline_text(self) -> str:
+        """The aggregation, the clips and the update, joined by arrows."""
+        return pipeline_text(self).replace(type(self).__name__, self._name, 1)
+
+    def _check_and_prepare(
+        self, engine: StepEngine | None, grads_and_vars: Any
+    ) -> tuple[GradientBatch, StepPlan, ApplyState]:
+        groups = self._groups()
+        for gradient, variable in grads_and_vars:
+            group = groups[self.cohorts.of(variable).group]
+            self._update_rule.check_gradient(group, isinstance(gradient, IndexedSlices))
+        return super()._check_and_prepare(engine, grads_and_vars)
+
+    def _are_alike(self, engine: StepEngine, variables: Sequence[Variable]) -> bool:
+        return True  # what is not aggregated in a step, aggregate() has been asked to
+
+    def _global_clip(self, limit: float) -> Transformer:
+        return ClipGradNorm(limit)
+
+    # -- numbers
+    def _kind(self, variable: Variable) -> Kind:
+        return self.cohorts.of(variable), variable.dtype
+
+    def _prepare_local(self, var_device: Any, var_dtype: Any, apply_state: ApplyState) -> None:
+        cohort: Cohort = var_device
+        group = self._groups()[cohort.group]
+        after = self._update_rule.advanced(group, cohort.scalars)
+        apply_state[cohort, var_dtype].update(self._update_rule.coefficients(group, after))
+
+    def _step_rule(
+        self, device: Any, dtype: np.dtype[Any], apply_state: ApplyState | None
+    ) -> tuple[Rule, tuple[Any, ...]]:
+        cohort: Cohort = device
+        rule, values = self._update_rule.rule(self._groups()[cohort.group]), (apply_state or {})[cohort, dtype]
+        return rule, tuple([dtype.type(values[name]) for name in rule.coefficients])
+
+    def _finish_step(self, apply_state: ApplyState) -> None:
+        groups = self._groups()
+        for cohort in {kind[0]: None for kind in apply_state}:
+            assert isinstance(cohort, Cohort)
+            cohort.scalars = self._update_rule.advanced(groups[cohort.group], cohort.scalars)
+
+    def _rule(self, coefficients: Mapping[str, Any]) -> Rule:
+        raise NotImplementedError("each group has its own")
+
+    def _coefficients(self, lr: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
+        raise NotImplementedError("each group has its own")
+
+    # -- slots
+    def make_slots(self, variables: Sequence[Variable]) -> None:
+        """Makes the slots that the variables' groups need and that they do not have yet."""
+        with self._slots.prefixed():
+            self._create_slots(list(variables))
+
+    def slots(self, variable: Variable) -> dict[str, Variable]:
+        """The slots of a variable by name."""
+        return self._slots.of(variable)
+
+    def initial(self, variable: Variable, slot: str) -> float:
+        """What a new slot of the variable is filled with."""
+        return self._update_rule.initial(self._groups()[self.cohorts.of(variable).group], slot)
+
+    def forget_plans(self) -> None:
+        """To be called when cohorts have changed."""
+        self._plans.clear()
+
+    def _create_slots(self, var_list: list[Variable]) -> None:
+        groups = self._groups()
+        for variable in var_list:
+            own = self._slots.of(variable)
+            for slot in self._update_rule.rule(groups[self.cohorts.of(variable).group]).slots:
+                if slot not in own:
+                    value = self.initial(variable, slot)
+                    self.add_slot(variable, slot, partial(_filled, value) if value else "zeros")
+
+    def _has_weights(self, plan: StepPlan) -> bool:
+        build = getattr(type(self.gradient_aggregator), "build", None)
+        return bool(plan.rules) and build in (None, Aggregator.build)
+
+    def get_config(self) -> dict[str, Any]:
+        """Those of the first group."""
+        first = {key: value for key, value in self._groups()[0].items() if key not in ("params", "param_names")}
+        return {**super().get_config(), **first}
+
+
+def _filled(value: float, shape: tuple[int, ...], dtype: Any) -> Any:
+    return np.full(shape, value, dtype)
