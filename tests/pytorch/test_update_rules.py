@@ -1,62 +1,24 @@
 """Update rules have the numbers of ``torch.optim``, with every option."""
 
+import copy
+import inspect
+
 import numpy as np
 import pytest
 
-from distopt.torch.rules.adam import AdamUpdate
-from distopt.torch.rules.sgd import SGDUpdate
+from distopt.engine.rule import Rule
 from tests.pytorch.beside_torch import Parameter, assert_same, gradients
+from tests.pytorch.update_cases import CASES, DENSE, UPDATES, said
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
-UPDATES = {
-    "SGD": SGDUpdate(),
-    "Adam": AdamUpdate(),
-    "AdamW": AdamUpdate(),
-}
-LATER_LR = {20: {"lr": 0.004}}
-CASES = [
-    ("SGD", {}, {}),
-    ("SGD", {"weight_decay": 0.1}, {}),
-    ("SGD", {"maximize": True}, {}),
-    ("SGD", {"weight_decay": 0.1, "maximize": True}, LATER_LR),
-    ("SGD", {"momentum": 0.9}, LATER_LR),
-    ("SGD", {"momentum": 0.9, "dampening": 0.3}, {}),
-    ("SGD", {"momentum": 0.9, "dampening": 0.3, "maximize": True, "weight_decay": 0.1}, LATER_LR),
-    ("SGD", {"momentum": 0.9, "nesterov": True}, LATER_LR),
-    ("SGD", {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1, "maximize": True}, {}),
-    ("SGD", {"momentum": 0.9, "dampening": 0.3}, {10: {"momentum": 0}, 20: {"momentum": 0.5}}),
-    ("SGD", {"dampening": 0.3}, {10: {"momentum": 0.9}, 20: {"weight_decay": 0.1}}),
-    *(
-        (name, options, changes)
-        for name in ("Adam", "AdamW")
-        for options, changes in (
-            ({}, {}),
-            ({"weight_decay": 0.1}, LATER_LR),
-            ({"weight_decay": 0}, {}),
-            ({"maximize": True}, {}),
-            ({"maximize": True, "weight_decay": 0.1}, {}),
-            ({"amsgrad": True}, {}),
-            ({"amsgrad": True, "maximize": True, "weight_decay": 0.1, "eps": 1e-3}, LATER_LR),
-            ({"betas": (0.0, 0.9)}, {}),
-            ({"betas": (0.5, 0.999)}, {}),
-            ({"betas": (0.3, 0.0)}, {}),
-            ({"betas": (0.9, 0.99), "eps": 0.5}, {10: {"betas": (0.4, 0.999)}, 20: {"betas": (0.95, 0.9)}}),
-        )
-    ),
-    ("Adam", {"decoupled_weight_decay": True, "weight_decay": 0.1}, LATER_LR),
-]
-
-
-def ids(case):
-    name, options, changes = case
-    said = "-".join(f"{key}={value}" for key, value in options.items())
-    return "-".join([name, said, *("then " + "-".join(new) for new in changes.values())])
-
-
-every_case = pytest.mark.parametrize("case", CASES, ids=ids)
+every_case = pytest.mark.parametrize("case", CASES, ids=said)
 both_dtypes = pytest.mark.parametrize("dtype", ["f4", "f8"])
+every_dense = pytest.mark.parametrize("name", DENSE)
+
+#: Options that are about how PyTorch computes, not what.
+HOW = {"foreach", "capturable", "differentiable", "fused"}
 
 
 def beside(name, options, value):
@@ -72,14 +34,125 @@ def both_step(own, theirs, optimizer, gradient):
     own.step(optimizer.param_groups[0], gradient)
 
 
+def start(shape=(7, 13), dtype="f4"):
+    return np.random.default_rng(1).normal(size=shape).astype(dtype)
+
+
 @every_case
 @both_dtypes
 def test_thirty_steps(case, dtype):
     name, options, changes = case
-    start = np.random.default_rng(1).normal(size=(7, 13)).astype(dtype)
-    own, theirs, optimizer = beside(name, options, start)
-    for i, gradient in enumerate(gradients(start.shape, dtype, 30)):
+    own, theirs, optimizer = beside(name, options, start(dtype=dtype))
+    for i, gradient in enumerate(gradients(own.value.shape, dtype, 30)):
         optimizer.param_groups[0].update(changes.get(i, {}))
         both_step(own, theirs, optimizer, gradient)
         assert_same(own, theirs, optimizer)
-    assert np.abs(own.value - start).min() > 0
+    assert (own.value == start(dtype=dtype)).all() == (options.get("lr") == 0)
+
+
+def test_every_option_is_tried():
+    for name in DENSE:
+        cases = [c for c in CASES if c[0] == name]
+        tried = {key for _, options, changes in cases for new in (options, *changes.values()) for key in new}
+        options = set(inspect.signature(getattr(torch.optim, name)).parameters) - HOW - {"params"}
+        assert tried >= options, name
+
+
+def test_rules_have_names_of_their_own():
+    rules = {
+        found
+        for update in UPDATES.values()
+        for found in vars(inspect.getmodule(update)).values()
+        if isinstance(found, Rule)
+    }
+    assert len({rule.name for rule in rules}) == len(rules) == 14
+
+
+@every_case
+def test_it_goes_on_from_the_state_of_pytorch(case):
+    """The scalars come from what PyTorch has kept, at any step."""
+    name, options, changes = case
+    own, theirs, optimizer = beside(name, options, start(dtype="f8"))
+    for i, gradient in enumerate(gradients(own.value.shape, "f8", 24)):
+        optimizer.param_groups[0].update(changes.get(i, {}))
+        state = copy.deepcopy(optimizer.state[theirs])
+        own.scalars = own.update.restored(state)
+        own.slots = {key: x.numpy() for key, x in state.items() if x is not None and key not in own.scalars}
+        both_step(own, theirs, optimizer, gradient)
+        assert_same(own, theirs, optimizer)
+
+
+@every_dense
+def test_restoring_nothing_is_the_beginning(name):
+    assert UPDATES[name].restored({}) == UPDATES[name].scalars
+
+
+def test_a_state_without_its_scalars_is_refused():
+    with pytest.raises(KeyError, match="mu_product"):
+        UPDATES["NAdam"].restored({"step": torch.tensor(3.0)})
+
+
+@every_dense
+def test_options_may_be_tensors_of_one_element(name):
+    own, theirs, optimizer = beside(name, {"lr": torch.tensor(0.3)}, start())
+    for gradient in gradients(own.value.shape, "f4", 5):
+        both_step(own, theirs, optimizer, gradient)
+    assert_same(own, theirs, optimizer)
+    group = {key: _as_tensor(x) for key, x in optimizer.param_groups[0].items()}
+    floats = own.update.coefficients(group, own.scalars)
+    assert {type(x) for x in floats.values()} == {float}
+    assert floats == own.update.coefficients(optimizer.param_groups[0], own.scalars)
+    assert all(isinstance(x, float) for x in own.update.advanced(group, own.scalars).values())
+
+
+def _as_tensor(option):
+    if isinstance(option, tuple):
+        return tuple(map(_as_tensor, option))
+    return torch.tensor(option, dtype=torch.float64) if isinstance(option, float) else option
+
+
+@every_dense
+@both_dtypes
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}], ids=str)
+def test_gradients_of_extreme_sizes(name, dtype, options):
+    """Zeros, numbers without leading bits, and squares that are too large for the dtype."""
+    limits = np.finfo(dtype)
+    own, theirs, optimizer = beside(name, options, start(dtype=dtype))
+    rng = np.random.default_rng(2)
+    with np.errstate(over="ignore", under="ignore"):
+        for size in (0.0, limits.smallest_subnormal * 5, limits.tiny, 0.0, limits.max / 4, 1.0):
+            gradient = (size * rng.uniform(-1, 1, own.value.shape)).astype(dtype)
+            both_step(own, theirs, optimizer, gradient)
+            assert_same(own, theirs, optimizer)
+
+
+@every_dense
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}], ids=str)
+def test_what_is_not_finite_stays_what_it_is_in_pytorch(name, options):
+    value = start((4, 5))
+    value[0] = [np.inf, -np.inf, np.nan, np.inf, -np.inf]
+    own, theirs, optimizer = beside(name, options, value)
+    for i, gradient in enumerate(gradients(value.shape, "f4", 4)):
+        gradient[0, :2] = 0
+        gradient[1, : i + 1] = [np.inf, -np.inf, np.nan, 0][: i + 1]
+        both_step(own, theirs, optimizer, gradient)
+        assert_same(own, theirs, optimizer)
+
+
+@every_dense
+@pytest.mark.parametrize("shape", [(), (1,), (0,), (3, 0), (2, 3, 4)], ids=str)
+def test_any_shape(name, shape):
+    own, theirs, optimizer = beside(name, {}, np.asarray(start(shape)))
+    for gradient in gradients(shape, "f4", 3):
+        both_step(own, theirs, optimizer, np.asarray(gradient))
+        assert_same(own, theirs, optimizer)
+
+
+@every_dense
+def test_ten_thousand_steps(name):
+    """Bias corrections that have become 1, and coefficients whose rounding would add up."""
+    own, theirs, optimizer = beside(name, {"lr": 1e-4}, start())
+    directions = list(gradients(own.value.shape, "f4", 50))
+    for i in range(10_000):
+        both_step(own, theirs, optimizer, directions[i % 50])
+    assert_same(own, theirs, optimizer)

@@ -1,0 +1,56 @@
+"""Adagrad with the numbers of ``torch.optim.Adagrad``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import numpy as np
+
+from distopt.engine.rule import Rule, where
+from distopt.torch.rules.update_rule import UpdateRule, coupled_decay
+
+__all__ = ["AdagradUpdate"]
+
+
+def _adagrad(w, g, total, zero, sign, decay, eps, step):  # type: ignore[no-untyped-def]
+    g = sign * g
+    g = where(decay != zero, g + decay * w, g)
+    total = total + g * g
+    return w + step * g / (np.sqrt(total) + eps), total
+
+
+ADAGRAD = Rule("torch_adagrad", _adagrad, ("sum",))
+
+
+@final
+class AdagradUpdate(UpdateRule):
+    """``sum += g**2``, ``w -= lr * g / (sqrt(sum) + eps)``.
+
+    ``lr_decay`` divides ``lr`` by ``1 + (s - 1) * lr_decay`` in step ``s = 1, 2, ...``.
+
+    PyTorch makes the state of all parameters when the optimizer is made, and fills the sums with the
+    constructor's ``initial_accumulator_value``, whatever a group says.
+
+    Source: Duchi et al. 2011, "Adaptive Subgradient Methods for Online Learning".
+    """
+
+    name = "Adagrad"
+
+    def rule(self, group: Mapping[str, Any]) -> Rule:
+        """The only one."""
+        return ADAGRAD
+
+    def coefficients(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
+        """The learning rate falls with the steps made before."""
+        falling = 1 + (scalars["step"] - 1) * float(group["lr_decay"])
+        return {**coupled_decay(group), "eps": float(group["eps"]), "step": -float(group["lr"]) / falling}
+
+    def initial(self, group: Mapping[str, Any], slot: str) -> float:
+        """``initial_accumulator_value``."""
+        return float(group["initial_accumulator_value"])
+
+    def check_gradient(self, group: Mapping[str, Any], is_sparse: bool) -> None:
+        """A sparse gradient changes only its own rows, so no decay goes with it."""
+        if is_sparse and group["weight_decay"] != 0:
+            raise RuntimeError("weight_decay option is not compatible with sparse gradients")
