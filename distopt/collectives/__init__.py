@@ -7,7 +7,7 @@ from distopt.collectives.node_all_reduce import NodeAllReduce
 from distopt.collectives.partition import CHUNK, PIECE, Partition
 from distopt.collectives.reduce import UFUNCS, all_reduce, reduce_joined
 from distopt.collectives.shard_reduce import ShardReduce
-from distopt.collectives.shared import SharedScratch, shared_memory
+from distopt.collectives.shared import SharedScratch, shared_block, shared_memory
 from distopt.collectives.staging import StagingBuffer
 from distopt.collectives.tree import reduce_rows, tree_pairs
 
@@ -28,6 +28,7 @@ __all__ = [
     "digest",
     "reduce_joined",
     "reduce_rows",
+    "shared_block",
     "shared_memory",
     "subtotal",
     "tree_pairs",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from distopt.comm import NodeCommunicator
+from distopt.comm import NodeCommunicator, SharedBlock
 from distopt.typing import Array
 
-__all__ = ["SharedScratch", "shared_memory"]
+__all__ = ["SharedScratch", "shared_block", "shared_memory"]
 
 #: Bytes of the smallest scratch memory: enough for the norms of most models.
 _LEAST = 1 << 14
@@ -17,13 +17,27 @@ def shared_memory(node: NodeCommunicator, nbytes: int) -> Array:
     Raises:
         MemoryError: there is no room.
     """
-    block = node.shared_block(nbytes)
+    return shared_block(node, nbytes).bytes
+
+
+def shared_block(node: NodeCommunicator, nbytes: int, views: bool = False) -> SharedBlock:
+    """A block of such memory; collective.
+
+    Args:
+        node: the replicas that see it.
+        nbytes: its length.
+        views: whether ``comm.private_view`` is asked for views of it.
+
+    Raises:
+        MemoryError: there is no room.
+    """
+    block = node.shared_block(nbytes, views)
     if block is None:
         raise MemoryError(
             f"no room for {nbytes:,} more bytes of shared memory on this node: use "
             f"MPIStrategy(memory='private'), or set DISTOPT_MEMORY=private"
         )
-    return block.bytes
+    return block
 
 
 class SharedScratch:

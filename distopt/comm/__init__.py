@@ -7,6 +7,7 @@ from distopt.comm.inprocess import in_process_world
 from distopt.comm.local import LocalGroup
 from distopt.comm.memory import SharedBlock
 from distopt.comm.output import flush, say
+from distopt.comm.private_view import PrivateView, private_view
 from distopt.comm.solo import SoloCommunicator, solo_world
 from distopt.comm.turn_scheduler import TurnScheduler
 from distopt.comm.world import StatusWriter, World
@@ -16,6 +17,7 @@ __all__ = [
     "Communicator",
     "LocalGroup",
     "NodeCommunicator",
+    "PrivateView",
     "SharedBlock",
     "SoloCommunicator",
     "StatusWriter",
@@ -24,6 +26,7 @@ __all__ = [
     "abort_job",
     "flush",
     "in_process_world",
+    "private_view",
     "say",
     "solo_world",
     "started_mpi",

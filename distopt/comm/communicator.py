@@ -88,10 +88,14 @@ class NodeCommunicator(Communicator):
     """A group of replicas that share memory."""
 
     @abstractmethod
-    def shared_block(self, nbytes: int) -> SharedBlock | None:
+    def shared_block(self, nbytes: int, views: bool = False) -> SharedBlock | None:
         """Zero-filled memory that all replicas of the group see, or None where there is no room.
 
         All replicas get a block or none does.
+
+        Args:
+            nbytes: its length.
+            views: whether ``comm.private_view`` is asked for views of it.
         """
 
     def run(self, code: CompiledCode, parts: int) -> None:

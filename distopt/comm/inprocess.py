@@ -189,11 +189,13 @@ class InProcessNode(InProcessCommunicator, NodeCommunicator):
         super().__init__(threads, outer)
         self._node = outer
 
-    def shared_block(self, nbytes: int) -> SharedBlock | None:
+    def shared_block(self, nbytes: int, views: bool = False) -> SharedBlock | None:
         """See NodeCommunicator."""
 
         def function(_: list[Any]) -> SharedBlock | None:
-            return thread_block(nbytes) if self._node.size == 1 else self._node.shared_block(nbytes)
+            if self._node.size == 1:
+                return thread_block(nbytes, views)
+            return self._node.shared_block(nbytes, views)
 
         result: SharedBlock | None = self._threads.run_once(None, function)
         return result

@@ -11,6 +11,7 @@ import errno
 import os
 import re
 import struct
+import weakref
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,11 +37,18 @@ class SharedBlock:
     Attributes:
         bytes: the block as a 1-D array of uint8.
         handle: by which other processes of the node find it; empty where there are none.
+        file: the open file that it is, where views are made of it; else None.
     """
 
     def __init__(self, data: Array, handle: bytes = b"") -> None:
         self.bytes = data
         self.handle = handle
+        self.file: int | None = None
+
+    def keep_file(self, fd: int) -> None:
+        """Keeps a descriptor of the file of its own, as long as the block lives."""
+        self.file = os.dup(fd)
+        weakref.finalize(self, os.close, self.file).atexit = False
 
 
 def _reserve(fd: int, nbytes: int) -> None:
@@ -65,8 +73,12 @@ def _room() -> int:
     return free
 
 
-def create_block(nbytes: int) -> SharedBlock:
+def create_block(nbytes: int, views: bool = False) -> SharedBlock:
     """A block of its own; ``handle`` is what :func:`open_block` needs in other processes.
+
+    Args:
+        nbytes: its length.
+        views: whether it keeps its file, for views of it.
 
     Raises:
         OSError: no such memory on this system, or no room for it.
@@ -79,21 +91,29 @@ def create_block(nbytes: int) -> SharedBlock:
         mark = os.urandom(_MARK_BYTES)
         os.pwrite(fd, mark, nbytes)  # behind what is mapped
         _seals(fd, _SEALS)
-        data = map_file(fd, nbytes)
+        status = os.fstat(fd)
+        handle = _HANDLE.pack(os.getpid(), fd, status.st_dev, status.st_ino, nbytes, mark)
+        block = SharedBlock(map_file(fd, nbytes), handle)
+        if views:
+            block.keep_file(fd)
     except OSError:
         os.close(fd)
         raise
     if settings().large_pages:
-        collapse(data)
-    status = os.fstat(fd)
-    return SharedBlock(data, _HANDLE.pack(os.getpid(), fd, status.st_dev, status.st_ino, nbytes, mark))
+        collapse(block.bytes)
+    return block
 
 
-def open_block(handle: bytes, length: int) -> SharedBlock:
+def open_block(handle: bytes, length: int, views: bool = False) -> SharedBlock:
     """The block of ``length`` bytes that another process of this node created.
 
     The number of a process means something else in another container: what is found there may be any file of
     this user. It is looked at before it is opened, and must be the block itself, of its full length for good.
+
+    Args:
+        handle: the block's.
+        length: how many bytes it must have.
+        views: whether the block keeps its file, for views of it.
 
     Raises:
         OSError: it cannot be opened from here, e.g. across containers, or has another length.
@@ -110,7 +130,10 @@ def open_block(handle: bytes, length: int) -> SharedBlock:
         same = _identity(os.fstat(own)) == expected and os.pread(own, _MARK_BYTES, nbytes) == mark
         if not same or _seals(own) & _SEALS != _SEALS:
             raise OSError(f"{path} is not the memory that the other process made")
-        return SharedBlock(map_file(own, nbytes), handle)
+        block = SharedBlock(map_file(own, nbytes), handle)
+        if views:
+            block.keep_file(own)
+        return block
     finally:
         os.close(own)
 
@@ -152,6 +175,16 @@ def take_names(pattern: str) -> None:
             os.unlink(path)
 
 
-def thread_block(nbytes: int) -> SharedBlock:
-    """A block for the replicas of one process, which share all memory anyway."""
+def thread_block(nbytes: int, views: bool = False) -> SharedBlock:
+    """A block for the replicas of one process, which share all memory anyway.
+
+    Args:
+        nbytes: its length.
+        views: whether it should be a file, for views of it; where there are no such files, it is none.
+    """
+    if views:
+        with suppress(OSError):
+            block = create_block(nbytes, views)
+            release_handle(block)
+            return block
     return SharedBlock(np.zeros(nbytes, np.uint8))

@@ -193,18 +193,18 @@ class MPINodeCommunicator(MPICommunicator, NodeCommunicator):
         block = self.shared_block(SharedBarrier.room(self.size))
         return None if block is None else SharedBarrier(block.bytes, self.rank, self.size)
 
-    def shared_block(self, nbytes: int) -> SharedBlock | None:
+    def shared_block(self, nbytes: int, views: bool = False) -> SharedBlock | None:
         """See NodeCommunicator."""
         block: SharedBlock | None = None
         problem = ""
         if self.rank == 0:
-            block, problem = _attempt(lambda: create_block(nbytes))
+            block, problem = _attempt(lambda: create_block(nbytes, views))
         handle = np.zeros(HANDLE_BYTES, np.uint8)
         if block is not None:
             handle[: len(block.handle)] = np.frombuffer(block.handle, np.uint8)
         self._finish(self._comm.Ibcast(handle, 0))
         if self.rank != 0 and handle.any():
-            block, problem = _attempt(lambda: open_block(handle.tobytes(), nbytes))
+            block, problem = _attempt(lambda: open_block(handle.tobytes(), nbytes, views))
         everyone = all(int(has[0]) for has in self.all_gather(np.array([block is not None], np.int64)))
         if self.rank == 0 and block is not None:
             release_handle(block)

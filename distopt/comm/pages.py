@@ -21,30 +21,34 @@ import numpy as np
 
 from distopt.typing import Array
 
-__all__ = ["LARGE", "collapse", "map_file"]
+__all__ = ["LARGE", "MAP_NORESERVE", "collapse", "discard", "map_file"]
 
 #: Bytes of a large page: what x86-64, and 64-bit ARM with pages of 4 KiB, have.
 LARGE = 2 << 20
-_MAP_FIXED, _MAP_NORESERVE = 0x10, 0x4000
+_MAP_FIXED, MAP_NORESERVE = 0x10, 0x4000
 _MADV_COLLAPSE = 25
 
 
-def map_file(fd: int, nbytes: int) -> Array:
+def map_file(fd: int, nbytes: int, kind: int = mmap.MAP_SHARED) -> Array:
     """The first ``nbytes`` of a file as a 1-D array of uint8, at a multiple of a large page's size.
 
     They stay mapped as long as the array or a view of it lives.
+
+    Args:
+        fd: the file.
+        nbytes: how many bytes of it.
+        kind: what is written goes to the file (``MAP_SHARED``), or to copies of its pages (``MAP_PRIVATE``).
 
     Raises:
         OSError: it cannot be mapped.
     """
     if nbytes < LARGE:
-        return np.frombuffer(mmap.mmap(fd, nbytes), np.uint8)
+        return np.frombuffer(mmap.mmap(fd, nbytes, kind), np.uint8)
     room = nbytes + LARGE
-    kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
-    begin = _mapped(None, room, 0, kind, -1)
+    begin = _mapped(None, room, 0, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE, -1)
     start = -(-begin // LARGE) * LARGE
     try:
-        _mapped(start, nbytes, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_SHARED | _MAP_FIXED, fd)
+        _mapped(start, nbytes, mmap.PROT_READ | mmap.PROT_WRITE, kind | _MAP_FIXED, fd)
     except OSError:
         _c().munmap(begin, room)
         raise
@@ -59,6 +63,17 @@ def collapse(memory: Array) -> None:
     whole = memory.size // LARGE * LARGE
     if whole:
         _c().madvise(memory.ctypes.data, whole, _MADV_COLLAPSE)
+
+
+def discard(memory: Array) -> None:
+    """Gives back the copies of pages that lie in this memory; it begins with a page.
+
+    Raises:
+        OSError: the system keeps them, as it does with memory that is locked.
+    """
+    if _c().madvise(memory.ctypes.data, memory.size, mmap.MADV_DONTNEED):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def _mapped(address: int | None, nbytes: int, protection: int, kind: int, fd: int) -> int:

@@ -47,9 +47,9 @@ class SoloCommunicator(NodeCommunicator):
         """The own bytes."""
         return [data]
 
-    def shared_block(self, nbytes: int) -> SharedBlock | None:
+    def shared_block(self, nbytes: int, views: bool = False) -> SharedBlock | None:
         """Memory of this process."""
-        return thread_block(nbytes)
+        return thread_block(nbytes, views)
 
 
 class _NoStatus:

@@ -21,6 +21,10 @@ class VariableStorage:
         array: the memory; with ON_READ the value of replicas that have written none yet.
         version: how many times the value has changed.
         shared: whether the memory belongs to all replicas of the node.
+        copy_on_write: whether the program reads and writes the value in a view of the shared memory that is
+            its replica's own, as a parameter of another framework does. An update shows there at once. What
+            the program writes there is an assignment: it stays the replica's own until the next step. Set it
+            before the variable gets shared memory; not for a variable that replicas of a process share.
         write_through: whether what is assigned goes to shared memory all the same, in an update that one
             replica makes for all.
         owner: the strategy whose replicas in this process use this one variable; None for one replica's.
@@ -28,12 +32,22 @@ class VariableStorage:
         per_replica: with ON_READ the value of each replica of this process, by its number there; else None.
     """
 
-    __slots__ = ("array", "collective", "owner", "per_replica", "shared", "version", "write_through")
+    __slots__ = (
+        "array",
+        "collective",
+        "copy_on_write",
+        "owner",
+        "per_replica",
+        "shared",
+        "version",
+        "write_through",
+    )
 
     def __init__(self, array: Array, per_replica: bool = False) -> None:
         self.array = array
         self.version = 0
         self.shared = False
+        self.copy_on_write = False
         self.write_through = False
         self.owner = placement().owner()
         self.collective = self.owner is not None

@@ -29,7 +29,7 @@ __all__ = [
 
 
 def of_variables(variables: Sequence[Variable]) -> int:
-    """A hash of names, shapes, dtypes, and who has a constraint, in order."""
+    """A hash of names, shapes, dtypes, and who has a constraint or is copied on write, in order."""
     return digest("|".join(map(_kind, variables)))
 
 
@@ -39,8 +39,12 @@ def of_rules(variables: Sequence[Variable], rules: Sequence[Rule]) -> int:
 
 
 def _kind(variable: Variable) -> str:
-    constrained = "" if variable.constraint is None else " constrained"
-    return f"{variable.name}{variable.shape}{variable.dtype}{constrained}"
+    return f"{variable.name}{variable.shape}{variable.dtype}{_options(variable)}"
+
+
+def _options(variable: Variable) -> str:
+    constrained = "" if variable.constraint is None else " with a constraint"
+    return constrained + (" copied on write" if variable.storage.copy_on_write else "")
 
 
 def of_changes(state: Sequence[Variable], assigned: Sequence[Variable], new: Sequence[Variable]) -> int:
@@ -118,9 +122,6 @@ def step_sentence(
 
 def describe(variables: Sequence[Variable]) -> str:
     """A description of the variables, for messages."""
-    shown = ", ".join(
-        f"{v.name} {v.dtype.name}{list(v.shape)}{'' if v.constraint is None else ' with a constraint'}"
-        for v in variables[:12]
-    )
+    shown = ", ".join(f"{v.name} {v.dtype.name}{list(v.shape)}{_options(v)}" for v in variables[:12])
     more = f", ... ({len(variables)} variables)" if len(variables) > 12 else ""
     return shown + more if variables else "no variables"

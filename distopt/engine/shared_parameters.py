@@ -11,14 +11,16 @@ import ctypes
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from distopt.collectives import ShardReduce, address_of, shared_memory
+from distopt.collectives import ShardReduce, address_of, shared_block
+from distopt.comm import SharedBlock
 from distopt.core.split import share
 from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
+from distopt.engine.viewed_block import ViewedBlock
 from distopt.typing import Array
 
 __all__ = ["MemoryRegion", "SharedParameters"]
@@ -33,6 +35,8 @@ _AT_ONCE = 1 << 24
 #: From so many bytes on the C library is asked to return what variables left: that is many system calls.
 _WORTH_A_TRIM = 1 << 20
 
+_Block = TypeVar("_Block", SharedBlock, ViewedBlock)
+
 
 @dataclass(frozen=True)
 class MemoryRegion:
@@ -42,11 +46,13 @@ class MemoryRegion:
         base: 1-D memory of the variable's dtype, shared by the node.
         offset: where the variable begins in it, in elements.
         view: the variable's part, in its shape.
+        block: the block, if this replica has a private view of it: that of a ``copy_on_write`` variable.
     """
 
     base: Array
     offset: int
     view: Array
+    block: ViewedBlock | None = None
 
 
 class SharedParameters:
@@ -62,7 +68,8 @@ class SharedParameters:
         self._released: dict[int, weakref.ref[Variable]] = {}
         #: Whether some variable has left shared memory for good.
         self.any_released = False
-        self._rest: Array = np.empty(0, np.uint8)  # of the block for variables of few bytes
+        self._plain = _Pieces(lambda nbytes: shared_block(reduce.node, nbytes))
+        self._viewed = _Pieces(lambda nbytes: ViewedBlock(shared_block(reduce.node, nbytes, views=True)))
 
     @property
     def shared(self) -> bool:
@@ -101,6 +108,44 @@ class SharedParameters:
             if (found := self.of(v)) is not None and address_of(as_array(v)) != address_of(found.view)
         ]
 
+    # -- private views
+    def private_view(self, variable: Variable) -> Array:
+        """This replica's view of a ``copy_on_write`` variable, in its shape.
+
+        It stays the same as long as the variable is in shared memory. One that has not come there, or has
+        left it (see :meth:`release`), is seen where it lies.
+        """
+        found = self.of(variable)
+        if found is None or found.block is None:
+            return as_array(variable)
+        return found.block.private(variable)
+
+    def edited(self, variables: Sequence[Variable]) -> list[Variable]:
+        """Those whose private view has other bytes than the shared memory."""
+        found = {id(v) for block in self._blocks(variables) for v in block.edited()}
+        return [v for v in variables if id(v) in found]
+
+    def take_edits(self, variables: Sequence[Variable]) -> None:
+        """Before a step: makes what the program wrote through private views an assignment.
+
+        It concerns all variables in the blocks of these. What was assigned to a variable itself, as by a
+        checkpoint, goes before what was written through its view, and shows there from now on.
+        """
+        for block in self._blocks(variables):
+            block.take_edits()
+
+    def discard_edits(self, variables: Sequence[Variable]) -> None:
+        """After a step of these variables: private views show the shared memory again.
+
+        What no step has accepted yet is still there, so it may follow a step that failed, too.
+        """
+        for block in self._blocks(variables):
+            block.discard_edits()
+
+    def _blocks(self, variables: Sequence[Variable]) -> list[ViewedBlock]:
+        regions = [region for v in variables if (region := self.of(v)) is not None]
+        return list({id(r.block): r.block for r in regions if r.block is not None}.values())
+
     # -- collective
     def share(self, assigned: Sequence[Variable], columns: Sequence[Sequence[Variable]]) -> None:
         """Moves variables to where all replicas of the node see them.
@@ -118,21 +163,30 @@ class SharedParameters:
 
     def allocate(self, variables: Sequence[Variable]) -> None:
         """Gives variables memory side by side, holding replica 0's values."""
-        groups: dict[np.dtype[np.generic], list[Variable]] = {}
+        groups: dict[tuple[np.dtype[np.generic], bool], list[Variable]] = {}
         for v in variables:
-            groups.setdefault(v.dtype, []).append(v)
-        for dtype, members in groups.items():
+            groups.setdefault((v.dtype, v.storage.copy_on_write), []).append(v)
+        for (dtype, viewed), members in groups.items():
             # Side by side, without gaps, so that neighbours are updated in one go.
             ends = np.cumsum([v.size for v in members]).tolist()
-            base = self._memory(ends[-1], dtype)
+            nbytes = ends[-1] * dtype.itemsize
+            block, start = self._viewed.take(nbytes) if viewed else (None, 0)
+            memory = self._memory(nbytes) if block is None else block.bytes[start : start + nbytes]
+            base: Array = memory.view(dtype)
             found = [
-                MemoryRegion(base, end - v.size, base[end - v.size : end].reshape(v.shape))
+                MemoryRegion(base, end - v.size, base[end - v.size : end].reshape(v.shape), block)
                 for v, end in zip(members, ends, strict=True)
             ]
+            if block is not None:
+                block.take_edits()  # of what lies there already
             self._fill(members, found)
             for v, region in zip(members, found, strict=True):
                 self._regions[id(v)] = (weakref.ref(v, _remover(self._regions, id(v))), region)
                 v.storage.attach(region.view)
+                if block is not None:
+                    block.add(v, start + region.offset * dtype.itemsize)
+            if block is not None:
+                block.discard_edits()
         if sum(v.size * v.dtype.itemsize for v in variables) >= _WORTH_A_TRIM:
             _give_back()
 
@@ -155,10 +209,14 @@ class SharedParameters:
     def release(self, variables: Sequence[Variable]) -> None:
         """Gives each replica its own copy, for good: from now on they may differ."""
         self.any_released = self.any_released or len(variables) > 0
+        self.take_edits(variables)
         for v in variables:
-            if self.of(v) is not None:
+            found = self.of(v)
+            if found is not None:
                 v.storage.detach()
                 del self._regions[id(v)]
+                if found.block is not None:
+                    found.block.remove(v)
             self._released[id(v)] = weakref.ref(v, _remover(self._released, id(v)))
 
     def _fill(self, variables: Sequence[Variable], found: Sequence[MemoryRegion]) -> None:
@@ -179,21 +237,34 @@ class SharedParameters:
                 np.copyto(piece, self.reduce.cross.broadcast(piece))
         self.reduce.node.barrier()
 
-    def _memory(self, elements: int, dtype: np.dtype[np.generic]) -> Array:
-        nbytes = max(elements * dtype.itemsize, _ALIGN)
+    def _memory(self, nbytes: int) -> Array:
         if not self.shared:
-            return np.zeros(elements, dtype)
-        block = self._small(nbytes) if nbytes <= _SMALL else shared_memory(self.reduce.node, nbytes)
-        array: Array = block[: elements * dtype.itemsize].view(dtype)
-        return array
+            return np.zeros(nbytes, np.uint8)
+        block, start = self._plain.take(nbytes)
+        return block.bytes[start : start + nbytes]
 
-    def _small(self, nbytes: int) -> Array:
-        """A piece of a block that was never used; all replicas of the node take the same ones."""
-        taken = -(-nbytes // _ALIGN) * _ALIGN
-        if taken > self._rest.size:
-            self._rest = shared_memory(self.reduce.node, _BLOCK)
-        piece, self._rest = self._rest[:taken], self._rest[taken:]
-        return piece
+
+class _Pieces(Generic[_Block]):
+    """Memory for variables: a block, or a piece of one for few bytes; the same on all replicas of the node.
+
+    Args:
+        make: makes a block of so many bytes; collective.
+    """
+
+    def __init__(self, make: Callable[[int], _Block]) -> None:
+        self._make: Callable[[int], _Block] = make
+        self._block: _Block | None = None  # for few bytes
+        self._used = 0
+
+    def take(self, nbytes: int) -> tuple[_Block, int]:
+        """A block, and where in it ``nbytes`` begin that were never used."""
+        if nbytes > _SMALL:
+            return self._make(nbytes), 0
+        taken = max(-(-nbytes // _ALIGN), 1) * _ALIGN
+        if self._block is None or self._used + taken > _BLOCK:
+            self._block, self._used = self._make(_BLOCK), 0
+        self._used += taken
+        return self._block, self._used - taken
 
 
 def _remover(entries: dict[int, Any], key: int) -> Callable[[object], None]:

@@ -87,6 +87,25 @@ class StepEngine:
             f"waiting, end of the job after {abort}"
         )
 
+    def share(self, call: str, variables: Sequence[Variable]) -> None:
+        """Gives variables their shared memory before a first step, with replica 0's values; collective.
+
+        Nothing happens to those that have it already, and for one replica.
+
+        Args:
+            call: who asks, for messages.
+            variables: the same ones, in the same order, on all replicas.
+
+        Raises:
+            ReplicaMismatch: their names, shapes or dtypes differ, or which of them are new.
+        """
+        if self.replicas > 1:
+            new = self.parameters.unallocated(variables)
+            header_key = fingerprint.of_variables(variables) ^ fingerprint.of_changes(variables, (), new)
+            describe = partial(fingerprint.step_sentence, call, variables, (), (), (), new)
+            self._context.collective_check.check(call, header_key, describe)
+            self.parameters.share((), [variables])
+
     # -- the step
     def begin(self, owner: object) -> None:
         """A step of ``owner`` begins. Its headers hold the step's number, so that all make the same one."""

@@ -45,7 +45,7 @@ class Thread(SoloCommunicator):
     def run(self, code, parts):
         self._shared.run(code, parts, self._until)
 
-    def shared_block(self, nbytes):
+    def shared_block(self, nbytes, views=False):
         self._blocks += 1
         return self._memory.setdefault(self._blocks, thread_block(nbytes))
 

@@ -1,0 +1,164 @@
+"""Views of shared memory in which a replica may write without the others seeing it.
+
+A view shows what anyone writes to the block. What the replica writes through the view stays its own: it can
+be found, and taken back. Where the system can do it, that is copy-on-write memory of the kernel, which costs
+nothing until somebody writes: a private mapping of the block's file
+(https://man7.org/linux/man-pages/man2/mmap.2.html, ``MAP_PRIVATE``), and ``/proc/self/pagemap``, which
+tells the copies of pages from pages of the file (https://docs.kernel.org/admin-guide/mm/pagemap.html).
+Elsewhere it is a copy.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+from distopt.comm.memory import SharedBlock
+from distopt.comm.pages import LARGE, MAP_NORESERVE, discard, map_file
+from distopt.typing import Array
+
+__all__ = ["CopiedView", "MappedView", "PrivateView", "private_view"]
+
+_PAGE = mmap.PAGESIZE
+#: The bits of a page in pagemap that matter here, from bit 61 on: it belongs to a file; it is in memory or
+#: swapped out, if any other is set.
+_SHIFT, _OF_FILE = 61, 1
+_ENTRY = 8
+#: Bytes that are compared at a time: a multiple of every system's pages.
+_AT_ONCE = 1 << 20
+
+
+class PrivateView(ABC):
+    """One replica's view of a block.
+
+    Attributes:
+        bytes: the view, a 1-D array of uint8 as long as the block, which may be written to.
+    """
+
+    bytes: Array
+
+    @abstractmethod
+    def written(self) -> list[tuple[int, int]]:
+        """Where the replica may have written since that was last discarded.
+
+        Returns:
+            begin and end of ranges of bytes, in order and apart; they begin at pages and end at pages, or
+            at the block's end.
+        """
+
+    @abstractmethod
+    def discard(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Shows the block again in ranges that :meth:`written` gave."""
+
+    @abstractmethod
+    def refresh(self) -> None:
+        """Shows what was written to the block, if the view does not do so by itself.
+
+        What the replica has written and not discarded may be lost.
+        """
+
+
+class MappedView(PrivateView):
+    """A private mapping of the block's file: the kernel copies a page when the replica writes to it.
+
+    Args:
+        block: a block that keeps its file.
+
+    Raises:
+        OSError: it has none, or cannot be mapped, or the kernel does not tell which pages it copied.
+    """
+
+    def __init__(self, block: SharedBlock) -> None:
+        if block.file is None:
+            raise OSError("the block has no file")
+        self.bytes = map_file(block.file, block.bytes.size, mmap.MAP_PRIVATE | MAP_NORESERVE)
+        self._try()
+
+    def written(self) -> list[tuple[int, int]]:
+        """See PrivateView; one read of 8 bytes a page."""
+        size = self.bytes.size
+        pages = -(-size // _PAGE)
+        fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)  # a child's is another one
+        try:
+            data = os.pread(fd, pages * _ENTRY, self.bytes.ctypes.data // _PAGE * _ENTRY)
+        finally:
+            os.close(fd)
+        if len(data) != pages * _ENTRY:
+            raise OSError("/proc/self/pagemap ends early")
+        state = np.frombuffer(data, np.uint64) >> np.uint64(_SHIFT)
+        return _ranges((state != 0) & (state & np.uint64(_OF_FILE) == 0), size)
+
+    def discard(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """See PrivateView."""
+        for begin, end in ranges:
+            discard(self.bytes[begin:end])
+
+    def refresh(self) -> None:
+        """Nothing: whatever was not copied is the block itself."""
+
+    def _try(self) -> None:
+        """Makes sure that pages which were read and pages which were written are told apart.
+
+        Some kernels report every page of a large one as written, some systems report nothing.
+        """
+        self.bytes[::LARGE].max()
+        before = self.written()
+        self.bytes[0] = self.bytes[0]
+        after = self.written()
+        self.discard(after)
+        if before or after != [(0, min(_PAGE, self.bytes.size))] or self.written():
+            raise OSError("/proc/self/pagemap does not tell which pages were written")
+
+
+class CopiedView(PrivateView):
+    """A copy of the block, compared with it.
+
+    Args:
+        block: any block.
+    """
+
+    def __init__(self, block: SharedBlock) -> None:
+        self._block = block.bytes
+        self.bytes = np.empty(-(-self._block.size // _PAGE) * _PAGE, np.uint8)[: self._block.size]
+        np.copyto(self.bytes, self._block)
+
+    def written(self) -> list[tuple[int, int]]:
+        """See PrivateView; also what was written to the block since the last :meth:`refresh`."""
+        size = self.bytes.size
+        differ = np.zeros(-(-size // _PAGE), np.bool_)
+        for start in range(0, size, _AT_ONCE):
+            part = slice(start, min(start + _AT_ONCE, size))
+            apart = self.bytes[part] != self._block[part]
+            if apart.any():
+                starts = np.arange(0, apart.size, _PAGE)
+                differ[start // _PAGE :][: starts.size] = np.logical_or.reduceat(apart, starts)
+        return _ranges(differ, size)
+
+    def discard(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """See PrivateView."""
+        for begin, end in ranges:
+            self.bytes[begin:end] = self._block[begin:end]
+
+    def refresh(self) -> None:
+        """See PrivateView."""
+        self.discard(self.written())
+
+
+def private_view(block: SharedBlock) -> PrivateView:
+    """A view of a block that was made for views: mapped if the system can do it, else a copy."""
+    try:
+        return MappedView(block)
+    except OSError:
+        return CopiedView(block)
+
+
+def _ranges(pages: Array, size: int) -> list[tuple[int, int]]:
+    """The ranges of bytes of the pages that are True, up to ``size``."""
+    if not pages.any():
+        return []
+    edges = np.flatnonzero(np.diff(pages, prepend=False, append=False)) * _PAGE
+    return [(begin, min(end, size)) for begin, end in edges.reshape(-1, 2).tolist()]
