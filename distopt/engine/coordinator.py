@@ -14,6 +14,7 @@ from distopt.engine.audit import audit
 from distopt.engine.batch import GradientBatch
 from distopt.engine.error_barrier import ErrorBarrier, broadcast_error
 from distopt.engine.shared_parameters import SharedParameters
+from distopt.typing import Array
 
 __all__ = ["StepCoordinator"]
 
@@ -70,6 +71,11 @@ class StepCoordinator:
         own, several = message.encode(), self._context.num_replicas_in_sync > 1
         messages = self._context.comm.gather_bytes(own) if several else [own]
         return {replica: text.decode() for replica, text in enumerate(messages) if text}
+
+    def gather(self, call: str, array: Array) -> list[Array]:
+        """An array of each replica, by number; their shapes and dtypes are the same."""
+        self._context.collective_check.check(call, self.step_key, lambda: call)
+        return self._context.comm.all_gather(array)
 
     def error_barrier(self, call: str) -> ErrorBarrier:
         """A block whose errors are raised on all replicas, so that none goes on without this one."""

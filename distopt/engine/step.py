@@ -90,21 +90,22 @@ class StepEngine:
     def share(self, call: str, variables: Sequence[Variable]) -> None:
         """Gives variables their shared memory before a first step, with replica 0's values; collective.
 
-        Nothing happens to those that have it already, and for one replica.
+        Those that have it already get what all replicas have assigned since the last step. For one replica
+        nothing happens.
 
         Args:
             call: who asks, for messages.
             variables: the same ones, in the same order, on all replicas.
 
         Raises:
-            ReplicaMismatch: their names, shapes or dtypes differ, or which of them are new.
+            ReplicaMismatch: their names, shapes or dtypes differ, which of them are new, or what was assigned.
         """
         if self.replicas > 1:
-            new = self.parameters.unallocated(variables)
-            header_key = fingerprint.of_variables(variables) ^ fingerprint.of_changes(variables, (), new)
-            describe = partial(fingerprint.step_sentence, call, variables, (), (), (), new)
+            assigned, new = self.parameters.assigned(variables), self.parameters.unallocated(variables)
+            header_key = fingerprint.of_variables(variables) ^ fingerprint.of_changes(variables, assigned, new)
+            describe = partial(fingerprint.step_sentence, call, variables, (), (), assigned, new)
             self._context.collective_check.check(call, header_key, describe)
-            self.parameters.share((), [variables])
+            self.parameters.share(assigned, [variables])
 
     # -- the step
     def begin(self, owner: object) -> None:

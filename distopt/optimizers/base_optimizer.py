@@ -256,6 +256,10 @@ class BaseOptimizer(abc.ABC):
         print(text)
         return text
 
+    def _title(self) -> str:
+        """What the update is called in a description."""
+        return type(self).__name__
+
     @abc.abstractmethod
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments with their values now, as JSON can hold them."""

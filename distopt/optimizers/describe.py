@@ -23,7 +23,7 @@ def pipeline_text(optimizer: BaseOptimizer) -> str:
     replicas = distribute.get_strategy().num_replicas_in_sync
     over = f"{_name(optimizer.gradient_aggregator)} over {replicas} replica{'s' if replicas > 1 else ''}"
     config = {key: value for key, value in optimizer.get_config().items() if key not in _SHOWN_APART}
-    update = f"{type(optimizer).__name__}({', '.join(f'{k}={_value(v)}' for k, v in config.items())})"
+    update = f"{optimizer._title()}({', '.join(f'{k}={_value(v)}' for k, v in config.items())})"
     transformers = [_name(transformer) for transformer in optimizer.gradient_transformers]
     stages = " -> ".join(
         part for part in (_policy(optimizer), over, str(clips), *transformers, update) if part

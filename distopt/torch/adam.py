@@ -70,3 +70,57 @@ class Adam(Optimizer, torch.optim.Adam):
                 fused=fused,
                 decoupled_weight_decay=decoupled_weight_decay,
             )
+
+
+class AdamW(Optimizer, torch.optim.AdamW):
+    """``torch.optim.AdamW`` over all replicas.
+
+    Args:
+        params: the model, or what PyTorch takes: parameters, named parameters or groups of them.
+        lr: the learning rate.
+        betas: decays of the means of the gradient and of its square.
+        eps: keeps the divisor above zero.
+        weight_decay: the parameter is multiplied by 1 - lr * weight_decay first.
+        amsgrad: whether the largest mean of the square so far is the divisor.
+        maximize: whether to go up.
+        foreach: accepted and ignored.
+        capturable: must be False.
+        differentiable: must be False.
+        fused: accepted and ignored.
+        **options: see StepOptions.
+
+    Source: Loshchilov & Hutter 2017, arXiv:1711.05101; ``torch.optim.AdamW``.
+    """
+
+    _update = AdamUpdate()
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1e-3,
+        betas: Any = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+        **options: Unpack[StepOptions],
+    ) -> None:
+        with self._over_replicas(params, options) as given:
+            super().__init__(
+                given,
+                lr,
+                betas,
+                eps,
+                weight_decay,
+                amsgrad,
+                maximize=maximize,
+                foreach=foreach,
+                capturable=capturable,
+                differentiable=differentiable,
+                fused=fused,
+            )

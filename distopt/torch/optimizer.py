@@ -9,8 +9,7 @@ from typing import Any, ClassVar, TypedDict
 
 import torch
 
-from distopt.distribute import collective_call, get_replica_context, get_strategy
-from distopt.engine.step import StepEngine
+from distopt.distribute import collective_call
 from distopt.torch.names import module_behind
 from distopt.torch.pipeline import Pipeline
 from distopt.torch.rules.update_rule import UpdateRule
@@ -191,9 +190,4 @@ class Optimizer(torch.optim.Optimizer):
 
         For example: ``mean over 4 replicas -> clip grad norm 1 -> AdamW(lr=0.001, ...)``.
         """
-        text = self._pipeline.updates.pipeline_text()
-        context = get_replica_context()
-        if context is not None and get_strategy().num_replicas_in_sync > 1:
-            text = f"{text}\n{StepEngine.describe(context)}"
-        print(text)
-        return text
+        return self._pipeline.updates.describe()

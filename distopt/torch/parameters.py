@@ -73,7 +73,7 @@ class Parameters:
             return
         variables = [parameter.variable for parameter in new]
         for variable in variables:
-            variable.storage.private_views = True
+            variable.storage.copy_on_write = True
         engine.share(call, variables)
         for parameter in new:
             parameter.place(engine.parameters.private_view(parameter.variable))
@@ -100,7 +100,7 @@ class Parameters:
     def accept_edits(self, engine: StepEngine) -> None:
         """After a step: all see what it has made of the parameters, and nothing else."""
         if engine.replicas > 1:
-            engine.parameters.discard_edits()
+            engine.parameters.discard_edits([parameter.variable for parameter in self._known.values()])
             for parameter in self._known.values():
                 if not parameter.is_placed():
                     parameter.place(engine.parameters.private_view(parameter.variable))

@@ -118,10 +118,6 @@ class GroupUpdates(RuleOptimizer):
         """A step without any gradient, which it must be on all replicas."""
         engine.coordinator.check(self._call(), [])
 
-    def pipeline_text(self) -> str:
-        """The aggregation, the clips and the update, joined by arrows."""
-        return pipeline_text(self).replace(type(self).__name__, self._name, 1)
-
     def _check_and_prepare(
         self, engine: StepEngine | None, grads_and_vars: Any
     ) -> tuple[GradientBatch, StepPlan, ApplyState]:
@@ -198,9 +194,12 @@ class GroupUpdates(RuleOptimizer):
         return bool(plan.rules) and build in (None, Aggregator.build)
 
     def get_config(self) -> dict[str, Any]:
-        """Those of the first group."""
+        """The options of the first group, for descriptions."""
         first = {key: value for key, value in self._groups()[0].items() if key not in ("params", "param_names")}
-        return {**super().get_config(), **first}
+        return {**super().get_config(), **{key: str(value) for key, value in first.items() if value is not None}}
+
+    def _title(self) -> str:
+        return self._name
 
 
 def _filled(value: float, shape: tuple[int, ...], dtype: Any) -> Any:
