@@ -98,11 +98,13 @@ class StepEngine:
             variables: the same ones, in the same order, on all replicas.
 
         Raises:
-            ReplicaMismatch: their names, shapes or dtypes differ, which of them are new, or what was assigned.
+            ReplicaMismatch: their names, shapes or dtypes differ, which are new, or what was assigned.
         """
         if self.replicas > 1:
             assigned, new = self.parameters.assigned(variables), self.parameters.unallocated(variables)
-            header_key = fingerprint.of_variables(variables) ^ fingerprint.of_changes(variables, assigned, new)
+            header_key = fingerprint.of_variables(variables) ^ fingerprint.of_changes(
+                variables, assigned, new
+            )
             describe = partial(fingerprint.step_sentence, call, variables, (), (), assigned, new)
             self._context.collective_check.check(call, header_key, describe)
             self.parameters.share(assigned, [variables])

@@ -1,7 +1,28 @@
 """Optimizers of PyTorch whose step spans all replicas of an MPI job."""
 
+from distopt.torch.adadelta import Adadelta
+from distopt.torch.adagrad import Adagrad
 from distopt.torch.adam import Adam, AdamW
-from distopt.torch.optimizer import Optimizer
+from distopt.torch.adamax import Adamax
+from distopt.torch.nadam import NAdam
+from distopt.torch.optimizer import Optimizer, StepOptions
 from distopt.torch.replicas import rank, size
+from distopt.torch.rmsprop import RMSprop
+from distopt.torch.sgd import SGD
+from distopt.torch.sparse_adam import SparseAdam
 
-__all__ = ["Adam", "AdamW", "Optimizer", "rank", "size"]
+__all__ = [
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "NAdam",
+    "Optimizer",
+    "RMSprop",
+    "SGD",
+    "SparseAdam",
+    "StepOptions",
+    "rank",
+    "size",
+]

@@ -37,7 +37,10 @@ class ClipGradNorm:
 
         def scaled(values: Array) -> Array:
             wide = _wide(values)
-            return (wide * global_scale(squares, self.limit, wide.dtype, self.MARGIN)).astype(values.dtype)
+            clipped: Array = (wide * global_scale(squares, self.limit, wide.dtype, self.MARGIN)).astype(
+                values.dtype
+            )
+            return clipped
 
         return [(map_values(scaled, gradient), variable) for gradient, variable in pairs]
 

@@ -25,7 +25,7 @@ class GradientReader:
     """Reads the gradients of parameters.
 
     Args:
-        unused: ``"error"`` or ``"zero"``: what a parameter without a gradient means if other replicas have one.
+        unused: what a parameter without a gradient means if other replicas have one: ``"error"``, ``"zero"``.
 
     Attributes:
         absent: names the parameters that have no gradient; replicas compare it, so that an error names them.
@@ -39,8 +39,10 @@ class GradientReader:
         self._missing: list[int] = []
         self.absent = ""
 
-    def pairs(self, engine: StepEngine, call: str, parameters: Sequence[Parameter]) -> list[tuple[Any, Variable]]:
-        """Gradients and variables of all parameters that have a gradient; collective with ``unused="zero"``."""
+    def pairs(
+        self, engine: StepEngine, call: str, parameters: Sequence[Parameter]
+    ) -> list[tuple[Any, Variable]]:
+        """Gradients of the parameters that have one, and variables; collective with ``unused="zero"``."""
         gradients: list[Any] = [parameter.gradient() for parameter in parameters]
         missing = [i for i, gradient in enumerate(gradients) if gradient is None]
         if self._zero and engine.replicas > 1:
@@ -61,7 +63,9 @@ def unscale(gradients: Sequence[torch.Tensor], scale: torch.Tensor) -> None:
         (gradient._values() if gradient.is_sparse else gradient).mul_(factor)
 
 
-def _wanted(engine: StepEngine, call: str, missing: Sequence[int], parameters: Sequence[Parameter]) -> list[int]:
+def _wanted(
+    engine: StepEngine, call: str, missing: Sequence[int], parameters: Sequence[Parameter]
+) -> list[int]:
     """Those of the missing gradients that some other replica has."""
     here = np.ones(len(parameters), np.uint8)
     here[list(missing)] = 0

@@ -21,15 +21,15 @@ class StepOptions(TypedDict, total=False):
     """What all optimizers here take besides PyTorch's own arguments.
 
     Attributes:
-        aggregator: what makes one gradient of all replicas' gradients: any of ``distopt.aggregators``, by name,
-            config or itself; or a function from pairs to pairs. The mean by default.
+        aggregator: what makes one gradient of those of all replicas: any of ``distopt.aggregators``, by
+            name, config or itself; or a function from pairs to pairs. The mean by default.
         clip_grad_norm: the largest norm of all aggregated gradients together, as
             ``torch.nn.utils.clip_grad_norm_`` clips it.
         clip_grad_value: the largest absolute value of an element of the aggregated gradients; clipped first.
         on_nonfinite: what is done about NaN and infinity in the gradients of any replica: ``"propagate"``,
             ``"raise"``, ``"skip"`` or ``"zero"``, see ``distopt.optimizers.Optimizer``.
-        unused: ``"error"`` if a parameter must have a gradient on all replicas or on none; ``"zero"`` if zeros
-            take its place where it has none. The latter costs one more exchange a step.
+        unused: ``"error"`` if a parameter must have a gradient on all replicas or on none; ``"zero"`` if
+            zeros take its place where it has none. The latter costs one more exchange a step.
     """
 
     aggregator: Any
@@ -42,14 +42,14 @@ class StepOptions(TypedDict, total=False):
 class Optimizer(torch.optim.Optimizer):
     """The base of all optimizers here: aggregates gradients over replicas, and makes one update everywhere.
 
-    Each derives from PyTorch's optimizer of the same name and has its arguments, defaults and numbers. Where it
-    is made, all parameters get replica 0's values; all replicas make it together. ``foreach`` and ``fused``
-    change nothing: the update always is one pass over memory.
+    Each derives from PyTorch's optimizer of the same name and has its arguments, defaults and numbers. Where
+    it is made, all parameters get replica 0's values; all replicas make it together. ``foreach`` and
+    ``fused`` change nothing: the update always is one pass over memory.
     """
 
     #: The algorithm.
     _update: ClassVar[UpdateRule]
-    #: A ``torch.amp.GradScaler`` then leaves it to step() whether a step is skipped: replicas decide together.
+    #: A ``torch.amp.GradScaler`` then leaves it to step() to skip a step: replicas decide together.
     _step_supports_amp_scaling = True
 
     # -- making
@@ -77,8 +77,8 @@ class Optimizer(torch.optim.Optimizer):
         try:
             if group.get("differentiable") or group.get("capturable"):
                 raise ValueError(
-                    f"{type(self).__name__}: differentiable and capturable must be False: parameters are updated "
-                    f"outside of PyTorch, on the CPU"
+                    f"{type(self).__name__}: differentiable and capturable must be False: parameters are "
+                    f"updated outside of PyTorch, on the CPU"
                 )
             if self._made:
                 self._add_parameters()
@@ -100,8 +100,8 @@ class Optimizer(torch.optim.Optimizer):
 
         Args:
             closure: computes the loss and its gradients anew.
-            examples: how many examples this replica's gradients are the mean of; the mean over replicas is weighed
-                by it. All replicas weigh alike without it.
+            examples: how many examples this replica's gradients are the mean of; the mean over replicas is
+                weighed by it. All replicas weigh alike without it.
 
         Returns:
             what the closure returned, this replica's loss; else None.
@@ -113,7 +113,8 @@ class Optimizer(torch.optim.Optimizer):
         """
         if self._accumulates:
             raise RuntimeError(
-                f"{type(self).__name__}.step() within no_sync(): it aggregates gradients, so leave the block before it"
+                f"{type(self).__name__}.step() within no_sync(): it aggregates gradients, so leave the block "
+                f"before it"
             )
         loss = None
         if closure is not None:
@@ -129,8 +130,9 @@ class Optimizer(torch.optim.Optimizer):
     def aggregate(self, *, examples: int | None = None) -> None:
         """Puts the aggregate of all replicas' gradients in the place of each replica's own.
 
-        The next step() takes them as they are then. Whatever looks at gradients between backward() and step(),
-        such as ``torch.nn.utils.clip_grad_norm_``, sees this replica's part only, if this is not called before.
+        The next step() takes them as they are then. Whatever looks at gradients between backward() and
+        step(), such as ``torch.nn.utils.clip_grad_norm_``, sees this replica's part only, if this is not
+        called before.
 
         Args:
             examples: as in :meth:`step`.

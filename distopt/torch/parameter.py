@@ -115,10 +115,12 @@ def _check(tensor: Any, name: str) -> None:
     """Raises if no optimizer here can update it."""
     if tensor.device.type != "cpu":
         raise ValueError(
-            f"parameter {name!r} is on {tensor.device}: distopt.torch trains on the CPUs of an MPI job; for GPUs "
-            f"use torch.nn.parallel.DistributedDataParallel with NCCL. model.cpu() moves a model to the CPU"
+            f"parameter {name!r} is on {tensor.device}: distopt.torch trains on the CPUs of an MPI job; for "
+            f"GPUs use torch.nn.parallel.DistributedDataParallel. model.cpu() moves a model to the CPU"
         )
     if tensor.layout is not torch.strided:
         raise ValueError(f"parameter {name!r} is sparse ({tensor.layout}); only its gradient can be")
     if not tensor.is_floating_point():
-        raise ValueError(f"parameter {name!r} has dtype {tensor.dtype}; only real floating-point ones are trained")
+        raise ValueError(
+            f"parameter {name!r} has dtype {tensor.dtype}; only real floating-point ones are trained"
+        )

@@ -1,4 +1,4 @@
-"""Parameters: where the parameters of one optimizer lie, and what the program has done to them between steps."""
+"""Parameters: where an optimizer's parameters lie, and what the program does to them between steps."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Parameters:
     """The parameters of one optimizer, found by their tensors.
 
     Where a job has several replicas, a parameter lies in the memory that the replicas of a node share. The
-    program sees it through a view of its own: what it writes there stays its own until the next step, in which
-    all replicas must have written the same.
+    program sees it through a view of its own: what it writes there stays its own until the next step, in
+    which all replicas must have written the same.
     """
 
     def __init__(self) -> None:

@@ -67,14 +67,17 @@ class Pipeline:
 
     # -- parameters
     def add_parameters(self) -> None:
-        """Takes in parameters that are new in the groups, with replica 0's values; collective if there are any."""
+        """Takes in what is new in the groups, with replica 0's values; collective if there is anything."""
         known, number = self._parameters, len(self._parameters)
         named: list[tuple[str, torch.Tensor]] = []
         added: list[tuple[int, list[torch.Tensor]]] = []
         for place, group in enumerate(self._groups()):
             if new := known.lacking(group["params"]):
                 self._names.update(zip(map(id, group["params"]), group.get("param_names", ()), strict=False))
-                named += [(self._names.get(id(t), f"parameter {number + i}"), t) for i, t in enumerate(new, len(named))]
+                named += [
+                    (self._names.get(id(t), f"parameter {number + i}"), t)
+                    for i, t in enumerate(new, len(named))
+                ]
                 added.append((place, new))
         if not named:
             return
@@ -117,7 +120,11 @@ class Pipeline:
         return found
 
     def step(
-        self, examples: int | None, aggregate: bool, scale: torch.Tensor | None, found_inf: torch.Tensor | None
+        self,
+        examples: int | None,
+        aggregate: bool,
+        scale: torch.Tensor | None,
+        found_inf: torch.Tensor | None,
     ) -> None:
         """One step.
 
@@ -129,7 +136,9 @@ class Pipeline:
         """
         engine = self.prepare()
         if found_inf is not None:
-            flags = engine.coordinator.check(f"{self._name} under a GradScaler", [], int(found_inf.item() > 0))
+            flags = engine.coordinator.check(
+                f"{self._name} under a GradScaler", [], int(found_inf.item() > 0)
+            )
             if any(flags):
                 return
             if scale is not None:
@@ -154,7 +163,7 @@ class Pipeline:
                 parameter.set_gradient(total)
 
     def _settle(self, engine: StepEngine, stepped: Sequence[Any]) -> None:
-        """Brings what the program has written to parameters without a gradient to all; collective if there is any."""
+        """Settles what the program has written to parameters without a gradient; collective if it has."""
         if engine.replicas == 1 or placement().moves == self._moves:
             return
         own = set(map(id, stepped))

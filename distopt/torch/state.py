@@ -81,7 +81,7 @@ class StateView(defaultdict[Any, Any]):
 
     def get(self, key: Any, default: Any = None) -> Any:
         """See dict."""
-        return self[key] if key in self else default
+        return self[key] if key in self else default  # noqa: SIM401
 
     def __reduce__(self) -> Any:
         return defaultdict, (dict, dict(self.items()))
@@ -154,8 +154,8 @@ class StateKeeper:
             others = {key: value for key, value in entry.items() if key not in known}
             if others:
                 self._others[parameter.tensor] = others
-        for (group, *scalars), members in alike.items():
-            cohorts.put([parameter.variable for parameter in members], group, dict(scalars))
+        for (group, *pairs), members in alike.items():
+            cohorts.put([parameter.variable for parameter in members], group, dict(pairs))
         if alike:
             updates.forget_plans()
 
@@ -167,13 +167,15 @@ class StateKeeper:
         if scalars != self._update.scalars:
             for name, value in scalars.items():
                 if name not in self._update.internal:
-                    state[name] = value if isinstance(value, int) else torch.tensor(value, dtype=torch.float32)
+                    state[name] = (
+                        value if isinstance(value, int) else torch.tensor(value, dtype=torch.float32)
+                    )
             state |= {name: parameter.tensor_of(slot.numpy()) for name, slot in slots.items()}
-        return state | self._others.get(parameter.tensor, {})
+        others: dict[str, Any] = self._others.get(parameter.tensor, {})
+        return state | others
 
     def _shown(self, tensor: torch.Tensor) -> dict[str, Any]:
-        known = not self._parameters.lacking([tensor])
-        return self.shown(self._parameters.of(tensor)) if known else {}
+        return {} if self._parameters.lacking([tensor]) else self.shown(self._parameters.of(tensor))
 
     def _restore_slots(self, parameter: Parameter, entry: Mapping[str, Any]) -> None:
         variable = parameter.variable
@@ -188,5 +190,6 @@ class StateKeeper:
 def _witness(entry: Mapping[str, Any]) -> dict[str, Any]:
     """What tells whether a state was changed: its objects, and the versions of tensors."""
     return {
-        key: (id(value), value._version) if isinstance(value, torch.Tensor) else value for key, value in entry.items()
+        key: (id(value), value._version) if isinstance(value, torch.Tensor) else value
+        for key, value in entry.items()
     }

@@ -46,7 +46,8 @@ def as_slices(gradient: torch.Tensor, name: str) -> IndexedSlices:
 
 def axes_by_stride(tensor: torch.Tensor) -> tuple[int, ...] | None:
     """The order of axes in which the tensor is contiguous; None if there is none, as it has gaps."""
-    axes = tuple(sorted(range(tensor.ndim), key=lambda axis: -tensor.stride(axis)))
+    strides = tensor.stride()
+    axes = tuple(sorted(range(tensor.ndim), key=lambda axis: -strides[axis]))
     return axes if tensor.permute(axes).is_contiguous() else None
 
 
@@ -57,4 +58,5 @@ def _bfloat16() -> np.dtype[Any]:
         raise ImportError(
             "bfloat16 parameters need the package ml_dtypes: pip install 'distopt-mpi[torch]'"
         ) from error
-    return np.dtype(ml_dtypes.bfloat16)
+    found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+    return found

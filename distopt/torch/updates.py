@@ -11,8 +11,8 @@ import numpy as np
 
 from distopt import distribute
 from distopt.aggregators import Aggregator, WeightedMean, label
-from distopt.core.variable import Variable
 from distopt.core.indexed_slices import IndexedSlices
+from distopt.core.variable import Variable
 from distopt.engine.batch import GradientBatch
 from distopt.engine.plan import Kind, PlanCache, StepPlan
 from distopt.engine.rule import Rule
@@ -57,8 +57,9 @@ class GroupUpdates(RuleOptimizer):
         on_nonfinite: str,
     ) -> None:
         weighted = WeightedMean() if aggregator is None else aggregator
-        clips = {"global_clipnorm": clip_norm, "clipvalue": clip_value}
-        super().__init__(name, weighted, on_nonfinite=on_nonfinite, **clips)
+        super().__init__(
+            name, weighted, None, on_nonfinite=on_nonfinite, global_clipnorm=clip_norm, clipvalue=clip_value
+        )
         if self._clip is not None:
             self._clip = replace(self._clip, margin=ClipGradNorm.MARGIN)
         self._update_rule, self._groups = update, groups
@@ -94,7 +95,9 @@ class GroupUpdates(RuleOptimizer):
         batch, _ = take_in(pairs, self._name, self._plans, engine, self._told)
         received: Any = engine.coordinator.unified_pairs(call, batch)
         with engine.coordinator.error_barrier(call):
-            result = aggregated(received, self._aggregate_gradients(received), label(self.gradient_aggregator))
+            result = aggregated(
+                received, self._aggregate_gradients(received), label(self.gradient_aggregator)
+            )
         return {variable: gradient for gradient, variable in result}
 
     def _weigh(self, examples: int | None) -> None:
@@ -103,8 +106,8 @@ class GroupUpdates(RuleOptimizer):
             aggregator.examples = 1 if examples is None else examples
         elif examples is not None:
             raise ValueError(
-                f"step(examples=...) weighs a mean, but this optimizer's aggregator is {label(aggregator)}: leave "
-                f"one of the two out"
+                f"step(examples=...) weighs a mean, but this optimizer's aggregator is {label(aggregator)}: "
+                f"leave one of the two out"
             )
         self._weighted = examples is not None
 
@@ -147,7 +150,10 @@ class GroupUpdates(RuleOptimizer):
         self, device: Any, dtype: np.dtype[Any], apply_state: ApplyState | None
     ) -> tuple[Rule, tuple[Any, ...]]:
         cohort: Cohort = device
-        rule, values = self._update_rule.rule(self._groups()[cohort.group]), (apply_state or {})[cohort, dtype]
+        rule, values = (
+            self._update_rule.rule(self._groups()[cohort.group]),
+            (apply_state or {})[cohort, dtype],
+        )
         return rule, tuple([dtype.type(values[name]) for name in rule.coefficients])
 
     def _finish_step(self, apply_state: ApplyState) -> None:
@@ -195,8 +201,13 @@ class GroupUpdates(RuleOptimizer):
 
     def get_config(self) -> dict[str, Any]:
         """The options of the first group, for descriptions."""
-        first = {key: value for key, value in self._groups()[0].items() if key not in ("params", "param_names")}
-        return {**super().get_config(), **{key: str(value) for key, value in first.items() if value is not None}}
+        first = {
+            key: value for key, value in self._groups()[0].items() if key not in ("params", "param_names")
+        }
+        return {
+            **super().get_config(),
+            **{key: str(value) for key, value in first.items() if value is not None},
+        }
 
     def _title(self) -> str:
         return self._name
