@@ -4,6 +4,7 @@ from distopt.torch.adadelta import Adadelta
 from distopt.torch.adagrad import Adagrad
 from distopt.torch.adam import Adam, AdamW
 from distopt.torch.adamax import Adamax
+from distopt.torch.distributed_optimizer import DistributedOptimizer
 from distopt.torch.nadam import NAdam
 from distopt.torch.optimizer import Optimizer, StepOptions
 from distopt.torch.replicas import rank, size
@@ -17,6 +18,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "DistributedOptimizer",
     "NAdam",
     "Optimizer",
     "RMSprop",

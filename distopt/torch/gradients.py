@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from distopt.core.variable import Variable
 from distopt.engine.step import StepEngine
 from distopt.suggestions import did_you_mean
 from distopt.torch.parameter import Parameter
 
-__all__ = ["GradientReader", "unscale"]
+__all__ = ["GradientReader"]
 
 #: What is done about a parameter that has a gradient on some replicas only.
 _UNUSED = ("error", "zero")
@@ -54,13 +53,6 @@ class GradientReader:
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             self.absent = f", without a gradient of {', '.join(names[:_NAMED])}{more}" if names else ""
         return [(g, p.variable) for g, p in zip(gradients, parameters, strict=True) if g is not None]
-
-
-def unscale(gradients: Sequence[torch.Tensor], scale: torch.Tensor) -> None:
-    """Divides gradients by the factor of a ``GradScaler``, in place, as its ``unscale_`` does."""
-    factor = scale.double().reciprocal().float().item()
-    for gradient in gradients:
-        (gradient._values() if gradient.is_sparse else gradient).mul_(factor)
 
 
 def _wanted(

@@ -10,7 +10,8 @@ import torch
 from distopt.core.placement import placement
 from distopt.distribute import require_replica_context
 from distopt.engine.step import StepEngine
-from distopt.torch.gradients import GradientReader, unscale
+from distopt.torch.aggregation import any_skips, unscale
+from distopt.torch.gradients import GradientReader
 from distopt.torch.names import ModuleWatch, names_in
 from distopt.torch.parameter import Parameter
 from distopt.torch.parameters import Parameters
@@ -136,10 +137,7 @@ class Pipeline:
         """
         engine = self.prepare()
         if found_inf is not None:
-            flags = engine.coordinator.check(
-                f"{self._name} under a GradScaler", [], int(found_inf.item() > 0)
-            )
-            if any(flags):
+            if any_skips(engine, f"step of {self._name}", found_inf):
                 return
             if scale is not None:
                 unscale([tensor.grad for tensor in self._tensors() if tensor.grad is not None], scale)

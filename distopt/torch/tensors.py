@@ -23,7 +23,8 @@ def as_array(tensor: torch.Tensor) -> Array:
 
 
 def as_tensor(array: Array) -> torch.Tensor:
-    """A tensor in the array's memory; the opposite of :func:`as_array`."""
+    """A tensor in the array's memory; the opposite of :func:`as_array`. NumPy's scalars are copied."""
+    array = np.asarray(array)
     if array.dtype.name == "bfloat16":
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)

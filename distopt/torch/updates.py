@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from distopt import distribute
 from distopt.aggregators import Aggregator, WeightedMean, label
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.variable import Variable
@@ -19,7 +18,7 @@ from distopt.engine.rule import Rule
 from distopt.engine.step import StepEngine
 from distopt.optimizers import RuleOptimizer
 from distopt.optimizers.optimizer import ApplyState
-from distopt.optimizers.pairs import aggregated, take_in
+from distopt.torch.aggregation import aggregate_pairs
 from distopt.torch.clip import ClipGradNorm
 from distopt.torch.cohorts import Cohort, Cohorts
 from distopt.torch.rules.update_rule import UpdateRule
@@ -86,19 +85,11 @@ class GroupUpdates(RuleOptimizer):
         self.apply_gradients(pairs, experimental_aggregate_gradients=aggregate)
         return self._steps_made() > made
 
-    @distribute.collective_call
     def aggregate(self, pairs: Sequence[tuple[Any, Variable]], examples: int | None) -> dict[Variable, Any]:
         """The gradients aggregated over replicas, by variable; collective. Arguments as for :meth:`step`."""
         self._weigh(examples)
-        call = f"aggregate of {self._name}{self._weights_text()}"
-        engine = StepEngine.of(distribute.require_replica_context(call))
-        batch, _ = take_in(pairs, self._name, self._plans, engine, self._told)
-        received: Any = engine.coordinator.unified_pairs(call, batch)
-        with engine.coordinator.error_barrier(call):
-            result = aggregated(
-                received, self._aggregate_gradients(received), label(self.gradient_aggregator)
-            )
-        return {variable: gradient for gradient, variable in result}
+        call = f"aggregate of {self._name}{self._weights_text()}{self.absent}"
+        return aggregate_pairs(call, pairs, self.gradient_aggregator)
 
     def _weigh(self, examples: int | None) -> None:
         aggregator = self.gradient_aggregator

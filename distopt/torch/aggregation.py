@@ -1,0 +1,49 @@
+"""Aggregating gradients outside of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from distopt.aggregators import Aggregator, label
+from distopt.core.variable import Variable
+from distopt.distribute import require_replica_context
+from distopt.engine.step import StepEngine
+from distopt.optimizers.pairs import aggregated, batch_of
+
+__all__ = ["aggregate_pairs", "any_skips", "unscale"]
+
+
+def aggregate_pairs(
+    call: str, pairs: Sequence[tuple[Any, Variable]], aggregator: Callable[[Any], Any]
+) -> dict[Variable, Any]:
+    """The gradients of all replicas together, by variable; collective.
+
+    Args:
+        call: who asks, for messages.
+        pairs: this replica's gradients and their variables, each once.
+        aggregator: makes one gradient of all replicas' gradients.
+    """
+    engine = StepEngine.of(require_replica_context(call))
+    if isinstance(aggregator, Aggregator):
+        aggregator.build([variable for _, variable in pairs])
+    received = engine.coordinator.unified_pairs(call, batch_of(pairs))
+    with engine.coordinator.error_barrier(call):
+        result = aggregated(tuple(received), aggregator(received), label(aggregator))
+    if isinstance(aggregator, Aggregator):
+        aggregator.finish_step()
+    return {variable: gradient for gradient, variable in result}
+
+
+def any_skips(engine: StepEngine, name: str, found_inf: torch.Tensor) -> bool:
+    """Whether the ``GradScaler`` of any replica has found an infinity or NaN in its gradients; collective."""
+    return any(engine.coordinator.check(f"{name} under a GradScaler", [], int(found_inf.item() > 0)))
+
+
+def unscale(gradients: Sequence[torch.Tensor], scale: torch.Tensor) -> None:
+    """Divides gradients by the factor of a ``GradScaler``, in place, as its ``unscale_`` does."""
+    factor = scale.double().reciprocal().float().item()
+    for gradient in gradients:
+        (gradient.coalesce().values() if gradient.is_sparse else gradient).mul_(factor)

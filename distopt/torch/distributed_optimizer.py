@@ -1,0 +1,155 @@
+"""DistributedOptimizer: any other optimizer of PyTorch, with the gradients of all replicas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar
+
+import torch
+
+from distopt import aggregators
+from distopt.distribute import collective_call, require_replica_context
+from distopt.engine.step import StepEngine
+from distopt.torch.aggregation import aggregate_pairs, any_skips, unscale
+from distopt.torch.names import names_in
+from distopt.torch.optimizer import Optimizer
+from distopt.torch.parameter import Parameter
+from distopt.torch.replicas import broadcast_buffers
+
+__all__ = ["DistributedOptimizer"]
+
+_O = TypeVar("_O", bound=torch.optim.Optimizer)
+
+
+def DistributedOptimizer(  # noqa: N802  # the name that users of Horovod know
+    optimizer: _O, model: torch.nn.Module | None = None, aggregator: Any = "mean"
+) -> _O:
+    """An optimizer of the same class and state, whose step() gets the gradients of all replicas.
+
+    For those that have no counterpart here: LBFGS with its closure, or a third party's. Parameters and state
+    stay each replica's own: all begin with replica 0's parameters and take the same steps. The optimizers of
+    this package take less time and memory.
+
+    Args:
+        optimizer: makes the update. It is not to be used on its own from then on.
+        model: the model: its names are for messages, and its buffers get replica 0's values; or None.
+        aggregator: what makes one gradient of those of all replicas, as in StepOptions.
+
+    Returns:
+        The optimizer. The loss that a closure returns becomes the mean over replicas.
+
+    Raises:
+        TypeError: no optimizer of PyTorch, or one that aggregates gradients already.
+    """
+    if not isinstance(optimizer, torch.optim.Optimizer) or isinstance(optimizer, (Optimizer, _Aggregating)):
+        raise TypeError(
+            f"DistributedOptimizer takes an optimizer of PyTorch that does not aggregate gradients itself; "
+            f"got {type(optimizer).__module__}.{type(optimizer).__qualname__}"
+        )
+    kind: Any = type(optimizer)
+    twin: Any = object.__new__(_aggregating(kind))
+    twin.__dict__ = optimizer.__dict__
+    twin._begin(model, aggregators.get(aggregator))
+    return twin  # type: ignore[no-any-return]
+
+
+class _Aggregating(torch.optim.Optimizer):
+    """What is put in front of an optimizer's class."""
+
+    _step_supports_amp_scaling = True  # step() decides with all replicas whether it is skipped
+
+    def _begin(self, model: torch.nn.Module | None, aggregator: Callable[[Any], Any]) -> None:
+        self._aggregator, self._names = aggregator, names_in(model)
+        self._parameters: dict[int, Parameter] = {}
+        self._add_parameters()
+        if model is not None:
+            broadcast_buffers(model)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """See ``torch.optim.Optimizer``; all replicas add it together, and get replica 0's values."""
+        super().add_param_group(param_group)
+        self._add_parameters()
+
+    @torch.no_grad()
+    @collective_call
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """One step of the optimizer, with gradients aggregated over replicas; collective.
+
+        Args:
+            closure: computes the loss and its gradients anew; it may be called several times.
+        """
+        name = f"step of {type(self).__name__}"
+        engine = StepEngine.of(require_replica_context(name))
+        scaling: dict[str, Any] = {
+            key: vars(self).pop(key) for key in ("grad_scale", "found_inf") if key in vars(self)
+        }
+        try:
+            if scaling and any_skips(engine, name, scaling["found_inf"]):
+                return None
+            if (scale := scaling.get("grad_scale")) is not None:
+                gradients = [p.tensor.grad for p in self._parameters.values()]
+                unscale([gradient for gradient in gradients if gradient is not None], scale)
+            if closure is None:
+                self._aggregate(name)
+                result = super().step()
+            else:
+                result = super().step(self._over_replicas(closure, name))
+        finally:
+            vars(self).update(scaling)  # the scaler takes them away itself
+        if engine.counted(self):
+            engine.coordinator.audit(name, [p.variable for p in self._in_place()], "")
+        return result
+
+    step.hooked = True  # type: ignore[attr-defined]  # PyTorch's hooks run around the optimizer's own step
+
+    def _over_replicas(self, closure: Callable[[], Any], name: str) -> Callable[[], Any]:
+        def call() -> Any:
+            with torch.enable_grad():
+                loss = closure()
+            with torch.no_grad():
+                self._aggregate(name)
+                if loss is None:
+                    return None
+                context = require_replica_context(name)
+                total: Any = context.all_reduce("mean", float(loss))
+                mean = total.numpy()
+                return (
+                    torch.as_tensor(mean, dtype=loss.dtype) if isinstance(loss, torch.Tensor) else float(mean)
+                )
+
+        return call
+
+    def _aggregate(self, name: str) -> None:
+        pairs = [(g, p.variable) for p in self._in_place() if (g := p.gradient()) is not None]
+        totals = aggregate_pairs(name, pairs, self._aggregator)
+        for parameter in self._parameters.values():
+            if (total := totals.get(parameter.variable)) is not None:
+                parameter.set_gradient(total)
+
+    def _in_place(self) -> list[Parameter]:
+        """The parameters, whose variables see what the tensors hold now."""
+        for parameter in self._parameters.values():
+            if not parameter.is_placed():
+                parameter.place_in_own_memory()
+        return list(self._parameters.values())
+
+    @collective_call
+    def _add_parameters(self) -> None:
+        tensors = [tensor for group in self.param_groups for tensor in group["params"]]
+        new = [tensor for tensor in tensors if id(tensor) not in self._parameters]
+        for tensor in new:
+            name = self._names.get(id(tensor), f"parameter {len(self._parameters)}")
+            parameter = self._parameters[id(tensor)] = Parameter(tensor, name)
+            parameter.place_in_own_memory()
+        context = require_replica_context(type(self).__name__)
+        values: Any = context.broadcast([self._parameters[id(tensor)].variable for tensor in new])
+        with torch.no_grad():
+            for tensor, value in zip(new, values, strict=True):
+                tensor.copy_(self._parameters[id(tensor)].tensor_of(value.numpy()))
+
+
+@cache
+def _aggregating(kind: type[torch.optim.Optimizer]) -> Any:
+    """The class, with aggregation in front."""
+    return type(kind.__name__, (_Aggregating, kind), {"__module__": kind.__module__, "__doc__": kind.__doc__})
