@@ -51,11 +51,12 @@ OWNERS = {
     "torch": ("adapters/",),
     "jax": ("adapters/",),
     "sklearn": (),
+    "ml_dtypes": ("core/dtypes.py",),
     "scipy": (),
     "distopt_launch": ("testing/",),
 }
 #: Extras, loaded by the functions that need them.
-LAZY = {"rich", "matplotlib", "mpi4py", "safetensors", "tensorboardX", "torch", "jax"}
+LAZY = {"ml_dtypes", "rich", "matplotlib", "mpi4py", "safetensors", "tensorboardX", "torch", "jax"}
 
 
 def part_of(file):
@@ -300,7 +301,7 @@ v = tf.Variable([1.0, 2.0])
 optimizers.Adam(0.1).minimize(lambda: tf.math.reduce_sum(v * v), [v])
 assert distribute.get_replica_context().num_replicas_in_sync == 1
 assert float(distribute.get_replica_context().all_reduce("sum", 2.0)) == 2.0
-extras = ("mpi4py", "rich", "matplotlib", "safetensors", "tensorboardX", "torch", "jax", "sklearn")
+extras = "jax", "matplotlib", "ml_dtypes", "mpi4py", "rich", "safetensors", "sklearn", "tensorboardX", "torch"
 print(sorted(n for n in extras if n in sys.modules))
 """
 

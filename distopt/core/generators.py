@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numpy.random.mtrand import get_bit_generator, set_bit_generator
 
 __all__ = ["differences", "save_states", "seed_from_entropy", "set_states"]
 
@@ -22,7 +23,7 @@ def save_states() -> dict[str, Any]:
     """Copies of the generators' states by library; ``torch`` only where the program has imported it."""
     # A program may give NumPy another bit generator, which then is its own too.
     states = {
-        "numpy": (np.random.get_bit_generator(), np.random.get_state(legacy=False)),
+        "numpy": (get_bit_generator(), np.random.get_state(legacy=False)),
         "random": random.getstate(),
     }
     torch = _torch()
@@ -35,8 +36,8 @@ def set_states(states: Mapping[str, Any]) -> None:
     If PyTorch has been imported since, its generator is seeded from the system's entropy, as by an import.
     """
     bits, state = states["numpy"]
-    if np.random.get_bit_generator() is not bits:
-        np.random.set_bit_generator(bits)
+    if get_bit_generator() is not bits:
+        set_bit_generator(bits)
     np.random.set_state(state)
     random.setstate(states["random"])
     torch = _torch()
@@ -48,7 +49,7 @@ def set_states(states: Mapping[str, Any]) -> None:
 
 def seed_from_entropy() -> None:
     """Seeds the generators as in a process that has just started."""
-    np.random.set_bit_generator(np.random.MT19937())
+    set_bit_generator(np.random.MT19937())
     random.seed()
     torch = _torch()
     if torch is not None:

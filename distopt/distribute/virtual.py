@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from distopt.comm import TurnScheduler, flush, in_process_world
 from distopt.core.checks import as_count
+from distopt.core.dtypes import kind_of
 from distopt.core.tensor import Tensor, TensorLike, as_array
 from distopt.distribute.context import ReplicaContext
 from distopt.distribute.frames import current_frame, frame, require_cross_replica, thread_replicas
@@ -102,7 +103,7 @@ class VirtualStrategy(Strategy):
             if op is ReduceOp.SUM:
                 raise ValueError("reduce('sum') of one value that is not per replica: did run() return it?")
             if axis is None:
-                real = value.dtype.kind in "fc"
+                real = kind_of(value.dtype) in "fc"
                 return value if real else Tensor.from_numpy(divided(as_array(value), 1))
         return select(super().reduce(op, value, axis), 0)
 
