@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from distopt.core.dtypes import kind_of
 from distopt.core.foreign import foreign_array
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.placement import placement
@@ -166,7 +167,7 @@ def _fitting(gradient: Any, variable: Variable, call: str) -> Any:
         array, wanted = as_array(gradient), as_array(variable)
         if array.dtype == wanted.dtype and array.shape == wanted.shape and array.dtype.kind == "f":
             return gradient if type(gradient) is Tensor else Tensor.from_numpy(array)
-    if variable.dtype.kind not in "fc":
+    if kind_of(variable.dtype) not in "fc":
         raise TypeError(
             f"{call}: variable {variable.name!r} has dtype {variable.dtype}; only floating-point variables "
             "are trained"
