@@ -49,4 +49,3 @@ def axes_by_stride(tensor: torch.Tensor) -> tuple[int, ...] | None:
     strides = tensor.stride()
     axes = tuple(sorted(range(tensor.ndim), key=lambda axis: -strides[axis]))
     return axes if tensor.permute(axes).is_contiguous() else None
-

@@ -145,7 +145,8 @@ class GroupUpdates(RuleOptimizer):
             self._update_rule.rule(self._groups()[cohort.group]),
             (apply_state or {})[cohort, dtype],
         )
-        return rule, tuple([dtype.type(values[name]) for name in rule.coefficients])
+        scalar = rule.arithmetic_dtype(dtype).type
+        return rule, tuple([scalar(values[name]) for name in rule.coefficients])
 
     def _finish_step(self, apply_state: ApplyState) -> None:
         groups = self._groups()

@@ -20,7 +20,7 @@ def _adagrad(w, g, total, zero, sign, decay, eps, step):  # type: ignore[no-unty
     return w + step * g / (np.sqrt(total) + eps), total
 
 
-ADAGRAD = Rule("torch_adagrad", _adagrad, ("sum",))
+ADAGRAD = Rule("torch_adagrad", _adagrad, ("sum",), in_float32=True)
 
 
 @final
