@@ -137,7 +137,8 @@ class SharedParameters:
     def discard_edits(self, variables: Sequence[Variable]) -> None:
         """After a step of these variables: private views show the shared memory again.
 
-        What no step has accepted yet is still there, so it may follow a step that failed, too.
+        What no step has accepted yet is still there, so it may follow a step that failed, too. Between
+        :meth:`take_edits` and this nothing may be written through the views.
         """
         for block in self._blocks(variables):
             block.discard_edits()

@@ -12,7 +12,9 @@ import pytest
 from replicated import rank
 
 from distopt import Variable
+from distopt.comm.private_view import CopiedView
 from distopt.distribute import get_replica_context
+from distopt.engine import viewed_block
 from distopt.engine.step import StepEngine
 from distopt.errors import ReplicaMismatch
 from distopt.optimizers import SGD
@@ -46,6 +48,14 @@ def together() -> None:
     get_replica_context().comm.barrier()
 
 
+@pytest.fixture(params=["mapped", "copied"])
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both kinds of views."""
+    if request.param == "copied":
+        monkeypatch.setattr(viewed_block, "private_view", CopiedView)
+
+
+@pytest.mark.usefixtures("kind")
 def test_updates_show_and_edits_of_all_count_once(replicas: Any) -> None:
     def program() -> list[list[float]]:
         model = Model(3, 100_000)
@@ -64,6 +74,7 @@ def test_updates_show_and_edits_of_all_count_once(replicas: Any) -> None:
     assert replicas.run(program) == [want] * replicas.size
 
 
+@pytest.mark.usefixtures("kind")
 def test_an_edit_of_one_replica_is_its_own_and_is_named_by_all(replicas: Any) -> None:
     if replicas.size == 1:
         pytest.skip("nobody to differ from")
@@ -88,6 +99,7 @@ def test_an_edit_of_one_replica_is_its_own_and_is_named_by_all(replicas: Any) ->
     assert replicas.run(program) == [*others, ([10.0, 77.0], ["v1:0"])]
 
 
+@pytest.mark.usefixtures("kind")
 def test_a_child_writes_to_its_own_pages(replicas: Any) -> None:
     if replicas.size == 1:
         pytest.skip("nothing is shared")
