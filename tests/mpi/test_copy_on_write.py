@@ -124,6 +124,31 @@ def test_a_child_writes_to_its_own_pages(replicas: Any) -> None:
     assert replicas.run(program) == [want] * replicas.size
 
 
+def test_a_child_that_trains_has_memory_of_its_own(replicas: Any) -> None:
+    def program() -> tuple[str, list[float]]:
+        model = Model(3, 100_000)
+        model.step()
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            engine = StepEngine.of(get_replica_context())
+            views = [engine.parameters.private_view(v) for v in model.variables]
+            views[0][:] = 20.0
+            model.optimizer.apply_gradients([(np.ones(v.shape, np.float32), v) for v in model.variables])
+            os.write(writer, f"{engine.replicas} {[float(view[0]) for view in views]}".encode())
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        text = os.read(reader, 1000).decode()
+        os.close(reader)
+        os.close(writer)
+        model.step()
+        return text, model.values()
+
+    if replicas.kind == "virtual" and replicas.size > 1:
+        pytest.skip("a child of threads that take turns")
+    assert replicas.run(program) == [("1 [19.5, 9.0]", [9.0, 9.0])] * replicas.size
+
+
 def mappings() -> Iterator[dict[str, int]]:
     """What the system says of each mapping of the node's memory in this process, in bytes."""
     inside, found = False, dict[str, int]()
