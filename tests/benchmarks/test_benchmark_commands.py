@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-WITH_TORCH = {"step", "mlp", "memory", "startup", "layers"}
+WITH_TORCH = {"step", "mlp", "memory", "startup", "layers", "torch"}
 COLUMNS = {"memory": "bytes a parameter", "startup": "s", "calls": "calls"}
-SLOW = ["step", "optimizers", "mlp", "memory", "scaling", "network", "startup", "tricks", "layers"]
+SLOW = ["step", "optimizers", "mlp", "memory", "scaling", "network", "startup", "tricks", "layers", "torch"]
 NAMES = ["calls", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 
 
