@@ -36,7 +36,7 @@ def ddp(case: Case, rank: int) -> TorchTraining:
     fused = {name: functools.partial(getattr(optim, name), fused=True) for name in ("Adam", "AdamW", "SGD")}
     namespace = SimpleNamespace(SparseAdam=optim.SparseAdam, **fused)
     model = case.model()
-    wrapped = DistributedDataParallel(model, gradient_as_bucket_view=True, broadcast_buffers=False)
+    wrapped = DistributedDataParallel(model, gradient_as_bucket_view=True, forward_sync_buffers=False)
     return TorchTraining(wrapped, case.batches(rank), case.optimizers(namespace, model))
 
 

@@ -32,6 +32,8 @@ def run(*words, timeout=240):
 def test_runs(name, tmp_path):
     if name in WITH_TORCH and importlib.util.find_spec("torch") is None:
         pytest.skip("torch is not installed")
+    if name == "torch":
+        pytest.importorskip("distopt.torch")
     done = run(name, "--tiny", "--json", "--out", str(tmp_path))
     if done.returncode and "not possible here" in done.stderr:
         pytest.skip(done.stderr.strip())
