@@ -29,19 +29,18 @@ def measured(effort: Effort) -> list[Row]:
         words = [*jobs.launcher(REPLICAS), sys.executable, str(PROGRAMS / program)]
         return until_said(words, timeout, {"NUMBA_CACHE_DIR": str(cache)})
 
+    ours = "startup_distopt_torch.py"
     with tempfile.TemporaryDirectory(prefix="distopt-bench-") as folder:
-        warm = Path(folder, "warm")
-        ours = "startup_distopt_torch.py"
-        seconds(ours, warm)  # fills the cache, and the system's of files
-        starts: dict[tuple[str, str], Callable[[int], float]] = {
-            ("startup", IMPORT): lambda _: seconds("startup_import_torch.py", warm),
-            ("startup, warm", OURS): lambda _: seconds(ours, warm),
-            ("startup, cold", OURS): lambda k: seconds(ours, Path(folder, f"cold-{k}")),
+        caches = [Path(folder, str(k)) for k in range(rounds)]
+        starts: dict[tuple[str, str], Callable[[Path], float]] = {
+            ("startup", IMPORT): lambda cache: seconds("startup_import_torch.py", cache),
+            ("startup, cold", OURS): lambda cache: seconds(ours, cache),  # fills the cache
+            ("startup, warm", OURS): lambda cache: seconds(ours, cache),
         }
         times: dict[tuple[str, str], list[float]] = {name: [] for name in starts}
-        for k in range(rounds):
+        for cache in caches:
             for name, start in starts.items():
-                times[name].append(1e3 * start(k))
+                times[name].append(1e3 * start(cache))
     least = statistics.median(times["startup", IMPORT])
     return [
         {
