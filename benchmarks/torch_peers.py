@@ -17,7 +17,7 @@ __all__ = ["BARE", "DDP", "OURS", "PEERS", "Maker"]
 #: Makes what one replica trains, from a case and the replica's rank.
 Maker = Callable[["Case", int], TorchTraining]
 
-BARE, DDP, OURS = "bare", "DDP", "distopt.torch"
+BARE, DDP, OURS = "bare", "DDP", "distopt"
 
 
 def bare(case: Case, rank: int) -> TorchTraining:
