@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import site
 import sys
@@ -12,7 +13,7 @@ from types import TracebackType
 
 from distopt.settings import settings
 
-__all__ = ["format_error", "is_internal", "located", "place_of", "report_error"]
+__all__ = ["format_error", "is_between", "is_internal", "located", "place_of", "report_error"]
 
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _LIBRARIES = tuple(
@@ -29,6 +30,13 @@ _LIBRARIES = tuple(
 def is_internal(file: str) -> bool:
     """Whether a file of source code is one of distopt."""
     return file.startswith(_PACKAGE)
+
+
+@cache
+def is_between(file: str) -> bool:
+    """Whether a file is one through which programs call distopt: PyTorch's, which wraps steps, or contextlib."""
+    torch = getattr(sys.modules.get("torch"), "__file__", None)
+    return file == contextlib.__file__ or bool(torch and file.startswith(os.path.dirname(torch) + os.sep))
 
 
 # -- places
@@ -119,6 +127,8 @@ def _kept(stack: StackSummary) -> list[FrameSummary]:
     for frame in stack:
         if is_internal(frame.filename):
             inside = True
+            while kept and is_between(kept[-1].filename):
+                kept.pop()
         elif not (inside and _is_library(frame.filename)):
             kept.append(frame)
             inside = False

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 from distopt.comm import Communicator, StatusWriter
 from distopt.errors import ReplicaFailed, ReplicaMismatch
-from distopt.tracebacks import format_error, is_internal, located
+from distopt.tracebacks import format_error, is_between, is_internal, located
 
 __all__ = ["CollectiveCheck", "digest", "user_call"]
 
@@ -23,6 +24,8 @@ _FORMAT = struct.Struct("<qQQqq24x")
 _OK, _ERROR, _FINISHED = 0, 1, 2
 #: Kinds of calls, and places, that are known at a time: optimizers may have names without end.
 _KEPT = 1000
+#: From so many characters on a description is cut to what differs; its parts, with brackets left whole.
+_LONG, _PARTS = 200, re.compile(r"[,;] (?![^\[(]*[\])])")
 
 
 def digest(text: str) -> int:
@@ -38,8 +41,13 @@ def user_call() -> tuple[str, str]:
         ``"train.py:12"`` or ``"cell In[3], line 12"``.
     """
     frame, function = sys._getframe(1), ""
-    while frame.f_back is not None and is_internal(frame.f_code.co_filename):
-        function, frame = frame.f_code.co_name, frame.f_back
+    while frame.f_back is not None:
+        code = frame.f_code
+        if is_internal(code.co_filename):
+            function = code.co_name
+        elif not is_between(code.co_filename):
+            break
+        frame = frame.f_back
     return located(function, frame.f_code.co_filename, frame.f_lineno)
 
 
@@ -118,10 +126,11 @@ class CollectiveCheck:
 
     def _disagree(self, rows: list[bytes], describe: Callable[[], str], error: Exception | None) -> None:
         """Raises on every replica, after all have exchanged descriptions of what they were doing."""
-        text = describe() if self._finished else _located(describe(), user_call())
+        text, call = describe(), ("", "") if self._finished else user_call()
         if error is not None:
-            text = f"{text}, with an error:\n{format_error(error).rstrip()}"
-        descriptions = [data.decode() for data in self._comm.gather_bytes(text.encode())]
+            text, call = f"{_located(text, call)}, with an error:\n{format_error(error).rstrip()}", ("", "")
+        gathered = self._comm.gather_bytes("\0".join((*call, text)).encode())
+        functions, places, descriptions = zip(*(d.decode().split("\0", 2) for d in gathered), strict=True)
         statuses = [_FORMAT.unpack(row)[3] for row in rows]
         if error is not None:
             raise error
@@ -131,7 +140,8 @@ class CollectiveCheck:
                 f"nothing was applied, because replica {failed[0]} of {self._comm.size} could not go on: "
                 f"{descriptions[failed[0]]}"
             )
-        raise ReplicaMismatch(_difference(descriptions))
+        texts = map(_located, _without_common_parts(descriptions), zip(functions, places, strict=True))
+        raise ReplicaMismatch(_difference(list(texts)))
 
     def finish(self, lock: AbstractContextManager[None] | None = None) -> None:
         """Says that this replica has ended its program; others that still wait learn of it.
@@ -164,7 +174,29 @@ class CollectiveCheck:
 def _located(text: str, call: tuple[str, str]) -> str:
     """What a replica does, and where; first the program's own call, if it is another one."""
     function, place = call
+    if not place:
+        return text
     return f"{text} at {place}" if function in text else f"{function}() at {place}, in {text}"
+
+
+def _without_common_parts(descriptions: Sequence[str]) -> Sequence[str]:
+    """Long descriptions without what all have in common, so that what differs can be found."""
+    parts = [_PARTS.split(text) for text in descriptions]
+    common = set(parts[0]).intersection(*parts[1:])
+    short = [_elided(words, common) for words in parts]
+    worth_it = max(map(len, descriptions)) > _LONG and len(set(short)) == len(set(descriptions)) > 1
+    return short if worth_it else descriptions
+
+
+def _elided(parts: Sequence[str], common: set[str]) -> str:
+    """The parts, the first one at any rate, with ``...`` for those in ``common``."""
+    shown = list(parts[:1])
+    for part in parts[1:]:
+        if part not in common:
+            shown.append(part)
+        elif shown[-1] != "...":
+            shown.append("...")
+    return ", ".join(shown)
 
 
 def _difference(descriptions: list[str]) -> str:

@@ -39,12 +39,12 @@ def of_rules(variables: Sequence[Variable], rules: Sequence[Rule]) -> int:
 
 
 def _kind(variable: Variable) -> str:
-    return f"{variable.name}{variable.shape}{variable.dtype}{_options(variable)}"
+    viewed = " copied on write" if variable.storage.copy_on_write else ""
+    return f"{variable.name}{variable.shape}{variable.dtype}{_constrained(variable)}{viewed}"
 
 
-def _options(variable: Variable) -> str:
-    constrained = "" if variable.constraint is None else " with a constraint"
-    return constrained + (" copied on write" if variable.storage.copy_on_write else "")
+def _constrained(variable: Variable) -> str:
+    return "" if variable.constraint is None else " with a constraint"
 
 
 def of_changes(state: Sequence[Variable], assigned: Sequence[Variable], new: Sequence[Variable]) -> int:
@@ -122,6 +122,6 @@ def step_sentence(
 
 def describe(variables: Sequence[Variable]) -> str:
     """A description of the variables, for messages."""
-    shown = ", ".join(f"{v.name} {v.dtype.name}{list(v.shape)}{_options(v)}" for v in variables[:12])
+    shown = ", ".join(f"{v.name} {v.dtype.name}{list(v.shape)}{_constrained(v)}" for v in variables[:12])
     more = f", ... ({len(variables)} variables)" if len(variables) > 12 else ""
     return shown + more if variables else "no variables"

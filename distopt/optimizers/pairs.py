@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -76,7 +77,7 @@ def _plain(items: tuple[Any, ...], plans: PlanCache, engine: object) -> tuple[Gr
         return None
     gradients, variables = zip(*items, strict=True)
     kinds = set(map(type, gradients))
-    if not kinds <= _DENSE or not all(issubclass(kind, Variable) for kind in set(map(type, variables))):
+    if not kinds <= _DENSE or not all(map(isinstance, variables, repeat(Variable))):
         return None
     arrays = gradients if kinds == _ARRAY else tuple(map(as_array, gradients))
     plan = plans.find(engine, variables)

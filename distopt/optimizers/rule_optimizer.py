@@ -10,7 +10,6 @@ import numpy as np
 
 from distopt.aggregators import Aggregator
 from distopt.core.checks import as_sequence
-from distopt.core.dtypes import is_narrow
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.numbers import as_number
 from distopt.core.tensor import TensorLike, as_array
@@ -93,7 +92,8 @@ class RuleOptimizer(Optimizer):
         """
         values = (apply_state or {}).get((device, dtype)) or self._fallback_apply_state(device, dtype)
         rule = self._rule(values)
-        return rule, _scalars(map(values.__getitem__, rule.coefficients), rule.arithmetic_dtype(dtype))
+        computed = dtype if dtype.itemsize > 2 else rule.arithmetic_dtype(dtype)  # few are that narrow
+        return rule, _scalars(map(values.__getitem__, rule.coefficients), computed)
 
     def _run_pipeline(
         self,
@@ -181,7 +181,7 @@ class RuleOptimizer(Optimizer):
 
     def _prepare_local(self, var_device: Any, var_dtype: Any, apply_state: ApplyState) -> None:
         values, own = apply_state[var_device, var_dtype], np.dtype(var_dtype)
-        dtype = self._rule({}).arithmetic_dtype(own) if is_narrow(own) else own
+        dtype = own if own.itemsize > 2 else self._rule({}).arithmetic_dtype(own)
         plain = type(self._hypers.values["learning_rate"]) is Variable and self._initial_decay == 0
         if plain and not self._overrides(Optimizer, _RATE):
             values["lr_t"] = self._scalar("learning_rate", dtype)  # the fast path for the common case

@@ -93,8 +93,9 @@ class Parameter:
         self._address, self._strides = self.tensor.data_ptr(), self.tensor.stride()
 
     def place_in_own_memory(self) -> None:
-        """Makes the tensor's memory the variable's, where no other replica uses it."""
-        memory = self.array(self.tensor)
+        """Makes the tensor's memory the variable's; in a child of a replica, a copy of what they share."""
+        shared = self.variable.storage.shared
+        memory = self.array(self.tensor.detach().clone() if shared else self.tensor)
         self.variable.storage.adopt(memory)
         self.place(memory)
 

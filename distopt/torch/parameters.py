@@ -89,7 +89,8 @@ class Parameters:
         changed = [parameter for parameter in moved if not parameter.fits()]
         same = [parameter for parameter in moved if parameter.fits()]
         if engine.replicas == 1:
-            for parameter in same:
+            alone = [parameter for parameter in self._known.values() if parameter.variable.storage.shared]
+            for parameter in (*same, *alone):
                 parameter.place_in_own_memory()
             return changed
         engine.parameters.take_edits([parameter.variable for parameter in self._known.values()])

@@ -149,19 +149,20 @@ def test_what_is_not_finite(replicas, value):
     assert same_everywhere(replicas.run(program)) == [1.0, 1.0 - 0.5 * replicas.size]
 
 
-def test_checkpoints_restore_the_bits(replicas, tmp_path):
-    folder = replicas.shared_path(tmp_path) if hasattr(replicas, "shared_path") else tmp_path
-
+def test_checkpoints_restore_the_bits(replicas, directory):
     def program(restore):
         v = Variable(START, dtype="bfloat16", name="v")
         optimizer = optimizers.Adam(0.01)
-        manager = CheckpointManager(folder, variables=[v], optimizer=optimizer, extra={"own": v.numpy()[:1]})
+        own = {"kept": np.zeros(1, bfloat16)}
+        manager = CheckpointManager(directory, variables=[v], optimizer=optimizer, own=own)
         if restore:
             assert manager.restore()
         else:
             optimizer.apply_gradients([(np.array([1, 2, 3, 4], bfloat16), v)])
+            own["kept"] += bfloat16.type(rank() + 0.5)
             manager.save()
-        return [w.tobytes() for w in (v.numpy(), *optimizer.get_weights())]
+        assert own["kept"].dtype == bfloat16
+        return [w.tobytes() for w in (own["kept"], v.numpy(), *optimizer.get_weights())]
 
     saved = replicas.run(lambda: program(False))
     assert replicas.run(lambda: program(True)) == saved
