@@ -29,28 +29,30 @@ class StateView(defaultdict[Any, Any]):
     ) -> None:
         super().__init__(dict)
         self._make, self._tensors = make, tensors
-        #: What was made, with the version that each tensor had.
-        self.made: dict[int, dict[str, Any]] = {}
-
-    def __missing__(self, key: Any) -> Any:
-        entry = self._make(key) if isinstance(key, torch.Tensor) else {}
-        self.made[id(key)] = _witness(entry)
-        self[key] = entry
-        return entry
+        self._seen: set[int] = set()  # ids of parameters whose state is here, or has been taken out
 
     def changed(self, tensor: torch.Tensor) -> dict[str, Any] | None:
-        """The state of a parameter if the program has changed it since it was made; else None."""
-        if not super().__contains__(tensor):
-            return None
-        entry: dict[str, Any] = self[tensor]
-        return None if self.made.get(id(tensor)) == _witness(entry) else entry
+        """The state of a parameter if it is another one than before; else None."""
+        if id(tensor) in self._seen or super().__contains__(tensor):
+            entry: dict[str, Any] = super().get(tensor, {})
+            return None if _equal(entry, self._make(tensor)) else entry
+        return None
 
     def complete(self) -> None:
         """Makes what has not been looked at."""
         for tensor in self._tensors():
-            if not super().__contains__(tensor) and (entry := self._make(tensor)):
-                self.made[id(tensor)] = _witness(entry)
+            if not super().__contains__(tensor) and (entry := self._first(tensor)):
                 self[tensor] = entry
+
+    def _first(self, key: Any) -> dict[str, Any]:
+        if not isinstance(key, torch.Tensor) or id(key) in self._seen:
+            return {}
+        self._seen.add(id(key))
+        return self._make(key)
+
+    def __missing__(self, key: Any) -> Any:
+        self[key] = entry = self._first(key)
+        return entry
 
     def __contains__(self, key: object) -> bool:
         self.complete()
@@ -63,6 +65,17 @@ class StateView(defaultdict[Any, Any]):
     def __len__(self) -> int:
         self.complete()
         return super().__len__()
+
+    def __delitem__(self, key: Any) -> None:
+        self.complete()
+        super().__delitem__(key)
+
+    def __repr__(self) -> str:
+        self.complete()
+        return super().__repr__()
+
+    def __reduce__(self) -> Any:
+        return defaultdict, (dict, dict(self.items()))
 
     def keys(self) -> Any:
         """See dict."""
@@ -81,10 +94,28 @@ class StateView(defaultdict[Any, Any]):
 
     def get(self, key: Any, default: Any = None) -> Any:
         """See dict."""
-        return self[key] if key in self else default  # noqa: SIM401
+        self.complete()
+        return super().get(key, default)
 
-    def __reduce__(self) -> Any:
-        return defaultdict, (dict, dict(self.items()))
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """See dict."""
+        self.complete()
+        return super().setdefault(key, default)
+
+    def pop(self, key: Any, *default: Any) -> Any:
+        """See dict."""
+        self.complete()
+        return super().pop(key, *default)
+
+    def popitem(self) -> tuple[Any, Any]:
+        """See dict."""
+        self.complete()
+        return super().popitem()
+
+    def clear(self) -> None:
+        """See dict."""
+        self.complete()
+        super().clear()
 
 
 class StateKeeper:
@@ -187,9 +218,12 @@ class StateKeeper:
             slot.assign(parameter.array(value.detach().to(parameter.tensor.dtype)))
 
 
-def _witness(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells whether a state was changed: its objects, and the versions of tensors."""
-    return {
-        key: (id(value), value._version) if isinstance(value, torch.Tensor) else value
-        for key, value in entry.items()
-    }
+def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two states of a parameter are the same."""
+    return one.keys() == other.keys() and all(_same(value, other[key]) for key, value in one.items())
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return one.dtype is other.dtype and torch.equal(one, other)
+    return one is other or (isinstance(one, (int, float)) and type(one) is type(other) and one == other)
