@@ -84,9 +84,10 @@ def test_a_scheduler_goes_on_after_a_checkpoint():
             optimizer = side.optim.AdamW(model.parameters(), lr=0.1)
             return optimizer, lr.OneCycleLR(optimizer, 0.1, total_steps=20)
 
+        saved = None
         for begin in (0, 6):
             optimizer, scheduler = made()
-            if begin:
+            if saved is not None:
                 optimizer.load_state_dict(saved[0])
                 scheduler.load_state_dict(saved[1])
             for step in range(begin, begin + 6):

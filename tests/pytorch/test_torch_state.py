@@ -166,12 +166,13 @@ def test_a_state_of_ones_own_stays():
         optimizer.state["a key"] = 7
         train(model, optimizer, side, range(2))
         optimizer.state[model[0].weight]["own"] = "mine"
-        train(model, optimizer, side, range(2, 4))
-        return [
-            optimizer.state["a key"],
-            optimizer.state[model[0].weight]["own"],
-            *kept(model, optimizer.state_dict()),
-        ]
+        for step in (2, 3, 4):
+            train(model, optimizer, side, [step])
+            own = optimizer.state["a key"], optimizer.state[model[0].weight]["own"]
+            assert own == (7, "mine")
+        del optimizer.state[model[0].weight]["own"]
+        train(model, optimizer, side, [5])
+        return kept(model, optimizer)
 
     assert_same(program, sizes=(1, 2))
 
@@ -266,9 +267,61 @@ def test_a_state_of_another_shape_is_refused_and_changes_nothing():
         before = kept(model)
         optimizer.state[model[0].weight]["exp_avg"] = torch.zeros(2, 2)
         loss(model, lambda x: x, 2).backward()
-        with pytest.raises((ValueError, RuntimeError), match="exp_avg"):
+        with pytest.raises(ValueError, match=r"'exp_avg' of parameter '0\.weight' has shape \(2, 2\)"):
             optimizer.step()
         assert_close(kept(model), before)
+        optimizer.state[model[0].weight]["exp_avg"] = torch.zeros(5, 3)
+        optimizer.step()
+
+    for size in (1, 2):
+        on_replicas(size, program)
+
+
+@pytest.mark.parametrize("rule", ["SGD", "Adam", "RMSprop", "Adagrad"])
+def test_state_that_no_option_needs_now(rule):
+    """It comes with a state, is kept, and is used again when the options ask for it."""
+    off = {"SGD": {"momentum": 0}, "RMSprop": {"centered": False}, "Adam": {"amsgrad": False}}.get(rule, {})
+
+    def program(side):
+        model = mlp()
+        first = made(side, rule, model)
+        train(model, first, side, range(3))
+        second = made(side, rule, model)
+        second.load_state_dict(first.state_dict())
+        on = {key: second.param_groups[0][key] for key in off}
+        second.param_groups[0].update(off)
+        model[2].bias.requires_grad_(False)
+        train(model, second, side, range(3, 5))
+        found = kept(second)
+        second.param_groups[0].update(on)
+        train(model, second, side, range(5, 8))
+        return [*found, *kept(model, second)]
+
+    assert_same(program, sizes=(1, 2))
+
+
+def test_adagrad_has_the_state_of_a_frozen_parameter():
+    def program(side):
+        model = mlp()
+        model[0].requires_grad_(False)
+        optimizer = made(side, "Adagrad", model)
+        train(model, optimizer, side, range(2))
+        return kept(model, optimizer)
+
+    assert_same(program, sizes=(1, 2))
+
+
+def test_a_state_without_its_steps_is_refused_until_it_is_mended():
+    def program():
+        model = mlp()
+        optimizer = dt.Adam(model.parameters())
+        train(model, optimizer, lambda x: x, range(2))
+        step = optimizer.state[model[0].weight].pop("step")
+        with pytest.raises(KeyError, match=r"the state of parameter '0\.weight' has no 'step'"):
+            optimizer.step()
+        optimizer.state[model[0].weight]["step"] = step
+        optimizer.step()
+        assert optimizer.state[model[0].weight]["step"] == 3
 
     for size in (1, 2):
         on_replicas(size, program)

@@ -28,9 +28,12 @@ def test_a_group_that_is_refused_is_not_added():
     def program():
         model = mlp()
         optimizer = dt.SGD(model[0].parameters(), lr=0.1)
-        for group in ({"params": model[0].weight}, {"params": [torch.zeros(2, dtype=torch.complex64)]}):
-            with pytest.raises(ValueError):
-                optimizer.add_param_group(group)
+        for tensor, words in (
+            (model[0].weight, "appear in more than one"),
+            (torch.zeros(2, dtype=torch.complex64), "only real floating-point ones are trained"),
+        ):
+            with pytest.raises(ValueError, match=words):
+                optimizer.add_param_group({"params": tensor})
         assert len(optimizer.param_groups) == 1
         loss(model, lambda x: x, 0).backward()
         optimizer.step()
