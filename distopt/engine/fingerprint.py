@@ -33,9 +33,15 @@ def of_variables(variables: Sequence[Variable]) -> int:
     return digest("|".join(map(_kind, variables)))
 
 
-def of_rules(variables: Sequence[Variable], rules: Sequence[Rule]) -> int:
-    """A hash of what has to be alike on all replicas: that of the variables and rules, in order."""
-    return digest("|".join(f"{_kind(v)}{rule.name}" for v, rule in zip(variables, rules, strict=True)))
+def of_rules(variables: Sequence[Variable], rules: Sequence[Rule], which: Sequence[int]) -> int:
+    """A hash of what has to be alike on all replicas: variables, in order, and what they are updated by.
+
+    Args:
+        variables: the variables.
+        rules: the rules.
+        which: for each variable the place of its rule, and so of its coefficients.
+    """
+    return digest("|".join(f"{_kind(v)}{rules[k].name} {k}" for v, k in zip(variables, which, strict=True)))
 
 
 def _kind(variable: Variable) -> str:
