@@ -34,7 +34,7 @@ def is_internal(file: str) -> bool:
 
 @cache
 def is_between(file: str) -> bool:
-    """Whether it is a file that stands between programs and distopt: PyTorch wraps steps, contextlib blocks."""
+    """Whether a file's code stands between programs and distopt: PyTorch wraps steps, contextlib blocks."""
     torch = getattr(sys.modules.get("torch"), "__file__", None)
     return file == contextlib.__file__ or bool(torch and file.startswith(os.path.dirname(torch) + os.sep))
 

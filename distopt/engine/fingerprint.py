@@ -93,7 +93,8 @@ def of_gradients(pairs: Sequence[tuple[Any, Variable]]) -> list[tuple[str, Array
 
 def sentence(call: str, variables: Sequence[Variable], settings: str = "") -> str:
     """A description of the call, its variables and its settings."""
-    return f"{call} on {describe(variables)}{f'; {settings}' if settings else ''}"
+    on = f" on {describe(variables)}" if variables else ""
+    return f"{call}{on}{f'; {settings}' if settings else ''}"
 
 
 def step_sentence(
@@ -130,4 +131,4 @@ def describe(variables: Sequence[Variable]) -> str:
     """A description of the variables, for messages."""
     shown = ", ".join(f"{v.name} {v.dtype.name}{list(v.shape)}{_constrained(v)}" for v in variables[:12])
     more = f", ... ({len(variables)} variables)" if len(variables) > 12 else ""
-    return shown + more if variables else "no variables"
+    return shown + more

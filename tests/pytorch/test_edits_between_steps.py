@@ -2,9 +2,10 @@
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
 import batches
+import torch
 from replicated import on_replicas, rank
 
 import distopt.torch
@@ -94,7 +95,7 @@ def test_edits_of_all_count_once(edit, replicas):
 @pytest.mark.parametrize("differently", [False, True], ids=["one replica", "differently"])
 @pytest.mark.parametrize("edit", EDITS)
 def test_an_edit_that_replicas_do_not_share(edit, differently):
-    """It is an error, before which nobody else sees it; taken back, the program goes on as if it were none."""
+    """It is an error, before which nobody else sees it; once it is taken back, the program goes on."""
 
     def program():
         module = batches.model()

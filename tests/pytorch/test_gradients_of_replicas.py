@@ -5,9 +5,10 @@ import logging
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
 import batches
+import torch
 from replicated import on_replicas, rank
 
 import distopt.torch
