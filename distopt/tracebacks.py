@@ -34,7 +34,7 @@ def is_internal(file: str) -> bool:
 
 @cache
 def is_between(file: str) -> bool:
-    """Whether a file is one through which programs call distopt: PyTorch's, which wraps steps, or contextlib."""
+    """Whether a file's code stands between programs and distopt: PyTorch wraps steps, contextlib blocks."""
     torch = getattr(sys.modules.get("torch"), "__file__", None)
     return file == contextlib.__file__ or bool(torch and file.startswith(os.path.dirname(torch) + os.sep))
 
@@ -123,7 +123,8 @@ def _shorten(text: TracebackException | None, seen: set[int]) -> int:
 
 
 def _kept(stack: StackSummary) -> list[FrameSummary]:
-    kept, inside = [], False
+    kept: list[FrameSummary] = []
+    inside = False
     for frame in stack:
         if is_internal(frame.filename):
             inside = True

@@ -25,7 +25,7 @@ _OK, _ERROR, _FINISHED = 0, 1, 2
 #: Kinds of calls, and places, that are known at a time: optimizers may have names without end.
 _KEPT = 1000
 #: From so many characters on a description is cut to what differs; its parts, with brackets left whole.
-_LONG, _PARTS = 200, re.compile(r"[,;] (?![^\[(]*[\])])")
+_LONG, _PARTS = 400, re.compile(r"[,;] (?![^\[(]*[\])])")
 
 
 def digest(text: str) -> int:
@@ -184,8 +184,9 @@ def _without_common_parts(descriptions: Sequence[str]) -> Sequence[str]:
     parts = [_PARTS.split(text) for text in descriptions]
     common = set(parts[0]).intersection(*parts[1:])
     short = [_elided(words, common) for words in parts]
-    worth_it = max(map(len, descriptions)) > _LONG and len(set(short)) == len(set(descriptions)) > 1
-    return short if worth_it else descriptions
+    if not common or max(map(len, descriptions)) <= _LONG or len(set(short)) < len(set(descriptions)):
+        return descriptions
+    return short
 
 
 def _elided(parts: Sequence[str], common: set[str]) -> str:

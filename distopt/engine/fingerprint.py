@@ -33,9 +33,15 @@ def of_variables(variables: Sequence[Variable]) -> int:
     return digest("|".join(map(_kind, variables)))
 
 
-def of_rules(variables: Sequence[Variable], rules: Sequence[Rule]) -> int:
-    """A hash of what has to be alike on all replicas: that of the variables and rules, in order."""
-    return digest("|".join(f"{_kind(v)}{rule.name}" for v, rule in zip(variables, rules, strict=True)))
+def of_rules(variables: Sequence[Variable], rules: Sequence[Rule], which: Sequence[int]) -> int:
+    """A hash of what has to be alike on all replicas: variables, in order, and what they are updated by.
+
+    Args:
+        variables: the variables.
+        rules: the rules.
+        which: for each variable the place of its rule, and so of its coefficients.
+    """
+    return digest("|".join(f"{_kind(v)}{rules[k].name} {k}" for v, k in zip(variables, which, strict=True)))
 
 
 def _kind(variable: Variable) -> str:
@@ -87,7 +93,8 @@ def of_gradients(pairs: Sequence[tuple[Any, Variable]]) -> list[tuple[str, Array
 
 def sentence(call: str, variables: Sequence[Variable], settings: str = "") -> str:
     """A description of the call, its variables and its settings."""
-    return f"{call} on {describe(variables)}{f'; {settings}' if settings else ''}"
+    on = f" on {describe(variables)}" if variables else ""
+    return f"{call}{on}{f'; {settings}' if settings else ''}"
 
 
 def step_sentence(
@@ -124,4 +131,4 @@ def describe(variables: Sequence[Variable]) -> str:
     """A description of the variables, for messages."""
     shown = ", ".join(f"{v.name} {v.dtype.name}{list(v.shape)}{_constrained(v)}" for v in variables[:12])
     more = f", ... ({len(variables)} variables)" if len(variables) > 12 else ""
-    return shown + more if variables else "no variables"
+    return shown + more

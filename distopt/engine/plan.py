@@ -101,7 +101,7 @@ class StepPlan:
     ) -> None:
         """Takes the rules in force, with the slots of each variable."""
         self.rules, self.slots = rules, slots
-        self.fingerprint = fingerprint.of_rules(variables, [rules[kind] for kind in self.which])
+        self.fingerprint = fingerprint.of_rules(variables, rules, self.which)
         self.executors, self._groups, self.first_executors, self.seen = (), (), 0, -1
         self._siblings = {}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from distopt.core.variable import Variable
 
@@ -47,18 +49,23 @@ class Cohorts:
         return self._of.pop(variable)
 
     def join(self, variables: Sequence[Variable]) -> bool:
-        """Sees to it that no cohort is torn by a step of these variables alone; whether any was."""
+        """Makes cohorts of those that now take a step together; whether any has changed.
+
+        What is alike is one cohort afterwards, so that replicas have the same ones, whatever happened before
+        on some of them only, such as a step that failed.
+        """
         together = list(map(id, variables))
         if together == self._together:  # as in most steps
             return False
-        mine: dict[Cohort, list[Variable]] = {}
+        alike: dict[tuple[Any, ...], list[Variable]] = {}
         for variable in variables:
-            mine.setdefault(self._of[variable], []).append(variable)
-        sizes: dict[Cohort, int] = {}
-        for cohort in self._of.values():
-            sizes[cohort] = sizes.get(cohort, 0) + 1
-        torn = [(cohort, members) for cohort, members in mine.items() if len(members) < sizes[cohort]]
-        for cohort, members in torn:
-            self.put(members, cohort.group, cohort.scalars)
+            cohort = self._of[variable]
+            alike.setdefault((cohort.group, *cohort.scalars.items()), []).append(variable)
+        sizes = Counter(self._of.values())
+        changed = False
+        for (group, *pairs), members in alike.items():
+            if len(members) != sizes[self._of[members[0]]] or len(set(map(self.of, members))) > 1:
+                self.put(members, group, dict(pairs))
+                changed = True
         self._together = together
-        return bool(torn)
+        return changed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import torch
 
 from distopt.distribute import require_replica_context
@@ -93,9 +94,11 @@ class Parameters:
             for parameter in (*same, *alone):
                 parameter.place_in_own_memory()
             return changed
+        for parameter in same:  # as if it had been written through the view, where equal values are no edit
+            view = engine.parameters.private_view(parameter.variable)
+            np.copyto(view, parameter.array(parameter.tensor))
+            parameter.place(view)
         engine.parameters.take_edits([parameter.variable for parameter in self._known.values()])
-        for parameter in same:
-            parameter.variable.storage.store(parameter.array(parameter.tensor))
         return changed
 
     def accept_edits(self, engine: StepEngine) -> None:

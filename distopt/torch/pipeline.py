@@ -11,6 +11,7 @@ from distopt.core.placement import placement
 from distopt.distribute import require_replica_context
 from distopt.engine.step import StepEngine
 from distopt.torch.aggregation import any_skips, unscale
+from distopt.torch.gradient_watch import GradientWatch
 from distopt.torch.gradients import GradientReader
 from distopt.torch.names import ModuleWatch, names_in
 from distopt.torch.parameter import Parameter
@@ -36,6 +37,7 @@ class Pipeline:
     Attributes:
         updates: aggregates, clips and updates.
         keeper: shows the state.
+        watch: notices gradients that the program has changed.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Pipeline:
             options.get("clip_grad_value"),
             options.get("on_nonfinite", "propagate"),
         )
+        self.watch = GradientWatch(name)
         self.keeper = StateKeeper(self._parameters, self.updates, update, self._tensors)
         self._moves = -1
 
@@ -87,6 +90,8 @@ class Pipeline:
             self.updates.cohorts.put([known.of(t).variable for t in new], place, self._update.scalars)
         if self._module is not None and number == 0:
             broadcast_buffers(self._module)
+        if StepEngine.of(require_replica_context(self._name)).replicas > 1:
+            self.watch.begin(self._tensors())
         if self._watch is None and any(id(tensor) not in self._names for _, tensor in named):
             self._watch = ModuleWatch(tensor for _, tensor in named)
 
@@ -136,6 +141,8 @@ class Pipeline:
             found_inf: of shape (); above 0 if this replica asks for the step to be left out.
         """
         engine = self.prepare()
+        if aggregate:
+            self.watch.check()
         if found_inf is not None:
             if any_skips(engine, f"step of {self._name}", found_inf):
                 return
@@ -147,13 +154,16 @@ class Pipeline:
             self.updates.step(pairs, examples, aggregate)
         else:
             self.updates.check_absence(engine)
+        self.watch.forget()
         self._parameters.accept_edits(engine)
         self.keeper.stepped()
         self._moves = placement().moves
 
     def aggregate(self, examples: int | None) -> None:
         """Puts the gradients of all replicas together in the place of this replica's."""
-        pairs = self.pairs(self.prepare())
+        engine = self.prepare()
+        self.watch.check()
+        pairs = self.pairs(engine)
         totals = self.updates.aggregate(pairs, examples)
         for parameter in map(self._parameters.of, self._tensors()):
             total = totals.get(parameter.variable)

@@ -36,6 +36,7 @@ class AdagradUpdate(UpdateRule):
     """
 
     name = "Adagrad"
+    has_state_at_once = True
 
     def rule(self, group: Mapping[str, Any]) -> Rule:
         """The only one."""

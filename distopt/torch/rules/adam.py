@@ -51,6 +51,7 @@ class AdamUpdate(UpdateRule):
     """
 
     name = "Adam"
+    optional_slots = frozenset({"max_exp_avg_sq"})
 
     def rule(self, group: Mapping[str, Any]) -> Rule:
         """AMSGrad's if it is asked for."""

@@ -69,6 +69,7 @@ class RMSpropUpdate(UpdateRule):
     """
 
     name = "RMSprop"
+    optional_slots = frozenset({"momentum_buffer", "grad_avg"})
 
     def rule(self, group: Mapping[str, Any]) -> Rule:
         """One of four, by ``centered`` and whether there is a momentum."""

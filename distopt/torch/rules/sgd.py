@@ -49,6 +49,7 @@ class SGDUpdate(UpdateRule):
     #: How many steps the buffer has had. PyTorch knows only whether there is one.
     scalars: ClassVar[Mapping[str, float]] = MappingProxyType({"buffered": 0.0})
     internal = frozenset({"buffered"})
+    optional_slots = frozenset({"momentum_buffer"})
 
     def rule(self, group: Mapping[str, Any]) -> Rule:
         """One with a buffer if there is a momentum."""

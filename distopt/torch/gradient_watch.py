@@ -1,0 +1,71 @@
+"""Notices a program that changes each replica's gradients as if they were those of the whole batch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch.utils.hooks import RemovableHandle
+
+from distopt.core.placement import placement
+
+__all__ = ["GradientWatch"]
+
+_log = logging.getLogger("distopt")
+
+
+class GradientWatch:
+    """Watches one parameter: in a step its gradient should be what the backward pass has made it.
+
+    Args:
+        name: the optimizer's, for the warning.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._tensor: torch.Tensor | None = None
+        self._handle: RemovableHandle | None = None
+        self._made: tuple[int, int] | None = None
+
+    def begin(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Watches the first one that needs gradients, unless one is watched, or was."""
+        if self._tensor is None:
+            self._tensor = next((t for t in tensors if t.requires_grad and t.is_leaf), None)
+            if self._tensor is not None:
+                register: Any = self._tensor.register_post_accumulate_grad_hook
+                self._handle = register(self._note)
+
+    def _note(self, tensor: torch.Tensor) -> None:
+        self._made = _version(tensor.grad)
+
+    def forget(self) -> None:
+        """The gradient has been used, or set to zero."""
+        self._made = None
+
+    def check(self) -> None:
+        """Warns, once, if the gradient has been changed since the backward pass, but not to zero."""
+        gradient = None if self._tensor is None else self._tensor.grad
+        now, made = _version(gradient), self._made
+        if self._handle is None or gradient is None or now is None or made is None:
+            return
+        if now == made or now[0] != made[0] or not gradient.any():
+            return
+        self._handle.remove()
+        self._handle = None
+        if placement().chief():
+            _log.warning(
+                "the gradients of %s were changed between backward() and step(), when each replica has those "
+                "of its own examples only. Clipping, for example, does something else then than to the "
+                "gradients of the whole batch. Call optimizer.aggregate() before it, or give the optimizer "
+                "clip_grad_norm=... or clip_grad_value=...",
+                self._name,
+            )
+
+
+def _version(gradient: torch.Tensor | None) -> tuple[int, int] | None:
+    """Where a dense gradient lies, and how often it was changed in place."""
+    if gradient is None or gradient.layout is not torch.strided:
+        return None
+    return gradient.data_ptr(), gradient._version
