@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -54,8 +54,3 @@ class ModuleWatch:
         """Ends the search; the module that held most of the parameters, or None."""
         self._handle.remove()
         return self._found
-
-
-def numbered(count: int, first: int) -> Iterator[str]:
-    """Names for parameters of which nothing else is known."""
-    return (f"parameter {number}" for number in range(first, first + count))
