@@ -79,7 +79,9 @@ class Parameter:
         """Writes a gradient, a tensor or IndexedSlices of distopt, in the place of the tensor's."""
         if isinstance(gradient, IndexedSlices):
             values, indices = (as_tensor(distopt_array(part)) for part in (gradient.values, gradient.indices))
-            rows = torch.sparse_coo_tensor(indices.reshape(1, -1), values, self.tensor.shape)
+            rows = torch.sparse_coo_tensor(
+                indices.reshape(1, -1), values, self.tensor.shape, check_invariants=False
+            )
             self.tensor.grad = rows
         elif self.tensor.grad is None or self.tensor.grad.layout is not torch.strided:
             self.tensor.grad = self.tensor_of(distopt_array(gradient).copy())
