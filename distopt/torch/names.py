@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -30,15 +30,18 @@ def names_in(module: torch.nn.Module | None) -> dict[int, str]:
 
 
 class ModuleWatch:
-    """Finds the module of some parameters at its first forward pass.
+    """Finds the module of some parameters at a forward pass.
 
     Args:
         tensors: the parameters.
+
+    Attributes:
+        found: the module that holds most of the parameters, of those that have made a forward pass; or None.
     """
 
     def __init__(self, tensors: Iterable[torch.Tensor]) -> None:
+        self.found: torch.nn.Module | None = None
         self._wanted = {id(tensor) for tensor in tensors}
-        self._found: torch.nn.Module | None = None
         self._covered = 0
         self._handle = register_module_forward_pre_hook(self._look)
 
@@ -48,14 +51,8 @@ class ModuleWatch:
             return
         covered = sum(id(tensor) in self._wanted for tensor in module.parameters())
         if covered > self._covered:
-            self._found, self._covered = module, covered
+            self.found, self._covered = module, covered
 
-    def stop(self) -> torch.nn.Module | None:
-        """Ends the search; the module that held most of the parameters, or None."""
+    def stop(self) -> None:
+        """Ends the search."""
         self._handle.remove()
-        return self._found
-
-
-def numbered(count: int, first: int) -> Iterator[str]:
-    """Names for parameters of which nothing else is known."""
-    return (f"parameter {number}" for number in range(first, first + count))

@@ -26,7 +26,7 @@ class ParameterVariable(Variable):
         return self._name
 
     def rename(self, name: str) -> None:
-        """Gives it another name; before its first step, since replicas compare names in each."""
+        """Gives it another name. Plans have to be made anew: replicas compare names in each step."""
         self._name = name
 
 

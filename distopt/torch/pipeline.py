@@ -95,13 +95,22 @@ class Pipeline:
         if self._watch is None and any(id(tensor) not in self._names for _, tensor in named):
             self._watch = ModuleWatch(tensor for _, tensor in named)
 
-    def _learn_names(self, watch: ModuleWatch) -> None:
-        """At the first step: names and buffers of the module that made the forward pass."""
-        self._watch, module = None, watch.stop()
-        names = names_in(module)
+    def _learn_names(self, engine: StepEngine, watch: ModuleWatch) -> None:
+        """Names and buffers of the module that made a forward pass, once all have seen it; collective.
+
+        A replica may have no examples for a while, and so make no forward pass.
+        """
+        module = watch.found
+        call = f"step of {self._name}, naming parameters,"
+        seen = sum(engine.coordinator.check(call, [], int(module is not None)))
+        if 0 < seen < engine.replicas:
+            return
+        watch.stop()
+        self._watch, names = None, names_in(module)
         for parameter in self._parameters:
             if (name := names.get(id(parameter.tensor))) is not None:
                 parameter.variable.rename(name)
+        self.updates.forget_plans()
         if module is not None:
             broadcast_buffers(module)
 
@@ -109,9 +118,9 @@ class Pipeline:
     def prepare(self) -> StepEngine:
         """Takes in what the program has done since the last step: parameters, their values, the state."""
         self.add_parameters()
-        if self._watch is not None:
-            self._learn_names(self._watch)
         engine = StepEngine.of(require_replica_context(f"step() of {self._name}"))
+        if self._watch is not None:
+            self._learn_names(engine, self._watch)
         changed = self._parameters.take_edits(engine)
         if changed:
             self._replace(changed)
