@@ -27,7 +27,7 @@ from distopt.typing import Transformer
 __all__ = ["GroupUpdates"]
 
 
-class Mean(WeightedMean):
+class Average(WeightedMean):
     """The default: a mean to all who do not give a number of examples, and so it is called."""
 
     def __str__(self) -> str:
@@ -64,7 +64,7 @@ class GroupUpdates(RuleOptimizer):
     ) -> None:
         super().__init__(
             name,
-            Mean() if aggregator in (None, "mean") else aggregator,
+            Average() if aggregator in (None, "mean") else aggregator,
             None,
             on_nonfinite=on_nonfinite,
             global_clipnorm=clip_norm,
