@@ -27,6 +27,7 @@ BENCHMARKS = {
     "calls": "how many Python functions, in how many files, a small step goes through",
     "tricks": "the step with and without each thing that is there for speed only",
     "layers": "forward and backward, and fit, beside PyTorch, one replica",
+    "torch": "training steps of PyTorch models by distopt.torch, beside PyTorch DDP; memory and startup too",
 }
 
 

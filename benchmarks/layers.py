@@ -67,13 +67,13 @@ def work(config: dict[str, Any]) -> dict[str, Any]:
         x, y = models.classes(widths[:1], batch, seed=0)
         peers: dict[str, Any] = {
             OURS: models.Training(models.keras_mlp(widths), x, y),
-            TORCH: models.TorchTraining(models.torch_mlp(widths), x, y),
+            TORCH: models.TorchTraining(models.torch_mlp(widths), [(x, y)]),
         }
         result[name] = turns(solo(), peers, config["rounds"], config["seconds"])
     x, y = models.classes((28, 28, 1), 2 if tiny else 64, seed=0)
     peers = {
         OURS: models.Training(models.keras_conv(), x, y),
-        TORCH: models.TorchTraining(models.torch_conv(), x.transpose(0, 3, 1, 2).copy(), y),
+        TORCH: models.TorchTraining(models.torch_conv(), [(x.transpose(0, 3, 1, 2).copy(), y)]),
     }
     result[CONV] = turns(solo(), peers, config["rounds"], config["seconds"])
     widths, batch = models.MLPS["784-512-512-10, batch 128"]

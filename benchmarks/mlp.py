@@ -64,7 +64,7 @@ def work(config: dict[str, Any]) -> dict[str, Any] | None:
             adam = torch.optim.Adam(other.parameters(), fused=True)
             peers = {
                 OURS: models.Training(models.keras_mlp(widths), x, y, everyone.size, tf.optimizers.Adam()),
-                DDP: models.TorchTraining(other, x, y, adam),
+                DDP: models.TorchTraining(other, [(x, y)], [adam]),
             }
             result[name] = turns(everyone, peers, config["rounds"], config["seconds"])
             del peers, other, adam

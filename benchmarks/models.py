@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Sequence
+from itertools import cycle, pairwise
 from typing import Any
 
 import numpy as np
@@ -119,21 +119,31 @@ class Training:
 
 
 class TorchTraining:
-    """The same in PyTorch; arguments as in :class:`Training`."""
+    """The same in PyTorch, written as its users write it.
 
-    def __init__(self, model: Any, x: Any, y: Any, optimizer: Any = None) -> None:
+    Args:
+        model: what to train.
+        batches: inputs and labels of a replica; each step takes the next, the last is followed by the first.
+        optimizers: none to compute gradients only.
+    """
+
+    def __init__(
+        self, model: Any, batches: Iterable[tuple[Any, Any]], optimizers: Sequence[Any] = ()
+    ) -> None:
         import torch
         from torch.nn.functional import cross_entropy
 
-        self._model, self._optimizer, self._loss = model, optimizer, cross_entropy
-        self._x, self._y = torch.from_numpy(x), torch.from_numpy(y)
+        self.model, self._optimizers, self._loss = model, optimizers, cross_entropy
+        self._batches = cycle([(torch.from_numpy(x), torch.from_numpy(y)) for x, y in batches])
 
     def prepare(self) -> None:
-        """Nothing."""
+        """The next batch."""
+        self._x, self._y = next(self._batches)
 
     def step(self) -> None:
         """One step."""
-        self._model.zero_grad(set_to_none=True)
-        self._loss(self._model(self._x), self._y).backward()
-        if self._optimizer is not None:
-            self._optimizer.step()
+        for owner in self._optimizers or [self.model]:
+            owner.zero_grad()
+        self._loss(self.model(self._x), self._y).backward()
+        for optimizer in self._optimizers:
+            optimizer.step()

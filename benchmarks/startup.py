@@ -13,12 +13,12 @@ from benchmarks import jobs
 from benchmarks.effort import Effort
 from benchmarks.report import Picture, Report, Target
 
-__all__ = ["report"]
+__all__ = ["PROGRAMS", "report", "until_said"]
 
 REPLICAS = 2
 WARM, COLD, TORCHRUN = "distoptrun, warm compile cache", "distoptrun, cold compile cache", "torchrun"
 
-_PROGRAMS = Path(__file__).parent / "programs"
+PROGRAMS = Path(__file__).parent / "programs"
 
 
 def report(effort: Effort) -> Report:
@@ -53,17 +53,17 @@ def report(effort: Effort) -> Report:
 
 
 def _distoptrun(cache: Path, timeout: float) -> float:
-    words = [_beside_python("distoptrun"), "-n", str(REPLICAS), str(_PROGRAMS / "startup_distopt.py")]
-    return _until_first_step(words, timeout, {"NUMBA_CACHE_DIR": str(cache)})
+    words = [_beside_python("distoptrun"), "-n", str(REPLICAS), str(PROGRAMS / "startup_distopt.py")]
+    return until_said(words, timeout, {"NUMBA_CACHE_DIR": str(cache)})
 
 
 def _torchrun(timeout: float) -> float:
     words = [_beside_python("torchrun"), "--nproc-per-node", str(REPLICAS), "--master-addr", "127.0.0.1"]
-    words += ["--master-port", str(jobs.free_port()), str(_PROGRAMS / "startup_torch.py")]
-    return _until_first_step(words, timeout, {})
+    words += ["--master-port", str(jobs.free_port()), str(PROGRAMS / "startup_torch.py")]
+    return until_said(words, timeout, {})
 
 
-def _until_first_step(words: Sequence[str], timeout: float, env: dict[str, str]) -> float:
+def until_said(words: Sequence[str], timeout: float, env: dict[str, str]) -> float:
     """The seconds until the program finished its step; it says when in the file that it is given."""
     with tempfile.TemporaryDirectory(prefix="distopt-bench-") as folder:
         said = Path(folder, "finished")

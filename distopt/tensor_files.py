@@ -10,7 +10,7 @@ from distopt.typing import Array
 
 __all__ = ["is_storable", "load_errors", "open_tensors", "safetensors"]
 
-#: The dtypes of NumPy that every version of the package knows.
+#: The dtypes that every version of the package knows, bfloat16 aside.
 _STORABLE = frozenset(["b1", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8"])
 
 
@@ -33,7 +33,8 @@ def safetensors(feature: str) -> Any:
 
 def is_storable(array: Array) -> bool:
     """Whether the format has the array's dtype."""
-    return array.dtype.isnative and array.dtype.str[1:] in _STORABLE
+    dtype = array.dtype
+    return dtype.isnative and (dtype.str[1:] in _STORABLE or dtype.name == "bfloat16")
 
 
 def open_tensors(file: BinaryIO, path: str) -> Any:

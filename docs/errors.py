@@ -12,6 +12,7 @@ import sys
 import tempfile
 import warnings
 from contextlib import redirect_stderr, redirect_stdout
+from importlib import import_module
 from pathlib import Path
 
 from distopt_launch import cli
@@ -42,6 +43,8 @@ This page is written by `docs/errors.py`, which provokes each error.
 def output_of(case: Case) -> tuple[int, str]:
     """Runs a case in this process: its exit code, and what it wrote."""
     written = io.StringIO()
+    if case.needs:
+        import_module(case.needs)  # before the modules are noted: some cannot be loaded twice
     before, path, modules = os.getcwd(), sys.path[:], dict(sys.modules)
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")

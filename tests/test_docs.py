@@ -11,13 +11,19 @@ from distopt.keras import activations, callbacks, layers, losses, metrics
 PAGES = [f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")) if blocks(f"docs/{p.name}")]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [page for page in PAGES if page != "docs/torch.md"])
 def test_blocks_run_and_show_what_is_printed(page):
     run_page(page)
 
 
+@pytest.mark.torch
+def test_the_blocks_of_the_page_on_pytorch_run():
+    pytest.importorskip("torch")
+    run_page("docs/torch.md")
+
+
 def test_the_pages_with_code_are_known():
-    names = ("aggregators", "debugging", "differences", "keras", "sharp-bits")
+    names = ("aggregators", "debugging", "differences", "keras", "sharp-bits", "torch")
     assert {f"docs/{name}.md" for name in names} <= set(PAGES)
 
 

@@ -19,7 +19,22 @@ CASES = [case for cases in GROUPS.values() for case in cases]
 PAGE = errors.PAGE.read_text()
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def each(cases):
+    """Parametrizes a test with cases; those that need a package are left out where it is missing."""
+    cases = [
+        pytest.param(case, marks=getattr(pytest.mark, case.needs) if case.needs else ()) for case in cases
+    ]
+    return pytest.mark.parametrize("case", cases, ids=lambda case: case.name)
+
+
+@pytest.fixture(autouse=True)
+def _needed(request):
+    case = getattr(request.node, "callspec", None) and request.getfixturevalue("case")
+    if case and case.needs:
+        pytest.importorskip(case.needs)
+
+
+@each(CASES)
 def test_the_page_shows_what_is_said(case):
     assert errors.row(case) in PAGE, "run: python docs/errors.py"
 
@@ -31,7 +46,7 @@ def test_the_page_has_nothing_else():
     assert len({case.name for case in CASES}) == len(CASES)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.program], ids=lambda case: case.name)
+@each([case for case in CASES if case.program])
 def test_in_one_process_it_is_short_and_names_the_line(case):
     code, output = errors.output_of(case)
     assert code != 0
@@ -47,7 +62,7 @@ def test_all_frames_are_shown_on_demand():
     assert "left out" not in output
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.argv], ids=lambda case: case.name)
+@each([case for case in CASES if case.argv])
 def test_a_job_that_cannot_be_started_is_told_by_a_message(case):
     code, output = errors.output_of(case)
     assert code != 0
@@ -55,7 +70,7 @@ def test_a_job_that_cannot_be_started_is_told_by_a_message(case):
     assert "Traceback" not in output
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if case.shown], ids=lambda case: case.name)
+@each([case for case in CASES if case.shown])
 def test_messages_that_are_not_provoked_are_in_the_code(case):
     _, _, text = case.shown.rpartition("Error: ")
     pieces = [piece.strip(" (),:") for piece in text.split("...")]

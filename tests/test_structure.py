@@ -51,11 +51,12 @@ OWNERS = {
     "torch": ("torch/",),
     "jax": ("jax/",),
     "sklearn": (),
+    "ml_dtypes": ("core/dtypes.py",),
     "scipy": (),
     "distopt_launch": ("testing/",),
 }
 #: Extras, loaded by the functions that need them.
-LAZY = {"rich", "matplotlib", "mpi4py", "safetensors", "tensorboardX", "torch", "jax"}
+LAZY = {"ml_dtypes", "rich", "matplotlib", "mpi4py", "safetensors", "tensorboardX", "torch", "jax"}
 
 
 def part_of(file):
@@ -195,7 +196,7 @@ def test_files_and_functions_are_short(file):
 TREES = {file: ast.parse(file.read_text()) for file in FILES}
 #: Private by their names, but Python's and other libraries' own, or promised by a named tuple.
 PRIVATE_OF_LIBRARIES = {
-    *("_NoValue", "_current_frames", "_exit", "_fields", "_getframe", "_handleof", "_replace"),
+    *("_NoValue", "_current_frames", "_exit", "_fields", "_getframe", "_handleof", "_replace", "_version"),
 }
 
 
@@ -300,7 +301,7 @@ v = tf.Variable([1.0, 2.0])
 optimizers.Adam(0.1).minimize(lambda: tf.math.reduce_sum(v * v), [v])
 assert distribute.get_replica_context().num_replicas_in_sync == 1
 assert float(distribute.get_replica_context().all_reduce("sum", 2.0)) == 2.0
-extras = ("mpi4py", "rich", "matplotlib", "safetensors", "tensorboardX", "torch", "jax", "sklearn")
+extras = "jax", "matplotlib", "ml_dtypes", "mpi4py", "rich", "safetensors", "sklearn", "tensorboardX", "torch"
 print(sorted(n for n in extras if n in sys.modules))
 """
 

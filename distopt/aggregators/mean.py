@@ -9,6 +9,7 @@ import numpy as np
 
 from distopt.aggregators.base import Aggregator
 from distopt.aggregators.sum import reduce_pairs
+from distopt.core.dtypes import is_narrow, kind_of
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import Tensor, as_array
 from distopt.core.variable import Variable
@@ -92,14 +93,14 @@ def _weighed(gradient: Any, factor: int | None) -> Any:
 def _divided(total: Any, divisor: int | None, gradient: Any) -> Any:
     """The mean, in the dtype that the gradients have."""
     own = gradient.dtype if isinstance(gradient, IndexedSlices) else as_array(gradient).dtype
-    dtype = own if own.kind in "fc" else np.float64
+    dtype = own if kind_of(own) in "fc" else np.float64
     return _mapped(lambda values: (values / values.dtype.type(divisor or 1)).astype(dtype), total)
 
 
 def _wide(values: Array) -> Array:
-    if values.dtype.kind not in "fc":
+    if kind_of(values.dtype) not in "fc":
         return values.astype(np.float64)
-    return values.astype(np.float32) if values.dtype == np.float16 else values
+    return values.astype(np.float32) if is_narrow(values.dtype) else values
 
 
 def _mapped(function: Callable[[Array], Array], gradient: Any) -> Any:

@@ -9,26 +9,35 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.dtypes import bfloat16, is_bfloat16, kind_of
 from distopt.core.tensor import TensorLike, as_array
 from distopt.typing import Array
 
-__all__ = ["decode", "dtype_of", "encode", "is_plain"]
+__all__ = ["decode", "dtype_of", "encode", "is_plain", "text_of"]
 
 _DTYPE = re.compile(r"[<>|=][biufcSUmM]\d{1,6}(\[\w{1,10}\])?")
 
 
 def dtype_of(text: Any) -> np.dtype[Any]:
-    """The dtype of NumPy's short text, such as ``"<f4"``.
+    """The dtype that :func:`text_of` gave the text of, such as ``"<f4"``.
 
     Raises:
+        MissingExtra: it is "bfloat16", and ml_dtypes is not installed.
         ValueError: it is none, or one of objects.
     """
+    if isinstance(text, str) and text == "bfloat16":
+        return bfloat16()
     if not isinstance(text, str) or not _DTYPE.fullmatch(text):
         raise ValueError(f"{text!r} is no dtype of plain elements")
     try:
         return np.dtype(text)
     except TypeError as error:
         raise ValueError(f"{text!r} is no dtype of plain elements") from error
+
+
+def text_of(dtype: np.dtype[Any]) -> str:
+    """NumPy's short text for a dtype, which for bfloat16 says no more than how long it is; then its name."""
+    return "bfloat16" if is_bfloat16(dtype) else dtype.str
 
 
 def is_plain(value: Any) -> bool:
@@ -38,7 +47,7 @@ def is_plain(value: Any) -> bool:
     if isinstance(value, (list, tuple)):
         return all(is_plain(item) for item in value)
     if isinstance(value, (np.ndarray, np.generic)):
-        return value.dtype.kind in "biufcSUmM"
+        return kind_of(value.dtype) in "biufcSUmM"
     return value is None or isinstance(value, (bool, int, float, str))
 
 
@@ -72,11 +81,11 @@ def _encode(value: Any, arrays: list[Array], where: str) -> Any:
         return items if isinstance(value, list) else {"tuple": items}
     if isinstance(value, (np.ndarray, np.generic, TensorLike)):
         array = as_array(value)
-        if array.dtype.kind not in "biufcSUmM":
+        if kind_of(array.dtype) not in "biufcSUmM":
             raise TypeError(f"{where} is an array of {array.dtype}, which a checkpoint cannot hold")
         arrays.append(array)
         kind = "scalar" if isinstance(value, np.generic) else "array"
-        return {kind: len(arrays) - 1, "dtype": array.dtype.str, "shape": list(array.shape)}
+        return {kind: len(arrays) - 1, "dtype": text_of(array.dtype), "shape": list(array.shape)}
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):

@@ -8,7 +8,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from distopt.checkpoint.encoding import dtype_of
+from distopt.checkpoint.encoding import dtype_of, text_of
 
 __all__ = ["FORMAT", "LONGEST", "MANIFEST", "Damaged", "FileRecord", "Manifest", "Record", "StateRecord"]
 
@@ -43,7 +43,7 @@ class Record:
     Attributes:
         name: as it was called, without ``:0``.
         shape: its shape.
-        dtype: NumPy's short text for it.
+        dtype: its text, see :func:`~distopt.checkpoint.encoding.text_of`.
         file: where it is; "" if each replica has a value of its own, in its own file.
         on_read: whether its synchronization is ON_READ: the values are parts of a sum, as a rule.
         aggregation: how such parts become one.
@@ -186,7 +186,7 @@ def _record(record: dict[str, Any], there: set[str]) -> Record:
     return Record(
         _text(record["name"]),
         tuple([_count(n) for n in record["shape"]]),
-        dtype_of(record["dtype"]).str,
+        text_of(dtype_of(record["dtype"])),
         _one_of(record["file"], there),
         bool(record["on_read"]),
         _text(record["aggregation"]),

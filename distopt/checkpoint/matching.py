@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from distopt.checkpoint.contents import Contents, Entry, optimizer_entries
+from distopt.checkpoint.encoding import dtype_of, text_of
 from distopt.checkpoint.manifest import Manifest, Record
 from distopt.core.variable import Variable
 from distopt.optimizers import Optimizer
@@ -109,7 +108,7 @@ class _Matching:
         sort_weights(optimizer, lambda weight: order.get(id(weight), len(order)))
 
     def _add(self, group: str, place: int, record: Record, entry: Entry) -> None:
-        if record.shape != entry.variable.shape or record.dtype != entry.variable.dtype.str:
+        if record.shape != entry.variable.shape or record.dtype != text_of(entry.variable.dtype):
             self.differences.append(f"{group}: {_saved(record)} in the checkpoint, {_own(entry)} here")
         self.pairs.append(Pair(group, place, record, entry.variable))
 
@@ -120,7 +119,7 @@ def _key(owner: Variable | None, slot: str, name: str) -> Any:
 
 
 def _saved(record: Record) -> str:
-    return f"{record.name!r} {np.dtype(record.dtype).name}{list(record.shape)}"
+    return f"{record.name!r} {dtype_of(record.dtype).name}{list(record.shape)}"
 
 
 def _own(entry: Entry) -> str:

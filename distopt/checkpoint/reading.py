@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from distopt.checkpoint.encoding import decode
+from distopt.checkpoint.encoding import decode, dtype_of
 from distopt.checkpoint.manifest import (
     Damaged,
     Manifest,
@@ -47,7 +47,7 @@ class Reader:
     def variable(self, group: str, place: int, record: Record, replica: int) -> Array:
         """A variable's value on ``replica``."""
         file = record.file or own_file(replica)
-        return self._array(file, tensor_name(group, place, record.name), np.dtype(record.dtype), record.shape)
+        return self._array(file, tensor_name(group, place, record.name), dtype_of(record.dtype), record.shape)
 
     def state(self, name: str, record: StateRecord, replica: int) -> Any:
         """A state on ``replica``."""

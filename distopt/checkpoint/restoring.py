@@ -14,6 +14,7 @@ from distopt.checkpoint.holders import Checked, Stateful
 from distopt.checkpoint.manifest import Damaged, Manifest
 from distopt.checkpoint.matching import Pair
 from distopt.checkpoint.reading import Reader
+from distopt.core.dtypes import is_narrow, kind_of
 from distopt.distribute import ReplicaContext
 from distopt.distribute.frames import frame
 from distopt.engine.owners import owners
@@ -122,6 +123,7 @@ def _value(reader: Reader, pair: Pair, replica: int, saved: int, same: bool) -> 
     if record.on_read and record.aggregation in ("NONE", "SUM"):
         total: Array = np.sum(rows, axis=0, dtype=rows[0].dtype)
         return total if replica == 0 else np.zeros_like(total)
-    if rows[0].dtype.kind in "fc" and record.aggregation != "ONLY_FIRST_REPLICA":
-        return np.asarray(np.mean(rows, axis=0), rows[0].dtype)
+    if kind_of(rows[0].dtype) in "fc" and record.aggregation != "ONLY_FIRST_REPLICA":
+        wide = np.float32 if is_narrow(rows[0].dtype) else rows[0].dtype
+        return np.asarray(np.mean(rows, axis=0, dtype=wide), rows[0].dtype)
     return rows[0]

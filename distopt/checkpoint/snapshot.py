@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from distopt.checkpoint.contents import Contents, Entry
-from distopt.checkpoint.encoding import encode
+from distopt.checkpoint.encoding import encode, text_of
 from distopt.checkpoint.manifest import Manifest, Record, StateRecord, array_name, own_file, tensor_name
 from distopt.collectives import digest
 from distopt.core.tensor import as_array
@@ -80,7 +80,7 @@ def encode_states(contents: Contents) -> dict[str, Encoded]:
 def fingerprint_of(contents: Contents) -> int:
     """A hash of what must be the same on all replicas: names, shapes and dtypes."""
     entries = [
-        (group, e.name, e.variable.shape, e.variable.dtype.str, e.slot)
+        (group, e.name, e.variable.shape, text_of(e.variable.dtype), e.slot)
         for group, members in contents.groups.items()
         for e in members
     ]
@@ -127,7 +127,7 @@ def _record(entry: Entry, file: str, places: dict[int, tuple[str, int]]) -> Reco
     v = entry.variable
     of = None if entry.owner is None else places[id(entry.owner)]
     on_read = v.synchronization is VariableSynchronization.ON_READ
-    return Record(entry.name, v.shape, v.dtype.str, file, on_read, v.aggregation.name, of, entry.slot)
+    return Record(entry.name, v.shape, text_of(v.dtype), file, on_read, v.aggregation.name, of, entry.slot)
 
 
 def _same_everywhere(

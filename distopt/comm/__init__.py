@@ -7,6 +7,7 @@ from distopt.comm.inprocess import in_process_world
 from distopt.comm.local import LocalGroup
 from distopt.comm.memory import SharedBlock
 from distopt.comm.output import flush, say
+from distopt.comm.pages import same_bytes
 from distopt.comm.private_view import PrivateView, private_view
 from distopt.comm.solo import SoloCommunicator, solo_world
 from distopt.comm.turn_scheduler import TurnScheduler
@@ -27,6 +28,7 @@ __all__ = [
     "flush",
     "in_process_world",
     "private_view",
+    "same_bytes",
     "say",
     "solo_world",
     "started_mpi",

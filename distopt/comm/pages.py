@@ -21,7 +21,7 @@ import numpy as np
 
 from distopt.typing import Array
 
-__all__ = ["LARGE", "MAP_NORESERVE", "collapse", "discard", "map_file"]
+__all__ = ["LARGE", "MAP_NORESERVE", "collapse", "discard", "map_file", "same_bytes"]
 
 #: Bytes of a large page: what x86-64, and 64-bit ARM with pages of 4 KiB, have.
 LARGE = 2 << 20
@@ -76,6 +76,11 @@ def discard(memory: Array) -> None:
         raise OSError(number, os.strerror(number))
 
 
+def same_bytes(a: Array, b: Array) -> bool:
+    """Whether two contiguous arrays of one length hold the same bytes; no memory is taken for it."""
+    return _c().memcmp(a.ctypes.data, b.ctypes.data, a.nbytes) == 0  # type: ignore[no-any-return]
+
+
 def _mapped(address: int | None, nbytes: int, protection: int, kind: int, fd: int) -> int:
     result = int(_c().mmap(address, nbytes, protection, kind, fd, 0) or 0)
     if result == ctypes.c_void_p(-1).value:
@@ -93,4 +98,5 @@ def _c() -> Any:
     c.mmap.argtypes = [address, size, number, number, number, ctypes.c_long]
     c.munmap.argtypes = [address, size]
     c.madvise.argtypes = [address, size, number]
+    c.memcmp.argtypes = [address, address, size]
     return c

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from distopt.comm.memory import SharedBlock
-from distopt.comm.pages import LARGE, MAP_NORESERVE, discard, map_file
+from distopt.comm.pages import LARGE, MAP_NORESERVE, discard, map_file, same_bytes
 from distopt.typing import Array
 
 __all__ = ["CopiedView", "MappedView", "PrivateView", "private_view"]
@@ -132,8 +132,8 @@ class CopiedView(PrivateView):
         differ = np.zeros(-(-size // _PAGE), np.bool_)
         for start in range(0, size, _AT_ONCE):
             part = slice(start, min(start + _AT_ONCE, size))
-            apart = self.bytes[part] != self._block[part]
-            if apart.any():
+            if not same_bytes(self.bytes[part], self._block[part]):
+                apart = self.bytes[part] != self._block[part]
                 starts = np.arange(0, apart.size, _PAGE)
                 differ[start // _PAGE :][: starts.size] = np.logical_or.reduceat(apart, starts)
         return _ranges(differ, size)

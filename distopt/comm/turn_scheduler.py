@@ -24,7 +24,8 @@ class TurnScheduler:
         size: the number of threads.
         first: the job-wide number of thread 0's replica, for messages.
         save: called by a thread before another one runs; what it returns is called when its turn comes
-            again, and restores. So each thread can have for its own what belongs to the process.
+            again, and restores. So each thread can have for its own what belongs to the process; at its first
+            turn, a thread sets that itself.
     """
 
     def __init__(
@@ -34,7 +35,6 @@ class TurnScheduler:
         self.first = first
         self._save = save
         self._pid = os.getpid()
-        self._at_start: Callable[[], None] | None = None
         self._turn = [threading.Semaphore(0) for _ in range(size)]
         self._contributions: list[Any] = [None] * size
         self._arrived = [False] * size
@@ -54,12 +54,9 @@ class TurnScheduler:
     def enter(self, index: int) -> None:
         """Waits for the first turn; thread 0 is let in by :meth:`start`."""
         self._turn[index].acquire()
-        if self._at_start is not None:
-            self._at_start()
 
     def start(self) -> None:
-        """Gives thread 0 its turn; every thread begins with what the process has now."""
-        self._at_start = self._save() if self._save is not None else None
+        """Gives thread 0 its turn."""
         self._turn[0].release()
 
     def leave(self, index: int, failure: str | None = None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.dtypes import bfloat16, kind_of
 from distopt.core.floatx import floatx
 from distopt.typing import DTypeLike
 
@@ -54,12 +55,15 @@ def as_dtype(value: DTypeLike) -> np.dtype[Any]:
 
     Raises:
         TypeError: it names none.
+        MissingExtra: it is "bfloat16", whose package is not installed.
     """
+    if isinstance(value, str) and value == "bfloat16":
+        return bfloat16()
     try:
         dtype = np.dtype(floatx() if value is None else value)
     except (TypeError, ValueError, RecursionError, SyntaxError):
         raise TypeError(f"dtype={shown(value)} is no dtype: give one such as 'float32'") from None
-    if dtype.kind not in "biufc":
+    if kind_of(dtype) not in "biufc":
         raise TypeError(f"dtype={shown(value)} is no dtype of numbers: give one such as 'float32'")
     return dtype
 

@@ -21,12 +21,14 @@ def readable(value: Any) -> Any:
     """``value``, if it is not one of those that NumPy would read wrongly or not at all.
 
     Raises:
-        TypeError: a masked array, whose mask would be dropped; bfloat16, which NumPy lacks; a sparse matrix
+        TypeError: a masked array, whose mask would be dropped; bfloat16 of a library that
+            does not keep it in NumPy arrays; a sparse matrix
             of SciPy, which NumPy would take for one object.
     """
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError("a masked array has elements without a value: fill them, e.g. with .filled(0)")
-    if str(getattr(value, "dtype", "")).endswith("bfloat16"):
+    own = isinstance(value, (np.ndarray, np.generic))
+    if not own and str(getattr(value, "dtype", "")).endswith("bfloat16"):
         raise TypeError("NumPy has no bfloat16: cast it first, e.g. with .float() or .astype('float32')")
     if hasattr(value, "tocsr") and hasattr(value, "toarray"):
         raise TypeError("a sparse matrix is no array: make it one with .toarray()")

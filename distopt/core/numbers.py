@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from distopt.core.checks import shown
+from distopt.core.dtypes import kind_of
 from distopt.core.foreign import detached
 from distopt.core.tensor import TensorLike, as_array
 from distopt.typing import Array
@@ -30,11 +31,11 @@ def as_number(value: Any, argument: str) -> Any:
         except OverflowError:
             raise ValueError(f"{argument} is too large for a float; got {shown(value)}") from None
         return value
-    if isinstance(value, (np.ndarray, TensorLike)):
+    if isinstance(value, (np.ndarray, np.generic, TensorLike)):
         array = as_array(value)
-        if array.dtype.kind in "biuf" and array.shape == ():
+        if kind_of(array.dtype) in "biuf" and array.shape == ():
             return value
-        if array.dtype.kind in "biuf":
+        if kind_of(array.dtype) in "biuf":
             raise ValueError(f"{argument} must be one number; got an array of shape {array.shape}")
     raise TypeError(f"{argument} must be a number; got {shown(value)}")
 
@@ -78,6 +79,6 @@ def as_numbers(value: Any, what: str) -> Array:
             array = as_array(detached(value))
         except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{what} must be numbers; got {shown(value)}: {error}") from None
-    if array.dtype.kind not in "biufc":
+    if kind_of(array.dtype) not in "biufc":
         raise TypeError(f"{what} must be numbers; got {shown(value)}")
     return array

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from distopt.core.checks import as_name, as_shape
+from distopt.core.dtypes import kind_of
 from distopt.core.numbers import as_numbers
 from distopt.core.placement import placement
 from distopt.core.storage import VariableStorage
@@ -48,7 +49,7 @@ class Variable(TensorLike):
             returns one. Python floats become float32 and Python ints int32; arrays keep their dtype.
         trainable: whether tapes watch it by themselves; None means True, but for ON_READ.
         name: its name, ``"Variable"`` by default; ``.name`` ends in ``":0"``, as in TensorFlow.
-        dtype: the element type, if another one is wanted.
+        dtype: the element type, if another one is wanted; ``"bfloat16"`` needs the package ml_dtypes.
         constraint: called with the variable after each dense update; its result is assigned.
         synchronization: ON_READ keeps one value a replica.
         aggregation: how values assigned by the replicas become one; NONE assigns locally.
@@ -88,7 +89,7 @@ class Variable(TensorLike):
     ) -> None:
         value = initial_value() if callable(initial_value) else initial_value
         array = array_of(value, dtype, f"the initial_value of variable {as_name(name)!r}")
-        if array.dtype.kind not in "biufc":
+        if kind_of(array.dtype) not in "biufc":
             raise TypeError(f"a Variable holds numbers; got dtype {array.dtype} (name={name!r})")
         if shape is not None and as_shape(shape) != array.shape:
             raise ValueError(f"initial_value has shape {array.shape}, shape={tuple(shape)} was asked for")

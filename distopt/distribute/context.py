@@ -10,6 +10,7 @@ import numpy as np
 from distopt.collectives import CollectiveCheck, NodeAllReduce, ShardReduce, digest, reduce_joined
 from distopt.comm import Communicator, World
 from distopt.core import nest
+from distopt.core.dtypes import kind_of
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import Tensor, as_array, native
 from distopt.distribute.collective_lock import CollectiveLock, collective_call
@@ -93,8 +94,8 @@ class ReplicaContext:
 
         Returns:
             the same structure of tensors. A mean of integers and Booleans is float64, and as exact as that
-            can be; a mean of float16 is summed in float32; a sum of Booleans is a count, int64. Other sums
-            have their values' dtype, and its range.
+            can be; a mean of float16 or bfloat16 is summed in float32; a sum of Booleans is a count, int64.
+            Other sums have their values' dtype, and its range.
 
         Raises:
             ValueError: an unknown op, or None among the values.
@@ -251,7 +252,7 @@ def _leaf_error(leaves: list[Any], op: ReduceOp) -> Exception | None:
 
 def _kind_error(call: str, leaf: Any) -> Exception | None:
     array = as_array(leaf)
-    if array.dtype.kind in "biufc":
+    if kind_of(array.dtype) in "biufc":
         return None
     return TypeError(f"{call} takes numbers; got {type(leaf).__name__} of dtype {array.dtype}")
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.dtypes import is_narrow, kind_of
 from distopt.distribute.reduce_op import ReduceOp
 from distopt.typing import Array
 
 __all__ = ["combined", "divided", "summands"]
 
-_HALF = np.dtype(np.float16)
 _LOW = 32  # bits: 8-byte integers are summed in two halves, without loss
 
 
@@ -20,16 +20,16 @@ def summands(array: Array, op: ReduceOp) -> list[Array]:
     """What replicas combine to reduce ``array``: arrays of its shape that can hold the sums of a mean.
 
     Of Booleans a sum is a count. Other sums keep their dtype, and may leave its range. Means must not:
-    integers are summed exactly, float16 in float32.
+    integers are summed exactly, float16 and bfloat16 in float32.
     """
-    kind, mean = array.dtype.kind, op is ReduceOp.MEAN
+    kind, mean = kind_of(array.dtype), op is ReduceOp.MEAN
     if kind == "b" and (mean or op is ReduceOp.SUM):
         return [array.astype(np.int64)]
-    if not mean or (kind not in "iu" and array.dtype != _HALF):
+    if not mean or (kind not in "iu" and not is_narrow(array.dtype)):
         return [array]
     if kind in "iu" and array.dtype.itemsize < 8:
         return [array.astype(np.int64)]
-    if array.dtype == _HALF:
+    if is_narrow(array.dtype):
         return [array.astype(np.float32)]
     bits, mask = array.dtype.type(_LOW), array.dtype.type((1 << _LOW) - 1)
     return [np.asarray(part).astype(np.int64) for part in (array >> bits, array & mask)]
@@ -46,7 +46,7 @@ def combined(totals: Sequence[Array], op: ReduceOp, count: int, dtype: np.dtype[
     """
     if op is not ReduceOp.MEAN:
         return totals[0]
-    if dtype.kind in "fc":
+    if kind_of(dtype) in "fc":
         total = totals[0]
         np.divide(total, total.dtype.type(count), out=total)
         return np.asarray(total, dtype)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.dtypes import arithmetic_dtype
 from distopt.typing import Array
 
-__all__ = ["Clip", "clip_norm", "clip_value", "global_scale"]
+__all__ = ["Clip", "clip_global_norm", "clip_norm", "clip_value", "global_scale"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ class Clip:
 def clip_value(values: Array, limit: float) -> Array:
     """Each element moved into ``[-limit, limit]``; NaN stays."""
     bound = values.dtype.type(limit)
-    return np.clip(values, -bound, bound)
+    # NumPy computes that of bfloat16 in float32; the result is one of the three numbers all the same.
+    clipped: Array = np.clip(values, -bound, bound)
+    return clipped.astype(values.dtype, copy=False)
 
 
 def clip_norm(values: Array, squares: float, limit: float) -> Array:
@@ -52,9 +55,17 @@ def clip_norm(values: Array, squares: float, limit: float) -> Array:
     """
     if limit == 0:
         return np.zeros_like(values)
-    bound = values.dtype.type(limit)
-    result: Array = values * bound / np.maximum(values.dtype.type(math.sqrt(squares)), bound)
-    return result
+    wide = arithmetic_dtype(values.dtype)
+    bound = wide.type(limit)
+    result: Array = values.astype(wide, copy=False) * bound / np.maximum(wide.type(math.sqrt(squares)), bound)
+    return result.astype(values.dtype, copy=False)
+
+
+def clip_global_norm(values: Array, squares: float, limit: float) -> Array:
+    """A gradient times :func:`global_scale`, of gradients whose squares all together sum to ``squares``."""
+    wide = arithmetic_dtype(values.dtype)
+    result: Array = values.astype(wide, copy=False) * global_scale(squares, limit, wide)
+    return result.astype(values.dtype, copy=False)
 
 
 def global_scale(squares: float, limit: float, dtype: np.dtype[Any], margin: float = 0.0) -> Any:

@@ -192,7 +192,7 @@ class Executor:
         self._alone(KernelCall(kernel, self.owns, batch.addresses, tail), (0, 1, 0, 0), 0, self.blocks)
 
     def _evaluate(self, batch: GradientBatch, coefficients: tuple[Any, ...]) -> None:
-        """The same by NumPy: no compiled code takes float16, where it rounds, or complex numbers."""
+        """The same by NumPy: no compiled code takes float16, bfloat16 or complex numbers."""
         for number, part, (w, *slots) in self._segments():
             gradient = as_array(batch.gradients[number]).reshape(-1)[part]
             kernels.dense(self.rule, w, gradient, tuple(slots), coefficients)

@@ -36,7 +36,7 @@ def dense(rule: Rule, w: Array, g: Array, slots: Arrays, coefficients: Scalars) 
         w: ``[n]``, contiguous, written.
         g: ``[n]``, contiguous, of the same dtype; may be read-only.
         slots: arrays like ``w``, one for each of the rule's slots, written.
-        coefficients: scalars of the same dtype, in the order of ``rule.coefficients``.
+        coefficients: in the order of ``rule.coefficients``, scalars of ``rule.arithmetic_dtype(w.dtype)``.
     """
     if w.dtype in COMPILED:
         _kernel(rule, w.dtype)(addresses_of((w, *slots)), g, _FIRST_ROW, w.size, coefficients)
@@ -93,10 +93,12 @@ def sparse(rule: Rule, w: Array, values: Array, indices: Array, slots: Arrays, c
 
 def _evaluate(rule: Rule, state: Arrays, part: Any, g: Array, coefficients: Scalars) -> None:
     """Runs the rule as NumPy code on one part of the arrays in ``state``."""
-    w, *slots = (array[part] for array in state)
+    wide = rule.arithmetic_dtype(state[0].dtype)
+    w, *slots = (array[part].astype(wide, copy=False) for array in state)
     with np.errstate(all="ignore"):
-        for array, value in zip(state, rule.function(w, g, *slots, *coefficients), strict=True):
-            array[part] = value
+        values = rule.function(w, g.astype(wide, copy=False), *slots, *coefficients)
+        for array, value in zip(state, values, strict=True):
+            array[part] = value  # rounds to the nearest, of two to the even one
 
 
 @cache

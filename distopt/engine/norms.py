@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from distopt.collectives import PIECE
+from distopt.core.dtypes import is_narrow
 from distopt.typing import Array
 
 __all__ = ["sum_of_pieces", "sums_of_squares"]
@@ -18,7 +19,7 @@ def sums_of_squares(values: Array) -> Array:
     A shard that begins at a multiple of :data:`PIECE` has the same sums as that part of the whole.
 
     Args:
-        values: ``[n]``, contiguous, float16, float32 or float64.
+        values: ``[n]``, contiguous, float16, bfloat16, float32 or float64.
 
     Returns:
         ``[ceil(n / PIECE)]`` float64. Within a piece, 512 partial sums take the elements in turn and
@@ -26,7 +27,7 @@ def sums_of_squares(values: Array) -> Array:
     """
     from distopt.engine import squares  # compiled code, which takes time to load
 
-    if values.dtype == np.float16:
+    if is_narrow(values.dtype):
         values = values.astype(np.float32)
     sums = np.empty(-(-values.size // PIECE), np.float64)
     add = squares.squares_float32 if values.dtype == np.float32 else squares.squares_float64

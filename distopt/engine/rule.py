@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.dtypes import arithmetic_dtype, is_narrow
+
 __all__ = ["Rule", "Sparse", "where"]
 
 
@@ -30,7 +32,7 @@ class Rule:
     """The update of one element: ``(w, g, *slots, *coefficients) -> (w, *slots)``.
 
     The function is compiled for scalars of float32 and float64, and called as it is on arrays of
-    other dtypes (float16 so rounds after each operation). Therefore it uses operators,
+    other dtypes. Therefore it uses operators,
     :func:`where` and the NumPy functions that both understand (``np.sqrt``, ``np.abs``,
     ``np.maximum``, ``np.minimum``), no ``if``, and no literals: a literal 2.0 would turn float32
     into float64. Constants are coefficients.
@@ -40,17 +42,27 @@ class Rule:
         function: a function at the top level of a module.
         slots: the names of its slots, in the order of its parameters.
         sparse: what a sparse gradient does to other rows.
+        in_float32: whether float16 is computed in float32 and rounded once, at the end, as the fused
+            optimizers of PyTorch do; else it is rounded after each operation, as Keras does. bfloat16 always
+            is computed so.
     """
 
     name: str
     function: Callable[..., Any]
     slots: tuple[str, ...] = ()
     sparse: Sparse = Sparse.ROWS
+    in_float32: bool = False
 
     @cached_property
     def coefficients(self) -> tuple[str, ...]:
         """The names of the parameters after variable, gradient and slots."""
         return tuple(inspect.signature(self.function).parameters)[2 + len(self.slots) :]
+
+    def arithmetic_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """What variables of ``dtype`` are computed in; so are the coefficients."""
+        if self.in_float32 and is_narrow(dtype):
+            return np.dtype(np.float32)
+        return arithmetic_dtype(dtype)
 
 
 def where(condition: Any, yes: Any, no: Any) -> Any:

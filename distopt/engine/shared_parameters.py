@@ -112,12 +112,22 @@ class SharedParameters:
     def private_view(self, variable: Variable) -> Array:
         """This replica's view of a ``copy_on_write`` variable, in its shape.
 
-        It stays the same as long as the variable is in shared memory. One that has not come there, or has
-        left it (see :meth:`release`), is seen where it lies.
+        It stays the same as long as the variable is in shared memory. For one that has not come there, or
+        has left it (see :meth:`release`), or belongs to a job of which this process is a child, it is the
+        replica's own memory.
+
+        Raises:
+            ValueError: the variable is in shared memory, and is not read through views.
         """
         found = self.of(variable)
-        if found is None or found.block is None:
+        if found is None:
+            self.keep_private([variable])
             return as_array(variable)
+        if found.block is None:
+            raise ValueError(
+                f"variable {variable.name!r} came to shared memory without views: set its "
+                f"storage.copy_on_write before its first step"
+            )
         return found.block.private(variable)
 
     def edited(self, variables: Sequence[Variable]) -> list[Variable]:
@@ -137,7 +147,8 @@ class SharedParameters:
     def discard_edits(self, variables: Sequence[Variable]) -> None:
         """After a step of these variables: private views show the shared memory again.
 
-        What no step has accepted yet is still there, so it may follow a step that failed, too.
+        What no step has accepted yet is still there, so it may follow a step that failed, too. Between
+        :meth:`take_edits` and this nothing may be written through the views.
         """
         for block in self._blocks(variables):
             block.discard_edits()

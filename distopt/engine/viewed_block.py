@@ -10,15 +10,13 @@ from itertools import islice
 
 import numpy as np
 
-from distopt.comm import SharedBlock, private_view
+from distopt.comm import SharedBlock, private_view, same_bytes
+from distopt.core.placement import placement
 from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.typing import Array
 
 __all__ = ["ViewedBlock"]
-
-#: Bytes that are compared at a time.
-_AT_ONCE = 1 << 20
 
 
 @dataclass
@@ -59,7 +57,8 @@ class ViewedBlock:
         self.bytes = block.bytes
         self._view = private_view(block)
         self._entries: dict[int, _Entry] = {}
-        self._written: list[tuple[int, int]] = []
+        self._written: list[tuple[int, int]] = []  # what the next discard gives back
+        self._seen = -1  # value of Placement.moves when no variable had another value than the block's
 
     def add(self, variable: Variable, begin: int) -> None:
         """Notes that a variable, which is attached to the block, begins at this byte."""
@@ -83,11 +82,13 @@ class ViewedBlock:
     def edited(self) -> list[Variable]:
         """The variables whose part of the view has other bytes than the block."""
         written = self._view.written()
-        return [v for v, entry in self._alive() if self._differs(entry, written)]
+        return [v for v, entry in self._alive() if self._differs(entry, written)] if written else []
 
     def take_edits(self) -> None:
         """Makes edits the values of their variables."""
         self._written = self._view.written()
+        if not self._written and self._seen == placement().moves:
+            return
         assigned = []
         for v, entry in self._alive():
             if not v.storage.shared and v.storage.version != entry.taken:
@@ -106,7 +107,10 @@ class ViewedBlock:
         self._view.discard(self._written)
         self._view.refresh()
         self._written = []
-        self._show([(v, entry) for v, entry in self._alive() if not v.storage.shared])
+        if self._seen != placement().moves:
+            assigned = [(v, entry) for v, entry in self._alive() if not v.storage.shared]
+            self._show(assigned)
+            self._seen = -1 if assigned else placement().moves
 
     def _show(self, assigned: Sequence[tuple[Variable, _Entry]]) -> None:
         """Writes the values of variables to the view: edits that are taken already."""
@@ -125,10 +129,9 @@ class ViewedBlock:
         for low, high in islice(written, first, None):
             if low >= entry.end:
                 break
-            for start in range(max(low, entry.begin), min(high, entry.end), _AT_ONCE):
-                part = slice(start, min(start + _AT_ONCE, high, entry.end))
-                if not np.array_equal(self._view.bytes[part], self.bytes[part]):
-                    return True
+            part = slice(max(low, entry.begin), min(high, entry.end))
+            if not same_bytes(self._view.bytes[part], self.bytes[part]):
+                return True
         return False
 
 

@@ -93,7 +93,7 @@ class Ftrl(RuleOptimizer):
             self.add_slot(variable, "linear")
 
     def _rule(self, coefficients: Mapping[str, Any]) -> Rule:
-        return ROOT if coefficients["power"] == 0.5 else POWER
+        return ROOT if coefficients.get("power") == 0.5 else POWER
 
     def _coefficients(self, lr: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
         two = dtype.type(2)

@@ -103,11 +103,8 @@ class Optimizer(BaseOptimizer):
 
     def get_updates(self, loss: Any, params: Any) -> list[StepResult | None]:
         """Makes one step on ``loss``, a callable, see :meth:`get_gradients`; its result in a list."""
-        return [
-            self.apply_gradients(
-                list(zip(self.get_gradients(loss, params), variables_in(params), strict=True))
-            )
-        ]
+        pairs = zip(self.get_gradients(loss, params), variables_in(params), strict=True)
+        return [self.apply_gradients(list(pairs))]
 
     def get_gradients(self, loss: Any, params: Any) -> list[Any]:
         """The gradients of ``loss`` with respect to ``params``.
@@ -222,13 +219,8 @@ class Optimizer(BaseOptimizer):
 
     def _call(self) -> str:
         """The name of this step's collective calls; it has the stages in it, so that replicas must agree."""
-        stages = (
-            self._name,
-            self._nonfinite,
-            self._clip,
-            self.gradient_aggregator,
-            *self.gradient_transformers,
-        )
+        policies = (self._name, self._nonfinite, self._clip)
+        stages = (*policies, self.gradient_aggregator, *self.gradient_transformers)
         if self._named[0] != stages:
             text = stages_text(self)
             self._named = stages, f"{self._step_call} of {self._name}{f' ({text})' if text else ''}"

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from distopt.core.dtypes import kind_of
 from distopt.core.foreign import foreign_array
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.placement import placement
@@ -75,7 +77,7 @@ def _plain(items: tuple[Any, ...], plans: PlanCache, engine: object) -> tuple[Gr
         return None
     gradients, variables = zip(*items, strict=True)
     kinds = set(map(type, gradients))
-    if not kinds <= _DENSE or not all(issubclass(kind, Variable) for kind in set(map(type, variables))):
+    if not kinds <= _DENSE or not all(map(isinstance, variables, repeat(Variable))):
         return None
     arrays = gradients if kinds == _ARRAY else tuple(map(as_array, gradients))
     plan = plans.find(engine, variables)
@@ -166,7 +168,7 @@ def _fitting(gradient: Any, variable: Variable, call: str) -> Any:
         array, wanted = as_array(gradient), as_array(variable)
         if array.dtype == wanted.dtype and array.shape == wanted.shape and array.dtype.kind == "f":
             return gradient if type(gradient) is Tensor else Tensor.from_numpy(array)
-    if variable.dtype.kind not in "fc":
+    if kind_of(variable.dtype) not in "fc":
         raise TypeError(
             f"{call}: variable {variable.name!r} has dtype {variable.dtype}; only floating-point variables "
             "are trained"

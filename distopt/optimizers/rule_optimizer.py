@@ -77,7 +77,7 @@ class RuleOptimizer(Optimizer):
 
         Args:
             lr: the learning rate of this step, a scalar of ``dtype``.
-            dtype: the dtype of the variables.
+            dtype: what the rule computes the variables in: their dtype, or float32 for a narrow one.
         """
 
     def _step_rule(
@@ -92,7 +92,8 @@ class RuleOptimizer(Optimizer):
         """
         values = (apply_state or {}).get((device, dtype)) or self._fallback_apply_state(device, dtype)
         rule = self._rule(values)
-        return rule, _scalars(map(values.__getitem__, rule.coefficients), dtype)
+        computed = dtype if dtype.itemsize > 2 else rule.arithmetic_dtype(dtype)  # few are that narrow
+        return rule, _scalars(map(values.__getitem__, rule.coefficients), computed)
 
     def _run_pipeline(
         self,
@@ -118,8 +119,8 @@ class RuleOptimizer(Optimizer):
         """The reduction with which the engine can make the whole step in one pass; None if it cannot.
 
         It cannot if a stage is the user's code, if a clip needs the norm of gradients of several dtypes, if
-        both norms are clipped, or if compiled code does not support a dtype: complex numbers, and float16,
-        which must be rounded after each operation of the rule and whose means are summed in float32.
+        both norms are clipped, or if compiled code does not support a dtype: complex numbers, and float16 and
+        bfloat16, whose means are summed in float32, and which a rule may round after each operation.
         """
         reduce = getattr(self.gradient_aggregator, "reduction", None)
         clip = self._clip
@@ -179,13 +180,14 @@ class RuleOptimizer(Optimizer):
                 self.add_slot(variable, slot)
 
     def _prepare_local(self, var_device: Any, var_dtype: Any, apply_state: ApplyState) -> None:
-        values, dtype = apply_state[var_device, var_dtype], np.dtype(var_dtype)
+        values, own = apply_state[var_device, var_dtype], np.dtype(var_dtype)
+        dtype = own if own.itemsize > 2 else self._rule({}).arithmetic_dtype(own)
         plain = type(self._hypers.values["learning_rate"]) is Variable and self._initial_decay == 0
         if plain and not self._overrides(Optimizer, _RATE):
             values["lr_t"] = self._scalar("learning_rate", dtype)  # the fast path for the common case
         else:
             self._hypers.check()
-            super()._prepare_local(var_device, var_dtype, apply_state)
+            values["lr_t"] = self._decayed_lr(dtype)
         with np.errstate(all="ignore"):
             values.update(self._coefficients(_scalar(values["lr_t"], dtype), dtype))
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pdb
-import random
 import sys
 from collections.abc import Callable
 
-import numpy as np
 from distopt_launch.program import LoadedProgram
+
+from distopt.core.generators import save_states, seed_from_entropy, set_states
 
 __all__ = ["keep_own", "run_program"]
 
@@ -17,8 +17,7 @@ def run_program(program: LoadedProgram, debugger: pdb.Pdb | None = None) -> None
     """Runs a program once, in a new ``__main__`` module; a debugger stops at its first line."""
     main = program.new_main()
     # As in separate processes: without a seed, random numbers differ between replicas.
-    np.random.seed()
-    random.seed()
+    seed_from_entropy()
     if debugger is None:
         exec(program.code, main)
         return
@@ -33,8 +32,9 @@ def run_program(program: LoadedProgram, debugger: pdb.Pdb | None = None) -> None
 def keep_own() -> Callable[[], None]:
     """Saves state that threads share but processes do not; returns a function that restores it.
 
-    This is ``sys.modules["__main__"]`` and the states of the global random generators of NumPy and Python:
-    a script that seeds them by replica gets the same numbers as under an MPI launcher.
+    This is ``sys.modules["__main__"]`` and the states of the global random generators of Python, NumPy and,
+    where the script has imported it, PyTorch (on the CPU): a script that seeds them by replica gets the same
+    numbers as under an MPI launcher.
 
     Raises:
         RuntimeError: a module is being imported. That happens once for all replicas of a process: they would
@@ -47,12 +47,11 @@ def keep_own() -> Callable[[], None]:
             "their modules, so they cannot meet in an import; make the call in a function, or in the script"
         )
     main = sys.modules["__main__"]
-    arrays, numbers = np.random.get_state(legacy=False), random.getstate()
+    states = save_states()
 
     def restore() -> None:
         sys.modules["__main__"] = main
-        np.random.set_state(arrays)
-        random.setstate(numbers)
+        set_states(states)
 
     return restore
 

@@ -1,5 +1,12 @@
 """Optimizers of PyTorch whose step spans all replicas of an MPI job."""
 
+from distopt.errors import MissingExtra
+
+try:
+    import torch as _torch  # noqa: F401
+except ModuleNotFoundError:
+    raise MissingExtra.of("distopt.torch", "torch") from None
+
 from distopt.torch.adadelta import Adadelta
 from distopt.torch.adagrad import Adagrad
 from distopt.torch.adam import Adam, AdamW

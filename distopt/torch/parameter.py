@@ -79,10 +79,9 @@ class Parameter:
         """Writes a gradient, a tensor or IndexedSlices of distopt, in the place of the tensor's."""
         if isinstance(gradient, IndexedSlices):
             values, indices = (as_tensor(distopt_array(part)) for part in (gradient.values, gradient.indices))
-            rows = torch.sparse_coo_tensor(
+            self.tensor.grad = torch.sparse_coo_tensor(
                 indices.reshape(1, -1), values, self.tensor.shape, check_invariants=False
             )
-            self.tensor.grad = rows
         elif self.tensor.grad is None or self.tensor.grad.layout is not torch.strided:
             self.tensor.grad = self.tensor_of(distopt_array(gradient).copy())
         else:
@@ -95,8 +94,9 @@ class Parameter:
         self._address, self._strides = self.tensor.data_ptr(), self.tensor.stride()
 
     def place_in_own_memory(self) -> None:
-        """Makes the tensor's memory the variable's, where no other replica uses it."""
-        memory = self.array(self.tensor)
+        """Makes the tensor's memory the variable's; in a child of a replica, a copy of what they share."""
+        shared = self.variable.storage.shared
+        memory = self.array(self.tensor.detach().clone() if shared else self.tensor)
         self.variable.storage.adopt(memory)
         self.place(memory)
 

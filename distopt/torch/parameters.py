@@ -90,7 +90,8 @@ class Parameters:
         changed = [parameter for parameter in moved if not parameter.fits()]
         same = [parameter for parameter in moved if parameter.fits()]
         if engine.replicas == 1:
-            for parameter in same:
+            alone = [parameter for parameter in self._known.values() if parameter.variable.storage.shared]
+            for parameter in (*same, *alone):
                 parameter.place_in_own_memory()
             return changed
         for parameter in same:  # as if it had been written through the view, where equal values are no edit

@@ -51,7 +51,7 @@ class Pipeline:
         self._name, self._update, self._groups = name, update, groups
         self._names, self._module = names_in(module), module
         self._parameters = Parameters()
-        self._watch: ModuleWatch | None = None
+        self._module_watch: ModuleWatch | None = None
         self._reader = GradientReader(options.get("unused", "error"))
         self.updates = GroupUpdates(
             name,
@@ -62,7 +62,7 @@ class Pipeline:
             options.get("clip_grad_value"),
             options.get("on_nonfinite", "propagate"),
         )
-        self.watch = GradientWatch(name)
+        self.gradient_watch = GradientWatch(name)
         self.keeper = StateKeeper(self._parameters, self.updates, update, self._tensors)
         self._moves = -1
 
@@ -91,9 +91,9 @@ class Pipeline:
         if self._module is not None and number == 0:
             broadcast_buffers(self._module)
         if StepEngine.of(require_replica_context(self._name)).replicas > 1:
-            self.watch.begin(self._tensors())
-        if self._watch is None and any(id(tensor) not in self._names for _, tensor in named):
-            self._watch = ModuleWatch(tensor for _, tensor in named)
+            self.gradient_watch.begin(self._tensors())
+        if self._module_watch is None and any(id(tensor) not in self._names for _, tensor in named):
+            self._module_watch = ModuleWatch(tensor for _, tensor in named)
 
     def _learn_names(self, engine: StepEngine, watch: ModuleWatch) -> None:
         """Names and buffers of the module that made a forward pass, once all have seen it; collective.
@@ -106,7 +106,7 @@ class Pipeline:
         if 0 < seen < engine.replicas:
             return
         watch.stop()
-        self._watch, names = None, names_in(module)
+        self._module_watch, names = None, names_in(module)
         for parameter in self._parameters:
             if (name := names.get(id(parameter.tensor))) is not None:
                 parameter.variable.rename(name)
@@ -119,8 +119,8 @@ class Pipeline:
         """Takes in what the program has done since the last step: parameters, their values, the state."""
         self.add_parameters()
         engine = StepEngine.of(require_replica_context(f"step() of {self._name}"))
-        if self._watch is not None:
-            self._learn_names(engine, self._watch)
+        if self._module_watch is not None:
+            self._learn_names(engine, self._module_watch)
         changed = self._parameters.take_edits(engine)
         if changed:
             self._replace(changed)
@@ -151,7 +151,7 @@ class Pipeline:
         """
         engine = self.prepare()
         if aggregate:
-            self.watch.check()
+            self.gradient_watch.check()
         if found_inf is not None:
             if any_skips(engine, f"step of {self._name}", found_inf):
                 return
@@ -163,7 +163,7 @@ class Pipeline:
             self.updates.step(pairs, examples, aggregate)
         else:
             self.updates.check_absence(engine)
-        self.watch.forget()
+        self.gradient_watch.forget()
         self._parameters.accept_edits(engine)
         self.keeper.stepped()
         self._moves = placement().moves
@@ -171,7 +171,7 @@ class Pipeline:
     def aggregate(self, examples: int | None) -> None:
         """Puts the gradients of all replicas together in the place of this replica's."""
         engine = self.prepare()
-        self.watch.check()
+        self.gradient_watch.check()
         pairs = self.pairs(engine)
         totals = self.updates.aggregate(pairs, examples)
         for parameter in map(self._parameters.of, self._tensors()):

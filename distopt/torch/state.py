@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from distopt.torch.updates import GroupUpdates
 __all__ = ["StateKeeper", "StateView"]
 
 
-class StateView(defaultdict[Any, Any]):
+class StateView(MutableMapping[Any, Any]):
     """The state of each parameter, copied when it is looked at; what is changed here counts in the next step.
 
     Args:
@@ -27,64 +27,59 @@ class StateView(defaultdict[Any, Any]):
     def __init__(
         self, make: Callable[[torch.Tensor], dict[str, Any]], tensors: Callable[[], Iterable[torch.Tensor]]
     ) -> None:
-        super().__init__(dict)
         self._make, self._tensors = make, tensors
-        #: What was made, with the version that each tensor had.
-        self.made: dict[int, dict[str, Any]] = {}
-
-    def __missing__(self, key: Any) -> Any:
-        entry = self._make(key) if isinstance(key, torch.Tensor) else {}
-        self.made[id(key)] = _witness(entry)
-        self[key] = entry
-        return entry
+        self._entries: dict[Any, Any] = {}
+        self._seen: set[int] = set()  # ids of parameters whose state is here, or has been taken out
 
     def changed(self, tensor: torch.Tensor) -> dict[str, Any] | None:
-        """The state of a parameter if the program has changed it since it was made; else None."""
-        if not super().__contains__(tensor):
-            return None
-        entry: dict[str, Any] = self[tensor]
-        return None if self.made.get(id(tensor)) == _witness(entry) else entry
+        """The state of a parameter if it is another one than before; else None."""
+        if id(tensor) in self._seen or tensor in self._entries:
+            entry: dict[str, Any] = self._entries.get(tensor, {})
+            return None if _equal(entry, self._make(tensor)) else entry
+        return None
 
-    def complete(self) -> None:
-        """Makes what has not been looked at."""
+    def _first(self, key: Any) -> dict[str, Any]:
+        if not isinstance(key, torch.Tensor) or id(key) in self._seen:
+            return {}
+        self._seen.add(id(key))
+        return self._make(key)
+
+    def _complete(self) -> dict[Any, Any]:
+        """All entries; what has not been looked at is made."""
         for tensor in self._tensors():
-            if not super().__contains__(tensor) and (entry := self._make(tensor)):
-                self.made[id(tensor)] = _witness(entry)
-                self[tensor] = entry
+            if tensor not in self._entries and (entry := self._first(tensor)):
+                self._entries[tensor] = entry
+        return self._entries
+
+    def __getitem__(self, key: Any) -> Any:
+        if key not in self._entries:
+            self._entries[key] = self._first(key)  # as in a defaultdict(dict)
+        return self._entries[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._entries[key] = value
+
+    def __delitem__(self, key: Any) -> None:
+        del self._complete()[key]
 
     def __contains__(self, key: object) -> bool:
-        self.complete()
-        return super().__contains__(key)
+        return key in self._complete()
 
     def __iter__(self) -> Iterator[Any]:
-        self.complete()
-        return super().__iter__()
+        return iter(self._complete())
 
     def __len__(self) -> int:
-        self.complete()
-        return super().__len__()
-
-    def keys(self) -> Any:
-        """See dict."""
-        self.complete()
-        return super().keys()
-
-    def values(self) -> Any:
-        """See dict."""
-        self.complete()
-        return super().values()
-
-    def items(self) -> Any:
-        """See dict."""
-        self.complete()
-        return super().items()
+        return len(self._complete())
 
     def get(self, key: Any, default: Any = None) -> Any:
         """See dict."""
-        return self[key] if key in self else default  # noqa: SIM401
+        return self._complete().get(key, default)
+
+    def __repr__(self) -> str:
+        return repr(self._complete())
 
     def __reduce__(self) -> Any:
-        return defaultdict, (dict, dict(self.items()))
+        return defaultdict, (dict, dict(self._complete()))
 
 
 class StateKeeper:
@@ -128,7 +123,8 @@ class StateKeeper:
         view = self._view
         if view is None:
             return
-        self._others = {key: value for key, value in view.items() if not isinstance(key, torch.Tensor)}
+        kept = {key: value for key, value in self._others.items() if isinstance(key, torch.Tensor)}
+        self._others = kept | {key: x for key, x in view.items() if not isinstance(key, torch.Tensor)}
         changed: dict[int, tuple[Parameter, dict[str, Any]]] = {}
         for tensor in self._tensors():
             entry = view[tensor] if self._loaded else view.changed(tensor)
@@ -141,30 +137,34 @@ class StateKeeper:
         self._view, self._loaded = None, False
 
     def restore(self, entries: Iterable[tuple[Parameter, Mapping[str, Any]]]) -> None:
-        """Gives parameters the state in ``entries``; empty ones are as before the first step."""
-        updates, cohorts = self._updates, self._updates.cohorts
+        """Gives parameters the state in ``entries``; empty ones are as before the first step.
+
+        Raises:
+            KeyError: a scalar is missing. Nothing was changed.
+            ValueError: a slot has another shape than its parameter. Nothing was changed.
+        """
+        checked = [(parameter, entry, self._scalars_in(parameter, entry)) for parameter, entry in entries]
+        cohorts = self._updates.cohorts
         alike: dict[tuple[Any, ...], list[Parameter]] = {}
-        for parameter, entry in entries:
-            group = cohorts.remove(parameter.variable).group
-            scalars = self._update.restored(entry)
+        for parameter, entry, scalars in checked:
+            group = cohorts.of(parameter.variable).group
             alike.setdefault((group, *scalars.items()), []).append(parameter)
-            cohorts.put([parameter.variable], group, scalars)
             self._restore_slots(parameter, entry)
-            known = {*self._update.scalars, *updates.slots(parameter.variable)}
-            others = {key: value for key, value in entry.items() if key not in known}
-            if others:
+            known = {*self._update.scalars, *self._updates.slots(parameter.variable)}
+            self._others.pop(parameter.tensor, None)
+            if others := {key: value for key, value in entry.items() if key not in known}:
                 self._others[parameter.tensor] = others
         for (group, *pairs), members in alike.items():
             cohorts.put([parameter.variable for parameter in members], group, dict(pairs))
         if alike:
-            updates.forget_plans()
+            self._updates.forget_plans()
 
     def shown(self, parameter: Parameter) -> dict[str, Any]:
         """The state of a parameter, copied; empty before its first step."""
         variable = parameter.variable
         scalars, slots = self._updates.cohorts.of(variable).scalars, self._updates.slots(variable)
         state: dict[str, Any] = {}
-        if scalars != self._update.scalars:
+        if scalars != self._update.scalars or (slots and self._update.has_state_at_once):
             for name, value in scalars.items():
                 if name not in self._update.internal:
                     state[name] = (
@@ -177,9 +177,28 @@ class StateKeeper:
     def _shown(self, tensor: torch.Tensor) -> dict[str, Any]:
         return {} if self._parameters.lacking([tensor]) else self.shown(self._parameters.of(tensor))
 
+    def _scalars_in(self, parameter: Parameter, entry: Mapping[str, Any]) -> dict[str, float]:
+        """The scalars of a state that fits the parameter."""
+        name, shape = parameter.variable.name, parameter.tensor.shape
+        for key in self._update.optional_slots | set(self._slots_of(parameter)):
+            value = entry.get(key)
+            if value is not None and value.shape != shape:
+                raise ValueError(
+                    f"the state {key!r} of parameter {name!r} has shape {tuple(value.shape)}, but the "
+                    f"parameter has {tuple(shape)}: was it saved from another model?"
+                )
+        try:
+            return self._update.restored(entry)
+        except KeyError as error:
+            raise KeyError(f"the state of parameter {name!r} has no {error.args[0]!r}") from None
+
+    def _slots_of(self, parameter: Parameter) -> Sequence[str]:
+        return self._updates.slot_names(parameter.variable)
+
     def _restore_slots(self, parameter: Parameter, entry: Mapping[str, Any]) -> None:
         variable = parameter.variable
-        self._updates.make_slots([variable])
+        also = [name for name in self._update.optional_slots if entry.get(name) is not None]
+        self._updates.make_slots([variable], also)
         for name, slot in self._updates.slots(variable).items():
             value = entry.get(name)
             if value is None:
@@ -187,9 +206,12 @@ class StateKeeper:
             slot.assign(parameter.array(value.detach().to(parameter.tensor.dtype)))
 
 
-def _witness(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells whether a state was changed: its objects, and the versions of tensors."""
-    return {
-        key: (id(value), value._version) if isinstance(value, torch.Tensor) else value
-        for key, value in entry.items()
-    }
+def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two states of a parameter are the same."""
+    return one.keys() == other.keys() and all(_same(value, other[key]) for key, value in one.items())
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return one.dtype is other.dtype and torch.equal(one, other)
+    return one is other or (isinstance(one, (int, float)) and type(one) is type(other) and one == other)

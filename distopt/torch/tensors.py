@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 
+from distopt.core.dtypes import bfloat16, is_bfloat16
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.typing import Array
 
@@ -17,7 +16,7 @@ def as_array(tensor: torch.Tensor) -> Array:
     """The memory of a dense CPU tensor; bfloat16 as ``ml_dtypes.bfloat16``, which NumPy itself lacks."""
     tensor = tensor.detach()
     if tensor.dtype is torch.bfloat16:
-        array: Array = tensor.view(torch.int16).numpy().view(_bfloat16())
+        array: Array = tensor.view(torch.int16).numpy().view(bfloat16())
         return array
     return tensor.numpy()
 
@@ -25,7 +24,7 @@ def as_array(tensor: torch.Tensor) -> Array:
 def as_tensor(array: Array) -> torch.Tensor:
     """A tensor in the array's memory; the opposite of :func:`as_array`. NumPy's scalars are copied."""
     array = np.asarray(array)
-    if array.dtype.name == "bfloat16":
+    if is_bfloat16(array.dtype):
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
     return torch.from_numpy(array)
 
@@ -50,14 +49,3 @@ def axes_by_stride(tensor: torch.Tensor) -> tuple[int, ...] | None:
     strides = tensor.stride()
     axes = tuple(sorted(range(tensor.ndim), key=lambda axis: -strides[axis]))
     return axes if tensor.permute(axes).is_contiguous() else None
-
-
-def _bfloat16() -> np.dtype[Any]:
-    try:
-        import ml_dtypes
-    except ImportError as error:
-        raise ImportError(
-            "bfloat16 parameters need the package ml_dtypes: pip install 'distopt-mpi[torch]'"
-        ) from error
-    found: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
-    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
@@ -158,7 +158,8 @@ class GroupUpdates(RuleOptimizer):
             self._update_rule.rule(self._groups()[cohort.group]),
             (apply_state or {})[cohort, dtype],
         )
-        return rule, tuple([dtype.type(values[name]) for name in rule.coefficients])
+        scalar = rule.arithmetic_dtype(dtype).type
+        return rule, tuple([scalar(values[name]) for name in rule.coefficients])
 
     def _finish_step(self, apply_state: ApplyState) -> None:
         groups = self._groups()
@@ -173,10 +174,19 @@ class GroupUpdates(RuleOptimizer):
         raise NotImplementedError("each group has its own")
 
     # -- slots
-    def make_slots(self, variables: Sequence[Variable]) -> None:
-        """Makes the slots that the variables' groups need and that they do not have yet."""
+    def make_slots(self, variables: Sequence[Variable], also: Iterable[str] = ()) -> None:
+        """Makes the slots that the variables' groups need, and ``also`` others, that they do not have yet."""
         with self._slots.prefixed():
-            self._create_slots(list(variables))
+            for variable in variables:
+                own = self._slots.of(variable)
+                for slot in (*self.slot_names(variable), *also):
+                    if slot not in own:
+                        value = self.initial(variable, slot)
+                        self.add_slot(variable, slot, partial(_filled, value) if value else "zeros")
+
+    def slot_names(self, variable: Variable) -> tuple[str, ...]:
+        """The slots that the variable's group needs."""
+        return self._update_rule.rule(self._groups()[self.cohorts.of(variable).group]).slots
 
     def slots(self, variable: Variable) -> dict[str, Variable]:
         """The slots of a variable by name."""
@@ -191,13 +201,7 @@ class GroupUpdates(RuleOptimizer):
         self._plans.clear()
 
     def _create_slots(self, var_list: list[Variable]) -> None:
-        groups = self._groups()
-        for variable in var_list:
-            own = self._slots.of(variable)
-            for slot in self._update_rule.rule(groups[self.cohorts.of(variable).group]).slots:
-                if slot not in own:
-                    value = self.initial(variable, slot)
-                    self.add_slot(variable, slot, partial(_filled, value) if value else "zeros")
+        self.make_slots(var_list)
 
     def _has_weights(self, plan: StepPlan) -> bool:
         build = getattr(type(self.gradient_aggregator), "build", None)

@@ -9,7 +9,7 @@ import numpy as np
 
 from distopt.core.numbers import as_clip
 from distopt.engine import norms
-from distopt.engine.clip import global_scale
+from distopt.engine.clip import clip_global_norm
 from distopt.transforms.elementwise import map_values, values_of
 from distopt.typing import GradsAndVars
 
@@ -49,6 +49,4 @@ class ClipByGlobalNorm:
             )
         sums = [norms.sums_of_squares(np.ascontiguousarray(array).reshape(-1)) for array in values]
         squares = norms.sum_of_pieces(sums)
-        return [
-            (map_values(lambda a: a * global_scale(squares, self.limit, a.dtype), g), v) for g, v in pairs
-        ]
+        return [(map_values(lambda a: clip_global_norm(a, squares, self.limit), g), v) for g, v in pairs]

@@ -25,6 +25,7 @@ class Case:
         replicas: how many run it.
         argv: the arguments of ``distoptrun`` that are wrong, instead of a program.
         environ: variables that are set for it.
+        needs: the package without which the program cannot run; empty if there is none.
         shown: how the page shows the error where no script can provoke it in one process.
     """
 
@@ -35,6 +36,7 @@ class Case:
     replicas: int = 2
     argv: tuple[str, ...] = ()
     environ: dict[str, str] = field(default_factory=dict)
+    needs: str = ""
     shown: str = ""
 
     @property

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-WITH_TORCH = {"step", "mlp", "memory", "startup", "layers"}
+WITH_TORCH = {"step", "mlp", "memory", "startup", "layers", "torch"}
 COLUMNS = {"memory": "bytes a parameter", "startup": "s", "calls": "calls"}
-SLOW = ["step", "optimizers", "mlp", "memory", "scaling", "network", "startup", "tricks", "layers"]
+SLOW = ["step", "optimizers", "mlp", "memory", "scaling", "network", "startup", "tricks", "layers", "torch"]
 NAMES = ["calls", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 
 
@@ -32,6 +32,8 @@ def run(*words, timeout=240):
 def test_runs(name, tmp_path):
     if name in WITH_TORCH and importlib.util.find_spec("torch") is None:
         pytest.skip("torch is not installed")
+    if name == "torch":
+        pytest.importorskip("distopt.torch")
     done = run(name, "--tiny", "--json", "--out", str(tmp_path))
     if done.returncode and "not possible here" in done.stderr:
         pytest.skip(done.stderr.strip())

@@ -21,16 +21,6 @@ X = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
 Y = (X.sum(axis=1) > 0).astype(np.float32)[:, None]
 
 
-@pytest.fixture
-def directory(replicas: Any, tmp_path: Path) -> Path:
-    """One folder that all replicas see."""
-    if replicas.kind == "virtual":
-        return tmp_path
-    from mpi4py import MPI
-
-    return MPI.COMM_WORLD.bcast(tmp_path, root=0)
-
-
 def rank() -> int:
     return int(get_replica_context().replica_id_in_sync_group)
 

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import subprocess
 import sys
 import tracemalloc
 import zipfile
@@ -174,3 +175,23 @@ def test_without_safetensors_only_npz(tmp_path: Path, monkeypatch) -> None:
     write_weights(str(tmp_path / "w.npz"), [("w", np.ones(1))])
     assert read_weights(str(tmp_path / "w.npz"))[0][1].tolist() == [1.0]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["w.npz", "w.safetensors"]
+
+
+def test_bfloat16_goes_into_safetensors_only(tmp_path: Path) -> None:
+    kind = pytest.importorskip("ml_dtypes").bfloat16
+    weights = [("a", np.arange(6).reshape(2, 3).astype(kind)), ("b", np.ones(2))]
+    write_weights(str(tmp_path / "w.safetensors"), weights)
+    (name, a), (_, b) = read_weights(str(tmp_path / "w.safetensors"))
+    assert (name, a.dtype, a.tobytes(), b.dtype) == ("a", kind, weights[0][1].tobytes(), np.float64)
+    with pytest.raises(ValueError, match=r"bfloat16: save as \.safetensors"):
+        write_weights(str(tmp_path / "w.npz"), weights)
+    assert not (tmp_path / "w.npz").exists()
+
+
+def test_bfloat16_of_a_file_is_read_without_any_other_use_of_it(tmp_path: Path) -> None:
+    kind = pytest.importorskip("ml_dtypes").bfloat16
+    path = str(tmp_path / "w.safetensors")
+    write_weights(path, [("a", np.full(2, 1.5).astype(kind))])
+    text = f"from {read_weights.__module__} import read_weights; print(read_weights({path!r})[0][1] * 2)"
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=100)
+    assert done.stdout == "[3 3]\n", done.stderr

@@ -284,3 +284,35 @@ def test_seeded_random_numbers_are_those_of_processes(start, tmp_path):
 def test_unseeded_random_numbers_differ_between_replicas(start):
     lines = start("print(np.random.rand(), random.random())").stdout.splitlines()
     assert len({number for line in lines for number in line.split()[1:]}) == 4
+
+
+LATE = """
+import json
+if replica == 1:
+    import torch
+    torch.manual_seed(5)
+meet()
+assert "torch" in sys.modules
+meet()
+import torch
+if replica == 2:
+    torch.manual_seed(6)
+first = torch.nn.functional.dropout(torch.ones(20), 0.5).tolist()
+meet()
+print(json.dumps(first + torch.randn(2).tolist()))
+"""
+
+
+@pytest.mark.torch
+def test_pytorch_that_one_replica_imports_late_draws_for_each_alone(start, tmp_path):
+    """Replicas without a seed have one of their own; the others draw as processes with their seeds."""
+    pytest.importorskip("torch")
+    lines = [line[4:] for line in start(LATE, replicas=4).stdout.splitlines()]
+    for replica, seed in ((1, 5), (2, 6)):
+        alone = f"import torch, json; torch.manual_seed({seed}); " + (
+            "print(json.dumps(torch.nn.functional.dropout(torch.ones(20), 0.5).tolist()"
+            " + torch.randn(2).tolist()))"
+        )
+        done = subprocess.run([sys.executable, "-c", alone], capture_output=True, text=True, timeout=100)
+        assert done.stdout.strip() == lines[replica], done.stderr
+    assert len(set(lines)) == 4

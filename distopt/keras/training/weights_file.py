@@ -16,6 +16,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from distopt.core.dtypes import bfloat16, is_bfloat16
 from distopt.file_access import open_to_read
 from distopt.file_writing import replaced_file
 from distopt.tensor_files import is_storable, load_errors, open_tensors, safetensors
@@ -44,6 +45,8 @@ def write_weights(path: str, weights: Sequence[tuple[str, Array]]) -> None:
     """
     named = {f"{i:04d}/{name}": array for i, (name, array) in enumerate(weights)}
     ending = check_ending(path)
+    if ending == ".npz":
+        _check_npz(named)
     with replaced_file(path, "the weights", sum(array.nbytes for _, array in weights)) as file:
         if ending == ".npz":
             np.savez(file, allow_pickle=False, **named)
@@ -61,6 +64,7 @@ def read_weights(path: str, check: Callable[[_Shapes], None] | None = None) -> l
 
     Raises:
         MissingExtra, ValueError: see :func:`check_ending`.
+        MissingExtra: there are weights of bfloat16, and ml_dtypes is not installed.
         ValueError: no such file's contents.
         FileNotFoundError: there is no such file.
         OSError: it cannot be read, or is no regular file.
@@ -83,6 +87,12 @@ def check_ending(path: str) -> str:
     if ending == ".safetensors":
         safetensors("a .safetensors file")
     return ending
+
+
+def _check_npz(named: dict[str, Array]) -> None:
+    for name, array in named.items():
+        if is_bfloat16(array.dtype):
+            raise ValueError(f"NumPy's files have no dtype for {name!r} of bfloat16: save as .safetensors")
 
 
 def _serialized(named: dict[str, Array]) -> bytes:
@@ -161,8 +171,11 @@ def _read_safetensors(path: str, file: BinaryIO, check: Callable[[_Shapes], None
             raise ValueError(f"a header of {length:,} bytes")
         tensors = open_tensors(file, path)
         names = sorted(tensors.keys())
-        shapes = [tuple(tensors.get_slice(name).get_shape()) for name in names]
+        slices = [tensors.get_slice(name) for name in names]
+        shapes = [tuple(part.get_shape()) for part in slices]
     check(shapes)
+    if any(part.get_dtype() == "BF16" for part in slices):
+        bfloat16()  # the package must be there before the first tensor of it
     with _refused(f"{path!r} is no safetensors file", *load_errors()):
         return [(_name(name), tensors.get_tensor(name)) for name in names]
 

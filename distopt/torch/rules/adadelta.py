@@ -21,7 +21,7 @@ def _adadelta(w, g, v, u, zero, sign, decay, rho, other, eps, step):  # type: ig
     return w + step * delta, v, u * rho + other * delta * delta
 
 
-ADADELTA = Rule("torch_adadelta", _adadelta, ("square_avg", "acc_delta"))
+ADADELTA = Rule("torch_adadelta", _adadelta, ("square_avg", "acc_delta"), in_float32=True)
 
 
 @final

@@ -20,7 +20,7 @@ def _adagrad(w, g, total, zero, sign, decay, eps, step):  # type: ignore[no-unty
     return w + step * g / (np.sqrt(total) + eps), total
 
 
-ADAGRAD = Rule("torch_adagrad", _adagrad, ("sum",))
+ADAGRAD = Rule("torch_adagrad", _adagrad, ("sum",), in_float32=True)
 
 
 @final
@@ -36,6 +36,7 @@ class AdagradUpdate(UpdateRule):
     """
 
     name = "Adagrad"
+    has_state_at_once = True
 
     def rule(self, group: Mapping[str, Any]) -> Rule:
         """The only one."""

@@ -35,8 +35,8 @@ def _amsgrad(  # type: ignore[no-untyped-def]
     return w * kept + step * m / (np.sqrt(largest) / root + eps), m, v, largest
 
 
-ADAM = Rule("torch_adam", _adam, ("exp_avg", "exp_avg_sq"))
-AMSGRAD = Rule("torch_amsgrad", _amsgrad, ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"))
+ADAM = Rule("torch_adam", _adam, ("exp_avg", "exp_avg_sq"), in_float32=True)
+AMSGRAD = Rule("torch_amsgrad", _amsgrad, ("exp_avg", "exp_avg_sq", "max_exp_avg_sq"), in_float32=True)
 
 
 @final
@@ -51,6 +51,7 @@ class AdamUpdate(UpdateRule):
     """
 
     name = "Adam"
+    optional_slots = frozenset({"max_exp_avg_sq"})
 
     def rule(self, group: Mapping[str, Any]) -> Rule:
         """AMSGrad's if it is asked for."""

@@ -21,7 +21,7 @@ def _adamax(w, g, m, u, zero, half, sign, decay, beta1, other1, beta2, eps, step
     return w + step * m / u, m, u
 
 
-ADAMAX = Rule("torch_adamax", _adamax, ("exp_avg", "exp_inf"))
+ADAMAX = Rule("torch_adamax", _adamax, ("exp_avg", "exp_inf"), in_float32=True)
 
 
 @final

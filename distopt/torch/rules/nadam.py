@@ -25,7 +25,7 @@ def _nadam(  # type: ignore[no-untyped-def]
     return w * kept + step * g / divisor + ahead * m / divisor, m, v
 
 
-NADAM = Rule("torch_nadam", _nadam, ("exp_avg", "exp_avg_sq"))
+NADAM = Rule("torch_nadam", _nadam, ("exp_avg", "exp_avg_sq"), in_float32=True)
 
 
 @final

@@ -47,11 +47,14 @@ def _centered_momentum(  # type: ignore[no-untyped-def]
     return w + step * m, v, m, a
 
 
-PLAIN = Rule("torch_rmsprop", _rmsprop, ("square_avg",))
-MOMENTUM = Rule("torch_rmsprop_momentum", _momentum, ("square_avg", "momentum_buffer"))
-CENTERED = Rule("torch_rmsprop_centered", _centered, ("square_avg", "grad_avg"))
+PLAIN = Rule("torch_rmsprop", _rmsprop, ("square_avg",), in_float32=True)
+MOMENTUM = Rule("torch_rmsprop_momentum", _momentum, ("square_avg", "momentum_buffer"), in_float32=True)
+CENTERED = Rule("torch_rmsprop_centered", _centered, ("square_avg", "grad_avg"), in_float32=True)
 CENTERED_MOMENTUM = Rule(
-    "torch_rmsprop_centered_momentum", _centered_momentum, ("square_avg", "momentum_buffer", "grad_avg")
+    "torch_rmsprop_centered_momentum",
+    _centered_momentum,
+    ("square_avg", "momentum_buffer", "grad_avg"),
+    in_float32=True,
 )
 
 
@@ -66,6 +69,7 @@ class RMSpropUpdate(UpdateRule):
     """
 
     name = "RMSprop"
+    optional_slots = frozenset({"momentum_buffer", "grad_avg"})
 
     def rule(self, group: Mapping[str, Any]) -> Rule:
         """One of four, by ``centered`` and whether there is a momentum."""

@@ -32,9 +32,9 @@ def _nesterov(w, g, m, zero, sign, decay, step, kept, added, momentum):  # type:
     return w + step * (g + momentum * m), m
 
 
-SGD = Rule("torch_sgd", _sgd)
-MOMENTUM = Rule("torch_momentum", _momentum, ("momentum_buffer",))
-NESTEROV = Rule("torch_nesterov", _nesterov, ("momentum_buffer",))
+SGD = Rule("torch_sgd", _sgd, in_float32=True)
+MOMENTUM = Rule("torch_momentum", _momentum, ("momentum_buffer",), in_float32=True)
+NESTEROV = Rule("torch_nesterov", _nesterov, ("momentum_buffer",), in_float32=True)
 
 
 @final
@@ -49,6 +49,7 @@ class SGDUpdate(UpdateRule):
     #: How many steps the buffer has had. PyTorch knows only whether there is one.
     scalars: ClassVar[Mapping[str, float]] = MappingProxyType({"buffered": 0.0})
     internal = frozenset({"buffered"})
+    optional_slots = frozenset({"momentum_buffer"})
 
     def rule(self, group: Mapping[str, Any]) -> Rule:
         """One with a buffer if there is a momentum."""

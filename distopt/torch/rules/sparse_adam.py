@@ -21,7 +21,7 @@ def _sparse_adam(w, g, m, v, sign, other1, other2, eps, step):  # type: ignore[n
     return w + step * (m / (np.sqrt(v) + eps)), m, v
 
 
-SPARSE_ADAM = Rule("torch_sparse_adam", _sparse_adam, ("exp_avg", "exp_avg_sq"), Sparse.ROWS)
+SPARSE_ADAM = Rule("torch_sparse_adam", _sparse_adam, ("exp_avg", "exp_avg_sq"), Sparse.ROWS, in_float32=True)
 
 
 @final

@@ -29,6 +29,10 @@ class UpdateRule(ABC):
     scalars: ClassVar[Mapping[str, float]] = MappingProxyType({"step": 0.0})
     #: Which of the scalars PyTorch does not keep: no part of a state that is shown to users.
     internal: ClassVar[frozenset[str]] = frozenset()
+    #: Slots that only some options need. A state that has them keeps them, whatever the options are.
+    optional_slots: ClassVar[frozenset[str]] = frozenset()
+    #: Whether PyTorch makes the state where the optimizer is made, not in a parameter's first step.
+    has_state_at_once: ClassVar[bool] = False
 
     @abstractmethod
     def rule(self, group: Mapping[str, Any]) -> Rule:

@@ -1,0 +1,59 @@
+"""Programs for PyTorch that stand on the pages as changed lines train alike before and after the change."""
+
+import re
+import textwrap
+
+import pytest
+from pages import ROOT, blocks
+from replicated import on_replicas
+
+torch = pytest.importorskip("torch")
+
+import distopt.torch as dt  # noqa: E402
+
+pytestmark = pytest.mark.torch
+PAGES = ["README.md", "docs/torch.md"]
+
+
+def changed(page):
+    """The first program of a page that stands there as changed lines: as it was, and as it is."""
+    lines = blocks(page, "diff")[0][1].splitlines()
+    before, after = (
+        textwrap.dedent("\n".join(line[1:] for line in lines if line[:1] in f" {sign}")) for sign in "-+"
+    )
+    return before, after
+
+
+def load():
+    """What the programs train on."""
+    x = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
+    return x, x.sum(dim=1, keepdim=True)
+
+
+def trained(program):
+    torch.manual_seed(0)
+    names = {"load": load}
+    exec(program, names)
+    return [value.tolist() for value in names["model"].state_dict().values()]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_changed_program_trains_as_the_old_one_does_on_all_examples(page):
+    before, after = changed(page)
+    expected = trained(before)
+    for replicas in (1, 2):
+        for found in on_replicas(replicas, lambda: trained(after)):
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_three_lines_are_changed(page):
+    _, text = blocks(page, "diff")[0]
+    assert len(re.findall(r"^\+", text, re.MULTILINE)) == 3
+
+
+def test_the_page_names_all_optimizers_and_options():
+    page = (ROOT / "docs/torch.md").read_text()
+    named = set(re.findall(r"`(\w+)[`(=]", page))
+    assert {name for name in dt.__all__ if name not in ("Optimizer", "StepOptions", "rank", "size")} <= named
+    assert set(dt.StepOptions.__annotations__) <= set(re.findall(r"(\w+)=", page))
