@@ -37,7 +37,7 @@ class Pipeline:
     Attributes:
         updates: aggregates, clips and updates.
         keeper: shows the state.
-        watch: notices gradients that the program has changed.
+        gradient_watch: notices gradients that the program has changed.
     """
 
     def __init__(
