@@ -27,6 +27,9 @@ __all__ = [
     "step_sentence",
 ]
 
+#: So many variables are named in messages.
+_NAMED = 12
+
 
 def of_variables(variables: Sequence[Variable]) -> int:
     """A hash of names, shapes, dtypes, and who has a constraint or is copied on write, in order."""
@@ -101,6 +104,7 @@ def step_sentence(
     call: str,
     variables: Sequence[Variable],
     rules: Sequence[Rule],
+    which: Sequence[int],
     coefficients: Sequence[Sequence[Any]],
     assigned: Sequence[Variable] = (),
     new: Sequence[Variable] = (),
@@ -110,15 +114,19 @@ def step_sentence(
     Args:
         call: who asks.
         variables: what is updated.
-        rules: one for each dtype.
-        coefficients: theirs.
+        rules: one for each kind of variable.
+        which: for each variable the place of its rule.
+        coefficients: those of the rules.
         assigned: what this replica has assigned since the last step.
         new: what is met for the first time, if that is not everything.
     """
     parts = [sentence(call, variables)]
-    for rule, values in zip(rules, coefficients, strict=True):
+    for k, (rule, values) in enumerate(zip(rules, coefficients, strict=True)):
+        names = [v.name for v, kind in zip(variables, which, strict=True) if kind == k]
+        more = " and others" if len(names) > _NAMED else ""
+        whose = f" of {' and '.join(names[:_NAMED])}{more}" if len(rules) > 1 else ""
         pairs = zip(rule.coefficients, values, strict=True)
-        parts.append(f"{rule.name}: " + ", ".join(f"{name}={value:.9g}" for name, value in pairs))
+        parts.append(f"{rule.name}{whose}: " + ", ".join(f"{name}={value:.9g}" for name, value in pairs))
     for v in assigned:
         crc = zlib.crc32(as_array(v).tobytes())
         parts.append(f"{v.name} assigned since the last step (checksum {crc:08x})")
@@ -129,6 +137,6 @@ def step_sentence(
 
 def describe(variables: Sequence[Variable]) -> str:
     """A description of the variables, for messages."""
-    shown = ", ".join(f"{v.name} {v.dtype.name}{list(v.shape)}{_constrained(v)}" for v in variables[:12])
-    more = f", ... ({len(variables)} variables)" if len(variables) > 12 else ""
+    shown = ", ".join(f"{v.name} {v.dtype.name}{list(v.shape)}{_constrained(v)}" for v in variables[:_NAMED])
+    more = f", ... ({len(variables)} variables)" if len(variables) > _NAMED else ""
     return shown + more

@@ -105,7 +105,7 @@ class StepEngine:
             header_key = fingerprint.of_variables(variables) ^ fingerprint.of_changes(
                 variables, assigned, new
             )
-            describe = partial(fingerprint.step_sentence, call, variables, (), (), assigned, new)
+            describe = partial(fingerprint.step_sentence, call, variables, (), (), (), assigned, new)
             self._context.collective_check.check(call, header_key, describe)
             self.parameters.share(assigned, [variables])
 
@@ -279,7 +279,9 @@ class StepEngine:
         if self.replicas == 1:
             return [flags]
         header_key = plan.fingerprint ^ fingerprint.of_coefficients(coefficients) ^ self.coordinator.step_key
-        describe = partial(fingerprint.step_sentence, call, batch.variables, plan.rules, coefficients)
+        describe = partial(
+            fingerprint.step_sentence, call, batch.variables, plan.rules, plan.which, coefficients
+        )
         if plan.seen != self._placement.moves:
             state = plan.state(batch.variables)
             assigned, new = self.parameters.assigned(state), self.parameters.unallocated(state)

@@ -12,6 +12,7 @@ from distopt import aggregators
 from distopt.distribute import collective_call, require_replica_context
 from distopt.engine.step import StepEngine
 from distopt.torch.aggregation import aggregate_pairs, any_skips, unscale
+from distopt.torch.eager import eager
 from distopt.torch.names import names_in
 from distopt.torch.optimizer import Optimizer
 from distopt.torch.parameter import Parameter
@@ -41,11 +42,17 @@ def DistributedOptimizer(  # noqa: N802  # the name that users of Horovod know
 
     Raises:
         TypeError: no optimizer of PyTorch, or one that aggregates gradients already.
+        ValueError: a scheduler has been made of it already.
     """
     if not isinstance(optimizer, torch.optim.Optimizer) or isinstance(optimizer, (Optimizer, _Aggregating)):
         raise TypeError(
             f"DistributedOptimizer takes an optimizer of PyTorch that does not aggregate gradients itself; "
             f"got {type(optimizer).__module__}.{type(optimizer).__qualname__}"
+        )
+    if "step" in vars(optimizer):
+        raise ValueError(
+            "the optimizer's step() has been replaced, as schedulers of learning rates do: make the "
+            "DistributedOptimizer first, and the scheduler of that"
         )
     kind: Any = type(optimizer)
     twin: Any = object.__new__(_aggregating(kind))
@@ -71,6 +78,7 @@ class _Aggregating(torch.optim.Optimizer):
         super().add_param_group(param_group)
         self._add_parameters()
 
+    @eager
     @torch.no_grad()
     @collective_call
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

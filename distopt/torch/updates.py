@@ -27,6 +27,13 @@ from distopt.typing import Transformer
 __all__ = ["GroupUpdates"]
 
 
+class Average(WeightedMean):
+    """The default: a mean to all who do not give a number of examples, and so it is called."""
+
+    def __str__(self) -> str:
+        return "mean"
+
+
 class GroupUpdates(RuleOptimizer):
     """Aggregates, clips and updates, as all optimizers here do, with PyTorch's arithmetic.
 
@@ -55,9 +62,13 @@ class GroupUpdates(RuleOptimizer):
         clip_value: float | None,
         on_nonfinite: str,
     ) -> None:
-        weighted = WeightedMean() if aggregator is None else aggregator
         super().__init__(
-            name, weighted, None, on_nonfinite=on_nonfinite, global_clipnorm=clip_norm, clipvalue=clip_value
+            name,
+            Average() if aggregator in (None, "mean") else aggregator,
+            None,
+            on_nonfinite=on_nonfinite,
+            global_clipnorm=clip_norm,
+            clipvalue=clip_value,
         )
         if self._clip is not None:
             self._clip = replace(self._clip, margin=ClipGradNorm.MARGIN)
@@ -66,6 +77,8 @@ class GroupUpdates(RuleOptimizer):
         self._plans = PlanCache(self._kind)
         self._looked_for_means = True  # a mean is what is asked for
         self._weighted = False
+        #: The examples of a weighted mean in steps that say nothing of them.
+        self._usual_examples = getattr(self.gradient_aggregator, "examples", 1)
         #: Says which parameters have no gradient; replicas compare it.
         self.absent = ""
 
@@ -94,7 +107,7 @@ class GroupUpdates(RuleOptimizer):
     def _weigh(self, examples: int | None) -> None:
         aggregator = self.gradient_aggregator
         if isinstance(aggregator, WeightedMean):
-            aggregator.examples = 1 if examples is None else examples
+            aggregator.examples = self._usual_examples if examples is None else examples
         elif examples is not None:
             raise ValueError(
                 f"step(examples=...) weighs a mean, but this optimizer's aggregator is {label(aggregator)}: "

@@ -194,6 +194,14 @@ def test_replicas_that_drift_apart_are_found_out(monkeypatch):
         on_replicas(2, program)
 
 
+def test_a_scheduler_must_be_made_afterwards():
+    """It replaces step() by one that would aggregate nothing."""
+    optimizer = torch.optim.SGD(batches.model().parameters(), lr=0.1)
+    torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    with pytest.raises(ValueError, match="make the DistributedOptimizer first"):
+        DistributedOptimizer(optimizer)
+
+
 @pytest.mark.parametrize("what", [None, torch.nn.Linear(1, 1)])
 def test_what_is_no_optimizer(what):
     with pytest.raises(TypeError, match="takes an optimizer of PyTorch that does not aggregate"):

@@ -192,3 +192,49 @@ def test_an_edit_of_one_replicas_state(what):
     found = on_replicas(2, program)
     batches.assert_same_everywhere(found)
     batches.assert_close(found[0], batches.beside(lambda p: torch.optim.Adam(p, lr=0.1), steps=2))
+
+
+def test_an_edit_before_a_step_that_is_left_out_counts_in_the_next_one(replicas):
+    def program():
+        module = batches.model()
+        optimizer = distopt.torch.Adam(module, lr=0.1, on_nonfinite="skip")
+        for step in range(3):
+            optimizer.zero_grad()
+            batches.backward(module, step)
+            if step == 1:
+                module[0].weight.data.clamp_(-0.1, 0.1)
+                module[0].weight.grad[0, 0] = torch.nan
+            optimizer.step()
+            if step == 1:
+                assert module[0].weight.abs().max() <= 0.1
+        return batches.values(module)
+
+    module = batches.model()
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.1)
+    for step in (0, 2):
+        optimizer.zero_grad()
+        # The gradients of the last step are those of parameters that have been edited.
+        if step == 2:
+            module[0].weight.data.clamp_(-0.1, 0.1)
+        batches.loss(module, *batches.batch(step)).backward()
+        optimizer.step()
+    found = replicas.run(program)
+    batches.assert_same_everywhere(found)
+    batches.assert_close(found[0], batches.values(module))
+
+
+def test_equal_values_in_other_memory_are_no_edit():
+    def program():
+        module = batches.model()
+        optimizer = distopt.torch.Adam(module, lr=0.1)
+        for step in range(3):
+            optimizer.zero_grad()
+            batches.backward(module, step)
+            if rank() == 1:
+                module[0].weight.data = module[0].weight.data.clone()
+            optimizer.step()
+        return batches.values(module)
+
+    found = on_replicas(2, program)
+    batches.assert_same_everywhere(found)
+    batches.assert_close(found[0], batches.beside(lambda p: torch.optim.Adam(p, lr=0.1)))

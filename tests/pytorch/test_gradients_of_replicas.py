@@ -137,6 +137,40 @@ def test_uneven_shares_weigh_by_their_examples(replicas):
     batches.assert_close(found[0], batches.beside(adam, dtype=torch.float64))
 
 
+def test_an_aggregator_that_counts_examples_itself(replicas):
+    def program():
+        module = batches.model(torch.float64)
+        weighted = aggregators.WeightedMean(lambda: rank() + 1)
+        optimizer = distopt.torch.SGD(module, lr=1.0, aggregator=weighted)
+        steps = []
+        for examples in (None, 2, None):
+            for parameter in module.parameters():
+                parameter.grad = torch.full_like(parameter, float(rank()))
+            before = module[2].bias[0].item()
+            optimizer.step(examples=examples)
+            steps.append(before - module[2].bias[0].item())
+        return steps
+
+    n = replicas.size
+    weighed = sum(r * (r + 1) for r in range(n)) / sum(r + 1 for r in range(n))
+    for found in replicas.run(program):
+        assert found == pytest.approx([weighed, (n - 1) / 2, weighed], abs=1e-12)
+
+
+@pytest.mark.parametrize("aggregator", [None, "mean", "weighted_mean"])
+def test_every_mean_can_be_weighed(aggregator):
+    def program():
+        module = batches.model()
+        optimizer = distopt.torch.SGD(module, lr=1.0, aggregator=aggregator)
+        for parameter in module.parameters():
+            parameter.grad = torch.full_like(parameter, float(rank()))
+        before = module[2].bias[0].item()
+        optimizer.step(examples=1 + 2 * rank())
+        return before - module[2].bias[0].item()
+
+    assert on_replicas(2, program) == pytest.approx([0.75, 0.75], abs=1e-6)
+
+
 def test_examples_of_some_replicas_only():
     def program():
         module = batches.model()
@@ -153,6 +187,14 @@ def test_examples_of_some_replicas_only():
     assert len(lines) == 1
     assert "replica 1:" in lines[0]
     batches.assert_close(found, batches.beside(adam, steps=1))
+
+
+def test_what_is_done_is_described(capsys):
+    def program():
+        return distopt.torch.SGD(batches.model(), lr=0.1, clip_grad_norm=2.0).describe()
+
+    assert on_replicas(2, program)[0].startswith("mean over 2 replicas -> clip global norm 2 -> SGD(lr=0.1")
+    assert "mean over 2 replicas" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("examples", [-1, 1.5, "3"])
