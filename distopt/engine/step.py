@@ -69,7 +69,7 @@ class StepEngine:
         if engine is None:
             # Making it is collective, so it needs a header of its own.
             context.collective_check.check(
-                "an optimizer's first step", 0, lambda: "an optimizer's first step"
+                "an optimizer's first call", 0, lambda: "an optimizer's first call"
             )
             engine = context.attached[cls] = cls(context)
         return engine

@@ -1,9 +1,11 @@
 """Optimizers of PyTorch whose step spans all replicas of an MPI job."""
 
+from typing import Any
+
 from distopt.errors import MissingExtra
 
 try:
-    import torch as _torch  # noqa: F401
+    import torch as _torch
 except ModuleNotFoundError:
     raise MissingExtra.of("distopt.torch", "torch") from None
 
@@ -35,3 +37,17 @@ __all__ = [
     "rank",
     "size",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    found = getattr(_torch.optim, name, None)
+    if isinstance(found, type) and issubclass(found, _torch.optim.Optimizer):
+        raise AttributeError(
+            f"distopt.torch has no {name} of its own: use DistributedOptimizer(torch.optim.{name}(...))",
+            name=name,
+        )
+    raise AttributeError(f"module 'distopt.torch' has no attribute {name!r}", name=name)
+
+
+def __dir__() -> list[str]:
+    return __all__

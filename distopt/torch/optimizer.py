@@ -9,6 +9,8 @@ from typing import Any, ClassVar, TypedDict
 
 import torch
 
+from distopt.core.keywords import argument_names, refuse_unknown
+from distopt.core.numbers import as_clip
 from distopt.distribute import collective_call
 from distopt.torch.eager import eager
 from distopt.torch.names import module_behind
@@ -40,6 +42,34 @@ class StepOptions(TypedDict, total=False):
     unused: str
 
 
+#: Names that Keras has for arguments.
+_KERAS = {
+    "clipnorm": "clip_grad_norm",
+    "clipvalue": "clip_grad_value",
+    "decay": "weight_decay",
+    "epsilon": "eps",
+    "global_clipnorm": "clip_grad_norm",
+    "gradient_aggregator": "aggregator",
+    "learning_rate": "lr",
+}
+
+
+def check_options(kind: type, options: Mapping[str, Any]) -> None:
+    """Raises TypeError if an optimizer of this class takes no such options, ValueError for wrong clips."""
+    known = [*argument_names(kind), *StepOptions.__annotations__]
+    for name in options:
+        if name in _KERAS and name not in known:
+            raise TypeError(
+                f"{kind.__name__}() has no argument {name!r}: PyTorch's word for it is {_KERAS[name]!r}"
+            )
+    refuse_unknown(
+        kind.__name__, [name for name in options if name not in StepOptions.__annotations__], known
+    )
+    for name in ("clip_grad_norm", "clip_grad_value"):
+        if options.get(name) is not None:
+            as_clip(options[name], name)
+
+
 class Optimizer(torch.optim.Optimizer):
     """The base of all optimizers here: aggregates gradients over replicas, and makes one update everywhere.
 
@@ -57,9 +87,7 @@ class Optimizer(torch.optim.Optimizer):
     @contextmanager
     def _over_replicas(self, params: Any, options: Mapping[str, Any]) -> Iterator[Any]:
         """Around PyTorch's own constructor; gives the parameters to hand to it."""
-        unknown = set(options) - set(StepOptions.__annotations__)
-        if unknown:
-            raise TypeError(f"{type(self).__name__}() got an unexpected keyword argument {min(unknown)!r}")
+        check_options(type(self), options)
         self._set_up(module_behind(params), options)
         yield params.parameters() if isinstance(params, torch.nn.Module) else params
         self._made = True
@@ -195,6 +223,6 @@ class Optimizer(torch.optim.Optimizer):
     def describe(self) -> str:
         """Prints the pipeline in force and returns it.
 
-        For example: ``mean over 4 replicas -> clip grad norm 1 -> AdamW(lr=0.001, ...)``.
+        For example: ``mean over 4 replicas -> clip global norm 1 -> AdamW(lr=0.001, ...)``.
         """
         return self._pipeline.updates.describe()

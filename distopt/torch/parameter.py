@@ -111,6 +111,11 @@ class Parameter:
 
 def _check(tensor: Any, name: str) -> None:
     """Raises if no optimizer here can update it."""
+    if tensor.is_meta:
+        raise ValueError(
+            f"parameter {name!r} is on the meta device, which has no memory: model.to_empty(device='cpu') "
+            f"gives it some, to be filled before it is trained"
+        )
     if tensor.device.type != "cpu":
         raise ValueError(
             f"parameter {name!r} is on {tensor.device}: distopt.torch trains on the CPUs of an MPI job; for "

@@ -106,6 +106,8 @@ class GroupUpdates(RuleOptimizer):
 
     def _weigh(self, examples: int | None) -> None:
         aggregator = self.gradient_aggregator
+        if examples is not None and (int(examples) != examples or examples < 0):
+            raise ValueError(f"step(examples=...) takes a count, 0 or more; got {examples!r}")
         if isinstance(aggregator, WeightedMean):
             aggregator.examples = self._usual_examples if examples is None else examples
         elif examples is not None:
