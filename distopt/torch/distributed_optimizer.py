@@ -12,6 +12,7 @@ from distopt import aggregators
 from distopt.distribute import collective_call, require_replica_context
 from distopt.engine.step import StepEngine
 from distopt.torch.aggregation import aggregate_pairs, any_skips, unscale
+from distopt.torch.eager import eager
 from distopt.torch.names import names_in
 from distopt.torch.optimizer import Optimizer
 from distopt.torch.parameter import Parameter
@@ -77,6 +78,7 @@ class _Aggregating(torch.optim.Optimizer):
         super().add_param_group(param_group)
         self._add_parameters()
 
+    @eager
     @torch.no_grad()
     @collective_call
     def step(self, closure: Callable[[], Any] | None = None) -> Any:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import weakref
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -25,16 +26,18 @@ class GradientWatch:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._tensor: torch.Tensor | None = None
+        # Weak, since Python finds no circle through a tensor's hooks.
+        self._tensor: Callable[[], torch.Tensor | None] | None = None
         self._handle: RemovableHandle | None = None
         self._made: tuple[int, int] | None = None
 
     def begin(self, tensors: Iterable[torch.Tensor]) -> None:
         """Watches the first one that needs gradients, unless one is watched, or was."""
         if self._tensor is None:
-            self._tensor = next((t for t in tensors if t.requires_grad and t.is_leaf), None)
-            if self._tensor is not None:
-                register: Any = self._tensor.register_post_accumulate_grad_hook
+            found = next((t for t in tensors if t.requires_grad and t.is_leaf), None)
+            if found is not None:
+                self._tensor = weakref.ref(found)
+                register: Any = found.register_post_accumulate_grad_hook
                 self._handle = register(self._note)
 
     def _note(self, tensor: torch.Tensor) -> None:
@@ -46,7 +49,8 @@ class GradientWatch:
 
     def check(self) -> None:
         """Warns, once, if the gradient has been changed since the backward pass, but not to zero."""
-        gradient = None if self._tensor is None else self._tensor.grad
+        tensor = None if self._tensor is None else self._tensor()
+        gradient = None if tensor is None else tensor.grad
         now, made = _version(gradient), self._made
         if self._handle is None or gradient is None or now is None or made is None:
             return

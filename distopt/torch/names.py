@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch.nn.modules.module import register_module_forward_pre_hook
 
-__all__ = ["ModuleWatch", "module_behind", "names_in"]
+__all__ = ["module_behind", "module_of", "names_in"]
 
 
 def module_behind(params: Any) -> torch.nn.Module | None:
@@ -29,30 +29,20 @@ def names_in(module: torch.nn.Module | None) -> dict[int, str]:
     return {id(tensor): name.replace("_orig_mod.", "") for name, tensor in module.named_parameters()}
 
 
-class ModuleWatch:
-    """Finds the module of some parameters at a forward pass.
+def module_of(tensors: Iterable[torch.Tensor]) -> torch.nn.Module | None:
+    """The smallest of the program's modules that have most of these parameters; None if no module has any.
 
-    Args:
-        tensors: the parameters.
-
-    Attributes:
-        found: the module that holds most of the parameters, of those that have made a forward pass; or None.
+    It looks through all objects of the program: to watch forward passes instead would slow them down, and
+    make torch.compile() compile twice.
     """
-
-    def __init__(self, tensors: Iterable[torch.Tensor]) -> None:
-        self.found: torch.nn.Module | None = None
-        self._wanted = {id(tensor) for tensor in tensors}
-        self._covered = 0
-        self._handle = register_module_forward_pre_hook(self._look)
-
-    def _look(self, module: torch.nn.Module, _: Any) -> None:
-        # The outermost module comes first; one that holds more of the parameters may come later.
-        if self._covered == len(self._wanted):
-            return
-        covered = sum(id(tensor) in self._wanted for tensor in module.parameters())
-        if covered > self._covered:
-            self.found, self._covered = module, covered
-
-    def stop(self) -> None:
-        """Ends the search."""
-        self._handle.remove()
+    wanted = {id(tensor) for tensor in tensors}
+    best: torch.nn.Module | None = None
+    most = 0, 0
+    for module in gc.get_objects():
+        # By its type: a proxy's __class__ may be a property that imports things, or warns.
+        if not issubclass(type(module), torch.nn.Module) or "_parameters" not in vars(module):
+            continue
+        covered = sum(id(tensor) in wanted for tensor in module.parameters())
+        if covered and (rank := (covered, -sum(1 for _ in module.modules()))) > most:
+            best, most = module, rank
+    return best

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypedDict
 import torch
 
 from distopt.distribute import collective_call
+from distopt.torch.eager import eager
 from distopt.torch.names import module_behind
 from distopt.torch.pipeline import Pipeline
 from distopt.torch.rules.update_rule import UpdateRule
@@ -91,6 +92,7 @@ class Optimizer(torch.optim.Optimizer):
         self._pipeline.add_parameters()
 
     # -- a step
+    @eager
     @torch.no_grad()
     @collective_call
     def step(self, closure: Callable[[], Any] | None = None, *, examples: int | None = None) -> Any:
@@ -125,6 +127,7 @@ class Optimizer(torch.optim.Optimizer):
         self._aggregated = False
         return loss
 
+    @eager
     @torch.no_grad()
     @collective_call
     def aggregate(self, *, examples: int | None = None) -> None:
@@ -140,6 +143,7 @@ class Optimizer(torch.optim.Optimizer):
         self._pipeline.aggregate(examples)
         self._aggregated = True
 
+    @eager
     def zero_grad(self, set_to_none: bool = True) -> None:
         """See ``torch.optim.Optimizer``."""
         super().zero_grad(set_to_none)

@@ -25,10 +25,6 @@ class ParameterVariable(Variable):
         """As in ``named_parameters()``."""
         return self._name
 
-    def rename(self, name: str) -> None:
-        """Gives it another name. Plans have to be made anew: replicas compare names in each step."""
-        self._name = name
-
 
 class Parameter:
     """One parameter.

@@ -13,7 +13,7 @@ from distopt.engine.step import StepEngine
 from distopt.torch.aggregation import any_skips, unscale
 from distopt.torch.gradient_watch import GradientWatch
 from distopt.torch.gradients import GradientReader
-from distopt.torch.names import ModuleWatch, names_in
+from distopt.torch.names import module_of, names_in
 from distopt.torch.parameter import Parameter
 from distopt.torch.parameters import Parameters
 from distopt.torch.replicas import broadcast_buffers
@@ -37,7 +37,7 @@ class Pipeline:
     Attributes:
         updates: aggregates, clips and updates.
         keeper: shows the state.
-        watch: notices gradients that the program has changed.
+        gradient_watch: notices gradients that the program has changed.
     """
 
     def __init__(
@@ -51,7 +51,6 @@ class Pipeline:
         self._name, self._update, self._groups = name, update, groups
         self._names, self._module = names_in(module), module
         self._parameters = Parameters()
-        self._module_watch: ModuleWatch | None = None
         self._reader = GradientReader(options.get("unused", "error"))
         self.updates = GroupUpdates(
             name,
@@ -73,18 +72,14 @@ class Pipeline:
     def add_parameters(self) -> None:
         """Takes in what is new in the groups, with replica 0's values; collective if there is anything."""
         known, number = self._parameters, len(self._parameters)
-        named: list[tuple[str, torch.Tensor]] = []
-        added: list[tuple[int, list[torch.Tensor]]] = []
-        for place, group in enumerate(self._groups()):
-            if new := known.lacking(group["params"]):
-                self._names.update(zip(map(id, group["params"]), group.get("param_names", ()), strict=False))
-                named += [
-                    (self._names.get(id(t), f"parameter {number + i}"), t)
-                    for i, t in enumerate(new, len(named))
-                ]
-                added.append((place, new))
-        if not named:
+        added = [(i, new) for i, g in enumerate(self._groups()) if (new := known.lacking(g["params"]))]
+        if not added:
             return
+        for group in self._groups():
+            self._names.update(zip(map(id, group["params"]), group.get("param_names", ()), strict=False))
+        self._learn_names()
+        tensors = [tensor for _, new in added for tensor in new]
+        named = [(self._names.get(id(t), f"parameter {i}"), t) for i, t in enumerate(tensors, number)]
         known.add(f"{self._name}()", named)
         for place, new in added:
             self.updates.cohorts.put([known.of(t).variable for t in new], place, self._update.scalars)
@@ -92,35 +87,18 @@ class Pipeline:
             broadcast_buffers(self._module)
         if StepEngine.of(require_replica_context(self._name)).replicas > 1:
             self.gradient_watch.begin(self._tensors())
-        if self._module_watch is None and any(id(tensor) not in self._names for _, tensor in named):
-            self._module_watch = ModuleWatch(tensor for _, tensor in named)
 
-    def _learn_names(self, engine: StepEngine, watch: ModuleWatch) -> None:
-        """Names and buffers of the module that made a forward pass, once all have seen it; collective.
-
-        A replica may have no examples for a while, and so make no forward pass.
-        """
-        module = watch.found
-        call = f"step of {self._name}, naming parameters,"
-        seen = sum(engine.coordinator.check(call, [], int(module is not None)))
-        if 0 < seen < engine.replicas:
-            return
-        watch.stop()
-        self._module_watch, names = None, names_in(module)
-        for parameter in self._parameters:
-            if (name := names.get(id(parameter.tensor))) is not None:
-                parameter.variable.rename(name)
-        self.updates.forget_plans()
-        if module is not None:
-            broadcast_buffers(module)
+    def _learn_names(self) -> None:
+        """Finds the module of parameters that have no names."""
+        if self._module is None and any(id(tensor) not in self._names for tensor in self._tensors()):
+            self._module = module_of(self._tensors())
+            self._names = names_in(self._module) | self._names
 
     # -- a step
     def prepare(self) -> StepEngine:
         """Takes in what the program has done since the last step: parameters, their values, the state."""
         self.add_parameters()
         engine = StepEngine.of(require_replica_context(f"step() of {self._name}"))
-        if self._module_watch is not None:
-            self._learn_names(engine, self._module_watch)
         changed = self._parameters.take_edits(engine)
         if changed:
             self._replace(changed)

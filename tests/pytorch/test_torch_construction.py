@@ -1,6 +1,8 @@
 """What optimizers over replicas are made of, and what PyTorch's constructors refuse."""
 
+import gc
 import inspect
+import weakref
 
 import pytest
 
@@ -90,7 +92,6 @@ def test_options_are_refused_in_torchs_words(case):
         "number",
         "number in a group",
         "mixed",
-        "set",
         "set in a group",
         "None",
     ],
@@ -173,7 +174,7 @@ def test_ways_to_give_parameters(way):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_errors_name_parameters_as_the_model_does(way):
-    """Seen by an error of the first step, when the forward pass has been watched."""
+    """Seen by an error of the first step."""
 
     def program():
         model = mlp()
@@ -186,6 +187,35 @@ def test_errors_name_parameters_as_the_model_does(way):
     with pytest.raises(Exception, match=r"2\.bias") as raised:
         on_replicas(2, program)
     assert type(raised.value).__name__ == "ReplicaMismatch"
+
+
+def test_a_model_of_one_replica_that_has_the_parameters_too_changes_no_name():
+    """The smallest module with all parameters gives the names, not one around it."""
+
+    def program():
+        model = mlp()
+        around = torch.nn.Sequential(model, torch.nn.BatchNorm1d(2)) if rank() else None
+        optimizer = dt.SGD(list(model.parameters()), lr=0.1)
+        train(model, optimizer, lambda x: x, range(2))
+        return around is None
+
+    assert on_replicas(2, program) == [True, False]
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_memory_is_given_back(size):
+    """Neither a hook nor a name keeps a model or its optimizer alive."""
+
+    def program():
+        model = mlp()
+        optimizer = dt.Adam(list(model.parameters()), lr=0.1)
+        train(model, optimizer, lambda x: x, range(2))
+        references = [weakref.ref(x) for x in (model, model[0].weight, optimizer)]
+        del model, optimizer
+        gc.collect()
+        return [reference() for reference in references]
+
+    assert on_replicas(size, program) == [[None, None, None]] * size
 
 
 def test_all_get_the_values_of_replica_0():

@@ -233,17 +233,46 @@ def test_a_dense_and_a_sparse_gradient_in_one_model():
     assert_same(program)
 
 
-def test_a_compiled_module():
+@pytest.mark.parametrize("names", ["known", "unknown"])
+def test_a_compiled_module_is_compiled_once(names):
     torch.compiler.reset()
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
 
     def program(side):
         model = mlp()
-        compiled = torch.compile(model, backend="eager")
-        optimizer = side.optim.Adam(compiled.parameters(), lr=0.02)
+        compiled = torch.compile(model, backend=backend)
+        optimizer = side.optim.Adam(compiled.parameters() if names == "known" else list(model.parameters()))
         train(compiled, optimizer, side, range(5))
         return kept(model, optimizer)
 
-    assert_same(program, sizes=(1, 2))
+    assert_same(program, sizes=(1,))
+    assert len(graphs) == 2  # one each
+
+
+@pytest.mark.filterwarnings("ignore:.*Dynamo:UserWarning")
+def test_a_compiled_step():
+    """torch.compile() leaves step() as it is."""
+
+    def program(side):
+        torch.compiler.reset()
+        model = mlp()
+        optimizer = side.optim.Adam(model.parameters(), lr=0.02)
+
+        @torch.compile(backend="eager")
+        def step(x):
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            optimizer.step()
+
+        for i in range(3):
+            step(side(batch(i, 3)))
+        return kept(model, optimizer)
+
+    assert_same(program, sizes=(2,))
 
 
 def test_functional_call():

@@ -9,15 +9,17 @@ from replicated import on_replicas
 
 torch = pytest.importorskip("torch")
 
+from torch.utils.data.distributed import DistributedSampler  # noqa: E402
+
 import distopt.torch as dt  # noqa: E402
 
 pytestmark = pytest.mark.torch
 PAGES = ["README.md", "docs/torch.md"]
 
 
-def changed(page):
-    """The first program of a page that stands there as changed lines: as it was, and as it is."""
-    lines = blocks(page, "diff")[0][1].splitlines()
+def changed(page, number=0):
+    """A program of a page that stands there as changed lines: as it was, and as it is."""
+    lines = blocks(page, "diff")[number][1].splitlines()
     before, after = (
         textwrap.dedent("\n".join(line[1:] for line in lines if line[:1] in f" {sign}")) for sign in "-+"
     )
@@ -50,6 +52,21 @@ def test_the_changed_program_trains_as_the_old_one_does_on_all_examples(page):
 def test_three_lines_are_changed(page):
     _, text = blocks(page, "diff")[0]
     assert len(re.findall(r"^\+", text, re.MULTILINE)) == 3
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_what_the_other_changes_lead_to_runs(number, tmp_path):
+    """Those of clips, and of programs for DDP and Horovod, with what these programs have before them."""
+    data = torch.utils.data.TensorDataset(*load())
+    names = {"torch": torch, "data": data, "path": tmp_path / "saved.pt"}
+    names |= {"Net": lambda: torch.nn.Linear(8, 1), "DistributedSampler": DistributedSampler}
+    names["model"] = model = names["Net"]()
+    names |= {"optimizer": dt.SGD(model), "loss": model(data[:][0]).mean()}
+    exec(changed("docs/torch.md", number)[1], names)
+    if number > 1:
+        assert isinstance(names["optimizer"], dt.AdamW)
+        assert len(names["sampler"]) == len(data)
+    assert len(blocks("docs/torch.md", "diff")) == 4
 
 
 def test_the_page_names_all_optimizers_and_options():
