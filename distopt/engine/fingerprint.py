@@ -127,9 +127,11 @@ def step_sentence(
         whose = f" of {' and '.join(names[:_NAMED])}{more}" if len(rules) > 1 else ""
         pairs = zip(rule.coefficients, values, strict=True)
         parts.append(f"{rule.name}{whose}: " + ", ".join(f"{name}={value:.9g}" for name, value in pairs))
-    for v in assigned:
+    for v in assigned[:_NAMED]:
         crc = zlib.crc32(as_array(v).tobytes())
         parts.append(f"{v.name} assigned since the last step (checksum {crc:08x})")
+    if len(assigned) > _NAMED:
+        parts.append(f"... ({len(assigned)} variables assigned)")
     if new:
         parts.append(f"first met here: {', '.join(v.name for v in new)}")
     return "; ".join(parts)

@@ -108,6 +108,14 @@ class SharedParameters:
             if (found := self.of(v)) is not None and address_of(as_array(v)) != address_of(found.view)
         ]
 
+    def drop_equal(self, variables: Sequence[Variable]) -> None:
+        """Forgets that this replica has assigned variables, where the value is that of the shared memory."""
+        for v in self.assigned(variables):
+            found = self.of(v)
+            if found is not None and as_array(v).tobytes() == found.view.tobytes():
+                v.storage.attach(found.view)
+                v.storage.changed()
+
     # -- private views
     def private_view(self, variable: Variable) -> Array:
         """This replica's view of a ``copy_on_write`` variable, in its shape.

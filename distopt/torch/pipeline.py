@@ -102,7 +102,10 @@ class Pipeline:
         changed = self._parameters.take_edits(engine)
         if changed:
             self._replace(changed)
-        self.keeper.take_in()
+        if self.keeper.take_in() and engine.replicas > 1:
+            variables = [parameter.variable for parameter in self._parameters]
+            slots = [slot for variable in variables for slot in self.updates.slots(variable).values()]
+            engine.parameters.drop_equal(slots)  # such as an edit that has been undone after an error
         return engine
 
     def pairs(self, engine: StepEngine) -> list[tuple[Any, Any]]:

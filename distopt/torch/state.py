@@ -118,11 +118,11 @@ class StateKeeper:
         self._view.update(state)
         self._loaded = True
 
-    def take_in(self) -> None:
-        """Before a step: what the program has changed becomes the state."""
+    def take_in(self) -> bool:
+        """Before a step: what the program has changed becomes the state; whether it has changed any."""
         view = self._view
         if view is None:
-            return
+            return False
         kept = {key: value for key, value in self._others.items() if isinstance(key, torch.Tensor)}
         self._others = kept | {key: x for key, x in view.items() if not isinstance(key, torch.Tensor)}
         changed: dict[int, tuple[Parameter, dict[str, Any]]] = {}
@@ -131,6 +131,7 @@ class StateKeeper:
             if entry is not None:
                 changed[id(tensor)] = self._parameters.of(tensor), entry
         self.restore(list(changed.values()))
+        return bool(changed)
 
     def stepped(self) -> None:
         """After a step: what was shown is old."""

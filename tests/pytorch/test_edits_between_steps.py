@@ -238,3 +238,20 @@ def test_equal_values_in_other_memory_are_no_edit():
     found = on_replicas(2, program)
     batches.assert_same_everywhere(found)
     batches.assert_close(found[0], batches.beside(lambda p: torch.optim.Adam(p, lr=0.1)))
+
+
+def test_what_one_replica_keeps_in_the_state_besides_is_its_own():
+    def program():
+        module = batches.model()
+        optimizer = distopt.torch.Adam(module, lr=0.1)
+        for step in range(3):
+            optimizer.zero_grad()
+            batches.backward(module, step)
+            optimizer.step()
+            if rank() == 1:
+                optimizer.state[module[0].weight]["seen"] = step
+        return optimizer.state[module[0].weight].get("seen"), batches.values(module)
+
+    found = on_replicas(2, program)
+    assert [seen for seen, _ in found] == [None, 2]
+    batches.assert_close(found[0][1], batches.beside(lambda p: torch.optim.Adam(p, lr=0.1)))

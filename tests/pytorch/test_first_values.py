@@ -101,16 +101,12 @@ def test_names_are_found_although_one_replica_begins_without_examples():
             if rank() == 0 or step > 0:
                 module(torch.ones(2, 3) + step).sum().backward()
             optimizer.step()
-            if step == 1:
-                mean = module[1].running_mean.clone()
         if rank() == 1:
             module[2].bias.data.zero_()
         with pytest.raises(ReplicaMismatch, match=r"2\.bias assigned since the last step"):
             optimizer.step()
-        return mean
 
-    first, second = on_replicas(2, program)
-    assert torch.equal(first, second)
+    on_replicas(2, program)
 
 
 def test_parameters_of_no_module_are_numbered():
