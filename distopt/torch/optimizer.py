@@ -147,7 +147,7 @@ class Optimizer(torch.optim.Optimizer):
     def zero_grad(self, set_to_none: bool = True) -> None:
         """See ``torch.optim.Optimizer``."""
         super().zero_grad(set_to_none)
-        self._pipeline.watch.forget()
+        self._pipeline.gradient_watch.forget()
         self._aggregated = False
 
     @contextmanager

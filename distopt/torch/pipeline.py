@@ -61,7 +61,7 @@ class Pipeline:
             options.get("clip_grad_value"),
             options.get("on_nonfinite", "propagate"),
         )
-        self.watch = GradientWatch(name)
+        self.gradient_watch = GradientWatch(name)
         self.keeper = StateKeeper(self._parameters, self.updates, update, self._tensors)
         self._moves = -1
 
@@ -86,7 +86,7 @@ class Pipeline:
         if self._module is not None and number == 0:
             broadcast_buffers(self._module)
         if StepEngine.of(require_replica_context(self._name)).replicas > 1:
-            self.watch.begin(self._tensors())
+            self.gradient_watch.begin(self._tensors())
 
     def _learn_names(self) -> None:
         """Finds the module of parameters that have no names."""
@@ -129,7 +129,7 @@ class Pipeline:
         """
         engine = self.prepare()
         if aggregate:
-            self.watch.check()
+            self.gradient_watch.check()
         if found_inf is not None:
             if any_skips(engine, f"step of {self._name}", found_inf):
                 return
@@ -141,7 +141,7 @@ class Pipeline:
             self.updates.step(pairs, examples, aggregate)
         else:
             self.updates.check_absence(engine)
-        self.watch.forget()
+        self.gradient_watch.forget()
         self._parameters.accept_edits(engine)
         self.keeper.stepped()
         self._moves = placement().moves
@@ -149,7 +149,7 @@ class Pipeline:
     def aggregate(self, examples: int | None) -> None:
         """Puts the gradients of all replicas together in the place of this replica's."""
         engine = self.prepare()
-        self.watch.check()
+        self.gradient_watch.check()
         pairs = self.pairs(engine)
         totals = self.updates.aggregate(pairs, examples)
         for parameter in map(self._parameters.of, self._tensors()):

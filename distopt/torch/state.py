@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from distopt.torch.updates import GroupUpdates
 __all__ = ["StateKeeper", "StateView"]
 
 
-class StateView(defaultdict[Any, Any]):
+class StateView(MutableMapping[Any, Any]):
     """The state of each parameter, copied when it is looked at; what is changed here counts in the next step.
 
     Args:
@@ -27,22 +27,16 @@ class StateView(defaultdict[Any, Any]):
     def __init__(
         self, make: Callable[[torch.Tensor], dict[str, Any]], tensors: Callable[[], Iterable[torch.Tensor]]
     ) -> None:
-        super().__init__(dict)
         self._make, self._tensors = make, tensors
+        self._entries: dict[Any, Any] = {}
         self._seen: set[int] = set()  # ids of parameters whose state is here, or has been taken out
 
     def changed(self, tensor: torch.Tensor) -> dict[str, Any] | None:
         """The state of a parameter if it is another one than before; else None."""
-        if id(tensor) in self._seen or super().__contains__(tensor):
-            entry: dict[str, Any] = super().get(tensor, {})
+        if id(tensor) in self._seen or tensor in self._entries:
+            entry: dict[str, Any] = self._entries.get(tensor, {})
             return None if _equal(entry, self._make(tensor)) else entry
         return None
-
-    def complete(self) -> None:
-        """Makes what has not been looked at."""
-        for tensor in self._tensors():
-            if not super().__contains__(tensor) and (entry := self._first(tensor)):
-                self[tensor] = entry
 
     def _first(self, key: Any) -> dict[str, Any]:
         if not isinstance(key, torch.Tensor) or id(key) in self._seen:
@@ -50,72 +44,42 @@ class StateView(defaultdict[Any, Any]):
         self._seen.add(id(key))
         return self._make(key)
 
-    def __missing__(self, key: Any) -> Any:
-        self[key] = entry = self._first(key)
-        return entry
+    def _complete(self) -> dict[Any, Any]:
+        """All entries; what has not been looked at is made."""
+        for tensor in self._tensors():
+            if tensor not in self._entries and (entry := self._first(tensor)):
+                self._entries[tensor] = entry
+        return self._entries
 
-    def __contains__(self, key: object) -> bool:
-        self.complete()
-        return super().__contains__(key)
+    def __getitem__(self, key: Any) -> Any:
+        if key not in self._entries:
+            self._entries[key] = self._first(key)  # as in a defaultdict(dict)
+        return self._entries[key]
 
-    def __iter__(self) -> Iterator[Any]:
-        self.complete()
-        return super().__iter__()
-
-    def __len__(self) -> int:
-        self.complete()
-        return super().__len__()
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._entries[key] = value
 
     def __delitem__(self, key: Any) -> None:
-        self.complete()
-        super().__delitem__(key)
+        del self._complete()[key]
 
-    def __repr__(self) -> str:
-        self.complete()
-        return super().__repr__()
+    def __contains__(self, key: object) -> bool:
+        return key in self._complete()
 
-    def __reduce__(self) -> Any:
-        return defaultdict, (dict, dict(self.items()))
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._complete())
 
-    def keys(self) -> Any:
-        """See dict."""
-        self.complete()
-        return super().keys()
-
-    def values(self) -> Any:
-        """See dict."""
-        self.complete()
-        return super().values()
-
-    def items(self) -> Any:
-        """See dict."""
-        self.complete()
-        return super().items()
+    def __len__(self) -> int:
+        return len(self._complete())
 
     def get(self, key: Any, default: Any = None) -> Any:
         """See dict."""
-        self.complete()
-        return super().get(key, default)
+        return self._complete().get(key, default)
 
-    def setdefault(self, key: Any, default: Any = None) -> Any:
-        """See dict."""
-        self.complete()
-        return super().setdefault(key, default)
+    def __repr__(self) -> str:
+        return repr(self._complete())
 
-    def pop(self, key: Any, *default: Any) -> Any:
-        """See dict."""
-        self.complete()
-        return super().pop(key, *default)
-
-    def popitem(self) -> tuple[Any, Any]:
-        """See dict."""
-        self.complete()
-        return super().popitem()
-
-    def clear(self) -> None:
-        """See dict."""
-        self.complete()
-        super().clear()
+    def __reduce__(self) -> Any:
+        return defaultdict, (dict, dict(self._complete()))
 
 
 class StateKeeper:
