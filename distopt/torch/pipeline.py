@@ -101,8 +101,8 @@ class Pipeline:
         engine = StepEngine.of(require_replica_context(f"step() of {self._name}"))
         changed = self._parameters.take_edits(engine)
         if changed:
-            self._replace(changed)
-        self.keeper.take_in()
+            self._replace(engine, changed)
+        self.keeper.take_in(engine.parameters)
         return engine
 
     def pairs(self, engine: StepEngine) -> list[tuple[Any, Any]]:
@@ -168,11 +168,11 @@ class Pipeline:
         if written:
             engine.share(f"values given to parameters of {self._name}", written)
 
-    def _replace(self, changed: Sequence[Parameter]) -> None:
+    def _replace(self, engine: StepEngine, changed: Sequence[Parameter]) -> None:
         """Goes on with parameters of another dtype, shape or layout; the state is cast."""
         states = [self.keeper.shown(parameter) for parameter in changed]
         new = self._parameters.replace(f"parameters of {self._name} of another dtype or layout", changed)
         for before, after in zip(changed, new, strict=True):
             cohort = self.updates.cohorts.remove(before.variable)
             self.updates.cohorts.put([after.variable], cohort.group, cohort.scalars)
-        self.keeper.restore(zip(new, states, strict=True))
+        self.keeper.restore(engine.parameters, zip(new, states, strict=True))
