@@ -108,13 +108,19 @@ class SharedParameters:
             if (found := self.of(v)) is not None and address_of(as_array(v)) != address_of(found.view)
         ]
 
-    def drop_equal(self, variables: Sequence[Variable]) -> None:
-        """Forgets that this replica has assigned variables, where the value is that of the shared memory."""
-        for v in self.assigned(variables):
-            found = self.of(v)
-            if found is not None and as_array(v).tobytes() == found.view.tobytes():
-                v.storage.attach(found.view)
-                v.storage.changed()
+    def assign(self, variable: Variable, value: Array) -> None:
+        """Gives a variable a value; if it is the one in shared memory, that is as if nothing was assigned.
+
+        Args:
+            variable: the variable.
+            value: of its shape and dtype, contiguous.
+        """
+        found = self.of(variable)
+        if found is not None and np.array_equal(_bytes(found.view), _bytes(value)):
+            variable.storage.attach(found.view)
+            variable.storage.changed()
+        else:
+            variable.assign(value)
 
     # -- private views
     def private_view(self, variable: Variable) -> Array:
@@ -293,6 +299,10 @@ def _remover(entries: dict[int, Any], key: int) -> Callable[[object], None]:
         entries.pop(key, None)
 
     return remove
+
+
+def _bytes(array: Array) -> Array:
+    return array.reshape(-1).view(np.uint8)
 
 
 def _give_back() -> None:

@@ -101,11 +101,8 @@ class Pipeline:
         engine = StepEngine.of(require_replica_context(f"step() of {self._name}"))
         changed = self._parameters.take_edits(engine)
         if changed:
-            self._replace(changed)
-        if self.keeper.take_in() and engine.replicas > 1:
-            variables = [parameter.variable for parameter in self._parameters]
-            slots = [slot for variable in variables for slot in self.updates.slots(variable).values()]
-            engine.parameters.drop_equal(slots)  # such as an edit that has been undone after an error
+            self._replace(engine, changed)
+        self.keeper.take_in(engine.parameters)
         return engine
 
     def pairs(self, engine: StepEngine) -> list[tuple[Any, Any]]:
@@ -171,11 +168,11 @@ class Pipeline:
         if written:
             engine.share(f"values given to parameters of {self._name}", written)
 
-    def _replace(self, changed: Sequence[Parameter]) -> None:
+    def _replace(self, engine: StepEngine, changed: Sequence[Parameter]) -> None:
         """Goes on with parameters of another dtype, shape or layout; the state is cast."""
         states = [self.keeper.shown(parameter) for parameter in changed]
         new = self._parameters.replace(f"parameters of {self._name} of another dtype or layout", changed)
         for before, after in zip(changed, new, strict=True):
             cohort = self.updates.cohorts.remove(before.variable)
             self.updates.cohorts.put([after.variable], cohort.group, cohort.scalars)
-        self.keeper.restore(zip(new, states, strict=True))
+        self.keeper.restore(engine.parameters, zip(new, states, strict=True))

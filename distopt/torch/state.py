@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from distopt.engine.shared_parameters import SharedParameters
 from distopt.torch.parameter import Parameter
 from distopt.torch.parameters import Parameters
 from distopt.torch.rules.update_rule import UpdateRule
@@ -118,11 +119,15 @@ class StateKeeper:
         self._view.update(state)
         self._loaded = True
 
-    def take_in(self) -> bool:
-        """Before a step: what the program has changed becomes the state; whether it has changed any."""
+    def take_in(self, memory: SharedParameters) -> None:
+        """Before a step: what the program has changed becomes the state.
+
+        Args:
+            memory: where slots lie.
+        """
         view = self._view
         if view is None:
-            return False
+            return
         kept = {key: value for key, value in self._others.items() if isinstance(key, torch.Tensor)}
         self._others = kept | {key: x for key, x in view.items() if not isinstance(key, torch.Tensor)}
         changed: dict[int, tuple[Parameter, dict[str, Any]]] = {}
@@ -130,14 +135,15 @@ class StateKeeper:
             entry = view[tensor] if self._loaded else view.changed(tensor)
             if entry is not None:
                 changed[id(tensor)] = self._parameters.of(tensor), entry
-        self.restore(list(changed.values()))
-        return bool(changed)
+        self.restore(memory, list(changed.values()))
 
     def stepped(self) -> None:
         """After a step: what was shown is old."""
         self._view, self._loaded = None, False
 
-    def restore(self, entries: Iterable[tuple[Parameter, Mapping[str, Any]]]) -> None:
+    def restore(
+        self, memory: SharedParameters, entries: Iterable[tuple[Parameter, Mapping[str, Any]]]
+    ) -> None:
         """Gives parameters the state in ``entries``; empty ones are as before the first step.
 
         Raises:
@@ -150,7 +156,7 @@ class StateKeeper:
         for parameter, entry, scalars in checked:
             group = cohorts.of(parameter.variable).group
             alike.setdefault((group, *scalars.items()), []).append(parameter)
-            self._restore_slots(parameter, entry)
+            self._restore_slots(memory, parameter, entry)
             known = {*self._update.scalars, *self._updates.slots(parameter.variable)}
             self._others.pop(parameter.tensor, None)
             if others := {key: value for key, value in entry.items() if key not in known}:
@@ -196,7 +202,9 @@ class StateKeeper:
     def _slots_of(self, parameter: Parameter) -> Sequence[str]:
         return self._updates.slot_names(parameter.variable)
 
-    def _restore_slots(self, parameter: Parameter, entry: Mapping[str, Any]) -> None:
+    def _restore_slots(
+        self, memory: SharedParameters, parameter: Parameter, entry: Mapping[str, Any]
+    ) -> None:
         variable = parameter.variable
         also = [name for name in self._update.optional_slots if entry.get(name) is not None]
         self._updates.make_slots([variable], also)
@@ -204,7 +212,7 @@ class StateKeeper:
             value = entry.get(name)
             if value is None:
                 value = torch.full_like(parameter.tensor, self._updates.initial(variable, name))
-            slot.assign(parameter.array(value.detach().to(parameter.tensor.dtype)))
+            memory.assign(slot, parameter.array(value.detach().to(parameter.tensor.dtype)))
 
 
 def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -250,7 +250,7 @@ def test_a_compiled_module_is_compiled_once(names):
         return kept(model, optimizer)
 
     assert_same(program, sizes=(1,))
-    assert len(graphs) == 2  # one each
+    assert len(graphs) == 1  # for both
 
 
 @pytest.mark.filterwarnings("ignore:.*Dynamo:UserWarning")
@@ -262,12 +262,13 @@ def test_a_compiled_step():
         model = mlp()
         optimizer = side.optim.Adam(model.parameters(), lr=0.02)
 
-        @torch.compile(backend="eager")
         def step(x):
             optimizer.zero_grad()
             model(x).square().mean().backward()
             optimizer.step()
 
+        if side.ours:
+            step = torch.compile(step, backend="eager")
         for i in range(3):
             step(side(batch(i, 3)))
         return kept(model, optimizer)

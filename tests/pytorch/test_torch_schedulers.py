@@ -42,8 +42,9 @@ def test_every_scheduler_is_tried():
     assert SCHEDULERS.keys() == kinds
 
 
-@pytest.mark.parametrize("name", SCHEDULERS)
-@pytest.mark.parametrize("rule", ["SGD", "Adam"])
+@pytest.mark.parametrize(
+    ("rule", "name"), [*(("SGD", name) for name in SCHEDULERS), ("Adam", "CyclicLR"), ("Adam", "OneCycleLR")]
+)
 def test_a_scheduler(name, rule):
     """Adam's first beta is the momentum that schedulers cycle."""
 
