@@ -62,8 +62,9 @@ def mpi_world(settings: Settings, comm: Any = None, replicas: int = 1) -> World:
 def _node_group(mpi: Any, job: Any, pretended: int, watchdog: Watchdog) -> Any:
     """The processes that share memory; groups of equal size, so that those across nodes are regular."""
     if pretended > 0:
-        return job.Split(job.rank * min(pretended, job.size) // job.size, job.rank)
-    real = job.Split_type(mpi.COMM_TYPE_SHARED, job.rank)
+        real = job.Split(job.rank * min(pretended, job.size) // job.size, job.rank)
+    else:
+        real = job.Split_type(mpi.COMM_TYPE_SHARED, job.rank)
     sizes = MPICommunicator(mpi, job, watchdog).all_gather(np.array([real.size], np.int64))
     width = math.gcd(*(int(size[0]) for size in sizes))
     if width == real.size:
