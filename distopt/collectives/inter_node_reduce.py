@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 
 from distopt.collectives.exchange import TAGS, Exchange
+from distopt.collectives.link import AHEAD, TYPICAL, Link, cheapest_rule
 from distopt.collectives.node_rounds import node_rounds
 from distopt.collectives.tree import live_rows, local_pairs, reduce_rows
 from distopt.comm import Communicator
 from distopt.typing import Array
 
 __all__ = ["InterNodeReduce", "subtotal"]
-
-#: Blocks that travel while one is used.
-_AHEAD = 2
 
 
 class InterNodeReduce:
@@ -26,12 +24,17 @@ class InterNodeReduce:
         cross: those replicas, one a node.
         members: for each of them the numbers of the replicas whose rows its node holds.
         ufunc: how two values are combined.
+        link: what messages cost.
     """
 
     def __init__(
-        self, cross: Communicator, members: Sequence[tuple[int, ...]], ufunc: np.ufunc = np.add
+        self,
+        cross: Communicator,
+        members: Sequence[tuple[int, ...]],
+        ufunc: np.ufunc = np.add,
+        link: Link = TYPICAL,
     ) -> None:
-        self._cross, self._members, self._ufunc = cross, tuple(members), ufunc
+        self._cross, self._members, self._ufunc, self._link = cross, tuple(members), ufunc, link
         size, self._mine = sum(map(len, members)), members[cross.rank]
         self._pairs = local_pairs(size, self._mine)
         #: The replicas at which the node's own sums stop.
@@ -49,7 +52,7 @@ class InterNodeReduce:
         travelling: deque[Callable[[], Array]] = deque()
         for rows in blocks:
             travelling.append(self._send(rows))
-            if len(travelling) > _AHEAD:
+            if len(travelling) > AHEAD:
                 yield travelling.popleft()()
         while travelling:
             yield travelling.popleft()()
@@ -62,7 +65,8 @@ class InterNodeReduce:
         ]
         if len(rows) > 1:
             own = [row.copy() if any(row is given for given in rows) else row for row in own]
-        plan = node_rounds(self._members, "halving", self._cross.rank)
+        rule = cheapest_rule(self._members, rows[0].nbytes, self._link)
+        plan = node_rounds(self._members, rule, self._cross.rank)
         exchange = Exchange(self._cross, plan, own, self._ufunc, self._begun)
         self._begun = (self._begun + 1) % TAGS
         wait = self._cross.track(exchange.advance)
