@@ -16,12 +16,23 @@ from distopt.collectives.node_rounds import Load, load
 from distopt.collectives.transfers import Members
 from distopt.comm import Communicator
 
-__all__ = ["AHEAD", "TYPICAL", "Link", "block_factor", "cheapest_rule", "exchange_seconds", "measured_link"]
+__all__ = [
+    "AHEAD",
+    "TYPICAL",
+    "Link",
+    "block_factor",
+    "block_of",
+    "cheapest_rule",
+    "exchange_seconds",
+    "measured_link",
+]
 
 #: Blocks that travel while one is used: their latencies pass at once.
 AHEAD = 2
 #: Blocks grow until what they wait for latency and messages is this part of their time, or up to the most.
 _WAITING, _MOST = 0.1, 8
+#: So many blocks a step has at least, where they are larger than they need be.
+_BLOCKS = 8
 #: Seconds that a kind of measurement takes, about, and the bytes that it sends at most.
 _SECONDS, _BYTES = 0.006, 1 << 21
 _SEVERAL = 8
@@ -78,6 +89,14 @@ def block_factor(members: Members, nbytes: int, link: Link) -> int:
             break
         factor *= 2
     return factor
+
+
+def block_of(elements: int, least: int, most: int) -> int:
+    """The elements of a block, for arrays of so many in all.
+
+    While one block is used others travel: so the largest ones are for those who have many.
+    """
+    return min(most, max(elements // _BLOCKS, least))
 
 
 def measured_link(cross: Communicator, job: Communicator) -> Link:

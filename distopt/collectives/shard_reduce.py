@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from distopt.collectives.inter_node_reduce import InterNodeReduce, subtotal
-from distopt.collectives.link import Link, block_factor, cheapest_rule, measured_link
+from distopt.collectives.link import Link, block_factor, block_of, cheapest_rule, measured_link
 from distopt.collectives.node_rounds import load
 from distopt.collectives.partition import Partition, block_size, partition
 from distopt.collectives.shared import SharedScratch
@@ -28,8 +28,6 @@ __all__ = ["ShardReduce"]
 _PROBE_BYTES = 64
 #: Bytes of an element, to judge what blocks cost.
 _TYPICAL_BYTES = 4
-#: Blocks are not made larger where a step would have fewer of them.
-_BLOCKS = 8
 
 
 class ShardReduce:
@@ -82,8 +80,7 @@ class ShardReduce:
 
     def partition(self, sizes: tuple[int, ...], itemsize: int) -> Partition:
         """Who sums what of arrays of so many elements, each of so many bytes."""
-        # While one block is used others travel: so large blocks are for those who have many.
-        block = min(self.block, max(sum(sizes) // _BLOCKS, self._least_block))
+        block = block_of(sum(sizes), self._least_block, self.block)
         return partition(sizes, self.node.size, self.node.rank, itemsize, block)
 
     def totals(
