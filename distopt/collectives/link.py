@@ -106,27 +106,31 @@ def measured_link(cross: Communicator, job: Communicator) -> Link:
         cross: the nodes, at least two.
         job: all replicas.
     """
-    _ring_seconds(cross, 8)  # connects
-    (first,) = _agreed(job, [min(_ring_seconds(cross, 8) for _ in range(2))])
-    repeats = range(int(np.clip(_SECONDS / first, 2, 32)))
-    latency = min(first, *(_ring_seconds(cross, 8) for _ in repeats))
-    several = min(_ring_seconds(cross, 8, _SEVERAL) for _ in repeats[: len(repeats) // 4 + 1])
-    (first,) = _agreed(job, [max(_ring_seconds(cross, _BYTES // 32) - latency, 1e-9)])
+    _ring_seconds(cross, 8, 1)  # connects
+    (first,) = _agreed(job, [_ring_seconds(cross, 8, 2)])
+    repeats = range(int(np.clip(_SECONDS / first / 2, 1, 16)))
+    latency = min(first, *(_ring_seconds(cross, 8, 2) for _ in repeats))
+    several = min(_ring_seconds(cross, 8, 2, _SEVERAL) for _ in repeats[: len(repeats) // 4 + 1])
+    (first,) = _agreed(job, [max(_ring_seconds(cross, _BYTES // 32, 1) - latency, 1e-9)])
     nbytes = int(np.clip(_BYTES / 32 * _SECONDS / first, _BYTES // 32, _BYTES))
-    long = min(_ring_seconds(cross, nbytes) for _ in range(2))
+    long = _ring_seconds(cross, nbytes, 2)
     found = [latency, (several - latency) / (_SEVERAL - 1), (long - latency) / nbytes]
     return Link(*(max(seconds, least) for seconds, least in zip(_agreed(job, found), _LEAST, strict=True)))
 
 
-def _ring_seconds(cross: Communicator, nbytes: int, count: int = 1) -> float:
-    """How long it takes when each node sends messages to the next one."""
+def _ring_seconds(cross: Communicator, nbytes: int, times: int, count: int = 1) -> float:
+    """How long it takes when each node sends so many messages to the next one.
+
+    The mean of several times: a node that comes later than its neighbour waits less once, and more then.
+    """
     there, back = (cross.rank + 1) % cross.size, (cross.rank - 1) % cross.size
-    sent, received = np.zeros(nbytes, np.uint8), [np.zeros(nbytes, np.uint8) for _ in range(count)]
+    sent, rooms = np.zeros(nbytes, np.uint8), [np.zeros(nbytes, np.uint8) for _ in range(count)]
     begin = time.perf_counter()
-    messages = [cross.begin_messages([(there, sent)], [(back, room)], k) for k, room in enumerate(received)]
-    for done in messages:
-        cross.track(done)()
-    return time.perf_counter() - begin
+    for _ in range(times):
+        arrived = [cross.begin_messages([(there, sent)], [(back, room)], k) for k, room in enumerate(rooms)]
+        for done in arrived:
+            cross.track(done)()
+    return (time.perf_counter() - begin) / times
 
 
 def _agreed(job: Communicator, seconds: list[float]) -> list[float]:
