@@ -62,6 +62,16 @@ class Wire:
             "MPIR_CVAR_CH4_NETMOD": "ucx",
         }
 
+    @property
+    def remote_shell(self) -> Path:
+        """What runs a command on another host, in place of ssh."""
+        return self.folder / "remote-shell"
+
+    @property
+    def on_first(self) -> list[str]:
+        """The words that run a command on the first host."""
+        return ["ip", "netns", "exec", self.names[0], "unshare", "--uts", "sh", "-c", _FIRST_HOST, "sh"]
+
     def prefix(self, hosts: int, replicas: int) -> list[str]:
         """The words that start ``replicas`` processes on each of the first ``hosts`` hosts.
 
@@ -74,20 +84,8 @@ class Wire:
             raise Unavailable("it needs the mpiexec of MPICH: pip install mpich")
         addresses = [address(host) for host in range(hosts)]
         return [
-            *(
-                "ip",
-                "netns",
-                "exec",
-                self.names[0],
-                "unshare",
-                "--uts",
-                "sh",
-                "-c",
-                _FIRST_HOST,
-                "sh",
-                mpiexec,
-            ),
-            *("-launcher", "ssh", "-launcher-exec", str(self.folder / "remote-shell")),
+            *(*self.on_first, mpiexec),
+            *("-launcher", "ssh", "-launcher-exec", str(self.remote_shell)),
             *("-hosts", ",".join(f"{address}:{replicas}" for address in addresses)),
             *("-localhost", addresses[0], "-n", str(hosts * replicas)),
         ]

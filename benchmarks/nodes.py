@@ -1,4 +1,4 @@
-"""``nodes``: the step over nodes: messages and bytes counted, and its time over networks that are far away."""
+"""``nodes``: the step over nodes: messages and bytes counted, and its time over networks with delays."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 from typing import Any
 
 import numpy as np
@@ -84,7 +85,10 @@ def _share_status(
     if block is not None:
         board = StatusBoard(block.bytes, node.rank, node.size)
         members = [int(rank[0]) for rank in node.all_gather(np.array([job.rank]))]
-    far = job.Dup() if len(members) < job.size else None
-    reporter = StatusReporter(mpi, far, job.rank, board, members, job.size, replicas)
+    far, hosts = None, [""] * job.size
+    if len(members) < job.size:
+        names = MPICommunicator(mpi, job, watchdog).gather_bytes(socket.gethostname().encode())
+        far, hosts = job.Dup(), [name.decode() for name in names]
+    reporter = StatusReporter(mpi, far, job.rank, board, members, job.size, replicas, hosts)
     watchdog.observer = reporter
     return board if far is None else reporter
