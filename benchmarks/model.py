@@ -9,7 +9,7 @@ from typing import NamedTuple
 from distopt.collectives.link import AHEAD, Link, block_factor, block_of, cheapest_rule
 from distopt.collectives.node_rounds import load
 
-__all__ = ["BLOCK", "Constants", "predicted", "step_features", "wire_floor"]
+__all__ = ["BLOCK", "Constants", "Exchanges", "exchanges", "predicted", "wire_floor"]
 
 #: Elements that the step engine exchanges at a time, about.
 BLOCK = 2**19
@@ -51,19 +51,14 @@ def predicted(parameters: int, nodes: int, constants: Constants) -> float:
     node = constants.fixed + constants.per_parameter * parameters
     if nodes == 1:
         return node
-    byte = 1 / constants.bytes_per_second
-    exchange = _exchange(parameters, nodes, Link(constants.latency, constants.message, byte))
-    waits = exchange.waits * constants.latency + exchange.messages * constants.message
-    return node + waits + exchange.nbytes * byte
+    link = Link(constants.latency, constants.message, 1 / constants.bytes_per_second)
+    members = _members(nodes)
+    block = block_of(parameters, BLOCK, BLOCK * block_factor(members, 4 * BLOCK, link))
+    step = exchanges(parameters, nodes, cheapest_rule(members, 4 * block, link), block)
+    return node + step.waits * link.latency + step.messages * link.message + step.nbytes * link.byte
 
 
-def step_features(parameters: int, nodes: int, latency: float, byte: float) -> tuple[float, float]:
-    """How often a step waits for a latency, that of its header included, and how many bytes a node sends."""
-    exchange = _exchange(parameters, nodes, Link(latency, 1e-5, byte))
-    return exchange.waits + math.ceil(math.log2(nodes)), exchange.nbytes
-
-
-class _Exchanges(NamedTuple):
+class Exchanges(NamedTuple):
     """A step's exchanges: latencies one after the other, and the busiest node's messages and bytes."""
 
     waits: float
@@ -71,11 +66,13 @@ class _Exchanges(NamedTuple):
     nbytes: float
 
 
-def _exchange(parameters: int, nodes: int, link: Link) -> _Exchanges:
-    members = tuple((n,) for n in range(nodes))
-    block = block_of(parameters, BLOCK, BLOCK * block_factor(members, 4 * BLOCK, link))
-    takes = load(members, cheapest_rule(members, 4 * min(block, parameters), link))
-    blocks = max(math.ceil(parameters / block), 1)
+def exchanges(parameters: int, nodes: int, rule: str, block: int = BLOCK) -> Exchanges:
+    """The exchanges of a step by a rule of :mod:`distopt.collectives.transfers`, in blocks."""
+    takes, blocks = load(_members(nodes), rule), max(math.ceil(parameters / block), 1)
     # The latencies of blocks that travel at once pass at once, those of the first one nobody shares.
     waits = takes.rounds * (1 + (blocks - 1) / (1 + AHEAD))
-    return _Exchanges(waits, takes.messages * blocks, takes.blocks * 4 * parameters)
+    return Exchanges(waits, takes.messages * blocks, takes.blocks * 4 * parameters)
+
+
+def _members(nodes: int) -> tuple[tuple[int, ...], ...]:
+    return tuple((n,) for n in range(nodes))

