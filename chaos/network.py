@@ -32,13 +32,9 @@ def report(short: bool, seed: int) -> Report:  # noqa: ARG001 (nothing here is r
     found = Report("network", f"two hosts; watchdog after {_STALL:g} s, abort after {_ABORT:g} s")
     with folder() as place, relayed(REPLICAS) as network:
         hosts = ["-H", ",".join(f"{address(host)}:1" for host in range(REPLICAS))]
-        environ = {
-            **network.env,
-            **_LIMITS,
-            "HYDRA_LAUNCHER": "ssh",
-            "HYDRA_LAUNCHER_EXEC": str(network.remote_shell),
-        }
-        training = Training(place, 2 if short else 4, network.on_first, hosts, environ)
+        options = ["--mpi-args", " ".join(network.options)]
+        environ = {**network.env, **_LIMITS}
+        training = Training(place, 2 if short else 4, network.on_first, [*hosts, *options], environ)
         faults = _FAULTS if not short else {name: _FAULTS[name] for name in _SHORT}
         for name, (commands, fault, restarts) in faults.items():
             _one(found, training, network, name, commands, fault, restarts)

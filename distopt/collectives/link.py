@@ -106,31 +106,43 @@ def measured_link(cross: Communicator, job: Communicator) -> Link:
         cross: the nodes, at least two.
         job: all replicas.
     """
-    _ring_seconds(cross, 8, 1)  # connects
-    (first,) = _agreed(job, [_ring_seconds(cross, 8, 2)])
-    repeats = range(int(np.clip(_SECONDS / first / 2, 3, 16)))
-    latency = min(first, *(_ring_seconds(cross, 8, 2) for _ in repeats))
-    several = min(_ring_seconds(cross, 8, 2, _SEVERAL) for _ in repeats[: len(repeats) // 4 + 1])
-    (first,) = _agreed(job, [max(_ring_seconds(cross, _BYTES // 32, 1) - latency, 1e-9)])
+    _way_seconds(cross, 1)  # connects
+    (first,) = _agreed(job, [_way_seconds(cross, 1)])
+    repeats = range(int(np.clip(_SECONDS / first / 3, 2, 16)))
+    latency = min(first, *(_way_seconds(cross, 1) for _ in repeats))
+    several = min(_way_seconds(cross, _SEVERAL) for _ in repeats[: len(repeats) // 4 + 1])
+    (first,) = _agreed(job, [max(_ring_seconds(cross, _BYTES // 32) - latency, 1e-9)])
     nbytes = int(np.clip(_BYTES / 32 * _SECONDS / first, _BYTES // 32, _BYTES))
-    long = _ring_seconds(cross, nbytes, 2)
+    long = _ring_seconds(cross, nbytes)
     found = [latency, (several - latency) / (_SEVERAL - 1), (long - latency) / nbytes]
     return Link(*(max(seconds, least) for seconds, least in zip(_agreed(job, found), _LEAST, strict=True)))
 
 
-def _ring_seconds(cross: Communicator, nbytes: int, times: int, count: int = 1) -> float:
-    """How long it takes when each node sends so many messages to the next one.
-
-    The mean of several times: a node that comes later than its neighbour waits less once, and more then.
-    """
-    there, back = (cross.rank + 1) % cross.size, (cross.rank - 1) % cross.size
-    sent, rooms = np.zeros(nbytes, np.uint8), [np.zeros(nbytes, np.uint8) for _ in range(count)]
-    begin = time.perf_counter()
-    for _ in range(times):
-        arrived = [cross.begin_messages([(there, sent)], [(back, room)], k) for k, room in enumerate(rooms)]
-        for done in arrived:
+def _way_seconds(cross: Communicator, count: int) -> float:
+    """Half the time in which so many messages go to a neighbour and as many come back."""
+    odd, partner = cross.rank % 2, cross.rank ^ 1
+    begin = end = 0.0
+    for leg in range(3):  # there, back, there: each of the two sees one way and the way back
+        begin = time.perf_counter() if leg == odd else begin
+        way = [(partner, np.zeros(8, np.uint8))] if partner < cross.size else []
+        messages = [
+            cross.begin_messages(way, [], k) if leg % 2 == odd else cross.begin_messages([], way, k)
+            for k in range(count)
+        ]
+        for done in messages:
             cross.track(done)()
-    return (time.perf_counter() - begin) / times
+        end = time.perf_counter() if leg == odd + 1 else end
+    return (end - begin) / 2
+
+
+def _ring_seconds(cross: Communicator, nbytes: int) -> float:
+    """How long it takes when each node sends a message to the next one; the mean of two."""
+    there, back = (cross.rank + 1) % cross.size, (cross.rank - 1) % cross.size
+    sent, received = np.zeros(nbytes, np.uint8), np.zeros(nbytes, np.uint8)
+    begin = time.perf_counter()
+    for _ in range(2):
+        cross.track(cross.begin_messages([(there, sent)], [(back, received)]))()
+    return (time.perf_counter() - begin) / 2
 
 
 def _agreed(job: Communicator, seconds: list[float]) -> list[float]:
