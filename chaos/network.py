@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -23,6 +24,8 @@ _LIMITS = {"DISTOPT_STALL_SECONDS": f"{_STALL:g}", "DISTOPT_ABORT_SECONDS": f"{_
 #: Bytes a second of a host, in both networks: at a tenth, and else.
 _TENTH, _RATE = 12.5e6, 125e6
 _DOWN = 5.0
+#: Open MPI's daemons keep a session folder on their host, which nobody removes if they are killed.
+_SESSION = re.compile(r"left behind: file (ompi|prted)\.\d+")
 
 Fault = Callable[[Relayed, Job, Board], None]
 
@@ -66,6 +69,12 @@ def _one(
         for command in ("up", "delay 0", "loss 0", "rate 0"):
             network.say(f"all {command}")
     wrong = training.wrong(place, done)
+    folders = [what for what in wrong if _SESSION.fullmatch(what)]
+    if folders:
+        found.notes.append(
+            f"{name}: {'; '.join(folders)}: of a daemon of Open MPI that was cut off or killed"
+        )
+        wrong = [what for what in wrong if what not in folders]
     if done.restarts != restarts:
         wrong.append(f"{done.restarts} restarts, not {restarts}: {done.err[-1500:]}")
     if fault is _down_for_good and "the network between host-1 and host-2 is down" not in done.err:
