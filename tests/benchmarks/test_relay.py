@@ -6,7 +6,7 @@ from benchmarks.relay import Port, address
 
 
 def test_delay_and_rate():
-    """By hand: packets of 1,000 bytes at 1 MB/s take 1 ms each, one after the other, and 20 ms more to arrive."""
+    """By hand: packets of 1,000 bytes at 1 MB/s take 1 ms each, one after the other, and 20 ms more."""
     port = Port(3)
     assert port.due(1000, 5.0) == 5.0
     port.set("delay", "0.02")
