@@ -18,7 +18,7 @@ __all__ = ["report", "work"]
 
 SMALL = 1000
 #: Bytes a second of each host: few enough for a network that is a Python program.
-RATE = 8e6
+RATE = 2e6
 #: The delay at which constants are fitted to these numbers of nodes, and predict the step on that one.
 FITTED_AT, FITTED_ON, PREDICTED = 20e-3, (2, 3, 4), 8
 
@@ -57,7 +57,7 @@ def _row(parameters: int, done: dict[str, Any]) -> dict[str, Any]:
 
 def _over_delays(found: Report, effort: Effort) -> None:
     measured = {}
-    parameters = 10_000 if effort.tiny else 1_000_000
+    parameters = 10_000 if effort.tiny else 250_000
     for nodes in (2,) if effort.tiny else (2, 3, 4, 8):
         with relayed(nodes) as network:
             network.say(f"all rate {RATE}")

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 __all__ = ["DEVICE", "address"]
 
 DEVICE = "wire0"
-#: Large packets: fewer of them pass through Python.
-_MTU = 60_000
+#: Large frames: fewer of them pass through Python.
+_MTU = 9000
 _TUNSETIFF, _TUN, _BARE = 0x400454CA, 0x0001, 0x1000
 #: Seconds that packets wait for their turn at most, else they are lost, as in a switch that is full.
-_QUEUE = 0.1
+_QUEUE = 1.0
 
 
 def address(host: int) -> str:
