@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-__all__ = ["Peer", "World", "solo", "turns", "world"]
+__all__ = ["Peer", "World", "solo", "turn", "turns", "world"]
 
 #: A turn has at most so many steps, however short they are.
 _MOST_STEPS = 300
@@ -72,20 +72,21 @@ def turns(everyone: World, peers: Mapping[str, Peer], rounds: int, seconds: floa
     """
     counts = {}
     for name, peer in peers.items():
-        _turn(everyone, peer, 2)  # compiles, allocates, connects
-        once = _turn(everyone, peer, 1)
+        turn(everyone, peer, 2)  # compiles, allocates, connects
+        once = turn(everyone, peer, 1)
         counts[name] = min(max(int(seconds / max(once, 1e-9)), 1), _MOST_STEPS)
     names = list(peers)
     found: dict[str, list[float]] = {name: [] for name in names}
     for k in range(rounds):
         for name in names[k % len(names) :] + names[: k % len(names)]:
             gc.collect()
-            _turn(everyone, peers[name], 1)  # the others' data leave the caches
-            found[name].append(_turn(everyone, peers[name], counts[name]))
+            turn(everyone, peers[name], 1)  # the others' data leave the caches
+            found[name].append(turn(everyone, peers[name], counts[name]))
     return found
 
 
-def _turn(everyone: World, peer: Peer, steps: int) -> float:
+def turn(everyone: World, peer: Peer, steps: int) -> float:
+    """The median seconds of a step of all replicas."""
     lasted = []
     for _ in range(steps):
         peer.prepare()

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
-__all__ = ["BLOCK", "Constants", "predicted", "wire_floor"]
+from distopt.collectives.link import AHEAD, Link, block_factor, block_of, cheapest_rule
+from distopt.collectives.node_rounds import load
+
+__all__ = ["BLOCK", "Constants", "Exchanges", "exchanges", "predicted", "wire_floor"]
 
 #: Elements that the step engine exchanges at a time, about.
 BLOCK = 2**19
@@ -20,12 +24,14 @@ class Constants:
         per_parameter: seconds a parameter of a step on one node alone.
         bytes_per_second: what MPI brings over the wire in each direction at once.
         message: seconds that each message takes on top of its bytes.
+        latency: seconds until the first message of a round is there.
     """
 
     fixed: float
     per_parameter: float
     bytes_per_second: float
     message: float = 0.0
+    latency: float = 0.0
 
 
 def wire_floor(parameters: int, nodes: int, bytes_per_second: float, itemsize: int = 4) -> float:
@@ -40,11 +46,33 @@ def wire_floor(parameters: int, nodes: int, bytes_per_second: float, itemsize: i
 def predicted(parameters: int, nodes: int, constants: Constants) -> float:
     """The seconds of a step: what is fixed, the memory's work, and the wire's, one after the other.
 
-    For each block a node sends one message to every other node, twice: parts of its sums, then its
-    part of the whole sum.
+    The wire's work is that of the exchanges which the engine chooses, one replica a node.
     """
-    blocks = max(math.ceil(parameters / BLOCK), 1)
-    node = constants.per_parameter * parameters
-    wire = wire_floor(parameters, nodes, constants.bytes_per_second)
-    wire += 2 * (nodes - 1) * blocks * constants.message
-    return constants.fixed + node + wire
+    node = constants.fixed + constants.per_parameter * parameters
+    if nodes == 1:
+        return node
+    link = Link(constants.latency, constants.message, 1 / constants.bytes_per_second)
+    members = _members(nodes)
+    block = block_of(parameters, BLOCK, BLOCK * block_factor(members, 4 * BLOCK, link))
+    step = exchanges(parameters, nodes, cheapest_rule(members, 4 * block, link), block)
+    return node + step.waits * link.latency + step.messages * link.message + step.nbytes * link.byte
+
+
+class Exchanges(NamedTuple):
+    """A step's exchanges: latencies one after the other, and the busiest node's messages and bytes."""
+
+    waits: float
+    messages: int
+    nbytes: float
+
+
+def exchanges(parameters: int, nodes: int, rule: str, block: int = BLOCK) -> Exchanges:
+    """The exchanges of a step by a rule of :mod:`distopt.collectives.transfers`, in blocks."""
+    takes, blocks = load(_members(nodes), rule), max(math.ceil(parameters / block), 1)
+    # The latencies of blocks that travel at once pass at once, those of the first one nobody shares.
+    waits = takes.rounds * (1 + (blocks - 1) / (1 + AHEAD))
+    return Exchanges(waits, takes.messages * blocks, takes.blocks * 4 * parameters)
+
+
+def _members(nodes: int) -> tuple[tuple[int, ...], ...]:
+    return tuple((n,) for n in range(nodes))

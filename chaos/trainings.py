@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,9 @@ class Training:
     Args:
         place: the scenario's folder.
         epochs: of 45 steps each.
+        prefix: words before the launcher's.
+        hosts: words that tell the launcher of hosts.
+        environ: further variables.
 
     Attributes:
         steps: total number of steps.
@@ -35,10 +38,18 @@ class Training:
         RuntimeError: it fails without a fault.
     """
 
-    def __init__(self, place: Path, epochs: int = 12) -> None:
+    def __init__(
+        self,
+        place: Path,
+        epochs: int = 12,
+        prefix: Sequence[str] = (),
+        hosts: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
         from sklearn.datasets import load_digits
 
         self._place, self._epochs, self._count = place, epochs, 0
+        self._prefix, self._hosts, self._environ = prefix, hosts, environ or {}
         images, labels = load_digits(return_X_y=True)
         cut = len(images) * 4 // 5
         self._data = {"x": (images[:cut] / 16).astype(np.float32), "y": labels[:cut]}
@@ -69,8 +80,8 @@ class Training:
 
     def start(self, folder: Path, *options: str, environ: Mapping[str, str] | None = None) -> Job:
         """Starts or continues it."""
-        words = launch_command("-n", REPLICAS, *options, "-m", _MODULE, folder, self._epochs)
-        return start(words, folder, environ)
+        words = launch_command("-n", REPLICAS, *self._hosts, *options, "-m", _MODULE, folder, self._epochs)
+        return start([*self._prefix, *words], folder, {**self._environ, **(environ or {})})
 
     def result(self, folder: Path) -> str:
         """Its result; empty if it has not finished."""

@@ -1,24 +1,20 @@
-"""InterNodeReduce: sums over replicas that share no memory, with several blocks on their way at once.
-
-Each block is split: everyone sends what others are to sum (all-to-all), sums its own part in tree
-order, and gives it to all (all-gather). While one block is summed or used, the next one travels.
-"""
+"""InterNodeReduce: sums over replicas that share no memory, with several blocks on their way at once."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
 
 import numpy as np
 
-from distopt.collectives.tree import live_rows, local_pairs, reduce_rows, tree_pairs
+from distopt.collectives.exchange import TAGS, Exchange
+from distopt.collectives.link import AHEAD, TYPICAL, Link, cheapest_rule
+from distopt.collectives.node_rounds import node_rounds
+from distopt.collectives.tree import live_rows, local_pairs, reduce_rows
 from distopt.comm import Communicator
-from distopt.core.split import shares
 from distopt.typing import Array
 
 __all__ = ["InterNodeReduce", "subtotal"]
-
-_T = TypeVar("_T")
 
 
 class InterNodeReduce:
@@ -28,73 +24,58 @@ class InterNodeReduce:
         cross: those replicas, one a node.
         members: for each of them the numbers of the replicas whose rows its node holds.
         ufunc: how two values are combined.
+        link: what messages cost.
     """
 
     def __init__(
-        self, cross: Communicator, members: Sequence[tuple[int, ...]], ufunc: np.ufunc = np.add
+        self,
+        cross: Communicator,
+        members: Sequence[tuple[int, ...]],
+        ufunc: np.ufunc = np.add,
+        link: Link = TYPICAL,
     ) -> None:
-        self._cross, self._ufunc = cross, ufunc
-        size = sum(map(len, members))
-        self._mine = members[cross.rank]
-        self._mine_pairs = local_pairs(size, self._mine)
-        #: For each node the replicas at which its own sums stop.
-        self._live = [live_rows(size, numbers) for numbers in members]
-        self._height = max(map(len, self._live))
-        spent = {pair for numbers in members for pair in local_pairs(size, numbers)}
-        self._pairs = [pair for pair in tree_pairs(size) if pair not in spent]
+        self._cross, self._members, self._ufunc, self._link = cross, tuple(members), ufunc, link
+        size, self._mine = sum(map(len, members)), members[cross.rank]
+        self._pairs = local_pairs(size, self._mine)
+        #: The replicas at which the node's own sums stop.
+        self._live = live_rows(size, self._mine)
+        self._begun = 0
 
     def totals(self, blocks: Iterable[Sequence[Array]]) -> Iterator[Array]:
-        """The sums of blocks, in order; two blocks travel while a third is used.
+        """The sums of blocks, in order; others travel while one is used.
 
         Args:
             blocks: each a row for each of the node's replicas, 1-D, of the same length on all nodes. Rows may
                 be written to when the next block is asked for; a row that is alone on its node, when
                 its sum is there.
         """
-        sent = (self._send(rows) for rows in blocks)
-        summed = (self._sum(*block) for block in _one_ahead(sent))
-        return (arrive() for arrive in _one_ahead(summed))
+        travelling: deque[Callable[[], Array]] = deque()
+        for rows in blocks:
+            travelling.append(self._send(rows))
+            if len(travelling) > AHEAD:
+                yield travelling.popleft()()
+        while travelling:
+            yield travelling.popleft()()
 
-    def _send(self, rows: Sequence[Array]) -> tuple[int, Callable[[], Array]]:
-        """Adds up what can be added here, and sends each replica its part; returns the block's length too."""
-        length = rows[0].size
+    def _send(self, rows: Sequence[Array]) -> Callable[[], Array]:
+        """Adds up what can be added here, and begins the exchange; what is returned waits for the sum."""
         by_number = dict(zip(self._mine, rows, strict=True))
         own = [
-            subtotal(by_number, self._mine_pairs, root, np.empty_like(rows[0]), self._ufunc)
-            for root in self._live[self._cross.rank]
+            subtotal(by_number, self._pairs, root, np.empty_like(rows[0]), self._ufunc) for root in self._live
         ]
-        own += [np.zeros_like(rows[0])] * (self._height - len(own))
-        lengths = shares(length, self._cross.size)
-        flat = own[0]
-        if self._height > 1:
-            cuts = np.cumsum(lengths)[:-1]
-            flat = np.concatenate([part.reshape(-1) for part in np.split(np.stack(own), cuts, axis=1)])
-        return length, self._cross.begin_all_to_all(flat, [n * self._height for n in lengths])
+        if len(rows) > 1:
+            own = [row.copy() if any(row is given for given in rows) else row for row in own]
+        rule = cheapest_rule(self._members, rows[0].nbytes, self._link)
+        plan = node_rounds(self._members, rule, self._cross.rank)
+        exchange = Exchange(self._cross, plan, own, self._ufunc, self._begun)
+        self._begun = (self._begun + 1) % TAGS
+        wait = self._cross.track(exchange.advance)
 
-    def _sum(self, length: int, arrive: Callable[[], Array]) -> Callable[[], Array]:
-        """Adds up the own part of a block, and sends it to all."""
-        lengths = shares(length, self._cross.size)
-        received = arrive().reshape(self._cross.size, self._height, lengths[self._cross.rank])
-        rows = {
-            number: row
-            for sent, live in zip(received, self._live, strict=True)
-            for number, row in zip(live, sent, strict=False)
-        }
-        total = subtotal(rows, self._pairs, 0, np.empty_like(received[0, 0]), self._ufunc)
-        return self._cross.begin_all_gather(total, lengths)
+        def arrive() -> Array:
+            wait()
+            return exchange.total
 
-
-def _one_ahead(items: Iterator[_T]) -> Iterator[_T]:
-    """The same items, each given out when the one after it has been made."""
-    for item in items:
-        before = item
-        break
-    else:
-        return
-    for item in items:
-        yield before
-        before = item
-    yield before
+        return arrive
 
 
 def subtotal(

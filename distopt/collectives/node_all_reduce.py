@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from distopt.collectives.arrays import address_of, addresses_of
-from distopt.collectives.partition import PIECE, block_size
+from distopt.collectives.partition import PIECE
 from distopt.collectives.reduce import reduce_joined
 from distopt.collectives.shard_reduce import ShardReduce
 from distopt.collectives.shared import shared_memory
@@ -34,7 +34,7 @@ class NodeAllReduce:
 
     def __init__(self, reduce: ShardReduce) -> None:
         self._reduce, self._node = reduce, reduce.node
-        self._capacity = block_size(self._node.size) + PIECE
+        self._capacity = reduce.block + PIECE
         self._buffers: dict[int, Array] = {}
 
     def __call__(self, arrays: Sequence[Array]) -> list[Array]:

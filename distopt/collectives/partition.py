@@ -83,7 +83,9 @@ def block_size(parts: int) -> int:
 
 
 @lru_cache(maxsize=64)
-def partition(sizes: tuple[int, ...], parts: int, own: int, itemsize: int) -> Partition:
+def partition(
+    sizes: tuple[int, ...], parts: int, own: int, itemsize: int, block: int | None = None
+) -> Partition:
     """The partition of variables of ``sizes`` elements, each of ``itemsize`` bytes.
 
     Args:
@@ -91,8 +93,9 @@ def partition(sizes: tuple[int, ...], parts: int, own: int, itemsize: int) -> Pa
         parts: replicas of the node.
         own: which of them this one is.
         itemsize: bytes of an element.
+        block: the elements of a block; :func:`block_size` by default.
     """
-    blocks, shards, *columns = segments(sizes, parts).T
+    blocks, shards, *columns = segments(sizes, parts, block).T
     rows = np.column_stack(columns) * (1, itemsize, itemsize, itemsize)
     numbers = np.arange(blocks[-1] + 2 if len(blocks) else 1)
     tables, ends = [], []
@@ -103,7 +106,7 @@ def partition(sizes: tuple[int, ...], parts: int, own: int, itemsize: int) -> Pa
     return Partition(others, mine, everyone, np.array(ends), itemsize)
 
 
-def segments(sizes: tuple[int, ...], parts: int) -> Array:
+def segments(sizes: tuple[int, ...], parts: int, block: int | None = None) -> Array:
     """Cuts variables of ``sizes`` elements into blocks, and each block into ``parts`` shards.
 
     Returns:
@@ -117,11 +120,12 @@ def segments(sizes: tuple[int, ...], parts: int) -> Array:
     lengths = np.minimum(size[variables] - starts, PIECE)
     ends = np.cumsum(lengths)
     found = [np.empty((0, 6), np.int64)]
+    block = block or block_size(parts)
     first = 0
     while first < len(lengths):
         # A block ends with the piece that fills it.
         begin = ends[first] - lengths[first]
-        stop = min(int(np.searchsorted(ends, begin + block_size(parts))) + 1, len(ends))
+        stop = min(int(np.searchsorted(ends, begin + block)) + 1, len(ends))
         n, start, variable = lengths[first:stop], starts[first:stop], variables[first:stop]
         places = ends[first:stop] - n - begin
         # A shard gets the pieces whose middle lies in its share of the block.

@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 
 from distopt.collectives.inter_node_reduce import InterNodeReduce, subtotal
-from distopt.collectives.partition import Partition, partition
+from distopt.collectives.link import Link, block_factor, block_of, cheapest_rule, measured_link
+from distopt.collectives.node_rounds import load
+from distopt.collectives.partition import Partition, block_size, partition
 from distopt.collectives.shared import SharedScratch
 from distopt.collectives.staging import StagingBuffer
+from distopt.collectives.transfers import Members
 from distopt.collectives.tree import tree_pairs
 from distopt.comm import Communicator, NodeCommunicator, SoloCommunicator, World
 from distopt.settings import Settings
@@ -23,6 +26,8 @@ from distopt.typing import Array
 __all__ = ["ShardReduce"]
 
 _PROBE_BYTES = 64
+#: Bytes of an element, to judge what blocks cost.
+_TYPICAL_BYTES = 4
 
 
 class ShardReduce:
@@ -38,18 +43,45 @@ class ShardReduce:
         cross: those of equal rank in other nodes.
         staging: where those of the node leave their arrays' parts.
         scratch: memory of the node for other things.
+        block: the elements of a block at most.
+        link: what messages between nodes cost; None on one node.
     """
 
     def __init__(self, world: World, options: Settings) -> None:
         self.job = world.comm
         self.node, self.cross = _topology(world, options)
-        self.staging = StagingBuffer(self.node)
+        self.block = self._least_block = block_size(self.node.size)
+        self.link: Link | None = None
+        self._inter_node: InterNodeReduce | None = None
+        if self.cross.size > 1:
+            self._members = self._everyone()
+            self.link = measured_link(self.cross, self.job)
+            self.block *= block_factor(self._members, _TYPICAL_BYTES * self._shard, self.link)
+            self._inter_node = InterNodeReduce(self.cross, self._members, link=self.link)
+        self.staging = StagingBuffer(self.node, self.block)
         self.scratch = SharedScratch(self.node)
-        self._inter_node = InterNodeReduce(self.cross, self._members()) if self.cross.size > 1 else None
+
+    @property
+    def _shard(self) -> int:
+        """The elements of a shard of the largest block."""
+        return self.block // self.node.size
+
+    def describe(self) -> str:
+        """How nodes exchange the largest blocks; empty on one node."""
+        if self.link is None:
+            return ""
+        nbytes = _TYPICAL_BYTES * self._shard
+        rule = cheapest_rule(self._members, nbytes, self.link)
+        takes = load(self._members, rule)
+        return (
+            f"between {self.cross.size} nodes: {rule}, {takes.messages} messages in {takes.rounds} rounds "
+            f"for {nbytes / 1e6:.1f} MB of each replica; measured {self.link}"
+        )
 
     def partition(self, sizes: tuple[int, ...], itemsize: int) -> Partition:
         """Who sums what of arrays of so many elements, each of so many bytes."""
-        return partition(sizes, self.node.size, self.node.rank, itemsize)
+        block = block_of(sum(sizes), self._least_block, self.block)
+        return partition(sizes, self.node.size, self.node.rank, itemsize, block)
 
     def totals(
         self,
@@ -102,10 +134,10 @@ class ShardReduce:
             if block + 1 < blocks.stop:
                 self.node.barrier()
 
-    def _members(self) -> list[tuple[int, ...]]:
+    def _everyone(self) -> Members:
         """For each node, in the order of ``cross``, the numbers of its replicas."""
         ranks = np.concatenate(self.node.all_gather(np.array([self.job.rank], np.int64)))
-        return [tuple(int(r) for r in row) for row in self.cross.all_gather(ranks)]
+        return tuple(tuple(int(r) for r in row) for row in self.cross.all_gather(ranks))
 
 
 def _gather(partition: Partition, block: int, arrays: Sequence[Any], out: Array | None = None) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from distopt.collectives.arrays import address_of
-from distopt.collectives.partition import PIECE, Partition, block_size
+from distopt.collectives.partition import PIECE, Partition
 from distopt.collectives.shared import shared_memory
 from distopt.comm import NodeCommunicator
 from distopt.typing import Array
@@ -24,14 +24,14 @@ class StagingBuffer:
 
     Args:
         node: the replicas that share memory.
+        block: the elements of a block at most, but for the piece that fills it.
     """
 
-    def __init__(self, node: NodeCommunicator) -> None:
+    def __init__(self, node: NodeCommunicator, block: int) -> None:
         self._node = node
         #: By the bytes of an element: the memory, its address, and the bytes of a replica's row.
         self._memory: dict[int, tuple[Array, int, int]] = {}
-        #: A block ends with the piece that fills it.
-        self._capacity = block_size(node.size) + PIECE
+        self._capacity = block + PIECE
         #: The half that the block which was written last is in. Set to 0 by each call that begins, since
         #: one before may have failed on some replicas only.
         self.half = 0

@@ -5,8 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
 from distopt.comm.compiled import CompiledCode, open_barrier
 from distopt.comm.memory import SharedBlock
 from distopt.typing import Array
@@ -50,30 +48,40 @@ class Communicator(ABC):
         The parts are 1-D and of one dtype; ``parts[d]`` has the same length on every replica.
         """
 
-    def begin_all_to_all(self, flat: Array, lengths: Sequence[int]) -> Callable[[], Array]:
-        """Begins an :meth:`all_to_all`, which goes on while this replica does other things, if it can.
+    @abstractmethod
+    def begin_messages(
+        self, sent: Sequence[tuple[int, Array]], received: Sequence[tuple[int, Array]], tag: int = 0
+    ) -> Callable[[], bool]:
+        """Begins to send arrays to single replicas, and to receive arrays from single ones.
+
+        Every replica of the group makes the call, also one that has nothing to send and to receive; calls on
+        their way at once may be finished in any order.
 
         Args:
-            flat: the parts one after the other, 1-D, which stays as it is until they are fetched.
-            lengths: theirs, in elements.
+            sent: to whom, and what: 1-D, to be left as it is until the call is finished.
+            received: from whom, and where to: of the same length and dtype as what is sent. Between two
+                replicas there is one message each way at most.
+            tag: tells calls apart that are on their way at once, below 2**15.
 
         Returns:
-            a function that waits for what each replica sent to this one, one after the other.
+            a function that goes on with it, if it can, and tells whether it is finished.
         """
-        received = np.concatenate(self.all_to_all(np.split(flat, np.cumsum(lengths)[:-1])))
-        return lambda: received
 
-    def begin_all_gather(self, part: Array, lengths: Sequence[int]) -> Callable[[], Array]:
-        """Begins an :meth:`all_gather` of parts of different lengths; as :meth:`begin_all_to_all`.
+    def track(self, done: Callable[[], bool]) -> Callable[[], None]:
+        """Looks after something that goes on only while it is looked at, in whatever is waited for.
 
         Args:
-            part: this replica's, 1-D.
-            lengths: those of all replicas' parts, in elements.
+            done: looks, and tells whether it is finished.
+
+        Returns:
+            a function that waits for it.
         """
-        padded = np.zeros(max(lengths), part.dtype)
-        padded[: part.size] = part
-        joined = np.concatenate([row[:n] for row, n in zip(self.all_gather(padded), lengths, strict=True)])
-        return lambda: joined
+
+        def wait() -> None:
+            while not done():
+                pass
+
+        return wait
 
     @abstractmethod
     def broadcast(self, array: Array, root: int = 0) -> Array:

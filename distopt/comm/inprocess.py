@@ -151,6 +151,25 @@ class InProcessCommunicator(Communicator):
         result: list[list[Array]] = self._threads.run_once([np.array(p) for p in parts], function)
         return result[self._threads.rank]
 
+    def begin_messages(
+        self, sent: Sequence[tuple[int, Array]], received: Sequence[tuple[int, Array]], tag: int = 0
+    ) -> Callable[[], bool]:
+        """See Communicator; it is finished when the call returns."""
+        local, process = self._threads.size, self._outer.rank
+
+        def function(calls: list[Any]) -> None:
+            here = {(source, target): array for source, out, _ in calls for target, array in out}
+            there = {(source, target): room for target, _, rooms in calls for source, room in rooms}
+            for way in here.keys() & there.keys():
+                there[way][:] = here[way]
+            # Messages between two processes go in the order of who sends, then of who receives.
+            out = [(way[1] // local, here[way]) for way in sorted(here) if way[1] // local != process]
+            rooms = [(way[0] // local, there[way]) for way in sorted(there) if way[0] // local != process]
+            _finish(self._outer, out, rooms, tag)
+
+        self._threads.run_once((self.rank, sent, received), function)
+        return lambda: True
+
     def broadcast(self, array: Array, root: int = 0) -> Array:
         """See Communicator."""
         process, index = divmod(root, self._threads.size)
@@ -239,6 +258,13 @@ class InProcessCross(Communicator):
         result: list[Array] = self._for_each(list(parts), self._outer.all_to_all)
         return result
 
+    def begin_messages(
+        self, sent: Sequence[tuple[int, Array]], received: Sequence[tuple[int, Array]], tag: int = 0
+    ) -> Callable[[], bool]:
+        """See Communicator; it is finished when the call returns."""
+        self._for_each((sent, received), lambda own: _finish(self._outer, own[0], own[1], tag))
+        return lambda: True
+
     def broadcast(self, array: Array, root: int = 0) -> Array:
         """See Communicator."""
         result: Array = self._for_each(array, lambda own: self._outer.broadcast(own, root))
@@ -248,3 +274,9 @@ class InProcessCross(Communicator):
         """See Communicator."""
         result: list[bytes] = self._for_each(data, self._outer.gather_bytes)
         return result
+
+
+def _finish(
+    outer: Communicator, sent: Sequence[tuple[int, Array]], received: Sequence[tuple[int, Array]], tag: int
+) -> None:
+    outer.track(outer.begin_messages(sent, received, tag))()

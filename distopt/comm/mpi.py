@@ -90,36 +90,31 @@ class MPICommunicator(Communicator):
         target = np.empty((self.size, parts[self.rank].size), parts[0].dtype)
         for part in _messages(max(p.size for p in parts), self.size * target.itemsize):
             sent = [p[part] for p in parts]
-            arrive = self.begin_all_to_all(np.concatenate(sent), [p.size for p in sent])
-            target[:, part] = arrive().reshape(self.size, -1)
+            received = np.empty((self.size, sent[self.rank].size), target.dtype)
+            lengths = [[p.size for p in sent], [received.shape[1]] * self.size]
+            buffers = map(self._spread, (np.concatenate(sent), received), lengths)
+            self._finish(self._comm.Ialltoallv(*buffers))
+            target[:, part] = received
         return list(target)
 
-    def begin_all_to_all(self, flat: Array, lengths: Sequence[int]) -> Callable[[], Array]:
+    def begin_messages(
+        self, sent: Sequence[tuple[int, Array]], received: Sequence[tuple[int, Array]], tag: int = 0
+    ) -> Callable[[], bool]:
         """See Communicator."""
-        own = lengths[self.rank]
-        target = np.empty(self.size * own, flat.dtype)
-        sending = self._spread(flat, lengths)
-        receiving = self._spread(target, [own] * self.size)
-        return self._begun(self._comm.Ialltoallv(sending, receiving), target)
+        comm = self._comm
+        requests = [comm.Irecv(_bytes(array), source, tag) for source, array in received]
+        requests += [comm.Isend(_bytes(array), target, tag) for target, array in sent]
+        test = self._mpi.Request.Testall
+        return lambda: bool(test(requests))
 
-    def begin_all_gather(self, part: Array, lengths: Sequence[int]) -> Callable[[], Array]:
+    def track(self, done: Callable[[], bool]) -> Callable[[], None]:
         """See Communicator."""
-        target = np.empty(sum(lengths), part.dtype)
-        return self._begun(self._comm.Iallgatherv(_bytes(part), self._spread(target, lengths)), target)
+        return self._watchdog.track(done)
 
     def _spread(self, flat: Array, lengths: Sequence[int]) -> list[Any]:
         """A buffer as parts of these lengths, one for each process, as mpi4py takes it."""
         counts = np.asarray(lengths, np.int64) * flat.itemsize
         return [_bytes(flat), (counts, np.cumsum(counts) - counts), self._mpi.BYTE]
-
-    def _begun(self, request: Any, target: Array) -> Callable[[], Array]:
-        wait = self._watchdog.track(request.Test)
-
-        def arrive() -> Array:
-            wait()
-            return target
-
-        return arrive
 
     def broadcast(self, array: Array, root: int = 0) -> Array:
         """See Communicator."""
@@ -136,7 +131,9 @@ class MPICommunicator(Communicator):
         for rank, length in enumerate(lengths.tolist()):
             if not 0 <= length <= TEXT:
                 raise ValueError(f"replica {rank} has {length:,} bytes to say; {TEXT:,} at most are taken")
-        joined = self.begin_all_gather(np.frombuffer(data, np.uint8), lengths.tolist())()
+        joined = np.empty(lengths.sum(), np.uint8)
+        sent = np.frombuffer(data, np.uint8)
+        self._finish(self._comm.Iallgatherv(sent, self._spread(joined, lengths.tolist())))
         return [part.tobytes() for part in np.split(joined, np.cumsum(lengths)[:-1])]
 
     def _finish(self, request: Any) -> None:

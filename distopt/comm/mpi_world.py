@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import socket
 from typing import Any
 
 import numpy as np
@@ -62,8 +63,9 @@ def mpi_world(settings: Settings, comm: Any = None, replicas: int = 1) -> World:
 def _node_group(mpi: Any, job: Any, pretended: int, watchdog: Watchdog) -> Any:
     """The processes that share memory; groups of equal size, so that those across nodes are regular."""
     if pretended > 0:
-        return job.Split(job.rank * min(pretended, job.size) // job.size, job.rank)
-    real = job.Split_type(mpi.COMM_TYPE_SHARED, job.rank)
+        real = job.Split(job.rank * min(pretended, job.size) // job.size, job.rank)
+    else:
+        real = job.Split_type(mpi.COMM_TYPE_SHARED, job.rank)
     sizes = MPICommunicator(mpi, job, watchdog).all_gather(np.array([real.size], np.int64))
     width = math.gcd(*(int(size[0]) for size in sizes))
     if width == real.size:
@@ -83,7 +85,10 @@ def _share_status(
     if block is not None:
         board = StatusBoard(block.bytes, node.rank, node.size)
         members = [int(rank[0]) for rank in node.all_gather(np.array([job.rank]))]
-    far = job.Dup() if len(members) < job.size else None
-    reporter = StatusReporter(mpi, far, job.rank, board, members, job.size, replicas)
+    far, hosts = None, [""] * job.size
+    if len(members) < job.size:
+        names = MPICommunicator(mpi, job, watchdog).gather_bytes(socket.gethostname().encode())
+        far, hosts = job.Dup(), [name.decode() for name in names]
+    reporter = StatusReporter(mpi, far, job.rank, board, members, job.size, replicas, hosts)
     watchdog.observer = reporter
     return board if far is None else reporter

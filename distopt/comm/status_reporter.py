@@ -34,6 +34,7 @@ class StatusReporter:
         members: the ranks of those processes, by row.
         size: the number of processes in the job.
         replicas: the number of replicas in each process.
+        hosts: the names of the processes' hosts, by rank; needed where there are several.
     """
 
     def __init__(
@@ -45,10 +46,11 @@ class StatusReporter:
         members: Sequence[int],
         size: int,
         replicas: int = 1,
+        hosts: Sequence[str] = (),
     ) -> None:
         self._mpi, self._comm = mpi, comm
         self._rank, self._board, self._members, self._size = rank, board, members, size
-        self._replicas = replicas
+        self._replicas, self._hosts = replicas, hosts or [""] * size
         self._elsewhere = frozenset(range(size)) - frozenset(members) if comm is not None else frozenset()
         self._far = sorted(self._elsewhere)
         self._heard: dict[int, ReplicaStatus] = {}
@@ -103,16 +105,18 @@ class StatusReporter:
         if rank == self._rank:
             return f"in {status} (this one)"
         if status is None:
-            return self._silent()
+            return self._silent(rank)
         if status.stopped:
             return f"is stopped (by SIGSTOP, or a debugger); last seen in {status}"
         if status.waited is None:
             return f"has not come; last seen in {status}"
         return f"waits for {status.waited:.0f} s in {status}"
 
-    def _silent(self) -> str:
+    def _silent(self, rank: int) -> str:
         common = f"the last that all made: {self._before}" if self._before.place else "no word of it"
-        return f"has not come; its node gives no answer, as nobody waits there; {common}"
+        own, other = self._hosts[self._rank], self._hosts[rank]
+        broken = "" if own == other else f", or the network between {own} and {other} is down"
+        return f"has not come; its node gives no answer, as nobody waits there{broken}; {common}"
 
     def _names(self, ranks: Sequence[int]) -> str:
         """``replica 3``, ``replicas 0, 2``: processes by the numbers of their replicas."""

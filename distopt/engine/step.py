@@ -81,8 +81,9 @@ class StepEngine:
         options = context.strategy.options
         audit = f"every {options.audit_every} steps" if options.audit_every else "off"
         abort = f"{options.abort_seconds:g} s" if options.abort_seconds else "never"
+        between = f"{text}\n" if engine and (text := engine._reduce.describe()) else ""
         return (
-            f"variables: {engine.parameters if engine else 'find their place at the first step'}\n"
+            f"variables: {engine.parameters if engine else 'find their place at the first step'}\n{between}"
             f"watch: headers at every call; audit {audit}; warning after {options.stall_seconds:g} s of "
             f"waiting, end of the job after {abort}"
         )

@@ -12,7 +12,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 WITH_TORCH = {"step", "mlp", "memory", "startup", "layers", "torch"}
 COLUMNS = {"memory": "bytes a parameter", "startup": "s", "calls": "calls"}
-SLOW = ["step", "optimizers", "mlp", "memory", "scaling", "network", "startup", "tricks", "layers", "torch"]
+SLOW = [
+    "step",
+    "optimizers",
+    "mlp",
+    "memory",
+    "scaling",
+    "network",
+    "nodes",
+    "startup",
+    "tricks",
+    "layers",
+    "torch",
+]
 NAMES = ["calls", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 
 
@@ -49,7 +61,7 @@ def test_runs(name, tmp_path):
     if name == "calls":  # the only figures that do not depend on the machine
         assert all(target["met"] for target in found["targets"]), found["targets"]
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    if name == "network" and shutil.which("ip"):
+    if name in ("network", "nodes") and shutil.which("ip"):
         left = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True, check=False).stdout
         owners = [line.split("-")[1] for line in left.splitlines() if line.startswith("distoptbench-")]
         assert all(Path("/proc", pid).exists() for pid in owners)  # another run's, which still goes on

@@ -70,8 +70,22 @@ def test_model_at_its_limits():
     slow_memory = Constants(fixed=1e-3, per_parameter=1e-9, bytes_per_second=1e15)
     assert predicted(parameters, 2, slow_memory) == pytest.approx(1e-3 + 1e-9 * parameters, rel=1e-3)
     assert predicted(parameters, 1, slow_memory) == pytest.approx(1e-3 + 1e-9 * parameters)
+
+
+def test_model_of_messages_by_hand():
+    """8 nodes: 6 messages a block; blocks as large as they may be, since messages cost all of the time."""
     chatty = Constants(fixed=0.0, per_parameter=0.0, bytes_per_second=1e15, message=1e-5)
-    assert predicted(parameters, 5, chatty) == pytest.approx(2 * 4 * 100 * 1e-5, rel=1e-3)
+    assert predicted(80 * BLOCK, 8, chatty) == pytest.approx(6 * 10 * 1e-5, rel=1e-3)
+    late = Constants(fixed=0.0, per_parameter=0.0, bytes_per_second=1e15, latency=1e-3)
+    assert predicted(80 * BLOCK, 2, late) == pytest.approx(2e-3 * (1 + 9 / 3), rel=1e-3)
+
+
+def test_model_grows_with_the_logarithm_of_the_nodes():
+    fast = Constants(
+        fixed=1e-3, per_parameter=6e-10, bytes_per_second=0.95 * 12.5e9, message=1e-5, latency=1e-5
+    )
+    two, many = (predicted(25_000_000, nodes, fast) for nodes in (2, 256))
+    assert many < 1.6 * two
 
 
 def test_slope():

@@ -45,13 +45,19 @@ def report(*texts):
     """What process 0 of three says after five seconds; process 1 is on its node, process 2 is not."""
     messages, block = Messages(*texts), np.zeros(StatusBoard.room(2), np.uint8)
     StatusBoard(block, 1, 2).write("the other", 3, 1)
-    here = StatusReporter(messages, messages, 0, StatusBoard(block, 0, 2), [0, 1], 3)
+    hosts = ["here", "here", "there"]
+    here = StatusReporter(messages, messages, 0, StatusBoard(block, 0, 2), [0, 1], 3, hosts=hosts)
     here.write("step", 4, 1)
     return here.report(5.0).splitlines()
 
 
 def answer(rank, waited=9.0, place=b"evaluate"):
     return _FORMAT.pack(rank, 1, 1, waited, place)
+
+
+def test_a_host_without_an_answer_is_named_with_this_one():
+    assert "or the network between here and there is down" in report()[-1]
+    assert "network" not in "".join(report(answer(2, waited=3.0)))
 
 
 def test_an_answer_of_another_node():

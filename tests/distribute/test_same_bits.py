@@ -47,6 +47,10 @@ MORE_LAYOUTS = {
     "8 in 4 processes, private": (8, 4, {"DISTOPT_MEMORY": "private"}),
     "8 in 8 processes on 2 nodes": (8, 8, {"DISTOPT_NODES": "2"}),
     "6 in 6 processes on 3 nodes": (6, 6, {"DISTOPT_NODES": "3"}),
+    "6 in 6 processes on 2 nodes": (6, 6, {"DISTOPT_NODES": "2"}),
+    "8 in 8 processes on 8 nodes": (8, 8, {"DISTOPT_NODES": "8"}),
+    "8 in 8 processes on 3 unequal nodes": (8, 8, {"DISTOPT_NODES": "3"}),
+    "12 in 6 processes on 6 nodes": (12, 6, {"DISTOPT_NODES": "6"}),
 }
 
 

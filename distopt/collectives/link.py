@@ -1,0 +1,151 @@
+"""Link: what messages between nodes cost, measured once; and what follows from it for the exchange.
+
+The model is that of latency and bandwidth (Hockney, "The communication challenge for MPP", Parallel
+Computing 20(3), 1994), with the messages of a round one after the other at their sender.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from distopt.collectives.node_rounds import Load, load
+from distopt.collectives.transfers import Members
+from distopt.comm import Communicator
+
+__all__ = [
+    "AHEAD",
+    "TYPICAL",
+    "Link",
+    "block_factor",
+    "block_of",
+    "cheapest_rule",
+    "exchange_seconds",
+    "measured_link",
+]
+
+#: Blocks that travel while one is used: their latencies pass at once.
+AHEAD = 2
+#: Blocks grow until what they wait for latency and messages is this part of their time, or up to the most.
+_WAITING, _MOST = 0.1, 8
+#: So many blocks a step has at least, where they are larger than they need be.
+_BLOCKS = 8
+#: Seconds that a kind of measurement takes, about, and the bytes that it sends at most.
+_SECONDS, _BYTES = 0.006, 1 << 21
+_SEVERAL = 8
+#: What no network does better: 0.1 us, 1 Tbit/s. Noise may say so.
+_LEAST = (1e-7, 1e-7, 8e-12)
+
+
+@dataclass(frozen=True)
+class Link:
+    """What messages between two nodes cost, in seconds, while all nodes send.
+
+    Attributes:
+        latency: from one node to another, for the first message of a round.
+        message: for each further one.
+        byte: for each byte, in each direction at once.
+    """
+
+    latency: float
+    message: float
+    byte: float
+
+    def __str__(self) -> str:
+        return f"{1e6 * self.latency:.0f} us, {8e-6 / self.byte:,.0f} Mbit/s"
+
+
+#: A network of 10 Gbit/s, where none has been measured.
+TYPICAL = Link(5e-5, 1e-5, 8e-10)
+
+
+def exchange_seconds(takes: Load, nbytes: int, link: Link) -> float:
+    """How long one of many exchanges of blocks of ``nbytes`` bytes keeps a node waiting."""
+    return _waiting(takes, link) + takes.blocks * nbytes * link.byte
+
+
+def _waiting(takes: Load, link: Link) -> float:
+    return takes.rounds * link.latency / (1 + AHEAD) + takes.messages * link.message
+
+
+@lru_cache(maxsize=256)
+def cheapest_rule(members: Members, nbytes: int, link: Link) -> str:
+    """The rule by which blocks of ``nbytes`` bytes are exchanged fastest; the same on all nodes."""
+    rules = ["halving", "direct", "fewest"]
+    if len(members) == sum(map(len, members)):
+        rules.pop()  # nothing is to be saved where each node has one partial sum
+    return min(rules, key=lambda rule: exchange_seconds(load(members, rule), nbytes, link))
+
+
+def block_factor(members: Members, nbytes: int, link: Link) -> int:
+    """How much larger blocks of ``nbytes`` bytes should be, so that latency is a small part of their time."""
+    factor = 1
+    while factor < _MOST:
+        takes = load(members, cheapest_rule(members, factor * nbytes, link))
+        if _waiting(takes, link) < _WAITING * exchange_seconds(takes, factor * nbytes, link):
+            break
+        factor *= 2
+    return factor
+
+
+def block_of(elements: int, least: int, most: int) -> int:
+    """The elements of a block, for arrays of so many in all.
+
+    While one block is used others travel: so the largest ones are for those who have many.
+    """
+    return min(most, max(elements // _BLOCKS, least))
+
+
+def measured_link(cross: Communicator, job: Communicator) -> Link:
+    """Measures it, collectively, in some 30 ms where latency is below 1 ms; the same on all replicas.
+
+    Args:
+        cross: the nodes, at least two.
+        job: all replicas.
+    """
+    _way_seconds(cross, 1)  # connects
+    (first,) = _agreed(job, [_way_seconds(cross, 1)])
+    repeats = range(int(np.clip(_SECONDS / first / 3, 2, 16)))
+    latency = min(first, *(_way_seconds(cross, 1) for _ in repeats))
+    several = min(_way_seconds(cross, _SEVERAL) for _ in repeats[: len(repeats) // 4 + 1])
+    (first,) = _agreed(job, [max(_ring_seconds(cross, _BYTES // 32) - latency, 1e-9)])
+    nbytes = int(np.clip(_BYTES / 32 * _SECONDS / first, _BYTES // 32, _BYTES))
+    long = _ring_seconds(cross, nbytes)
+    found = [latency, (several - latency) / (_SEVERAL - 1), (long - latency) / nbytes]
+    return Link(*(max(seconds, least) for seconds, least in zip(_agreed(job, found), _LEAST, strict=True)))
+
+
+def _way_seconds(cross: Communicator, count: int) -> float:
+    """Half the time in which so many messages go to a neighbour and as many come back."""
+    odd, partner = cross.rank % 2, cross.rank ^ 1
+    begin = end = 0.0
+    for leg in range(3):  # there, back, there: each of the two sees one way and the way back
+        begin = time.perf_counter() if leg == odd else begin
+        way = [(partner, np.zeros(8, np.uint8))] if partner < cross.size else []
+        messages = [
+            cross.begin_messages(way, [], k) if leg % 2 == odd else cross.begin_messages([], way, k)
+            for k in range(count)
+        ]
+        for done in messages:
+            cross.track(done)()
+        end = time.perf_counter() if leg == odd + 1 else end
+    return (end - begin) / 2
+
+
+def _ring_seconds(cross: Communicator, nbytes: int) -> float:
+    """How long it takes when each node sends a message to the next one; the mean of two."""
+    there, back = (cross.rank + 1) % cross.size, (cross.rank - 1) % cross.size
+    sent, received = np.zeros(nbytes, np.uint8), np.zeros(nbytes, np.uint8)
+    begin = time.perf_counter()
+    for _ in range(2):
+        cross.track(cross.begin_messages([(there, sent)], [(back, received)]))()
+    return (time.perf_counter() - begin) / 2
+
+
+def _agreed(job: Communicator, seconds: list[float]) -> list[float]:
+    """The medians over all replicas."""
+    medians: list[float] = np.median(job.all_gather(np.array(seconds)), axis=0).tolist()
+    return medians
