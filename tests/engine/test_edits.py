@@ -368,7 +368,7 @@ def test_sharing_different_variables_is_named(what):
         return str(caught.value)
 
     for text in on_replicas(2, program):
-        words = {"name": "other:0", "shape": "[4]", "dtype": "float64", "kind": "copied on write"}
+        words = {"name": "other:0", "shape": "[4]", "dtype": "float64", "kind": "share() on v:0"}
         assert words.get(what, "first met here: v:0") in text
 
 

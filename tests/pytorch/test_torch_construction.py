@@ -102,7 +102,9 @@ def test_parameters_are_refused_in_torchs_words(make):
 
 
 def test_an_unknown_option_is_named():
-    with pytest.raises(TypeError, match=r"Adam\(\) got an unexpected keyword argument 'learning_rate'"):
+    with pytest.raises(
+        TypeError, match=r"Adam\(\) has no argument 'learning_rate': PyTorch's word for it is 'lr'"
+    ):
         dt.Adam(mlp().parameters(), learning_rate=0.1)
 
 
@@ -137,7 +139,7 @@ def test_what_cannot_be_trained_is_named():
             assert "parameter 'first' has dtype torch.complex64" in text
     kind, text = error(torch.nn.Parameter(torch.zeros(2, device="meta")))
     assert kind is ValueError
-    assert "'first' is on meta" in text
+    assert "'first' is on the meta device" in text
     kind, text = error(torch.eye(2).to_sparse().requires_grad_())
     assert kind is ValueError
     assert "'first' is sparse" in text
