@@ -2,12 +2,14 @@
 
 N replicas that only compute gradients (bare) have parameters and gradients of their own: 2 N times the
 parameters' bytes. By ``distopt.torch`` a node has the parameters once, N gradients, and each slot once:
-1 + N + slots times. So ours less bare should be (1 + slots - N) times the parameters' bytes; activations
-and the allocator's reserve, which both have, fall out. DDP has N (2 + slots) times.
+1 + N + slots times. So ours less bare should be (1 + slots - N) times the parameters' bytes; activations,
+which both have, fall out. Free memory that the C library keeps is given back before it is measured: it
+depends on the order in which pieces come and go. DDP has N (2 + slots) times.
 """
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 from benchmarks import jobs
@@ -61,9 +63,11 @@ def work(config: dict[str, Any]) -> list[int] | None:
     case = (TINY if config["tiny"] else CASES)[CASE]
     with process_group(everyone):
         _train(make(TINY[CASE], everyone.rank))  # loads modules, compiles kernels, connects
+        ctypes.CDLL(None).malloc_trim(0)
         before = node_bytes(everyone)
         training = make(case, everyone.rank)
         _train(training)
+        ctypes.CDLL(None).malloc_trim(0)
         after = node_bytes(everyone)
         parameters = sum(p.nbytes for p in training.model.parameters())
     return [before, after, parameters] if everyone.rank == 0 else None

@@ -196,7 +196,17 @@ def test_files_and_functions_are_short(file):
 TREES = {file: ast.parse(file.read_text()) for file in FILES}
 #: Private by their names, but Python's and other libraries' own, or promised by a named tuple.
 PRIVATE_OF_LIBRARIES = {
-    *("_NoValue", "_current_frames", "_exit", "_fields", "_getframe", "_handleof", "_replace", "_version"),
+    *(
+        "_NoValue",
+        "_current_frames",
+        "_exit",
+        "_fields",
+        "_getframe",
+        "_handleof",
+        "_replace",
+        "_torchdynamo_disable",
+        "_version",
+    ),
 }
 
 

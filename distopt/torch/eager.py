@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 import torch
+
+from distopt.core.wrappers import named_after
 
 __all__ = ["eager"]
 
@@ -14,7 +17,19 @@ _R = TypeVar("_R")
 
 
 def eager(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """A function that runs as it is where a compiled one calls it, as it exchanges messages."""
-    disable: Any = torch.compiler.disable
-    found: Callable[_P, _R] = disable(function)
-    return found
+    """A function that runs as it is where a compiled one calls it, as it exchanges messages.
+
+    ``torch.compiler.disable`` imports the whole compiler, which takes as long as PyTorch. So it waits until
+    the program has done so.
+    """
+    disabled: list[Callable[_P, _R]] = []
+
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        if "torch._dynamo" not in sys.modules:
+            return function(*args, **kwargs)
+        if not disabled:
+            disable: Any = torch.compiler.disable
+            disabled.append(disable(function))
+        return disabled[0](*args, **kwargs)
+
+    return named_after(function, call)
