@@ -32,8 +32,8 @@ from distopt.trace import StepRecorder
 
 __all__ = ["Coefficients", "StepEngine"]
 
-#: Flags of a header: some gradient is sparse; the first block is staged. The weight stands above.
-_SPARSE, _STAGED, _WEIGHT = 1, 2, 2
+#: Flags of a header: some gradient is sparse; all are; the first block is staged. The weight stands above.
+_SPARSE, _ALL_SPARSE, _STAGED, _WEIGHT = 1, 2, 4, 3
 
 
 class StepEngine:
@@ -147,7 +147,7 @@ class StepEngine:
         if clip is not None and some_sparse:
             return False
         staged = reduce(and_, flags) & _STAGED > 0
-        if self.replicas > 1 and some_sparse:
+        if self.replicas > 1 and some_sparse and not reduce(and_, flags) & _ALL_SPARSE:
             batch = sparse.densify_mixed(self._context.comm, batch)
             plan = plan.with_sparse(batch.variables, batch.sparse)
         scale = divisor = None
@@ -276,7 +276,8 @@ class StepEngine:
         Returns:
             for each replica its weight and flags: see ``_WEIGHT``.
         """
-        flags = weight << _WEIGHT | staged * _STAGED | bool(batch.sparse) * _SPARSE
+        kinds = bool(batch.sparse) * _SPARSE | (len(batch.sparse) == len(batch.variables)) * _ALL_SPARSE
+        flags = weight << _WEIGHT | staged * _STAGED | kinds
         if self.replicas == 1:
             return [flags]
         header_key = plan.fingerprint ^ fingerprint.of_coefficients(coefficients) ^ self.coordinator.step_key
