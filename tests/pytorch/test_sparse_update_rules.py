@@ -5,10 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from tests.pytorch.beside_torch import Parameter, assert_same
-from tests.pytorch.update_cases import DENSE, LATER_BETAS, LATER_LR, UP, UPDATES, cases_of, said
-
 torch = pytest.importorskip("torch")
+from tests.pytorch.beside_torch import Parameter, assert_same  # noqa: E402
+from tests.pytorch.update_cases import DENSE, LATER_BETAS, LATER_LR, UP, UPDATES, cases_of, said  # noqa: E402
+
 pytestmark = pytest.mark.torch
 
 CASES = [

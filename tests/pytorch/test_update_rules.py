@@ -6,11 +6,11 @@ import inspect
 import numpy as np
 import pytest
 
-from distopt.engine.rule import Rule
-from tests.pytorch.beside_torch import Parameter, assert_same, gradients
-from tests.pytorch.update_cases import CASES, DENSE, UPDATES, said
-
 torch = pytest.importorskip("torch")
+from distopt.engine.rule import Rule  # noqa: E402
+from tests.pytorch.beside_torch import Parameter, assert_same, gradients  # noqa: E402
+from tests.pytorch.update_cases import CASES, DENSE, UPDATES, said  # noqa: E402
+
 pytestmark = pytest.mark.torch
 
 every_case = pytest.mark.parametrize("case", CASES, ids=said)
