@@ -6,17 +6,15 @@ swapped with the turn.
 
 from __future__ import annotations
 
-import operator
 import random
 import sys
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.random.mtrand import get_bit_generator, set_bit_generator
 
-__all__ = ["differences", "save_states", "seed_from_entropy", "set_states"]
+__all__ = ["save_states", "seed_from_entropy", "set_states"]
 
 
 def save_states() -> dict[str, Any]:
@@ -56,37 +54,7 @@ def seed_from_entropy() -> None:
         torch.default_generator.seed()
 
 
-def differences(states: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of ``states`` that are not the same in ``others``."""
-    return {
-        library: state
-        for library, state in states.items()
-        if library not in others or not _EQUAL[library](state, others[library])
-    }
-
-
-def _equal_numpy(one: Any, other: Any) -> bool:
-    (bits, state), (other_bits, other_state) = one, other
-    return bits is other_bits and _flat(state) == _flat(other_state)
-
-
-def _flat(state: Any) -> Any:
-    """The members of a state at any depth, arrays as bytes."""
-    if isinstance(state, dict):
-        return {name: _flat(member) for name, member in state.items()}
-    return state.tobytes() if isinstance(state, np.ndarray) else state
-
-
-def _equal_torch(one: Any, other: Any) -> bool:
-    return bool(one.equal(other))
-
-
 def _torch() -> Any:
     """PyTorch, if the program has imported it."""
     torch = sys.modules.get("torch")
     return torch if hasattr(torch, "default_generator") else None
-
-
-_EQUAL: Mapping[str, Callable[[Any, Any], bool]] = MappingProxyType(
-    {"numpy": _equal_numpy, "random": operator.eq, "torch": _equal_torch}
-)

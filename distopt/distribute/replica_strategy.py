@@ -11,7 +11,6 @@ from distopt.comm import TurnScheduler, World, in_process_world, solo_world
 from distopt.distribute import lifetime
 from distopt.distribute.context import ReplicaContext
 from distopt.distribute.frames import Frame, current_frame, frame, require_cross_replica, require_unmixed
-from distopt.distribute.generators import ReplicaGenerators, keep_states
 from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.strategy import Strategy
 from distopt.distribute.values import regroup, select
@@ -150,13 +149,11 @@ class ThreadStrategy(ReplicaStrategy):
         if current_frame().kind != "merge":
             return super()._on_replicas(value, call)
         # The other replicas of this process wait in merge_call: others stand in for them.
-        scheduler = TurnScheduler(self._scheduler.size, self._scheduler.first, keep_states)
-        generators = ReplicaGenerators(scheduler.size)
+        scheduler = TurnScheduler(self._scheduler.size, self._scheduler.first)
 
         def program(index: int) -> Any:
             context = ReplicaContext(self, in_process_world(scheduler, index, self._outer))
-            with generators.of(index), frame(self, context, "run"):
+            with frame(self, context, "run"):
                 return call(context, select(value, index))
 
-        with generators.run():
-            return regroup(run_threads(scheduler, program))
+        return regroup(run_threads(scheduler, program))

@@ -14,7 +14,6 @@ from distopt.core.dtypes import kind_of
 from distopt.core.tensor import Tensor, TensorLike, as_array
 from distopt.distribute.context import ReplicaContext
 from distopt.distribute.frames import current_frame, frame, require_cross_replica, thread_replicas
-from distopt.distribute.generators import ReplicaGenerators, keep_states
 from distopt.distribute.means import divided
 from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.strategy import Strategy
@@ -37,10 +36,6 @@ class VirtualStrategy(Strategy):
     Exactly one runs at a time, and they change only at collective calls: prints come in order, and
     pdb has the program to itself. Replica 0 runs in the caller's own thread.
 
-    Each replica has states of its own of the global random generators of Python, NumPy and PyTorch (on the
-    CPU, if imported): in the first run those of the caller, later those that its last run ended with. What
-    code between runs seeds or draws, it does for all replicas.
-
     Args:
         num_replicas: how many, at least 1.
 
@@ -52,11 +47,10 @@ class VirtualStrategy(Strategy):
     def __init__(self, num_replicas: int) -> None:
         self.options = settings()
         self._size = as_count(num_replicas, "num_replicas", most=_MOST)
-        self._generators = ReplicaGenerators(self._size)
         self._contexts = self._fresh_contexts()
 
     def _fresh_contexts(self) -> list[ReplicaContext]:
-        self._scheduler = TurnScheduler(self._size, save=keep_states)
+        self._scheduler = TurnScheduler(self._size)
         return [ReplicaContext(self, in_process_world(self._scheduler, i)) for i in range(self._size)]
 
     @property
@@ -114,18 +108,16 @@ class VirtualStrategy(Strategy):
     def _on_replicas(self, value: Nested, call: Callable[[ReplicaContext, Any], Any]) -> Any:
         def program(index: int) -> Any:
             context = self._contexts[index]
-            with generators.of(index), frame(self, context, "run"):
+            with frame(self, context, "run"):
                 return call(context, select(value, index))
 
         resting = self._scheduler, self._contexts
         nested = current_frame().kind == "merge"
         if nested:  # the replicas themselves wait in merge_call: others stand in for them
             self._contexts = self._fresh_contexts()
-        generators = ReplicaGenerators(self._size) if nested else self._generators
         self._scheduler.reset()
         try:
-            with generators.run():
-                return regroup(run_threads(self._scheduler, program))
+            return regroup(run_threads(self._scheduler, program))
         except BaseException:
             # Replicas may have stopped at different calls: they start anew.
             self._contexts = self._fresh_contexts()
