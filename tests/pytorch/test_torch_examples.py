@@ -78,12 +78,14 @@ def test_mlp_tells_spirals_apart_and_ends_where_one_process_ends(replicas, tmp_p
     assert_equal(found, expected, 2e-4)
 
 
+@pytest.mark.slow
 @ON_ONE_AND_TWO
 def test_digits_resnet_learns_digits(replicas, tmp_path):
     accuracy, _ = run(replicas, "digits_resnet.py", tmp_path)
     assert accuracy > 0.96
 
 
+@pytest.mark.slow
 @ON_ONE_AND_TWO
 def test_digits_resnet_ends_an_epoch_where_one_process_ends_it(replicas, tmp_path):
     # One epoch: maxima and ReLUs make differences of rounding large after more.
