@@ -46,4 +46,4 @@ def unscale(gradients: Sequence[torch.Tensor], scale: torch.Tensor) -> None:
     """Divides gradients by the factor of a ``GradScaler``, in place, as its ``unscale_`` does."""
     factor = scale.double().reciprocal().float().item()
     for gradient in gradients:
-        (gradient.coalesce().values() if gradient.is_sparse else gradient).mul_(factor)
+        gradient.mul_(factor)

@@ -125,3 +125,11 @@ def test_one_replica_without_a_scaler():
             scaler.step(optimizer)
 
     on_replicas(2, program)
+
+
+def test_rows_that_come_twice_are_unscaled_too():
+    from distopt.torch.aggregation import unscale
+
+    rows = torch.sparse_coo_tensor([[0, 0, 2]], torch.ones(3, 2) * 8, (4, 2), check_invariants=True)
+    unscale([rows], torch.tensor(4.0))
+    assert rows.to_dense()[:, 0].tolist() == [4.0, 0.0, 2.0, 0.0]
