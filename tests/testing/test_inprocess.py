@@ -175,7 +175,7 @@ def test_syntax_error(start):
 
 def test_ctrl_c_says_where_the_replicas_stand(tmp_path):
     (tmp_path / "program.py").write_text(
-        HEAD + "import time\nif replica == 1:\n    print('ready', flush=True)\n    time.sleep(60)\nmeet()\n"
+        HEAD + "import time\nif replica == 1:\n    print('ready', flush=True); time.sleep(60)\nmeet()\n"  # one line
     )
     command = [sys.executable, "-m", "distopt.testing.inprocess", "--replicas", "2", "program.py"]
     with subprocess.Popen(
@@ -193,7 +193,7 @@ def test_ctrl_c_says_where_the_replicas_stand(tmp_path):
     places = [line for line in err.splitlines() if "interrupted at" in line]
     assert [re.sub(r"/.*/", "", place) for place in places] == [
         "[0] interrupted at program.py:8",  # inside meet()
-        "[1] interrupted at program.py:12",
+        "[1] interrupted at program.py:11",
     ]
 
 
