@@ -4,6 +4,7 @@ from distopt.collectives.arrays import address_of, addresses_of
 from distopt.collectives.collective_check import CollectiveCheck, digest, user_call
 from distopt.collectives.inter_node_reduce import InterNodeReduce, subtotal
 from distopt.collectives.node_all_reduce import NodeAllReduce
+from distopt.collectives.overlapped_sums import OverlappedSums
 from distopt.collectives.partition import CHUNK, PIECE, Partition
 from distopt.collectives.reduce import UFUNCS, all_reduce, reduce_joined
 from distopt.collectives.shard_reduce import ShardReduce
@@ -18,6 +19,7 @@ __all__ = [
     "CollectiveCheck",
     "InterNodeReduce",
     "NodeAllReduce",
+    "OverlappedSums",
     "Partition",
     "ShardReduce",
     "SharedScratch",

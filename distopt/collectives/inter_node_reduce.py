@@ -25,6 +25,7 @@ class InterNodeReduce:
         members: for each of them the numbers of the replicas whose rows its node holds.
         ufunc: how two values are combined.
         link: what messages cost.
+        tags: tell exchanges apart that are on their way at once; more than these must not be.
     """
 
     def __init__(
@@ -33,13 +34,14 @@ class InterNodeReduce:
         members: Sequence[tuple[int, ...]],
         ufunc: np.ufunc = np.add,
         link: Link = TYPICAL,
+        tags: range = range(TAGS),
     ) -> None:
         self._cross, self._members, self._ufunc, self._link = cross, tuple(members), ufunc, link
         size, self._mine = sum(map(len, members)), members[cross.rank]
         self._pairs = local_pairs(size, self._mine)
         #: The replicas at which the node's own sums stop.
         self._live = live_rows(size, self._mine)
-        self._begun = 0
+        self._tags, self._begun = tags, 0
 
     def totals(self, blocks: Iterable[Sequence[Array]]) -> Iterator[Array]:
         """The sums of blocks, in order; others travel while one is used.
@@ -57,8 +59,8 @@ class InterNodeReduce:
         while travelling:
             yield travelling.popleft()()
 
-    def _send(self, rows: Sequence[Array]) -> Callable[[], Array]:
-        """Adds up what can be added here, and begins the exchange; what is returned waits for the sum."""
+    def begin(self, rows: Sequence[Array]) -> Exchange:
+        """Adds up what can be added here, and begins the exchange of a block; rows as in :meth:`totals`."""
         by_number = dict(zip(self._mine, rows, strict=True))
         own = [
             subtotal(by_number, self._pairs, root, np.empty_like(rows[0]), self._ufunc) for root in self._live
@@ -67,8 +69,13 @@ class InterNodeReduce:
             own = [row.copy() if any(row is given for given in rows) else row for row in own]
         rule = cheapest_rule(self._members, rows[0].nbytes, self._link)
         plan = node_rounds(self._members, rule, self._cross.rank)
-        exchange = Exchange(self._cross, plan, own, self._ufunc, self._begun)
-        self._begun = (self._begun + 1) % TAGS
+        number = self._tags[self._begun]
+        self._begun = (self._begun + 1) % len(self._tags)
+        return Exchange(self._cross, plan, own, self._ufunc, number)
+
+    def _send(self, rows: Sequence[Array]) -> Callable[[], Array]:
+        """Begins an exchange; what is returned waits for the sum."""
+        exchange = self.begin(rows)
         wait = self._cross.track(exchange.advance)
 
         def arrive() -> Array:

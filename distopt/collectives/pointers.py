@@ -19,7 +19,7 @@ from numba.extending import intrinsic, register_jitable
 
 from distopt.comm.precompile import precompiled
 
-__all__ = ["array_at", "copy", "fence", "inlined", "place", "receive", "send"]
+__all__ = ["array_at", "copy", "fence", "inlined", "memory_fence", "place", "receive", "send"]
 
 #: Without the types that Numba gives them: a function that is inlined takes what compiled code gives it.
 inlined: Any = register_jitable
@@ -91,6 +91,12 @@ def fence(typingctx: Any = None) -> Any:  # noqa: ARG001
         return _NONE
 
     return types.int32(), codegen
+
+
+@precompiled("void()")
+def memory_fence():  # type: ignore[no-untyped-def]
+    """What other replicas have written before what was just read is seen from now on."""
+    fence()
 
 
 @inlined

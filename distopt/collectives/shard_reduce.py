@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from distopt.collectives.exchange import TAGS
 from distopt.collectives.inter_node_reduce import InterNodeReduce, subtotal
 from distopt.collectives.link import Link, block_factor, block_of, cheapest_rule, measured_link
 from distopt.collectives.node_rounds import load
-from distopt.collectives.partition import Partition, block_size, partition
+from distopt.collectives.partition import PIECE, Partition, block_size, partition
 from distopt.collectives.shared import SharedScratch
 from distopt.collectives.staging import StagingBuffer
 from distopt.collectives.transfers import Members
@@ -23,8 +24,10 @@ from distopt.comm import Communicator, NodeCommunicator, SoloCommunicator, World
 from distopt.settings import Settings
 from distopt.typing import Array
 
-__all__ = ["ShardReduce"]
+__all__ = ["IN_FLIGHT", "ShardReduce", "gather_own"]
 
+#: Blocks of a channel that may be on their way at once.
+IN_FLIGHT = 16
 _PROBE_BYTES = 64
 #: Bytes of an element, to judge what blocks cost.
 _TYPICAL_BYTES = 4
@@ -53,6 +56,8 @@ class ShardReduce:
         self.block = self._least_block = block_size(self.node.size)
         self.link: Link | None = None
         self._inter_node: InterNodeReduce | None = None
+        self._channel: Communicator | None = None
+        self._channels = 0
         if self.cross.size > 1:
             self._members = self._everyone()
             self.link = measured_link(self.cross, self.job)
@@ -77,6 +82,27 @@ class ShardReduce:
             f"between {self.cross.size} nodes: {rule}, {takes.messages} messages in {takes.rounds} rounds "
             f"for {nbytes / 1e6:.1f} MB of each replica; measured {self.link}"
         )
+
+    def channel(self) -> InterNodeReduce | None:
+        """A further exchange between nodes, whose blocks each replica begins at its own time; collective.
+
+        Returns:
+            None on one node, and where replicas have to meet for each message.
+        """
+        if self.link is None:
+            return None
+        first = self._channels * IN_FLIGHT % TAGS
+        if first == 0:
+            self._channel = self.cross.channel()
+        self._channels += 1
+        if self._channel is None:
+            return None
+        tags = range(first, first + IN_FLIGHT)
+        return InterNodeReduce(self._channel, self._members, link=self.link, tags=tags)
+
+    def row_bytes(self, itemsize: int) -> int:
+        """The bytes that one replica's part of a block takes at most."""
+        return (self.block + PIECE) * itemsize
 
     def partition(self, sizes: tuple[int, ...], itemsize: int) -> Partition:
         """Who sums what of arrays of so many elements, each of so many bytes."""
@@ -121,7 +147,7 @@ class ShardReduce:
         """For each block the node's parts of the own shard, by rank, until the next is asked for."""
         if self.node.size == 1:
             for block in blocks:
-                yield [_gather(partition, block, arrays)]
+                yield [gather_own(partition, block, arrays)]
             return
         self.staging.begin(partition, blocks[0], starts, dtype.itemsize)
         for block in blocks:
@@ -129,7 +155,7 @@ class ShardReduce:
             if block + 1 < blocks.stop:
                 self.staging.write(partition, block + 1, starts, dtype.itemsize)
             rows = list(half[:, partition.shard(block)])
-            rows[self.node.rank] = _gather(partition, block, arrays, rows[self.node.rank])
+            rows[self.node.rank] = gather_own(partition, block, arrays, rows[self.node.rank])
             yield rows
             if block + 1 < blocks.stop:
                 self.node.barrier()
@@ -140,7 +166,7 @@ class ShardReduce:
         return tuple(tuple(int(r) for r in row) for row in self.cross.all_gather(ranks))
 
 
-def _gather(partition: Partition, block: int, arrays: Sequence[Any], out: Array | None = None) -> Array:
+def gather_own(partition: Partition, block: int, arrays: Sequence[Any], out: Array | None = None) -> Array:
     """This replica's own part of a block: where it lies, if that is in one array, else ``out``."""
     own = partition.elements(partition.own_in(block))
     parts: list[Array] = [arrays[number].reshape(-1)[part] for number, part in own]

@@ -67,6 +67,14 @@ class Communicator(ABC):
             a function that goes on with it, if it can, and tells whether it is finished.
         """
 
+    def channel(self) -> Communicator | None:
+        """The same group with messages of its own, which each replica may begin at any time; collective.
+
+        Returns:
+            None where the replicas have to meet for each message.
+        """
+        return None
+
     def track(self, done: Callable[[], bool]) -> Callable[[], None]:
         """Looks after something that goes on only while it is looked at, in whatever is waited for.
 

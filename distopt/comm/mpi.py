@@ -107,6 +107,10 @@ class MPICommunicator(Communicator):
         test = self._mpi.Request.Testall
         return lambda: bool(test(requests))
 
+    def channel(self) -> Communicator | None:
+        """See Communicator."""
+        return MPICommunicator(self._mpi, self._comm.Dup(), self._watchdog)
+
     def track(self, done: Callable[[], bool]) -> Callable[[], None]:
         """See Communicator."""
         return self._watchdog.track(done)

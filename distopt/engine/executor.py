@@ -215,6 +215,8 @@ def _addresses(places: Sequence[Sequence[Place]], arrays: int) -> Array:
 class Step:
     """One step of an executor: fed until all blocks have been summed, then finished.
 
+    Blocks that were summed before are taken instead, in any order.
+
     Args:
         executor: whose.
         batch: this replica's gradients; they are read when they are fed.
@@ -246,26 +248,32 @@ class Step:
         first, executor = self._next, self._executor
         if stop <= first:
             return
-        self._next = stop
-        reduce, dtype, plain = executor.reduce, executor.dtype, self._epilogue.plain
-        over_nodes = reduce.cross.size > 1
-        several = reduce.node.size > 1 and not over_nodes
-        numbers = self._epilogue.numbers[dtype]
-        if self._kept is None:
-            kernel, owns = fused.step_kernel(executor.rule, dtype, several, plain), executor.owns
-            tail = (*numbers, self._coefficients)
-        else:
-            kernel, owns = fused.keep_kernel(dtype, several, plain), self._kept.owns
-            tail = (*numbers, (dtype.type(0),))
-        call = KernelCall(kernel, owns, self._batch.addresses, tail)
-        if not over_nodes:
+        reduce = executor.reduce
+        if reduce.cross.size == 1:
+            self._next = stop
+            call = self._kernel_call(reduce.node.size > 1)
             executor.on_node(call, first, stop, self._staged and first == 0)
             return
         blocks = range(first, stop)
         batch = self._batch
-        totals = reduce.totals(executor.partition, batch.gradients, batch.addresses, dtype, blocks)
+        totals = reduce.totals(executor.partition, batch.gradients, batch.addresses, executor.dtype, blocks)
         for block, total in zip(blocks, totals, strict=True):
-            executor.on_block(call, block, total)
+            self.take(block, total)
+
+    def take(self, block: int, total: Array) -> None:
+        """Takes a block that has been summed: ``total`` is this replica's shard of it. Updates if it can."""
+        self._next += 1
+        self._executor.on_block(self._kernel_call(False), block, total)
+
+    def _kernel_call(self, several: bool) -> KernelCall:
+        """What runs over blocks; ``several`` if it sums the parts of several replicas."""
+        executor, plain = self._executor, self._epilogue.plain
+        numbers, starts = self._epilogue.numbers[executor.dtype], self._batch.addresses
+        if self._kept is None:
+            kernel = fused.step_kernel(executor.rule, executor.dtype, several, plain)
+            return KernelCall(kernel, executor.owns, starts, (*numbers, self._coefficients))
+        kernel = fused.keep_kernel(executor.dtype, several, plain)
+        return KernelCall(kernel, self._kept.owns, starts, (*numbers, (executor.dtype.type(0),)))
 
     def finish(self, scales: Scales | None = None) -> None:
         """Does all that is left.

@@ -23,6 +23,7 @@ from distopt.engine.batch import GradientBatch, weighted_gradient
 from distopt.engine.clip import Clip
 from distopt.engine.coordinator import StepCoordinator
 from distopt.engine.epilogue import epilogue
+from distopt.engine.overlap import Overlap
 from distopt.engine.owners import SavedArray, VariableUpdate, run_owned
 from distopt.engine.plan import StepPlan
 from distopt.engine.reduction import FusedReduction, lowest_terms
@@ -32,8 +33,9 @@ from distopt.trace import StepRecorder
 
 __all__ = ["Coefficients", "StepEngine"]
 
-#: Flags of a header: some gradient is sparse; all are; the first block is staged. The weight stands above.
-_SPARSE, _ALL_SPARSE, _STAGED, _WEIGHT = 1, 2, 4, 3
+#: Flags of a header: some gradient is sparse; all are; the first block is staged; what was handed over holds.
+#: The weight stands above.
+_SPARSE, _ALL_SPARSE, _STAGED, _OVERLAPPED, _WEIGHT = 1, 2, 4, 8, 4
 
 
 class StepEngine:
@@ -56,6 +58,7 @@ class StepEngine:
         self.parameters = SharedParameters(context.shards)
         self.coordinator = StepCoordinator(context, self.parameters)
         self._steps: WeakKeyDictionary[object, int] = WeakKeyDictionary()
+        self._overlaps: WeakKeyDictionary[object, Overlap] = WeakKeyDictionary()
         self._shared: WeakKeyDictionary[object, bool] = WeakKeyDictionary()
         self._audit_every = context.strategy.options.audit_every
         directory = context.strategy.options.record
@@ -125,6 +128,7 @@ class StepEngine:
         coefficients: Coefficients,
         reduction: FusedReduction,
         clip: Clip | None = None,
+        overlap: Overlap | None = None,
     ) -> bool:
         """Sums the gradients of all replicas, clips, and updates: the fast path, in one pass.
 
@@ -137,16 +141,22 @@ class StepEngine:
             coefficients: those of the plan's rules.
             reduction: how the sum becomes the gradient.
             clip: clips of the reduced gradients.
+            overlap: to whom gradients of this step may have been handed over.
 
         Returns:
             whether the step was made; the same on all replicas.
         """
-        staged = self._stage_first_block(plan, batch, reduction)
-        flags = self._agree(call, plan, batch, coefficients, reduction.weight or 0, staged)
+        staged = self._stage_first_block(plan, batch, reduction) * _STAGED
+        holds = overlap is not None and overlap.holds(plan, batch)
+        weight = (reduction.weight or 0) << _WEIGHT
+        flags = self._agree(call, plan, batch, coefficients, weight | holds * _OVERLAPPED | staged)
         some_sparse = reduce(or_, flags) & _SPARSE > 0
+        staged = reduce(and_, flags) & _STAGED > 0
+        overlapped = reduce(and_, flags) & _OVERLAPPED > 0 and len(set(flags)) == 1  # weights alike
+        if overlap is not None and not overlapped:
+            overlap.drop()
         if clip is not None and some_sparse:
             return False
-        staged = reduce(and_, flags) & _STAGED > 0
         if self.replicas > 1 and some_sparse and not reduce(and_, flags) & _ALL_SPARSE:
             batch = sparse.densify_mixed(self._context.comm, batch)
             plan = plan.with_sparse(batch.variables, batch.sparse)
@@ -161,8 +171,11 @@ class StepEngine:
             batch = batch.with_gradients([weighted_gradient(g, scale) for g in batch.gradients])
         self._reduce.staging.half = 0
         then = epilogue(divisor, clip)
-        update.sum_and_update(self._reduce, plan, batch, coefficients, then, staged)
+        early = overlap if overlapped else None
+        update.sum_and_update(self._reduce, plan, batch, coefficients, then, staged, early)
         self._close(batch)
+        if overlap is not None:
+            overlap.stepped(plan, batch)
         return True
 
     def apply(self, call: str, rounds: Sequence[PlannedUpdate]) -> None:
@@ -215,6 +228,15 @@ class StepEngine:
         self._record(variables)
 
     # -- around a step
+    def overlap(self, owner: object) -> Overlap | None:
+        """To whom the gradients of an optimizer's next step may be handed over; None on one node."""
+        if self._reduce.cross.size == 1:
+            return None
+        found = self._overlaps.get(owner)
+        if found is None:
+            found = self._overlaps[owner] = Overlap(self._reduce)
+        return found
+
     def once(self, owner: object, commit: Callable[[], None]) -> None:
         """Runs ``commit`` for every replica; once, where replicas of one process share ``owner``."""
         local = self._context.world.local
@@ -268,16 +290,15 @@ class StepEngine:
         plan: StepPlan,
         batch: GradientBatch,
         coefficients: Coefficients,
-        weight: int = 0,
-        staged: bool = False,
+        flags: int = 0,
     ) -> list[int]:
         """The header: same call, variables and coefficients; what was assigned was assigned alike.
 
         Returns:
-            for each replica its weight and flags: see ``_WEIGHT``.
+            for each replica its flags: see ``_SPARSE``.
         """
         kinds = bool(batch.sparse) * _SPARSE | (len(batch.sparse) == len(batch.variables)) * _ALL_SPARSE
-        flags = weight << _WEIGHT | staged * _STAGED | kinds
+        flags |= kinds
         if self.replicas == 1:
             return [flags]
         header_key = plan.fingerprint ^ fingerprint.of_coefficients(coefficients) ^ self.coordinator.step_key

@@ -19,6 +19,7 @@ from distopt.engine.batch import Gradient, GradientBatch
 from distopt.engine.epilogue import Epilogue
 from distopt.engine.executor import Executor, Step
 from distopt.engine.norm_board import Scales
+from distopt.engine.overlap import Overlap
 from distopt.engine.owners import SavedArray, VariableUpdate, constrain, run_owned
 from distopt.engine.plan import StepPlan
 from distopt.engine.rule import Rule
@@ -46,6 +47,7 @@ def sum_and_update(
     coefficients: Coefficients,
     then: Epilogue,
     staged: bool,
+    overlap: Overlap | None = None,
 ) -> None:
     """Sums this replica's shards over all replicas and updates them.
 
@@ -56,6 +58,7 @@ def sum_and_update(
         coefficients: those of the plan's rules.
         then: what happens to the sums before the update.
         staged: whether all replicas have staged the first block.
+        overlap: has the sums, or some of them; None if nothing has been summed.
     """
     board = None
     if then.needs_norms and plan.executors:
@@ -63,6 +66,9 @@ def sum_and_update(
     steps: list[Step] = []
     for kind, executor in plan.executors:
         steps.append(Step(executor, batch, coefficients[kind], then, staged and not steps, board))
+    if overlap is not None:
+        for which, block, total in overlap.totals(batch):
+            steps[which].take(block, total)
     scales = None
     if board is not None and then.clip is not None:
         for step, (_, executor) in zip(steps, plan.executors, strict=True):

@@ -111,8 +111,10 @@ class RuleOptimizer(Optimizer):
         except Exception as error:
             engine.coordinator.broadcast_error(call, error)
             raise
-        if reduction is not None and engine.step(call, *made, reduction, self._clip):
-            return
+        if reduction is not None:
+            overlap = engine.overlap(self)
+            if engine.step(call, *made, reduction, self._clip, overlap):
+                return
         super()._run_pipeline(engine, call, plan, batch, apply_state, aggregate)
 
     def _reduction(self, engine: StepEngine, plan: StepPlan, batch: GradientBatch) -> FusedReduction | None:

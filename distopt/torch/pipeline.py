@@ -11,6 +11,7 @@ from distopt.core.placement import placement
 from distopt.distribute import require_replica_context
 from distopt.engine.step import StepEngine
 from distopt.torch.aggregation import any_skips, unscale
+from distopt.torch.gradient_hooks import GradientHooks
 from distopt.torch.gradient_watch import GradientWatch
 from distopt.torch.gradients import GradientReader
 from distopt.torch.names import module_of, names_in
@@ -63,6 +64,7 @@ class Pipeline:
         )
         self.gradient_watch = GradientWatch(name)
         self.keeper = StateKeeper(self._parameters, self.updates, update, self._tensors)
+        self._hooks: GradientHooks | None = None
         self._moves = -1
 
     def _tensors(self) -> Iterator[torch.Tensor]:
@@ -85,8 +87,13 @@ class Pipeline:
             self.updates.cohorts.put([known.of(t).variable for t in new], place, self._update.scalars)
         if self._module is not None and number == 0:
             broadcast_buffers(self._module)
-        if StepEngine.of(require_replica_context(self._name)).replicas > 1:
+        engine = StepEngine.of(require_replica_context(self._name))
+        if engine.replicas > 1:
             self.gradient_watch.begin(self._tensors())
+        overlap = engine.overlap(self.updates)
+        if overlap is not None:
+            self._hooks = self._hooks or GradientHooks(overlap, known.of)
+            self._hooks.register(tensors)
 
     def _learn_names(self) -> None:
         """Finds the module of parameters that have no names."""
@@ -144,6 +151,8 @@ class Pipeline:
         self.gradient_watch.forget()
         self._parameters.accept_edits(engine)
         self.keeper.stepped()
+        if self._hooks is not None:
+            self._hooks.stepped()
         self._moves = placement().moves
 
     def aggregate(self, examples: int | None) -> None:

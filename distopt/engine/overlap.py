@@ -1,0 +1,226 @@
+"""Overlap: gradients travel between nodes while the backward pass computes the next ones.
+
+Whoever computes gradients hands each over as soon as it is final. Full blocks then go on their way, in one
+order on all replicas. The step takes their sums if, on all replicas, what was handed over is still what is to
+be summed; otherwise all of it is sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from distopt.collectives import InterNodeReduce, OverlappedSums, Partition, ShardReduce, address_of
+from distopt.core.tensor import as_array
+from distopt.core.variable import Variable
+from distopt.engine.batch import GradientBatch
+from distopt.engine.checksum import checksum
+from distopt.engine.plan import StepPlan
+from distopt.engine.trial import Trial
+from distopt.typing import Array
+
+__all__ = ["Overlap"]
+
+#: So many steps more in which gradients had changed than in which they had not, and they stay at home.
+_MOST_CHANGED = 3
+#: Of the arrivals of variables: it has not been handed over.
+_NEVER = -1
+
+
+class Overlap:
+    """One optimizer's, on one replica.
+
+    Args:
+        reduce: sums shards.
+
+    Attributes:
+        off: why nothing is sent before the step; empty if it is.
+    """
+
+    def __init__(self, reduce: ShardReduce) -> None:
+        self._reduce = reduce
+        self._channel: InterNodeReduce | None = None
+        self._pass: _Pass | None = None
+        #: The plan of the last step, and when its variables were handed over.
+        self._last: StepPlan | None = None
+        self._arrivals: dict[int, int] = {}
+        self._clock = 0
+        self._changed = 0
+        self._trial = Trial(reduce.job)
+        self.off = "" if reduce.cross.size > 1 else "one node"
+
+    @property
+    def on(self) -> bool:
+        """Whether gradients of the next step may be sent before it."""
+        return not self.off
+
+    def hand_over(self, variable: Variable, gradient: Any) -> None:
+        """This replica's gradient of a variable is final, as far as its maker knows; not collective.
+
+        Args:
+            variable: any; those that the last step did not have are passed over.
+            gradient: an array that stays as it is until the step. If it does not, all is sent again.
+        """
+        if self.off:
+            return
+        self._clock += 1
+        self._arrivals[id(variable)] = self._clock
+        if self._pass is not None and self._trial.on:
+            self._pass.hand_over(variable, gradient)
+
+    def advance(self) -> None:
+        """Looks after messages, which move only when they are looked at."""
+        if self._pass is not None:
+            self._pass.sums.advance()
+
+    # -- the step
+    def holds(self, plan: StepPlan, batch: GradientBatch) -> bool:
+        """Whether what was handed over, if anything, is what this step is to sum."""
+        return self._pass is not None and self._trial.on and self._pass.holds(plan, batch)
+
+    def drop(self) -> None:
+        """Does without the sums, on all replicas; collective."""
+        if self._pass is None or not self._trial.on:
+            return
+        job = self._reduce.job
+        begun = max(int(count[0]) for count in job.all_gather(np.array([self._pass.sums.begun])))
+        self._pass.sums.drain(begun)
+        self._pass.clear()
+        self._changed += 1
+        if self._changed == _MOST_CHANGED:
+            self._end("gradients were changed, or weighed, after the backward pass")
+
+    def totals(self, batch: GradientBatch) -> Iterator[tuple[int, int, Array]]:
+        """The sums, as :meth:`OverlappedSums.totals` gives them, by the place of the executor; collective."""
+        assert self._pass is not None
+        self._changed = max(self._changed - 1, 0)
+        self._pass.take(batch)
+        yield from self._pass.sums.totals()
+        self._pass.clear()
+
+    def stepped(self, plan: StepPlan, batch: GradientBatch) -> None:
+        """A step was made. Those to come send in the order in which its gradients came; collective."""
+        if self.off:
+            return
+        if self._pass is None or not self._pass.fits(plan):
+            again, self._last = self._last is plan, plan
+            if again:
+                self._prepare(plan, batch)
+        elif self._trial.count():
+            self._end(self._trial.verdict())
+        self._arrivals.clear()
+
+    def _prepare(self, plan: StepPlan, batch: GradientBatch) -> None:
+        """Agrees on the order of blocks; nothing is sent before the step if there is a reason for that."""
+        self._pass = None
+        if batch.sparse or plan.constrained or not plan.executors:
+            return  # their steps are not made in one go
+        here = np.array([self._arrivals.get(id(v), _NEVER) for v in batch.variables], np.int64)
+        arrivals = self._reduce.job.broadcast(here)
+        if (arrivals == _NEVER).all():
+            return
+        if self._channel is None:
+            self._channel = self._reduce.channel()
+        if self._channel is None:
+            self._end("replicas of one process take turns")
+            return
+        self._pass = _Pass(self._reduce, self._channel, plan, batch, arrivals)
+        self._trial.begin()
+
+    def _end(self, why: str) -> None:
+        """Stops it for good."""
+        self.off = why
+        self._pass = None
+        self._arrivals.clear()
+
+
+class _Pass:
+    """What is handed over for one plan, from one step to the next."""
+
+    def __init__(
+        self,
+        reduce: ShardReduce,
+        channel: InterNodeReduce,
+        plan: StepPlan,
+        batch: GradientBatch,
+        arrivals: Array,
+    ) -> None:
+        self._plan = plan
+        self._partitions = _partitions(plan)
+        self._places = {id(v): i for i, v in enumerate(batch.variables)}
+        self._expected = [(v.shape, v.dtype) for v in batch.variables]
+        members = [
+            (which, block, np.unique(partition.everyone_in(block)[:, 0]))
+            for which, partition in enumerate(self._partitions)
+            for block in range(partition.blocks)
+        ]
+        arrivals = np.where(arrivals == _NEVER, arrivals.max() + 1, arrivals)
+        members.sort(key=lambda member: int(arrivals[member[2]].max()))
+        #: For each variable the places of its blocks in the order.
+        self._blocks: list[list[int]] = [[] for _ in batch.variables]
+        for place, (_, _, variables) in enumerate(members):
+            for i in variables.tolist():
+                self._blocks[i].append(place)
+        self._needed = [len(variables) for _, _, variables in members]
+        typed = [
+            (partition, plan.dtypes[kind])
+            for partition, (kind, _) in zip(self._partitions, plan.executors, strict=True)
+        ]
+        order = [(which, block) for which, block, _ in members]
+        self.sums = OverlappedSums(reduce, channel, typed, order, len(batch.variables))
+        self.clear()
+
+    def clear(self) -> None:
+        """Nothing has been handed over."""
+        self._checksums: dict[int, int] = {}
+        self._missing = list(self._needed)
+        self._ready = 0
+        self._changed = False
+
+    def fits(self, plan: StepPlan) -> bool:
+        """Whether it is for this plan, with its variables where they were."""
+        return plan is self._plan and _partitions(plan) == self._partitions
+
+    def hand_over(self, variable: Variable, gradient: Any) -> None:
+        """See Overlap."""
+        place = self._places.get(id(variable))
+        if place is None:
+            return
+        plain = isinstance(gradient, np.ndarray) and gradient.flags.c_contiguous
+        if place in self._checksums or not plain or self._expected[place] != (gradient.shape, gradient.dtype):
+            self._changed = True  # or of another kind
+            self.sums.advance()
+            return
+        self.sums.arrays[place] = gradient
+        self.sums.starts[place] = address_of(gradient)
+        self._checksums[place] = checksum(gradient)
+        for block in self._blocks[place]:
+            self._missing[block] -= 1
+        ready = self._ready
+        while ready < len(self._missing) and self._missing[ready] == 0:
+            ready += 1
+        if ready > self._ready:
+            self._ready = ready
+            self.sums.allow(ready)
+        else:
+            self.sums.advance()
+
+    def holds(self, plan: StepPlan, batch: GradientBatch) -> bool:
+        """See Overlap."""
+        if self._changed or batch.sparse or not self.fits(plan):
+            return False
+        handed = list(self._checksums)
+        if not np.array_equal(self.sums.starts[handed], batch.addresses[handed]):
+            return False
+        return all(checksum(as_array(batch.gradients[i])) == self._checksums[i] for i in handed)
+
+    def take(self, batch: GradientBatch) -> None:
+        """Takes the gradients that have not been handed over."""
+        self.sums.arrays[:] = batch.gradients
+        self.sums.starts[:] = batch.addresses
+
+
+def _partitions(plan: StepPlan) -> Sequence[Partition]:
+    return [executor.partition for _, executor in plan.executors]
