@@ -144,6 +144,10 @@ class TorchTraining:
         """One step."""
         for owner in self._optimizers or [self.model]:
             owner.zero_grad()
-        self._loss(self.model(self._x), self._y).backward()
+        self.forward().backward()
         for optimizer in self._optimizers:
             optimizer.step()
+
+    def forward(self) -> Any:
+        """The loss."""
+        return self._loss(self.model(self._x), self._y)

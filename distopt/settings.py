@@ -31,6 +31,8 @@ class Settings:
         large_pages: ask for large pages of shared memory.
         stores: write for other replicas past the caches ("streaming"), the usual way ("ordinary"), or as is
             faster just now ("auto").
+        overlap: send gradients to other nodes while the backward pass computes the next ones ("on"), after it
+            ("off"), or as has turned out to be faster ("auto").
         debug: show the frames inside distopt in tracebacks.
         record: a directory in which replica 0 writes down the variables' values after each step.
     """
@@ -44,6 +46,7 @@ class Settings:
     array_specs: bool = True
     large_pages: bool = True
     stores: str = "auto"
+    overlap: str = "auto"
     debug: bool = False
     record: str = ""
 

@@ -23,6 +23,7 @@ from distopt.typing import Array
 
 __all__ = ["Overlap"]
 
+_MODES = ("auto", "on", "off")
 #: So many steps more in which gradients had changed than in which they had not, and they stay at home.
 _MOST_CHANGED = 3
 #: Of the arrivals of variables: it has not been handed over.
@@ -34,12 +35,18 @@ class Overlap:
 
     Args:
         reduce: sums shards.
+        mode: ``"on"``, ``"off"``, or ``"auto"`` to find out whether it pays.
 
     Attributes:
         off: why nothing is sent before the step; empty if it is.
+
+    Raises:
+        ValueError: another mode.
     """
 
-    def __init__(self, reduce: ShardReduce) -> None:
+    def __init__(self, reduce: ShardReduce, mode: str = "auto") -> None:
+        if mode not in _MODES:
+            raise ValueError(f"DISTOPT_OVERLAP must be one of {', '.join(_MODES)}; got {mode!r}")
         self._reduce = reduce
         self._channel: InterNodeReduce | None = None
         self._pass: _Pass | None = None
@@ -49,7 +56,8 @@ class Overlap:
         self._clock = 0
         self._changed = 0
         self._trial = Trial(reduce.job)
-        self.off = "" if reduce.cross.size > 1 else "one node"
+        self._tried = mode == "auto"
+        self.off = "DISTOPT_OVERLAP=off" if mode == "off" else ""
 
     @property
     def on(self) -> bool:
@@ -108,7 +116,7 @@ class Overlap:
             again, self._last = self._last is plan, plan
             if again:
                 self._prepare(plan, batch)
-        elif self._trial.count():
+        elif self._tried and self._trial.count():
             self._end(self._trial.verdict())
         self._arrivals.clear()
 
@@ -127,7 +135,8 @@ class Overlap:
             self._end("replicas of one process take turns")
             return
         self._pass = _Pass(self._reduce, self._channel, plan, batch, arrivals)
-        self._trial.begin()
+        if self._tried:
+            self._trial.begin()
 
     def _end(self, why: str) -> None:
         """Stops it for good."""

@@ -29,6 +29,7 @@ from distopt.engine.plan import StepPlan
 from distopt.engine.reduction import FusedReduction, lowest_terms
 from distopt.engine.shared_parameters import SharedParameters
 from distopt.engine.update import Coefficients, PlannedUpdate
+from distopt.settings import settings
 from distopt.trace import StepRecorder
 
 __all__ = ["Coefficients", "StepEngine"]
@@ -234,7 +235,7 @@ class StepEngine:
             return None
         found = self._overlaps.get(owner)
         if found is None:
-            found = self._overlaps[owner] = Overlap(self._reduce)
+            found = self._overlaps[owner] = Overlap(self._reduce, settings().overlap)
         return found
 
     def once(self, owner: object, commit: Callable[[], None]) -> None:

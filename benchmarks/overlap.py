@@ -1,0 +1,119 @@
+"""``overlap``: steps of PyTorch models over two hosts, beside PyTorch DDP; one replica a host.
+
+The bare step is forward and backward. What a step takes at least is the forward pass, and then the backward
+pass or the wire's floor, whichever is longer.
+"""
+
+from __future__ import annotations
+
+import statistics
+from typing import Any
+
+from benchmarks import jobs
+from benchmarks.effort import Effort
+from benchmarks.model import wire_floor
+from benchmarks.namespaces import Unavailable, Wire, wire
+from benchmarks.relay import DEVICE
+from benchmarks.report import Picture, Report, Target
+
+__all__ = ["Unavailable", "report", "work"]
+
+HOSTS = 2
+FORWARD, BARE, DDP, OURS, AFTER = "forward", "bare", "DDP", "distopt", "distopt, not overlapped"
+#: Rates of the wire as ``tc`` takes them, and in bits a second.
+RATES = {"1 Gbit/s": ("1gbit", 1e9), "10 Gbit/s": ("10gbit", 1e10)}
+#: How much of the least time, and of DDP's time at 1 Gbit/s, a step may take; and of DDP's overhead at 10.
+LEAST, SHARE, OVERHEAD = 1.12, 0.8, 0.4
+#: Steps until it has been decided whether to overlap.
+_SETTLED = 45
+
+
+def report(effort: Effort) -> Report:
+    """Sets the hosts up for each rate, and runs the models in one job with overlap and one without."""
+    found = Report(
+        "overlap",
+        "A training step of PyTorch models over two hosts, one replica each, float32, Adam",
+        Picture("bars", "case", "peer", "ms"),
+    )
+    for rate, (words, bits) in RATES.items():
+        with wire(words, bits) as hosts:
+            _measure(found, hosts, rate, effort)
+    return found
+
+
+def _measure(found: Report, hosts: Wire, rate: str, effort: Effort) -> None:
+    config = {"tiny": effort.tiny, "rounds": effort.rounds, "seconds": effort.seconds}
+    env = {**hosts.env, "GLOO_SOCKET_IFNAME": DEVICE}
+    prefix = hosts.prefix(HOSTS, 1)
+    result = jobs.run("overlap", config, None, effort.timeout, env, prefix)
+    off = {**env, "DISTOPT_OVERLAP": "off"}
+    alone = jobs.run("overlap", {**config, "peers": [OURS]}, None, effort.timeout, off, prefix)
+    for case, (parameters, peers) in result.items():
+        peers[AFTER] = alone[case][1][OURS]
+        ms = {peer: 1e3 * statistics.median(times) for peer, times in peers.items()}
+        floor = 1e3 * wire_floor(parameters, HOSTS, hosts.bits_per_second / 8)
+        least = ms[FORWARD] + max(ms[BARE] - ms[FORWARD], floor)
+        for peer, milliseconds in ms.items():
+            found.rows.append(
+                {
+                    "case": f"{case}, {rate}",
+                    "peer": peer,
+                    "ms": milliseconds,
+                    "DDP / it": ms[DDP] / milliseconds,
+                    "x least": milliseconds / least,
+                    "rounds_ms": [1e3 * t for t in peers[peer]],
+                }
+            )
+        found.notes.append(f"{case}, {rate}: wire's floor {floor:.1f} ms, least {least:.1f} ms")
+        words = f"{case}, {rate}: "
+        if rate == "1 Gbit/s":
+            found.targets.append(Target(words + "share of DDP's time", ms[OURS] / ms[DDP], SHARE, " x"))
+            found.targets.append(Target(words + "time over the least", ms[OURS] / least, LEAST, " x"))
+        else:
+            over = (ms[OURS] - ms[BARE]) / (ms[DDP] - ms[BARE])
+            found.targets.append(Target(words + "share of DDP's overhead", over, OVERHEAD, " x"))
+
+
+def work(config: dict[str, Any]) -> dict[str, Any] | None:
+    """One replica's part."""
+    import gc
+
+    from benchmarks.clock import turn, turns, world
+    from benchmarks.gloo import process_group
+    from benchmarks.torch_models import mlp
+    from benchmarks.torch_peers import PEERS
+
+    everyone = world()
+    tiny = config["tiny"]
+    cases = {"deep MLP, batch 512": mlp(16, 2, 4) if tiny else mlp(760, 10, 512)}
+    makers = {FORWARD: forward, **PEERS}
+    result = {}
+    with process_group(everyone):
+        for name, case in cases.items():
+            peers = {peer: makers[peer](case, everyone.rank) for peer in config.get("peers", makers)}
+            turn(everyone, peers[OURS], _SETTLED)
+            times = turns(everyone, peers, config["rounds"], config["seconds"])
+            count = sum(p.numel() for p in peers[OURS].model.parameters())
+            result[name] = (count, times)
+            del peers
+            gc.collect()
+    return result if everyone.rank == 0 else None
+
+
+class _Forward:
+    """The forward pass alone."""
+
+    def __init__(self, training: Any) -> None:
+        self._training = training
+        self.prepare = training.prepare
+
+    def step(self) -> None:
+        """One pass, which could be followed by a backward pass."""
+        self._training.forward()
+
+
+def forward(case: Any, rank: int) -> Any:
+    """The model's forward pass and loss."""
+    from benchmarks.torch_peers import bare
+
+    return _Forward(bare(case, rank))
