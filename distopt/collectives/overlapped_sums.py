@@ -1,11 +1,13 @@
 """OverlappedSums: sums over all replicas that are begun block by block while arrays are still being computed.
 
-Nobody waits before the end: whatever can go on, goes on whenever one of the replicas looks. Between nodes
-messages travel meanwhile. On a node replicas leave their parts for each other in a ring of staging buffers.
+Nobody waits before the end: whatever can go on, goes on whenever somebody looks: the caller now and then, and
+a thread that sleeps most of the time. Between nodes messages travel meanwhile. On a node replicas leave their
+parts for each other in a ring of staging buffers.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -15,6 +17,7 @@ from distopt.collectives.arrays import address_of
 from distopt.collectives.exchange import Exchange
 from distopt.collectives.inter_node_reduce import InterNodeReduce
 from distopt.collectives.partition import Partition
+from distopt.collectives.progress_thread import ProgressThread
 from distopt.collectives.shard_reduce import IN_FLIGHT, ShardReduce, gather_own
 from distopt.collectives.shared import shared_memory
 from distopt.typing import Array
@@ -62,6 +65,8 @@ class OverlappedSums:
             self._ring = shared_memory(node, _SLOTS * node.size * self._row)
             counters = shared_memory(node, node.size * _LINE * 8)
             self._counters = counters.view(np.int64).reshape(node.size, _LINE)
+        self._lock = threading.Lock()
+        self._thread = ProgressThread(self.advance)
         #: Blocks of the passes before.
         self._before = 0
         self._begin_pass()
@@ -80,13 +85,19 @@ class OverlappedSums:
 
     def allow(self, count: int) -> None:
         """The arrays of the first ``count`` blocks are there: they may go on their way."""
+        with self._lock:
+            self._allowed = self._given = count
         if self._end is None:
             self._end = self._cross.track(self.advance)
-        self._allowed = self._given = count
+            self._thread.start()
         self.advance()
 
     def advance(self) -> bool:
         """Goes on as far as it can without waiting; whether all blocks that may be summed are summed."""
+        with self._lock:
+            return self._look()
+
+    def _look(self) -> bool:
         while self._staged < self._allowed and self._stage(self._staged):
             self._staged += 1
         while len(self._exchanges) < self._staged and self._may_begin(len(self._exchanges)):
@@ -103,6 +114,7 @@ class OverlappedSums:
             which partition, the block's number, and the sum, 1-D.
         """
         self.allow(len(self._order))
+        self._thread.pause()
         for i, (which, block) in enumerate(self._order):
             self._cross.track(lambda i=i: self._is_done(i))()  # type: ignore[misc]
             yield which, block, self._exchanges[i].total
@@ -114,6 +126,7 @@ class OverlappedSums:
         Args:
             count: how many, the most that any replica has begun.
         """
+        self._thread.pause()
         self._allowed = count
         self._cross.track(self.advance)()
         self._end_pass()

@@ -71,7 +71,8 @@ class Communicator(ABC):
         """The same group with messages of its own, which each replica may begin at any time; collective.
 
         Returns:
-            None where the replicas have to meet for each message.
+            one that another thread may use too; None where the replicas have to meet for each message, or
+            only one thread may send any.
         """
         return None
 

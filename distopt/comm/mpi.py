@@ -109,7 +109,10 @@ class MPICommunicator(Communicator):
 
     def channel(self) -> Communicator | None:
         """See Communicator."""
-        return MPICommunicator(self._mpi, self._comm.Dup(), self._watchdog)
+        mpi = self._mpi
+        if mpi.Query_thread() < mpi.THREAD_MULTIPLE:
+            return None
+        return MPICommunicator(mpi, self._comm.Dup(), self._watchdog)
 
     def track(self, done: Callable[[], bool]) -> Callable[[], None]:
         """See Communicator."""
