@@ -33,7 +33,8 @@ def backward(
     sources: set[TapeNode],
     visit_root: Callable[[TapeNode], None],
     free: bool,
-) -> dict[TapeNode, Any]:
+    found: Callable[[TapeNode, Any], None],
+) -> None:
     """Carries cotangents from ``seeds`` back to ``sources``.
 
     Args:
@@ -41,10 +42,8 @@ def backward(
         sources: the nodes whose cotangents are wanted.
         visit_root: called before any arithmetic with every root that the seeds depend on.
         free: whether to let go of the graph on the way; it cannot be used again then.
-
-    Returns:
-        The cotangents of those sources that the seeds depend on: arrays, boxes of other tapes, or
-        IndexedSlices.
+        found: called with each source that the seeds depend on and its cotangent as soon as that is final: an
+            array, a box of another tape, or IndexedSlices.
     """
     order = _dependencies([node for node, _ in seeds])
     inner = _inner_nodes(order, sources, visit_root)
@@ -52,14 +51,13 @@ def backward(
     for node, cotangent in seeds:
         sums.add(node, cotangent)
     pending = sums.pending
-    found: dict[TapeNode, Any] = {}
     for node in order:
         cotangent = pending.pop(node, None)
         if cotangent is not None:
             if type(cotangent) is not np.ndarray or cotangent.dtype is not node.dtype:
                 cotangent = _cast(cotangent, node.dtype)
             if node in sources:
-                found[node] = cotangent
+                found(node, cotangent)
             if node in inner:
                 for parent, part in zip(node.parents, node.vjp(_dense(cotangent)), strict=True):
                     if part is not None and (parent in inner or parent in sources):
@@ -69,7 +67,6 @@ def backward(
                             sums.add(parent, part)
         if free:
             release(node)
-    return found
 
 
 def _dependencies(ends: list[TapeNode]) -> list[TapeNode]:

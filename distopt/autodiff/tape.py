@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -199,12 +199,21 @@ class GradientTape:
         nodes = [self._node(source) for source in leaves]
         wanted = {node for node in nodes if node is not None}
         of_mean = len(targets) == 1 and output_gradients is None and is_mean(targets[0])
+        finals: dict[TapeNode, Any] = {}
+        source_of = dict(zip(nodes, leaves, strict=True))
+
+        def found(node: TapeNode, cotangent: Any) -> None:
+            source = source_of[node]
+            result = finals[node] = _finished(cotangent, source)
+            listener = getattr(source, "gradient_listener", None)
+            if listener is not None and not own:
+                _tell(listener(), source, result)
+
         with warnings_at_caller("the gradient"):
-            found = backward(seeds, wanted, _check_unchanged, not self._persistent)
+            backward(seeds, wanted, _check_unchanged, not self._persistent, found)
         results = []
         for node, source in zip(nodes, leaves, strict=True):
-            cotangent = None if node is None else found.get(node)
-            result = None if cotangent is None else _finished(cotangent, source)
+            result = None if node is None else finals.get(node)
             if result is None and fill is UnconnectedGradients.ZERO:
                 result = Tensor.from_numpy(np.zeros(source.shape, source.dtype))
             elif own and isinstance(result, TensorLike):
@@ -249,7 +258,9 @@ class GradientTape:
             seed = np.zeros(value.size, value.dtype)
             seed[i] = 1
             seeds = [] if end is None else [(end, seed.reshape(value.shape))]
-            found = backward(seeds, wanted, _check_unchanged, not self._persistent and i == value.size - 1)
+            found: dict[TapeNode, Any] = {}
+            last = not self._persistent and i == value.size - 1
+            backward(seeds, wanted, _check_unchanged, last, found.__setitem__)
             for row, node, source in zip(rows, nodes, leaves, strict=True):
                 if node in found:
                     row.append(_densified(_finished(found[node], source)))
@@ -360,6 +371,12 @@ def _finished(cotangent: Any, source: TensorLike) -> Any:
             "the derivative of a function on the way (see distopt.autodiff.defvjp) has the wrong shape"
         )
     return _as_tensor(live_value(cotangent))
+
+
+def _tell(listener: Callable[[Any, Any], None] | None, variable: Any, gradient: Any) -> None:
+    """Hands a gradient to who listens; only plain ones, which stay where they are."""
+    if listener is not None and type(gradient) is Tensor:
+        listener(variable, as_array(gradient))
 
 
 def _mark(gradient: Any) -> None:

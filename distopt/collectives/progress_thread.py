@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 __all__ = ["ProgressThread"]
 
@@ -12,26 +14,38 @@ __all__ = ["ProgressThread"]
 _NAP = 0.001
 
 
+@dataclass
+class _State:
+    """What the thread sees of its owner, which may be gone."""
+
+    active: threading.Event = field(default_factory=threading.Event)
+    looking: threading.Lock = field(default_factory=threading.Lock)
+    error: BaseException | None = None
+    ended: bool = False
+
+
 class ProgressThread:
     """A thread that looks now and then, between :meth:`start` and :meth:`pause`.
 
+    It ends with this object, and with the program: MPI ends after it.
+
     Args:
-        look: called in that thread; it does not wait.
+        look: a method that is called in that thread; it does not wait. Its object is not kept alive.
     """
 
     def __init__(self, look: Callable[[], object]) -> None:
-        self._look = look
-        self._active = threading.Event()
-        self._idle = threading.Lock()
-        self._error: BaseException | None = None
-        self._thread: threading.Thread | None = None
+        self._state = _State()
+        self._look = weakref.WeakMethod(look)
+        self._started = False
 
     def start(self) -> None:
         """From now on it looks."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="distopt-progress", daemon=True)
-            self._thread.start()
-        self._active.set()
+        if not self._started:
+            self._started = True
+            weakref.finalize(self, _end, self._state)
+            words = (self._state, self._look)
+            threading.Thread(target=_run, args=words, name="distopt-progress", daemon=True).start()
+        self._state.active.set()
 
     def pause(self) -> None:
         """It looks no more when this returns.
@@ -39,19 +53,29 @@ class ProgressThread:
         Raises:
             BaseException: whatever a look has raised.
         """
-        self._active.clear()
-        with self._idle:  # a look that has begun ends
-            error, self._error = self._error, None
+        self._state.active.clear()
+        with self._state.looking:  # a look that has begun ends
+            error, self._state.error = self._state.error, None
         if error is not None:
             raise error
 
-    def _run(self) -> None:
-        while self._active.wait():
-            with self._idle:
-                if self._active.is_set():
-                    try:
-                        self._look()
-                    except BaseException as error:
-                        self._error = error
-                        self._active.clear()
-            time.sleep(_NAP)
+
+def _run(state: _State, method: weakref.WeakMethod[Callable[[], object]]) -> None:
+    while state.active.wait() and not state.ended:
+        with state.looking:
+            look = method()
+            if look is not None and state.active.is_set() and not state.ended:
+                try:
+                    look()
+                except BaseException as error:
+                    state.error = error
+                    state.active.clear()
+            del look
+        time.sleep(_NAP)
+
+
+def _end(state: _State) -> None:
+    state.ended = True
+    state.active.set()
+    with state.looking:  # a look that has begun ends
+        pass

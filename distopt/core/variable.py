@@ -73,6 +73,7 @@ class Variable(TensorLike):
         "_name",
         "_synchronization",
         "_trainable",
+        "gradient_listener",
         "storage",
     )
 
@@ -105,6 +106,8 @@ class Variable(TensorLike):
         self._constraint = constraint
         self._synchronization = synchronization
         self._aggregation = aggregation
+        #: Gives what takes this variable's gradient as soon as a tape has it, or None.
+        self.gradient_listener: Callable[[], Callable[[Variable, Any], None] | None] | None = None
 
     # -- reading
     def _array(self) -> Array:

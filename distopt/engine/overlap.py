@@ -7,6 +7,7 @@ be summed; otherwise all of it is sent again.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -55,9 +56,15 @@ class Overlap:
         self._arrivals: dict[int, int] = {}
         self._clock = 0
         self._changed = 0
+        #: Variables are not to keep this alive.
+        self._listener = weakref.WeakMethod(self.hand_over)
         self._trial = Trial(reduce.job)
         self._tried = mode == "auto"
         self.off = "DISTOPT_OVERLAP=off" if mode == "off" else ""
+
+    def __str__(self) -> str:
+        when = f"after the backward pass: {self.off}" if self.off else "while the backward pass goes on"
+        return f"gradients go to other nodes {when}"
 
     @property
     def on(self) -> bool:
@@ -116,6 +123,9 @@ class Overlap:
             again, self._last = self._last is plan, plan
             if again:
                 self._prepare(plan, batch)
+            else:
+                for variable in batch.variables:
+                    variable.gradient_listener = self._listener
         elif self._tried and self._trial.count():
             self._end(self._trial.verdict())
         self._arrivals.clear()

@@ -79,13 +79,15 @@ class StepEngine:
         return engine
 
     @classmethod
-    def describe(cls, context: ReplicaContext) -> str:
-        """Where the variables live, and what watches over the replicas; not collective."""
+    def describe(cls, context: ReplicaContext, owner: object) -> str:
+        """Where variables live, how nodes sum for an optimizer, and what watches over all; not collective."""
         engine: StepEngine | None = context.attached.get(cls)
         options = context.strategy.options
         audit = f"every {options.audit_every} steps" if options.audit_every else "off"
         abort = f"{options.abort_seconds:g} s" if options.abort_seconds else "never"
         between = f"{text}\n" if engine and (text := engine._reduce.describe()) else ""
+        if engine and owner in engine._overlaps:
+            between += f"{engine._overlaps[owner]}\n"
         return (
             f"variables: {engine.parameters if engine else 'find their place at the first step'}\n{between}"
             f"watch: headers at every call; audit {audit}; warning after {options.stall_seconds:g} s of "

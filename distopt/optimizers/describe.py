@@ -31,7 +31,7 @@ def pipeline_text(optimizer: BaseOptimizer) -> str:
     context = distribute.get_replica_context()
     if context is None or replicas == 1:
         return stages
-    return f"{stages}\n{StepEngine.describe(context)}"
+    return f"{stages}\n{StepEngine.describe(context, optimizer)}"
 
 
 def stages_text(optimizer: BaseOptimizer) -> str:
