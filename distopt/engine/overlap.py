@@ -40,6 +40,7 @@ class Overlap:
 
     Attributes:
         off: why nothing is sent before the step; empty if it is.
+        variables: how many gradients steps have found summed, or on their way, so far.
 
     Raises:
         ValueError: another mode.
@@ -61,6 +62,7 @@ class Overlap:
         self._trial = Trial(reduce.job)
         self._tried = mode == "auto"
         self.off = "DISTOPT_OVERLAP=off" if mode == "off" else ""
+        self.variables = 0
 
     def __str__(self) -> str:
         when = f"after the backward pass: {self.off}" if self.off else "while the backward pass goes on"
@@ -111,7 +113,7 @@ class Overlap:
         """The sums, as :meth:`OverlappedSums.totals` gives them, by the place of the executor; collective."""
         assert self._pass is not None
         self._changed = max(self._changed - 1, 0)
-        self._pass.take(batch)
+        self.variables += self._pass.take(batch)
         yield from self._pass.sums.totals()
         self._pass.clear()
 
@@ -235,10 +237,11 @@ class _Pass:
             return False
         return all(checksum(as_array(batch.gradients[i])) == self._checksums[i] for i in handed)
 
-    def take(self, batch: GradientBatch) -> None:
-        """Takes the gradients that have not been handed over."""
+    def take(self, batch: GradientBatch) -> int:
+        """Takes the gradients that have not been handed over; how many have been."""
         self.sums.arrays[:] = batch.gradients
         self.sums.starts[:] = batch.addresses
+        return len(self._checksums)
 
 
 def _partitions(plan: StepPlan) -> Sequence[Partition]:

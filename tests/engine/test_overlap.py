@@ -1,0 +1,123 @@
+"""Overlap: what tells it when to begin, what makes it begin again, and whether it pays."""
+
+import threading
+import time
+
+import numpy as np
+import overlapped
+import overlapped_tapes
+import pytest
+
+from distopt.collectives.progress_thread import ProgressThread
+from distopt.comm import SoloCommunicator
+from distopt.engine import trial
+from distopt.engine.checksum import checksum
+from distopt.engine.overlap import Overlap
+
+
+@pytest.mark.launches
+@pytest.mark.parametrize(
+    ("processes", "nodes"),
+    [(4, 2), pytest.param(2, 2, marks=pytest.mark.slow), pytest.param(6, 3, marks=pytest.mark.slow)],
+)
+def test_tapes_have_the_bits_of_steps_without_overlap(tmp_path, processes, nodes):
+    overlapped.compare(overlapped_tapes, processes, nodes, tmp_path)
+
+
+def test_an_unknown_mode_is_an_error():
+    with pytest.raises(ValueError, match="DISTOPT_OVERLAP must be one of auto, on, off; got 'maybe'"):
+        Overlap(None, "maybe")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_checksums_see_changes(dtype, size):
+    array = np.random.default_rng(0).normal(size=size).astype(dtype)
+    before = checksum(array)
+    assert checksum(array.copy()) == before
+    changed = [-array, array * 2, array + array.dtype.type(1), np.roll(array, 1) if size > 1 else array + 3]
+    for k in {0, size // 2, size - 1}:
+        one = array.copy()
+        one[k] = np.nextafter(one[k], np.inf, dtype=dtype)
+        flipped = array.copy()
+        flipped[[k, (k + 1) % size]] *= -1 if size > 1 else -2
+        changed += [one, flipped]
+    assert before not in {checksum(other) for other in changed}
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr(trial.time, "perf_counter", lambda: self.now)
+
+
+@pytest.mark.parametrize(("with_it", "without", "faster_without"), [(1.0, 2.0, False), (2.0, 1.0, True)])
+def test_a_trial_finds_the_faster_way(monkeypatch, with_it, without, faster_without):
+    clock = Clock(monkeypatch)
+    found = trial.Trial(SoloCommunicator())
+    found.begin()
+    tried = {True: 0, False: 0}
+    verdicts = []
+    for k in range(100):
+        tried[found.on] += 1
+        pause = 50.0 if k % 7 == 3 else 0.0  # an evaluation now and then
+        clock.now += pause + (with_it if found.on else without)
+        verdicts.append(found.count())
+    assert any(verdicts) == faster_without
+    assert min(tried.values()) >= 16
+    assert found.on  # whoever asks has been told to stop
+    if faster_without:
+        assert found.verdict() == "steps took 2e+03 ms with it, and 1e+03 ms without"
+
+
+class Looked:
+    def __init__(self, error=None):
+        self.error, self.times, self.threads = error, 0, set()
+        self.thread = ProgressThread(self.look)
+
+    def look(self):
+        self.times += 1
+        self.threads.add(threading.get_ident())
+        if self.error is not None:
+            raise self.error
+
+
+def wait_for(condition):
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def test_a_progress_thread_looks_until_it_pauses():
+    looked = Looked()
+    looked.thread.start()
+    wait_for(lambda: looked.times > 3)
+    looked.thread.pause()
+    times = looked.times
+    time.sleep(0.05)
+    assert looked.times == times
+    looked.thread.start()
+    wait_for(lambda: looked.times > times)
+    assert threading.get_ident() not in looked.threads
+    assert len(looked.threads) == 1
+
+
+def test_a_progress_thread_ends_with_its_owner():
+    count = sum(thread.name == "distopt-progress" for thread in threading.enumerate())
+    owners = [Looked()]
+    owners[0].thread.start()
+    wait_for(lambda: owners[0].times > 0)
+    owners.clear()
+    wait_for(lambda: sum(t.name == "distopt-progress" for t in threading.enumerate()) == count)
+
+
+def test_an_error_of_a_look_comes_up_at_the_next_pause():
+    looked = Looked(LookupError("why"))
+    looked.thread.start()
+    wait_for(lambda: looked.times == 1)
+    with pytest.raises(LookupError, match="why"):
+        looked.thread.pause()
+    looked.thread.pause()
