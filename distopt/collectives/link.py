@@ -33,6 +33,9 @@ AHEAD = 2
 _WAITING, _MOST = 0.1, 8
 #: So many blocks a step has at least, where they are larger than they need be.
 _BLOCKS = 8
+#: The nodes up to which these rules may be the fastest. With more of them, many messages of few bytes have
+#: nothing left to save, and to plan them would take longer, N^2; the fewest partial sums saved 2 % at most.
+_DIRECT, _FEWEST = 256, 8
 #: Seconds that a kind of measurement takes, about, and the bytes that it sends at most.
 _SECONDS, _BYTES = 0.006, 1 << 21
 _SEVERAL = 8
@@ -74,9 +77,11 @@ def _waiting(takes: Load, link: Link) -> float:
 @lru_cache(maxsize=256)
 def cheapest_rule(members: Members, nbytes: int, link: Link) -> str:
     """The rule by which blocks of ``nbytes`` bytes are exchanged fastest; the same on all nodes."""
-    rules = ["halving", "direct", "fewest"]
-    if len(members) == sum(map(len, members)):
-        rules.pop()  # nothing is to be saved where each node has one partial sum
+    rules = ["halving"]
+    if len(members) <= _DIRECT:
+        rules.append("direct")
+    if len(members) <= _FEWEST and len(members) < sum(map(len, members)):
+        rules.append("fewest")
     return min(rules, key=lambda rule: exchange_seconds(load(members, rule), nbytes, link))
 
 
