@@ -28,6 +28,8 @@ _FOREIGN = (
     *("SLURM_TASK_PID", "SLURM_SRUN_COMM_", "SLURM_LAUNCH_NODE_IPADDR"),
     "DISTOPT_LAUNCH",
 )
+#: What users set for Open MPI's launcher, e.g. PRTE_MCA_plm_ssh_agent.
+_SETTINGS = ("PRTE_MCA_", "PMIX_MCA_")
 
 
 def inherited() -> dict[str, str]:
@@ -37,7 +39,11 @@ def inherited() -> dict[str, str]:
 
 def cleaned(environ: Mapping[str, str]) -> dict[str, str]:
     """``environ`` without the variables of a job that this launcher itself is a process of."""
-    return {name: value for name, value in environ.items() if not name.startswith(_FOREIGN)}
+    return {
+        name: value
+        for name, value in environ.items()
+        if name.startswith(_SETTINGS) or not name.startswith(_FOREIGN)
+    }
 
 
 def put(values: Mapping[str, str]) -> None:

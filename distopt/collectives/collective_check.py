@@ -14,13 +14,15 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from distopt.comm import Communicator, StatusWriter
+from distopt.comm import World
 from distopt.errors import ReplicaFailed, ReplicaMismatch
 from distopt.tracebacks import format_error, is_between, is_internal, located
 
 __all__ = ["CollectiveCheck", "digest", "user_call"]
 
-_FORMAT = struct.Struct("<qQQqq24x")
+_FORMAT = struct.Struct("<qQQqqq16x")
+#: What has to be equal, without flags; what stands at the end.
+_SAME, _AHEAD = slice(0, 32), 5
 _OK, _ERROR, _FINISHED = 0, 1, 2
 #: Kinds of calls, and places, that are known at a time: optimizers may have names without end.
 _KEPT = 1000
@@ -55,12 +57,12 @@ class CollectiveCheck:
     """One replica's part in the headers.
 
     Args:
-        comm: the job.
-        status: records each call.
+        world: the job.
+        recall: takes back what has been begun ahead of a header, here or on other replicas; collective.
     """
 
-    def __init__(self, comm: Communicator, status: StatusWriter) -> None:
-        self._comm, self._status = comm, status
+    def __init__(self, world: World, recall: Callable[[], None]) -> None:
+        self._comm, self._node, self._status, self._recall = world.comm, world.node, world.status, recall
         self._pid = os.getpid()
         #: How many optimizer steps this replica has begun; for messages.
         self.steps = 0
@@ -76,6 +78,7 @@ class CollectiveCheck:
         describe: Callable[[], str],
         error: Exception | None = None,
         flags: int = 0,
+        ahead: Callable[[], None] | None = None,
     ) -> list[int]:
         """Makes sure that all replicas are in the same call, about the same thing.
 
@@ -85,6 +88,8 @@ class CollectiveCheck:
             describe: describes the call; only called when replicas disagree.
             error: what is wrong with this replica's arguments; then all replicas raise.
             flags: a number of this replica's own, handed to all.
+            ahead: begins messages of the call before other nodes' headers are there, once all of this node
+                are in the call. Unless all replicas agree, and all have some to begin, they are recalled.
 
         Returns:
             the flags of all replicas, by number.
@@ -106,14 +111,30 @@ class CollectiveCheck:
             kind_hash = self._kinds[kind] = digest(kind)
         self._status.write(self._place(kind, user_call()), self._calls, self.steps)
         status = _OK if error is None else _ERROR
-        own = _FORMAT.pack(self._calls, kind_hash, fingerprint, status, flags)
-        rows = self._comm.exchange(own)
-        if status == _OK and rows.count(own) == len(rows):
+        rows = self._meet(
+            _FORMAT.pack(self._calls, kind_hash, fingerprint, status, flags, bool(ahead)), ahead
+        )
+        if status == _OK and rows.count(rows[0]) == len(rows):
             return [flags] * len(rows)
-        if status == _OK and all(row[:32] == own[:32] for row in rows):
+        if status == _OK and _same(rows):
             return [_FORMAT.unpack(row)[4] for row in rows]
         self._disagree(rows, describe, error)
         raise AssertionError("unreachable")
+
+    def _meet(self, own: bytes, ahead: Callable[[], None] | None = None) -> list[bytes]:
+        """All replicas' headers. What has been begun ahead of them stands if all agree and all have begun."""
+        together = True
+        if self._comm.asynchronous and 1 < self._node.size < self._comm.size:
+            together = _same(self._node.exchange(own))
+        arrive = self._comm.begin_exchange(own)
+        if ahead is not None and together:
+            ahead()
+        rows = arrive()
+        if rows.count(own) < len(rows):
+            begun = [_FORMAT.unpack(row)[_AHEAD] for row in rows]
+            if any(begun) and not (all(begun) and _same(rows)):
+                self._recall()
+        return rows
 
     def _place(self, kind: str, call: tuple[str, str]) -> str:
         """A description of where the replica is; the same object for the same place."""
@@ -160,8 +181,7 @@ class CollectiveCheck:
         with lock or nullcontext():
             self._calls += 1
             self._status.write("the end of its program", self._calls, self.steps)
-            own = _FORMAT.pack(self._calls, digest("finish"), 0, _FINISHED, 0)
-            rows = self._comm.exchange(own)
+            rows = self._meet(_FORMAT.pack(self._calls, digest("finish"), 0, _FINISHED, 0, 0))
             if any(_FORMAT.unpack(row)[3] != _FINISHED for row in rows):
                 self._disagree(rows, lambda: "the end of its program", None)
 
@@ -169,6 +189,11 @@ class CollectiveCheck:
     def calls(self) -> int:
         """How many collective calls this replica has made."""
         return self._calls
+
+
+def _same(rows: Sequence[bytes]) -> bool:
+    """Whether headers are equal but for flags."""
+    return all(row[_SAME] == rows[0][_SAME] for row in rows)
 
 
 def _located(text: str, call: tuple[str, str]) -> str:

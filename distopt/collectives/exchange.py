@@ -28,12 +28,20 @@ class Exchange:
             as they are until the exchange is over.
         ufunc: how two values are combined.
         number: how many exchanges this node has begun before; the same on all nodes.
+        rooms: for each round, room for each message that comes, however long other nodes' blocks are; where
+            it is not known yet whether they have the same one. By default a message has the room it needs.
     """
 
     def __init__(
-        self, cross: Communicator, plan: NodeRounds, own: Sequence[Array], ufunc: np.ufunc, number: int
+        self,
+        cross: Communicator,
+        plan: NodeRounds,
+        own: Sequence[Array],
+        ufunc: np.ufunc,
+        number: int,
+        rooms: Sequence[Sequence[Array]] | None = None,
     ) -> None:
-        self._cross, self._rounds, self._ufunc = cross, plan.rounds, ufunc
+        self._cross, self._rounds, self._ufunc, self._rooms = cross, plan.rounds, ufunc, rooms
         length, self._dtype = own[0].size, own[0].dtype
         self._ends: list[int] = [0, *np.cumsum(shares(length, plan.parts)).tolist()]
         # For each memory where it begins in the block.
@@ -60,11 +68,15 @@ class Exchange:
                 self._begin()
         return self._round == len(self._rounds)
 
+    def give_up(self) -> None:
+        """Lets the rest of the exchange go on without a block: its messages are empty from now on."""
+        self._ends = [0] * len(self._ends)
+
     def _begin(self) -> None:
         """Begins the messages of a round."""
         now = self._rounds[self._round]
         sent = [(message.peer, self._packed(message)) for message in now.sent]
-        self._incoming = [(message, self._room(message)) for message in now.received]
+        self._incoming = [(message, self._room(message, k)) for k, message in enumerate(now.received)]
         received = [(message.peer, room) for message, room in self._incoming]
         self._arrived: Callable[[], bool] = self._cross.begin_messages(
             sent, received, self._tag + self._round
@@ -74,9 +86,11 @@ class Exchange:
         views = [self._view(span) for span in message.spans]
         return views[0] if len(views) == 1 else np.concatenate(views)
 
-    def _room(self, message: Message) -> Array:
-        """Where a message goes: where it belongs, if that is one place."""
+    def _room(self, message: Message, number: int) -> Array:
+        """Where a message of the round goes: where it belongs, if that is one place."""
         spans = message.spans
+        if self._rooms is not None:
+            return self._rooms[self._round][number]
         if len(spans) == 1 and spans[0].memory[0] == SUMS:
             return self._view(spans[0])
         return np.empty(sum(map(self._length, spans)), self._dtype)
@@ -86,11 +100,11 @@ class Exchange:
         for message, room in self._incoming:
             start = 0
             for span in message.spans:
-                part = room[start : start + self._length(span)]
+                part = room.view(self._dtype)[start : start + self._length(span)]
                 start += part.size
                 if span.memory[0] == RECEIVED:
                     self._memory[span.memory] = part, self._ends[span.start]
-                elif len(message.spans) > 1:
+                elif len(message.spans) > 1 or self._rooms is not None:
                     np.copyto(self._view(span), part)
 
     def _length(self, span: Span) -> int:

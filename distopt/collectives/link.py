@@ -7,8 +7,9 @@ Computing 20(3), 1994), with the messages of a round one after the other at thei
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -33,8 +34,13 @@ AHEAD = 2
 _WAITING, _MOST = 0.1, 8
 #: So many blocks a step has at least, where they are larger than they need be.
 _BLOCKS = 8
-#: Seconds that a kind of measurement takes, about, and the bytes that it sends at most.
-_SECONDS, _BYTES = 0.006, 1 << 21
+#: The nodes up to which these rules may be the fastest. With more of them, many messages of few bytes have
+#: nothing left to save, and to plan them would take longer, N^2; the fewest partial sums saved 2 % at most.
+_DIRECT, _FEWEST = 256, 8
+#: Seconds that measuring takes, about, if three of its messages do not take longer; repeats of what is short.
+_LIMIT, _REPEATS = 0.04, 8
+#: The bytes of the messages that show what a byte costs: those of the first, and of the second at most.
+_SHORT, _LONG = 1 << 16, 1 << 21
 _SEVERAL = 8
 #: What no network does better: 0.1 us, 1 Tbit/s. Noise may say so.
 _LEAST = (1e-7, 1e-7, 8e-12)
@@ -74,9 +80,11 @@ def _waiting(takes: Load, link: Link) -> float:
 @lru_cache(maxsize=256)
 def cheapest_rule(members: Members, nbytes: int, link: Link) -> str:
     """The rule by which blocks of ``nbytes`` bytes are exchanged fastest; the same on all nodes."""
-    rules = ["halving", "direct", "fewest"]
-    if len(members) == sum(map(len, members)):
-        rules.pop()  # nothing is to be saved where each node has one partial sum
+    rules = ["halving"]
+    if len(members) <= _DIRECT:
+        rules.append("direct")
+    if len(members) <= _FEWEST and len(members) < sum(map(len, members)):
+        rules.append("fewest")
     return min(rules, key=lambda rule: exchange_seconds(load(members, rule), nbytes, link))
 
 
@@ -99,31 +107,66 @@ def block_of(elements: int, least: int, most: int) -> int:
     return min(most, max(elements // _BLOCKS, least))
 
 
-def measured_link(cross: Communicator, job: Communicator) -> Link:
-    """Measures it, collectively, in some 30 ms where latency is below 1 ms; the same on all replicas.
+def measured_link(
+    cross: Communicator, job: Communicator, clock: Callable[[], float] = time.perf_counter
+) -> Link:
+    """Measures it, collectively, in 40 ms where latency is below 1 ms; the same on all replicas.
 
     Args:
         cross: the nodes, at least two.
         job: all replicas.
+        clock: tells seconds.
     """
-    _way_seconds(cross, 1)  # connects
-    (first,) = _agreed(job, [_way_seconds(cross, 1)])
-    repeats = range(int(np.clip(_SECONDS / first / 3, 2, 16)))
-    latency = min(first, *(_way_seconds(cross, 1) for _ in repeats))
-    several = min(_way_seconds(cross, _SEVERAL) for _ in repeats[: len(repeats) // 4 + 1])
-    (first,) = _agreed(job, [max(_ring_seconds(cross, _BYTES // 32) - latency, 1e-9)])
-    nbytes = int(np.clip(_BYTES / 32 * _SECONDS / first, _BYTES // 32, _BYTES))
-    long = _ring_seconds(cross, nbytes)
-    found = [latency, (several - latency) / (_SEVERAL - 1), (long - latency) / nbytes]
-    return Link(*(max(seconds, least) for seconds, least in zip(_agreed(job, found), _LEAST, strict=True)))
+    way, ways = partial(_way_seconds, cross, 1), partial(_way_seconds, cross, _SEVERAL)
+    way(clock)  # connects
+    timings = _Timings(job, clock)
+    latency, several = timings.take(way), timings.take(ways)
+    nbytes, ring = _SHORT, timings.take(partial(_ring_seconds, cross, _SHORT))
+    if timings.left > 0:
+        # Two of them, and the clock of a busy machine: a part of what is left.
+        byte = max(ring - latency, 1e-9) / nbytes
+        nbytes = int(np.clip(timings.left / 8 / byte, _SHORT, _LONG))
+        ring = timings.take(partial(_ring_seconds, cross, nbytes))
+    for _ in range(_REPEATS):
+        if timings.left <= 0:
+            break
+        latency, several = min(latency, timings.take(way)), min(several, timings.take(ways))
+    found = (latency, (several - latency) / (_SEVERAL - 1), (ring - latency) / nbytes)
+    return Link(*map(max, found, _LEAST))
 
 
-def _way_seconds(cross: Communicator, count: int) -> float:
+class _Timings:
+    """Measurements that replicas take together.
+
+    Args:
+        job: all replicas.
+        clock: tells seconds.
+
+    Attributes:
+        left: the seconds that the replica which has the fewest will have left after another one that takes as
+            long as the longest; the same on all.
+    """
+
+    def __init__(self, job: Communicator, clock: Callable[[], float]) -> None:
+        self._job, self._clock, self._begin = job, clock, clock()
+        self.left, self._spent, self._longest = _LIMIT, 0.0, 0.0
+
+    def take(self, measure: Callable[[Callable[[], float]], float]) -> float:
+        """Takes one, by a clock; returns the median over all replicas."""
+        seconds = measure(self._clock)
+        rows = np.stack(self._job.all_gather(np.array([seconds, self._clock() - self._begin])))
+        before, self._spent = self._spent, float(rows[:, 1].max())
+        self._longest = max(self._longest, self._spent - before)
+        self.left = _LIMIT - self._spent - self._longest
+        return float(np.median(rows[:, 0]))
+
+
+def _way_seconds(cross: Communicator, count: int, clock: Callable[[], float]) -> float:
     """Half the time in which so many messages go to a neighbour and as many come back."""
     odd, partner = cross.rank % 2, cross.rank ^ 1
     begin = end = 0.0
     for leg in range(3):  # there, back, there: each of the two sees one way and the way back
-        begin = time.perf_counter() if leg == odd else begin
+        begin = clock() if leg == odd else begin
         way = [(partner, np.zeros(8, np.uint8))] if partner < cross.size else []
         messages = [
             cross.begin_messages(way, [], k) if leg % 2 == odd else cross.begin_messages([], way, k)
@@ -131,21 +174,15 @@ def _way_seconds(cross: Communicator, count: int) -> float:
         ]
         for done in messages:
             cross.track(done)()
-        end = time.perf_counter() if leg == odd + 1 else end
+        end = clock() if leg == odd + 1 else end
     return (end - begin) / 2
 
 
-def _ring_seconds(cross: Communicator, nbytes: int) -> float:
+def _ring_seconds(cross: Communicator, nbytes: int, clock: Callable[[], float]) -> float:
     """How long it takes when each node sends a message to the next one; the mean of two."""
     there, back = (cross.rank + 1) % cross.size, (cross.rank - 1) % cross.size
     sent, received = np.zeros(nbytes, np.uint8), np.zeros(nbytes, np.uint8)
-    begin = time.perf_counter()
+    begin = clock()
     for _ in range(2):
         cross.track(cross.begin_messages([(there, sent)], [(back, received)]))()
-    return (time.perf_counter() - begin) / 2
-
-
-def _agreed(job: Communicator, seconds: list[float]) -> list[float]:
-    """The medians over all replicas."""
-    medians: list[float] = np.median(job.all_gather(np.array(seconds)), axis=0).tolist()
-    return medians
+    return (clock() - begin) / 2

@@ -99,15 +99,16 @@ class Load(NamedTuple):
 def load(members: Members, rule: str) -> Load:
     """What the exchange that a rule makes takes; see :mod:`distopt.collectives.transfers`."""
     found, nodes = transfers(members, rule), len(members)
-    messages, blocks = np.zeros(nodes, np.int64), 0.0
+    messages, blocks, total = np.zeros(nodes, np.int64), 0.0, 0
     for rows in (found.sent, found.back):
-        sent, received = (np.bincount(rows[:, column], minlength=nodes) for column in (1, 2))
-        blocks += max(int(sent.max()), int(received.max())) / found.parts
+        lengths = rows[:, -1] - rows[:, -2]
+        total += int(lengths.sum())
+        sent, received = (np.bincount(rows[:, column], lengths, nodes).max() for column in (1, 2))
+        blocks += max(int(sent), int(received)) / found.parts
         ways = np.sort((rows[:, 0] * nodes + rows[:, 1]) * nodes + rows[:, 2])
         ways = ways[np.diff(ways, prepend=-1) > 0]
         messages += np.bincount(ways // nodes % nodes, minlength=nodes)
-    total = (len(found.sent) + len(found.back)) / found.parts
-    return Load(2 * found.rounds, int(messages.max()), blocks, total)
+    return Load(2 * found.rounds, int(messages.max()), blocks, total / found.parts)
 
 
 class _Compiler:
@@ -150,7 +151,7 @@ class _Compiler:
         sums = [
             made
             for (i, j), rows in groupby(own, lambda row: (row[0], row[1]))
-            for made in self._add(i, j, [part for _, _, part in rows])
+            for made in self._add(i, j, [part for *_, start, stop in rows for part in range(start, stop)])
         ]
         return Round(tuple(sent), tuple(received), tuple(sums))
 
@@ -171,8 +172,8 @@ class _Compiler:
     def _with_peers(rows: Array, column: int) -> list[tuple[int, list[tuple[int, int]]]]:
         """For each peer in a column the rows and parts, in the order in which they travel."""
         found: dict[int, list[tuple[int, int]]] = {}
-        for peer, row, part in sorted(rows[:, [column, 3, 4]].tolist()):
-            found.setdefault(peer, []).append((row, part))
+        for peer, row, start, stop in sorted(rows[:, [column, 3, 4, 5]].tolist()):
+            found.setdefault(peer, []).extend((row, part) for part in range(start, stop))
         return list(found.items())
 
     def _leave(self, row: int, part: int) -> _Memory:

@@ -62,7 +62,8 @@ class ShardReduce:
             self._members = self._everyone()
             self.link = measured_link(self.cross, self.job)
             self.block *= block_factor(self._members, _TYPICAL_BYTES * self._shard, self.link)
-            self._inter_node = InterNodeReduce(self.cross, self._members, link=self.link)
+            longest = self._shard + 2 * PIECE  # a block is longer by one at most, and a shard by half of one
+            self._inter_node = InterNodeReduce(self.cross, self._members, link=self.link, longest=longest)
         self.staging = StagingBuffer(self.node, self.block)
         self.scratch = SharedScratch(self.node)
 
@@ -109,6 +110,31 @@ class ShardReduce:
         block = block_of(sum(sizes), self._least_block, self.block)
         return partition(sizes, self.node.size, self.node.rank, itemsize, block)
 
+    @property
+    def sends_ahead(self) -> bool:
+        """Whether a first block may be sent before all nodes are known to be in the same call."""
+        return self._inter_node is not None and self.cross.asynchronous
+
+    def stage_ahead(self, partition: Partition, starts: Array, itemsize: int) -> None:
+        """Stages the first block before the node's replicas meet in a header; arguments as below."""
+        if self.node.size > 1:
+            self.staging.write(partition, 0, starts, itemsize)
+
+    def send_ahead(self, partition: Partition, arrays: Sequence[Any], dtype: np.dtype[Any]) -> None:
+        """Sends it before the nodes have met in that header."""
+        assert self._inter_node is not None
+        rows = (
+            self._parts(self.staging.rows(dtype), partition, 0, arrays)
+            if self.node.size > 1
+            else [gather_own(partition, 0, arrays)]
+        )
+        self._inter_node.send_ahead(rows)
+
+    def recall(self) -> None:
+        """Takes back what some replicas have sent ahead; collective."""
+        if self._inter_node is not None:
+            self._inter_node.recall()
+
     def totals(
         self,
         partition: Partition,
@@ -117,6 +143,7 @@ class ShardReduce:
         dtype: np.dtype[Any],
         blocks: range,
         room: Callable[[int], Array] | None = None,
+        ahead: bool = False,
     ) -> Iterator[Array]:
         """The sums of this replica's shards of some blocks, in order; all replicas go through them together.
 
@@ -128,13 +155,14 @@ class ShardReduce:
             dtype: theirs.
             blocks: which of them.
             room: gives the memory for a block's sum; what comes from other nodes has its own all the same.
+            ahead: whether the first of them has been sent ahead.
 
         Yields:
             1-D arrays, each good until the next one is asked for.
         """
-        rows = self._rows(partition, arrays, starts, dtype, blocks)
+        rows = self._rows(partition, arrays, starts, dtype, blocks[1:] if ahead else blocks)
         if self._inter_node is not None:
-            yield from self._inter_node.totals(rows)
+            yield from self._inter_node.totals(rows, ahead)
             return
         pairs = tree_pairs(self.node.size)
         for block, parts in zip(blocks, rows, strict=True):
@@ -149,16 +177,21 @@ class ShardReduce:
             for block in blocks:
                 yield [gather_own(partition, block, arrays)]
             return
-        self.staging.begin(partition, blocks[0], starts, dtype.itemsize)
+        if len(blocks) > 0:
+            self.staging.begin(partition, blocks[0], starts, dtype.itemsize)
         for block in blocks:
             half = self.staging.rows(dtype)
             if block + 1 < blocks.stop:
                 self.staging.write(partition, block + 1, starts, dtype.itemsize)
-            rows = list(half[:, partition.shard(block)])
-            rows[self.node.rank] = gather_own(partition, block, arrays, rows[self.node.rank])
-            yield rows
+            yield self._parts(half, partition, block, arrays)
             if block + 1 < blocks.stop:
                 self.node.barrier()
+
+    def _parts(self, half: Array, partition: Partition, block: int, arrays: Sequence[Any]) -> list[Array]:
+        """The node's parts of the own shard of a block that has been staged."""
+        rows = list(half[:, partition.shard(block)])
+        rows[self.node.rank] = gather_own(partition, block, arrays, rows[self.node.rank])
+        return rows
 
     def _everyone(self) -> Members:
         """For each node, in the order of ``cross``, the numbers of its replicas."""

@@ -25,7 +25,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from distopt.collectives.tree import live_rows, local_pairs, tree_pairs
+from distopt.collectives.tree import local_pairs, tree_pairs
 from distopt.typing import Array
 
 __all__ = ["RULES", "Members", "Transfers", "transfers"]
@@ -42,11 +42,11 @@ class Transfers:
         parts: how many parts of nearly equal length a block has.
         owner: ``[parts]`` int64, the node at which each part's total is made.
         rounds: how many rounds bring all sums together; as many bring the totals back.
-        sent: ``[n, 5]`` int64, rows of (round, source, target, row, part): a partial sum travels. It is
-            named by the least of its replicas.
-        added: ``[n, 5]`` int64, rows of (round, node, i, j, part): after the messages of that round the node
-            adds row j to row i; in order.
-        back: ``[n, 4]`` int64, rows of (round, source, target, part): a total travels.
+        sent: ``[n, 6]`` int64, rows of (round, source, target, row, start, stop): parts ``[start, stop)`` of
+            a partial sum travel. It is named by the least of its replicas.
+        added: ``[n, 6]`` int64, rows of (round, node, i, j, start, stop): after the messages of that round
+            the node adds row j to row i; in order.
+        back: ``[n, 5]`` int64, rows of (round, source, target, start, stop): parts of the total travel.
     """
 
     parts: int
@@ -71,7 +71,10 @@ def transfers(members: Members, rule: str) -> Transfers:
 
 
 class _Builder:
-    """Follows the rows of all nodes through a block's parts, all parts at a time.
+    """Follows the rows of all nodes through a block's parts.
+
+    Parts that have gone the same ways are one piece: as pieces are cut only where ways part, N nodes that
+    halve make N log N transfers of pieces in place of N^2 of parts.
 
     Args:
         members: for each node the numbers of its replicas.
@@ -80,50 +83,77 @@ class _Builder:
         nodes: how many nodes there are.
         home: the node of each row that is left when nodes have made the sums that they can make alone.
         pairs: what is to be added then, in order.
-        part: the numbers of the parts.
-        place: for each row the node of each part.
-        time: for each row after how many rounds each part is there.
+        parts: how many parts a block has; 1 until a rule says more.
+        place: for each row the node of each of its pieces, which are of one length.
+        time: for each row after how many rounds each piece is there.
     """
 
     def __init__(self, members: Members) -> None:
         size, self.nodes = sum(map(len, members)), len(members)
         spent = {pair for numbers in members for pair in local_pairs(size, numbers)}
         self.pairs = [pair for pair in tree_pairs(size) if pair not in spent]
-        self.home = {row: n for n, numbers in enumerate(members) for row in live_rows(size, numbers)}
-        self._sent, self._added = [_none(5)], [_none(5)]
+        gone = {j for _, j in spent}
+        self.home = {row: n for n, numbers in enumerate(members) for row in numbers if row not in gone}
+        self.parts = 1
+        self.place = {row: np.full(1, n) for row, n in self.home.items()}
+        self.time = {row: np.zeros(1, np.int64) for row in self.home}
+        self._sent, self._added = [_none(6)], [_none(6)]
 
-    def cut(self, parts: int) -> None:
-        """Begins with so many parts."""
-        self.part = np.arange(parts)
-        self.place = {row: np.full(parts, n) for row, n in self.home.items()}
-        self.time = {row: np.zeros(parts, np.int64) for row in self.home}
+    def move(self, rows: Sequence[int], to: Array, earliest: int = 0) -> None:
+        """Sends pieces of rows to nodes, not before a round.
 
-    def move(self, row: int, to: Array, earliest: int = 0) -> None:
-        """Sends a row's parts to nodes, not before a round."""
-        gone = np.flatnonzero(self.place[row] != to)
-        when = np.maximum(self.time[row][gone], earliest)
-        columns = (when, self.place[row][gone], to[gone], np.full(len(gone), row), self.part[gone])
-        self._sent.append(np.column_stack(columns))
-        self.time[row][gone] = when + 1
-        self.place[row] = to
+        Args:
+            rows: of one number of pieces each; they are cut into as many as ``to`` has.
+            to: ``[pieces]`` or ``[rows, pieces]``, the nodes.
+            earliest: the round.
+        """
+        pieces, shape = to.shape[-1], (len(rows), to.shape[-1])
+        place, time = (np.stack([known[row] for row in rows]) for known in (self.place, self.time))
+        place, time = (np.repeat(known, pieces // known.shape[1], axis=1) for known in (place, time))
+        to = np.broadcast_to(to, shape)
+        which, piece = gone = np.nonzero(place != to)
+        when = np.maximum(time[gone], earliest)
+        self._sent.append(
+            np.column_stack([when, place[gone], to[gone], np.array(rows)[which], *self._span(piece, pieces)])
+        )
+        time[gone] = when + 1
+        self.place.update(zip(rows, to, strict=True))
+        self.time.update(zip(rows, time, strict=True))
 
     def add(self, i: int, j: int) -> None:
         """Adds row j to row i, which lies at the same places."""
         place, _ = self.place[i], self.place.pop(j)
         self.time[i] = time = np.maximum(self.time[i], self.time.pop(j))
-        rows = np.broadcast_to([[i], [j]], (2, len(place)))
-        self._added.append(np.column_stack([time - 1, place, *rows, self.part]))
+        made = np.empty((len(place), 6), np.int64)
+        made[:, 0], made[:, 1], made[:, 2], made[:, 3] = time - 1, place, i, j
+        made[:, 4], made[:, 5] = self._span(np.arange(len(place)), len(place))
+        self._added.append(made)
+
+    def _span(self, piece: Array, pieces: int) -> tuple[Array, Array]:
+        """The parts of a piece, where there are so many."""
+        length = self.parts // pieces
+        return piece * length, (piece + 1) * length
 
     def finished(self) -> Transfers:
         """All of it; row 0 is the total now."""
         sent, added, rounds = np.concatenate(self._sent), np.concatenate(self._added), int(self.time[0].max())
-        # A node gets the total of a part from where it has sent what it sent last of it.
-        last = sent[np.lexsort((sent[:, 0], sent[:, 1], sent[:, 4]))]
-        keep = np.ones(len(last), bool)
-        keep[:-1] = (last[1:, 1] != last[:-1, 1]) | (last[1:, 4] != last[:-1, 4])
-        when, source, target, _, part = last[keep].T
-        back = np.column_stack([rounds - 1 - when, target, source, part])
-        return Transfers(len(self.part), self.place[0], rounds, sent, added, back)
+        owner = np.repeat(self.place[0], self.parts // len(self.place[0]))
+        return Transfers(self.parts, owner, rounds, sent, added, self._back(sent, rounds))
+
+    def _back(self, sent: Array, rounds: int) -> Array:
+        """How totals travel: a node gets that of a part from where it has sent what it sent last of it."""
+        sent = sent[np.argsort(sent[:, 0], kind="stable")]
+        lengths = sent[:, 5] - sent[:, 4]
+        begin = sent[:, 1] * self.parts + sent[:, 4] - (np.cumsum(lengths) - lengths)
+        last = np.full((self.nodes, self.parts), -1, np.int32)
+        cells = np.repeat(begin.astype(np.int32), lengths) + np.arange(lengths.sum(), dtype=np.int32)
+        last.reshape(-1)[cells] = np.repeat(np.arange(len(sent), dtype=np.int32), lengths)
+        node, start = np.nonzero(np.diff(last, axis=1, prepend=np.int32(-2)))
+        stop = np.append(start[1:], 0)
+        stop[stop == 0] = self.parts
+        number = last[node, start]
+        back = np.column_stack([rounds - 1 - sent[number, 0], sent[number, 2], node, start, stop])
+        return back[number >= 0]
 
 
 def _none(columns: int) -> Array:
@@ -131,32 +161,43 @@ def _none(columns: int) -> Array:
 
 
 def _direct(made: _Builder) -> None:
-    made.cut(made.nodes)
-    for row in made.home:
-        made.move(row, made.part)
+    made.parts = made.nodes
+    made.move(list(made.home), np.arange(made.parts))
     for i, j in made.pairs:
         made.add(i, j)
 
 
 def _halving(made: _Builder) -> None:
     bits = made.nodes.bit_length() - 1
-    made.cut(1 << bits)
-    # Bits are reversed: so the half that a node keeps is one piece of memory.
-    turn = sum((made.part >> bit & 1) << bits - 1 - bit for bit in range(bits)) + 0 * made.part
+    made.parts = 1 << bits
     pairs = made.pairs
     for level in range(1, (made.nodes - 1).bit_length() + 1):
         half = 1 << level - 1
-        for base in range(0, made.nodes - half, 2 * half):
-            rows = [row for row in made.place if made.home[row] >> level == base >> level]
-            if base + 2 * half <= made.nodes:
-                for row in rows:
-                    made.move(row, base + turn % (2 * half), level - 1)
-            else:
-                _join(made, [row for row in rows if made.home[row] >= base + half], base, level - 1, turn)
+        rows: dict[int, list[int]] = {}
+        for row in made.place:
+            rows.setdefault(made.home[row] >> level, []).append(row)
+        whole = [(base, row) for base in rows if (base + 1) << level <= made.nodes for row in rows[base]]
+        if whole:
+            bases = np.array([base << level for base, _ in whole])
+            made.move([row for _, row in whole], bases[:, None] + _reversed_bits(level), level - 1)
+        left, base = made.nodes % (2 * half), made.nodes >> level << level
+        if left > half:
+            over = [row for row in rows[base >> level] if made.home[row] >= base + half]
+            _join(made, over, base, level - 1)
         pairs = _add_within_groups(made, pairs, level)
 
 
-def _join(made: _Builder, rows: Sequence[int], base: int, bits: int, turn: Array) -> None:
+def _reversed_bits(bits: int) -> Array:
+    """``[2**bits]``, numbers of so many bits, with these reversed.
+
+    So the half of the pieces that a node keeps is one piece of memory.
+    """
+    numbers = np.arange(1 << bits)
+    turned: Array = sum(((numbers >> bit & 1) << bits - 1 - bit for bit in range(bits)), 0 * numbers)
+    return turned
+
+
+def _join(made: _Builder, rows: Sequence[int], base: int, bits: int) -> None:
     """Sends what is left over to the ``2**bits`` nodes before it.
 
     A node sends to four of them at most, and these on, with what they send each other anyway: else the one
@@ -166,7 +207,7 @@ def _join(made: _Builder, rows: Sequence[int], base: int, bits: int, turn: Array
     earliest = max(int(made.time[row].max()) for row in rows)
     for k in range(min(nodes.bit_length() + 1, bits), bits + 1):
         for row in rows:
-            made.move(row, base + turn % (1 << k), earliest)
+            made.move([row], base + _reversed_bits(bits) % (1 << k), earliest)
         earliest = k
 
 
@@ -184,14 +225,15 @@ def _add_within_groups(made: _Builder, pairs: Sequence[tuple[int, int]], level: 
 
 
 def _fewest(made: _Builder) -> None:
-    made.cut(made.nodes)
+    made.parts = made.nodes
+    part = np.arange(made.parts)
     # For each sum, and each node: how many partial sums travel if it is made there.
-    cost = {row: np.where(made.part == n, 0, 4 * len(made.home)) for row, n in made.home.items()}
-    inside = {row: made.part == n for row, n in made.home.items()}
+    cost = {row: np.where(part == n, 0, 4 * len(made.home)) for row, n in made.home.items()}
+    inside = {row: part == n for row, n in made.home.items()}
     sums = []
     for i, j in made.pairs:
         operands = [(cost[row], inside[row]) for row in (i, j)]
-        cost[i] = sum((np.minimum(c, c.min() + 1) for c, _ in operands), np.zeros_like(made.part))
+        cost[i] = sum((np.minimum(c, c.min() + 1) for c, _ in operands), np.zeros_like(part))
         inside[i] = inside[i] | inside[j]
         sums.append((cost[i], inside[i], operands))
     # From the total down to its operands: where each of them is made.
@@ -202,15 +244,15 @@ def _fewest(made: _Builder) -> None:
             stays = (c[place] <= c.min() + 1) & within[place]
             at[id(c)] = np.where(stays, place, _spread(made, c, within))
     for (i, j), (total, _, _) in zip(made.pairs, sums, strict=True):
-        made.move(i, at[id(total)])
-        made.move(j, at[id(total)])
+        made.move([i], at[id(total)])
+        made.move([j], at[id(total)])
         made.add(i, j)
 
 
 def _spread(made: _Builder, cost: Array, inside: Array) -> Array:
     """For each part one of the cheapest nodes inside, by turns."""
     cheapest = np.flatnonzero(inside & (cost == cost[inside].min()))
-    nodes: Array = cheapest[made.part % len(cheapest)]
+    nodes: Array = cheapest[np.arange(made.parts) % len(cheapest)]
     return nodes
 
 

@@ -42,14 +42,14 @@ def local_pairs(size: int, members: tuple[int, ...]) -> tuple[tuple[int, int], .
     >>> local_pairs(6, (0, 1, 2))
     ((0, 1),)
     """
-    complete = set(members)
     pairs = []
-    for i, j in tree_pairs(size):
-        if i in complete and j in complete:
-            pairs.append((i, j))
-        else:
-            complete.discard(i)
-        complete.discard(j)
+    complete, stride = set(members), 1
+    while len(complete) > 1:  # all of them are multiples of the stride
+        left = {i for i in complete if i % (2 * stride) == 0}
+        made = sorted(i for i in left if i + stride in complete)
+        pairs += [(i, i + stride) for i in made]
+        complete = {i for i in left if i + stride >= size}.union(made)
+        stride *= 2
     return tuple(pairs)
 
 

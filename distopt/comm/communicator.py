@@ -24,10 +24,12 @@ class Communicator(ABC):
     Attributes:
         rank: this replica's number in the group.
         size: the number of replicas in the group.
+        asynchronous: whether a replica can begin messages before the others are in the same call.
     """
 
     rank: int
     size: int
+    asynchronous = False
 
     @abstractmethod
     def barrier(self) -> None:
@@ -36,6 +38,11 @@ class Communicator(ABC):
     @abstractmethod
     def exchange(self, header: bytes) -> list[bytes]:
         """Gives each replica's header (:data:`HEADER_BYTES` long) to all, by rank; a barrier too."""
+
+    def begin_exchange(self, header: bytes) -> Callable[[], list[bytes]]:
+        """The same; what is returned waits for the others, if this call has not."""
+        rows = self.exchange(header)
+        return lambda: rows
 
     @abstractmethod
     def all_gather(self, array: Array) -> list[Array]:
@@ -59,8 +66,9 @@ class Communicator(ABC):
 
         Args:
             sent: to whom, and what: 1-D, to be left as it is until the call is finished.
-            received: from whom, and where to: of the same length and dtype as what is sent. Between two
-                replicas there is one message each way at most.
+            received: from whom, and where to: of the same length and dtype as what is sent; if the group is
+                ``asynchronous``, any room for as many bytes. Between two replicas there is one message each
+                way at most.
             tag: tells calls apart that are on their way at once, below 2**15.
 
         Returns:

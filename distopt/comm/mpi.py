@@ -57,6 +57,8 @@ class MPICommunicator(Communicator):
             require_running(self._mpi)
         return self._mpi_comm
 
+    asynchronous = True
+
     # -- small and often
     def barrier(self) -> None:
         """See Communicator."""
@@ -64,7 +66,18 @@ class MPICommunicator(Communicator):
 
     def exchange(self, header: bytes) -> list[bytes]:
         """See Communicator."""
-        return [row.tobytes() for row in self.all_gather(np.frombuffer(header, np.uint8))]
+        return self.begin_exchange(header)()
+
+    def begin_exchange(self, header: bytes) -> Callable[[], list[bytes]]:
+        """See Communicator."""
+        rows = np.empty((self.size, len(header)), np.uint8)
+        request = self._comm.Iallgather(np.frombuffer(header, np.uint8), rows)
+
+        def wait() -> list[bytes]:
+            self._finish(request)
+            return [row.tobytes() for row in rows]
+
+        return wait
 
     # -- arrays
     def all_gather(self, array: Array) -> list[Array]:
@@ -187,7 +200,11 @@ class MPINodeCommunicator(MPICommunicator, NodeCommunicator):
         shared = self._shared_barrier
         if shared is not None:
             return shared.wait(header, self._watchdog.wait_until)
-        return super().exchange(header)
+        return super().begin_exchange(header)()
+
+    def begin_exchange(self, header: bytes) -> Callable[[], list[bytes]]:
+        """See Communicator; in shared memory they meet at once."""
+        return Communicator.begin_exchange(self, header)
 
     @cached_property
     def _shared_barrier(self) -> SharedBarrier | None:

@@ -42,7 +42,7 @@ class ReplicaContext:
         #: The communicator of the job, for code that moves bytes itself.
         self.comm = world.comm
         #: The headers that open every collective call.
-        self.collective_check = CollectiveCheck(world.comm, world.status)
+        self.collective_check = CollectiveCheck(world, self._recall)
         self._fingerprints: dict[Any, int] = {}
         self._shards: ShardReduce | None = None
         self._all_reduce: NodeAllReduce | None = None
@@ -73,6 +73,9 @@ class ReplicaContext:
         if self._shards is None:
             self._shards = ShardReduce(self.world, self._strategy.options)
         return self._shards
+
+    def _recall(self) -> None:
+        self.shards.recall()
 
     @property
     def _sum(self) -> NodeAllReduce:

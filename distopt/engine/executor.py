@@ -140,10 +140,17 @@ class Executor:
         That meeting then serves this block too, when all have staged it. Nobody reads the staging buffer
         between the end of one call and the header of the next.
         """
+        if self.reduce.cross.size > 1:
+            self.reduce.stage_ahead(self.partition, batch.addresses, self.dtype.itemsize)
+            return
         from distopt.collectives.pointers import send  # with compiled code, which takes time to load
 
         rank, _, address, row = self._where
         send(address + rank * row, self._first, batch.addresses)
+
+    def send_first_block(self, batch: GradientBatch) -> None:
+        """Sends it to other nodes, once it is staged on this one, before the nodes meet in that header."""
+        self.reduce.send_ahead(self.partition, batch.gradients, self.dtype)
 
     def on_node(self, call: KernelCall, first: int, stop: int, staged: bool) -> None:
         """Runs blocks whose sums are made on this node.
@@ -222,7 +229,7 @@ class Step:
         batch: this replica's gradients; they are read when they are fed.
         coefficients: the rule's.
         epilogue: what happens to the sums before the update.
-        staged: whether all replicas have staged the first block.
+        staged: whether all replicas have staged the first block, and sent it over nodes.
         board: where squares are put, if norms have to be known.
     """
 
@@ -255,8 +262,9 @@ class Step:
             executor.on_node(call, first, stop, self._staged and first == 0)
             return
         blocks = range(first, stop)
-        batch = self._batch
-        totals = reduce.totals(executor.partition, batch.gradients, batch.addresses, executor.dtype, blocks)
+        arrays, starts = self._batch.gradients, self._batch.addresses
+        ahead = self._staged and first == 0
+        totals = reduce.totals(executor.partition, arrays, starts, executor.dtype, blocks, ahead=ahead)
         for block, total in zip(blocks, totals, strict=True):
             self.take(block, total)
 

@@ -149,10 +149,10 @@ class StepEngine:
         Returns:
             whether the step was made; the same on all replicas.
         """
-        staged = self._stage_first_block(plan, batch, reduction) * _STAGED
         holds = overlap is not None and overlap.holds(plan, batch)
-        weight = (reduction.weight or 0) << _WEIGHT
-        flags = self._agree(call, plan, batch, coefficients, weight | holds * _OVERLAPPED | staged)
+        staged, ahead = (False, None) if holds else self._stage_first_block(plan, batch, reduction)
+        own = (reduction.weight or 0) << _WEIGHT | holds * _OVERLAPPED | staged * _STAGED
+        flags = self._agree(call, plan, batch, coefficients, own, ahead)
         some_sparse = reduce(or_, flags) & _SPARSE > 0
         staged = reduce(and_, flags) & _STAGED > 0
         overlapped = reduce(and_, flags) & _OVERLAPPED > 0 and len(set(flags)) == 1  # weights alike
@@ -172,7 +172,8 @@ class StepEngine:
             self._place_variables(plan, batch)
         if scale is not None:
             batch = batch.with_gradients([weighted_gradient(g, scale) for g in batch.gradients])
-        self._reduce.staging.half = 0
+        if not staged:
+            self._reduce.staging.half = 0
         then = epilogue(divisor, clip)
         early = overlap if overlapped else None
         update.sum_and_update(self._reduce, plan, batch, coefficients, then, staged, early)
@@ -276,16 +277,28 @@ class StepEngine:
         return some and any(map(self.parameters.released, variables))
 
     # -- before and after
-    def _stage_first_block(self, plan: StepPlan, batch: GradientBatch, reduction: FusedReduction) -> bool:
+    def _stage_first_block(
+        self, plan: StepPlan, batch: GradientBatch, reduction: FusedReduction
+    ) -> tuple[bool, Callable[[], None] | None]:
         """Stages the first block before the header, so that a small step takes one meeting for both.
 
         Gradients must go as they are: weights that differ are known after the header only.
+
+        Returns:
+            whether it is staged, and what sends it to other nodes while headers travel, if there are any.
         """
-        whole = reduction.weight in (None, 1) and not batch.sparse and self._reduce.cross.size == 1
-        if not whole or self._reduce.node.size == 1 or not plan.executors:
-            return False
-        plan.executors[0][1].stage_first_block(batch)
-        return True
+        whole = reduction.weight in (None, 1) and not batch.sparse
+        over_nodes = self._reduce.cross.size > 1
+        if over_nodes:
+            meets = self._reduce.sends_ahead and plan.seen == self._placement.moves
+        else:
+            meets = self._reduce.node.size > 1
+        if not whole or not meets or not plan.executors:
+            return False, None
+        first = plan.executors[0][1]
+        self._reduce.staging.half = 0
+        first.stage_first_block(batch)
+        return True, partial(first.send_first_block, batch) if over_nodes else None
 
     def _agree(
         self,
@@ -294,6 +307,7 @@ class StepEngine:
         batch: GradientBatch,
         coefficients: Coefficients,
         flags: int = 0,
+        ahead: Callable[[], None] | None = None,
     ) -> list[int]:
         """The header: same call, variables and coefficients; what was assigned was assigned alike.
 
@@ -313,7 +327,7 @@ class StepEngine:
             assigned, new = self.parameters.assigned(state), self.parameters.unallocated(state)
             header_key ^= fingerprint.of_changes(state, assigned, new)
             describe = partial(describe, assigned, new if len(new) < len({id(v) for v in state}) else ())
-        return self._context.collective_check.check(call, header_key, describe, flags=flags)
+        return self._context.collective_check.check(call, header_key, describe, flags=flags, ahead=ahead)
 
     def _place_variables(self, plan: StepPlan, batch: GradientBatch) -> None:
         """Moves all variables to where all replicas of the node see them."""

@@ -14,7 +14,7 @@ def on(size, program):
 
     def life(index):
         world = in_process_world(scheduler, index)
-        collective_check = CollectiveCheck(world.comm, world.status)
+        collective_check = CollectiveCheck(world, lambda: None)
         try:
             return program(collective_check, index)
         except RuntimeError as error:
@@ -40,7 +40,7 @@ def test_flags_of_all(size):
 
 def test_alone_only_errors_count():
     world = solo_world()
-    collective_check = CollectiveCheck(world.comm, world.status)
+    collective_check = CollectiveCheck(world, lambda: None)
     assert collective_check.check("a", 1, lambda: "", flags=5) == [5]
     with pytest.raises(KeyError, match="own"):
         collective_check.check("b", 1, lambda: "", KeyError("own"))

@@ -1,9 +1,11 @@
 """What the model of latency and bandwidth decides, and that all replicas decide alike."""
 
-import pytest
-from replicated import on_replicas
+from itertools import count as counted
 
-from distopt.collectives.link import Link, block_factor, cheapest_rule, exchange_seconds
+import pytest
+from replicated import on_replicas, rank
+
+from distopt.collectives.link import Link, block_factor, cheapest_rule, exchange_seconds, measured_link
 from distopt.collectives.node_rounds import load
 from distopt.distribute import get_replica_context
 
@@ -73,3 +75,22 @@ def test_all_replicas_measure_the_same(monkeypatch, count):
 
 def test_replicas_that_share_memory_measure_nothing():
     assert on_replicas(2, lambda: get_replica_context().shards.link) == [None, None]
+
+
+@pytest.mark.parametrize(("slow", "most"), [(1e-6, 100), (2e-3, 14), (1.0, 4)])
+def test_measuring_ends_for_all_when_it_has_taken_too_long_for_one(monkeypatch, slow, most):
+    """Replica 1's clock goes on by so many seconds whenever it is read; all stop at the same measurement."""
+    monkeypatch.setenv("DISTOPT_MEMORY", "private")
+
+    def measure():
+        comm, taken = get_replica_context().comm, []
+        plain = comm.all_gather
+        monkeypatch.setattr(comm, "all_gather", lambda array: taken.append(array) or plain(array))
+        step, ticks = slow if rank() == 1 else 1e-6, counted()
+        return measured_link(comm, comm, lambda: step * next(ticks)), len(taken)
+
+    (link, taken), *others = on_replicas(3, measure)
+    assert others == [(link, taken)] * 2
+    assert taken >= 3  # what no link is known without
+    assert taken <= most
+    assert (slow < 1e-3) == (taken > 14)

@@ -79,6 +79,13 @@ def test_marks_of_an_outer_job_are_taken_away():
     assert environment.cleaned(environ) == {"HOME": "/", "OMP_NUM_THREADS": "2"}
 
 
+def test_settings_of_open_mpis_launcher_stay():
+    """What it reads is PRTE_MCA_* and PMIX_MCA_*; what else begins so it tells its processes."""
+    settings = {"PRTE_MCA_plm_ssh_agent": "rsh", "PMIX_MCA_ptl_base_if_include": "eth0"}
+    outer = {"PRTE_LAUNCHED": "1", "PRTE_SHARED_FS": "FALSE", "PMIX_NAMESPACE": "prterun-n1-7@1"}
+    assert environment.cleaned({**settings, **outer, **OPEN_MPI}) == settings
+
+
 def test_of_a_slurm_step_only_the_job_is_left():
     job = {
         **{
