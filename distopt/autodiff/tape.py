@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from distopt.autodiff.backward import backward
 from distopt.autodiff.boxes import TapeNode, TensorBox, box_of, is_mean, unreachable_node
+from distopt.autodiff.final_gradients import FinalGradients, finished
 from distopt.autodiff.recording import Recording, forget_boxes, open_recordings
 from distopt.autodiff.recording import live as live_value
 from distopt.core import dispatch, nest
@@ -199,21 +200,12 @@ class GradientTape:
         nodes = [self._node(source) for source in leaves]
         wanted = {node for node in nodes if node is not None}
         of_mean = len(targets) == 1 and output_gradients is None and is_mean(targets[0])
-        finals: dict[TapeNode, Any] = {}
-        source_of = dict(zip(nodes, leaves, strict=True))
-
-        def found(node: TapeNode, cotangent: Any) -> None:
-            source = source_of[node]
-            result = finals[node] = _finished(cotangent, source)
-            listener = getattr(source, "gradient_listener", None)
-            if listener is not None and not own:
-                _tell(listener(), source, result)
-
+        finals = FinalGradients(dict(zip(nodes, leaves, strict=True)), told=not own)
         with warnings_at_caller("the gradient"):
-            backward(seeds, wanted, _check_unchanged, not self._persistent, found)
+            backward(seeds, wanted, _check_unchanged, not self._persistent, finals.take)
         results = []
         for node, source in zip(nodes, leaves, strict=True):
-            result = None if node is None else finals.get(node)
+            result = None if node is None else finals.gradients.get(node)
             if result is None and fill is UnconnectedGradients.ZERO:
                 result = Tensor.from_numpy(np.zeros(source.shape, source.dtype))
             elif own and isinstance(result, TensorLike):
@@ -263,7 +255,7 @@ class GradientTape:
             backward(seeds, wanted, _check_unchanged, last, found.__setitem__)
             for row, node, source in zip(rows, nodes, leaves, strict=True):
                 if node in found:
-                    row.append(_densified(_finished(found[node], source)))
+                    row.append(_densified(finished(found[node], source)))
         results: list[Any] = []
         for row, source in zip(rows, leaves, strict=True):
             shape = (*value.shape, *source.shape)
@@ -356,41 +348,11 @@ def _ones(target: TensorLike) -> Array:
     return np.ones(shape, dtype) if shape else np.array(1, dtype)  # the same for a scalar, faster
 
 
-def _finished(cotangent: Any, source: TensorLike) -> Any:
-    """The gradient of a source as the user gets it."""
-    if type(cotangent) is np.ndarray and cotangent.base is None and cotangent.shape == source.shape:
-        return Tensor.from_numpy(cotangent)
-    if isinstance(cotangent, IndexedSlices):
-        values = live_value(cotangent.values)
-        return IndexedSlices(
-            _as_tensor(values), Tensor.from_numpy(as_array(cotangent.indices)), cotangent.dense_shape
-        )
-    if cotangent.shape != source.shape:
-        raise ValueError(
-            f"a gradient of shape {tuple(cotangent.shape)} came back for a source of shape {source.shape}: "
-            "the derivative of a function on the way (see distopt.autodiff.defvjp) has the wrong shape"
-        )
-    return _as_tensor(live_value(cotangent))
-
-
-def _tell(listener: Callable[[Any, Any], None] | None, variable: Any, gradient: Any) -> None:
-    """Hands a gradient to who listens; only plain ones, which stay where they are."""
-    if listener is not None and type(gradient) is Tensor:
-        listener(variable, as_array(gradient))
-
-
 def _mark(gradient: Any) -> None:
     """Notes on a gradient that it is that of a mean."""
     tensor = gradient.values if isinstance(gradient, IndexedSlices) else gradient
     if type(tensor) is Tensor:
         tensor.of_mean = True
-
-
-def _as_tensor(value: Any) -> Any:
-    if isinstance(value, TensorLike):
-        return value
-    # A view may look into a variable, or lie over zeros strides; gradients are arrays of their own.
-    return Tensor.from_numpy(value if value.base is None else np.array(value))
 
 
 def _densified(result: Any) -> Any:
