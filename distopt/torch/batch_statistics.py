@@ -13,11 +13,11 @@ from distopt.distribute import ReduceOp, ReplicaContext, collective_call
 from distopt.torch.derivatives import reduced
 from distopt.torch.tensors import as_array
 
-__all__ = ["BatchStatistics", "batch_statistics", "normalized"]
+__all__ = ["ChannelStatistics", "batch_statistics", "normalized"]
 
 
 @dataclass(frozen=True)
-class BatchStatistics:
+class ChannelStatistics:
     """Of the channels of a batch, the same bits on all replicas.
 
     Attributes:
@@ -34,7 +34,7 @@ class BatchStatistics:
 @collective_call
 def batch_statistics(
     context: ReplicaContext, call: str, x: torch.Tensor, error: Exception | None
-) -> BatchStatistics:
+) -> ChannelStatistics:
     """The statistics of a batch that lies on all replicas; collective.
 
     Each replica finds those of its own part, by differences from its own mean. They are merged as
@@ -63,7 +63,7 @@ def batch_statistics(
         )
     mean = (counts * means).sum(axis=0) / count
     total = squares.sum(axis=0) + (counts * (means - mean) ** 2).sum(axis=0)
-    return BatchStatistics(count, torch.from_numpy(mean), torch.from_numpy(total))
+    return ChannelStatistics(count, torch.from_numpy(mean), torch.from_numpy(total))
 
 
 def _own_statistics(x: torch.Tensor) -> torch.Tensor:
@@ -85,7 +85,7 @@ def normalized(
     x: torch.Tensor,
     weight: torch.Tensor | None,
     bias: torch.Tensor | None,
-    statistics: BatchStatistics,
+    statistics: ChannelStatistics,
     eps: float,
 ) -> torch.Tensor:
     """``(x - mean) / sqrt(variance + eps) * weight + bias`` for this replica's part of a batch.
@@ -115,7 +115,7 @@ class _Normalize(torch.autograd.Function):
         x: torch.Tensor,
         weight: torch.Tensor | None,
         bias: torch.Tensor | None,
-        statistics: BatchStatistics,
+        statistics: ChannelStatistics,
         eps: float,
     ) -> torch.Tensor:
         """This replica's part of the batch, normalized."""

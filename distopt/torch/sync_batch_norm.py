@@ -9,7 +9,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.utils import parametrize
 
 from distopt.distribute import ReplicaContext, get_replica_context
-from distopt.torch.batch_statistics import BatchStatistics, batch_statistics, normalized
+from distopt.torch.batch_statistics import ChannelStatistics, batch_statistics, normalized
 from distopt.torch.eager import eager
 
 __all__ = ["SyncBatchNorm", "convert_sync_batchnorm"]
@@ -57,7 +57,7 @@ class SyncBatchNorm(_BatchNorm):
         return normalized(context, x, self.weight, self.bias, statistics, self.eps)
 
     @torch.no_grad()
-    def _keep(self, statistics: BatchStatistics) -> None:
+    def _keep(self, statistics: ChannelStatistics) -> None:
         """Takes a batch into the running statistics."""
         assert self.running_mean is not None
         assert self.running_var is not None
