@@ -134,21 +134,15 @@ class _Normalize(torch.autograd.Function):
         gradient, dims, wide = _widened(gradients[0]), _dims(x), _widened(x)
         if torch.is_grad_enabled():  # they are to be differentiated: by x through the statistics too
             mean, inverse = _followed_statistics(ctx.context, wide, ctx.count, ctx.eps)
-        centered = wide - _spread(mean, x)
-        sums = gradient.sum(dims), (gradient * centered).sum(dims)
-        to_x = to_weight = to_bias = None
+        normal = (wide - _spread(mean, x)) * _spread(inverse, x)
+        to_bias, to_weight = gradient.sum(dims), (gradient * normal).sum(dims)
+        to_x = None
         if ctx.needs_input_grad[1]:
-            first, second = reduced(ctx.context, ReduceOp.SUM, *sums)
-            scale = inverse if weight is None else inverse * weight.to(inverse.dtype)
-            slope = second * inverse**2 / ctx.count
-            to_x = (gradient - _spread(first / ctx.count, x) - centered * _spread(slope, x)) * _spread(
-                scale, x
-            )
-        if ctx.needs_input_grad[2]:
-            to_weight = sums[1] * inverse
-        if ctx.needs_input_grad[3]:
-            to_bias = sums[0]
-        return None, to_x, to_weight, to_bias, None, None
+            first, second = reduced(ctx.context, ReduceOp.SUM, to_bias, to_weight)
+            rest = gradient - _spread(first / ctx.count, x) - normal * _spread(second / ctx.count, x)
+            to_x = rest * _spread(inverse if weight is None else inverse * weight.to(inverse.dtype), x)
+        wanted = zip((to_weight, to_bias), ctx.needs_input_grad[2:4], strict=True)
+        return None, to_x, *(value if is_wanted else None for value, is_wanted in wanted), None, None
 
 
 def _followed_statistics(

@@ -34,7 +34,8 @@ def DistributedOptimizer(  # noqa: N802  # the name that users of Horovod know
 
     Args:
         optimizer: makes the update. It is not to be used on its own from then on.
-        model: the model: its names are for messages, and its buffers get replica 0's values; or None.
+        model: the model, whose names are for messages; None leaves parameters numbered. In either case its
+            buffers get replica 0's values, and running statistics of batch norms are averaged in each step.
         aggregator: what makes one gradient of those of all replicas, as in StepOptions.
 
     Returns:
