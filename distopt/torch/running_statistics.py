@@ -55,7 +55,7 @@ class RunningStatistics:
 
     def description(self) -> str:
         """How many will be averaged, for what replicas compare before a step; empty if none."""
-        count = sum(map(np.size, self._buffers())) if self._norms else 0
+        count = 2 * sum(norm.num_features for norm in self._training())
         return f", averaging {count} running statistics" if count else ""
 
     def average(self) -> None:
@@ -73,6 +73,8 @@ class RunningStatistics:
 
     def _buffers(self) -> list[Array]:
         """The memory of what is to be averaged now."""
-        training = [norm for norm in self._norms if norm.training and norm.running_mean is not None]
-        pairs = ((norm.running_mean, norm.running_var) for norm in training)
+        pairs = ((norm.running_mean, norm.running_var) for norm in self._training())
         return [as_array(buffer) for pair in pairs for buffer in pair if buffer is not None]
+
+    def _training(self) -> list[_NormBase]:
+        return [norm for norm in self._norms if norm.training and norm.running_mean is not None]
