@@ -197,7 +197,9 @@ TREES = {file: ast.parse(file.read_text()) for file in FILES}
 #: Private by their names, but Python's and other libraries' own, or promised by a named tuple.
 PRIVATE_OF_LIBRARIES = {
     *(
+        "_BatchNorm",
         "_NoValue",
+        "_NormBase",
         "_current_frames",
         "_exit",
         "_fields",

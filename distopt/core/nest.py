@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -51,8 +52,9 @@ def _build(structure: Any, leaf: Callable[[Any], Any]) -> Any:
     if type(structure) is list:  # the most frequent one
         return [_build(item, leaf) for item in structure]
     if isinstance(structure, dict):
-        values = {key: _build(structure[key], leaf) for key in sorted(structure)}
-        return type(structure)((key, values[key]) for key in structure)
+        built = copy.copy(structure)  # a defaultdict, for example, is not made of pairs alone
+        built.update({key: _build(structure[key], leaf) for key in sorted(structure)})
+        return built
     if isinstance(structure, tuple) and hasattr(structure, "_fields"):
         return type(structure)(*(_build(item, leaf) for item in structure))
     if isinstance(structure, (list, tuple)):

@@ -13,6 +13,7 @@ from distopt.torch.adadelta import Adadelta
 from distopt.torch.adagrad import Adagrad
 from distopt.torch.adam import Adam, AdamW
 from distopt.torch.adamax import Adamax
+from distopt.torch.collectives import all_gather, all_reduce, broadcast
 from distopt.torch.distributed_optimizer import DistributedOptimizer
 from distopt.torch.nadam import NAdam
 from distopt.torch.optimizer import Optimizer, StepOptions
@@ -20,6 +21,7 @@ from distopt.torch.replicas import rank, size
 from distopt.torch.rmsprop import RMSprop
 from distopt.torch.sgd import SGD
 from distopt.torch.sparse_adam import SparseAdam
+from distopt.torch.sync_batch_norm import SyncBatchNorm, convert_sync_batchnorm
 
 __all__ = [
     "Adadelta",
@@ -34,6 +36,11 @@ __all__ = [
     "SGD",
     "SparseAdam",
     "StepOptions",
+    "SyncBatchNorm",
+    "all_gather",
+    "all_reduce",
+    "broadcast",
+    "convert_sync_batchnorm",
     "rank",
     "size",
 ]

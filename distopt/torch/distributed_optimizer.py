@@ -16,7 +16,7 @@ from distopt.torch.eager import eager
 from distopt.torch.names import names_in
 from distopt.torch.optimizer import Optimizer
 from distopt.torch.parameter import Parameter
-from distopt.torch.replicas import broadcast_buffers
+from distopt.torch.running_statistics import RunningStatistics
 
 __all__ = ["DistributedOptimizer"]
 
@@ -34,7 +34,8 @@ def DistributedOptimizer(  # noqa: N802  # the name that users of Horovod know
 
     Args:
         optimizer: makes the update. It is not to be used on its own from then on.
-        model: the model: its names are for messages, and its buffers get replica 0's values; or None.
+        model: the model, whose names are for messages; None leaves parameters numbered. In either case its
+            buffers get replica 0's values, and running statistics of batch norms are averaged in each step.
         aggregator: what makes one gradient of those of all replicas, as in StepOptions.
 
     Returns:
@@ -69,9 +70,8 @@ class _Aggregating(torch.optim.Optimizer):
     def _begin(self, model: torch.nn.Module | None, aggregator: Callable[[Any], Any]) -> None:
         self._aggregator, self._names = aggregator, names_in(model)
         self._parameters: dict[int, Parameter] = {}
+        self._statistics, self._model = RunningStatistics(), model
         self._add_parameters()
-        if model is not None:
-            broadcast_buffers(model)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """See ``torch.optim.Optimizer``; all replicas add it together, and get replica 0's values."""
@@ -87,7 +87,7 @@ class _Aggregating(torch.optim.Optimizer):
         Args:
             closure: computes the loss and its gradients anew; it may be called several times.
         """
-        name = f"step of {type(self).__name__}"
+        name = f"step of {type(self).__name__}{self._statistics.description()}"
         engine = StepEngine.of(require_replica_context(name))
         scaling: dict[str, Any] = {
             key: vars(self).pop(key) for key in ("grad_scale", "found_inf") if key in vars(self)
@@ -103,6 +103,7 @@ class _Aggregating(torch.optim.Optimizer):
                 result = super().step()
             else:
                 result = super().step(self._over_replicas(closure, name))
+            self._statistics.average()
         finally:
             vars(self).update(scaling)  # the scaler takes them away itself
         if engine.counted(self):
@@ -155,6 +156,7 @@ class _Aggregating(torch.optim.Optimizer):
         with torch.no_grad():
             for tensor, value in zip(new, values, strict=True):
                 tensor.copy_(self._parameters[id(tensor)].tensor_of(value.numpy()))
+        self._statistics.take_in(tensors, self._model)
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["module_behind", "module_of", "names_in"]
+__all__ = ["module_behind", "module_of", "modules_of", "names_in"]
 
 
 def module_behind(params: Any) -> torch.nn.Module | None:
@@ -46,3 +46,15 @@ def module_of(tensors: Iterable[torch.Tensor]) -> torch.nn.Module | None:
         if covered and (rank := (covered, -sum(1 for _ in module.modules()))) > most:
             best, most = module, rank
     return best
+
+
+def modules_of(tensors: Iterable[torch.Tensor], known: Iterable[torch.nn.Module]) -> list[torch.nn.Module]:
+    """The program's modules that have the parameters which the known ones lack; the largest part first."""
+    covered = {id(own) for module in known for own in module.parameters()}
+    left = [tensor for tensor in tensors if id(tensor) not in covered]
+    found: list[torch.nn.Module] = []
+    while left and (module := module_of(left)) is not None:
+        found.append(module)
+        covered = set(map(id, module.parameters()))
+        left = [tensor for tensor in left if id(tensor) not in covered]
+    return found

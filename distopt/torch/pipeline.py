@@ -17,8 +17,8 @@ from distopt.torch.gradients import GradientReader
 from distopt.torch.names import module_of, names_in
 from distopt.torch.parameter import Parameter
 from distopt.torch.parameters import Parameters
-from distopt.torch.replicas import broadcast_buffers
 from distopt.torch.rules.update_rule import UpdateRule
+from distopt.torch.running_statistics import RunningStatistics
 from distopt.torch.state import StateKeeper
 from distopt.torch.updates import GroupUpdates
 
@@ -65,6 +65,7 @@ class Pipeline:
         self.gradient_watch = GradientWatch(name)
         self.keeper = StateKeeper(self._parameters, self.updates, update, self._tensors)
         self._hooks: GradientHooks | None = None
+        self._statistics = RunningStatistics()
         self._moves = -1
 
     def _tensors(self) -> Iterator[torch.Tensor]:
@@ -85,8 +86,7 @@ class Pipeline:
         known.add(f"{self._name}()", named)
         for place, new in added:
             self.updates.cohorts.put([known.of(t).variable for t in new], place, self._update.scalars)
-        if self._module is not None and number == 0:
-            broadcast_buffers(self._module)
+        self._statistics.take_in(list(self._tensors()), self._module)
         engine = StepEngine.of(require_replica_context(self._name))
         if engine.replicas > 1:
             self.gradient_watch.begin(self._tensors())
@@ -116,7 +116,7 @@ class Pipeline:
         """The gradients, with their variables."""
         parameters = list(map(self._parameters.of, self._tensors()))
         found = self._reader.pairs(engine, f"step of {self._name}", parameters)
-        self.updates.absent = self._reader.absent
+        self.updates.absent = self._reader.absent + self._statistics.description()
         return found
 
     def step(
@@ -148,6 +148,7 @@ class Pipeline:
             self.updates.step(pairs, examples, aggregate)
         else:
             self.updates.check_absence(engine)
+        self._statistics.average()
         self.gradient_watch.forget()
         self._parameters.accept_edits(engine)
         self.keeper.stepped()

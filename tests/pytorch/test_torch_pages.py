@@ -69,8 +69,24 @@ def test_what_the_other_changes_lead_to_runs(number, tmp_path):
     assert len(blocks("docs/torch.md", "diff")) == 4
 
 
+def test_states_of_torchmetrics_are_gathered_by_replica():
+    """By a function of the page, as torchmetrics' own does: a list of each replica's tensor."""
+    text = next(text for _, text in blocks("docs/torch.md") if "def gather" in text)
+    names = {"torch": torch, "dt": dt}
+    exec(text, names)
+
+    def program():
+        own = torch.full((dt.rank(), 2), dt.rank())
+        return [names["gather"](x) for x in (torch.tensor(0.5 + dt.rank()), own)]
+
+    assert on_replicas(1, lambda: names["over_replicas"]["distributed_available_fn"]()) == [False]
+    for numbers, parts in on_replicas(3, program):
+        assert [(x.shape, float(x)) for x in numbers] == [((), 0.5), ((), 1.5), ((), 2.5)]
+        assert [x.tolist() for x in parts] == [[], [[1, 1]], [[2, 2], [2, 2]]]
+
+
 def test_the_page_names_all_optimizers_and_options():
     page = (ROOT / "docs/torch.md").read_text()
-    named = set(re.findall(r"`(\w+)[`(=]", page))
+    named = set(re.findall(r"`(?:dt\.)?(\w+)[`(=]", page))
     assert {name for name in dt.__all__ if name not in ("Optimizer", "StepOptions", "rank", "size")} <= named
     assert set(dt.StepOptions.__annotations__) <= set(re.findall(r"(\w+)=", page))

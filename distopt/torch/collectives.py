@@ -1,0 +1,159 @@
+"""Collective calls on tensors: what replicas tell each other outside of a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from numbers import Number
+from typing import Any
+
+import torch
+
+from distopt.core import nest
+from distopt.distribute import ReduceOp, ReplicaContext, collective_call, require_replica_context
+from distopt.engine.error_barrier import broadcast_error
+from distopt.torch.derivatives import broadcast_from, gathered, reduced
+from distopt.torch.eager import eager
+from distopt.torch.tensors import as_array
+
+__all__ = ["all_gather", "all_reduce", "broadcast"]
+
+
+@eager
+@collective_call
+def all_reduce(value: Any, op: ReduceOp | str = "sum") -> Any:
+    """Combines a value over all replicas; all get the same bits.
+
+    Args:
+        value: a dense tensor on the CPU or a number, or lists, tuples, named tuples and dicts of them, with
+            the same shapes and dtypes on all replicas. It is not changed.
+        op: ``"sum"``, ``"mean"``, ``"min"`` or ``"max"``.
+
+    Returns:
+        The same structure of new tensors, and of Python's numbers where it has those. A mean of integers and
+        Booleans is float64, a sum of Booleans a count, int64; all else has its value's dtype, and its range.
+
+        Sums and means are differentiable, as often as one likes: what comes back to a replica's value is the
+        sum, or mean, of what comes back on all. ``backward()`` through them is collective too.
+
+    Raises:
+        TypeError: something else, or a dtype that NumPy lacks; the least or largest of complex numbers.
+        ValueError: an unknown op; a tensor that is sparse or not on the CPU.
+        ReplicaMismatch: replicas' values differ in number, shape or dtype.
+    """
+    context = require_replica_context("all_reduce()")
+    call = f"all_reduce({getattr(op, 'value', op)!r})"
+    with _told_to_all(context, call):
+        reduce_op = ReduceOp.from_any(op)
+        tensors = _tensors(call, value)
+        if reduce_op in (ReduceOp.MIN, ReduceOp.MAX) and any(map(torch.is_complex, tensors)):
+            raise TypeError(f"{call} got complex numbers, which have no order")
+    return _packed(value, reduced(context, reduce_op, *tensors))
+
+
+@eager
+@collective_call
+def all_gather(value: Any, dim: int = 0) -> Any:
+    """Joins the replicas' tensors along ``dim``, in the order of the replicas.
+
+    Args:
+        value: a dense tensor on the CPU, or a structure of them as in :func:`all_reduce`. Their lengths
+            along ``dim`` may differ between replicas, and be 0.
+        dim: the axis to join along. Stack tensors, or those of shape (), by ``all_gather(x[None])``.
+
+    Returns:
+        The same structure of new tensors. They are differentiable: to each replica comes back the sum of
+        what all replicas make of its part. ``backward()`` through them is collective too.
+
+    Raises:
+        TypeError: something else, or a dtype that NumPy lacks.
+        ValueError: a tensor that has no such axis, is sparse or not on the CPU.
+        ReplicaMismatch: replicas' values differ in number, dtype or another axis.
+    """
+    context = require_replica_context("all_gather()")
+    call = f"all_gather(dim={dim!r})"
+    with _told_to_all(context, call):
+        tensors = _tensors(call, value)
+        for tensor in tensors:
+            if not -tensor.ndim <= dim < tensor.ndim:
+                raise ValueError(
+                    f"{call} got a tensor of shape {tuple(tensor.shape)}, which has no such axis: "
+                    f"all_gather(x[None]) stacks the replicas' tensors"
+                )
+    return _packed(value, gathered(context, dim, *tensors))
+
+
+@eager
+@collective_call
+def broadcast(value: Any, src: int = 0) -> Any:
+    """Replica ``src``'s value on every replica.
+
+    Args:
+        value: as in :func:`all_reduce`; from other replicas than ``src`` only shapes and dtypes are taken.
+        src: the number of a replica.
+
+    Returns:
+        The same structure of new tensors. They are differentiable: to replica ``src`` comes back the sum of
+        what comes back on all replicas, to the others zeros. ``backward()`` through them is collective too.
+
+    Raises:
+        TypeError: something else, or a dtype that NumPy lacks.
+        ValueError: no such replica; a tensor that is sparse or not on the CPU.
+        ReplicaMismatch: replicas' values differ in number, shape or dtype.
+    """
+    context = require_replica_context("broadcast()")
+    call = f"broadcast(src={src!r})"
+    with _told_to_all(context, call):
+        tensors = _tensors(call, value)
+        if not 0 <= src < context.num_replicas_in_sync:
+            raise ValueError(f"{call}: the replicas are 0 to {context.num_replicas_in_sync - 1}")
+    return _packed(value, broadcast_from(context, src, *tensors))
+
+
+@contextmanager
+def _told_to_all(context: ReplicaContext, call: str) -> Iterator[None]:
+    """Errors in this replica's arguments, of which the others learn, as they are on their way to ``call``."""
+    try:
+        yield
+    except Exception as error:
+        broadcast_error(context, call, error)
+        raise
+
+
+def _tensors(call: str, value: Any) -> list[torch.Tensor]:
+    return [_tensor(call, leaf) for leaf in nest.flatten(value)]
+
+
+def _tensor(call: str, leaf: Any) -> torch.Tensor:
+    """A leaf of a structure as a tensor that NumPy can read.
+
+    Raises:
+        TypeError: it cannot be.
+        ValueError: it is sparse, or not on the CPU.
+    """
+    if isinstance(leaf, Number):
+        wide = {float: torch.float64, complex: torch.complex128}
+        return torch.as_tensor(leaf, dtype=wide.get(type(leaf)))
+    if not isinstance(leaf, torch.Tensor):
+        raise TypeError(
+            f"{call} takes tensors and numbers, and lists, tuples and dicts of them; got "
+            f"{type(leaf).__module__}.{type(leaf).__qualname__}"
+        )
+    if leaf.layout is not torch.strided:
+        raise ValueError(f"{call} got a sparse tensor ({leaf.layout}): .to_dense() makes it dense")
+    if leaf.device.type != "cpu":
+        raise ValueError(f"{call} got a tensor on {leaf.device}: replicas exchange those on the CPU")
+    plain: torch.Tensor = leaf.resolve_conj().resolve_neg()
+    try:
+        as_array(plain)
+    except TypeError:
+        raise TypeError(
+            f"{call} got a tensor of dtype {leaf.dtype}, which NumPy does not have: .float() makes it float32"
+        ) from None
+    return plain
+
+
+def _packed(value: Any, results: tuple[torch.Tensor, ...]) -> Any:
+    """A structure like ``value``, with results in place of its tensors and numbers."""
+    leaves = zip(nest.flatten(value), results, strict=True)
+    return nest.pack(value, [r if isinstance(leaf, torch.Tensor) else r.item() for leaf, r in leaves])

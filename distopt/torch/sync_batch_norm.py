@@ -1,0 +1,123 @@
+"""SyncBatchNorm: batch norm over the batch on all replicas."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.utils import parametrize
+
+from distopt.distribute import ReplicaContext, get_replica_context
+from distopt.torch.batch_statistics import ChannelStatistics, batch_statistics, normalized
+from distopt.torch.eager import eager
+
+__all__ = ["SyncBatchNorm", "convert_sync_batchnorm"]
+
+
+class SyncBatchNorm(_BatchNorm):
+    """Batch norm whose mean and variance are those of the batch on all replicas together.
+
+    Forward and backward passes are what one replica makes of the whole batch, whatever each replica's share
+    is; it may be empty. Arguments, parameters and buffers are those of ``torch.nn.BatchNorm2d``, inputs have
+    two axes or more. Running statistics have the same bits on all replicas. While the module is training,
+    its calls are collective, and so are their backward passes; in ``eval()`` it exchanges nothing, and is
+    PyTorch's own. Second derivatives are right as well.
+
+    Derivatives are those of the sum of all replicas' losses. So where shares differ in size, each loss should
+    be the sum over its examples, divided by the mean size of a share.
+    """
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """See ``torch.nn.BatchNorm2d``; collective in training.
+
+        Args:
+            x: ``[examples, num_features, ...]``; the number of examples is each replica's own.
+
+        Raises:
+            ValueError: another shape; a single value of a channel on all replicas.
+            ReplicaMismatch: replicas do not all make this call, of a module of as many channels.
+        """
+        context = get_replica_context()
+        if not self.training or context is None or context.num_replicas_in_sync == 1:
+            return super().forward(x)
+        return self._over_replicas(context, x)
+
+    @eager
+    def _over_replicas(self, context: ReplicaContext, x: torch.Tensor) -> torch.Tensor:
+        error: Exception | None = None
+        try:
+            self._check_input_dim(x)
+        except ValueError as found:
+            error = found
+        call = f"SyncBatchNorm({self.num_features}) of {x.dtype}"
+        statistics = batch_statistics(context, call, x, error)
+        if self.track_running_stats and self.running_mean is not None:
+            self._keep(statistics)
+        return normalized(context, x, self.weight, self.bias, statistics, self.eps)
+
+    @torch.no_grad()
+    def _keep(self, statistics: ChannelStatistics) -> None:
+        """Takes a batch into the running statistics."""
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        self.num_batches_tracked.add_(1)
+        momentum = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        variance = statistics.squares / (statistics.count - 1)
+        for buffer, value in ((self.running_mean, statistics.mean), (self.running_var, variance)):
+            buffer.copy_((1 - momentum) * buffer.double() + momentum * value)
+
+    def _check_input_dim(self, x: torch.Tensor) -> None:
+        if x.ndim < 2 or x.shape[1] != self.num_features:
+            raise ValueError(
+                f"SyncBatchNorm({self.num_features}) takes inputs of shape [examples, {self.num_features}, "
+                f"...]; got {list(x.shape)}"
+            )
+
+
+def convert_sync_batchnorm(module: nn.Module) -> nn.Module:
+    """The module with :class:`SyncBatchNorm` in place of each batch norm in it, as torch's of that name.
+
+    Parameters, buffers and hooks stay the same objects, so it does not matter whether an optimizer has been
+    made of them before.
+
+    Args:
+        module: changed, unless it is a batch norm itself.
+
+    Returns:
+        The module, or what takes its place.
+
+    Raises:
+        TypeError: a batch norm with a ``forward`` of its own, or a parametrized one.
+        ValueError: one that is lazy and does not know its shape yet. Nothing was changed.
+    """
+    new: dict[int, nn.Module] = {}
+    for name, found in module.named_modules():
+        if isinstance(found, _BatchNorm) and not isinstance(found, SyncBatchNorm):
+            _check(name or "the module", found)
+            made = new[id(found)] = SyncBatchNorm.__new__(SyncBatchNorm)
+            vars(made).update(vars(found))
+    for parent in list(module.modules()):
+        # Not named_children(), which leaves out what comes twice.
+        for name, child in list(vars(parent).get("_modules", {}).items()):
+            if id(child) in new:
+                setattr(parent, name, new[id(child)])
+    return new.get(id(module), module)
+
+
+def _check(name: str, module: _BatchNorm) -> None:
+    """Raises if the module is more than a batch norm, or not yet one."""
+    kind = type(module)
+    if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
+        raise ValueError(
+            f"convert_sync_batchnorm: {name} ({kind.__name__}) does not know its shape yet: call the model "
+            f"on a batch before"
+        )
+    if kind.forward not in (_BatchNorm.forward, nn.SyncBatchNorm.forward) or parametrize.is_parametrized(
+        module
+    ):
+        raise TypeError(
+            f"convert_sync_batchnorm: {name} ({kind.__module__}.{kind.__qualname__}) does more than a batch "
+            f"norm of PyTorch, which would be lost: replace it by a SyncBatchNorm and what it does besides"
+        )
