@@ -13,11 +13,14 @@ from distopt.torch.adadelta import Adadelta
 from distopt.torch.adagrad import Adagrad
 from distopt.torch.adam import Adam, AdamW
 from distopt.torch.adamax import Adamax
+from distopt.torch.batch_sampler import DistributedBatchSampler
 from distopt.torch.distributed_optimizer import DistributedOptimizer
+from distopt.torch.join import join
 from distopt.torch.nadam import NAdam
 from distopt.torch.optimizer import Optimizer, StepOptions
 from distopt.torch.replicas import rank, size
 from distopt.torch.rmsprop import RMSprop
+from distopt.torch.sampler import DistributedSampler
 from distopt.torch.sgd import SGD
 from distopt.torch.sparse_adam import SparseAdam
 
@@ -27,13 +30,16 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "DistributedBatchSampler",
     "DistributedOptimizer",
+    "DistributedSampler",
     "NAdam",
     "Optimizer",
     "RMSprop",
     "SGD",
     "SparseAdam",
     "StepOptions",
+    "join",
     "rank",
     "size",
 ]
