@@ -73,6 +73,24 @@ def test_unequal_streams_train_on_all_examples_as_one_process_does(workers):
     assert_close(found, other, {torch.float32: 0})
 
 
+def test_the_nan_of_no_examples_is_no_reason_to_leave_a_scaled_step_out():
+    def program():
+        net = model()
+        optimizer, scaler = dt.SGD(net, lr=0.1), torch.amp.GradScaler("cpu", init_scale=4.0)
+        for x, y in dt.join([(X[:4], Y[:4])] * (1 + rank())):
+            before = kept(net)
+            optimizer.zero_grad()
+            scaler.scale(torch.nn.functional.mse_loss(net(x), y)).backward()
+            scaler.step(optimizer, examples=len(x))
+            scaler.update()
+        return [torch.equal(one, other) for one, other in zip(before, kept(net), strict=True)], kept(net)
+
+    (unchanged, found), (_, other) = on_replicas(2, program)
+    assert not any(unchanged[:2])
+    assert_close(found, other, {torch.float32: 0})
+    assert all(value.isfinite().all() for value in found)
+
+
 def test_a_stream_that_ends_first_is_an_error_without_join():
     def program():
         net = model()
