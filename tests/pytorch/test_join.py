@@ -77,18 +77,20 @@ def test_the_nan_of_no_examples_is_no_reason_to_leave_a_scaled_step_out():
     def program():
         net = model()
         optimizer, scaler = dt.SGD(net, lr=0.1), torch.amp.GradScaler("cpu", init_scale=4.0)
+        weights = [net[0].weight.detach().clone()]
         for x, y in dt.join([(X[:4], Y[:4])] * (1 + rank())):
-            before = kept(net)
             optimizer.zero_grad()
             scaler.scale(torch.nn.functional.mse_loss(net(x), y)).backward()
             scaler.step(optimizer, examples=len(x))
             scaler.update()
-        return [torch.equal(one, other) for one, other in zip(before, kept(net), strict=True)], kept(net)
+            weights.append(net[0].weight.detach().clone())
+        return weights
 
-    (unchanged, found), (_, other) = on_replicas(2, program)
-    assert not any(unchanged[:2])
-    assert_close(found, other, {torch.float32: 0})
-    assert all(value.isfinite().all() for value in found)
+    first, second = on_replicas(2, program)
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+    assert len(first) == 3
+    assert (first[2] - first[1]).abs().max() > 1e-3
+    assert first[2].isfinite().all()
 
 
 def test_a_stream_that_ends_first_is_an_error_without_join():
