@@ -1,7 +1,11 @@
 """Batches of a data set, dealt out to replicas: which examples, in which order, and where a pass goes on."""
 
 import itertools
+import json
 import multiprocessing
+import re
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +15,9 @@ from replicated import on_replicas  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
 import distopt.torch as dt  # noqa: E402
+
+sys.path.append(str(Path(__file__).parent.parent / "distribute"))
+import jobs  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
@@ -150,19 +157,54 @@ def test_the_position_is_that_of_what_a_loader_has_handed_out(options):
     assert batches == joined(dealt(23, 3, 2)[0] + dealt(23, 3, 2, epoch=1)[0])
 
 
+WORKERS = """
+import sys
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+import distopt.torch as dt
+
+
+class Where(Dataset):
+    def __len__(self):
+        return 9
+
+    def __getitem__(self, i):
+        return i, dt.rank(), dt.size(), "mpi4py" in sys.modules
+
+
+if __name__ == "__main__":
+    model = torch.nn.Linear(1, 1)
+    optimizer = dt.SGD(model, lr=0.1)
+    for how in ("fork", "spawn"):
+        sampler = dt.DistributedBatchSampler(Where(), 2)
+        options = {"num_workers": 2, "persistent_workers": True, "multiprocessing_context": how}
+        loader = DataLoader(Where(), batch_sampler=sampler, **options)
+        for epoch in range(2):
+            sampler.set_epoch(epoch)
+            for i, rank, size, mpi in loader:
+                optimizer.zero_grad()
+                model(i.float()[:, None]).mean().backward()
+                optimizer.step(examples=len(i))
+                assert set(rank.tolist()) == {0} and set(size.tolist()) == {1}
+                assert how == "fork" or not mpi.any()
+                position = sampler.state_dict()["position"]
+                print("seen", how, epoch, position, i.tolist(), flush=True)
+"""
+
+
+@pytest.mark.launches
 @pytest.mark.slow
-def test_workers_that_are_spawned():
-    data = TensorDataset(torch.arange(11))
-    sampler = dt.DistributedBatchSampler(data, 2)
-    loader = DataLoader(
-        data,
-        batch_sampler=sampler,
-        num_workers=2,
-        persistent_workers=True,
-        multiprocessing_context="spawn",
-    )
-    positions = [sampler.state_dict()["position"] for _ in range(2) for _ in loader]
-    assert positions == [2, 4, 6, 8, 10, 11] * 2
+@pytest.mark.timeout(300)
+def test_workers_of_replicas_are_no_replicas_and_start_no_mpi(tmp_path):
+    (program := tmp_path / "train.py").write_text(WORKERS)
+    done = jobs.run(jobs.mpi(2, program))
+    assert done.code == 0, done.err
+    for start, epoch in itertools.product(("fork", "spawn"), (0, 1)):
+        lines = re.findall(rf"seen {start} {epoch} (\d+) (\[.*\])", done.out)
+        assert sorted(int(position) for position, _ in lines) == [4, 4, 9, 9]
+        assert sorted(flat(json.loads(batch) for _, batch in lines)) == list(range(9))
 
 
 def test_arguments_and_states_that_cannot_be():

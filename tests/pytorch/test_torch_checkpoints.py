@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -14,6 +15,8 @@ pytest.importorskip("safetensors")
 from replicated import on_replicas, rank  # noqa: E402
 
 from distopt.checkpoint import CheckpointManager  # noqa: E402
+from distopt.checkpoint.encoding import decode  # noqa: E402
+from distopt.checkpoint.holders import GlobalStreams  # noqa: E402
 from tests.pytorch import saved_torch_training  # noqa: E402
 from tests.pytorch.same_program import assert_close, kept, mlp  # noqa: E402
 from tests.pytorch.saved_torch_training import parts, training  # noqa: E402
@@ -114,6 +117,30 @@ def test_states_of_tensors(tmp_path):
     assert torch.equal(torch.rand(3, generator=generator), drawn)
     with pytest.raises(TypeError, match=r"mine\['x'\] is a tensor on cpu, torch.sparse_coo"):
         CheckpointManager(tmp_path, mine={"x": torch.ones(2).to_sparse()}).save()
+
+
+@pytest.mark.parametrize(
+    ("of", "array"),
+    [
+        ("load", np.zeros(2, np.float32)),
+        ("float64", np.zeros(2, np.float32)),
+        ("bfloat16", np.zeros((2, 3), np.uint8)),
+        ("bfloat16", np.zeros((), np.uint8)),
+        ("float32", np.zeros(2, "S3")),
+        ("float32", np.zeros(2, ">f4")),
+    ],
+)
+def test_what_is_no_tensor_is_refused(of, array):
+    tree = {"tensor": 0, "of": of, "dtype": "|u1", "shape": [2]}
+    with pytest.raises(ValueError, match=r"dtype|read|byte order|numpy"):
+        decode(tree, lambda *_: array)
+
+
+def test_a_damaged_state_of_the_generator_is_refused():
+    state = GlobalStreams().get_state()
+    for wrong in (state["torch"][:-1], state["torch"] * 0 + 255, state["torch"].astype("f4"), 3):
+        with pytest.raises((RuntimeError, TypeError)):
+            GlobalStreams().check_state({**state, "torch": wrong})
 
 
 def test_other_models_are_refused_and_nothing_is_changed(tmp_path):
