@@ -177,9 +177,9 @@ class Where(Dataset):
 if __name__ == "__main__":
     model = torch.nn.Linear(1, 1)
     optimizer = dt.SGD(model, lr=0.1)
-    for how in ("fork", "spawn"):
+    for how, workers in (("fork", 2), ("spawn", 1)):
         sampler = dt.DistributedBatchSampler(Where(), 2)
-        options = {"num_workers": 2, "persistent_workers": True, "multiprocessing_context": how}
+        options = {"num_workers": workers, "persistent_workers": True, "multiprocessing_context": how}
         loader = DataLoader(Where(), batch_sampler=sampler, **options)
         for epoch in range(2):
             sampler.set_epoch(epoch)
