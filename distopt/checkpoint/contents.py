@@ -102,7 +102,8 @@ def _collect(contents: Contents, seen: set[int], name: str, value: Any) -> None:
         raise TypeError(
             f"CheckpointManager({name}=...) cannot save a {type(value).__name__}: give variables, an "
             "optimizer, something with weights, a random generator, an object with get_state() and "
-            "set_state(), or a dict or list of plain values, which restore() can change in place"
+            "set_state() or state_dict() and load_state_dict(), or a dict or list of plain values, which "
+            "restore() can change in place"
         )
 
 

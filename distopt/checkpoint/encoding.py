@@ -1,4 +1,7 @@
-"""Plain values as JSON and arrays, and back: numbers, texts, lists, tuples, dicts, arrays. Nothing else."""
+"""Plain values as JSON and arrays, and back: numbers, texts, lists, tuples, dicts, arrays. Nothing else.
+
+Tensors of PyTorch count as arrays.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from distopt.checkpoint.foreign import is_tensor, tensor_as_array, tensor_of
 from distopt.core.dtypes import bfloat16, is_bfloat16, kind_of
 from distopt.core.tensor import TensorLike, as_array
 from distopt.typing import Array
@@ -48,6 +52,8 @@ def is_plain(value: Any) -> bool:
         return all(is_plain(item) for item in value)
     if isinstance(value, (np.ndarray, np.generic)):
         return kind_of(value.dtype) in "biufcSUmM"
+    if is_tensor(value):
+        return True
     return value is None or isinstance(value, (bool, int, float, str))
 
 
@@ -86,6 +92,11 @@ def _encode(value: Any, arrays: list[Array], where: str) -> Any:
         arrays.append(array)
         kind = "scalar" if isinstance(value, np.generic) else "array"
         return {kind: len(arrays) - 1, "dtype": text_of(array.dtype), "shape": list(array.shape)}
+    if is_tensor(value):
+        array, name = tensor_as_array(value, where)
+        arrays.append(array)
+        dtype, shape = text_of(array.dtype), list(array.shape)
+        return {"tensor": len(arrays) - 1, "of": name, "dtype": dtype, "shape": shape}
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
@@ -128,4 +139,6 @@ def _decode(tree: dict[str, Any], array: Callable[[int, np.dtype[Any], tuple[int
             return np.array(array(number, dtype_of(dtype), tuple(shape)))
         case {"scalar": int(number), "dtype": dtype}:
             return array(number, dtype_of(dtype), ())[()]
+        case {"tensor": int(number), "of": str(name), "dtype": dtype, "shape": shape}:
+            return tensor_of(array(number, dtype_of(dtype), tuple(shape)), name)
     raise ValueError(f"a value cannot be read: unknown form {sorted(tree)}")

@@ -9,9 +9,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from distopt.checkpoint.encoding import is_plain
+from distopt.checkpoint.foreign import is_tensor, torch_module
 from distopt.checkpoint.random_states import check_bits, check_python, check_random_state
 
-__all__ = ["Checked", "GlobalStreams", "Stateful", "holder_of"]
+__all__ = ["Checked", "GlobalStreams", "StateDict", "Stateful", "holder_of"]
 
 
 @runtime_checkable
@@ -122,25 +123,76 @@ class _PythonRandom:
         self._generator.setstate((version, tuple(map(int, numbers)), gauss))
 
 
+class StateDict:
+    """An object with PyTorch's ``state_dict()`` and ``load_state_dict()``: a module, an optimizer, ...
+
+    Args:
+        value: the object.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def get_state(self) -> Any:
+        """See Stateful."""
+        return self._value.state_dict()
+
+    def check_state(self, state: Any) -> None:
+        """See Checked. What is no flat dict of tensors, as a module's is, shows when it is loaded."""
+        own = self.get_state()
+        if not (isinstance(own, dict) and own and all(map(is_tensor, own.values()))):
+            return
+        differences = [
+            f"{name!r} is {_shape_in(state, name)} in the checkpoint, {_shape_in(own, name)} here"
+            for name in dict.fromkeys([*state, *own])
+            if _shape_in(state, name) != _shape_in(own, name)
+        ]
+        if differences:
+            raise ValueError("; ".join(differences[:10]))
+
+    def set_state(self, state: Any) -> None:
+        """See Stateful."""
+        self._value.load_state_dict(state)
+
+    @classmethod
+    def takes(cls, value: Any) -> bool:
+        """Whether it is such an object."""
+        return not isinstance(value, type) and all(
+            callable(getattr(value, name, None)) for name in ("state_dict", "load_state_dict")
+        )
+
+
+def _shape_in(state: Any, name: Any) -> str:
+    return str(list(state[name].shape)) if name in state else "missing"
+
+
 class GlobalStreams:
-    """The global generators of NumPy and of Python."""
+    """The global generators of NumPy, of Python and, in a program that has imported it, of PyTorch."""
 
     def __init__(self) -> None:
         self._python = _PythonRandom(random)
 
     def get_state(self) -> Any:
         """See Stateful."""
-        return {"numpy": np.random.get_state(legacy=False), "python": self._python.get_state()}
+        state = {"numpy": np.random.get_state(legacy=False), "python": self._python.get_state()}
+        torch = torch_module()
+        return state if torch is None else {**state, "torch": torch.get_rng_state().numpy()}
 
     def check_state(self, state: Any) -> None:
         """See Checked."""
         check_random_state(state["numpy"], np.random.get_state(legacy=False))
         self._python.check_state(state["python"])
+        torch = torch_module()
+        if torch is not None and "torch" in state:
+            torch.Generator().set_state(torch.from_numpy(state["torch"]))
 
     def set_state(self, state: Any) -> None:
         """See Stateful."""
         np.random.set_state(state["numpy"])
         self._python.set_state(state["python"])
+        torch = torch_module()
+        if torch is not None and "torch" in state:
+            torch.set_rng_state(torch.from_numpy(state["torch"]))
 
 
 _GENERATORS: tuple[tuple[type, Callable[[Any], Stateful]], ...] = (
@@ -151,7 +203,7 @@ _GENERATORS: tuple[tuple[type, Callable[[Any], Stateful]], ...] = (
 
 
 def holder_of(value: Any) -> Stateful | None:
-    """The state of a generator, of a dict's plain members, of a plain list, of a Stateful; else None."""
+    """The state of a generator, a dict's plain members, a plain list, a Stateful, a StateDict; else None."""
     for kind, holder in _GENERATORS:
         if isinstance(value, kind):
             return holder(value)
@@ -161,4 +213,4 @@ def holder_of(value: Any) -> Stateful | None:
         return _List(value)
     if isinstance(value, Stateful) and not isinstance(value, type):
         return value
-    return None
+    return StateDict(value) if StateDict.takes(value) else None

@@ -31,7 +31,8 @@ class CheckpointManager:
     """Saves objects in numbered checkpoints and restores the newest one that is whole.
 
     Every replica makes one, with its own objects, and calls :meth:`save` and :meth:`restore` together
-    with the others. Beside the objects, the global random generators of NumPy and Python are saved.
+    with the others. Beside the objects, the global random generators of NumPy, Python and, where the
+    program has imported it, PyTorch are saved.
 
     Args:
         directory: where the checkpoints are; all replicas must see it. One job at a time may write there,
@@ -39,8 +40,9 @@ class CheckpointManager:
         keep: how many whole checkpoints stay; older ones are removed when a new one is whole.
         **objects: what to save, each by a name of its own: variables (or lists, tuples and dicts of them),
             optimizers, models and metrics (anything with ``weights``), random generators, objects with
-            ``get_state()`` and ``set_state()``, and dicts or lists of numbers, strings and arrays,
-            which are changed in place. Whatever variables an optimizer trains must be among them.
+            ``get_state()`` and ``set_state()``, or with PyTorch's ``state_dict()`` and
+            ``load_state_dict()``, and dicts or lists of numbers, strings, arrays and tensors, which are
+            changed in place. Whatever variables an optimizer trains must be among them.
 
     Raises:
         ValueError: ``keep`` is below 1, or there are no objects.

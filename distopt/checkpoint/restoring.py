@@ -10,7 +10,7 @@ import numpy as np
 
 from distopt.checkpoint import files
 from distopt.checkpoint.contents import Contents
-from distopt.checkpoint.holders import Checked, Stateful
+from distopt.checkpoint.holders import Checked, StateDict, Stateful
 from distopt.checkpoint.manifest import Damaged, Manifest
 from distopt.checkpoint.matching import Pair
 from distopt.checkpoint.reading import Reader
@@ -70,7 +70,7 @@ def load(
 
     Where each replica has a value of its own, it gets it back. At another number of replicas a sum that
     they share goes to replica 0, other floats are averaged, and states stay as they are on replicas that
-    the checkpoint does not know.
+    the checkpoint does not know; but a state dict is replica 0's there, since models must be the same.
 
     Raises:
         Damaged: a file does not hold what the manifest says, or a state is none.
@@ -80,9 +80,11 @@ def load(
     with Reader(path, manifest) as reader:
         values = [_value(reader, pair, replica, manifest.replicas, same) for pair in pairs]
         states = {
-            name: reader.state(name, record, replica)
-            for name in contents.states
-            if (record := manifest.states[name]).file or replica < manifest.replicas
+            name: reader.state(name, record, replica if replica < manifest.replicas else 0)
+            for name, holder in contents.states.items()
+            if (record := manifest.states[name]).file
+            or replica < manifest.replicas
+            or isinstance(holder, StateDict)
         }
     for name, state in states.items():
         _check(name, contents.states[name], state)

@@ -13,12 +13,15 @@ from distopt.torch.adadelta import Adadelta
 from distopt.torch.adagrad import Adagrad
 from distopt.torch.adam import Adam, AdamW
 from distopt.torch.adamax import Adamax
+from distopt.torch.batch_sampler import DistributedBatchSampler
 from distopt.torch.collectives import all_gather, all_reduce, broadcast
 from distopt.torch.distributed_optimizer import DistributedOptimizer
+from distopt.torch.join import join
 from distopt.torch.nadam import NAdam
 from distopt.torch.optimizer import Optimizer, StepOptions
 from distopt.torch.replicas import rank, size
 from distopt.torch.rmsprop import RMSprop
+from distopt.torch.sampler import DistributedSampler
 from distopt.torch.sgd import SGD
 from distopt.torch.sparse_adam import SparseAdam
 from distopt.torch.sync_batch_norm import SyncBatchNorm, convert_sync_batchnorm
@@ -29,7 +32,9 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "DistributedBatchSampler",
     "DistributedOptimizer",
+    "DistributedSampler",
     "NAdam",
     "Optimizer",
     "RMSprop",
@@ -41,6 +46,7 @@ __all__ = [
     "all_reduce",
     "broadcast",
     "convert_sync_batchnorm",
+    "join",
     "rank",
     "size",
 ]

@@ -138,6 +138,8 @@ class Pipeline:
         if aggregate:
             self.gradient_watch.check()
         if found_inf is not None:
+            if examples == 0:  # the mean over no examples is NaN, which counts nothing
+                found_inf = torch.zeros_like(found_inf)
             if any_skips(engine, f"step of {self._name}", found_inf):
                 return
             if scale is not None:

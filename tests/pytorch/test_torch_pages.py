@@ -9,8 +9,6 @@ from replicated import on_replicas
 
 torch = pytest.importorskip("torch")
 
-from torch.utils.data.distributed import DistributedSampler  # noqa: E402
-
 import distopt.torch as dt  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -59,13 +57,15 @@ def test_what_the_other_changes_lead_to_runs(number, tmp_path):
     """Those of clips, and of programs for DDP and Horovod, with what these programs have before them."""
     data = torch.utils.data.TensorDataset(*load())
     names = {"torch": torch, "data": data, "path": tmp_path / "saved.pt"}
-    names |= {"Net": lambda: torch.nn.Linear(8, 1), "DistributedSampler": DistributedSampler}
+    names["Net"] = lambda: torch.nn.Linear(8, 1)
     names["model"] = model = names["Net"]()
     names |= {"optimizer": dt.SGD(model), "loss": model(data[:][0]).mean()}
     exec(changed("docs/torch.md", number)[1], names)
     if number > 1:
         assert isinstance(names["optimizer"], dt.AdamW)
-        assert len(names["sampler"]) == len(data)
+        assert len(names["loader"]) == 4
+        saved = torch.load(names["path"])
+        assert torch.equal(saved["weight"], names["model"].weight)
     assert len(blocks("docs/torch.md", "diff")) == 4
 
 

@@ -1,0 +1,240 @@
+"""DistributedBatchSampler: which examples each replica has in each batch."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from typing import Any
+
+import numpy as np
+import torch
+
+from distopt.core.random import stream
+from distopt.torch.replicas import rank as own_rank
+from distopt.torch.replicas import size
+from distopt.typing import Array
+
+__all__ = ["DistributedBatchSampler"]
+
+_STATE = ("epoch", "position", "seed", "shuffle", "examples")
+
+
+class DistributedBatchSampler(torch.utils.data.Sampler[list[int]]):
+    """This replica's batches of a data set of known length, for ``DataLoader(data, batch_sampler=...)``.
+
+    The order of an epoch depends on (seed, epoch) only. It is cut into global batches, and each of these is
+    dealt out to the replicas: so with the same global size, batch k holds the same examples at any number of
+    replicas. All replicas have the same number of batches, whose sizes differ by one at most;
+    ``optimizer.step(examples=len(x))`` weighs them. No example comes twice in an epoch, and none is left out:
+    a last global batch with fewer examples than there are replicas joins the one before.
+
+    Nothing is exchanged, so all replicas must give the same arguments and epochs.
+
+    Args:
+        data: the data set; only its length counts.
+        batch_size: examples in a batch of one replica, as everywhere in PyTorch.
+        global_batch_size: instead, examples in a batch of all replicas together.
+        shuffle: whether each epoch has an order of its own; else the order is that of the data.
+        seed: of these orders.
+        drop_last: whether to leave out a last global batch that is smaller than the others.
+        num_replicas: how many there are, if not as many as in this job.
+        rank: the number of this one.
+
+    Raises:
+        TypeError: the data have no length, or not just one of the two sizes is given.
+        ValueError: a size below 1, fewer examples than replicas, or no such replica.
+
+    >>> list(DistributedBatchSampler(range(7), 2, shuffle=False, num_replicas=3, rank=0))
+    [[0, 1, 6]]
+    """
+
+    def __init__(
+        self,
+        data: Sized,
+        batch_size: int | None = None,
+        *,
+        global_batch_size: int | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        drop_last: bool = False,
+        num_replicas: int | None = None,
+        rank: int | None = None,
+    ) -> None:
+        self._replicas = size() if num_replicas is None else num_replicas
+        self._rank = own_rank() if rank is None else rank
+        if not 0 <= self._rank < self._replicas:
+            raise ValueError(f"rank must be from 0 to {self._replicas - 1}; got {self._rank}")
+        self._examples = _length(data)
+        self._global_size = _global_size(batch_size, global_batch_size, self._replicas)
+        if 0 < self._examples < self._replicas and not drop_last:
+            raise ValueError(
+                f"{self._examples} examples cannot be dealt out to {self._replicas} replicas: each needs one"
+            )
+        self._shuffle, self._seed, self._drop_last = shuffle, seed % 2**64, drop_last
+        self._epoch = self._start = 0
+        self._pass: _Pass | None = None
+
+    def __iter__(self) -> Iterator[list[int]]:
+        before, start = self._pass, self._start
+        if before is not None and before.done:
+            start = self._start = 0
+        random = None
+        if start:
+            # A loader draws a number when it begins; where a pass goes on, it did so before the interruption.
+            # With workers it begins twice.
+            waiting = before is not None and not before.asked
+            random = before.random if before is not None and waiting else torch.get_rng_state()
+        self._pass = _Pass(self._shares(start), _asked_in_advance(), start, random)
+        return self._pass
+
+    def __len__(self) -> int:
+        """The batches of an epoch, the same on all replicas."""
+        return len(self._ends(0))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Says which epoch comes next. In the one that :meth:`load_state_dict` has set, its rest does."""
+        if epoch != self._epoch:
+            self._epoch, self._start, self._pass = epoch, 0, None
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the data: the examples, of all replicas, whose batches the loader has handed out.
+
+        What the workers of a ``DataLoader`` have in store does not count.
+        """
+        position = self._start if self._pass is None else self._pass.position
+        return dict(
+            zip(_STATE, (self._epoch, position, self._seed, self._shuffle, self._examples), strict=True)
+        )
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from :meth:`state_dict`: the next pass is the rest of that epoch, which may be empty.
+
+        Batch size and number of replicas may be others than before. If less is left then than one example a
+        replica, it is left out.
+
+        Raises:
+            KeyError: it is no such state.
+            ValueError: it is one of other data.
+        """
+        epoch, position, seed, shuffle, examples = (state[name] for name in _STATE)
+        for name, saved, own in (
+            ("len(data)", examples, self._examples),
+            ("shuffle", shuffle, self._shuffle),
+        ):
+            if saved != own:
+                raise ValueError(
+                    f"the DistributedBatchSampler's state was saved with {name} = {saved}; here it is {own}"
+                )
+        if not 0 <= position <= examples or not 0 <= seed < 2**64:
+            raise ValueError(f"no state of a DistributedBatchSampler: position {position}, seed {seed}")
+        self._epoch, self._start, self._seed, self._pass = epoch, position, seed, None
+
+    def _ends(self, start: int) -> Sequence[int]:
+        """Where each global batch ends, if the first one begins at ``start``."""
+        whole, rest = divmod(self._examples - start, self._global_size)
+        ends = [start + self._global_size * (k + 1) for k in range(whole)]
+        if rest and not self._drop_last:
+            if rest >= self._replicas:
+                ends.append(self._examples)
+            elif ends:
+                ends[-1] = self._examples
+        return ends
+
+    def _shares(self, start: int) -> list[tuple[int, Array]]:
+        """Where each global batch ends, and this replica's examples in it."""
+        # Not torch's generator with seed + epoch: neighbouring seeds would have orders in common.
+        epoch = self._epoch % 2**64
+        order = (
+            stream(self._seed, step=epoch).permutation(self._examples)
+            if self._shuffle
+            else np.arange(self._examples)
+        )
+        shares, begin = [], start
+        for end in self._ends(start):
+            least, more = divmod(end - begin, self._replicas)
+            own = begin + self._rank * least + min(self._rank, more)
+            shares.append((end, order[own : own + least + (self._rank < more)]))
+            begin = end
+        return shares
+
+
+class _Pass(Iterator[list[int]]):
+    """One pass over the batches of an epoch, or over what is left of it.
+
+    Args:
+        shares: where each global batch ends, and the examples of this replica's part.
+        in_advance: how many batches are asked for before the first is handed out.
+        start: where the first one begins.
+        random: the state of PyTorch's generator when the pass begins, or None to leave it alone.
+
+    Attributes:
+        asked: how many batches have been asked for, also in vain.
+    """
+
+    def __init__(
+        self, shares: list[tuple[int, Array]], in_advance: int, start: int, random: torch.Tensor | None
+    ) -> None:
+        self._shares, self._in_advance, self._start = shares, in_advance, start
+        self.random = random
+        self.asked = 0
+
+    def __next__(self) -> list[int]:
+        if self.random is not None and not self.asked:
+            torch.set_rng_state(self.random)
+        self.asked += 1
+        if self.asked > len(self._shares):
+            raise StopIteration
+        share: list[int] = self._shares[self.asked - 1][1].tolist()
+        return share
+
+    @property
+    def _handed_out(self) -> int:
+        # A loader with workers asks for one more with each that it hands out, at the end in vain.
+        return min(max(self.asked - self._in_advance, 0), len(self._shares))
+
+    @property
+    def position(self) -> int:
+        """The end of the last batch that has been handed out."""
+        return self._shares[self._handed_out - 1][0] if self._handed_out else self._start
+
+    @property
+    def done(self) -> bool:
+        """Whether all batches have been handed out."""
+        return bool(self.asked) and self._handed_out == len(self._shares)
+
+
+def _asked_in_advance() -> int:
+    """How many batches the loader that begins a pass asks for before it hands out the first.
+
+    A batch sampler is not told who asks: it looks for the loader where ``__iter__`` was called.
+    """
+    frame = inspect.currentframe()
+    for _ in range(2):
+        frame = frame.f_back if frame is not None else None
+    loader = frame.f_locals.get("loader") if frame is not None else None
+    if not isinstance(loader, torch.utils.data.DataLoader) or not loader.num_workers:
+        return 0
+    return loader.num_workers * (loader.prefetch_factor or 0)
+
+
+def _length(data: Sized) -> int:
+    try:
+        return len(data)
+    except TypeError:
+        raise TypeError(
+            f"DistributedBatchSampler needs data of known length; {type(data).__name__} has none. An "
+            f"IterableDataset is read by each replica for itself: dt.join(loader) lets them end together"
+        ) from None
+
+
+def _global_size(batch_size: int | None, global_batch_size: int | None, replicas: int) -> int:
+    if (batch_size is None) == (global_batch_size is None):
+        raise TypeError("DistributedBatchSampler takes either batch_size or global_batch_size")
+    name, given, least = (
+        ("batch_size", batch_size, 1)
+        if batch_size is not None
+        else ("global_batch_size", global_batch_size, replicas)
+    )
+    if not isinstance(given, int) or isinstance(given, bool) or given < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}; got {given!r}")
+    return given if batch_size is None else given * replicas

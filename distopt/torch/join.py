@@ -1,0 +1,96 @@
+"""join: batches of data that end sooner on some replicas than on others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from distopt.collectives import digest
+from distopt.distribute import ReplicaContext, collective_call, require_replica_context
+
+__all__ = ["join"]
+
+_T = TypeVar("_T")
+_CALL = "distopt.torch.join"
+#: In the place of a batch where there was none yet.
+_NONE: Any = object()
+
+
+def join(loader: Iterable[_T]) -> Iterator[_T]:
+    """The batches of a loader, then empty ones until the loaders of all replicas have ended; collective.
+
+    For data whose length is not known, such as an ``IterableDataset``: all replicas make the same number of
+    steps, and no example is left out. An empty batch is the replica's last one without its rows: tensors
+    of shape ``[0, ...]``. Call ``optimizer.step(examples=len(x))``: so it counts nothing, even though the
+    mean over no examples is NaN. Each batch costs one exchange of headers.
+
+    Args:
+        loader: gives batches: tensors and arrays whose first axis is that of the examples, and lists, tuples
+            and dicts of them.
+
+    Raises:
+        ValueError: a replica's loader gives no batch at all, while others do.
+        TypeError: a batch cannot be emptied: it has other things in it.
+        ReplicaFailed: the loader of another replica failed, or one of these happened there.
+    """
+    context = require_replica_context(f"{_CALL}()")
+    batches, batch, ended = iter(loader), _NONE, False
+    while True:
+        error = None
+        try:
+            if not ended:
+                batch = next(batches)
+        except StopIteration:
+            ended = True
+        except Exception as problem:
+            error = problem
+        others = _agree(context, error, flags=int(not ended))
+        if not any(others):
+            return
+        if not all(others):
+            try:
+                if ended:
+                    batch = _without_rows(batch)
+            except (TypeError, ValueError) as problem:
+                error = problem
+            _agree(context, error)
+        yield batch
+
+
+@collective_call
+def _agree(context: ReplicaContext, error: Exception | None, flags: int = 0) -> list[int]:
+    return context.collective_check.check(_CALL, digest(_CALL), lambda: f"{_CALL}()", error, flags)
+
+
+def _without_rows(batch: Any) -> Any:
+    """The batch with no example in it.
+
+    Raises:
+        TypeError: it has other things in it than tensors, arrays, texts, numbers, and containers of these.
+        ValueError: there was none.
+    """
+    if batch is _NONE:
+        raise ValueError(
+            f"{_CALL}() makes an empty batch of a replica's last one, but its loader gave none at all: each "
+            f"replica needs some data"
+        )
+    if isinstance(batch, (torch.Tensor, np.ndarray)):
+        if not batch.ndim:
+            return batch
+        return batch[:0].clone() if isinstance(batch, torch.Tensor) else batch[:0].copy()
+    if isinstance(batch, dict):
+        return {key: _without_rows(value) for key, value in batch.items()}
+    if isinstance(batch, (list, tuple)):
+        if hasattr(batch, "_fields"):
+            return type(batch)(*map(_without_rows, batch))
+        texts = all(isinstance(value, (str, bytes)) for value in batch)  # one of each example
+        return type(batch)([] if texts else map(_without_rows, batch))
+    if batch is None or isinstance(batch, (str, bytes, bool, int, float)):
+        return batch
+    raise TypeError(
+        f"{_CALL}() cannot make an empty batch of a {type(batch).__name__}: batches may consist of tensors, "
+        f"arrays, texts, numbers, and lists, tuples and dicts of these"
+    )
