@@ -69,6 +69,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in starting)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Compiles what most jobs need, before many processes at once would each do it."""
+    import numpy as np
+    from replicated import on_replicas
+
+    import distopt
+
+    def program() -> None:
+        v = distopt.Variable(np.zeros(3, np.float32))
+        for optimizer in (distopt.optimizers.SGD(), distopt.optimizers.Adam()):
+            optimizer.apply_gradients([(np.ones(3, np.float32), v)])
+
+    on_replicas(2, program)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
     """Thousands of tests and their modules stay: whatever walks over all objects need not see them."""

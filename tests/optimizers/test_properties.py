@@ -104,7 +104,7 @@ def test_rows_may_come_in_any_order_and_in_parts(kind, start, gradient, order):
 
 
 @every_kind
-@pytest.mark.parametrize("dtype", ["f2", "f4", "f8"])
+@pytest.mark.parametrize("dtype", ["f2", "f4", pytest.param("f8", marks=pytest.mark.slow)])
 @quick
 @given(data=st.data(), before=st.integers(0, 2))
 def test_config_and_weights_continue_bit_for_bit(kind, dtype, data, before):
