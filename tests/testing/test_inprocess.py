@@ -175,8 +175,8 @@ def test_syntax_error(start):
 
 def test_ctrl_c_says_where_the_replicas_stand(tmp_path):
     (tmp_path / "program.py").write_text(
-        HEAD
-        + "import time\nif replica == 1:\n    print('ready', flush=True); time.sleep(60)\nmeet()\n"  # one line
+        # In one line: where it is interrupted must not depend on which of the two it is in.
+        HEAD + "import time\nif replica == 1:\n    print('ready', flush=True); time.sleep(60)\nmeet()\n"
     )
     command = [sys.executable, "-m", "distopt.testing.inprocess", "--replicas", "2", "program.py"]
     with subprocess.Popen(
