@@ -231,19 +231,7 @@ def test_transformers_see_the_sum_on_every_replica(replicas):
     assert replicas.run(program) == [([summed], -summed / 2)] * replicas.size
 
 
-#: Each clip with one rule and no clip with all of them are quick: what clips knows nothing of rules.
-CLIPPED = {"SGD": {"clipvalue": 1.0}, "Adam": {"clipnorm": 1.0}, "RMSprop": {"global_clipnorm": 1.0}}
-CLIPS = [{}, {"clipvalue": 1.0}, {"clipnorm": 1.0}, {"global_clipnorm": 1.0}]
-
-
-@pytest.mark.parametrize(
-    ("name", "clips"),
-    [
-        pytest.param(name, clips, marks=[] if clips in ({}, CLIPPED.get(name)) else [pytest.mark.slow])
-        for name in programs.OPTIMIZERS
-        for clips in CLIPS
-    ],
-)
+@programs.with_clips(programs.OPTIMIZERS)
 def test_one_pass_and_the_stages_give_the_same_bits(replicas, name, clips):
     """A transformer that changes nothing makes the step go through all stages one by one."""
     fused = replicas.run(lambda: run_with(lambda: programs.make(name, **clips)))
