@@ -277,8 +277,9 @@ def test_a_state_of_another_shape_is_refused_and_changes_nothing():
         on_replicas(size, program)
 
 
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 2])
 @pytest.mark.parametrize("rule", ["SGD", "Adam", "RMSprop", "Adagrad"])
-def test_state_that_no_option_needs_now(rule):
+def test_state_that_no_option_needs_now(rule, size):
     """It comes with a state, is kept, and is used again when the options ask for it."""
     off = {"SGD": {"momentum": 0}, "RMSprop": {"centered": False}, "Adam": {"amsgrad": False}}.get(rule, {})
 
@@ -297,7 +298,7 @@ def test_state_that_no_option_needs_now(rule):
         train(model, second, side, range(5, 8))
         return [*found, *kept(model, second)]
 
-    assert_same(program, sizes=(1, 2))
+    assert_same(program, sizes=(size,))
 
 
 def test_adagrad_has_the_state_of_a_frozen_parameter():
