@@ -224,3 +224,5 @@ def test_kernels_are_kept_on_disk_and_follow_the_rules_source(tmp_path):
     assert run("-") == ["-2.0", "0"]
     assert run("-") == ["-2.0", "1"]
     assert run("+") == ["4.0", "0"]
+    # Numba writes an index without a lock: each kernel has one, so that nobody else changes it meanwhile.
+    assert len(list(tmp_path.glob("cache/engine_*/loops.rows_template*.nbi"))) == 2
