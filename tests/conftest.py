@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -68,13 +69,44 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path not in starting)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """Compiles what most jobs need, before many processes at once would each do it."""
+    import numpy as np
+    from replicated import on_replicas
+
+    import distopt
+
+    def program() -> None:
+        v = distopt.Variable(np.zeros(3, np.float32))
+        for optimizer in (distopt.optimizers.SGD(), distopt.optimizers.Adam()):
+            optimizer.apply_gradients([(np.ones(3, np.float32), v)])
+
+    on_replicas(2, program)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Thousands of tests and their modules stay: whatever walks over all objects need not see them."""
+    gc.collect()
+    gc.freeze()
+
+
 def _own_choice(metafunc: pytest.Metafunc) -> bool:
     """Whether the test itself says how many replicas it wants."""
     return any("replicas" in str(mark.args[0]) for mark in metafunc.definition.iter_markers("parametrize"))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """``replicas``: 1, 2 and 4 in one process; under a launcher, its processes."""
+    """``replicas``: 1, 2 and 4 in one process; under a launcher, its processes.
+
+    Four are slow where nothing depends on the order of their sums, or on who agrees with whom.
+    """
     if "replicas" in metafunc.fixturenames and not _own_choice(metafunc):
         choices = [Replicas(n, "virtual") for n in (1, 2, 4)] if WORLD == 1 else [Replicas(WORLD, "mpi")]
-        metafunc.parametrize("replicas", choices, ids=[f"{r.kind}-{r.size}" for r in choices])
+        slow = [] if metafunc.definition.get_closest_marker("tree") else [pytest.mark.slow]
+        metafunc.parametrize(
+            "replicas",
+            [pytest.param(r, marks=slow if (r.kind, r.size) == ("virtual", 4) else []) for r in choices],
+            ids=[f"{r.kind}-{r.size}" for r in choices],
+        )

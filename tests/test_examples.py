@@ -45,7 +45,7 @@ def last_line(pattern, out):
     "way",
     [
         "distoptrun",
-        "in-process",
+        pytest.param("in-process", marks=pytest.mark.slow),
         pytest.param("python", marks=pytest.mark.slow),
         pytest.param("mpiexec", marks=pytest.mark.slow),
     ],

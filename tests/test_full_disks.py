@@ -114,7 +114,7 @@ except OSError as error:
 """
 
 
-@pytest.mark.parametrize("kind", ["npz", "csv", "board"])
+@pytest.mark.parametrize("kind", ["npz", "csv", pytest.param("board", marks=pytest.mark.slow)])
 def test_a_file_that_may_not_grow_ends_with_what_is_whole(kind, tmp_path):
     if kind == "board":
         pytest.importorskip("tensorboardX")

@@ -54,20 +54,31 @@ def compiled(
     signature = (*arguments, coefficients)
     fingerprint = _fingerprint(rule)
     try:
-        kernel = template(rule.function, fingerprint, _jit(True))
+        kernel = template(rule.function, fingerprint, _jit(True, dtype))
         kernel.compile(signature)
     except Exception:
         # A cache that cannot be written or read is no error; what else is wrong comes up again here.
-        kernel = template(rule.function, fingerprint, _jit(False))
+        kernel = template(rule.function, fingerprint, _jit(False, dtype))
         kernel.compile(signature)
     kernel.disable_compile()
     return kernel  # type: ignore[no-any-return]
 
 
-def _jit(cached: bool) -> Callable[[Any], Any]:
+def _jit(cached: bool, dtype: np.dtype[Any]) -> Callable[[Any], Any]:
+    """Numba's decorator; each kernel has a name of its own, and so files of its own on disk.
+
+    Kernels of one name would share an index, which Numba reads, changes and writes without a lock: processes
+    that compile different ones at once would lose each other's entries, or get each other's code.
+    """
     import numba
 
-    return numba.njit(cache=cached, nogil=True, error_model="numpy")
+    def decorate(function: Any) -> Any:
+        parts = [getattr(cell.cell_contents, "__name__", cell.cell_contents) for cell in function.__closure__]
+        digest = hashlib.blake2b(repr((dtype.str, parts)).encode(), digest_size=8).hexdigest()
+        function.__qualname__ += f".{digest}"
+        return numba.njit(cache=cached, nogil=True, error_model="numpy")(function)
+
+    return decorate
 
 
 @cache

@@ -98,7 +98,9 @@ def step(aggregator, gradient, **arguments):
     return v.numpy()
 
 
-@pytest.mark.parametrize("counts", [(3, 5), (32, 32, 32, 7), (1, 0, 4, 2, 9), (6,)])
+@pytest.mark.parametrize(
+    "counts", [(3, 5), (32, 32, 32, 7), (1, 0, 4, 2, 9), pytest.param((6,), marks=pytest.mark.slow)]
+)
 def test_weighted_mean_is_that_over_all_examples(counts):
     """Gradients of a linear loss: the mean over all examples is the mean of their data."""
     data = np.random.default_rng(1).normal(size=(sum(counts), 6))
@@ -115,7 +117,7 @@ def test_weighted_mean_is_that_over_all_examples(counts):
 
 
 @pytest.mark.parametrize("counts", [(3, 5), (3, 0, 7, 3), (8, 8, 8, 8)])
-@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("dtype", ["f4", pytest.param("f8", marks=pytest.mark.slow)])
 def test_weighted_mean_has_the_same_bits_in_one_pass_and_in_stages(counts, dtype):
     gradients = rows(len(counts), (50,), dtype)
     gradients[[i for i, n in enumerate(counts) if n == 0]] = np.nan

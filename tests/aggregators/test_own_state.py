@@ -28,7 +28,7 @@ def training(top_k):
     return w, Adam(0.1, gradient_aggregator=top_k(0.3))
 
 
-@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("size", [1, 2, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("together", [False, True])
 def test_a_checkpoint_holds_each_replicas_own(top_k, size, together, tmp_path):
     def uninterrupted():

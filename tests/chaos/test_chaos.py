@@ -33,7 +33,7 @@ def run(*words, timeout=200):
         pytest.param("soak", 10, marks=pytest.mark.slow),
         pytest.param("kill", 3, marks=pytest.mark.slow),
         pytest.param("stop", 3, marks=pytest.mark.slow),
-        ("preempt", 3),
+        pytest.param("preempt", 3, marks=pytest.mark.slow),
         pytest.param("faults", 6, marks=pytest.mark.slow),
         pytest.param("network", 2, marks=pytest.mark.slow),
     ],

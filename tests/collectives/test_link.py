@@ -24,7 +24,7 @@ def test_all_to_all_stays_where_bytes_decide_and_halving_costs_more_of_them():
     assert cheapest_rule(nodes(3), 64, SLOW) == "halving"
 
 
-@pytest.mark.parametrize("count", [64, 256, 1024])
+@pytest.mark.parametrize("count", [64, 256, pytest.param(1024, marks=pytest.mark.slow)])
 def test_halving_where_messages_decide(count):
     assert cheapest_rule(nodes(count), MEGABYTES, FAST) == "halving"
 

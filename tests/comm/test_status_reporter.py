@@ -3,10 +3,17 @@
 import numpy as np
 import pytest
 
+from distopt.comm import status_reporter
 from distopt.comm.status_board import StatusBoard
 from distopt.comm.status_reporter import _ANSWER, _FORMAT, StatusReporter
 
 pytestmark = pytest.mark.timeout(20)
+
+
+@pytest.fixture(autouse=True)
+def short_wait(monkeypatch):
+    """What answers there are have come already."""
+    monkeypatch.setattr(status_reporter, "_ANSWER_SECONDS", 0.05)
 
 
 class Status:

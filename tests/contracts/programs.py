@@ -3,12 +3,27 @@
 import hashlib
 
 import numpy as np
+import pytest
 
 import distopt
 from distopt import optimizers
 from distopt.distribute import VirtualStrategy, get_replica_context
 
 OPTIMIZERS = ["SGD", "RMSprop", "Adam", "Adamax", "Nadam", "Adagrad", "Adadelta", "Ftrl"]
+
+
+def with_clips(names, clips=("clipvalue", "clipnorm", "global_clipnorm")):
+    """Parametrizes ``name`` and ``clips``: quick are no clip with all, and each clip with one.
+
+    What clips knows nothing of rules, but each pair of them is compiled for itself.
+    """
+    quick = [("SGD", "clipvalue"), ("Adam", "clipnorm"), ("RMSprop", "global_clipnorm")]
+    pairs = [pytest.param(name, {}, id=name) for name in names]
+    for name in names:
+        for clip in clips:
+            marks = [] if (name, clip) in quick else [pytest.mark.slow]
+            pairs.append(pytest.param(name, {clip: 1.0}, id=f"{name}-{clip}", marks=marks))
+    return pytest.mark.parametrize(("name", "clips"), pairs)
 
 
 def rank():

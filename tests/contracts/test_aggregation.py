@@ -83,6 +83,7 @@ def test_custom_aggregator(replicas, name):
     check(results, reference(lambda: programs.make(name), replicas.size, scale(1 / replicas.size)))
 
 
+@pytest.mark.tree
 @pytest.mark.parametrize("registered", aggregators.identify.registry.names())
 def test_every_registered_aggregator_gives_all_replicas_the_same(replicas, registered):
     config = {"aggregators": ["mean", "sum"]} if registered == "chain" else {}
@@ -94,6 +95,7 @@ def test_every_registered_aggregator_gives_all_replicas_the_same(replicas, regis
         assert programs.same_bits(results[0], reference(lambda: SGD(0.5), 1))
 
 
+@pytest.mark.tree
 def test_weighted_mean_weighs_examples(replicas):
     def program():
         aggregator = aggregators.WeightedMean(lambda: programs.rank() + 1)
@@ -126,6 +128,7 @@ def test_weighted_mean_of_nothing_applies_nothing(replicas):
     assert replicas.run(program) == [([1.0, 2.0], 0, "ValueError")] * replicas.size
 
 
+@pytest.mark.tree
 def test_adasum_of_orthogonal_and_of_equal_gradients(replicas):
     def program():
         n = replicas.size
@@ -228,8 +231,7 @@ def test_transformers_see_the_sum_on_every_replica(replicas):
     assert replicas.run(program) == [([summed], -summed / 2)] * replicas.size
 
 
-@pytest.mark.parametrize("clips", [{}, {"clipvalue": 1.0}, {"clipnorm": 1.0}, {"global_clipnorm": 1.0}])
-@pytest.mark.parametrize("name", programs.OPTIMIZERS)
+@programs.with_clips(programs.OPTIMIZERS)
 def test_one_pass_and_the_stages_give_the_same_bits(replicas, name, clips):
     """A transformer that changes nothing makes the step go through all stages one by one."""
     fused = replicas.run(lambda: run_with(lambda: programs.make(name, **clips)))

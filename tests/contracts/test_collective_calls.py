@@ -2,6 +2,7 @@
 
 import collections
 import hashlib
+import itertools
 import sys
 
 import numpy as np
@@ -27,6 +28,7 @@ def numbers(n):
 THEORY = {"sum": sum, "mean": lambda xs: sum(xs) / len(xs), "min": min, "max": max}
 
 
+@pytest.mark.tree
 @pytest.mark.parametrize("op", THEORY)
 @pytest.mark.parametrize("spell", [str.lower, str.upper, str.title, lambda op: ReduceOp(op)])
 def test_ops_by_any_name(replicas, op, spell):
@@ -296,8 +298,24 @@ def test_different_functions_in_merge_call(replicas):
     assert replicas.run(program) == [True] * replicas.size
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64", "bool", "complex64"])
-@pytest.mark.parametrize("op", ["sum", "mean"])
+@pytest.mark.tree
+@pytest.mark.parametrize(
+    ("op", "dtype"),
+    [
+        ("sum", "float32"),
+        ("mean", "float32"),
+        ("mean", "int64"),
+        ("sum", "float16"),
+        *(
+            pytest.param(op, dtype, marks=pytest.mark.slow)
+            for op, dtype in [
+                ("mean", "float16"),
+                ("sum", "int64"),
+                *itertools.product(["sum", "mean"], ["float64", "bool", "complex64"]),
+            ]
+        ),
+    ],
+)
 def test_sums_through_shared_memory_have_the_bits_of_those_by_messages(replicas, op, dtype, monkeypatch):
     """Several blocks, arrays that end inside of them, and arrays without elements."""
     sizes = (3, 0, 5000, 700_000, 1, 4096, 300_001)

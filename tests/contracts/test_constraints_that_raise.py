@@ -102,7 +102,7 @@ CASES = [(make, dense) for make in MAKERS] + [
 ]
 
 
-@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("where", ["the last", pytest.param("all", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("make", "apply"), CASES)
 def test_the_step_is_taken_back_on_all_replicas(replicas, memory, make, apply, where):
     results = replicas.run(lambda: taken_back(MAKERS[make], apply, WHERE[where]))

@@ -36,6 +36,18 @@ MAKERS = {
     "transformer": lambda: optimizers.Adagrad(0.1, gradient_transformers=[halved], on_nonfinite="skip"),
     "one's own": lambda: programs.Momentum(0.1),
 }
+#: Copies of these are quick; what is pickled goes through more, and is quick for all.
+COPIED = ["SGD", "clips", "own variable", "weighted mean", "one's own"]
+every_maker = pytest.mark.parametrize(
+    ("make", "how"),
+    [
+        *((make, "pickle") for make in MAKERS),
+        *(
+            pytest.param(make, "deepcopy", marks=[] if make in COPIED else pytest.mark.slow)
+            for make in MAKERS
+        ),
+    ],
+)
 
 
 def halved(pairs):
@@ -70,8 +82,7 @@ def test_every_optimizer_and_schedule_is_here():
         assert {c for c in classes if getattr(part, c).__module__.startswith(part.__name__)} == set(known)
 
 
-@pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("make", MAKERS)
+@every_maker
 def test_together_with_the_variables(replicas, make, how):
     """In whichever order they come; also before the first step."""
 
@@ -94,8 +105,7 @@ def test_together_with_the_variables(replicas, make, how):
     assert replicas.run(program) == [[True] * 4] * replicas.size
 
 
-@pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("make", MAKERS)
+@every_maker
 def test_the_optimizer_alone(replicas, make, how):
     """It goes on with variables of the same names: in another process there are no others."""
 

@@ -47,8 +47,14 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("dtype", RTOL)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [
+        pytest.param(case, dtype, marks=[] if dtype == "float32" or case == "Adam" else [pytest.mark.slow])
+        for case in CASES
+        for dtype in RTOL
+    ],
+)
 def test_shares_of_a_batch(replicas, case, dtype):
     results = replicas.run(lambda: train(CASES[case], dtype))
     want, losses = programs.alone(lambda: train(CASES[case], dtype))

@@ -11,6 +11,7 @@ from distopt.aggregators import Mean, WeightedMean
 from distopt.distribute import get_replica_context
 from distopt.optimizers import SGD
 
+pytestmark = pytest.mark.tree
 rank, size = programs.rank, programs.size
 
 

@@ -8,6 +8,8 @@ from distopt.distribute import get_replica_context
 from distopt.errors import ReplicaFailed, ReplicaMismatch
 from distopt.optimizers import SGD, Adam, Optimizer, schedules
 
+pytestmark = pytest.mark.tree
+
 
 def ones(*shape):
     return np.ones(shape, "f4")

@@ -76,8 +76,7 @@ def test_a_global_norm_over_several_dtypes_is_refused_on_all(replicas):
     assert replicas.run(program) == [([1.0, 1.0], 0)] * replicas.size
 
 
-@pytest.mark.parametrize("clips", [{}, {"clipvalue": 1.0}, {"clipnorm": 1.0}])
-@pytest.mark.parametrize("name", ALL)
+@programs.with_clips(ALL, clips=("clipvalue", "clipnorm"))
 def test_mixed_dtypes(replicas, name, clips):
     """Each replica's part of a gradient; float16 values are small whole numbers, so sums are exact."""
     dtypes = ["float16", "float32", "float64", "float32"]

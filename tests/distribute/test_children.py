@@ -194,7 +194,7 @@ def starts(script):
     "how",
     [
         "mpiexec",
-        "one process",
+        pytest.param("one process", marks=pytest.mark.slow),
         pytest.param("alone", marks=pytest.mark.slow),
         pytest.param("distoptrun", marks=pytest.mark.slow),
     ],

@@ -56,16 +56,19 @@ def test_it_says_who_is_waited_for_and_where_all_stand(job, replicas, nodes, lat
     assert "Traceback" not in done.err
 
 
-@pytest.mark.parametrize("nodes", [pytest.param(1, marks=pytest.mark.slow), 2])
-def test_a_late_replica_that_comes_after_all_is_welcome(job, nodes):
+@pytest.mark.parametrize(
+    ("replicas", "nodes"),
+    [(2, 2), pytest.param(4, 1, marks=pytest.mark.slow), pytest.param(4, 2, marks=pytest.mark.slow)],
+)
+def test_a_late_replica_that_comes_after_all_is_welcome(job, replicas, nodes):
     done = job(
-        'if rank == 3: time.sleep(2)\nstep(); step(); say("sum", v.numpy().sum())',
-        4,
+        f'if rank == {replicas - 1}: time.sleep(2)\nstep(); step(); say("sum", v.numpy().sum())',
+        replicas,
         DISTOPT_NODES=str(nodes),
         DISTOPT_STALL_SECONDS="1",
     )
     assert done.code == 0, done.err
-    assert done.out.splitlines() == [f"sum {300 * 70 * (1 - 3 * 4 * 0.5)}"] * 4
+    assert done.out.splitlines() == [f"sum {300 * 70 * (1 - 3 * replicas * 0.5)}"] * replicas
     assert 1 <= len(messages(done.err)) <= nodes
 
 
@@ -87,6 +90,7 @@ step()
     assert "(step 2, call " in lines[0]
 
 
+@pytest.mark.slow
 def test_replicas_of_one_process_are_named_together(tmp_path):
     (tmp_path / "program.py").write_text(FIRST_CALL.replace("== 1", "== 3"))
     command = jobs.mpi(2, *jobs.inprocess(2, tmp_path / "program.py"))
@@ -122,10 +126,16 @@ context.all_reduce("sum", 1.0)
 @pytest.mark.parametrize(
     ("first", "words"),
     [
-        ("", "process 0 is in MPI_Init, to which not all 2 processes have come"),
-        ("from mpi4py import MPI", "replica 0 is at its first use of distopt, to which not all 2 have come"),
+        pytest.param(
+            "", "process 0 is in MPI_Init, to which not all 2 processes have come", id="before MPI_Init"
+        ),
+        pytest.param(
+            "from mpi4py import MPI",
+            "replica 0 is at its first use of distopt, to which not all 2 have come",
+            id="after it",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["before MPI_Init", "after it"],
 )
 @pytest.mark.parametrize("limit", ["2.5", pytest.param("0", marks=pytest.mark.slow)])
 def test_it_watches_the_start_of_mpi(tmp_path, first, words, limit):

@@ -145,12 +145,12 @@ def test_a_step_is_the_sum_in_tree_order_and_the_rule(rule, replicas):
     train(rule, "f4", replicas)
 
 
-@pytest.mark.parametrize("replicas", [1, 2, 5])
+@pytest.mark.parametrize("replicas", [pytest.param(1, marks=pytest.mark.slow), 2, 5])
 def test_means_and_bounds_in_double_precision(replicas):
     train(adam.ADAM, "f8", replicas, (3, Clip(value=0.2)))
 
 
-@pytest.mark.parametrize("dtype", ["f4", "f8"])
+@pytest.mark.parametrize("dtype", ["f4", pytest.param("f8", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("replicas", [1, 2, 5])
 @pytest.mark.parametrize(
     "clip",

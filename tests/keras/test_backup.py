@@ -105,8 +105,15 @@ def ended(
     return values, history.history, history.epoch, drawn
 
 
-@pytest.mark.parametrize("save_freq", ["epoch", 4])
-@pytest.mark.parametrize("data", [arrays, shuffled, weighted, generated])
+@pytest.mark.parametrize(
+    ("data", "save_freq"),
+    [
+        *((data, 4) for data in (arrays, generated)),
+        *((data, "epoch") for data in (shuffled, weighted)),
+        *(pytest.param(data, "epoch", marks=pytest.mark.slow) for data in (arrays, generated)),
+        *(pytest.param(data, 4, marks=pytest.mark.slow) for data in (shuffled, weighted)),
+    ],
+)
 def test_the_same_bits_after_crashes(replicas: Any, tmp_path: Any, data: Any, save_freq: Any) -> None:
     whole = replicas.run(lambda: ended(tmp_path / "whole", data=data, save_freq=save_freq))
     assert all(isinstance(end, tuple) for end in whole)
@@ -131,7 +138,7 @@ def schedules() -> list[C.Callback]:
     ]
 
 
-@pytest.mark.parametrize("at", [3, 6, 9, 12])
+@pytest.mark.parametrize("at", [3, 9, *(pytest.param(at, marks=pytest.mark.slow) for at in (6, 12))])
 def test_callbacks_remember(tmp_path: Any, at: int) -> None:
     def run(directory: str, crash: Any = lambda: None) -> list[Any]:
         results: list[Any] = []

@@ -85,12 +85,7 @@ def distoptrun(*words):
 
 
 CASES = [(name, safe) for name, (_, too) in PROGRAMS.items() for safe in (False, True)[: 1 + too]]
-FAST = [
-    ("script", True),
-    ("script through a link", False),
-    ("module in a package", False),
-    ("zip file", False),
-]
+FAST = [("script", True), ("module in a package", False)]
 
 
 @pytest.mark.parametrize(

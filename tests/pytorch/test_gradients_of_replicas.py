@@ -53,7 +53,7 @@ def test_the_mean_over_equal_shares(replicas, dtype):
     batches.assert_close(trained(replicas, dtype), batches.beside(adam, dtype=dtype))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("option", "how"),
     [
@@ -114,6 +114,7 @@ def test_a_clip_by_norm_over_two_dtypes_and_groups(replicas, limit):
         batches.assert_close(found, batches.values(module), {torch.float32: 2e-6, torch.float64: 1e-6})
 
 
+@pytest.mark.tree
 def test_uneven_shares_weigh_by_their_examples(replicas):
     counts = UNEVEN[replicas.size]
     begin = np.cumsum([0, *counts])
@@ -135,6 +136,7 @@ def test_uneven_shares_weigh_by_their_examples(replicas):
     batches.assert_close(found[0], batches.beside(adam, dtype=torch.float64))
 
 
+@pytest.mark.tree
 def test_an_aggregator_that_counts_examples_itself(replicas):
     def program():
         module = batches.model(torch.float64)

@@ -18,7 +18,7 @@ WAYS = {
 }
 FOLDER = ROOT / "examples" / "torch"
 pytestmark = [pytest.mark.launches, pytest.mark.torch, pytest.mark.timeout(2 * LIMIT + 60)]
-ON_ONE_AND_TWO = pytest.mark.parametrize("replicas", [1, 2])
+ON_ONE_AND_TWO = pytest.mark.parametrize("replicas", [pytest.param(1, marks=pytest.mark.slow), 2])
 
 
 def printed(replicas, name, folder, *options):

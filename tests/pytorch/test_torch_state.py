@@ -81,7 +81,8 @@ def test_training_goes_on_elsewhere(rule, path):
 
 
 @every_rule
-def test_one_state_of_a_parameter(rule):
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 2])
+def test_one_state_of_a_parameter(rule, size):
     """Keys in torch's order, dtypes, shapes and devices; and what is not there before the first step."""
 
     def look(entry):
@@ -99,8 +100,7 @@ def test_one_state_of_a_parameter(rule):
         return [before, [look(optimizer.state[p]) for p in model.parameters()], weight in optimizer.state]
 
     want = program(THEIRS)
-    for size in (1, 2):
-        assert on_replicas(size, lambda n=size: program(Side(dt, slice(rank(), None, n)))) == [want] * size
+    assert on_replicas(size, lambda: program(Side(dt, slice(rank(), None, size)))) == [want] * size
 
 
 def test_state_is_empty_where_torchs_is():
@@ -277,8 +277,9 @@ def test_a_state_of_another_shape_is_refused_and_changes_nothing():
         on_replicas(size, program)
 
 
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 2])
 @pytest.mark.parametrize("rule", ["SGD", "Adam", "RMSprop", "Adagrad"])
-def test_state_that_no_option_needs_now(rule):
+def test_state_that_no_option_needs_now(rule, size):
     """It comes with a state, is kept, and is used again when the options ask for it."""
     off = {"SGD": {"momentum": 0}, "RMSprop": {"centered": False}, "Adam": {"amsgrad": False}}.get(rule, {})
 
@@ -297,7 +298,7 @@ def test_state_that_no_option_needs_now(rule):
         train(model, second, side, range(5, 8))
         return [*found, *kept(model, second)]
 
-    assert_same(program, sizes=(1, 2))
+    assert_same(program, sizes=(size,))
 
 
 def test_adagrad_has_the_state_of_a_frozen_parameter():

@@ -13,8 +13,20 @@ from tests.pytorch.update_cases import CASES, DENSE, UPDATES, said  # noqa: E402
 
 pytestmark = pytest.mark.torch
 
-every_case = pytest.mark.parametrize("case", CASES, ids=said)
-both_dtypes = pytest.mark.parametrize("dtype", ["f4", "f8"])
+
+def both_dtypes(argument, values, name_of, ids=None):
+    """Each value in both dtypes; those in float64 are slow but for one rule, since each is compiled twice."""
+    pairs = [
+        pytest.param(
+            value, dtype, marks=[pytest.mark.slow] if dtype == "f8" and name_of(value) != "Adam" else []
+        )
+        for value in values
+        for dtype in ("f4", "f8")
+    ]
+    return pytest.mark.parametrize((argument, "dtype"), pairs, ids=ids)
+
+
+every_case = both_dtypes("case", CASES, lambda case: case[0], lambda x: x if isinstance(x, str) else said(x))
 every_dense = pytest.mark.parametrize("name", DENSE)
 
 #: Options that are about how PyTorch computes, not what.
@@ -39,7 +51,6 @@ def start(shape=(7, 13), dtype="f4"):
 
 
 @every_case
-@both_dtypes
 def test_thirty_steps(case, dtype):
     name, options, changes = case
     own, theirs, optimizer = beside(name, options, start(dtype=dtype))
@@ -68,12 +79,15 @@ def test_rules_have_names_of_their_own():
     assert len({rule.name for rule in rules}) == len(rules) == 14
 
 
-@every_case
-def test_it_goes_on_from_the_state_of_pytorch(case):
+@pytest.mark.parametrize(
+    "case", [case if case[2] else pytest.param(case, marks=pytest.mark.slow) for case in CASES], ids=said
+)
+@pytest.mark.parametrize("dtype", ["f4", pytest.param("f8", marks=pytest.mark.slow)])
+def test_it_goes_on_from_the_state_of_pytorch(case, dtype):
     """The scalars come from what PyTorch has kept, at any step."""
     name, options, changes = case
-    own, theirs, optimizer = beside(name, options, start(dtype="f8"))
-    for i, gradient in enumerate(gradients(own.value.shape, "f8", 24)):
+    own, theirs, optimizer = beside(name, options, start(dtype=dtype))
+    for i, gradient in enumerate(gradients(own.value.shape, dtype, 24)):
         optimizer.param_groups[0].update(changes.get(i, {}))
         state = copy.deepcopy(optimizer.state[theirs])
         own.scalars = own.update.restored(state)
@@ -111,8 +125,7 @@ def _as_tensor(option):
     return torch.tensor(option, dtype=torch.float64) if isinstance(option, float) else option
 
 
-@every_dense
-@both_dtypes
+@both_dtypes("name", DENSE, str)
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}], ids=str)
 def test_gradients_of_extreme_sizes(name, dtype, options):
     """Zeros, denormals, squares that are too large unless scaled first, and such that always are."""
@@ -169,7 +182,9 @@ def test_any_shape(name, shape):
         assert_same(own, theirs, optimizer)
 
 
-@every_dense
+@pytest.mark.parametrize(
+    "name", [n if n == "NAdam" else pytest.param(n, marks=pytest.mark.slow) for n in DENSE]
+)
 def test_thousands_of_steps(name):
     """Bias corrections that are nearly 1, and coefficients whose rounding would add up."""
     own, theirs, optimizer = beside(name, {"lr": 1e-4}, start())

@@ -135,7 +135,7 @@ def test_a_wrong_argument_in_a_collective_call(start):
     [
         ("3", 3, "[0] ended with exit code 3\n"),
         ("'no data'", 1, "[0] no data\n"),
-        ("None", 0, ""),
+        pytest.param("None", 0, "", marks=pytest.mark.slow),
         pytest.param("0", 0, "", marks=pytest.mark.slow),
         pytest.param("", 0, "", marks=pytest.mark.slow),
     ],
@@ -302,6 +302,7 @@ print(json.dumps(first + torch.randn(2).tolist()))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_pytorch_that_one_replica_imports_late_draws_for_each_alone(start, tmp_path):
     """Replicas without a seed have one of their own; the others draw as processes with their seeds."""
