@@ -209,6 +209,14 @@ def tied_weights():
     return t
 
 
+def sync_batch_norm():
+    """Replicas meet in the middle of the backward pass."""
+    t = Training(lambda: dt.convert_sync_batchnorm(nn.Sequential(*network(), nn.BatchNorm1d(4))))
+    for _ in range(STEPS):
+        t.step()
+    return t
+
+
 def uneven_examples():
     t = Training()
     for k in range(STEPS):
@@ -274,6 +282,7 @@ PROGRAMS = {
     "unused parameter": (unused_parameter, 0),
     "two networks against each other": (two_networks_against_each_other, 4 * (STEPS - 3)),
     "tied weights": (tied_weights, 5 * (STEPS - 2)),
+    "sync batch norm": (sync_batch_norm, 8 * (STEPS - 2)),
     "uneven examples": (uneven_examples, 6 * (STEPS - 4)),
     "skip": (not_finite("skip"), 6),
     "zero": (not_finite("zero"), 6),
