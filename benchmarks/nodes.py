@@ -80,7 +80,8 @@ def _predict(found: Report, measured: dict[tuple[int, int], tuple[float, str]], 
 
     def features(nodes: int, size: int) -> list[float]:
         step = exchanges(size, nodes, measured[nodes, size][1])
-        return [1.0, step.waits + math.ceil(math.log2(nodes)), step.nbytes]  # the header waits, too
+        waits = max(step.waits, math.ceil(math.log2(nodes)))  # the header's, beside the first block
+        return [1.0, waits, step.nbytes]
 
     cases = [(nodes, size) for nodes in FITTED_ON for size in (SMALL, parameters)]
     times = np.array([measured[case][0] for case in cases])
