@@ -202,7 +202,7 @@ def test_workers_of_replicas_are_no_replicas_and_start_no_mpi(tmp_path):
     done = jobs.run(jobs.mpi(2, program))
     assert done.code == 0, done.err
     for start, epoch in itertools.product(("fork", "spawn"), (0, 1)):
-        lines = re.findall(rf"seen {start} {epoch} (\d+) (\[.*\])", done.out)
+        lines = re.findall(rf"seen {start} {epoch} (\d+) (\[[\d, ]*\])", done.out)
         assert sorted(int(position) for position, _ in lines) == [4, 4, 9, 9]
         assert sorted(flat(json.loads(batch) for _, batch in lines)) == list(range(9))
 
