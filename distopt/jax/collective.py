@@ -49,6 +49,9 @@ class Reduce(Collective):
 
     op: str
 
+    def __str__(self) -> str:
+        return f"all_reduce({self.op!r})"
+
     def call(self, context: ReplicaContext, values: list[Array]) -> Sequence[Any]:
         """See Collective."""
         return list(context.all_reduce(self.op, values))
@@ -82,6 +85,9 @@ class Gather(Collective):
 
     axis: int
 
+    def __str__(self) -> str:
+        return f"all_gather(axis={self.axis})"
+
     def call(self, context: ReplicaContext, values: list[Array]) -> Sequence[Any]:
         """See Collective."""
         return list(context.all_gather(values, self.axis))
@@ -106,6 +112,9 @@ class Broadcast(Collective):
 
     root: int
 
+    def __str__(self) -> str:
+        return f"broadcast(root={self.root})"
+
     def call(self, context: ReplicaContext, values: list[Array]) -> Sequence[Any]:
         """See Collective."""
         return list(context.broadcast(values, self.root))
@@ -129,6 +138,9 @@ class Scatter(Collective):
     """The sum over all replicas, of which each gets its part along an axis: the opposite of ``Gather``."""
 
     axis: int
+
+    def __str__(self) -> str:
+        return f"the derivative of {self.transposed()}"
 
     def call(self, context: ReplicaContext, values: list[Array]) -> Sequence[Any]:
         """See Collective."""
@@ -155,6 +167,9 @@ class Collect(Collective):
     """The sum over all replicas on one of them, zeros on the others: the opposite of ``Broadcast``."""
 
     root: int
+
+    def __str__(self) -> str:
+        return f"the derivative of {self.transposed()}"
 
     def call(self, context: ReplicaContext, values: list[Array]) -> Sequence[Any]:
         """See Collective."""
