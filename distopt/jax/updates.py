@@ -19,6 +19,8 @@ from distopt.jax.rules.leaf_rule import LeafRule
 from distopt.optimizers import RuleOptimizer
 from distopt.optimizers.example_weights import ExampleWeights, mean_by_default
 from distopt.optimizers.optimizer import ApplyState
+from distopt.transforms import ClipMixedNorm
+from distopt.typing import Transformer
 
 __all__ = ["TreeUpdates"]
 
@@ -80,6 +82,9 @@ class TreeUpdates(RuleOptimizer):
 
     def _are_alike(self, engine: StepEngine, variables: Sequence[Variable]) -> bool:
         return True
+
+    def _global_clip(self, limit: float) -> Transformer:
+        return ClipMixedNorm(limit)
 
     # -- numbers
     def _kind(self, variable: Variable) -> Kind:

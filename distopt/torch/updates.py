@@ -20,12 +20,15 @@ from distopt.optimizers import RuleOptimizer
 from distopt.optimizers.example_weights import ExampleWeights, mean_by_default
 from distopt.optimizers.optimizer import ApplyState
 from distopt.torch.aggregation import aggregate_pairs
-from distopt.torch.clip import ClipGradNorm
 from distopt.torch.cohorts import Cohort, Cohorts
 from distopt.torch.rules.update_rule import UpdateRule
+from distopt.transforms import ClipMixedNorm
 from distopt.typing import Transformer
 
 __all__ = ["GroupUpdates"]
+
+#: Of ``torch.nn.utils.clip_grad_norm_``.
+_MARGIN = 1e-6
 
 
 class GroupUpdates(RuleOptimizer):
@@ -65,7 +68,7 @@ class GroupUpdates(RuleOptimizer):
             clipvalue=clip_value,
         )
         if self._clip is not None:
-            self._clip = replace(self._clip, margin=ClipGradNorm.MARGIN)
+            self._clip = replace(self._clip, margin=_MARGIN)
         self._update_rule, self._groups = update, groups
         self.cohorts = Cohorts()
         self._plans = PlanCache(self._kind)
@@ -116,7 +119,7 @@ class GroupUpdates(RuleOptimizer):
         return True  # what is not aggregated in a step, aggregate() has been asked to
 
     def _global_clip(self, limit: float) -> Transformer:
-        return ClipGradNorm(limit)
+        return ClipMixedNorm(limit, _MARGIN)
 
     # -- numbers
     def _kind(self, variable: Variable) -> Kind:

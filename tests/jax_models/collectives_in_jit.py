@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 import distopt.jax as dj
 
@@ -27,7 +28,9 @@ def sums_and_means_of_trees():
         same(around(lambda t: dj.all_reduce(t, "max"))(tree)["c"], 2.0)
         same(around(lambda t: dj.all_gather(t["a"], axis=-1))(tree), [[1, 1, 1, 2, 2, 2]] * 2)
         same(around(lambda t: dj.broadcast(t, root=1))(tree)["a"], np.full((2, 3), 2.0))
-    large = jax.jit(lambda x: [dj.all_reduce(y) for y in (x @ x, x + 1)])(jnp.full((LARGE, LARGE), rank + 1.0))
+    large = jax.jit(lambda x: [dj.all_reduce(y) for y in (x @ x, x + 1)])(
+        jnp.full((LARGE, LARGE), rank + 1.0)
+    )
     same(large[0][0, 0], 5.0 * LARGE)
     same(large[1][-1, -1], 5.0)
 
@@ -64,12 +67,8 @@ def derivatives_are_those_of_the_loss_over_all_replicas():
     rows = jax.jit(jax.vmap(lambda x, y: dj.all_gather([x, y]), in_axes=(1, None)))(jnp.full((3, 2), rank), x)
     same(rows[0], [[0, 0, 0, 1, 1, 1]] * 2)
     same(rows[1], np.tile(x, (2, 2)))
-    try:
+    with pytest.raises(NotImplementedError, match="stop_gradient"):
         jax.grad(lambda x: dj.all_reduce(x, "max"))(1.0)
-    except NotImplementedError as error:
-        assert "stop_gradient" in str(error)
-    else:
-        raise AssertionError("a maximum has no derivative")
 
 
 def a_chain_of_optax_trains_as_one_process():

@@ -104,7 +104,7 @@ def test_every_function_has_the_arguments_and_defaults_of_optax():
         own, theirs = (inspect.signature(getattr(m, name)).parameters for m in (dj, optax))
         taken = {key: value.default for key, value in own.items() if key != "options"}
         if name in ("nadam", "nadamw"):
-            theirs = {key: value for key, value in inspect.signature(optax.adamw).parameters.items()}
+            theirs = inspect.signature(optax.adamw).parameters
             theirs = {k: v for k, v in theirs.items() if k in taken}
         assert taken == {key: value.default for key, value in theirs.items()}, name
         family = {case for case, _ in CASES if case.strip("nw") == name.strip("nw")}

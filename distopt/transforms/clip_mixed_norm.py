@@ -1,9 +1,9 @@
-"""Clipping the norm of all gradients together, as ``torch.nn.utils.clip_grad_norm_`` does."""
+"""Clipping the norm of all gradients together, of whatever dtypes they are, as PyTorch and optax do."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -13,21 +13,21 @@ from distopt.engine.clip import global_scale
 from distopt.transforms.elementwise import map_values, values_of
 from distopt.typing import Array, GradsAndVars
 
-__all__ = ["ClipGradNorm"]
+__all__ = ["ClipMixedNorm"]
 
 
 @dataclass(frozen=True)
-class ClipGradNorm:
-    """Multiplies all gradients by ``min(1, limit / (norm + 1e-6))``, of whatever dtypes they are.
+class ClipMixedNorm:
+    """Multiplies all gradients by ``min(1, limit / (norm + margin))``.
 
-    Source: ``torch.nn.utils.clip_grad_norm_``.
+    Source: ``torch.nn.utils.clip_grad_norm_``, where the margin is 1e-6; ``optax.clip_by_global_norm``.
     """
 
     limit: float
-    MARGIN: ClassVar[float] = 1e-6
+    margin: float = 0.0
 
     def __post_init__(self) -> None:
-        as_clip(self.limit, "clip_grad_norm")
+        as_clip(self.limit, "the norm's limit")
 
     def __call__(self, grads_and_vars: GradsAndVars) -> list[tuple[Any, Any]]:
         """The pairs with clipped gradients."""
@@ -37,7 +37,7 @@ class ClipGradNorm:
 
         def scaled(values: Array) -> Array:
             wide = _wide(values)
-            clipped: Array = (wide * global_scale(squares, self.limit, wide.dtype, self.MARGIN)).astype(
+            clipped: Array = (wide * global_scale(squares, self.limit, wide.dtype, self.margin)).astype(
                 values.dtype
             )
             return clipped
