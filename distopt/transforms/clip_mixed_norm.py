@@ -32,14 +32,13 @@ class ClipMixedNorm:
     def __call__(self, grads_and_vars: GradsAndVars) -> list[tuple[Any, Any]]:
         """The pairs with clipped gradients."""
         pairs = list(grads_and_vars)
-        sums = [norms.sums_of_squares(_wide(values_of(gradient)).reshape(-1)) for gradient, _ in pairs]
+        sums = [norms.sums_of_squares(_parts(values_of(gradient))) for gradient, _ in pairs]
         squares = norms.sum_of_pieces(sums)
 
         def scaled(values: Array) -> Array:
             wide = _wide(values)
-            clipped: Array = (wide * global_scale(squares, self.limit, wide.dtype, self.margin)).astype(
-                values.dtype
-            )
+            scale = global_scale(squares, self.limit, wide.real.dtype, self.margin)
+            clipped: Array = (wide * scale).astype(values.dtype)
             return clipped
 
         return [(map_values(scaled, gradient), variable) for gradient, variable in pairs]
@@ -48,3 +47,9 @@ class ClipMixedNorm:
 def _wide(values: Array) -> Array:
     """Contiguous, and no narrower than float32."""
     return np.ascontiguousarray(values, np.float32 if values.dtype.itemsize < 4 else values.dtype)
+
+
+def _parts(values: Array) -> Array:
+    """All numbers, 1-D: of complex ones their real and imaginary parts."""
+    wide = _wide(values).reshape(-1)
+    return wide.view(wide.real.dtype)

@@ -84,9 +84,8 @@ def test_replicas_train_as_one_process_does_with_optax():
         for found in results:
             assert_close(found["dense"], expected)
             np.testing.assert_array_equal(found["steps"], np.arange(3))
-            assert all(
-                np.array_equal(a, b) for a, b in zip(*map(jax.tree.leaves, (found, results[0])), strict=True)
-            )
+            for leaf, first in zip(*map(jax.tree.leaves, (found, results[0])), strict=True):
+                np.testing.assert_array_equal(leaf, first)
 
 
 def test_unequal_shares_weigh_as_many_examples_as_they_have():
@@ -111,7 +110,7 @@ def test_the_learning_rate_may_be_set_on_the_way():
 
 
 def test_arrays_never_change():
-    """Neither those kept, nor those that a computation reads which was dispatched just before, nor donated ones."""
+    """Neither those kept, nor donated ones, nor what a computation reads that was dispatched just before."""
     big = jnp.ones((600, 600))
     optimizer = dj.sgd(1.0)
     now = optimizer.init({"w": big})
