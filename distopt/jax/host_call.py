@@ -88,9 +88,16 @@ def _mapped(values: Any, axes: Any, *, collective: Collective) -> Any:
 
 #: That of ordered callbacks: JAX keeps what has it in order, also in cond, scan and while.
 (_effect,) = jax.make_jaxpr(lambda: io_callback(lambda: (), (), ordered=True))().effects
-_primitive = Primitive("distopt_collective")
-_primitive.multiple_results = True
-_primitive.def_impl(_outside)
-_primitive.def_effectful_abstract_eval(_shapes)
-mlir.register_lowering(_primitive, _lowered, platform="cpu")
-batching.primitive_batchers[_primitive] = _mapped
+
+
+def _made() -> Any:
+    made = Primitive("distopt_collective")
+    made.multiple_results = True
+    made.def_impl(_outside)
+    made.def_effectful_abstract_eval(_shapes)
+    mlir.register_lowering(made, _lowered, platform="cpu")
+    batching.primitive_batchers[made] = _mapped
+    return made
+
+
+_primitive = _made()
