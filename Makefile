@@ -24,8 +24,9 @@ FOUR     := $(patsubst %,tests/contracts/test_%.py,aggregation collective_calls 
 UNCOMPILED := tests/collectives $(patsubst %,tests/%.py,contracts/test_steps contracts/test_steps_not_finite \
 	engine/test_norms engine/test_sparse)
 
-# Without PyTorch the part that derives from its classes cannot be checked.
-UNTYPED := import importlib.util as u; print(*[] if u.find_spec('torch') else ['--exclude', 'distopt/torch/'])
+# Without PyTorch, or JAX, the part that is written for it cannot be checked.
+UNTYPED := import importlib.util as u; print(*[w for n in ('torch', 'jax') if not u.find_spec(n) \
+	for w in ('--exclude', f'distopt/{n}/')])
 
 # Coverage writes files of its own, which these tests limit, or count.
 UNTRACED := --ignore=tests/test_full_disks.py --ignore=tests/checkpoint/test_failures.py

@@ -30,6 +30,7 @@ BENCHMARKS = {
     "tricks": "the step with and without each thing that is there for speed only",
     "layers": "forward and backward, and fit, beside PyTorch, one replica",
     "torch": "training steps of PyTorch models by distopt.torch, beside PyTorch DDP; memory and startup too",
+    "jax": "training steps of a JAX model by distopt.jax, beside JAX + Gloo (jax.distributed)",
 }
 
 

@@ -11,7 +11,7 @@ from distopt.keras import activations, callbacks, layers, losses, metrics
 PAGES = [f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")) if blocks(f"docs/{p.name}")]
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page != "docs/torch.md"])
+@pytest.mark.parametrize("page", [page for page in PAGES if page not in ("docs/jax.md", "docs/torch.md")])
 def test_blocks_run_and_show_what_is_printed(page):
     run_page(page)
 
@@ -22,8 +22,15 @@ def test_the_blocks_of_the_page_on_pytorch_run():
     run_page("docs/torch.md")
 
 
+@pytest.mark.jax
+def test_the_blocks_of_the_page_on_jax_run():
+    pytest.importorskip("jax")
+    pytest.importorskip("optax")
+    run_page("docs/jax.md")
+
+
 def test_the_pages_with_code_are_known():
-    names = ("aggregators", "debugging", "differences", "keras", "sharp-bits", "torch")
+    names = ("aggregators", "debugging", "differences", "jax", "keras", "sharp-bits", "torch")
     assert {f"docs/{name}.md" for name in names} <= set(PAGES)
 
 

@@ -267,9 +267,9 @@ PACKAGES = [module_of(file) for file in FILES if file.name == "__init__.py"]
 
 
 def imported(package):
-    """A package; what derives from PyTorch's classes needs PyTorch."""
-    if package == "distopt.torch":
-        pytest.importorskip("torch")
+    """A package; those for models of another framework need it."""
+    if package in ("distopt.torch", "distopt.jax"):
+        pytest.importorskip(package.rpartition(".")[2])
     return importlib.import_module(package)
 
 

@@ -7,23 +7,12 @@ from typing import Any
 import torch
 
 from distopt.core.indexed_slices import IndexedSlices
+from distopt.core.parameter_variable import ParameterVariable
 from distopt.core.tensor import as_array as distopt_array
-from distopt.core.variable import Variable
 from distopt.torch.tensors import as_array, as_slices, as_tensor, axes_by_stride
 from distopt.typing import Array
 
-__all__ = ["Parameter", "ParameterVariable"]
-
-
-class ParameterVariable(Variable):
-    """A Variable that has the parameter's name as it is, without TensorFlow's ``":0"``."""
-
-    __slots__ = ()
-
-    @property
-    def name(self) -> str:
-        """As in ``named_parameters()``."""
-        return self._name
+__all__ = ["Parameter"]
 
 
 class Parameter:

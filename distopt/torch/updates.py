@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from distopt.aggregators import Aggregator, WeightedMean, label
+from distopt.aggregators import Aggregator
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.variable import Variable
 from distopt.engine.batch import GradientBatch
@@ -17,21 +17,18 @@ from distopt.engine.plan import Kind, PlanCache, StepPlan
 from distopt.engine.rule import Rule
 from distopt.engine.step import StepEngine
 from distopt.optimizers import RuleOptimizer
+from distopt.optimizers.example_weights import ExampleWeights, mean_by_default
 from distopt.optimizers.optimizer import ApplyState
 from distopt.torch.aggregation import aggregate_pairs
-from distopt.torch.clip import ClipGradNorm
 from distopt.torch.cohorts import Cohort, Cohorts
 from distopt.torch.rules.update_rule import UpdateRule
+from distopt.transforms import ClipMixedNorm
 from distopt.typing import Transformer
 
 __all__ = ["GroupUpdates"]
 
-
-class Average(WeightedMean):
-    """The default: a mean to all who do not give a number of examples, and so it is called."""
-
-    def __str__(self) -> str:
-        return "mean"
+#: Of ``torch.nn.utils.clip_grad_norm_``.
+_MARGIN = 1e-6
 
 
 class GroupUpdates(RuleOptimizer):
@@ -64,21 +61,19 @@ class GroupUpdates(RuleOptimizer):
     ) -> None:
         super().__init__(
             name,
-            Average() if aggregator in (None, "mean") else aggregator,
+            mean_by_default(aggregator),
             None,
             on_nonfinite=on_nonfinite,
             global_clipnorm=clip_norm,
             clipvalue=clip_value,
         )
         if self._clip is not None:
-            self._clip = replace(self._clip, margin=ClipGradNorm.MARGIN)
+            self._clip = replace(self._clip, margin=_MARGIN)
         self._update_rule, self._groups = update, groups
         self.cohorts = Cohorts()
         self._plans = PlanCache(self._kind)
         self._looked_for_means = True  # a mean is what is asked for
-        self._weighted = False
-        #: The examples of a weighted mean in steps that say nothing of them.
-        self._usual_examples = getattr(self.gradient_aggregator, "examples", 1)
+        self._weights = ExampleWeights("step", self.gradient_aggregator)
         #: Says which parameters have no gradient; replicas compare it.
         self.absent = ""
 
@@ -91,7 +86,7 @@ class GroupUpdates(RuleOptimizer):
             examples: how many this replica's gradients are the mean of; None if all replicas weigh alike.
             aggregate: False if the gradients are aggregated already.
         """
-        self._weigh(examples)
+        self._weights.weigh(examples)
         if self.cohorts.join([variable for _, variable in pairs]):
             self._plans.clear()
         made = self._steps_made()
@@ -100,28 +95,12 @@ class GroupUpdates(RuleOptimizer):
 
     def aggregate(self, pairs: Sequence[tuple[Any, Variable]], examples: int | None) -> dict[Variable, Any]:
         """The gradients aggregated over replicas, by variable; collective. Arguments as for :meth:`step`."""
-        self._weigh(examples)
-        call = f"aggregate of {self._name}{self._weights_text()}{self.absent}"
+        self._weights.weigh(examples)
+        call = f"aggregate of {self._name}{self._weights.text}{self.absent}"
         return aggregate_pairs(call, pairs, self.gradient_aggregator)
 
-    def _weigh(self, examples: int | None) -> None:
-        aggregator = self.gradient_aggregator
-        if examples is not None and (int(examples) != examples or examples < 0):
-            raise ValueError(f"step(examples=...) takes a count, 0 or more; got {examples!r}")
-        if isinstance(aggregator, WeightedMean):
-            aggregator.examples = self._usual_examples if examples is None else examples
-        elif examples is not None:
-            raise ValueError(
-                f"step(examples=...) weighs a mean, but this optimizer's aggregator is {label(aggregator)}: "
-                f"leave one of the two out"
-            )
-        self._weighted = examples is not None
-
-    def _weights_text(self) -> str:
-        return ", weighed by examples" if self._weighted else ""
-
     def _call(self) -> str:
-        return super()._call() + self._weights_text() + self.absent
+        return super()._call() + self._weights.text + self.absent
 
     def check_absence(self, engine: StepEngine) -> None:
         """A step without any gradient, which it must be on all replicas."""
@@ -140,7 +119,7 @@ class GroupUpdates(RuleOptimizer):
         return True  # what is not aggregated in a step, aggregate() has been asked to
 
     def _global_clip(self, limit: float) -> Transformer:
-        return ClipGradNorm(limit)
+        return ClipMixedNorm(limit, _MARGIN)
 
     # -- numbers
     def _kind(self, variable: Variable) -> Kind:

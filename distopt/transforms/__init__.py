@@ -3,5 +3,6 @@
 from distopt.transforms.clip_by_global_norm import ClipByGlobalNorm
 from distopt.transforms.clip_by_norm import ClipByNorm
 from distopt.transforms.clip_by_value import ClipByValue
+from distopt.transforms.clip_mixed_norm import ClipMixedNorm
 
-__all__ = ["ClipByGlobalNorm", "ClipByNorm", "ClipByValue"]
+__all__ = ["ClipByGlobalNorm", "ClipByNorm", "ClipByValue", "ClipMixedNorm"]

@@ -24,6 +24,7 @@ SLOW = [
     "tricks",
     "layers",
     "torch",
+    "jax",
 ]
 NAMES = ["calls", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 
@@ -46,6 +47,9 @@ def test_runs(name, tmp_path):
         pytest.skip("torch is not installed")
     if name == "torch":
         pytest.importorskip("distopt.torch")
+    if name == "jax":
+        pytest.importorskip("jax")
+        pytest.importorskip("optax")
     done = run(name, "--tiny", "--json", "--out", str(tmp_path))
     if done.returncode and "not possible here" in done.stderr:
         pytest.skip(done.stderr.strip())

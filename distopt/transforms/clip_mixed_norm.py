@@ -1,9 +1,9 @@
-"""Clipping the norm of all gradients together, as ``torch.nn.utils.clip_grad_norm_`` does."""
+"""Clipping the norm of all gradients together, of whatever dtypes they are, as PyTorch and optax do."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -13,33 +13,32 @@ from distopt.engine.clip import global_scale
 from distopt.transforms.elementwise import map_values, values_of
 from distopt.typing import Array, GradsAndVars
 
-__all__ = ["ClipGradNorm"]
+__all__ = ["ClipMixedNorm"]
 
 
 @dataclass(frozen=True)
-class ClipGradNorm:
-    """Multiplies all gradients by ``min(1, limit / (norm + 1e-6))``, of whatever dtypes they are.
+class ClipMixedNorm:
+    """Multiplies all gradients by ``min(1, limit / (norm + margin))``.
 
-    Source: ``torch.nn.utils.clip_grad_norm_``.
+    Source: ``torch.nn.utils.clip_grad_norm_``, where the margin is 1e-6; ``optax.clip_by_global_norm``.
     """
 
     limit: float
-    MARGIN: ClassVar[float] = 1e-6
+    margin: float = 0.0
 
     def __post_init__(self) -> None:
-        as_clip(self.limit, "clip_grad_norm")
+        as_clip(self.limit, "the norm's limit")
 
     def __call__(self, grads_and_vars: GradsAndVars) -> list[tuple[Any, Any]]:
         """The pairs with clipped gradients."""
         pairs = list(grads_and_vars)
-        sums = [norms.sums_of_squares(_wide(values_of(gradient)).reshape(-1)) for gradient, _ in pairs]
+        sums = [norms.sums_of_squares(_parts(values_of(gradient))) for gradient, _ in pairs]
         squares = norms.sum_of_pieces(sums)
 
         def scaled(values: Array) -> Array:
             wide = _wide(values)
-            clipped: Array = (wide * global_scale(squares, self.limit, wide.dtype, self.MARGIN)).astype(
-                values.dtype
-            )
+            scale = global_scale(squares, self.limit, wide.real.dtype, self.margin)
+            clipped: Array = (wide * scale).astype(values.dtype)
             return clipped
 
         return [(map_values(scaled, gradient), variable) for gradient, variable in pairs]
@@ -48,3 +47,9 @@ class ClipGradNorm:
 def _wide(values: Array) -> Array:
     """Contiguous, and no narrower than float32."""
     return np.ascontiguousarray(values, np.float32 if values.dtype.itemsize < 4 else values.dtype)
+
+
+def _parts(values: Array) -> Array:
+    """All numbers, 1-D: of complex ones their real and imaginary parts."""
+    wide = _wide(values).reshape(-1)
+    return wide.view(wide.real.dtype)

@@ -1,0 +1,56 @@
+"""Who the replicas are, and what is each one's own: its share of the data, its random key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from distopt.core.split import share
+from distopt.distribute import get_strategy, require_replica_context
+
+__all__ = ["key", "rank", "shard", "size"]
+
+
+def rank() -> int:
+    """The number of this replica, from 0."""
+    return require_replica_context("distopt.jax.rank()").replica_id_in_sync_group
+
+
+def size() -> int:
+    """The number of replicas in the job."""
+    return get_strategy().num_replicas_in_sync
+
+
+def key(seed: int) -> jax.Array:
+    """A random key of this replica's own, the same under all layouts of the replicas."""
+    return jax.random.fold_in(jax.random.key(seed), rank())
+
+
+def shard(batches: Iterable[Any]) -> Iterator[Any]:
+    """This replica's contiguous share of each batch.
+
+    Args:
+        batches: pytrees of arrays whose first axis counts examples; the same on all replicas. Scalars and
+            leaves that are no arrays stay whole.
+
+    Yields:
+        pytrees of the same structure. Shares differ by one example if the number does not divide: give
+        ``apply`` their number as ``examples=`` then.
+
+    Raises:
+        ValueError: arrays of a batch differ in length; there are fewer examples than replicas.
+    """
+    number, count = rank(), size()
+    for i, batch in enumerate(batches):
+        lengths = {np.shape(leaf)[0] for leaf in jax.tree_util.tree_leaves(batch) if np.ndim(leaf)}
+        if len(lengths) > 1:
+            raise ValueError(f"shard(): the arrays of batch {i} differ in length: {sorted(lengths)}")
+        if lengths and max(lengths) < count:
+            raise ValueError(f"shard(): batch {i} has {max(lengths)} examples for {count} replicas")
+        begin, end = share(max(lengths, default=0), number, count)
+        yield jax.tree_util.tree_map(
+            lambda leaf, part=slice(begin, end): leaf[part] if np.ndim(leaf) else leaf, batch
+        )

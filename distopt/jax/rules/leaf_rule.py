@@ -1,0 +1,64 @@
+"""What an optimizer of optax does with one leaf: slots, coefficients and a rule."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from distopt.engine.rule import Rule
+from distopt.optimizers.limits import NOT_NEGATIVE, Limit, within
+
+__all__ = ["LeafRule", "bias_correction", "checked"]
+
+
+class LeafRule(ABC):
+    """One algorithm of optax with its numbers, without any state: a frozen dataclass.
+
+    Slots have the names that optax has for them in its states.
+    """
+
+    #: The function of optax that has these numbers; for messages.
+    name: ClassVar[str]
+
+    @abstractmethod
+    def rule(self) -> Rule:
+        """The rule that the options select."""
+
+    @abstractmethod
+    def coefficients(self, rate: float, decay: float, step: int) -> dict[str, float]:
+        """The rule's coefficients, in double precision.
+
+        Args:
+            rate: the learning rate.
+            decay: the decoupled weight decay of these leaves; 0 for algorithms that have none.
+            step: the number of this step, from 1.
+
+        Returns:
+            A number for each name in ``rule().coefficients``; to be cast to what the leaf is computed in.
+        """
+
+    def initial(self, slot: str) -> float:
+        """What a new slot is filled with."""
+        return 0.0
+
+
+def bias_correction(decay: float, step: int) -> float:
+    """What makes a mean of ``step`` values of one that began with zero."""
+    return 1 / (1 - decay**step)
+
+
+_BELOW_ONE = Limit(0.0, 1 - 2**-53, "in [0, 1)")
+
+
+def checked(rule: LeafRule, *, decays: tuple[str, ...] = (), others: tuple[str, ...] = ()) -> None:
+    """Raises ValueError if a number of the rule makes no sense.
+
+    Args:
+        rule: whose.
+        decays: the names of those that must be in [0, 1), as a bias correction divides by ``1 - decay``.
+        others: the names of those that must not be negative; None is left alone.
+    """
+    for names, limit in ((decays, _BELOW_ONE), (others, NOT_NEGATIVE)):
+        for name in names:
+            if getattr(rule, name) is not None:
+                within(limit, getattr(rule, name), f"{name} of {rule.name}()")

@@ -1,0 +1,64 @@
+"""The state of an optimizer as a flat dict of arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from distopt.core.variable import Variable
+from distopt.engine.shared_parameters import SharedParameters
+from distopt.jax.tree import ParameterTree
+from distopt.jax.updates import TreeUpdates
+from distopt.suggestions import did_you_mean
+
+__all__ = ["load_state", "state_of"]
+
+
+def state_of(tree: ParameterTree, updates: TreeUpdates) -> dict[str, Any]:
+    """The number of steps, each trained leaf, and its slots; arrays are copies."""
+    return {name: np.asarray(variable.numpy()) for name, variable in _variables(tree, updates).items()}
+
+
+def load_state(
+    tree: ParameterTree, updates: TreeUpdates, memory: SharedParameters, state: Mapping[str, Any]
+) -> None:
+    """Gives everything the value that it has in ``state``.
+
+    Args:
+        tree: the parameters.
+        updates: keeps slots.
+        memory: where they lie.
+        state: as :func:`state_of` made it.
+
+    Raises:
+        KeyError: it lacks something. Nothing was changed.
+        ValueError: it has something more, or of another shape or kind. Nothing was changed.
+    """
+    variables = _variables(tree, updates)
+    for name in variables:
+        if name not in state:
+            raise KeyError(f"the state has no {name!r}: it is that of other parameters or another optimizer")
+    for name in state:
+        if name not in variables:
+            raise ValueError(f"the state has {name!r}, which is not here.{did_you_mean(name, variables)}")
+    values = {name: _fitting(name, variable, state[name]) for name, variable in variables.items()}
+    for name, variable in variables.items():
+        memory.assign(variable, values[name])
+
+
+def _variables(tree: ParameterTree, updates: TreeUpdates) -> dict[str, Variable]:
+    found = {"count": updates.iterations}
+    for leaf in tree.trained:
+        assert leaf.variable is not None
+        found[leaf.name] = leaf.variable
+        found |= {f"{leaf.name}/{name}": slot for name, slot in updates.slots(leaf.variable).items()}
+    return found
+
+
+def _fitting(name: str, variable: Variable, value: Any) -> Any:
+    array = np.asarray(value)
+    if array.shape != variable.shape:
+        raise ValueError(f"the state's {name!r} has shape {array.shape}, here it has {variable.shape}")
+    return np.asarray(array.astype(variable.dtype), order="C")

@@ -1,0 +1,151 @@
+"""TreeUpdates: the step over all replicas, for the trained leaves of a pytree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+
+from distopt.aggregators import Aggregator
+from distopt.core.variable import Variable
+from distopt.engine.plan import Kind, PlanCache, StepPlan
+from distopt.engine.rule import Rule
+from distopt.engine.step import StepEngine
+from distopt.jax.rates import value_at
+from distopt.jax.rules.leaf_rule import LeafRule
+from distopt.optimizers import RuleOptimizer
+from distopt.optimizers.example_weights import ExampleWeights, mean_by_default
+from distopt.optimizers.optimizer import ApplyState
+from distopt.transforms import ClipMixedNorm
+from distopt.typing import Transformer
+
+__all__ = ["TreeUpdates"]
+
+
+class TreeUpdates(RuleOptimizer):
+    """Aggregates, clips and updates, as all optimizers here do, with optax's arithmetic.
+
+    Args:
+        name: the optimizer's name, for messages.
+        rule: the algorithm.
+        rates: gives the learning rate and the weight decay, each a number or a function of the steps made.
+        decaying: the variables that decay.
+        options: see ``ApplyOptions``.
+    """
+
+    _step_call: ClassVar[str] = "apply"
+
+    def __init__(
+        self,
+        name: str,
+        rule: LeafRule,
+        rates: Callable[[], tuple[Any, Any]],
+        decaying: Sequence[Variable],
+        options: Mapping[str, Any],
+    ) -> None:
+        super().__init__(
+            name,
+            mean_by_default(options.get("aggregator")),
+            None,
+            on_nonfinite=options.get("on_nonfinite", "propagate"),
+            global_clipnorm=options.get("clip_by_global_norm"),
+            clipvalue=options.get("clip"),
+        )
+        self._leaf_rule, self._rates = rule, rates
+        self._decaying = set(map(id, decaying))
+        self._plans = PlanCache(self._kind)
+        self._looked_for_means = True  # a mean is what is asked for
+        self._weights = ExampleWeights("apply", self.gradient_aggregator)
+        self._numbers = 0.0, 0.0
+        self._absent = ""
+
+    def step(self, pairs: Sequence[tuple[Any, Variable]], absent: str, examples: int | None) -> None:
+        """One step.
+
+        Args:
+            pairs: gradients, none of them None, and variables; a variable comes once.
+            absent: says which leaves have no gradient; replicas compare it.
+            examples: how many this replica's gradients are the mean of; None if all replicas weigh alike.
+        """
+        self._weights.weigh(examples)
+        self._absent = f", without a gradient of {absent}" if absent else ""
+        made = self._steps_made()
+        rate, decay = self._rates()
+        self._numbers = value_at(rate, made, "learning_rate"), value_at(decay, made, "weight_decay")
+        self.apply_gradients(pairs)
+
+    def _call(self) -> str:
+        return super()._call() + self._weights.text + self._absent
+
+    def _are_alike(self, engine: StepEngine, variables: Sequence[Variable]) -> bool:
+        return True
+
+    def _global_clip(self, limit: float) -> Transformer:
+        return ClipMixedNorm(limit)
+
+    # -- numbers
+    def _kind(self, variable: Variable) -> Kind:
+        return id(variable) in self._decaying, variable.dtype
+
+    def _prepare_local(self, var_device: Any, var_dtype: Any, apply_state: ApplyState) -> None:
+        rate, decay = self._numbers
+        values = self._leaf_rule.coefficients(rate, decay if var_device else 0.0, self._steps_made() + 1)
+        apply_state[var_device, var_dtype].update(values)
+
+    def _step_rule(
+        self, device: Any, dtype: np.dtype[Any], apply_state: ApplyState | None
+    ) -> tuple[Rule, tuple[Any, ...]]:
+        rule, values = self._leaf_rule.rule(), (apply_state or {})[device, dtype]
+        scalar = rule.arithmetic_dtype(dtype).type
+        return rule, tuple([scalar(values[name]) for name in rule.coefficients])
+
+    def _rule(self, coefficients: Mapping[str, Any]) -> Rule:
+        return self._leaf_rule.rule()
+
+    def _coefficients(self, lr: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
+        raise NotImplementedError("they depend on the step, see _prepare_local")
+
+    # -- slots
+    def _create_slots(self, var_list: list[Variable]) -> None:
+        names = self._leaf_rule.rule().slots
+        with self._slots.prefixed():
+            for variable in self._slots.lacking(var_list, names):
+                for slot in names:
+                    value = self._leaf_rule.initial(slot)
+                    self.add_slot(variable, slot, partial(_filled, value) if value else "zeros")
+
+    def make_slots(self, variables: list[Variable]) -> None:
+        """Makes the step count and all slots, so that there is a state before the first step."""
+        _ = self.iterations
+        self._create_slots(variables)
+
+    def slots(self, variable: Variable) -> dict[str, Variable]:
+        """The slots of a variable by name."""
+        return self._slots.of(variable)
+
+    def _has_weights(self, plan: StepPlan) -> bool:
+        build = getattr(type(self.gradient_aggregator), "build", None)
+        return bool(plan.rules) and build in (None, Aggregator.build)
+
+    # -- description
+    def get_config(self) -> dict[str, Any]:
+        """The numbers now, for descriptions."""
+        rate, decay = self._rates()
+        own = {field.name: getattr(self._leaf_rule, field.name) for field in fields(self._leaf_rule)}  # type: ignore[arg-type]
+        numbers = {"learning_rate": rate, **own, **({"weight_decay": decay} if self._decaying else {})}
+        texts = {name: _text(value) for name, value in numbers.items() if value is not None}
+        return {**super().get_config(), **texts}
+
+    def _title(self) -> str:
+        return self._name
+
+
+def _text(value: Any) -> str:
+    return "schedule" if callable(value) else str(value)
+
+
+def _filled(value: float, shape: tuple[int, ...], dtype: Any) -> Any:
+    return np.full(shape, value, dtype)

@@ -1,0 +1,112 @@
+"""Update rules have the numbers of optax, with every option."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+jax = pytest.importorskip("jax")
+optax = pytest.importorskip("optax")
+
+from replicated import on_replicas  # noqa: E402
+
+import distopt.jax as dj  # noqa: E402
+
+pytestmark = pytest.mark.jax
+
+STEPS = 20
+#: The function, its options, and of those which make another kernel.
+CASES = [
+    ("sgd", {}),
+    ("sgd", {"momentum": 0.9}),
+    ("sgd", {"momentum": 0.9, "nesterov": True}),
+    ("adam", {"b1": 0.8, "b2": 0.99, "eps": 1e-3, "eps_root": 1e-4}),
+    ("adam", {"nesterov": True, "b1": 0.0}),
+    ("adamw", {"weight_decay": 0.1, "mask": {"a": True, "b": False}}),
+    ("adamw", {"weight_decay": optax.linear_schedule(0.3, 0.0, 10), "nesterov": True}),
+    ("nadam", {}),
+    ("nadamw", {"mask": lambda params: {name: name == "a" for name in params}}),
+    ("adamax", {"b1": 0.8, "b2": 0.9, "eps": 1e-3}),
+    ("adamaxw", {"weight_decay": 0.2, "mask": {"a": False, "b": True}}),
+    ("lion", {"b1": 0.8, "b2": 0.95, "weight_decay": 0.01, "mask": True}),
+    ("adagrad", {"initial_accumulator_value": 0.0, "eps": 1e-3}),
+    ("rmsprop", {}),
+    ("rmsprop", {"decay": 0.8, "eps": 1e-3, "eps_in_sqrt": False, "initial_scale": 0.5}),
+    ("rmsprop", {"momentum": 0.9, "nesterov": True, "bias_correction": True}),
+    ("rmsprop", {"centered": True, "bias_correction": True, "eps": 1e-2}),
+    ("rmsprop", {"centered": True, "momentum": 0.5, "eps": 1e-2}),
+]
+said = [f"{name}{list(options)}" for name, options in CASES]
+#: What optax has for the dtype of its state only.
+DTYPES = {"mu_dtype", "accumulator_dtype"}
+
+
+def start(dtype):
+    draw = np.random.default_rng(1).normal
+    return {"a": draw(size=(3, 5)).astype(dtype), "b": draw(size=(3, 5)).astype(dtype)}
+
+
+def gradient(step, dtype):
+    draw = np.random.default_rng(100 + step).normal
+    found = {"a": draw(size=(3, 5)), "b": draw(size=(3, 5))}
+    found["a"][0] = 0  # also where there never is any
+    if np.dtype(dtype).kind == "c":
+        found = {name: value * (1 - 2j) for name, value in found.items()}
+    return {name: value.astype(dtype) for name, value in found.items()}
+
+
+def optax_ends(name, options, dtype, rate):
+    """What optax makes of the parameters."""
+    optimizer = getattr(optax, name)(rate, **options)
+    params = jax.tree.map(jax.numpy.asarray, start(dtype))
+    state = optimizer.init(params)
+    for step in range(STEPS):
+        updates, state = optimizer.update(gradient(step, dtype), state, params)
+        params = optax.apply_updates(params, updates)
+    return params
+
+
+def ours(name, options, dtype, rate):
+    optimizer = getattr(dj, name)(rate, **options)
+    optimizer.init(start(dtype))
+    for step in range(STEPS):
+        params = optimizer.apply(gradient(step, dtype))
+    return params
+
+
+def assert_close(found, expected, tolerance=1e-5):
+    assert jax.tree.structure(found) == jax.tree.structure(expected)
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert one.dtype == other.dtype
+        wide = np.complex128 if np.iscomplexobj(one) else np.float64
+        f, e = np.asarray(one, wide), np.asarray(other, wide)
+        assert np.abs(f - e).max() <= tolerance * np.abs(e).max()
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=said)
+def test_twenty_steps_of_complex_numbers(name, options):
+    """Which are evaluated by NumPy; with a schedule."""
+    schedule = optax.exponential_decay(0.01, 5, 0.7)
+    with jax.enable_x64(True):
+        found = ours(name, options, np.complex128, schedule)
+        assert_close(found, optax_ends(name, options, np.complex128, schedule))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "options"), CASES, ids=said)
+def test_twenty_steps_of_compiled_code(name, options):
+    for found in on_replicas(2, lambda: ours(name, options, np.float32, 0.01)):
+        assert_close(found, optax_ends(name, options, np.float32, 0.01))
+
+
+def test_every_function_has_the_arguments_and_defaults_of_optax():
+    for name in {name for name, _ in CASES}:
+        own, theirs = (inspect.signature(getattr(m, name)).parameters for m in (dj, optax))
+        taken = {key: value.default for key, value in own.items() if key != "options"}
+        if name in ("nadam", "nadamw"):
+            theirs = inspect.signature(optax.adamw).parameters
+            theirs = {k: v for k, v in theirs.items() if k in taken}
+        assert taken == {key: value.default for key, value in theirs.items()}, name
+        family = {case for case, _ in CASES if case.strip("nw") == name.strip("nw")}
+        tried = {key for case, options in CASES if case in family for key in options}
+        assert set(taken) - DTYPES - {"learning_rate"} <= tried, name
