@@ -126,10 +126,12 @@ class CollectiveCheck:
         together = True
         if self._comm.asynchronous and 1 < self._node.size < self._comm.size:
             together = _same(self._node.exchange(own))
-        arrive = self._comm.begin_exchange(own)
         if ahead is not None and together:
+            arrive = self._comm.begin_exchange(own)
             ahead()
-        rows = arrive()
+            rows = arrive()
+        else:
+            rows = self._comm.exchange(own)
         if rows.count(own) < len(rows):
             begun = [_FORMAT.unpack(row)[_AHEAD] for row in rows]
             if any(begun) and not (all(begun) and _same(rows)):
