@@ -7,6 +7,7 @@ be summed; otherwise all of it is sent again.
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -25,8 +26,10 @@ from distopt.typing import Array
 __all__ = ["Overlap"]
 
 _MODES = ("auto", "on", "off")
-#: So many steps more in which gradients had changed than in which they had not, and they stay at home.
-_MOST_CHANGED = 3
+#: So many steps more that had other gradients than that had those handed over, and none are sent any more.
+_MOST_OTHERS = 3
+#: So often it gets ready for other variables at most.
+_MOST_PLANS = 8
 #: Of the arrivals of variables: it has not been handed over.
 _NEVER = -1
 
@@ -51,12 +54,13 @@ class Overlap:
             raise ValueError(f"DISTOPT_OVERLAP must be one of {', '.join(_MODES)}; got {mode!r}")
         self._reduce = reduce
         self._channel: InterNodeReduce | None = None
-        self._pass: _Pass | None = None
-        #: The plan of the last step, and when its variables were handed over.
-        self._last: StepPlan | None = None
+        self._handover: _Handover | None = None
+        #: When the variables were handed over since the last step.
         self._arrivals: dict[int, int] = {}
         self._clock = 0
-        self._changed = 0
+        #: Of the last steps, how many were of other variables; how many had other gradients; all alike.
+        self._unfit = self._others = self._plans = 0
+        self._process = os.getpid()
         #: Variables are not to keep this alive.
         self._listener = weakref.WeakMethod(self.hand_over)
         self._trial = Trial(reduce.job)
@@ -70,8 +74,8 @@ class Overlap:
 
     @property
     def on(self) -> bool:
-        """Whether gradients of the next step may be sent before it."""
-        return not self.off
+        """Whether gradients of the next step may be sent before it; not in a child of the replica."""
+        return not self.off and os.getpid() == self._process
 
     def hand_over(self, variable: Variable, gradient: Any) -> None:
         """This replica's gradient of a variable is final, as far as its maker knows; not collective.
@@ -80,61 +84,75 @@ class Overlap:
             variable: any; those that the last step did not have are passed over.
             gradient: an array that stays as it is until the step. If it does not, all is sent again.
         """
-        if self.off:
+        if not self.on:
             return
         self._clock += 1
         self._arrivals[id(variable)] = self._clock
-        if self._pass is not None and self._trial.on:
-            self._pass.hand_over(variable, gradient)
+        if self._handover is not None and self._trial.on:
+            self._handover.hand_over(variable, gradient)
 
     def advance(self) -> None:
         """Looks after messages, which move only when they are looked at."""
-        if self._pass is not None:
-            self._pass.sums.advance()
+        if self._handover is not None:
+            self._handover.sums.advance()
 
     # -- the step
-    def holds(self, plan: StepPlan, batch: GradientBatch) -> bool:
-        """Whether what was handed over, if anything, is what this step is to sum."""
-        return self._pass is not None and self._trial.on and self._pass.holds(plan, batch)
+    def holds(self, plan: StepPlan, batch: GradientBatch) -> tuple[bool, bool]:
+        """Whether it is ready for such steps; whether what was handed over, if anything, is to be summed."""
+        if self._handover is None or not self._handover.fits(plan):
+            return False, False
+        return True, self._trial.on and self._handover.holds(batch)
 
     def drop(self) -> None:
         """Does without the sums, on all replicas; collective."""
-        if self._pass is None or not self._trial.on:
+        if self._handover is None or not self._trial.on:
             return
         job = self._reduce.job
-        begun = max(int(count[0]) for count in job.all_gather(np.array([self._pass.sums.begun])))
-        self._pass.sums.drain(begun)
-        self._pass.clear()
-        self._changed += 1
-        if self._changed == _MOST_CHANGED:
-            self._end("gradients were changed, or weighed, after the backward pass")
+        begun = max(int(count[0]) for count in job.all_gather(np.array([self._handover.sums.begun])))
+        self._handover.sums.drain(begun)
+        self._handover.clear()
+        self._others += 1
+        if self._others == _MOST_OTHERS:
+            self._end("steps had other gradients than those handed over before")
 
     def totals(self, batch: GradientBatch) -> Iterator[tuple[int, int, Array]]:
         """The sums, as :meth:`OverlappedSums.totals` gives them, by the place of the executor; collective."""
-        assert self._pass is not None
-        self._changed = max(self._changed - 1, 0)
-        self.variables += self._pass.take(batch)
-        yield from self._pass.sums.totals()
-        self._pass.clear()
+        assert self._handover is not None
+        self._others = max(self._others - 1, 0)
+        self.variables += self._handover.take(batch)
+        yield from self._handover.sums.totals()
+        self._handover.clear()
 
-    def stepped(self, plan: StepPlan, batch: GradientBatch) -> None:
-        """A step was made. Those to come send in the order in which its gradients came; collective."""
+    def stepped(self, plan: StepPlan, batch: GradientBatch, fitted: bool) -> None:
+        """A step was made. Those to come send in the order in which its gradients came; collective.
+
+        Args:
+            plan: the step's.
+            batch: its variables.
+            fitted: whether all replicas were ready for such steps.
+        """
         if self.off:
             return
-        if self._pass is None or not self._pass.fits(plan):
-            again, self._last = self._last is plan, plan
-            if again:
-                self._prepare(plan, batch)
-            else:
+        if fitted:
+            self._unfit = 0
+            if self._tried and self._trial.count():
+                self._end(self._trial.verdict())
+        else:
+            self._unfit += 1
+            if self._unfit == 1:
                 for variable in batch.variables:
                     variable.gradient_listener = self._listener
-        elif self._tried and self._trial.count():
-            self._end(self._trial.verdict())
+            else:
+                self._prepare(plan, batch)
         self._arrivals.clear()
 
     def _prepare(self, plan: StepPlan, batch: GradientBatch) -> None:
         """Agrees on the order of blocks; nothing is sent before the step if there is a reason for that."""
-        self._pass = None
+        self._handover, self._unfit = None, 0
+        self._plans += 1
+        if self._plans > _MOST_PLANS:
+            self._end("variables change from step to step")
+            return
         if batch.sparse or plan.constrained or not plan.executors:
             return  # their steps are not made in one go
         here = np.array([self._arrivals.get(id(v), _NEVER) for v in batch.variables], np.int64)
@@ -146,18 +164,18 @@ class Overlap:
         if self._channel is None:
             self._end("replicas of one process take turns")
             return
-        self._pass = _Pass(self._reduce, self._channel, plan, batch, arrivals)
+        self._handover = _Handover(self._reduce, self._channel, plan, batch, arrivals)
         if self._tried:
             self._trial.begin()
 
     def _end(self, why: str) -> None:
         """Stops it for good."""
         self.off = why
-        self._pass = None
+        self._handover = None
         self._arrivals.clear()
 
 
-class _Pass:
+class _Handover:
     """What is handed over for one plan, from one step to the next."""
 
     def __init__(
@@ -228,9 +246,9 @@ class _Pass:
         else:
             self.sums.advance()
 
-    def holds(self, plan: StepPlan, batch: GradientBatch) -> bool:
+    def holds(self, batch: GradientBatch) -> bool:
         """See Overlap."""
-        if self._changed or batch.sparse or not self.fits(plan):
+        if self._changed or batch.sparse:
             return False
         handed = list(self._checksums)
         if not np.array_equal(self.sums.starts[handed], batch.addresses[handed]):

@@ -34,9 +34,9 @@ from distopt.trace import StepRecorder
 
 __all__ = ["Coefficients", "StepEngine"]
 
-#: Flags of a header: some gradient is sparse; all are; the first block is staged; what was handed over holds.
-#: The weight stands above.
-_SPARSE, _ALL_SPARSE, _STAGED, _OVERLAPPED, _WEIGHT = 1, 2, 4, 8, 4
+#: Flags of a header: some gradient is sparse; all are; the first block is staged; gradients may be handed
+#: over before such a step; those that were hold. The weight stands above.
+_SPARSE, _ALL_SPARSE, _STAGED, _FITS, _OVERLAPPED, _WEIGHT = 1, 2, 4, 8, 16, 5
 
 
 class StepEngine:
@@ -149,9 +149,9 @@ class StepEngine:
         Returns:
             whether the step was made; the same on all replicas.
         """
-        holds = overlap is not None and overlap.holds(plan, batch)
+        fits, holds = (False, False) if overlap is None else overlap.holds(plan, batch)
         staged, ahead = (False, None) if holds else self._stage_first_block(plan, batch, reduction)
-        own = (reduction.weight or 0) << _WEIGHT | holds * _OVERLAPPED | staged * _STAGED
+        own = (reduction.weight or 0) << _WEIGHT | fits * _FITS | holds * _OVERLAPPED | staged * _STAGED
         flags = self._agree(call, plan, batch, coefficients, own, ahead)
         some_sparse = reduce(or_, flags) & _SPARSE > 0
         staged = reduce(and_, flags) & _STAGED > 0
@@ -179,7 +179,7 @@ class StepEngine:
         update.sum_and_update(self._reduce, plan, batch, coefficients, then, staged, early)
         self._close(batch)
         if overlap is not None:
-            overlap.stepped(plan, batch)
+            overlap.stepped(plan, batch, reduce(and_, flags) & _FITS > 0)
         return True
 
     def apply(self, call: str, rounds: Sequence[PlannedUpdate]) -> None:
