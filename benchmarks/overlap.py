@@ -19,11 +19,14 @@ from benchmarks.report import Picture, Report, Target
 __all__ = ["Unavailable", "report", "work"]
 
 HOSTS = 2
+FIT = "fit of 784-2048-2048-10, batch 128"
 FORWARD, BARE, DDP, OURS, AFTER = "forward", "bare", "DDP", "distopt", "distopt, not overlapped"
 #: Rates of the wire as ``tc`` takes them, and in bits a second.
 RATES = {"1 Gbit/s": ("1gbit", 1e9), "10 Gbit/s": ("10gbit", 1e10)}
 #: How much of the least time, and of DDP's time at 1 Gbit/s, a step may take; and of DDP's overhead at 10.
 LEAST, SHARE, OVERHEAD = 1.12, 0.8, 0.4
+#: And of a batch of ``fit``, of its time without overlap.
+SHARE_OF_FIT = 0.85
 #: Steps until it has been decided whether to overlap.
 _SETTLED = 45
 
@@ -48,6 +51,7 @@ def _measure(found: Report, hosts: Wire, rate: str, effort: Effort) -> None:
     result = jobs.run("overlap", config, None, effort.timeout, env, prefix)
     off = {**env, "DISTOPT_OVERLAP": "off"}
     alone = jobs.run("overlap", {**config, "peers": [OURS]}, None, effort.timeout, off, prefix)
+    _add_fit(found, rate, result.pop(FIT)[1][OURS], alone.pop(FIT)[1][OURS])
     for case, (parameters, peers) in result.items():
         peers[AFTER] = alone[case][1][OURS]
         ms = {peer: 1e3 * statistics.median(times) for peer, times in peers.items()}
@@ -74,6 +78,17 @@ def _measure(found: Report, hosts: Wire, rate: str, effort: Effort) -> None:
             found.targets.append(Target(words + "share of DDP's overhead", over, OVERHEAD, " x"))
 
 
+def _add_fit(found: Report, rate: str, times: list[float], after: list[float]) -> None:
+    """A model of distopt's own: with overlap and without."""
+    ms = {OURS: 1e3 * statistics.median(times), AFTER: 1e3 * statistics.median(after)}
+    for peer, rounds in ((OURS, times), (AFTER, after)):
+        row = {"case": f"{FIT}, {rate}", "peer": peer, "ms": ms[peer], "rounds_ms": [1e3 * t for t in rounds]}
+        found.rows.append(row)
+    if rate == "1 Gbit/s":
+        words = f"{FIT}, {rate}: share of the time without overlap"
+        found.targets.append(Target(words, ms[OURS] / ms[AFTER], SHARE_OF_FIT, " x"))
+
+
 def work(config: dict[str, Any]) -> dict[str, Any] | None:
     """One replica's part."""
     import gc
@@ -97,7 +112,30 @@ def work(config: dict[str, Any]) -> dict[str, Any] | None:
             result[name] = (count, times)
             del peers
             gc.collect()
+        fit = _Fit([16, 16, 10] if tiny else [784, 2048, 2048, 10], 4 if tiny else 128, everyone.size)
+        turn(everyone, fit, _SETTLED)
+        result[FIT] = (0, turns(everyone, {OURS: fit}, config["rounds"], config["seconds"]))
     return result if everyone.rank == 0 else None
+
+
+class _Fit:
+    """A batch of ``fit``."""
+
+    def __init__(self, widths: list[int], batch: int, replicas: int) -> None:
+        from benchmarks.models import classes, keras_mlp
+        from distopt import keras
+        from distopt.optimizers import Adam
+
+        self._model = keras_mlp(widths)
+        self._model.compile(Adam(), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        self._data = classes((widths[0],), batch * replicas, 0)  # of which each replica takes its share
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    def step(self) -> None:
+        """One batch."""
+        self._model.train_on_batch(*self._data)
 
 
 class _Forward:
