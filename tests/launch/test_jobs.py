@@ -166,7 +166,7 @@ CTRL_C = {
 def test_ctrl_c_ends_everything(launch, where):
     done = launch(CTRL_C[where], "-n", "2", send=(signal.SIGINT, 2))
     assert done.code == 130
-    assert done.seconds < 5
+    assert done.seconds < 15  # far from the minute that the program would take
     assert done.last == "distoptrun: interrupted"
     assert "Traceback" not in done.err
 
