@@ -18,6 +18,9 @@ from distopt.launched import launched
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# With it, a print is two writes, a line and its end, between which another replica's line can come.
+os.environ.pop("PYTHONUNBUFFERED", None)
+
 _JOB = launched()
 WORLD = 1 if _JOB is None else _JOB.size
 

@@ -10,11 +10,12 @@ from distopt.comm.output import flush, say
 from distopt.comm.pages import same_bytes
 from distopt.comm.private_view import PrivateView, private_view
 from distopt.comm.solo import SoloCommunicator, solo_world
-from distopt.comm.turn_scheduler import TurnScheduler
+from distopt.comm.turn_scheduler import SIGNAL_WAIT, TurnScheduler
 from distopt.comm.world import StatusWriter, World
 
 __all__ = [
     "HEADER_BYTES",
+    "SIGNAL_WAIT",
     "Communicator",
     "LocalGroup",
     "NodeCommunicator",

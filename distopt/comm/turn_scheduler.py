@@ -14,7 +14,10 @@ from typing import Any
 from distopt.comm.forks import require_own_process
 from distopt.errors import ReplicaFailed, ReplicaMismatch
 
-__all__ = ["TurnScheduler"]
+__all__ = ["SIGNAL_WAIT", "TurnScheduler"]
+
+#: Seconds after which a waiting main thread looks for signals.
+SIGNAL_WAIT = 0.5
 
 
 class TurnScheduler:
@@ -53,7 +56,7 @@ class TurnScheduler:
     # -- a thread's life
     def enter(self, index: int) -> None:
         """Waits for the first turn; thread 0 is let in by :meth:`start`."""
-        self._turn[index].acquire()
+        self._await_turn(index)
 
     def start(self) -> None:
         """Gives thread 0 its turn."""
@@ -108,10 +111,16 @@ class TurnScheduler:
             )
 
     # -- turns
+    def _await_turn(self, index: int) -> None:
+        # Python handles signals in thread 0, when it next runs; one that came just before the wait, or to
+        # another thread, would not end the wait.
+        while not self._turn[index].acquire(timeout=SIGNAL_WAIT if index == 0 else None):
+            pass
+
     def _switch(self, index: int, other: int) -> None:
         restore = self._save() if self._save is not None else None
         self._turn[other].release()
-        self._turn[index].acquire()
+        self._await_turn(index)
         if restore is not None:
             restore()
 

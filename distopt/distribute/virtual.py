@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from distopt.comm import TurnScheduler, flush, in_process_world
+from distopt.comm import SIGNAL_WAIT, TurnScheduler, flush, in_process_world
 from distopt.core.checks import as_count
 from distopt.core.dtypes import kind_of
 from distopt.core.tensor import Tensor, TensorLike, as_array
@@ -183,7 +183,8 @@ def run_threads(scheduler: TurnScheduler, program: Callable[[int], Any]) -> list
         life(0)
         if not any(isinstance(error, KeyboardInterrupt) for error in errors):
             for thread in threads:
-                thread.join()
+                while thread.is_alive():
+                    thread.join(SIGNAL_WAIT)  # a signal that comes just before it would not end a plain wait
     raise_first(errors)
     return results
 

@@ -196,6 +196,20 @@ def test_ctrl_c_says_where_the_replicas_stand(tmp_path):
     ]
 
 
+def test_ctrl_c_that_does_not_wake_the_main_thread(start):
+    text = """
+import os, signal, time
+if replica == 1:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # so another thread gets it
+meet()
+"""
+    begin = time.monotonic()
+    assert "[0] interrupted at" in start(text, code=130).stderr
+    assert time.monotonic() - begin < 30
+
+
 def test_meeting_in_an_import_is_an_error_and_no_hang(start, tmp_path):
     (tmp_path / "helper.py").write_text(HEAD + "meet()\n")
     done = start("import helper\n", code=1)
