@@ -1,0 +1,32 @@
+"""The optimizers against recordings of Keras 3, see tests/golden/keras3."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from golden.keras3.record import problem
+
+import distopt
+
+FOLDER = Path(__file__).parent.parent / "golden" / "keras3"
+TOLERANCE = {"float32": 1e-5, "float64": 1e-10}  # of the largest value
+CASES = sorted(path.stem for path in (FOLDER / "cases").glob("*.json"))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_values_after_the_last_step(name):
+    case = json.loads((FOLDER / "cases" / f"{name}.json").read_text())
+    recorded = json.loads((FOLDER / "recorded" / f"{name}.json").read_text())
+    values, gradients = problem(case["dtype"], case["steps"])
+    variables = {key: distopt.Variable(value, name=key) for key, value in values.items()}
+    optimizer = getattr(distopt.optimizers, case["optimizer"])(**case["kwargs"])
+    if "excluded" in case:
+        optimizer.exclude_from_weight_decay(var_names=case["excluded"])
+    for each in gradients:
+        optimizer.apply_gradients([(each[key], variable) for key, variable in variables.items()])
+    for key, variable in variables.items():
+        expected = np.array(recorded[key])
+        np.testing.assert_allclose(
+            variable.numpy(), expected, rtol=0, atol=TOLERANCE[case["dtype"]] * largest
+        )
