@@ -18,7 +18,6 @@ from distopt.collectives import InterNodeReduce, OverlappedSums, Partition, Shar
 from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.engine.batch import GradientBatch
-from distopt.engine.checksum import checksum
 from distopt.engine.plan import StepPlan
 from distopt.engine.trial import Trial
 from distopt.typing import Array
@@ -234,6 +233,8 @@ class _Handover:
             return
         self.sums.arrays[place] = gradient
         self.sums.starts[place] = address_of(gradient)
+        from distopt.engine.checksum import checksum  # with compiled code, which takes time to load
+
         self._checksums[place] = checksum(gradient)
         for block in self._blocks[place]:
             self._missing[block] -= 1
@@ -253,6 +254,8 @@ class _Handover:
         handed = list(self._checksums)
         if not np.array_equal(self.sums.starts[handed], batch.addresses[handed]):
             return False
+        from distopt.engine.checksum import checksum
+
         return all(checksum(as_array(batch.gradients[i])) == self._checksums[i] for i in handed)
 
     def take(self, batch: GradientBatch) -> int:
