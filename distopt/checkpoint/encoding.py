@@ -1,6 +1,6 @@
 """Plain values as JSON and arrays, and back: numbers, texts, lists, tuples, dicts, arrays. Nothing else.
 
-Tensors of PyTorch count as arrays.
+Tensors of PyTorch and arrays of JAX count as arrays.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from distopt.checkpoint.foreign import is_tensor, tensor_as_array, tensor_of
+from distopt.checkpoint.jax_arrays import array_of_jax, from_jax, is_jax_array
 from distopt.core.dtypes import bfloat16, is_bfloat16, kind_of
 from distopt.core.tensor import TensorLike, as_array
 from distopt.typing import Array
@@ -52,7 +53,7 @@ def is_plain(value: Any) -> bool:
         return all(is_plain(item) for item in value)
     if isinstance(value, (np.ndarray, np.generic)):
         return kind_of(value.dtype) in "biufcSUmM"
-    if is_tensor(value):
+    if is_tensor(value) or is_jax_array(value):
         return True
     return value is None or isinstance(value, (bool, int, float, str))
 
@@ -85,18 +86,10 @@ def _encode(value: Any, arrays: list[Array], where: str) -> Any:
     if isinstance(value, (list, tuple)):
         items = [_encode(item, arrays, f"{where}[{i}]") for i, item in enumerate(value)]
         return items if isinstance(value, list) else {"tuple": items}
-    if isinstance(value, (np.ndarray, np.generic, TensorLike)):
-        array = as_array(value)
-        if kind_of(array.dtype) not in "biufcSUmM":
-            raise TypeError(f"{where} is an array of {array.dtype}, which a checkpoint cannot hold")
+    if isinstance(value, (np.ndarray, np.generic, TensorLike)) or is_tensor(value) or is_jax_array(value):
+        array, kind, more = _as_array(value, where)
         arrays.append(array)
-        kind = "scalar" if isinstance(value, np.generic) else "array"
-        return {kind: len(arrays) - 1, "dtype": text_of(array.dtype), "shape": list(array.shape)}
-    if is_tensor(value):
-        array, name = tensor_as_array(value, where)
-        arrays.append(array)
-        dtype, shape = text_of(array.dtype), list(array.shape)
-        return {"tensor": len(arrays) - 1, "of": name, "dtype": dtype, "shape": shape}
+        return {kind: len(arrays) - 1, **more, "dtype": text_of(array.dtype), "shape": list(array.shape)}
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, float):
@@ -105,6 +98,20 @@ def _encode(value: Any, arrays: list[Array], where: str) -> Any:
         f"{where} is a {type(value).__name__}, which a checkpoint cannot hold: keep numbers, texts, arrays, "
         "lists, tuples and dicts of them, or give it get_state() and set_state()"
     )
+
+
+def _as_array(value: Any, where: str) -> tuple[Array, str, dict[str, Any]]:
+    """The values, what they are of, and what else there is to say."""
+    if is_tensor(value):
+        array, name = tensor_as_array(value, where)
+        return array, "tensor", {"of": name}
+    if is_jax_array(value):
+        array, keys = from_jax(value, where)
+        return array, "jax", {"keys": keys}
+    array = as_array(value)
+    if kind_of(array.dtype) not in "biufcSUmM":
+        raise TypeError(f"{where} is an array of {array.dtype}, which a checkpoint cannot hold")
+    return array, "scalar" if isinstance(value, np.generic) else "array", {}
 
 
 def decode(tree: Any, array: Callable[[int, np.dtype[Any], tuple[int, ...]], Array]) -> Any:
@@ -139,6 +146,15 @@ def _decode(tree: dict[str, Any], array: Callable[[int, np.dtype[Any], tuple[int
             return np.array(array(number, dtype_of(dtype), tuple(shape)))
         case {"scalar": int(number), "dtype": dtype}:
             return array(number, dtype_of(dtype), ())[()]
-        case {"tensor": int(number), "of": str(name), "dtype": dtype, "shape": shape}:
-            return tensor_of(array(number, dtype_of(dtype), tuple(shape)), name)
+        case {"dtype": dtype, "shape": shape}:
+            return _decode_foreign(tree, lambda number: array(number, dtype_of(dtype), tuple(shape)))
+    raise ValueError(f"a value cannot be read: unknown form {sorted(tree)}")
+
+
+def _decode_foreign(tree: dict[str, Any], array: Callable[[int], Array]) -> Any:
+    match tree:
+        case {"tensor": int(number), "of": str(name)}:
+            return tensor_of(array(number), name)
+        case {"jax": int(number), "keys": str() | None as keys}:
+            return array_of_jax(array(number), keys)
     raise ValueError(f"a value cannot be read: unknown form {sorted(tree)}")

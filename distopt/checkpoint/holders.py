@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from distopt.checkpoint.encoding import is_plain
-from distopt.checkpoint.foreign import is_tensor, torch_module
+from distopt.checkpoint.foreign import torch_module
 from distopt.checkpoint.random_states import check_bits, check_python, check_random_state
 
 __all__ = ["Checked", "GlobalStreams", "StateDict", "Stateful", "holder_of"]
@@ -138,9 +138,9 @@ class StateDict:
         return self._value.state_dict()
 
     def check_state(self, state: Any) -> None:
-        """See Checked. What is no flat dict of tensors, as a module's is, shows when it is loaded."""
+        """See Checked. What is no flat dict of tensors or arrays shows when it is loaded."""
         own = self.get_state()
-        if not (isinstance(own, dict) and own and all(map(is_tensor, own.values()))):
+        if not (isinstance(own, dict) and own and all(hasattr(value, "shape") for value in own.values())):
             return
         differences = [
             f"{name!r} is {_shape_in(state, name)} in the checkpoint, {_shape_in(own, name)} here"

@@ -1,5 +1,7 @@
 """Optimizers for pytrees: the numbers of optax, arrays that never change, and leaves of all kinds."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -310,6 +312,21 @@ def test_words_for_what_is_not_there():
         _ = dj.lamb
     with pytest.raises(ValueError, match="mask of adamw must be a pytree of Booleans"):
         dj.adamw(0.1, mask={"v": True}).init({"w": jnp.ones(2)})
+
+
+def test_arrays_on_gpus_are_refused_by_name(monkeypatch):
+    """The array says that it is on one."""
+    here, elsewhere = jnp.ones(2), SimpleNamespace(platform="cuda")
+    optimizer = dj.sgd(0.1)
+    optimizer.init({"w": here})
+    monkeypatch.setattr(type(here), "devices", lambda _: [elsewhere])
+    words = r"params\['w'\] is on cuda: distopt.jax trains on the CPUs of an MPI job; .* use jax.distributed"
+    for call in (dj.adam(0.1).init, optimizer.apply):
+        with pytest.raises(ValueError, match=words):
+            call({"w": here})
+    monkeypatch.undo()
+    assert optimizer.count == 0
+    assert optimizer.apply({"w": here})["w"].tolist() == [np.float32(0.9)] * 2
 
 
 def test_shards_and_keys_are_each_replicas_own():
