@@ -1,5 +1,7 @@
 """``jax``: training steps of JAX models by ``distopt.jax``, beside JAX's own collectives; two replicas.
 
+They run on this machine and, where hosts can be set up (superuser, Linux, iproute2), on two at 1 Gbit/s.
+
 The bare step is the gradient alone, by both replicas at the same time. JAX's own way is one jitted step over
 the processes of ``jax.distributed``, with Gloo. All have one thread a process.
 """
@@ -11,6 +13,8 @@ from typing import Any
 
 from benchmarks import jobs
 from benchmarks.effort import Effort
+from benchmarks.namespaces import Unavailable, wire
+from benchmarks.relay import address
 from benchmarks.report import Picture, Report, Target
 
 __all__ = ["report", "targets", "work"]
@@ -21,6 +25,9 @@ BARE, GLOO, OURS, CHAIN = "bare", "JAX + Gloo", "distopt", "optax, summed by dis
 BATCHES = {"MLP, batch 64": 64, "MLP, batch 256": 256}
 #: How many times faster than JAX with Gloo the step of a case has to be.
 FASTER = {"MLP, batch 64": 2.5, "MLP, batch 256": 1.8}
+#: And over two hosts.
+FASTER_OVER_HOSTS = 1.0
+_ENV = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "JAX_PLATFORMS": "cpu"}
 
 
 def report(effort: Effort) -> Report:
@@ -36,8 +43,25 @@ def report(effort: Effort) -> Report:
         "seconds": effort.seconds,
         "port": jobs.free_port(),
     }
-    threads = {"XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false", "JAX_PLATFORMS": "cpu"}
-    for case, peers in jobs.run("jax", config, REPLICAS, effort.timeout, threads).items():
+    _add(found, jobs.run("jax", config, REPLICAS, effort.timeout, _ENV))
+    try:
+        with wire() as hosts:
+            over = {**config, "addresses": [address(host) for host in range(REPLICAS)]}
+            env, prefix = {**hosts.env, **_ENV}, hosts.prefix(REPLICAS, 1)
+            _add(found, jobs.run("jax", over, None, effort.timeout, env, prefix), ", two hosts")
+    except Unavailable as reason:
+        found.notes.append(f"two hosts: not measured, {reason}")
+    found.notes.append(
+        f"{BARE}: the gradient of both replicas at once, nothing summed or updated. {GLOO}: one jitted step "
+        f"with optax.adam over jax.distributed. {CHAIN}: a jitted step with "
+        f"optax.chain(dj.aggregate(), optax.adam(...))."
+    )
+    return found
+
+
+def _add(found: Report, result: dict[str, dict[str, list[float]]], where: str = "") -> None:
+    for name, peers in result.items():
+        case = name + where
         ms = {peer: 1e3 * statistics.median(times) for peer, times in peers.items()}
         found.targets += targets(case, ms)
         found.rows += [
@@ -51,17 +75,12 @@ def report(effort: Effort) -> Report:
             }
             for peer, times in peers.items()
         ]
-    found.notes.append(
-        f"{BARE}: the gradient of both replicas at once, nothing summed or updated. {GLOO}: one jitted step "
-        f"with optax.adam over jax.distributed. {CHAIN}: a jitted step with "
-        f"optax.chain(dj.aggregate(), optax.adam(...))."
-    )
-    return found
 
 
 def targets(case: str, ms: dict[str, float]) -> list[Target]:
     """The figure to reach in a case, from each peer's time."""
-    return [Target(f"{case}: share of JAX + Gloo's time", ms[OURS] / ms[GLOO], 1 / FASTER[case], " x")]
+    faster = FASTER.get(case, FASTER_OVER_HOSTS)
+    return [Target(f"{case}: share of JAX + Gloo's time", ms[OURS] / ms[GLOO], 1 / faster, " x")]
 
 
 def work(config: dict[str, Any]) -> dict[str, Any] | None:
@@ -70,7 +89,7 @@ def work(config: dict[str, Any]) -> dict[str, Any] | None:
     from benchmarks.jax_peers import connect, make_peers
 
     everyone = world()
-    connect(everyone, config["port"])
+    connect(everyone, config["port"], config.get("addresses"))
     result = {}
     for case, batch in BATCHES.items():
         peers = make_peers(config["widths"], batch, everyone)

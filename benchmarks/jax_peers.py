@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
@@ -21,12 +22,21 @@ from benchmarks.models import classes
 __all__ = ["connect", "make_peers"]
 
 Layers = list[dict[str, Any]]
+LOOPBACK = "127.0.0.1"
 
 
-def connect(everyone: World, port: int) -> None:
-    """Has ``jax.distributed`` know the replicas of the MPI job, joined by Gloo."""
+def connect(everyone: World, port: int, addresses: Sequence[str] | None) -> None:
+    """Has ``jax.distributed`` know the replicas of the MPI job, joined by Gloo.
+
+    Args:
+        everyone: the replicas.
+        port: where replica 0 listens.
+        addresses: those of their hosts; None for one host.
+    """
+    if addresses is not None:
+        socket.sethostname(addresses[everyone.rank])  # Gloo takes the address that the host's name has
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(f"127.0.0.1:{port}", everyone.size, everyone.rank)
+    jax.distributed.initialize(f"{(addresses or [LOOPBACK])[0]}:{port}", everyone.size, everyone.rank)
 
 
 def layers(widths: Sequence[int]) -> Layers:
