@@ -46,7 +46,7 @@ def backward(
             array, a box of another tape, or IndexedSlices.
     """
     order = _dependencies([node for node, _ in seeds])
-    inner = _inner_nodes(order, sources, visit_root)
+    inner, uses = _inner_nodes(order, sources, visit_root)
     sums = _Sums()
     for node, cotangent in seeds:
         sums.add(node, cotangent)
@@ -54,8 +54,7 @@ def backward(
     for node in order:
         cotangent = pending.pop(node, None)
         if cotangent is not None:
-            if type(cotangent) is not np.ndarray or cotangent.dtype is not node.dtype:
-                cotangent = _cast(cotangent, node.dtype)
+            cotangent = _cast(cotangent, node.dtype)
             if node in sources:
                 found(node, cotangent)
             if node in inner:
@@ -65,6 +64,10 @@ def backward(
                             pending[parent] = part
                         else:
                             sums.add(parent, part)
+                    if parent in uses:
+                        uses[parent] -= 1
+                        if uses[parent] == 0 and parent in pending:
+                            found(parent, _cast(pending.pop(parent), parent.dtype))
         if free:
             release(node)
 
@@ -83,20 +86,27 @@ def _dependencies(ends: list[TapeNode]) -> list[TapeNode]:
 
 def _inner_nodes(
     order: list[TapeNode], sources: set[TapeNode], visit_root: Callable[[TapeNode], None]
-) -> set[TapeNode]:
-    """The nodes through which cotangents pass on their way to ``sources``, and unreachable ones."""
+) -> tuple[set[TapeNode], dict[TapeNode, int]]:
+    """The nodes through which cotangents pass on their way to ``sources``, and unreachable ones.
+
+    Also how often those of the sources that are roots are used.
+    """
     inner: set[TapeNode] = set()
+    uses: dict[TapeNode, int] = {}
     for node in reversed(order):
         if not node.parents:
             visit_root(node)
             if not is_root(node):
                 inner.add(node)
+            elif node in sources:
+                uses[node] = 0
             continue
         for parent in node.parents:
+            if parent in uses:
+                uses[parent] += 1
             if parent in inner or parent in sources:
                 inner.add(node)
-                break
-    return inner
+    return inner, uses
 
 
 class _Sums:
@@ -165,6 +175,8 @@ def _plain(cotangent: Any) -> Any:
 
 def _cast(cotangent: Any, dtype: np.dtype[Any] | None) -> Any:
     """The cotangent in its node's dtype, where NumPy's promotion has widened it."""
+    if type(cotangent) is np.ndarray and cotangent.dtype is dtype:  # the usual case, found fast
+        return cotangent
     if dtype is None or isinstance(cotangent, tuple) or cotangent.dtype == dtype:
         return cotangent
     if isinstance(cotangent, IndexedSlices):

@@ -74,6 +74,7 @@ class TapeNode(VJPNode):  # type: ignore[misc]
     """
 
     __slots__ = ("dtype", "function", "number", "root")
+    parents: tuple[TapeNode, ...]
 
     def __init__(
         self,
@@ -84,6 +85,8 @@ class TapeNode(VJPNode):  # type: ignore[misc]
         argnums: tuple[int, ...],
         parents: tuple[TapeNode, ...],
     ) -> None:
+        if len(parents) > 1 and parents[0].parents and not parents[-1].parents:
+            argnums, parents = _roots_first(argnums, parents)
         self.parents = parents  # type: ignore[misc]
         self.number = next(_numbers)
         self.dtype = getattr(value, "dtype", None)
@@ -111,6 +114,14 @@ notrace_primitives[TapeNode] = notrace_primitives[VJPNode]
 def is_root(node: Any) -> bool:
     """Whether the node stands for something watched, not for an operation."""
     return not node.parents and node.vjp is _nothing
+
+
+def _roots_first(
+    argnums: tuple[int, ...], parents: tuple[TapeNode, ...]
+) -> tuple[tuple[int, ...], tuple[TapeNode, ...]]:
+    """Derivatives that compute one cotangent after the other then begin with those of variables."""
+    order = sorted(range(len(parents)), key=lambda i: bool(parents[i].parents))
+    return tuple([argnums[i] for i in order]), tuple([parents[i] for i in order])
 
 
 def is_mean(value: Any) -> bool:

@@ -87,8 +87,8 @@ def defvjp_argnums(
 
     Args:
         func: a function made with :func:`primitive`.
-        maker: ``maker(argnums, answer, args, kwargs)`` returns ``vjp(g)``, which returns one
-            cotangent (or None) for each number in ``argnums``, in that order.
+        maker: ``maker(argnums, answer, args, kwargs)`` returns ``vjp(g)``, which returns (or yields)
+            one cotangent (or None) for each number in ``argnums``, in that order: variables come first.
         argnums: the arguments that it knows the derivative for, all by default; where another one is
             traced, asking for a gradient is an error.
 

@@ -289,7 +289,12 @@ def _matmul_right_vjp(_ans: Any, a: Any, b: Any) -> Any:
     return lambda g: sum_to(np.matmul(_swap(a), g), b)
 
 
-_rule(np.matmul, _matmul_left_vjp, _matmul_right_vjp)
+def _matmul_vjp(argnum: int, ans: Any, args: Any, kwargs: Any) -> Any:
+    return (_matmul_right_vjp if argnum else _matmul_left_vjp)(ans, *args, **kwargs)
+
+
+_rules[np.matmul] = primitive(np.matmul)
+defvjp_argnum(_rules[np.matmul], _matmul_vjp)  # which computes one after the other
 
 
 # -- moving elements

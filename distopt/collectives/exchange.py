@@ -30,6 +30,7 @@ class Exchange:
         number: how many exchanges this node has begun before; the same on all nodes.
         rooms: for each round, room for each message that comes, however long other nodes' blocks are; where
             it is not known yet whether they have the same one. By default a message has the room it needs.
+        empty: gives the memory for sums, and for messages without a room; as ``np.empty``.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class Exchange:
         ufunc: np.ufunc,
         number: int,
         rooms: Sequence[Sequence[Array]] | None = None,
+        empty: Callable[..., Array] = np.empty,
     ) -> None:
         self._cross, self._rounds, self._ufunc, self._rooms = cross, plan.rounds, ufunc, rooms
+        self._empty = empty
         length, self._dtype = own[0].size, own[0].dtype
         self._ends: list[int] = [0, *np.cumsum(shares(length, plan.parts)).tolist()]
         # For each memory where it begins in the block.
-        sums = np.empty((plan.sums, length), self._dtype)
+        sums = empty((plan.sums, length), self._dtype)
         self._memory = {(OWN, k): (row, 0) for k, row in enumerate(own)}
         self._memory.update({(SUMS, k): (row, 0) for k, row in enumerate(sums)})
         self._tag = number % TAGS * _ROUNDS
@@ -93,7 +96,7 @@ class Exchange:
             return self._rooms[self._round][number]
         if len(spans) == 1 and spans[0].memory[0] == SUMS:
             return self._view(spans[0])
-        return np.empty(sum(map(self._length, spans)), self._dtype)
+        return self._empty(sum(map(self._length, spans)), self._dtype)
 
     def _unpack(self) -> None:
         """Puts what has come where it belongs."""

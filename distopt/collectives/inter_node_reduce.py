@@ -106,12 +106,15 @@ class InterNodeReduce:
         """Begins the sum of a block."""
         return self._travelling(self.begin(rows))
 
-    def begin(self, rows: Sequence[Array]) -> Exchange:
-        """Begins the exchange of a block, which goes on when it is looked at; rows as in :meth:`totals`."""
+    def begin(self, rows: Sequence[Array], empty: Callable[..., Array] = np.empty) -> Exchange:
+        """Begins the exchange of a block, which goes on when it is looked at; rows as in :meth:`totals`.
+
+        Its memory comes from ``empty``.
+        """
         own = self._subtotals(rows)
         rule = cheapest_rule(self._members, rows[0].nbytes, self._link)
         plan = node_rounds(self._members, rule, self._cross.rank)
-        return Exchange(self._cross, plan, own, self._ufunc, self._number())
+        return Exchange(self._cross, plan, own, self._ufunc, self._number(), empty=empty)
 
     def _send_ahead(self, own: Sequence[Array]) -> _Travelling:
         """The same by the rule of the longest blocks, whatever this one is: so all nodes have one plan."""

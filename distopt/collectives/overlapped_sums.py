@@ -30,6 +30,25 @@ _SLOTS = 4
 _STAGED, _SUMMED, _LINE = 0, 1, 8
 
 
+class _Memory:
+    """One block's memory, the same in each pass: new memory costs the kernel as much time as messages do."""
+
+    def __init__(self) -> None:
+        self._arrays: list[Array] = []
+        self._given = 0
+
+    def begin_pass(self) -> None:
+        """All of it is free."""
+        self._given = 0
+
+    def empty(self, shape: Any, dtype: np.dtype[Any]) -> Array:
+        """As ``np.empty``; it is asked for the same arrays in each pass."""
+        if self._given == len(self._arrays):
+            self._arrays.append(np.empty(shape, dtype))
+        self._given += 1
+        return self._arrays[self._given - 1]
+
+
 class OverlappedSums:
     """One replica's part, pass after pass; making it is collective.
 
@@ -65,6 +84,7 @@ class OverlappedSums:
             self._ring = shared_memory(node, _SLOTS * node.size * self._row)
             counters = shared_memory(node, node.size * _LINE * 8)
             self._counters = counters.view(np.int64).reshape(node.size, _LINE)
+        self._memory = [_Memory() for _ in order]
         self._lock = threading.Lock()
         self._thread = ProgressThread(self.advance)
         #: Blocks of the passes before.
@@ -171,10 +191,12 @@ class OverlappedSums:
         which, block = self._order[i]
         partition, dtype = self._partitions[which]
         shard = partition.shard(block)
+        self._memory[i].begin_pass()
+        own = self._memory[i].empty(shard.stop - shard.start, dtype)
         if i < self._given:
-            own = gather_own(partition, block, self.arrays)
+            own = gather_own(partition, block, self.arrays, own)
         else:
-            own = np.zeros(shard.stop - shard.start, dtype)
+            own[:] = 0
         rows = [own]
         if self._node.size > 1:
             from distopt.collectives.pointers import memory_fence
@@ -183,7 +205,7 @@ class OverlappedSums:
             slots = self._ring.reshape(_SLOTS, self._node.size, self._row)[(self._before + i) % _SLOTS]
             rows = [slot.view(dtype)[shard] for slot in slots]
             rows[self._node.rank] = own
-        self._exchanges.append(self._channel.begin(rows))
+        self._exchanges.append(self._channel.begin(rows, self._memory[i].empty))
         self._done.append(False)
         if self._node.size > 1:  # the sums above are copies
             self._counters[self._node.rank, _SUMMED] = self._before + i + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numba import types
 
 from distopt.comm.precompile import precompiled
 from distopt.typing import Array
@@ -22,7 +23,7 @@ def checksum(array: Array) -> int:
     return int(_checksum(array.reshape(-1).view(np.uint32)))
 
 
-@precompiled("uint64(uint32[::1])")
+@precompiled(types.uint64(types.Array(types.uint32, 1, "C", readonly=True)))
 def _checksum(words):  # type: ignore[no-untyped-def]
     total = np.uint64(0)
     for i in range(words.size):
