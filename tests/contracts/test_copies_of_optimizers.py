@@ -21,7 +21,10 @@ SCHEDULES = {
     "CosineDecay": (0.5, 7, 0.1),
     "CosineDecayRestarts": (0.5, 2),
     "LinearCosineDecay": (0.5, 7),
+    "LinearScaling": (0.5, 3, 4),
     "NoisyLinearCosineDecay": (0.5, 7),
+    "OneCycle": (0.5, 7),
+    "WarmupStableDecay": (0.5, 2, 2, 3),
 }
 MAKERS = {
     **{name: lambda name=name: programs.make(name, learning_rate=0.1) for name in programs.OPTIMIZERS},
