@@ -5,6 +5,7 @@ from distopt.optimizers.adadelta import Adadelta
 from distopt.optimizers.adagrad import Adagrad
 from distopt.optimizers.adam import Adam
 from distopt.optimizers.adamax import Adamax
+from distopt.optimizers.adamw import AdamW
 from distopt.optimizers.ftrl import Ftrl
 from distopt.optimizers.identify import deserialize, get, serialize
 from distopt.optimizers.nadam import Nadam
@@ -17,6 +18,7 @@ __all__ = [
     "Adadelta",
     "Adagrad",
     "Adam",
+    "AdamW",
     "Adamax",
     "Ftrl",
     "Nadam",

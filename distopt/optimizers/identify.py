@@ -11,6 +11,7 @@ from distopt.optimizers.adadelta import Adadelta
 from distopt.optimizers.adagrad import Adagrad
 from distopt.optimizers.adam import Adam
 from distopt.optimizers.adamax import Adamax
+from distopt.optimizers.adamw import AdamW
 from distopt.optimizers.ftrl import Ftrl
 from distopt.optimizers.nadam import Nadam
 from distopt.optimizers.optimizer import Optimizer
@@ -22,7 +23,7 @@ __all__ = ["deserialize", "get", "registry", "serialize"]
 #: Optimizer classes by name, in any case; plugins stand in the entry-point group ``distopt.optimizers``.
 registry = Registry(
     "optimizer",
-    by_name(SGD, RMSprop, Adam, Adamax, Nadam, Adagrad, Adadelta, Ftrl),
+    by_name(SGD, RMSprop, Adam, AdamW, Adamax, Nadam, Adagrad, Adadelta, Ftrl),
     group="distopt.optimizers",
     normalize=str.lower,
 )
