@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ class OneCycle(LearningRateSchedule):
         corners.append((total - 1, last))
         rate = np.broadcast_to(first, now.shape)
         with np.errstate(all="ignore"):
-            for (begin, low), (end, high) in zip(corners, corners[1:], strict=False):
+            for (begin, low), (end, high) in pairwise(corners):
                 done = np.clip((now - begin) / (end - begin), dtype.type(0), dtype.type(1))
                 left = (
                     (1 + np.cos(dtype.type(np.pi) * done)) / 2 if self.anneal_strategy == "cos" else 1 - done
