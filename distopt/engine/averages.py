@@ -28,7 +28,7 @@ class AverageStep(NamedTuple):
     """What one step does to averages.
 
     Attributes:
-        momentum: what an average keeps of itself: ``average = momentum * average + (1 - momentum) * variable``.
+        momentum: what an average keeps of itself; the rest of it comes from the variable.
         overwrite: whether the variables then become their averages.
     """
 

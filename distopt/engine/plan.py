@@ -106,7 +106,7 @@ class StepPlan:
         slots: tuple[tuple[Variable, ...], ...],
         averages: tuple[Variable, ...] = (),
     ) -> None:
-        """Takes the rules in force, with the slots of each variable, and its average if there are averages."""
+        """Takes the rules in force, with the slots and the average, if there are any, of each variable."""
         self.rules, self.slots, self.averages = rules, slots, averages
         self.fingerprint = fingerprint.of_rules(variables, rules, self.which)
         self.executors, self._groups, self.first_executors, self.seen = (), (), 0, -1

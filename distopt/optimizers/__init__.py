@@ -12,6 +12,8 @@ from distopt.optimizers.nadam import Nadam
 from distopt.optimizers.optimizer import Optimizer
 from distopt.optimizers.rmsprop import RMSprop
 from distopt.optimizers.rule_optimizer import RuleOptimizer
+from distopt.optimizers.schedule_free import ScheduleFree
+from distopt.optimizers.schedule_free_adamw import ScheduleFreeAdamW
 from distopt.optimizers.sgd import SGD
 
 __all__ = [
@@ -26,6 +28,8 @@ __all__ = [
     "RMSprop",
     "RuleOptimizer",
     "SGD",
+    "ScheduleFree",
+    "ScheduleFreeAdamW",
     "deserialize",
     "get",
     "schedules",

@@ -345,14 +345,8 @@ class BaseOptimizer(abc.ABC):
         }
         policy = {} if self.on_nonfinite == "propagate" else {"on_nonfinite": self.on_nonfinite}
         decay = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
-        return {
-            "name": self._name,
-            **clip_config(clips),
-            **policy,
-            **decay,
-            **self._factors.config(),
-            **average_config(self._average),
-        }
+        more = {**decay, **self._factors.config(), **average_config(self._average)}
+        return {"name": self._name, **clip_config(clips), **policy, **more}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:

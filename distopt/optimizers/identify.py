@@ -16,6 +16,8 @@ from distopt.optimizers.ftrl import Ftrl
 from distopt.optimizers.nadam import Nadam
 from distopt.optimizers.optimizer import Optimizer
 from distopt.optimizers.rmsprop import RMSprop
+from distopt.optimizers.schedule_free import ScheduleFree
+from distopt.optimizers.schedule_free_adamw import ScheduleFreeAdamW
 from distopt.optimizers.sgd import SGD
 
 __all__ = ["deserialize", "get", "registry", "serialize"]
@@ -23,7 +25,9 @@ __all__ = ["deserialize", "get", "registry", "serialize"]
 #: Optimizer classes by name, in any case; plugins stand in the entry-point group ``distopt.optimizers``.
 registry = Registry(
     "optimizer",
-    by_name(SGD, RMSprop, Adam, AdamW, Adamax, Nadam, Adagrad, Adadelta, Ftrl),
+    by_name(
+        SGD, RMSprop, Adam, AdamW, Adamax, Nadam, Adagrad, Adadelta, Ftrl, ScheduleFree, ScheduleFreeAdamW
+    ),
     group="distopt.optimizers",
     normalize=str.lower,
 )
