@@ -8,6 +8,7 @@ from distopt.optimizers.adamax import Adamax
 from distopt.optimizers.adamw import AdamW
 from distopt.optimizers.ftrl import Ftrl
 from distopt.optimizers.identify import deserialize, get, serialize
+from distopt.optimizers.loss_scale_optimizer import LossScaleOptimizer
 from distopt.optimizers.nadam import Nadam
 from distopt.optimizers.optimizer import Optimizer
 from distopt.optimizers.rmsprop import RMSprop
@@ -23,6 +24,7 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Ftrl",
+    "LossScaleOptimizer",
     "Nadam",
     "Optimizer",
     "RMSprop",

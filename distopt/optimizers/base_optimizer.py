@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -152,6 +153,16 @@ class BaseOptimizer(abc.ABC):
     def ema_overwrite_frequency(self) -> int | None:
         """After how many steps, again and again, the variables become their averages; None for never."""
         return None if self._average is None else self._average.overwrite_frequency
+
+    def train(self) -> None:  # noqa: B027 - a hook that few need
+        """Gives the variables the values to train with: those that they have, but for ScheduleFree."""
+
+    def eval(self) -> AbstractContextManager[None]:
+        """Gives the variables the values to evaluate with, within a ``with`` or until :meth:`train`.
+
+        They are those that they have, but for ScheduleFree.
+        """
+        return nullcontext()
 
     def finalize_variable_values(self, var_list: Iterable[Variable]) -> None:
         """Assigns their averages to the variables, if ``use_ema`` is set; ``fit`` does so at its end.

@@ -13,6 +13,7 @@ from distopt.optimizers.adam import Adam
 from distopt.optimizers.adamax import Adamax
 from distopt.optimizers.adamw import AdamW
 from distopt.optimizers.ftrl import Ftrl
+from distopt.optimizers.loss_scale_optimizer import LossScaleOptimizer
 from distopt.optimizers.nadam import Nadam
 from distopt.optimizers.optimizer import Optimizer
 from distopt.optimizers.rmsprop import RMSprop
@@ -26,7 +27,18 @@ __all__ = ["deserialize", "get", "registry", "serialize"]
 registry = Registry(
     "optimizer",
     by_name(
-        SGD, RMSprop, Adam, AdamW, Adamax, Nadam, Adagrad, Adadelta, Ftrl, ScheduleFree, ScheduleFreeAdamW
+        SGD,
+        RMSprop,
+        Adam,
+        AdamW,
+        Adamax,
+        Nadam,
+        Adagrad,
+        Adadelta,
+        Ftrl,
+        LossScaleOptimizer,
+        ScheduleFree,
+        ScheduleFreeAdamW,
     ),
     group="distopt.optimizers",
     normalize=str.lower,

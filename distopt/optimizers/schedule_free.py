@@ -183,13 +183,13 @@ def _checked(inner: Any) -> RuleOptimizer:
 def _mean(y: Variable, z: Variable, beta_1: float) -> Array:
     """x, from y and z."""
     (a, b), beta = _wide(y, z), _number(beta_1, y)
-    return ((a - (1 - beta) * b) / beta).astype(y.dtype, copy=False)
+    return np.asarray((a - (1 - beta) * b) / beta, y.dtype)
 
 
 def _between(x: Variable, z: Variable, beta_1: float) -> Array:
     """y, from x and z."""
     (a, b), beta = _wide(x, z), _number(beta_1, x)
-    return ((1 - beta) * b + beta * a).astype(x.dtype, copy=False)
+    return np.asarray((1 - beta) * b + beta * a, x.dtype)
 
 
 def _number(beta_1: float, variable: Variable) -> Any:

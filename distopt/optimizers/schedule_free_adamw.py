@@ -65,7 +65,7 @@ class _Normalized(RuleOptimizer):
 
 
 class ScheduleFreeAdamW(ScheduleFree):
-    """:class:`ScheduleFree` of Adam, which needs no mean of gradients then: ``beta_1`` is how far y is from z.
+    """:class:`ScheduleFree` of Adam, without its mean of gradients: ``beta_1`` is how far y is from z.
 
     ``v += (g**2 - v) * (1 - beta_2)``, ``z -= lr * g / (sqrt(v / (1 - beta_2**s)) + epsilon)`` in step
     ``s = 1, 2, ...``, with the gradient at y.

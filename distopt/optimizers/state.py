@@ -45,7 +45,7 @@ def named_variables(optimizer: Optimizer) -> list[NamedVariable]:
     weights = []
     for weight in optimizer.weights:
         owner, slot = slots.get(id(weight), (None, ""))
-        name = weight.name.removesuffix(":0").removeprefix(optimizer._name + "/")
+        name = weight.name.removesuffix(":0").removeprefix(optimizer._slots.optimizer + "/")
         weights.append(NamedVariable("iter" if weight is optimizer.iterations else name, weight, owner, slot))
     return hypers + weights
 
