@@ -7,15 +7,18 @@ from typing import Any
 
 from distopt.core.checks import as_config, shown
 from distopt.core.registry import Registry, by_name, serialize_object
+from distopt.optimizers.adabelief import AdaBelief
 from distopt.optimizers.adadelta import Adadelta
 from distopt.optimizers.adagrad import Adagrad
 from distopt.optimizers.adam import Adam
 from distopt.optimizers.adamax import Adamax
 from distopt.optimizers.adamw import AdamW
 from distopt.optimizers.ftrl import Ftrl
+from distopt.optimizers.lion import Lion
 from distopt.optimizers.loss_scale_optimizer import LossScaleOptimizer
 from distopt.optimizers.nadam import Nadam
 from distopt.optimizers.optimizer import Optimizer
+from distopt.optimizers.radam import RAdam
 from distopt.optimizers.rmsprop import RMSprop
 from distopt.optimizers.schedule_free import ScheduleFree
 from distopt.optimizers.schedule_free_adamw import ScheduleFreeAdamW
@@ -27,18 +30,9 @@ __all__ = ["deserialize", "get", "registry", "serialize"]
 registry = Registry(
     "optimizer",
     by_name(
-        SGD,
-        RMSprop,
-        Adam,
-        AdamW,
-        Adamax,
-        Nadam,
-        Adagrad,
-        Adadelta,
-        Ftrl,
-        LossScaleOptimizer,
-        ScheduleFree,
-        ScheduleFreeAdamW,
+        *(SGD, RMSprop, Adam, AdamW, Adamax, Nadam, Adagrad, Adadelta, Ftrl),
+        *(AdaBelief, Lion, RAdam),
+        *(LossScaleOptimizer, ScheduleFree, ScheduleFreeAdamW),
     ),
     group="distopt.optimizers",
     normalize=str.lower,

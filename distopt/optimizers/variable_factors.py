@@ -19,7 +19,7 @@ Multiplier: TypeAlias = Callable[[str], float]
 
 
 class Factors(NamedTuple):
-    """In the place of the device in the kind of a variable (see ``Kind``) where not all have the same numbers.
+    """In place of the device in the kind of a variable (see ``Kind``) where not all have the same numbers.
 
     Attributes:
         device: the variable's.
