@@ -9,7 +9,7 @@ from distopt.optimizers.limits import NOT_NEGATIVE, within
 __all__ = ["check_threshold", "rectification"]
 
 
-def rectification(beta_2: float, step: int, threshold: float = 5.0) -> float | None:
+def rectification(beta_2: float, step: float, threshold: float = 5.0) -> float | None:
     """What the step is multiplied by; None while the mean of squares is of too few to be used.
 
     Args:

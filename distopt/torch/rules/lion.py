@@ -30,15 +30,21 @@ class LionUpdate(UpdateRule):
     """
 
     name = "Lion"
-    scalars: ClassVar[Mapping[str, float]] = MappingProxyType({})
+    #: Whether there was a step: all are alike, but before the first there is no state to show.
+    scalars: ClassVar[Mapping[str, float]] = MappingProxyType({"stepped": 0.0})
+    internal = frozenset({"stepped"})
 
     def rule(self, group: Mapping[str, Any]) -> Rule:
         """The only one."""
         return LION
 
     def advanced(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
-        """All steps are alike."""
-        return {}
+        """There was a step."""
+        return {"stepped": 1.0}
+
+    def restored(self, state: Mapping[str, Any]) -> dict[str, float]:
+        """A mean that is there has had a step at least."""
+        return {"stepped": float(state.get("exp_avg") is not None)}
 
     def coefficients(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
         """Decay always is decoupled."""
