@@ -8,7 +8,7 @@ from distopt.optimizers.adam import Adam
 from distopt.optimizers.adamax import Adamax
 from distopt.optimizers.adamw import AdamW
 from distopt.optimizers.ftrl import Ftrl
-from distopt.optimizers.identify import deserialize, get, serialize
+from distopt.optimizers.identify import deserialize, get, registry, serialize
 from distopt.optimizers.lion import Lion
 from distopt.optimizers.loss_scale_optimizer import LossScaleOptimizer
 from distopt.optimizers.nadam import Nadam
@@ -43,3 +43,5 @@ __all__ = [
     "schedules",
     "serialize",
 ]
+
+registry.add(LossScaleOptimizer, ScheduleFree, ScheduleFreeAdamW)

@@ -15,13 +15,10 @@ from distopt.optimizers.adamax import Adamax
 from distopt.optimizers.adamw import AdamW
 from distopt.optimizers.ftrl import Ftrl
 from distopt.optimizers.lion import Lion
-from distopt.optimizers.loss_scale_optimizer import LossScaleOptimizer
 from distopt.optimizers.nadam import Nadam
 from distopt.optimizers.optimizer import Optimizer
 from distopt.optimizers.radam import RAdam
 from distopt.optimizers.rmsprop import RMSprop
-from distopt.optimizers.schedule_free import ScheduleFree
-from distopt.optimizers.schedule_free_adamw import ScheduleFreeAdamW
 from distopt.optimizers.sgd import SGD
 
 __all__ = ["deserialize", "get", "registry", "serialize"]
@@ -32,7 +29,6 @@ registry = Registry(
     by_name(
         *(SGD, RMSprop, Adam, AdamW, Adamax, Nadam, Adagrad, Adadelta, Ftrl),
         *(AdaBelief, Lion, RAdam),
-        *(LossScaleOptimizer, ScheduleFree, ScheduleFreeAdamW),
     ),
     group="distopt.optimizers",
     normalize=str.lower,

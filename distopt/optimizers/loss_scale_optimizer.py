@@ -17,6 +17,7 @@ from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.distribute import get_replica_context
 from distopt.engine.step import StepEngine
+from distopt.optimizers.identify import deserialize, serialize
 from distopt.optimizers.optimizer import Optimizer
 from distopt.optimizers.pairs import Pair
 from distopt.optimizers.result import StepResult
@@ -263,8 +264,6 @@ class LossScaleOptimizer(Optimizer):
     # -- configs
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments; the scale that has been reached is among the weights."""
-        from distopt.optimizers.identify import serialize  # which knows this class
-
         return {
             "name": self._name,
             "inner_optimizer": serialize(self.inner_optimizer),
@@ -275,8 +274,6 @@ class LossScaleOptimizer(Optimizer):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
         """See Optimizer."""
-        from distopt.optimizers.identify import deserialize  # which knows this class
-
         arguments = as_config(config, f"optimizer {cls.__name__}")
         inner = arguments.pop("inner_optimizer", None)
         return cls(deserialize(inner, custom_objects), **arguments)

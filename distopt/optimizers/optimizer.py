@@ -160,8 +160,7 @@ class Optimizer(BaseOptimizer):
             experimental_aggregate_gradients: False if the gradients are aggregated already.
 
         Returns:
-            The new number of steps, or the old one if ``on_nonfinite`` left the step out; None for no pairs
-            at all, which is no step.
+            The new number of steps; the old one if ``on_nonfinite`` left it out; None without any pair.
 
         Raises:
             TypeError: malformed pairs, or a gradient of another dtype; also in what the aggregator returned.

@@ -16,6 +16,7 @@ from distopt.distribute import get_replica_context
 from distopt.engine.plan import PlanCache
 from distopt.engine.rule import Rule
 from distopt.engine.schedule_free import Z, schedule_free
+from distopt.optimizers.identify import deserialize, serialize
 from distopt.optimizers.limits import FRACTION, within
 from distopt.optimizers.rule_optimizer import RuleOptimizer
 from distopt.typing import Array
@@ -141,8 +142,6 @@ class ScheduleFree(RuleOptimizer):
     # -- configs
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments with their values now."""
-        from distopt.optimizers.identify import serialize  # which knows this class
-
         return {
             "name": self._name,
             "inner_optimizer": serialize(self.inner_optimizer),
@@ -152,8 +151,6 @@ class ScheduleFree(RuleOptimizer):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
         """See Optimizer."""
-        from distopt.optimizers.identify import deserialize  # which knows this class
-
         arguments = as_config(config, f"optimizer {cls.__name__}")
         inner = arguments.pop("inner_optimizer", None)
         return cls(deserialize(inner, custom_objects), **arguments)

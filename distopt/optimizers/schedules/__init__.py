@@ -11,7 +11,7 @@ from distopt.optimizers.schedules.one_cycle import OneCycle
 from distopt.optimizers.schedules.piecewise_constant_decay import PiecewiseConstantDecay
 from distopt.optimizers.schedules.polynomial_decay import PolynomialDecay
 from distopt.optimizers.schedules.schedule import LearningRateSchedule
-from distopt.optimizers.schedules.serialization import deserialize, serialize
+from distopt.optimizers.schedules.serialization import deserialize, registry, serialize
 from distopt.optimizers.schedules.warmup_stable_decay import WarmupStableDecay
 
 __all__ = [
@@ -30,3 +30,5 @@ __all__ = [
     "deserialize",
     "serialize",
 ]
+
+registry.add(LinearScaling)

@@ -10,6 +10,7 @@ from distopt.core.checks import as_config, as_count
 from distopt.core.tensor import Tensor, as_array
 from distopt.distribute import get_strategy
 from distopt.optimizers.schedules.schedule import LearningRateSchedule, rate_array, step_array, tensor_of
+from distopt.optimizers.schedules.serialization import deserialize, serialize
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -68,8 +69,6 @@ class LinearScaling(LearningRateSchedule):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        from distopt.optimizers.schedules.serialization import serialize  # which knows this class
-
         base = self.learning_rate
         return {
             "learning_rate": serialize(base) if isinstance(base, LearningRateSchedule) else base,
@@ -81,8 +80,6 @@ class LinearScaling(LearningRateSchedule):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """A schedule from what :meth:`get_config` returned."""
-        from distopt.optimizers.schedules.serialization import deserialize  # which knows this class
-
         arguments = as_config(config, cls.__name__)
         if isinstance(arguments.get("learning_rate"), dict):
             arguments["learning_rate"] = deserialize(arguments["learning_rate"])

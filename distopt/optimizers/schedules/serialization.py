@@ -11,7 +11,6 @@ from distopt.optimizers.schedules.cosine_decay_restarts import CosineDecayRestar
 from distopt.optimizers.schedules.exponential_decay import ExponentialDecay
 from distopt.optimizers.schedules.inverse_time_decay import InverseTimeDecay
 from distopt.optimizers.schedules.linear_cosine_decay import LinearCosineDecay
-from distopt.optimizers.schedules.linear_scaling import LinearScaling
 from distopt.optimizers.schedules.noisy_linear_cosine_decay import NoisyLinearCosineDecay
 from distopt.optimizers.schedules.one_cycle import OneCycle
 from distopt.optimizers.schedules.piecewise_constant_decay import PiecewiseConstantDecay
@@ -29,7 +28,6 @@ registry = Registry(
         ExponentialDecay,
         InverseTimeDecay,
         LinearCosineDecay,
-        LinearScaling,
         NoisyLinearCosineDecay,
         OneCycle,
         PiecewiseConstantDecay,
