@@ -164,8 +164,7 @@ class Optimizer(BaseOptimizer):
 
         Raises:
             TypeError: malformed pairs, or a gradient of another dtype; also in what the aggregator returned.
-            ValueError: no gradient at all, or one of another shape, or an index out of range; an aggregator
-                that lost a variable.
+            ValueError: no gradient, one of another shape, an index out of range, or an aggregator lost one.
             RuntimeError: called in cross-replica context, or sparse rows for a variable with a constraint.
             FloatingPointError: ``on_nonfinite="raise"`` and a gradient of some replica is not finite.
         """
