@@ -57,6 +57,10 @@ class Registry:
         """The built-in objects, and the plugins that were loaded, by name."""
         return MappingProxyType(self._known)
 
+    def add(self, *classes: type) -> None:
+        """Adds built-in classes that need the registry themselves, for configs within their configs."""
+        self._known |= {self._normalize(name): thing for name, thing in by_name(*classes).items()}
+
     def names(self) -> list[str]:
         """All known names, sorted."""
         return sorted({*self._known, *self._plugins()})

@@ -49,9 +49,8 @@ def compiled(
     from numba.extending import register_jitable
 
     _overload_where()
-    for each in (rule.undecayed, rule):
-        if each is not None:
-            register_jitable(each.function)
+    for each in _parts(rule):
+        register_jitable(each.function)
     coefficients = numba.types.UniTuple(numba.from_dtype(dtype), len(rule.coefficients))  # type: ignore[no-untyped-call]
     signature = (*arguments, coefficients)
     fingerprint = _fingerprint(rule)
@@ -97,8 +96,14 @@ def _fingerprint(rule: Rule) -> str:
 
     Numba's own key holds the template's file and the names of what it calls.
     """
-    source = _source(rule) if rule.undecayed is None else _source(rule) + _source(rule.undecayed)
+    source = b"".join(map(_source, _parts(rule)))
     return hashlib.blake2b(source + _loops(), digest_size=8).hexdigest()
+
+
+def _parts(rule: Rule) -> list[Rule]:
+    """The rules that a rule is made of, the inmost first, and itself."""
+    below = rule.undecayed or rule.inner
+    return [*(_parts(below) if below else ()), rule]
 
 
 def _source(rule: Rule) -> bytes:

@@ -57,6 +57,7 @@ class StepPlan:
             raise, and then the step is taken back.
         rules: for each kind the rule in force; none before the first step.
         slots: for each variable its rule's slots.
+        averages: for each variable its moving average, which lies where they do; none without averages.
         fingerprint: a hash of names, shapes, dtypes and rules, the same on every replica.
         executors: what makes the dense updates, one for each kind that has some, with the kind's place.
         seen: value of ``Placement.moves`` when all were last seen where the replicas share them; -1: never.
@@ -90,6 +91,7 @@ class StepPlan:
         self._siblings: dict[tuple[int, ...], StepPlan] = {}
         self.rules: tuple[Rule, ...] = ()
         self.slots: tuple[tuple[Variable, ...], ...] = ()
+        self.averages: tuple[Variable, ...] = ()
         self.fingerprint = 0
         self.executors: tuple[tuple[int, Executor], ...] = ()
         self.first_executors = 0
@@ -98,10 +100,14 @@ class StepPlan:
         self.seen = -1
 
     def set_rules(
-        self, variables: Sequence[Variable], rules: tuple[Rule, ...], slots: tuple[tuple[Variable, ...], ...]
+        self,
+        variables: Sequence[Variable],
+        rules: tuple[Rule, ...],
+        slots: tuple[tuple[Variable, ...], ...],
+        averages: tuple[Variable, ...] = (),
     ) -> None:
-        """Takes the rules in force, with the slots of each variable."""
-        self.rules, self.slots = rules, slots
+        """Takes the rules in force, with the slots and the average, if there are any, of each variable."""
+        self.rules, self.slots, self.averages = rules, slots, averages
         self.fingerprint = fingerprint.of_rules(variables, rules, self.which)
         self.executors, self._groups, self.first_executors, self.seen = (), (), 0, -1
         self._siblings = {}
@@ -116,19 +122,20 @@ class StepPlan:
             if len(root._siblings) == _KEPT:
                 root._siblings.clear()
             plan = root._siblings[sparse] = StepPlan(variables, sparse, self._kind_of)
-            plan.set_rules(variables, root.rules, root.slots)
+            plan.set_rules(variables, root.rules, root.slots, root.averages)
             plan._root = root._root
         return plan
 
     def state(self, variables: Sequence[Variable]) -> list[Variable]:
-        """Each variable, followed by its slots."""
-        return [v for variable, own in zip(variables, self.slots, strict=True) for v in (variable, *own)]
+        """Each variable, followed by its slots; then the averages."""
+        state = [v for variable, own in zip(variables, self.slots, strict=True) for v in (variable, *own)]
+        return [*state, *self.averages]
 
     def columns(self, variables: Sequence[Variable]) -> list[list[Variable]]:
         """The variables, then their first slots, their second slots, ...: what should lie side by side."""
         most = max(map(len, self.slots), default=0)
         slots = [[own[k] for own in self.slots if len(own) > k] for k in range(most)]
-        return [list(variables), *slots]
+        return [list(variables), *slots, *([list(self.averages)] if self.averages else [])]
 
     def place(self, variables: Sequence[Variable], parameters: SharedParameters) -> None:
         """Works out who updates what, when all variables and slots lie where they stay."""

@@ -49,6 +49,8 @@ class Rule:
             optimizers of PyTorch do; else it is rounded after each operation, as Keras does. bfloat16 always
             is computed so.
         undecayed: of a rule with weight decay the rule without.
+        inner: of a rule made of another one that one; its coefficients come first.
+        added: the names of the coefficients that follow.
     """
 
     name: str
@@ -57,12 +59,16 @@ class Rule:
     sparse: Sparse = Sparse.ROWS
     in_float32: bool = False
     undecayed: Rule | None = None
+    inner: Rule | None = None
+    added: tuple[str, ...] = ()
 
     @cached_property
     def coefficients(self) -> tuple[str, ...]:
         """The names of the parameters after variable, gradient and slots."""
         if self.undecayed is not None:
             return (*self.undecayed.coefficients, DECAY)
+        if self.inner is not None:
+            return (*self.inner.coefficients, *self.added)
         return tuple(inspect.signature(self.function).parameters)[2 + len(self.slots) :]
 
     def arithmetic_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:

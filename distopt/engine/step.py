@@ -19,6 +19,7 @@ from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.distribute import ReplicaContext
 from distopt.engine import fingerprint, sparse, update
+from distopt.engine.averages import AverageStep, move_averages
 from distopt.engine.batch import GradientBatch, weighted_gradient
 from distopt.engine.clip import Clip
 from distopt.engine.coordinator import StepCoordinator
@@ -230,6 +231,16 @@ class StepEngine:
             self.parameters.share(assigned, [state])
             run_owned(self._reduce.node, self._context.comm, updates)
         self._record(variables)
+
+    def average(self, variables: Sequence[Variable], averages: Sequence[Variable], step: AverageStep) -> None:
+        """Moves moving averages, and the variables to them if the step says so.
+
+        Args:
+            variables: distinct ones that a step has just updated.
+            averages: each one's, which that step had beside it.
+            step: what to do, the same on all replicas.
+        """
+        move_averages(self._reduce.node, variables, averages, step)
 
     # -- around a step
     def overlap(self, owner: object) -> Overlap | None:

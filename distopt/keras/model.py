@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from os import PathLike
 from typing import Any
 
 from distopt import optimizers
@@ -130,6 +131,10 @@ class Model(Container):
                     ", ".join(repr(layer.name) for layer in others[:5]) + (", ..." if others[5:] else ""),
                 )
             yield
+
+    def _as_evaluated(self) -> AbstractContextManager[None]:
+        """Within, the weights are those to evaluate with; see ScheduleFree."""
+        return nullcontext() if self._compiled is None else self.optimizer.eval()
 
     @property
     def optimizer(self) -> Optimizer:
@@ -294,7 +299,8 @@ class Model(Container):
         _ = self.compiled
         source = make_source(x, y, sample_weight, batch_size, call="evaluate()", steps=steps)
         prepare(self, source)
-        results = run_test(self, source)
+        with self._as_evaluated():
+            results = run_test(self, source)
         if verbose and is_chief():
             print(f"Evaluated  {shown_logs(results)}", flush=True)
         return results if return_dict else listed(self, results)
@@ -311,7 +317,8 @@ class Model(Container):
             verbose: accepted and ignored.
             steps: the most batches.
         """
-        return run_predict(self, x, batch_size, steps)
+        with self._as_evaluated():
+            return run_predict(self, x, batch_size, steps)
 
     @known_arguments
     def train_on_batch(
@@ -327,6 +334,7 @@ class Model(Container):
         if class_weight is not None:
             x, sample_weight = weigh_classes(x, y, sample_weight, class_weight)
         with self._as_compiled():
+            self.optimizer.train()
             results = run_epoch_of_one(self, x, y, sample_weight, reset_metrics)
         return results if return_dict else listed(self, results)
 
@@ -342,6 +350,11 @@ class Model(Container):
     def predict_on_batch(self, x: Any) -> Any:
         """:meth:`predict` of one batch."""
         return self.predict(x)
+
+    def save_weights(self, filepath: str | PathLike[str]) -> None:
+        """See Container; with ScheduleFree the weights to evaluate with are saved."""
+        with self._as_evaluated():
+            super().save_weights(filepath)
 
     # -- pickling and copying
     def __getstate__(self) -> dict[str, Any]:

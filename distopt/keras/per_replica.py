@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from distopt.core import Variable, VariableSynchronization
-from distopt.core.placement import placement
+from distopt.core.assignment import assign_alike
 from distopt.distribute import get_replica_context
 from distopt.engine.error_barrier import ErrorBarrier
 
@@ -45,13 +44,6 @@ def done_together(call: str, work: Callable[[], None]) -> None:
     with ErrorBarrier(context, call):
         work()
     wait_for_all()
-
-
-def assign_alike(variable: Variable, value: Any) -> None:
-    """Assigns a value that all replicas assign, also where those of one process share the variable."""
-    own = variable.synchronization is VariableSynchronization.ON_READ
-    with placement().made_for(None if own else variable.storage.owner):
-        variable.assign(value)
 
 
 class PerReplicaState(Generic[T]):

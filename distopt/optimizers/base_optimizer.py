@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -24,6 +25,7 @@ from distopt.optimizers.config import (
 from distopt.optimizers.describe import pipeline_text
 from distopt.optimizers.hyper_set import HyperSet, decayed_rate
 from distopt.optimizers.limits import FINITE, NOT_NEGATIVE, Limit, within
+from distopt.optimizers.moving_average import average_config, moving_average
 from distopt.optimizers.nonfinite import NonFinitePolicy
 from distopt.optimizers.slot_store import SlotStore
 from distopt.optimizers.variable_factors import VariableFactors, multiplier_named
@@ -74,6 +76,7 @@ class BaseOptimizer(abc.ABC):
         self.global_clipnorm = keywords.get("global_clipnorm")
         self.on_nonfinite = keywords.get("on_nonfinite", NonFinitePolicy.PROPAGATE.value)
         self.weight_decay = keywords.get("weight_decay")
+        self._average = moving_average(self._name, keywords)
         self._factors = VariableFactors(self._name, *map(keywords.get, _MULTIPLIERS))
         self._plans = PlanCache(self._factors.kind)
 
@@ -134,6 +137,41 @@ class BaseOptimizer(abc.ABC):
             )
         self._factors.exclude(var_list, var_names)
         self._plans.clear()
+
+    # -- moving averages
+    @property
+    def use_ema(self) -> bool:
+        """Whether a moving average of each variable is kept: its slot ``average``."""
+        return self._average is not None
+
+    @property
+    def ema_momentum(self) -> float | None:
+        """What the averages keep of themselves in a step; None without averages."""
+        return None if self._average is None else self._average.momentum
+
+    @property
+    def ema_overwrite_frequency(self) -> int | None:
+        """After how many steps, again and again, the variables become their averages; None for never."""
+        return None if self._average is None else self._average.overwrite_frequency
+
+    def train(self) -> None:  # noqa: B027 - a hook that few need
+        """Gives the variables the values to train with: those that they have, but for ScheduleFree."""
+
+    def eval(self) -> AbstractContextManager[None]:
+        """Gives the variables the values to evaluate with, within a ``with`` or until :meth:`train`.
+
+        They are those that they have, but for ScheduleFree.
+        """
+        return nullcontext()
+
+    def finalize_variable_values(self, var_list: Iterable[Variable]) -> None:
+        """Assigns their averages to the variables, if ``use_ema`` is set; ``fit`` does so at its end.
+
+        Args:
+            var_list: the model's variables; those that never were in a step keep their values.
+        """
+        if self._average is not None:
+            self._average.finalize(self, list(var_list))
 
     # -- hyperparameters, which are attributes too
     def _set_hyper(self, name: str, value: Any) -> None:
@@ -318,7 +356,8 @@ class BaseOptimizer(abc.ABC):
         }
         policy = {} if self.on_nonfinite == "propagate" else {"on_nonfinite": self.on_nonfinite}
         decay = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
-        return {"name": self._name, **clip_config(clips), **policy, **decay, **self._factors.config()}
+        more = {**decay, **self._factors.config(), **average_config(self._average)}
+        return {"name": self._name, **clip_config(clips), **policy, **more}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:

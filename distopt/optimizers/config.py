@@ -26,8 +26,8 @@ __all__ = [
 _CLIPS = frozenset({"clipnorm", "clipvalue", "global_clipnorm"})
 _NUMBERS = {*_CLIPS, "decay"}
 _KEYWORDS = (
-    *("clipnorm", "clipvalue", "decay", "global_clipnorm", "learning_rate_multiplier", "lr"),
-    *("on_nonfinite", "weight_decay", "weight_decay_multiplier"),
+    *("clipnorm", "clipvalue", "decay", "ema_momentum", "ema_overwrite_frequency", "global_clipnorm"),
+    *("learning_rate_multiplier", "lr", "on_nonfinite", "use_ema", "weight_decay", "weight_decay_multiplier"),
 )
 
 # Process-wide, as in Keras: the second optimizer of a class is "adam_1", wherever it is made.

@@ -26,7 +26,10 @@ __all__ = ["deserialize", "get", "registry", "serialize"]
 #: Optimizer classes by name, in any case; plugins stand in the entry-point group ``distopt.optimizers``.
 registry = Registry(
     "optimizer",
-    by_name(*(SGD, RMSprop, Adam, AdamW, Adamax, Nadam, Adagrad, Adadelta, Ftrl), *(AdaBelief, Lion, RAdam)),
+    by_name(
+        *(SGD, RMSprop, Adam, AdamW, Adamax, Nadam, Adagrad, Adadelta, Ftrl),
+        *(AdaBelief, Lion, RAdam),
+    ),
     group="distopt.optimizers",
     normalize=str.lower,
 )

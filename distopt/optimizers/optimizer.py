@@ -59,7 +59,8 @@ class Optimizer(BaseOptimizer):
             ``1 + decay * iterations``), ``lr`` (the same as learning_rate), ``on_nonfinite`` (what is done
             about NaN and infinity in gradients: see the attribute), ``weight_decay`` (see the attribute),
             ``learning_rate_multiplier`` and ``weight_decay_multiplier`` (functions that return, for the
-            name of a variable, what learning rate and weight decay are multiplied by for it).
+            name of a variable, what learning rate and weight decay are multiplied by for it), ``use_ema``,
+            ``ema_momentum`` (0.99) and ``ema_overwrite_frequency`` (see the attributes).
 
     Raises:
         TypeError: an unknown keyword, or an argument of a wrong kind.
@@ -159,13 +160,11 @@ class Optimizer(BaseOptimizer):
             experimental_aggregate_gradients: False if the gradients are aggregated already.
 
         Returns:
-            The new number of steps, or the old one if ``on_nonfinite`` left the step out; None for no pairs
-            at all, which is no step.
+            The new number of steps; the old one if ``on_nonfinite`` left it out; None without any pair.
 
         Raises:
             TypeError: malformed pairs, or a gradient of another dtype; also in what the aggregator returned.
-            ValueError: no gradient at all, or one of another shape, or an index out of range; an aggregator
-                that lost a variable.
+            ValueError: no gradient, one of another shape, an index out of range, or an aggregator lost one.
             RuntimeError: called in cross-replica context, or sparse rows for a variable with a constraint.
             FloatingPointError: ``on_nonfinite="raise"`` and a gradient of some replica is not finite.
         """
@@ -194,6 +193,8 @@ class Optimizer(BaseOptimizer):
         except (ReplicaMismatch, ReplicaFailed):
             self._forget_slots(made)  # other replicas may have made none, or in another order
             raise
+        if self._average is not None:
+            self._average.move(engine, self, batch.variables)
         hook = getattr(type(self.gradient_aggregator), "finish_step", None)
         if experimental_aggregate_gradients and hook not in _STATELESS:
             self._finish_aggregation(engine)

@@ -166,7 +166,9 @@ class RuleOptimizer(Optimizer):
             with self._slots.prefixed():
                 self._create_slots(list(batch.variables))  # another rule may need other slots
             names = [rules[kind].slots for kind in plan.which]
-            plan.set_rules(batch.variables, rules, self._slots.by_name(batch.variables, names))
+            slots = self._slots.by_name(batch.variables, names)
+            averages = () if self._average is None else self._average.of(self, batch.variables)
+            plan.set_rules(batch.variables, rules, slots, averages)
         if batch.sparse:
             plan = plan.with_sparse(batch.variables, batch.sparse)
         return plan, batch, coefficients

@@ -43,6 +43,7 @@ class SlotStore:
         optimizer: its name, for messages and for the names of variables.
 
     Attributes:
+        optimizer: its name, with which the names of the variables begin.
         weights: the variables to save, slots and others, in the order in which they were made.
         names: the names of the slots, in the order in which they were first made.
     """
@@ -50,7 +51,7 @@ class SlotStore:
     def __init__(self, optimizer: str) -> None:
         self.weights: list[Variable] = []
         self.names: list[str] = []
-        self._optimizer = optimizer
+        self.optimizer = optimizer
         self._prefix = ""
         # By the variable itself: two variables of one name have different slots.
         self._by_variable: dict[Variable, dict[str, Variable]] = {}
@@ -129,7 +130,7 @@ class SlotStore:
         except KeyError:
             known = ", ".join(slots) or "none"
             raise KeyError(
-                f"optimizer {self._optimizer!r} has no slot {name!r} of variable {variable.name!r} (its "
+                f"optimizer {self.optimizer!r} has no slot {name!r} of variable {variable.name!r} (its "
                 f"slots: {known})"
             ) from None
 
@@ -191,7 +192,7 @@ class SlotStore:
         vars(self).update(state, _by_variable={}, _copied=copied, _unclaimed=[])
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SlotStore:
-        twin = memo[id(self)] = SlotStore(self._optimizer)
+        twin = memo[id(self)] = SlotStore(self.optimizer)
         state = self.__getstate__()
         twin.__setstate__(copy.deepcopy(state, memo))
         twin._copied = [
@@ -208,7 +209,7 @@ class _Prefixed(AbstractContextManager[None]):
         self._store = store
 
     def __enter__(self) -> None:
-        self._store._prefix = self._store._optimizer + "/"
+        self._store._prefix = self._store.optimizer + "/"
 
     def __exit__(self, *_: object) -> None:
         self._store._prefix = ""

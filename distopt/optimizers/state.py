@@ -34,6 +34,8 @@ def make_weights(optimizer: Optimizer, variables: Iterable[Variable]) -> None:
     """Makes the variables that the optimizer needs for a step on ``variables`` and does not have yet."""
     with optimizer._slots.prefixed():
         optimizer._create_all_weights(list(variables))
+        if optimizer._average is not None:
+            optimizer._average.make(optimizer, list(variables))
 
 
 def named_variables(optimizer: Optimizer) -> list[NamedVariable]:
@@ -43,7 +45,7 @@ def named_variables(optimizer: Optimizer) -> list[NamedVariable]:
     weights = []
     for weight in optimizer.weights:
         owner, slot = slots.get(id(weight), (None, ""))
-        name = weight.name.removesuffix(":0").removeprefix(optimizer._name + "/")
+        name = weight.name.removesuffix(":0").removeprefix(optimizer._slots.optimizer + "/")
         weights.append(NamedVariable("iter" if weight is optimizer.iterations else name, weight, owner, slot))
     return hypers + weights
 

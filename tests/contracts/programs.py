@@ -13,6 +13,8 @@ OPTIMIZERS = [
     *("SGD", "RMSprop", "Adam", "Adamax", "Nadam", "Adagrad", "Adadelta", "Ftrl"),
     *("AdamW", "Lion", "RAdam", "AdaBelief"),
 ]
+#: Those that go by another one; with SGD, whose rules are compiled for others as well.
+WRAPPERS = ["LossScaleOptimizer", "ScheduleFree", "ScheduleFreeAdamW"]
 
 
 def with_clips(names, clips=("clipvalue", "clipnorm", "global_clipnorm")):
@@ -100,6 +102,12 @@ def part(step, replica, shapes, dtype="float32"):
 
 def make(name, **kwargs):
     return getattr(optimizers, name)(**kwargs)
+
+
+def wrapped(name):
+    if name == "ScheduleFreeAdamW":
+        return make(name, learning_rate=0.1)
+    return getattr(optimizers, name)(make("SGD", learning_rate=0.1))
 
 
 class Momentum(optimizers.Optimizer):

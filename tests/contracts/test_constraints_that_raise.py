@@ -15,6 +15,7 @@ MAKERS = {
     "global clip": lambda: RMSprop(0.1, momentum=0.5, centered=True, global_clipnorm=1.0),
     "mean": lambda: Nadam(0.1, gradient_aggregator="mean"),
     "stages": lambda: Adam(0.1, amsgrad=True, gradient_transformers=[lambda pairs: pairs]),
+    "averages": lambda: Adam(0.1, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=2),
     "NumPy": lambda: programs.Momentum(0.1),
 }
 rank = programs.rank

@@ -21,7 +21,10 @@ SCHEDULES = {
     "CosineDecay": (0.5, 7, 0.1),
     "CosineDecayRestarts": (0.5, 2),
     "LinearCosineDecay": (0.5, 7),
+    "LinearScaling": (0.5, 3, 4),
     "NoisyLinearCosineDecay": (0.5, 7),
+    "OneCycle": (0.5, 7),
+    "WarmupStableDecay": (0.5, 2, 2, 3),
 }
 MAKERS = {
     **{name: lambda name=name: programs.make(name, learning_rate=0.1) for name in programs.OPTIMIZERS},
@@ -35,6 +38,8 @@ MAKERS = {
     "chain": lambda: optimizers.SGD(0.1, gradient_aggregator=aggregators.chain("mean", "adasum")),
     "transformer": lambda: optimizers.Adagrad(0.1, gradient_transformers=[halved], on_nonfinite="skip"),
     "one's own": lambda: programs.Momentum(0.1),
+    "averages": lambda: optimizers.Adam(0.1, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=2),
+    **{name: lambda name=name: programs.wrapped(name) for name in programs.WRAPPERS},
 }
 #: Copies of these are quick; what is pickled goes through more, and is quick for all.
 COPIED = ["SGD", "clips", "own variable", "weighted mean", "one's own"]
@@ -76,7 +81,7 @@ def names(optimizer):
 
 
 def test_every_optimizer_and_schedule_is_here():
-    for part, known in ((optimizers, programs.OPTIMIZERS), (schedules, SCHEDULES)):
+    for part, known in ((optimizers, programs.OPTIMIZERS + programs.WRAPPERS), (schedules, SCHEDULES)):
         abstract = {"Optimizer", "RuleOptimizer", "LearningRateSchedule"}
         classes = {n for n in part.__all__ if inspect.isclass(getattr(part, n))} - abstract
         assert {c for c in classes if getattr(part, c).__module__.startswith(part.__name__)} == set(known)

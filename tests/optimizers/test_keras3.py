@@ -31,6 +31,8 @@ def test_values_after_the_last_step(name):
         optimizer.exclude_from_weight_decay(var_names=case["excluded"])
     for each in gradients:
         optimizer.apply_gradients([(each[key], variable) for key, variable in variables.items()])
+    if case.get("finalize"):
+        optimizer.finalize_variable_values(variables.values())
     for key, variable in variables.items():
         expected = np.array(recorded[key])
         bound = TOLERANCE[case["dtype"]] * np.abs(expected).max()

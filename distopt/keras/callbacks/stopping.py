@@ -89,7 +89,8 @@ class EarlyStopping(MonitorCallback):
         if self.improved(value):
             self.best_epoch, self.wait = epoch, 0
             if self.restore_best_weights:
-                self.best_weights = self.model.get_weights()
+                with self.model.optimizer.eval():
+                    self.best_weights = self.model.get_weights()
             return
         self.wait += 1
         if self.wait < self.patience:
@@ -99,6 +100,7 @@ class EarlyStopping(MonitorCallback):
         if self.verbose and is_chief():
             print(f"Epoch {epoch + 1}: early stopping, best {self.monitor} {self.best:.4g}")
         if self.best_weights is not None:
+            self.model.optimizer.eval()
             self.model.set_weights(self.best_weights)
 
 

@@ -68,7 +68,7 @@ class Compiled:
         if self._accumulator.steps == 1 and self._local != 0:
             self.optimizer.minimize(loss, list(variables), tape=tape)
             return
-        gradients = tape.gradient(loss, list(variables))
+        gradients = self._gradients(tape, loss, list(variables))
         if self._local == 0:
             # A mean over no examples is NaN, and so is what a weight gets that is multiplied with it.
             gradients = [_nothing(gradient) for gradient in gradients]
@@ -76,6 +76,11 @@ class Compiled:
             self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         elif self._accumulator.add(gradients, variables, self._size):
             self.finish_updates()
+
+    def _gradients(self, tape: Any, loss: Any, variables: list[Variable]) -> list[Any]:
+        if isinstance(self.optimizer, optimizers.LossScaleOptimizer):
+            return self.optimizer.unscaled_gradients(tape, loss, variables)
+        return list(tape.gradient(loss, variables))
 
     def _warn_of_nothing(self) -> None:
         if not self._warned_of_nothing and is_chief():

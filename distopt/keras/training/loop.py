@@ -152,6 +152,7 @@ def train_epochs(
     logs: dict[str, Any] = {}
     try:
         callbacks.on_train_begin()
+        model.optimizer.train()
         stopped = position.restored and agreed_to_stop(model)
         while position.epoch < epochs and not stopped:
             epoch = position.epoch
@@ -163,11 +164,13 @@ def train_epochs(
             logs = results(model, state.returned)
             model.synchronize()
             if state.validates(epoch):
-                logs |= {f"val_{name}": value for name, value in validate().items()}
+                with model.optimizer.eval():
+                    logs |= {f"val_{name}": value for name, value in validate().items()}
             position.epoch, position.batch = epoch + 1, 0
             callbacks.on_epoch_end(epoch, logs)
             stopped = agreed_to_stop(model) or ended
         state.callbacks.hand_out()  # if no epoch was left
+        model.optimizer.finalize_variable_values(model.trainable_weights)
         callbacks.on_train_end(logs)
     finally:
         callbacks.close()

@@ -5,11 +5,14 @@ from distopt.optimizers.schedules.cosine_decay_restarts import CosineDecayRestar
 from distopt.optimizers.schedules.exponential_decay import ExponentialDecay
 from distopt.optimizers.schedules.inverse_time_decay import InverseTimeDecay
 from distopt.optimizers.schedules.linear_cosine_decay import LinearCosineDecay
+from distopt.optimizers.schedules.linear_scaling import LinearScaling
 from distopt.optimizers.schedules.noisy_linear_cosine_decay import NoisyLinearCosineDecay
+from distopt.optimizers.schedules.one_cycle import OneCycle
 from distopt.optimizers.schedules.piecewise_constant_decay import PiecewiseConstantDecay
 from distopt.optimizers.schedules.polynomial_decay import PolynomialDecay
 from distopt.optimizers.schedules.schedule import LearningRateSchedule
-from distopt.optimizers.schedules.serialization import deserialize, serialize
+from distopt.optimizers.schedules.serialization import deserialize, registry, serialize
+from distopt.optimizers.schedules.warmup_stable_decay import WarmupStableDecay
 
 __all__ = [
     "CosineDecay",
@@ -18,9 +21,14 @@ __all__ = [
     "InverseTimeDecay",
     "LearningRateSchedule",
     "LinearCosineDecay",
+    "LinearScaling",
     "NoisyLinearCosineDecay",
+    "OneCycle",
     "PiecewiseConstantDecay",
     "PolynomialDecay",
+    "WarmupStableDecay",
     "deserialize",
     "serialize",
 ]
+
+registry.add(LinearScaling)

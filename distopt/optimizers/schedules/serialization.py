@@ -12,9 +12,11 @@ from distopt.optimizers.schedules.exponential_decay import ExponentialDecay
 from distopt.optimizers.schedules.inverse_time_decay import InverseTimeDecay
 from distopt.optimizers.schedules.linear_cosine_decay import LinearCosineDecay
 from distopt.optimizers.schedules.noisy_linear_cosine_decay import NoisyLinearCosineDecay
+from distopt.optimizers.schedules.one_cycle import OneCycle
 from distopt.optimizers.schedules.piecewise_constant_decay import PiecewiseConstantDecay
 from distopt.optimizers.schedules.polynomial_decay import PolynomialDecay
 from distopt.optimizers.schedules.schedule import LearningRateSchedule
+from distopt.optimizers.schedules.warmup_stable_decay import WarmupStableDecay
 
 __all__ = ["deserialize", "serialize"]
 
@@ -27,8 +29,10 @@ registry = Registry(
         InverseTimeDecay,
         LinearCosineDecay,
         NoisyLinearCosineDecay,
+        OneCycle,
         PiecewiseConstantDecay,
         PolynomialDecay,
+        WarmupStableDecay,
     ),
 )
 

@@ -4,7 +4,8 @@ Needs Keras 3.15 (recorded with KERAS_BACKEND=jax, JAX_ENABLE_X64=1). A case is 
 
     {"optimizer": "Lamb", "kwargs": {...}, "dtype": "float32", "steps": 30, "excluded": ["bias"]}
 
-``excluded`` (may be missing) are names for exclude_from_weight_decay. Variables and gradients are those of
+``excluded`` (may be missing) are names for exclude_from_weight_decay; ``"finalize": true`` calls
+finalize_variable_values after the last step. Variables and gradients are those of
 :func:`problem`; the recording, ``recorded/<case>.json``, has the variables' values after the last step.
 """
 
@@ -44,6 +45,8 @@ def record(case: dict) -> dict[str, list]:
     optimizer.build(list(variables.values()))
     for each in gradients:
         optimizer.apply([keras.ops.convert_to_tensor(each[n]) for n in variables], list(variables.values()))
+    if case.get("finalize"):
+        optimizer.finalize_variable_values(list(variables.values()))
     return {n: np.asarray(v.value, np.float64).tolist() for n, v in variables.items()}
 
 

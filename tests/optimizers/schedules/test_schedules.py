@@ -21,7 +21,12 @@ EACH = [
     S.CosineDecay(0.0, 10, warmup_target=0.1, warmup_steps=4),
     S.CosineDecayRestarts(0.1, 10),
     S.LinearCosineDecay(0.1, 10),
+    S.LinearScaling(0.1, 4, replicas=8),
+    S.LinearScaling(S.PolynomialDecay(0.1, 10), 4, replicas=8),
     S.NoisyLinearCosineDecay(0.1, 10),
+    S.OneCycle(0.1, 10),
+    S.WarmupStableDecay(0.1, 3, 4, 5),
+    S.WarmupStableDecay(0.1, 0, 4, 5, decay="sqrt"),
 ]
 NAMES = [type(s).__name__ for s in EACH]
 

@@ -1,0 +1,96 @@
+"""MovingAverage: the averages of variables that an optimizer keeps, as Keras 3 does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distopt.core.assignment import assign_alike
+from distopt.core.checks import as_count, as_flag
+from distopt.core.variable import Variable
+from distopt.engine.averages import AverageStep
+from distopt.engine.step import StepEngine
+from distopt.optimizers.limits import FRACTION, within
+
+if TYPE_CHECKING:
+    from distopt.optimizers.base_optimizer import BaseOptimizer
+
+__all__ = ["MovingAverage", "average_config", "moving_average"]
+
+#: The slot, and the constructor's arguments with their defaults.
+_SLOT = "average"
+_DEFAULTS: dict[str, Any] = {"use_ema": False, "ema_momentum": 0.99, "ema_overwrite_frequency": None}
+
+
+class MovingAverage:
+    """Keeps ``average = momentum * average + (1 - momentum) * variable`` after each step.
+
+    The first step sets it to the variable. It is the average of what the variables are after the step, with
+    their constraints; a sparse gradient moves the averages of all rows.
+
+    Args:
+        momentum: from 0 to 1.
+        overwrite_frequency: after so many steps the variables become their averages, again and again; None
+            for never.
+
+    Source: Polyak and Juditsky 1992; arguments and numbers of Keras 3.
+    """
+
+    def __init__(self, momentum: float, overwrite_frequency: int | None) -> None:
+        self.momentum = momentum
+        self.overwrite_frequency = overwrite_frequency
+
+    def make(self, optimizer: BaseOptimizer, variables: Sequence[Variable]) -> None:
+        """Makes the averages that are not there yet, with the variables' values."""
+        for variable in optimizer._slots.lacking(variables, (_SLOT,)):
+            optimizer.add_slot(variable, _SLOT, variable.numpy())
+
+    def of(self, optimizer: BaseOptimizer, variables: Sequence[Variable]) -> tuple[Variable, ...]:
+        """The averages of variables that have been in a step."""
+        return tuple([optimizer.get_slot(variable, _SLOT) for variable in variables])
+
+    def move(self, engine: StepEngine, optimizer: BaseOptimizer, variables: Sequence[Variable]) -> None:
+        """Moves averages after the update of a step that has not been counted yet."""
+        made = int(optimizer.iterations.scalar())
+        often = self.overwrite_frequency
+        step = AverageStep(self.momentum if made else 0.0, often is not None and (made + 1) % often == 0)
+        distinct = list(dict.fromkeys(variables))
+        engine.average(distinct, self.of(optimizer, distinct), step)
+
+    def finalize(self, optimizer: BaseOptimizer, variables: Sequence[Variable]) -> None:
+        """Assigns their averages to those of the variables that have one."""
+        for variable in variables:
+            average = optimizer._slots.of(variable).get(_SLOT)
+            if average is not None:
+                assign_alike(variable, average.numpy())
+
+
+def moving_average(optimizer: str, keywords: Mapping[str, Any]) -> MovingAverage | None:
+    """What an optimizer's keyword arguments ask for; None without ``use_ema``.
+
+    Args:
+        optimizer: its name, for messages.
+        keywords: those of the constructor.
+
+    Raises:
+        TypeError: a value of another kind.
+        ValueError: a momentum outside [0, 1], or a frequency below 1.
+    """
+    use, momentum, often = ({**_DEFAULTS, **keywords}[name] for name in _DEFAULTS)
+    momentum = float(within(FRACTION, momentum, f"ema_momentum of optimizer {optimizer!r}", np.float64))
+    often = None if often is None else as_count(often, "ema_overwrite_frequency")
+    return MovingAverage(momentum, often) if as_flag(use, "use_ema") else None
+
+
+def average_config(average: MovingAverage | None) -> dict[str, Any]:
+    """The arguments that differ from their defaults."""
+    if average is None:
+        return {}
+    config = {
+        "use_ema": True,
+        "ema_momentum": average.momentum,
+        "ema_overwrite_frequency": average.overwrite_frequency,
+    }
+    return {name: value for name, value in config.items() if value != _DEFAULTS[name]}
