@@ -2,28 +2,34 @@
 
 from distopt.optimizers import schedules
 from distopt.optimizers.adadelta import Adadelta
+from distopt.optimizers.adafactor import Adafactor
 from distopt.optimizers.adagrad import Adagrad
 from distopt.optimizers.adam import Adam
 from distopt.optimizers.adamax import Adamax
 from distopt.optimizers.ftrl import Ftrl
 from distopt.optimizers.identify import deserialize, get, serialize
+from distopt.optimizers.muon import Muon
 from distopt.optimizers.nadam import Nadam
 from distopt.optimizers.optimizer import Optimizer
 from distopt.optimizers.rmsprop import RMSprop
 from distopt.optimizers.rule_optimizer import RuleOptimizer
 from distopt.optimizers.sgd import SGD
+from distopt.optimizers.whole_variable import WholeVariableOptimizer
 
 __all__ = [
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "Adamax",
     "Ftrl",
+    "Muon",
     "Nadam",
     "Optimizer",
     "RMSprop",
     "RuleOptimizer",
     "SGD",
+    "WholeVariableOptimizer",
     "deserialize",
     "get",
     "schedules",

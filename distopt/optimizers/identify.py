@@ -8,10 +8,12 @@ from typing import Any
 from distopt.core.checks import as_config, shown
 from distopt.core.registry import Registry, by_name, serialize_object
 from distopt.optimizers.adadelta import Adadelta
+from distopt.optimizers.adafactor import Adafactor
 from distopt.optimizers.adagrad import Adagrad
 from distopt.optimizers.adam import Adam
 from distopt.optimizers.adamax import Adamax
 from distopt.optimizers.ftrl import Ftrl
+from distopt.optimizers.muon import Muon
 from distopt.optimizers.nadam import Nadam
 from distopt.optimizers.optimizer import Optimizer
 from distopt.optimizers.rmsprop import RMSprop
@@ -22,7 +24,7 @@ __all__ = ["deserialize", "get", "registry", "serialize"]
 #: Optimizer classes by name, in any case; plugins stand in the entry-point group ``distopt.optimizers``.
 registry = Registry(
     "optimizer",
-    by_name(SGD, RMSprop, Adam, Adamax, Nadam, Adagrad, Adadelta, Ftrl),
+    by_name(SGD, RMSprop, Adam, Adamax, Nadam, Adagrad, Adadelta, Ftrl, Adafactor, Muon),
     group="distopt.optimizers",
     normalize=str.lower,
 )
