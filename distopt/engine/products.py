@@ -53,7 +53,7 @@ def _product(a: Array, b: Array, upper: bool) -> Array:
 
 
 def _packed(x: Array, width: int) -> Array:
-    """``[n, k]`` as ``[ceil(n / width), k, width]``, filled up with zeros: what one tile reads lies together."""
+    """``[n, k]`` as ``[ceil(n / width), k, width]``, filled with zeros: what a tile reads lies together."""
     full, rest = divmod(len(x), width)
     packed = np.empty((full + (rest > 0), x.shape[1], width), x.dtype)
     packed[:full] = x[: full * width].reshape(full, width, x.shape[1]).transpose(0, 2, 1)

@@ -27,7 +27,7 @@ _cgutils: Any = cgutils
 
 @intrinsic
 def _add_tile(typingctx: Any, like: Any, a: Any, b: Any, c: Any, depth: Any, stride: Any) -> Any:  # noqa: ARG001
-    """Adds ``depth`` outer products of ``ROWS`` and two vectors of numbers to a tile of ``c``, each by fma."""
+    """Adds ``depth`` outer products of ``ROWS`` and two vectors of numbers to a tile of ``c``, by fma."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         _, a, b, c, depth, stride = args
@@ -73,9 +73,7 @@ class _Memory:
         return ir.Constant(ir.IntType(64), number)
 
     def load(self, address: Any) -> Any:
-        return self._builder.load(
-            self._builder.inttoptr(address, self.vector.as_pointer()), align=self._size
-        )
+        return self._builder.load(self._builder.inttoptr(address, self.vector.as_pointer()), align=self._size)
 
     def store(self, value: Any, address: Any) -> None:
         pointer = self._builder.inttoptr(address, self.vector.as_pointer())

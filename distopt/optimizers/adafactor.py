@@ -9,7 +9,14 @@ import numpy as np
 
 from distopt.core.checks import as_flag
 from distopt.core.variable import Variable
-from distopt.optimizers.factored import as_matrices, mean_squares, root_mean_square, scaled, scaled_rms
+from distopt.optimizers.factored import (
+    as_matrices,
+    mean_squares,
+    move_mean,
+    root_mean_square,
+    scaled,
+    scaled_rms,
+)
 from distopt.optimizers.limits import NOT_NEGATIVE, NOT_POSITIVE, POSITIVE, within
 from distopt.optimizers.whole_variable import WholeVariableOptimizer
 from distopt.typing import Array, Shape
@@ -91,17 +98,16 @@ class Adafactor(WholeVariableOptimizer):
         gradient, values = as_matrices(g), as_matrices(w)
         row, column = slots["row"].reshape(values.shape[:2]), slots["column"].reshape(len(values), -1)
         for mean, now in zip((row, column), mean_squares(gradient, numbers["epsilon_1"]), strict=True):
-            _move(mean, now, numbers["one_minus_beta_2"])
+            move_mean(mean, now, numbers["one_minus_beta_2"])
         least = numbers["epsilon_1"]
         relative = row / np.maximum(row.mean(axis=-1, keepdims=True), least)
         size = scaled_rms(gradient, relative, column, least)
         step = _step(w, size, numbers)
         for part, u in scaled(gradient, relative, column, least):
-            u *= step
-            values[part] -= u
+            values[part] -= step * u
 
     def _update_by_element(self, w: Array, g: Array, v: Array, numbers: Mapping[str, float]) -> None:
-        _move(v, np.square(g) + numbers["epsilon_1"], numbers["one_minus_beta_2"])
+        move_mean(v, np.square(g) + numbers["epsilon_1"], numbers["one_minus_beta_2"])
         u = g / np.sqrt(np.maximum(v, numbers["epsilon_1"]))
         u *= _step(w, root_mean_square(u), numbers)
         w -= u
@@ -118,12 +124,6 @@ class Adafactor(WholeVariableOptimizer):
             "clip_threshold": self.clip_threshold,
             "relative_step": self.relative_step,
         }
-
-
-def _move(mean: Array, value: Array, share: float) -> None:
-    """A running mean takes its share of a value."""
-    mean *= 1 - share
-    mean += share * value
 
 
 def _step(w: Array, size: float, numbers: Mapping[str, float]) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from distopt.engine.norms import sum_of_pieces, sums_of_squares
 from distopt.typing import Array
 
-__all__ = ["as_matrices", "mean_squares", "root_mean_square", "scaled", "scaled_rms"]
+__all__ = ["as_matrices", "mean_squares", "move_mean", "root_mean_square", "scaled", "scaled_rms"]
 
 #: Elements of a block.
 _BLOCK = 1 << 15
@@ -50,7 +50,15 @@ def mean_squares(g: Array, epsilon: float) -> tuple[Array, Array]:
     return by_row / g.shape[2] + epsilon, by_column / g.shape[1] + epsilon
 
 
-def scaled(g: Array, rows: Array, columns: Array, floor: float) -> Iterator[tuple[tuple[slice, slice], Array]]:
+def move_mean(mean: Array, value: Array, share: float) -> None:
+    """A running mean takes its share of a value."""
+    mean *= 1 - share
+    mean += share * value
+
+
+def scaled(
+    g: Array, rows: Array, columns: Array, floor: float
+) -> Iterator[tuple[tuple[slice, slice], Array]]:
     """``g / sqrt(v)`` with ``v = max(rows * columns, floor)``, block by block.
 
     Args:
@@ -76,7 +84,8 @@ def scaled(g: Array, rows: Array, columns: Array, floor: float) -> Iterator[tupl
 def scaled_rms(g: Array, rows: Array, columns: Array, floor: float) -> float:
     """The root of the mean square of :func:`scaled`, computed in float64; NaN if there are no elements."""
     squares = [
-        sums_of_squares(np.ascontiguousarray(block).reshape(-1)) for _, block in scaled(g, rows, columns, floor)
+        sums_of_squares(np.ascontiguousarray(block).reshape(-1))
+        for _, block in scaled(g, rows, columns, floor)
     ]
     return float(np.sqrt(sum_of_pieces(squares) / g.size)) if g.size else float("nan")
 

@@ -36,9 +36,8 @@ class Muon(WholeVariableOptimizer):
     ``adam_weight_decay``: those that are no matrices, embeddings, and those named by ``exclude_layers``. As a
     rule the output layer should be among them.
 
-    The products are computed in the variable's dtype, float16 and bfloat16 in float32, by one replica of each
-    node for each matrix; their bits depend neither on a BLAS nor on its threads. A sparse gradient counts as a
-    dense one with zeros.
+    Each matrix is orthogonalized by one replica of a node, in its dtype, float16 and bfloat16 in float32. The
+    bits depend neither on a BLAS nor on its threads. A sparse gradient counts as a dense one with zeros.
 
     Args:
         learning_rate: a number, a callable without arguments, or a schedule.

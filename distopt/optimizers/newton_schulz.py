@@ -34,8 +34,8 @@ def newton_schulz(x: Array, steps: int, coefficients: tuple[float, float, float]
     Returns:
         ``[m, n]``.
 
-    Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; Bernstein & Newhouse
-    2024, arXiv:2409.20325.
+    Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; Bernstein &
+    Newhouse 2024, arXiv:2409.20325.
     """
     if len(x) > x.shape[1]:
         return newton_schulz(x.T, steps, coefficients).T

@@ -10,6 +10,7 @@ except ModuleNotFoundError:
     raise MissingExtra.of("distopt.torch", "torch") from None
 
 from distopt.torch.adadelta import Adadelta
+from distopt.torch.adafactor import Adafactor
 from distopt.torch.adagrad import Adagrad
 from distopt.torch.adam import Adam, AdamW
 from distopt.torch.adamax import Adamax
@@ -17,6 +18,7 @@ from distopt.torch.batch_sampler import DistributedBatchSampler
 from distopt.torch.collectives import all_gather, all_reduce, broadcast
 from distopt.torch.distributed_optimizer import DistributedOptimizer
 from distopt.torch.join import join
+from distopt.torch.muon import Muon
 from distopt.torch.nadam import NAdam
 from distopt.torch.optimizer import Optimizer, StepOptions
 from distopt.torch.replicas import rank, size
@@ -28,6 +30,7 @@ from distopt.torch.sync_batch_norm import SyncBatchNorm, convert_sync_batchnorm
 
 __all__ = [
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
@@ -35,6 +38,7 @@ __all__ = [
     "DistributedBatchSampler",
     "DistributedOptimizer",
     "DistributedSampler",
+    "Muon",
     "NAdam",
     "Optimizer",
     "RMSprop",
