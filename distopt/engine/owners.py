@@ -74,8 +74,8 @@ def run_owned(
         for memory, value in reversed(saved):
             memory[...] = value
         node.barrier()
-    for v, _ in before.values():
-        v.storage.changed()
+    for v in {id(v): v for _, written, _ in updates for v in written}.values():
+        v.storage.changed()  # also where another replica wrote
     if error is not None:
         raise error
     if failed:

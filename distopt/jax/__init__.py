@@ -9,6 +9,7 @@ try:
 except ModuleNotFoundError:
     raise MissingExtra.of("distopt.jax", "jax") from None
 
+from distopt.jax.adafactor import adafactor
 from distopt.jax.adagrad import adagrad
 from distopt.jax.adam import adam, adamw, nadam, nadamw
 from distopt.jax.adamax import adamax, adamaxw
@@ -23,6 +24,7 @@ from distopt.jax.sgd import sgd
 __all__ = [
     "ApplyOptions",
     "Optimizer",
+    "adafactor",
     "adagrad",
     "adam",
     "adamax",
@@ -48,7 +50,6 @@ _OF_OPTAX = (
     *(
         "adabelief",
         "adadelta",
-        "adafactor",
         "adan",
         "amsgrad",
         "fromage",
