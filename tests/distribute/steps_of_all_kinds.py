@@ -8,7 +8,10 @@ import numpy as np
 import distopt
 from distopt import IndexedSlices, Variable, distribute, optimizers
 
-NAMES = ["SGD", "RMSprop", "Adam", "Adamax", "Nadam", "Adagrad", "Adadelta", "Ftrl"]
+NAMES = [
+    *("SGD", "RMSprop", "Adam", "Adamax", "Nadam", "Adagrad", "Adadelta", "Ftrl"),
+    *("Adafactor", "Muon"),
+]
 SHAPES = [(70, 60), (3,), (), (50, 7), (0, 2)]
 
 
