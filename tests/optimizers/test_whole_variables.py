@@ -1,4 +1,4 @@
-"""Muon and Adafactor beside their numbers, which test_keras3.py has: slots, dtypes, owners, what a step costs."""
+"""Muon and Adafactor: slots, dtypes, owners, products. Their numbers are in test_keras3.py."""
 
 import copy
 import hashlib
@@ -53,7 +53,8 @@ def test_singular_values_come_near_1_and_their_vectors_stay():
     u, _, v = np.linalg.svd(x, full_matrices=False)
     turned = u.T @ newton_schulz(x / frobenius_norm(x), 5, COEFFICIENTS) @ v.T
     values = np.diag(turned)
-    assert values.min() > 0.6 and values.max() < 1.3
+    assert values.min() > 0.6
+    assert values.max() < 1.3
     assert np.abs(turned - np.diag(values)).max() < 1e-4
 
 
@@ -227,6 +228,7 @@ def test_arguments(make, words):
 
 def test_complex_numbers_are_refused_before_anything_is_made():
     w, optimizer = Variable(np.ones((2, 2), np.complex64), name="w"), Adafactor()
-    with pytest.raises(TypeError, match="'w.*complex64"):
+    with pytest.raises(TypeError, match=r"'w.*complex64"):
         optimizer.apply_gradients([(np.ones((2, 2), np.complex64), w)])
-    assert optimizer.get_slot_names() == [] and int(optimizer.iterations) == 0
+    assert optimizer.get_slot_names() == []
+    assert int(optimizer.iterations) == 0
