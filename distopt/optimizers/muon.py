@@ -91,7 +91,7 @@ class Muon(WholeVariableOptimizer):
         self.adam_beta_2 = float(within(FRACTION, adam_beta_2, "adam_beta_2"))
         self.adam_weight_decay = _optional(adam_weight_decay, "adam_weight_decay")
         self.epsilon = float(within(NOT_NEGATIVE, epsilon_or_default(epsilon), "epsilon"))
-        self.weight_decay = _optional(weight_decay, "weight_decay")
+        self.weight_decay = weight_decay
         self.exclude_layers = _patterns(exclude_layers)
         self.exclude_embeddings = as_flag(exclude_embeddings, "exclude_embeddings")
         self.muon_a = float(within(FINITE, muon_a, "muon_a"))
@@ -102,6 +102,15 @@ class Muon(WholeVariableOptimizer):
         self.ns_steps = _count(ns_steps, "ns_steps")
         self.nesterov = as_flag(nesterov, "nesterov")
         self.rms_rate = _optional(rms_rate, "rms_rate")
+
+    @property
+    def weight_decay(self) -> float | None:
+        """The decay of the matrices; None or 0 for none."""
+        return self._matrix_decay
+
+    @weight_decay.setter
+    def weight_decay(self, value: float | None) -> None:
+        self._matrix_decay = _optional(value, "weight_decay")
 
     def _by_adam(self, variable: Variable) -> bool:
         """Whether Adam updates the variable."""
@@ -128,7 +137,7 @@ class Muon(WholeVariableOptimizer):
             "one_minus_beta_2": 1 - self.adam_beta_2,
             "epsilon": self.epsilon,
             "adam_kept": 1 - rate * (self.adam_weight_decay or 0.0),
-            "kept": 1 - rate * (self.weight_decay or 0.0),
+            "kept": 1 - rate * (self._matrix_decay or 0.0),
             "momentum": self.momentum,
             "nesterov": float(self.nesterov),
             "muon_a": self.muon_a,
