@@ -9,6 +9,7 @@ try:
 except ModuleNotFoundError:
     raise MissingExtra.of("distopt.jax", "jax") from None
 
+from distopt.jax.adabelief import adabelief
 from distopt.jax.adafactor import adafactor
 from distopt.jax.adagrad import adagrad
 from distopt.jax.adam import adam, adamw, nadam, nadamw
@@ -17,6 +18,7 @@ from distopt.jax.aggregate import aggregate
 from distopt.jax.collectives import all_gather, all_reduce, broadcast
 from distopt.jax.lion import lion
 from distopt.jax.optimizer import ApplyOptions, Optimizer
+from distopt.jax.radam import radam
 from distopt.jax.replicas import key, rank, shard, size
 from distopt.jax.rmsprop import rmsprop
 from distopt.jax.sgd import sgd
@@ -24,6 +26,7 @@ from distopt.jax.sgd import sgd
 __all__ = [
     "ApplyOptions",
     "Optimizer",
+    "adabelief",
     "adafactor",
     "adagrad",
     "adam",
@@ -38,6 +41,7 @@ __all__ = [
     "lion",
     "nadam",
     "nadamw",
+    "radam",
     "rank",
     "rmsprop",
     "sgd",
@@ -48,7 +52,6 @@ __all__ = [
 #: Optimizers of optax that are not here.
 _OF_OPTAX = (
     *(
-        "adabelief",
         "adadelta",
         "adan",
         "amsgrad",
@@ -58,7 +61,7 @@ _OF_OPTAX = (
         "lbfgs",
         "noisy_sgd",
     ),
-    *("novograd", "optimistic_gradient_descent", "radam", "rprop", "sm3", "yogi"),
+    *("novograd", "optimistic_gradient_descent", "rprop", "sm3", "yogi"),
 )
 
 

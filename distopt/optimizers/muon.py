@@ -18,6 +18,7 @@ from distopt.optimizers.limits import FINITE, FRACTION, NOT_NEGATIVE, within
 from distopt.optimizers.newton_schulz import COEFFICIENTS, cost, frobenius_norm, newton_schulz
 from distopt.optimizers.optimizer import ApplyState
 from distopt.optimizers.rule_optimizer import epsilon_or_default
+from distopt.optimizers.variable_factors import Factors
 from distopt.optimizers.whole_variable import WholeVariableOptimizer
 from distopt.typing import Array, Shape
 
@@ -103,6 +104,9 @@ class Muon(WholeVariableOptimizer):
         self.nesterov = as_flag(nesterov, "nesterov")
         self.rms_rate = _optional(rms_rate, "rms_rate")
 
+    #: For the base class: here there are two decays, which the updates make.
+    _weight_decay: float | None = None
+
     @property
     def weight_decay(self) -> float | None:
         """The decay of the matrices; None or 0 for none."""
@@ -118,6 +122,11 @@ class Muon(WholeVariableOptimizer):
         if len(variable.shape) != 2 or (self.exclude_embeddings and "embedding" in name.lower()):
             return True
         return any(re.search(pattern, name) for pattern in self.exclude_layers)
+
+    def _decay_factor(self, variable: Variable) -> float:
+        """What the decay of the variable is multiplied by; 0 where it is excluded from weight decay."""
+        place, _ = self._factors.kind(variable)
+        return place.weight_decay if isinstance(place, Factors) else 1.0
 
     def _slot_shapes(self, variable: Variable) -> Mapping[str, Shape]:
         names = ("momentum", "velocity") if self._by_adam(variable) else ("momentum",)
@@ -136,8 +145,8 @@ class Muon(WholeVariableOptimizer):
             "one_minus_beta_1": 1 - self.adam_beta_1,
             "one_minus_beta_2": 1 - self.adam_beta_2,
             "epsilon": self.epsilon,
-            "adam_kept": 1 - rate * (self.adam_weight_decay or 0.0),
-            "kept": 1 - rate * (self._matrix_decay or 0.0),
+            "adam_decay": rate * (self.adam_weight_decay or 0.0),
+            "decay": rate * (self._matrix_decay or 0.0),
             "momentum": self.momentum,
             "nesterov": float(self.nesterov),
             "muon_a": self.muon_a,
@@ -155,9 +164,10 @@ class Muon(WholeVariableOptimizer):
             return
         kind = handle.device, handle.dtype
         numbers = (apply_state or {}).get(kind) or self._fallback_apply_state(*kind)
-        if numbers["adam_kept"] != 1:
+        decay = numbers["adam_decay"] * self._decay_factor(handle)
+        if decay:
             value = as_array(handle)
-            value *= value.dtype.type(numbers["adam_kept"])
+            value *= value.dtype.type(1 - decay)
         scalar = ADAM.arithmetic_dtype(handle.dtype).type
         state = (handle, self.get_slot(handle, "momentum"), self.get_slot(handle, "velocity"))
         coefficients = tuple([scalar(numbers[name]) for name in ADAM.coefficients])
@@ -175,8 +185,9 @@ class Muon(WholeVariableOptimizer):
         unit = u / (frobenius_norm(u) + _LEAST_NORM)
         direction = newton_schulz(unit, self.ns_steps, (self.muon_a, self.muon_b, self.muon_c))
         longer = 1.0 if self.rms_rate is None else self.rms_rate * max(w.shape) ** 0.5
-        if numbers["kept"] != 1:
-            w *= numbers["kept"]
+        decay = numbers["decay"] * self._decay_factor(variable)
+        if decay:
+            w *= 1 - decay
         w -= numbers["lr_t"] * longer * direction
 
     def get_config(self) -> dict[str, Any]:

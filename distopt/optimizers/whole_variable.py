@@ -12,6 +12,7 @@ from distopt.core.dtypes import is_narrow, kind_of
 from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.optimizers.optimizer import ApplyState, Optimizer
+from distopt.optimizers.variable_factors import Factors
 from distopt.typing import Array, Shape
 
 __all__ = ["ArrayUpdate", "WholeVariableOptimizer", "check_real", "dense_rows", "update_arrays"]
@@ -62,6 +63,8 @@ class WholeVariableOptimizer(Optimizer):
     def _prepare_local(self, var_device: Any, var_dtype: Any, apply_state: ApplyState) -> None:
         own = np.dtype(var_dtype)
         rate = float(as_array(self._decayed_lr(np.float32 if is_narrow(own) else own)))
+        if isinstance(var_device, Factors):
+            rate *= var_device.learning_rate
         apply_state[var_device, var_dtype].update(lr_t=rate, **self._coefficients(rate))
 
     def _resource_apply_dense(

@@ -18,9 +18,11 @@ from distopt.torch.batch_sampler import DistributedBatchSampler
 from distopt.torch.collectives import all_gather, all_reduce, broadcast
 from distopt.torch.distributed_optimizer import DistributedOptimizer
 from distopt.torch.join import join
+from distopt.torch.lion import Lion
 from distopt.torch.muon import Muon
 from distopt.torch.nadam import NAdam
 from distopt.torch.optimizer import Optimizer, StepOptions
+from distopt.torch.radam import RAdam
 from distopt.torch.replicas import rank, size
 from distopt.torch.rmsprop import RMSprop
 from distopt.torch.sampler import DistributedSampler
@@ -38,9 +40,11 @@ __all__ = [
     "DistributedBatchSampler",
     "DistributedOptimizer",
     "DistributedSampler",
+    "Lion",
     "Muon",
     "NAdam",
     "Optimizer",
+    "RAdam",
     "RMSprop",
     "SGD",
     "SparseAdam",

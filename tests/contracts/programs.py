@@ -9,7 +9,11 @@ import distopt
 from distopt import optimizers
 from distopt.distribute import VirtualStrategy, get_replica_context
 
-OPTIMIZERS = ["SGD", "RMSprop", "Adam", "Adamax", "Nadam", "Adagrad", "Adadelta", "Ftrl", "Adafactor", "Muon"]
+OPTIMIZERS = [
+    *("SGD", "RMSprop", "Adam", "Adamax", "Nadam", "Adagrad", "Adadelta", "Ftrl"),
+    *("AdamW", "Lion", "RAdam", "AdaBelief"),
+    *("Adafactor", "Muon"),
+]
 
 
 def with_clips(names, clips=("clipvalue", "clipnorm", "global_clipnorm")):

@@ -26,7 +26,11 @@ KINDS = {
     "adam": lambda: optimizers.Adam(0.1, global_clipnorm=3.0),
     "adam-schedule": lambda: optimizers.Adam(schedules.ExponentialDecay(0.1, 2, 0.5)),
     "amsgrad": lambda: optimizers.Adam(0.1, amsgrad=True, clipnorm=2.0),
+    "adamw": lambda: optimizers.AdamW(0.1, 0.5),
     "adamax": lambda: optimizers.Adamax(0.1),
+    "lion": lambda: optimizers.Lion(0.1),
+    "radam": lambda: optimizers.RAdam(0.1),
+    "adabelief": lambda: optimizers.AdaBelief(0.1),
     "nadam": lambda: optimizers.Nadam(0.1, schedule_decay=0.01),
     "adagrad": lambda: optimizers.Adagrad(0.1),
     "adadelta": lambda: optimizers.Adadelta(1.0),
@@ -37,7 +41,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 
 #: What a row without gradient keeps: its weights, and its slots (spec: "Sparse gradients in one table").
 SLOTS_DECAY = {"rmsprop", "rmsprop-centered", "nadam"}
-ROWS_MOVE = {"adam", "adam-schedule", "amsgrad"}
+ROWS_MOVE = {"adam", "adam-schedule", "amsgrad", "adamw", "lion", "radam", "adabelief"}
 
 HEIGHT, WIDTH = 5, 3
 

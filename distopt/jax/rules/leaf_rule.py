@@ -8,10 +8,10 @@ from math import prod
 from typing import ClassVar
 
 from distopt.engine.rule import Rule
-from distopt.optimizers.limits import NOT_NEGATIVE, Limit, within
+from distopt.optimizers.limits import BELOW_ONE, NOT_NEGATIVE, within
 from distopt.typing import Array, Shape
 
-__all__ = ["LeafRule", "LeafUpdate", "WholeLeafUpdate", "bias_correction", "checked"]
+__all__ = ["LeafRule", "LeafUpdate", "WholeLeafUpdate", "bias_correction", "checked", "mean_weights"]
 
 
 class LeafUpdate(ABC):
@@ -81,7 +81,13 @@ def bias_correction(decay: float, step: int) -> float:
     return 1 / (1 - decay**step)
 
 
-_BELOW_ONE = Limit(0.0, 1 - 2**-53, "in [0, 1)")
+def mean_weights(b1: float, step: int, nesterov: bool) -> tuple[float, float]:
+    """What the mean of the gradient and the gradient are multiplied by to make the direction of a step.
+
+    With ``nesterov`` they make the mean that the next step will have, as far as this step knows it.
+    """
+    mean = bias_correction(b1, step)
+    return (b1 * bias_correction(b1, step + 1), (1 - b1) * mean) if nesterov else (mean, 0.0)
 
 
 def checked(rule: LeafUpdate, *, decays: tuple[str, ...] = (), others: tuple[str, ...] = ()) -> None:
@@ -92,7 +98,7 @@ def checked(rule: LeafUpdate, *, decays: tuple[str, ...] = (), others: tuple[str
         decays: the names of those that must be in [0, 1), as a bias correction divides by ``1 - decay``.
         others: the names of those that must not be negative; None is left alone.
     """
-    for names, limit in ((decays, _BELOW_ONE), (others, NOT_NEGATIVE)):
+    for names, limit in ((decays, BELOW_ONE), (others, NOT_NEGATIVE)):
         for name in names:
             if getattr(rule, name) is not None:
                 within(limit, getattr(rule, name), f"{name} of {rule.name}()")

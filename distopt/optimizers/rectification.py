@@ -1,0 +1,44 @@
+"""The rectification of RAdam, a number that all its forms have in common."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distopt.optimizers.limits import NOT_NEGATIVE, within
+
+__all__ = ["check_threshold", "rectification"]
+
+
+def rectification(beta_2: float, step: float, threshold: float = 5.0) -> float | None:
+    """What the step is multiplied by; None while the mean of squares is of too few to be used.
+
+    Args:
+        beta_2: decay of the mean of squares, below 1.
+        step: the number of this step, from 1.
+        threshold: the smallest length of the mean, in steps, with which it is used; more than 4.
+
+    Source: Liu et al. 2019, arXiv:1908.03265, algorithm 2.
+    """
+    power = beta_2**step
+    longest = 2 / (1 - beta_2) - 1
+    length = longest - 2 * step * power / (1 - power)
+    if length < threshold:
+        return None
+    return float(((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)) ** 0.5)
+
+
+def check_threshold(threshold: Any, argument: str) -> float:
+    """``threshold`` as a float.
+
+    Args:
+        threshold: for :func:`rectification`.
+        argument: its name, for messages.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is not above 4, up to where the rectification is the root of a negative number.
+    """
+    found = float(within(NOT_NEGATIVE, threshold, argument))
+    if found <= 4:
+        raise ValueError(f"{argument} must be above 4, received: {threshold}")
+    return found
