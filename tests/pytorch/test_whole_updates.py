@@ -7,6 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 import distopt.torch as dt  # noqa: E402
+from distopt.errors import ReplicaMismatch  # noqa: E402
 from tests.pytorch.beside_torch import gradients  # noqa: E402
 from tests.replicated import on_replicas, rank  # noqa: E402
 
@@ -115,7 +116,21 @@ def test_parameters_laid_out_otherwise():
         assert_close(turned, plain, 1e-6)
 
 
-def test_shares_of_replicas_and_a_copy():
+def test_the_numbers_of_all_groups_are_compared():
+    """Not only those of the last."""
+
+    def program():
+        own = parameters("Muon")
+        optimizer = dt.Muon([{"params": own[:1], "lr": 0.1 + rank()}, {"params": own[1:]}])
+        with pytest.raises(ReplicaMismatch, match="lr"):
+            train(optimizer, own, "Muon", steps=range(1))
+        return [p.detach().numpy().tobytes() for p in own]
+
+    untouched = [p.detach().numpy().tobytes() for p in parameters("Muon")]
+    assert on_replicas(2, program) == [untouched] * 2
+
+
+def test_shares_of_replicas():
     """The mean of the replicas' gradients, with the same bits on all of them."""
 
     def program(replica, replicas):
@@ -123,14 +138,9 @@ def test_shares_of_replicas_and_a_copy():
         optimizer = dt.Adafactor(own, lr=0.1)
         for step in range(3):
             for parameter in own:
-                generator = np.random.default_rng([step, parameter.numel(), replica])
-                whole = [
-                    np.random.default_rng([step, parameter.numel(), r]).integers(
-                        -8, 8, tuple(parameter.shape)
-                    )
-                    for r in range(2)
-                ]
-                del generator
+                shape = tuple(parameter.shape)
+                draws = [np.random.default_rng([step, parameter.numel(), r]) for r in range(2)]
+                whole = [draw.integers(-8, 8, shape) for draw in draws]
                 mine = np.mean(whole, axis=0) if replicas == 1 else whole[replica]
                 parameter.grad = torch.from_numpy(np.array(mine, "f4"))
             optimizer.step()
