@@ -19,6 +19,7 @@ from benchmarks.report import print_tables, write_json
 BENCHMARKS = {
     "step": "the step of Adam beside PyTorch's, MPI + NumPy's, and the memory's floor",
     "optimizers": "the step of each optimizer, with clips, user code, private memory: over its floor",
+    "matrices": "the step of Muon and Adafactor at 1 and 2 replicas, beside PyTorch's",
     "mlp": "whole training steps of MLPs beside PyTorch DDP",
     "memory": "bytes a node beside PyTorch DDP",
     "scaling": "the step over replicas and parameters",

@@ -40,6 +40,7 @@ COMPILED = (
     "collectives/pointers.py",
     "comm/precompile.py",
     "comm/spin.py",
+    "engine/tiles.py",
     "engine/tuples.py",
 )
 #: What only some files may import, and which.

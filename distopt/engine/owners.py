@@ -17,17 +17,17 @@ VariableUpdate = tuple[Variable, Sequence[Variable], Callable[[], None]]
 SavedArray = tuple[Array, Array]
 
 
-def owners(sizes: Sequence[int], parts: int) -> list[int]:
-    """Deals variables out to ``parts`` replicas, the largest first, each to the least loaded.
+def owners(costs: Sequence[float], parts: int) -> list[int]:
+    """Deals variables out to ``parts`` replicas, the costliest first, each to the least loaded.
 
     >>> owners([5, 3, 3], 2)
     [0, 1, 1]
     """
-    load = [0] * parts
-    result = [0] * len(sizes)
-    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+    load = [0.0] * parts
+    result = [0] * len(costs)
+    for i in sorted(range(len(costs)), key=lambda i: -costs[i]):
         result[i] = min(range(parts), key=lambda p: (load[p], p))
-        load[result[i]] += max(sizes[i], 1)
+        load[result[i]] += max(costs[i], 1)
     return result
 
 
@@ -36,6 +36,7 @@ def run_owned(
     job: Communicator,
     updates: Sequence[VariableUpdate],
     saved: Sequence[SavedArray] = (),
+    costs: Sequence[float] = (),
 ) -> None:
     """Runs each update on its owner, which writes to the memory that all of the node see.
 
@@ -46,10 +47,12 @@ def run_owned(
         job: all replicas that make the step; an error of one is raised on all.
         updates: the same ones, in the same order, on all of them.
         saved: what this replica has written before in this step, in the order of writing.
+        costs: what each update costs, the same on all of them; the sizes of the variables if empty.
     """
-    distinct = list({id(v): v for v, _, _ in updates}.values())
-    dealt = owners([v.size for v in distinct], node.size)
-    owner = {id(v): rank for v, rank in zip(distinct, dealt, strict=True)}
+    cost: dict[int, float] = {}
+    for (v, _, _), each in zip(updates, costs or [v.size for v, _, _ in updates], strict=True):
+        cost[id(v)] = cost.get(id(v), 0) + each
+    owner = dict(zip(cost, owners(list(cost.values()), node.size), strict=True))
     mine = [each for each in updates if owner[id(each[0])] == node.rank]
     before = {id(v): (v, as_array(v).copy()) for _, written, _ in mine for v in written}
     error: BaseException | None = None
@@ -71,8 +74,8 @@ def run_owned(
         for memory, value in reversed(saved):
             memory[...] = value
         node.barrier()
-    for v, _ in before.values():
-        v.storage.changed()
+    for v in {id(v): v for _, written, _ in updates for v in written}.values():
+        v.storage.changed()  # also where another replica wrote
     if error is not None:
         raise error
     if failed:

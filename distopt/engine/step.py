@@ -207,7 +207,14 @@ class StepEngine:
         update.alone(self._context.comm, plan, batch, coefficients)
         self._record(batch.variables)
 
-    def run(self, call: str, updates: Sequence[VariableUpdate], settings: str, alone: bool = False) -> None:
+    def run(
+        self,
+        call: str,
+        updates: Sequence[VariableUpdate],
+        settings: str,
+        alone: bool = False,
+        costs: Sequence[float] = (),
+    ) -> None:
         """Runs updates that are Python code.
 
         Args:
@@ -216,6 +223,7 @@ class StepEngine:
                 everywhere; or by this replica ``alone``, on its own copies.
             settings: a description of the numbers that they use, which must be the same everywhere too.
             alone: whether replicas may come to differ.
+            costs: what each update costs, by which they are dealt out; the sizes of the variables if empty.
         """
         state = list({id(v): v for _, written, _ in updates for v in written}.values())
         variables = [v for v, _, _ in updates]
@@ -229,7 +237,7 @@ class StepEngine:
             describe = partial(fingerprint.sentence, call, variables, settings)
             self._context.collective_check.check(call, header_key, describe)
             self.parameters.share(assigned, [state])
-            run_owned(self._reduce.node, self._context.comm, updates)
+            run_owned(self._reduce.node, self._context.comm, updates, costs=costs)
         self._record(variables)
 
     def average(self, variables: Sequence[Variable], averages: Sequence[Variable], step: AverageStep) -> None:

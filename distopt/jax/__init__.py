@@ -10,6 +10,7 @@ except ModuleNotFoundError:
     raise MissingExtra.of("distopt.jax", "jax") from None
 
 from distopt.jax.adabelief import adabelief
+from distopt.jax.adafactor import adafactor
 from distopt.jax.adagrad import adagrad
 from distopt.jax.adam import adam, adamw, nadam, nadamw
 from distopt.jax.adamax import adamax, adamaxw
@@ -26,6 +27,7 @@ __all__ = [
     "ApplyOptions",
     "Optimizer",
     "adabelief",
+    "adafactor",
     "adagrad",
     "adam",
     "adamax",
@@ -51,7 +53,6 @@ __all__ = [
 _OF_OPTAX = (
     *(
         "adadelta",
-        "adafactor",
         "adan",
         "amsgrad",
         "fromage",

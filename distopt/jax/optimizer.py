@@ -13,10 +13,11 @@ from distopt.core.variable import Variable
 from distopt.distribute import collective_call, require_replica_context
 from distopt.engine.step import StepEngine
 from distopt.jax.rates import checked_rate
-from distopt.jax.rules.leaf_rule import LeafRule
+from distopt.jax.rules.leaf_rule import LeafUpdate
 from distopt.jax.state import load_state, state_of
 from distopt.jax.tree import ParameterTree
 from distopt.jax.updates import TreeUpdates
+from distopt.jax.whole_updates import updates_of
 
 __all__ = ["ApplyOptions", "Optimizer"]
 
@@ -64,7 +65,7 @@ class Optimizer:
     def __init__(
         self,
         name: str,
-        rule: LeafRule,
+        rule: LeafUpdate,
         learning_rate: Any,
         options: Mapping[str, Any],
         weight_decay: Any = 0.0,
@@ -85,7 +86,7 @@ class Optimizer:
         self._updates = self._make_updates([])
 
     def _make_updates(self, decaying: list[Variable]) -> TreeUpdates:
-        return TreeUpdates(
+        return updates_of(self._rule)(
             self._name,
             self._rule,
             lambda: (self._learning_rate, self._weight_decay),

@@ -15,7 +15,7 @@ from distopt.engine.plan import Kind, PlanCache, StepPlan
 from distopt.engine.rule import Rule
 from distopt.engine.step import StepEngine
 from distopt.jax.rates import value_at
-from distopt.jax.rules.leaf_rule import LeafRule
+from distopt.jax.rules.leaf_rule import LeafRule, LeafUpdate
 from distopt.optimizers import RuleOptimizer
 from distopt.optimizers.example_weights import ExampleWeights, mean_by_default
 from distopt.optimizers.optimizer import ApplyState
@@ -41,7 +41,7 @@ class TreeUpdates(RuleOptimizer):
     def __init__(
         self,
         name: str,
-        rule: LeafRule,
+        rule: LeafUpdate,
         rates: Callable[[], tuple[Any, Any]],
         decaying: Sequence[Variable],
         options: Mapping[str, Any],
@@ -98,11 +98,12 @@ class TreeUpdates(RuleOptimizer):
     def _step_rule(
         self, device: Any, dtype: np.dtype[Any], apply_state: ApplyState | None
     ) -> tuple[Rule, tuple[Any, ...]]:
-        rule, values = self._leaf_rule.rule(), (apply_state or {})[device, dtype]
+        rule, values = self._rule({}), (apply_state or {})[device, dtype]
         scalar = rule.arithmetic_dtype(dtype).type
         return rule, tuple([scalar(values[name]) for name in rule.coefficients])
 
     def _rule(self, coefficients: Mapping[str, Any]) -> Rule:
+        assert isinstance(self._leaf_rule, LeafRule)
         return self._leaf_rule.rule()
 
     def _coefficients(self, lr: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
@@ -110,12 +111,11 @@ class TreeUpdates(RuleOptimizer):
 
     # -- slots
     def _create_slots(self, var_list: list[Variable]) -> None:
-        names = self._leaf_rule.rule().slots
         with self._slots.prefixed():
-            for variable in self._slots.lacking(var_list, names):
-                for slot in names:
+            for variable in var_list:
+                for slot, shape in self._leaf_rule.slot_shapes(variable.shape).items():
                     value = self._leaf_rule.initial(slot)
-                    self.add_slot(variable, slot, partial(_filled, value) if value else "zeros")
+                    self.add_slot(variable, slot, partial(_filled, value) if value else "zeros", shape)
 
     def make_slots(self, variables: list[Variable]) -> None:
         """Makes the step count and all slots, so that there is a state before the first step."""

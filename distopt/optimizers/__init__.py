@@ -3,6 +3,7 @@
 from distopt.optimizers import schedules
 from distopt.optimizers.adabelief import AdaBelief
 from distopt.optimizers.adadelta import Adadelta
+from distopt.optimizers.adafactor import Adafactor
 from distopt.optimizers.adagrad import Adagrad
 from distopt.optimizers.adam import Adam
 from distopt.optimizers.adamax import Adamax
@@ -11,6 +12,7 @@ from distopt.optimizers.ftrl import Ftrl
 from distopt.optimizers.identify import deserialize, get, registry, serialize
 from distopt.optimizers.lion import Lion
 from distopt.optimizers.loss_scale_optimizer import LossScaleOptimizer
+from distopt.optimizers.muon import Muon
 from distopt.optimizers.nadam import Nadam
 from distopt.optimizers.optimizer import Optimizer
 from distopt.optimizers.radam import RAdam
@@ -19,10 +21,12 @@ from distopt.optimizers.rule_optimizer import RuleOptimizer
 from distopt.optimizers.schedule_free import ScheduleFree
 from distopt.optimizers.schedule_free_adamw import ScheduleFreeAdamW
 from distopt.optimizers.sgd import SGD
+from distopt.optimizers.whole_variable import WholeVariableOptimizer
 
 __all__ = [
     "AdaBelief",
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
@@ -30,6 +34,7 @@ __all__ = [
     "Ftrl",
     "Lion",
     "LossScaleOptimizer",
+    "Muon",
     "Nadam",
     "Optimizer",
     "RAdam",
@@ -38,6 +43,7 @@ __all__ = [
     "SGD",
     "ScheduleFree",
     "ScheduleFreeAdamW",
+    "WholeVariableOptimizer",
     "deserialize",
     "get",
     "schedules",

@@ -64,8 +64,8 @@ def settings_text(optimizer: BaseOptimizer, apply_state: ApplyState | None = Non
     """
     clips = {"clipnorm": optimizer.clipnorm, "clipvalue": optimizer.clipvalue}
     settings = {**optimizer._hypers.values, **clips, "global_clipnorm": optimizer.global_clipnorm}
-    for (place, _), coefficients in (apply_state or {}).items():
-        own = f" x {place}" if isinstance(place, Factors) else ""
+    for number, ((place, _), coefficients) in enumerate((apply_state or {}).items()):
+        own = f" x {place}" if isinstance(place, Factors) else f" of kind {number}" if number else ""
         settings.update(
             {f"{k}{own}": v for k, v in coefficients.items() if isinstance(v, _NUMBERS) and not np.ndim(v)}
         )

@@ -9,12 +9,14 @@ from distopt.core.checks import as_config, shown
 from distopt.core.registry import Registry, by_name, serialize_object
 from distopt.optimizers.adabelief import AdaBelief
 from distopt.optimizers.adadelta import Adadelta
+from distopt.optimizers.adafactor import Adafactor
 from distopt.optimizers.adagrad import Adagrad
 from distopt.optimizers.adam import Adam
 from distopt.optimizers.adamax import Adamax
 from distopt.optimizers.adamw import AdamW
 from distopt.optimizers.ftrl import Ftrl
 from distopt.optimizers.lion import Lion
+from distopt.optimizers.muon import Muon
 from distopt.optimizers.nadam import Nadam
 from distopt.optimizers.optimizer import Optimizer
 from distopt.optimizers.radam import RAdam
@@ -28,7 +30,7 @@ registry = Registry(
     "optimizer",
     by_name(
         *(SGD, RMSprop, Adam, AdamW, Adamax, Nadam, Adagrad, Adadelta, Ftrl),
-        *(AdaBelief, Lion, RAdam),
+        *(AdaBelief, Adafactor, Lion, Muon, RAdam),
     ),
     group="distopt.optimizers",
     normalize=str.lower,

@@ -10,7 +10,16 @@ import numpy as np
 from distopt.core.numbers import as_number
 from distopt.core.tensor import as_array
 
-__all__ = ["BELOW_ONE", "FINITE", "FRACTION", "NOT_NEGATIVE", "NOT_POSITIVE", "Limit", "within"]
+__all__ = [
+    "BELOW_ONE",
+    "FINITE",
+    "FRACTION",
+    "NOT_NEGATIVE",
+    "NOT_POSITIVE",
+    "POSITIVE",
+    "Limit",
+    "within",
+]
 
 
 class Limit(NamedTuple):
@@ -32,6 +41,7 @@ FINITE = Limit(-_LARGEST, _LARGEST, "a finite number")
 BELOW_ONE = Limit(0.0, 1 - 2**-53, "in [0, 1)")
 FRACTION = Limit(0.0, 1.0, "between [0, 1]")
 NOT_NEGATIVE = Limit(0.0, _LARGEST, ">= 0 and finite")
+POSITIVE = Limit(sys.float_info.min, _LARGEST, "> 0 and finite")
 NOT_POSITIVE = Limit(-_LARGEST, 0.0, "<= 0 and finite")
 
 

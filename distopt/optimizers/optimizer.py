@@ -267,7 +267,8 @@ class Optimizer(BaseOptimizer):
         jobs = [
             (v, (v, *self._slots.of(v).values()), partial(self._update, g, v, apply_state)) for g, v in pairs
         ]
-        engine.run(call, jobs, settings_text(self, apply_state), alone)
+        costs = [self._update_cost(v) for _, v in pairs]
+        engine.run(call, jobs, settings_text(self, apply_state), alone, costs)
 
     def _finish_aggregation(self, engine: StepEngine) -> None:
         """Lets the aggregator move its state on: each replica's own, or the one that they share."""

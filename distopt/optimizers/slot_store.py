@@ -89,7 +89,7 @@ class SlotStore:
             weight.storage.collective = False
         return weight
 
-    def add(self, variable: Variable, name: str, initializer: Any) -> Variable:
+    def add(self, variable: Variable, name: str, initializer: Any, shape: Shape | None = None) -> Variable:
         """The slot ``name`` of a variable, made if it does not exist; see ``Optimizer.add_slot``."""
         if name not in self.names:
             self.names.append(name)
@@ -98,7 +98,7 @@ class SlotStore:
             slots = self._known[variable] = {}
         if name not in slots:
             slot = Variable(
-                initial_value(initializer, variable.shape, variable.dtype),
+                initial_value(initializer, variable.shape if shape is None else tuple(shape), variable.dtype),
                 trainable=False,
                 name=f"{self._prefix}{variable.name.removesuffix(':0')}/{name}",
                 dtype=variable.dtype,

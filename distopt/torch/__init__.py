@@ -10,6 +10,7 @@ except ModuleNotFoundError:
     raise MissingExtra.of("distopt.torch", "torch") from None
 
 from distopt.torch.adadelta import Adadelta
+from distopt.torch.adafactor import Adafactor
 from distopt.torch.adagrad import Adagrad
 from distopt.torch.adam import Adam, AdamW
 from distopt.torch.adamax import Adamax
@@ -18,6 +19,7 @@ from distopt.torch.collectives import all_gather, all_reduce, broadcast
 from distopt.torch.distributed_optimizer import DistributedOptimizer
 from distopt.torch.join import join
 from distopt.torch.lion import Lion
+from distopt.torch.muon import Muon
 from distopt.torch.nadam import NAdam
 from distopt.torch.optimizer import Optimizer, StepOptions
 from distopt.torch.radam import RAdam
@@ -30,6 +32,7 @@ from distopt.torch.sync_batch_norm import SyncBatchNorm, convert_sync_batchnorm
 
 __all__ = [
     "Adadelta",
+    "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
@@ -38,6 +41,7 @@ __all__ = [
     "DistributedOptimizer",
     "DistributedSampler",
     "Lion",
+    "Muon",
     "NAdam",
     "Optimizer",
     "RAdam",

@@ -16,7 +16,7 @@ from distopt.distribute import collective_call
 from distopt.torch.eager import eager
 from distopt.torch.names import module_behind
 from distopt.torch.pipeline import Pipeline
-from distopt.torch.rules.update_rule import UpdateRule
+from distopt.torch.rules.update_rule import ParameterUpdate
 
 __all__ = ["Optimizer", "StepOptions"]
 
@@ -80,7 +80,7 @@ class Optimizer(torch.optim.Optimizer):
     """
 
     #: The algorithm.
-    _update: ClassVar[UpdateRule]
+    _update: ClassVar[ParameterUpdate]
     #: A ``torch.amp.GradScaler`` then leaves it to step() to skip a step: replicas decide together.
     _step_supports_amp_scaling = True
 

@@ -12,7 +12,19 @@ from distopt.core.tensor import as_array as distopt_array
 from distopt.torch.tensors import as_array, as_slices, as_tensor, axes_by_stride
 from distopt.typing import Array
 
-__all__ = ["Parameter"]
+__all__ = ["Parameter", "TensorVariable"]
+
+
+class TensorVariable(ParameterVariable):
+    """The variable of a parameter.
+
+    Attributes:
+        axes: the tensor's axes, in the order in which the variable has them.
+    """
+
+    __slots__ = ("axes",)
+
+    axes: tuple[int, ...]
 
 
 class Parameter:
@@ -36,7 +48,8 @@ class Parameter:
         self._axes = tuple(range(tensor.ndim)) if axes is None else axes
         self._back = tuple(sorted(range(tensor.ndim), key=self._axes.__getitem__))
         self._plain = self._axes == self._back == tuple(range(tensor.ndim))
-        self.variable = ParameterVariable(self.array(tensor), name=name)
+        self.variable = TensorVariable(self.array(tensor), name=name)
+        self.variable.axes = self._axes
         self._address = 0
         self._strides: tuple[int, ...] = ()
 

@@ -17,10 +17,11 @@ from distopt.torch.gradients import GradientReader
 from distopt.torch.names import module_of, names_in
 from distopt.torch.parameter import Parameter
 from distopt.torch.parameters import Parameters
-from distopt.torch.rules.update_rule import UpdateRule
+from distopt.torch.rules.update_rule import ParameterUpdate
 from distopt.torch.running_statistics import RunningStatistics
 from distopt.torch.state import StateKeeper
 from distopt.torch.updates import GroupUpdates
+from distopt.torch.whole_updates import updates_of
 
 __all__ = ["Pipeline"]
 
@@ -44,7 +45,7 @@ class Pipeline:
     def __init__(
         self,
         name: str,
-        update: UpdateRule,
+        update: ParameterUpdate,
         groups: Callable[[], Sequence[Mapping[str, Any]]],
         module: torch.nn.Module | None,
         options: Mapping[str, Any],
@@ -53,7 +54,7 @@ class Pipeline:
         self._names, self._module = names_in(module), module
         self._parameters = Parameters()
         self._reader = GradientReader(options.get("unused", "error"))
-        self.updates = GroupUpdates(
+        self.updates: GroupUpdates = updates_of(update)(
             name,
             update,
             groups,

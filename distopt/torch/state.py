@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from distopt.engine.shared_parameters import SharedParameters
 from distopt.torch.parameter import Parameter
 from distopt.torch.parameters import Parameters
-from distopt.torch.rules.update_rule import UpdateRule
+from distopt.torch.rules.update_rule import ParameterUpdate
 from distopt.torch.updates import GroupUpdates
 
 __all__ = ["StateKeeper", "StateView"]
@@ -97,7 +98,7 @@ class StateKeeper:
         self,
         parameters: Parameters,
         updates: GroupUpdates,
-        update: UpdateRule,
+        update: ParameterUpdate,
         tensors: Callable[[], Iterable[torch.Tensor]],
     ) -> None:
         self._parameters, self._updates, self._update, self._tensors = parameters, updates, update, tensors
@@ -186,21 +187,20 @@ class StateKeeper:
 
     def _scalars_in(self, parameter: Parameter, entry: Mapping[str, Any]) -> dict[str, float]:
         """The scalars of a state that fits the parameter."""
-        name, shape = parameter.variable.name, parameter.tensor.shape
-        for key in self._update.optional_slots | set(self._slots_of(parameter)):
+        name, shape = parameter.variable.name, tuple(parameter.tensor.shape)
+        shapes = dict.fromkeys(self._update.optional_slots, shape)
+        for key, own in {**shapes, **self._updates.slot_shapes(parameter.variable)}.items():
             value = entry.get(key)
-            if value is not None and value.shape != shape:
+            if value is not None and tuple(value.shape) != own:
                 raise ValueError(
                     f"the state {key!r} of parameter {name!r} has shape {tuple(value.shape)}, but the "
-                    f"parameter has {tuple(shape)}: was it saved from another model?"
+                    f"parameter has {shape}{'' if own == shape else f' and needs {own}'}: was it saved from "
+                    f"another model?"
                 )
         try:
             return self._update.restored(entry)
         except KeyError as error:
             raise KeyError(f"the state of parameter {name!r} has no {error.args[0]!r}") from None
-
-    def _slots_of(self, parameter: Parameter) -> Sequence[str]:
-        return self._updates.slot_names(parameter.variable)
 
     def _restore_slots(
         self, memory: SharedParameters, parameter: Parameter, entry: Mapping[str, Any]
@@ -211,8 +211,10 @@ class StateKeeper:
         for name, slot in self._updates.slots(variable).items():
             value = entry.get(name)
             if value is None:
-                value = torch.full_like(parameter.tensor, self._updates.initial(variable, name))
-            memory.assign(slot, parameter.array(value.detach().to(parameter.tensor.dtype)))
+                array = np.full(slot.shape, self._updates.initial(variable, name), slot.dtype)
+            else:
+                array = parameter.array(value.detach().to(parameter.tensor.dtype))
+            memory.assign(slot, array)
 
 
 def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -21,9 +21,10 @@ from distopt.optimizers.example_weights import ExampleWeights, mean_by_default
 from distopt.optimizers.optimizer import ApplyState
 from distopt.torch.aggregation import aggregate_pairs
 from distopt.torch.cohorts import Cohort, Cohorts
-from distopt.torch.rules.update_rule import UpdateRule
+from distopt.torch.parameter import TensorVariable
+from distopt.torch.rules.update_rule import ParameterUpdate, UpdateRule
 from distopt.transforms import ClipMixedNorm
-from distopt.typing import Transformer
+from distopt.typing import Shape, Transformer
 
 __all__ = ["GroupUpdates"]
 
@@ -52,7 +53,7 @@ class GroupUpdates(RuleOptimizer):
     def __init__(
         self,
         name: str,
-        update: UpdateRule,
+        update: ParameterUpdate,
         groups: Callable[[], Sequence[Mapping[str, Any]]],
         aggregator: Any,
         clip_norm: float | None,
@@ -135,10 +136,9 @@ class GroupUpdates(RuleOptimizer):
         self, device: Any, dtype: np.dtype[Any], apply_state: ApplyState | None
     ) -> tuple[Rule, tuple[Any, ...]]:
         cohort: Cohort = device
-        rule, values = (
-            self._update_rule.rule(self._groups()[cohort.group]),
-            (apply_state or {})[cohort, dtype],
-        )
+        update = self._update_rule
+        assert isinstance(update, UpdateRule)
+        rule, values = update.rule(self._groups()[cohort.group]), (apply_state or {})[cohort, dtype]
         scalar = rule.arithmetic_dtype(dtype).type
         return rule, tuple([scalar(values[name]) for name in rule.coefficients])
 
@@ -160,14 +160,23 @@ class GroupUpdates(RuleOptimizer):
         with self._slots.prefixed():
             for variable in variables:
                 own = self._slots.of(variable)
-                for slot in (*self.slot_names(variable), *also):
+                assert isinstance(variable, TensorVariable)
+                axes = variable.axes
+                for slot, shape in {**dict.fromkeys(also), **self.slot_shapes(variable)}.items():
                     if slot not in own:
                         value = self.initial(variable, slot)
-                        self.add_slot(variable, slot, partial(_filled, value) if value else "zeros")
+                        initializer = partial(_filled, value) if value else "zeros"
+                        turned = None if shape is None else tuple([shape[axis] for axis in axes])
+                        self.add_slot(variable, slot, initializer, turned)
 
-    def slot_names(self, variable: Variable) -> tuple[str, ...]:
-        """The slots that the variable's group needs."""
-        return self._update_rule.rule(self._groups()[self.cohorts.of(variable).group]).slots
+    def slot_shapes(self, variable: Variable) -> dict[str, Shape]:
+        """The slots that the variable's group needs, with their shapes as tensors."""
+        assert isinstance(variable, TensorVariable)
+        shape = [size for _, size in sorted(zip(variable.axes, variable.shape, strict=True))]
+        return self._update_rule.slot_shapes(self._group_of(variable), tuple(shape))
+
+    def _group_of(self, variable: Variable) -> Mapping[str, Any]:
+        return self._groups()[self.cohorts.of(variable).group]
 
     def slots(self, variable: Variable) -> dict[str, Variable]:
         """The slots of a variable by name."""
@@ -175,7 +184,7 @@ class GroupUpdates(RuleOptimizer):
 
     def initial(self, variable: Variable, slot: str) -> float:
         """What a new slot of the variable is filled with."""
-        return self._update_rule.initial(self._groups()[self.cohorts.of(variable).group], slot)
+        return self._update_rule.initial(self._group_of(variable), slot)
 
     def forget_plans(self) -> None:
         """To be called when cohorts have changed."""

@@ -11,6 +11,7 @@ from distopt import IndexedSlices, Variable, distribute, optimizers
 NAMES = [
     *("SGD", "RMSprop", "Adam", "Adamax", "Nadam", "Adagrad", "Adadelta", "Ftrl"),
     *("AdamW", "Lion", "RAdam", "AdaBelief"),
+    *("Adafactor", "Muon"),
 ]
 SHAPES = [(70, 60), (3,), (), (50, 7), (0, 2)]
 

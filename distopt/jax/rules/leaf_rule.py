@@ -1,17 +1,20 @@
-"""What an optimizer of optax does with one leaf: slots, coefficients and a rule."""
+"""What an optimizer of optax does with one leaf: slots, coefficients and arithmetic."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from math import prod
 from typing import ClassVar
 
 from distopt.engine.rule import Rule
 from distopt.optimizers.limits import BELOW_ONE, NOT_NEGATIVE, within
+from distopt.typing import Array, Shape
 
-__all__ = ["LeafRule", "bias_correction", "checked", "mean_weights"]
+__all__ = ["LeafRule", "LeafUpdate", "WholeLeafUpdate", "bias_correction", "checked", "mean_weights"]
 
 
-class LeafRule(ABC):
+class LeafUpdate(ABC):
     """One algorithm of optax with its numbers, without any state: a frozen dataclass.
 
     Slots have the names that optax has for them in its states.
@@ -21,25 +24,56 @@ class LeafRule(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def rule(self) -> Rule:
-        """The rule that the options select."""
+    def slot_shapes(self, shape: Shape) -> dict[str, Shape]:
+        """The slots that a leaf of this shape needs, with their shapes."""
 
     @abstractmethod
     def coefficients(self, rate: float, decay: float, step: int) -> dict[str, float]:
-        """The rule's coefficients, in double precision.
+        """The numbers of a step by name, in double precision.
 
         Args:
             rate: the learning rate.
             decay: the decoupled weight decay of these leaves; 0 for algorithms that have none.
             step: the number of this step, from 1.
-
-        Returns:
-            A number for each name in ``rule().coefficients``; to be cast to what the leaf is computed in.
         """
 
     def initial(self, slot: str) -> float:
         """What a new slot is filled with."""
         return 0.0
+
+
+class LeafRule(LeafUpdate):
+    """An algorithm that updates each element from its own gradient and state alone, in compiled code.
+
+    There is a coefficient for each name in ``rule().coefficients``, cast to what the leaf is computed in.
+    """
+
+    @abstractmethod
+    def rule(self) -> Rule:
+        """The rule that the options select."""
+
+    def slot_shapes(self, shape: Shape) -> dict[str, Shape]:
+        """The rule's slots, all like the leaf."""
+        return dict.fromkeys(self.rule().slots, shape)
+
+
+class WholeLeafUpdate(LeafUpdate):
+    """An algorithm that needs the whole leaf, such as its norm: one replica of a node updates it."""
+
+    @abstractmethod
+    def update(self, w: Array, g: Array, slots: dict[str, Array], numbers: Mapping[str, float]) -> None:
+        """Updates a leaf and its slots in place.
+
+        Args:
+            w: the leaf, contiguous; float16 and bfloat16 as float32. So are the others.
+            g: its gradient, which is not to be changed.
+            slots: its slots, by name.
+            numbers: the coefficients.
+        """
+
+    def cost(self, shape: Shape) -> float:
+        """What the update of a leaf of this shape costs, in elements that are read and written."""
+        return float(prod(shape))
 
 
 def bias_correction(decay: float, step: int) -> float:
@@ -56,7 +90,7 @@ def mean_weights(b1: float, step: int, nesterov: bool) -> tuple[float, float]:
     return (b1 * bias_correction(b1, step + 1), (1 - b1) * mean) if nesterov else (mean, 0.0)
 
 
-def checked(rule: LeafRule, *, decays: tuple[str, ...] = (), others: tuple[str, ...] = ()) -> None:
+def checked(rule: LeafUpdate, *, decays: tuple[str, ...] = (), others: tuple[str, ...] = ()) -> None:
     """Raises ValueError if a number of the rule makes no sense.
 
     Args:

@@ -1,26 +1,28 @@
-"""What an optimizer of ``torch.optim`` does with one parameter: slots, scalars, coefficients and a rule."""
+"""What an optimizer of ``torch.optim`` does with one parameter: slots, scalars, coefficients, arithmetic."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from math import prod
 from types import MappingProxyType
 from typing import Any, ClassVar
 
 from distopt.engine.rule import Rule
+from distopt.typing import Array, Shape
 
-__all__ = ["UpdateRule", "coupled_decay", "sign"]
+__all__ = ["ParameterUpdate", "UpdateRule", "WholeUpdate", "coupled_decay", "sign"]
 
 
-class UpdateRule(ABC):
+class ParameterUpdate(ABC):
     """One algorithm of ``torch.optim``, without any state of its own.
 
     A ``group`` is a mapping with the keys of an element of ``param_groups``; its numbers may be tensors
-    of one element. A parameter's state consists of slots, which are arrays like the parameter, and of
-    scalars. Both have the names that ``optimizer.state[parameter]`` has in PyTorch.
+    of one element. A parameter's state consists of slots, which are arrays, and of scalars. Both have the
+    names that ``optimizer.state[parameter]`` has in PyTorch.
 
     A step of one parameter: ``scalars = advanced(group, scalars)``, then ``coefficients(group, scalars)``,
-    then ``rule(group)`` on the parameter, its gradient and its slots.
+    then the arithmetic on the parameter, its gradient and its slots.
     """
 
     #: As in ``torch.optim``; for messages.
@@ -35,20 +37,17 @@ class UpdateRule(ABC):
     has_state_at_once: ClassVar[bool] = False
 
     @abstractmethod
-    def rule(self, group: Mapping[str, Any]) -> Rule:
-        """The rule that the group's options select."""
-
-    @abstractmethod
     def coefficients(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
-        """The rule's coefficients, computed in double precision as PyTorch does.
+        """The numbers of a step by name, computed in double precision as PyTorch does.
 
         Args:
             group: the options of this step.
             scalars: those after this step.
-
-        Returns:
-            A number for each name in ``rule(group).coefficients``; to be cast to the parameter's dtype.
         """
+
+    @abstractmethod
+    def slot_shapes(self, group: Mapping[str, Any], shape: Shape) -> dict[str, Shape]:
+        """The slots that a parameter of this shape needs, with their shapes, of as many axes."""
 
     def advanced(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
         """The scalars after one more step."""
@@ -78,6 +77,40 @@ class UpdateRule(ABC):
         """
         if is_sparse:
             raise RuntimeError(f"{self.name} does not support sparse gradients")
+
+
+class UpdateRule(ParameterUpdate):
+    """An algorithm that updates each element from its own gradient and state alone, in compiled code.
+
+    There is a coefficient for each name in ``rule(group).coefficients``; it is cast to the parameter's dtype.
+    """
+
+    @abstractmethod
+    def rule(self, group: Mapping[str, Any]) -> Rule:
+        """The rule that the group's options select."""
+
+    def slot_shapes(self, group: Mapping[str, Any], shape: Shape) -> dict[str, Shape]:
+        """The rule's slots, all like the parameter."""
+        return dict.fromkeys(self.rule(group).slots, shape)
+
+
+class WholeUpdate(ParameterUpdate):
+    """An algorithm that needs the whole parameter, such as its norm: one replica of a node updates it."""
+
+    @abstractmethod
+    def update(self, w: Array, g: Array, slots: dict[str, Array], numbers: Mapping[str, float]) -> None:
+        """Updates a parameter and its slots in place.
+
+        Args:
+            w: the parameter, contiguous; float16 and bfloat16 as float32. So are the others.
+            g: its gradient, which is not to be changed.
+            slots: its slots, by name.
+            numbers: the coefficients.
+        """
+
+    def cost(self, group: Mapping[str, Any], shape: Shape) -> float:
+        """What the update of a parameter of this shape costs, in elements that are read and written."""
+        return float(prod(shape))
 
 
 def sign(group: Mapping[str, Any]) -> float:

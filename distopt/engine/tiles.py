@@ -1,0 +1,132 @@
+"""Products of matrices in compiled code, tile by tile: see :mod:`distopt.engine.products`."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from distopt.collectives.pointers import inlined, place
+from distopt.comm.precompile import precompiled
+
+__all__ = ["COLUMN_BYTES", "ROWS", "multiplier"]
+
+#: Rows of a tile, and bytes of each: two vectors. So a tile stays in the registers of AVX2 and NEON.
+ROWS, COLUMN_BYTES = 6, 64
+_VECTORS, _VECTOR_BYTES = 2, 32
+#: Elements of each sum that are added at a time, so that the columns of the second factor stay in the cache.
+_DEPTH = 256
+
+_cgutils: Any = cgutils
+
+
+@intrinsic
+def _add_tile(typingctx: Any, like: Any, a: Any, b: Any, c: Any, depth: Any, stride: Any) -> Any:  # noqa: ARG001
+    """Adds ``depth`` outer products of ``ROWS`` and two vectors of numbers to a tile of ``c``, by fma."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        _, a, b, c, depth, stride = args
+        scalar = context.get_value_type(signature.args[0])
+        size = 4 if isinstance(scalar, ir.FloatType) else 8
+        memory = _Memory(builder, scalar, size)
+        places, row = [], c
+        for _ in range(ROWS):
+            places += [builder.add(row, memory.count(_VECTOR_BYTES * h)) for h in range(_VECTORS)]
+            row = builder.add(row, builder.mul(stride, memory.count(size)))
+        sums = [_cgutils.alloca_once(builder, memory.vector) for _ in places]  # becomes registers
+        for at, total in zip(places, sums, strict=True):
+            builder.store(memory.load(at), total)
+        with _cgutils.for_range(builder, depth) as loop:
+            left = builder.add(a, builder.mul(loop.index, memory.count(ROWS * size)))
+            right = builder.add(b, builder.mul(loop.index, memory.count(COLUMN_BYTES)))
+            columns = [memory.load(builder.add(right, memory.count(_VECTOR_BYTES * h))) for h in range(2)]
+            for i in range(ROWS):
+                number = memory.spread(builder.add(left, memory.count(i * size)))
+                for h in range(_VECTORS):
+                    total = sums[_VECTORS * i + h]
+                    builder.store(memory.fma(number, columns[h], builder.load(total)), total)
+        for at, total in zip(places, sums, strict=True):
+            memory.store(builder.load(total), at)
+        return context.get_dummy_value()
+
+    return types.void(like, *[types.int64] * 5), codegen
+
+
+class _Memory:
+    """Vectors of one type of number, in memory that is aligned to single numbers."""
+
+    def __init__(self, builder: Any, scalar: Any, size: int) -> None:
+        self._builder, self._scalar, self._size = builder, scalar, size
+        self.lanes = _VECTOR_BYTES // size
+        self.vector = ir.VectorType(scalar, self.lanes)
+        kind = ir.FunctionType(self.vector, [self.vector] * 3)
+        name = f"llvm.fma.v{self.lanes}f{8 * size}"
+        self._fma = _cgutils.get_or_insert_function(builder.module, kind, name)
+
+    @staticmethod
+    def count(number: int) -> Any:
+        return ir.Constant(ir.IntType(64), number)
+
+    def load(self, address: Any) -> Any:
+        return self._builder.load(self._builder.inttoptr(address, self.vector.as_pointer()), align=self._size)
+
+    def store(self, value: Any, address: Any) -> None:
+        pointer = self._builder.inttoptr(address, self.vector.as_pointer())
+        self._builder.store(value, pointer, align=self._size)
+
+    def spread(self, address: Any) -> Any:
+        """The number at an address, in all lanes."""
+        number = self._builder.load(self._builder.inttoptr(address, self._scalar.as_pointer()))
+        nothing = ir.Constant(self.vector, ir.Undefined)
+        one = self._builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+        return self._builder.shuffle_vector(one, nothing, lanes)
+
+    def fma(self, x: Any, y: Any, z: Any) -> Any:
+        return self._builder.call(self._fma, [x, y, z])
+
+
+@inlined
+def _multiply(a, b, c, upper):  # type: ignore[no-untyped-def]
+    like, size, stride = c[0, 0], c.itemsize, c.shape[1]
+    rows, length, columns, width = a.shape[0], a.shape[1], b.shape[0], b.shape[2]
+    for start in range(0, length, _DEPTH):
+        depth = min(_DEPTH, length - start)
+        for j in range(columns):
+            right = place(b) + (j * length + start) * width * size
+            for i in range(rows):
+                if upper and i * ROWS >= (j + 1) * width:
+                    break
+                left = place(a) + (i * length + start) * ROWS * size
+                _add_tile(like, left, right, place(c) + (i * ROWS * stride + j * width) * size, depth, stride)
+
+
+@cache
+def multiplier(dtype: np.dtype[Any]) -> Any:
+    """``(a, b, c, upper)``: adds the product of packed factors to ``c``; compiled when first asked for.
+
+    ``a`` is ``[rows / ROWS, length, ROWS]``, ``b`` ``[columns / width, length, width]`` with a width of
+    ``COLUMN_BYTES``, ``c`` ``[rows, columns]``. If ``upper``, tiles below the diagonal are left out.
+    """
+    return _float32() if dtype == np.float32 else _float64()
+
+
+def _float32() -> Any:
+    @precompiled("void(float32[:, :, ::1], float32[:, :, ::1], float32[:, ::1], boolean)")
+    def multiply_float32(a, b, c, upper):  # type: ignore[no-untyped-def]
+        _multiply(a, b, c, upper)
+
+    return multiply_float32
+
+
+def _float64() -> Any:
+    @precompiled("void(float64[:, :, ::1], float64[:, :, ::1], float64[:, ::1], boolean)")
+    def multiply_float64(a, b, c, upper):  # type: ignore[no-untyped-def]
+        _multiply(a, b, c, upper)
+
+    return multiply_float64

@@ -1,0 +1,229 @@
+"""Muon."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from distopt.core.checks import as_flag, as_sequence, shown
+from distopt.core.numbers import as_number
+from distopt.core.tensor import as_array
+from distopt.core.variable import Variable
+from distopt.engine.update import update_variable
+from distopt.optimizers.adam import ADAM
+from distopt.optimizers.limits import FINITE, FRACTION, NOT_NEGATIVE, within
+from distopt.optimizers.newton_schulz import COEFFICIENTS, cost, frobenius_norm, newton_schulz
+from distopt.optimizers.optimizer import ApplyState
+from distopt.optimizers.rule_optimizer import epsilon_or_default
+from distopt.optimizers.variable_factors import Factors
+from distopt.optimizers.whole_variable import WholeVariableOptimizer
+from distopt.typing import Array, Shape
+
+__all__ = ["Muon"]
+
+#: Is added to the norm of a matrix, by which it is divided.
+_LEAST_NORM = 1e-7
+
+
+class Muon(WholeVariableOptimizer):
+    """Steps of matrices whose singular values are all about 1: momentum, orthogonalized.
+
+    For a matrix ``[m, n]``: ``v = momentum * v + g``, ``u = g + momentum * v`` (Nesterov) or ``v``,
+    ``w -= learning_rate * rms_rate * sqrt(max(m, n)) * orthogonal(u)``, after
+    ``w -= learning_rate * weight_decay * w``. All other variables are updated by Adam after a decay with
+    ``adam_weight_decay``: those that are no matrices, embeddings, and those named by ``exclude_layers``. As a
+    rule the output layer should be among them.
+
+    Each matrix is orthogonalized by one replica of a node, in its dtype, float16 and bfloat16 in float32. The
+    bits depend neither on a BLAS nor on its threads. A sparse gradient counts as a dense one with zeros.
+
+    Args:
+        learning_rate: a number, a callable without arguments, or a schedule.
+        adam_beta_1: Adam's decay of the mean of the gradient.
+        adam_beta_2: Adam's decay of the mean of its square.
+        adam_weight_decay: decay of Adam's variables; None for none.
+        epsilon: Adam's; None and 0 mean 1e-7.
+        weight_decay: decay of the matrices; None for none.
+        exclude_layers: regular expressions; where one is found in a variable's name, Adam updates it.
+        exclude_embeddings: whether Adam updates variables with "embedding" in their name, in any case.
+        muon_a, muon_b, muon_c: coefficients of the polynomial, see
+            :func:`~distopt.optimizers.newton_schulz.newton_schulz`.
+        adam_lr_ratio: times the learning rate is Adam's.
+        momentum: decay of the sum of gradients.
+        ns_steps: how many steps orthogonalize.
+        nesterov: whether to use Nesterov's momentum.
+        rms_rate: the root mean square of ``w``'s step in units of the learning rate; with None the step is
+            ``learning_rate * orthogonal(u)``.
+        name: prefix of the names of its variables.
+        **kwargs: see :class:`~distopt.optimizers.Optimizer`.
+
+    Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; Liu et al. 2025,
+    arXiv:2502.16982; ``keras.optimizers.Muon`` of Keras 3.15.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        adam_beta_1: float = 0.9,
+        adam_beta_2: float = 0.999,
+        adam_weight_decay: float | None = 0.004,
+        epsilon: float | None = 1e-7,
+        weight_decay: float | None = 0.004,
+        exclude_layers: Sequence[str] | None = None,
+        exclude_embeddings: bool = True,
+        muon_a: float = COEFFICIENTS[0],
+        muon_b: float = COEFFICIENTS[1],
+        muon_c: float = COEFFICIENTS[2],
+        adam_lr_ratio: float = 1,
+        momentum: float = 0.95,
+        ns_steps: int = 5,
+        nesterov: bool = True,
+        rms_rate: float | None = 0.2,
+        name: str | None = "Muon",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name, **kwargs)
+        self._set_hyper("learning_rate", kwargs.get("lr", learning_rate))
+        self._set_hyper("decay", self._initial_decay)
+        self.adam_beta_1 = float(within(FRACTION, adam_beta_1, "adam_beta_1"))
+        self.adam_beta_2 = float(within(FRACTION, adam_beta_2, "adam_beta_2"))
+        self.adam_weight_decay = _optional(adam_weight_decay, "adam_weight_decay")
+        self.epsilon = float(within(NOT_NEGATIVE, epsilon_or_default(epsilon), "epsilon"))
+        self.weight_decay = weight_decay
+        self.exclude_layers = _patterns(exclude_layers)
+        self.exclude_embeddings = as_flag(exclude_embeddings, "exclude_embeddings")
+        self.muon_a = float(within(FINITE, muon_a, "muon_a"))
+        self.muon_b = float(within(FINITE, muon_b, "muon_b"))
+        self.muon_c = float(within(FINITE, muon_c, "muon_c"))
+        self.adam_lr_ratio = float(within(NOT_NEGATIVE, adam_lr_ratio, "adam_lr_ratio"))
+        self.momentum = float(within(FRACTION, momentum, "momentum"))
+        self.ns_steps = _count(ns_steps, "ns_steps")
+        self.nesterov = as_flag(nesterov, "nesterov")
+        self.rms_rate = _optional(rms_rate, "rms_rate")
+
+    #: For the base class: here there are two decays, which the updates make.
+    _weight_decay: float | None = None
+
+    @property
+    def weight_decay(self) -> float | None:
+        """The decay of the matrices; None or 0 for none."""
+        return self._matrix_decay
+
+    @weight_decay.setter
+    def weight_decay(self, value: float | None) -> None:
+        self._matrix_decay = _optional(value, "weight_decay")
+
+    def _by_adam(self, variable: Variable) -> bool:
+        """Whether Adam updates the variable."""
+        name = variable.name
+        if len(variable.shape) != 2 or (self.exclude_embeddings and "embedding" in name.lower()):
+            return True
+        return any(re.search(pattern, name) for pattern in self.exclude_layers)
+
+    def _decay_factor(self, variable: Variable) -> float:
+        """What the decay of the variable is multiplied by; 0 where it is excluded from weight decay."""
+        place, _ = self._factors.kind(variable)
+        return place.weight_decay if isinstance(place, Factors) else 1.0
+
+    def _slot_shapes(self, variable: Variable) -> Mapping[str, Shape]:
+        names = ("momentum", "velocity") if self._by_adam(variable) else ("momentum",)
+        return dict.fromkeys(names, variable.shape)
+
+    def _update_cost(self, variable: Variable) -> float:
+        return variable.size if self._by_adam(variable) else cost(variable.shape, self.ns_steps)
+
+    def _coefficients(self, rate: float) -> dict[str, float]:
+        step = self._steps_made() + 1
+        corrected = np.sqrt(1 - np.float64(self.adam_beta_2) ** step)
+        with np.errstate(all="ignore"):
+            alpha = rate * self.adam_lr_ratio * corrected / (1 - np.float64(self.adam_beta_1) ** step)
+        return {
+            "alpha": float(alpha),
+            "one_minus_beta_1": 1 - self.adam_beta_1,
+            "one_minus_beta_2": 1 - self.adam_beta_2,
+            "epsilon": self.epsilon,
+            "adam_decay": rate * (self.adam_weight_decay or 0.0),
+            "decay": rate * (self._matrix_decay or 0.0),
+            "momentum": self.momentum,
+            "nesterov": float(self.nesterov),
+            "muon_a": self.muon_a,
+            "muon_b": self.muon_b,
+            "muon_c": self.muon_c,
+            "ns_steps": float(self.ns_steps),
+            "rms_rate": -1.0 if self.rms_rate is None else self.rms_rate,
+        }
+
+    def _resource_apply_dense(
+        self, grad: Any, handle: Variable, apply_state: ApplyState | None = None
+    ) -> None:
+        if not self._by_adam(handle):
+            super()._resource_apply_dense(grad, handle, apply_state)
+            return
+        kind = handle.device, handle.dtype
+        numbers = (apply_state or {}).get(kind) or self._fallback_apply_state(*kind)
+        decay = numbers["adam_decay"] * self._decay_factor(handle)
+        if decay:
+            value = as_array(handle)
+            value *= value.dtype.type(1 - decay)
+        scalar = ADAM.arithmetic_dtype(handle.dtype).type
+        state = (handle, self.get_slot(handle, "momentum"), self.get_slot(handle, "velocity"))
+        coefficients = tuple([scalar(numbers[name]) for name in ADAM.coefficients])
+        update_variable(ADAM, state, np.asarray(as_array(grad), order="C"), coefficients)
+
+    def _update_array(
+        self, variable: Variable, w: Array, g: Array, slots: dict[str, Array], numbers: Mapping[str, float]
+    ) -> None:
+        if w.size == 0:
+            return
+        mean = slots["momentum"]
+        mean *= self.momentum
+        mean += g
+        u = g + self.momentum * mean if self.nesterov else mean
+        unit = u / (frobenius_norm(u) + _LEAST_NORM)
+        direction = newton_schulz(unit, self.ns_steps, (self.muon_a, self.muon_b, self.muon_c))
+        longer = 1.0 if self.rms_rate is None else self.rms_rate * max(w.shape) ** 0.5
+        decay = numbers["decay"] * self._decay_factor(variable)
+        if decay:
+            w *= 1 - decay
+        w -= numbers["lr_t"] * longer * direction
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments with their values now."""
+        names = (
+            *("adam_beta_1", "adam_beta_2", "adam_weight_decay", "epsilon", "weight_decay"),
+            *("exclude_layers", "exclude_embeddings", "muon_a", "muon_b", "muon_c", "adam_lr_ratio"),
+            *("momentum", "ns_steps", "nesterov", "rms_rate"),
+        )
+        return {
+            **super().get_config(),
+            "learning_rate": self._serialize_hyperparameter("learning_rate"),
+            "decay": self._serialize_hyperparameter("decay"),
+            **{name: getattr(self, name) for name in names},
+        }
+
+
+def _optional(value: Any, argument: str) -> float | None:
+    return None if value is None else float(within(NOT_NEGATIVE, value, argument))
+
+
+def _count(value: Any, argument: str) -> int:
+    count = int(as_number(value, argument))
+    if count != value or count < 0:
+        raise ValueError(f"{argument} must be a count, 0 or more; got {value!r}")
+    return count
+
+
+def _patterns(given: Any) -> list[str]:
+    """Regular expressions, checked."""
+    found = [] if given is None else list(as_sequence(given, "exclude_layers"))
+    for pattern in found:
+        try:
+            re.compile(pattern)
+        except (TypeError, re.error) as error:
+            raise ValueError(
+                f"exclude_layers holds regular expressions; got {shown(pattern)}: {error}"
+            ) from None
+    return found

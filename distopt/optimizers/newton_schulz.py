@@ -1,0 +1,56 @@
+"""Orthogonalizing matrices by the iteration of Newton and Schulz."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distopt.engine.norms import sum_of_pieces, sums_of_squares
+from distopt.engine.products import gram, product
+from distopt.typing import Array, Shape
+
+__all__ = ["COEFFICIENTS", "cost", "frobenius_norm", "newton_schulz"]
+
+#: Of the polynomial that brings singular values near 1 in the fewest steps, to between 0.7 and 1.2.
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+#: Multiplications and additions of a product that take as long as to read and write an element.
+_PER_ELEMENT = 12
+
+
+def frobenius_norm(x: Array) -> float:
+    """The root of the sum of squares of a matrix, computed in float64, whoever computes it."""
+    return float(np.sqrt(sum_of_pieces([sums_of_squares(np.ascontiguousarray(x).reshape(-1))])))
+
+
+def newton_schulz(x: Array, steps: int, coefficients: tuple[float, float, float]) -> Array:
+    """Brings the singular values of a matrix near 1, and leaves its singular vectors alone.
+
+    Each step is ``x = a * x + (b * s + c * s @ s) @ x`` with ``s = x @ x.T``, in the matrix's dtype.
+
+    Args:
+        x: ``[m, n]`` float32 or float64, of a norm of at most 1.
+        steps: how many.
+        coefficients: ``(a, b, c)``.
+
+    Returns:
+        ``[m, n]``.
+
+    Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; Bernstein &
+    Newhouse 2024, arXiv:2409.20325.
+    """
+    if len(x) > x.shape[1]:
+        return newton_schulz(x.T, steps, coefficients).T
+    a, b, c = coefficients
+    for _ in range(steps):
+        square = gram(x)
+        polynomial = gram(square)  # which is symmetric
+        polynomial *= c
+        polynomial += b * square
+        polynomial[np.diag_indices(len(x))] += a
+        x = product(polynomial, x)
+    return x
+
+
+def cost(shape: Shape, steps: int) -> float:
+    """What an update by :func:`newton_schulz` costs, in elements that are read and written."""
+    m, n = shape
+    return m * n * (1.0 + steps * min(m, n) / _PER_ELEMENT)

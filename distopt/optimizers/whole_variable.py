@@ -1,0 +1,123 @@
+"""Optimizers whose update of an element needs the whole variable: its norm, its rows, products of it."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from distopt.core.dtypes import is_narrow, kind_of
+from distopt.core.tensor import as_array
+from distopt.core.variable import Variable
+from distopt.optimizers.optimizer import ApplyState, Optimizer
+from distopt.optimizers.variable_factors import Factors
+from distopt.typing import Array, Shape
+
+__all__ = ["ArrayUpdate", "WholeVariableOptimizer", "check_real", "dense_rows", "update_arrays"]
+
+#: Updates a variable's array and its slots', by name, in place: ``(w, g, slots) -> None``.
+ArrayUpdate = Callable[[Array, Array, dict[str, Array]], None]
+
+
+class WholeVariableOptimizer(Optimizer):
+    """The base of such optimizers.
+
+    A variable and its slots are updated by one replica of each node. The replicas of a node share the
+    variables out by what their updates cost.
+    """
+
+    @abc.abstractmethod
+    def _slot_shapes(self, variable: Variable) -> Mapping[str, Shape]:
+        """The slots that a variable needs, with their shapes."""
+
+    @abc.abstractmethod
+    def _coefficients(self, rate: float) -> dict[str, float]:
+        """The numbers of this step by name, which replicas must have in common.
+
+        Args:
+            rate: the learning rate of this step.
+        """
+
+    @abc.abstractmethod
+    def _update_array(
+        self, variable: Variable, w: Array, g: Array, slots: dict[str, Array], numbers: Mapping[str, float]
+    ) -> None:
+        """Updates a variable in place, and its slots.
+
+        Args:
+            variable: which one it is.
+            w: its value; where the variable is float16 or bfloat16, in float32. So are the others.
+            g: the gradient, which is not to be changed.
+            slots: its slots, by name.
+            numbers: those of :meth:`_coefficients`.
+        """
+
+    def _create_slots(self, var_list: list[Variable]) -> None:
+        for variable in var_list:
+            check_real(variable, self._name)
+            for name, shape in self._slot_shapes(variable).items():
+                self.add_slot(variable, name, shape=shape)
+
+    def _prepare_local(self, var_device: Any, var_dtype: Any, apply_state: ApplyState) -> None:
+        own = np.dtype(var_dtype)
+        rate = float(as_array(self._decayed_lr(np.float32 if is_narrow(own) else own)))
+        if isinstance(var_device, Factors):
+            rate *= var_device.learning_rate
+        apply_state[var_device, var_dtype].update(lr_t=rate, **self._coefficients(rate))
+
+    def _resource_apply_dense(
+        self, grad: Any, handle: Variable, apply_state: ApplyState | None = None
+    ) -> None:
+        kind = handle.device, handle.dtype
+        numbers = (apply_state or {}).get(kind) or self._fallback_apply_state(*kind)
+        slots = {name: self.get_slot(handle, name) for name in self._slot_shapes(handle)}
+        update_arrays(
+            lambda w, g, arrays: self._update_array(handle, w, g, arrays, numbers),
+            handle,
+            as_array(grad),
+            slots,
+        )
+
+    def _resource_apply_sparse(
+        self, grad: Any, handle: Variable, indices: Any, apply_state: ApplyState | None = None
+    ) -> None:
+        self._resource_apply_dense(dense_rows(handle, grad, indices), handle, apply_state)
+
+
+def update_arrays(
+    update: ArrayUpdate, variable: Variable, gradient: Array, slots: Mapping[str, Variable]
+) -> None:
+    """Runs an update on the memory of a variable and its slots.
+
+    What is float16 or bfloat16 is computed in float32, and rounded once.
+    """
+    state = (variable, *slots.values())
+    arrays = [as_array(v) for v in state]
+    computed = [array.astype(np.float32) if is_narrow(array.dtype) else array for array in arrays]
+    g = gradient.astype(np.float32) if is_narrow(gradient.dtype) else gradient
+    with np.errstate(all="ignore"):
+        update(computed[0], np.asarray(g, order="C"), dict(zip(slots, computed[1:], strict=True)))
+        for array, result in zip(arrays, computed, strict=True):
+            if result is not array:
+                array[...] = result
+    for v in state:
+        v.storage.changed()
+
+
+def dense_rows(variable: Variable, rows: Any, indices: Any) -> Array:
+    """A gradient of rows as a dense one: the others are zero."""
+    values = as_array(rows)
+    dense: Array = np.zeros(variable.shape, values.dtype)
+    dense[as_array(indices)] = values
+    return dense
+
+
+def check_real(variable: Variable, optimizer: str) -> None:
+    """Raises TypeError for a variable of complex numbers."""
+    if kind_of(variable.dtype) == "c":
+        raise TypeError(
+            f"optimizer {optimizer!r} updates real numbers; variable {variable.name!r} has dtype "
+            f"{variable.dtype}"
+        )
