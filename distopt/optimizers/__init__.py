@@ -7,11 +7,16 @@ from distopt.optimizers.adam import Adam
 from distopt.optimizers.adamax import Adamax
 from distopt.optimizers.ftrl import Ftrl
 from distopt.optimizers.identify import deserialize, get, serialize
+from distopt.optimizers.lamb import LAMB
+from distopt.optimizers.lars import LARS
 from distopt.optimizers.nadam import Nadam
 from distopt.optimizers.optimizer import Optimizer
 from distopt.optimizers.rmsprop import RMSprop
 from distopt.optimizers.rule_optimizer import RuleOptimizer
 from distopt.optimizers.sgd import SGD
+
+#: Its name in Keras 3.
+Lamb = LAMB
 
 __all__ = [
     "Adadelta",
@@ -19,6 +24,9 @@ __all__ = [
     "Adam",
     "Adamax",
     "Ftrl",
+    "LAMB",
+    "LARS",
+    "Lamb",
     "Nadam",
     "Optimizer",
     "RMSprop",

@@ -12,6 +12,8 @@ from distopt.optimizers.adagrad import Adagrad
 from distopt.optimizers.adam import Adam
 from distopt.optimizers.adamax import Adamax
 from distopt.optimizers.ftrl import Ftrl
+from distopt.optimizers.lamb import LAMB
+from distopt.optimizers.lars import LARS
 from distopt.optimizers.nadam import Nadam
 from distopt.optimizers.optimizer import Optimizer
 from distopt.optimizers.rmsprop import RMSprop
@@ -22,7 +24,7 @@ __all__ = ["deserialize", "get", "registry", "serialize"]
 #: Optimizer classes by name, in any case; plugins stand in the entry-point group ``distopt.optimizers``.
 registry = Registry(
     "optimizer",
-    by_name(SGD, RMSprop, Adam, Adamax, Nadam, Adagrad, Adadelta, Ftrl),
+    by_name(SGD, RMSprop, Adam, Adamax, Nadam, Adagrad, Adadelta, Ftrl, LAMB, LARS),
     group="distopt.optimizers",
     normalize=str.lower,
 )

@@ -17,8 +17,10 @@ from distopt.core.variable import Variable
 from distopt.engine.batch import Gradient, GradientBatch
 from distopt.engine.plan import StepPlan
 from distopt.engine.reduction import FusedReduction
-from distopt.engine.rule import Rule
+from distopt.engine.rule import Sparse
+from distopt.engine.sparse import densified
 from distopt.engine.step import Coefficients, StepEngine
+from distopt.engine.trust_ratio import AnyRule
 from distopt.engine.update import update_variable
 from distopt.optimizers.limits import FINITE, FRACTION, NOT_NEGATIVE, NOT_POSITIVE, Limit, within
 from distopt.optimizers.optimizer import ApplyState, Optimizer
@@ -64,7 +66,7 @@ class RuleOptimizer(Optimizer):
         self._epsilon = not_negative(value, f"epsilon of optimizer {self._name!r}")
 
     @abc.abstractmethod
-    def _rule(self, coefficients: Mapping[str, Any]) -> Rule:
+    def _rule(self, coefficients: Mapping[str, Any]) -> AnyRule:
         """The rule that the attributes currently select.
 
         Args:
@@ -82,7 +84,7 @@ class RuleOptimizer(Optimizer):
 
     def _step_rule(
         self, device: Any, dtype: np.dtype[Any], apply_state: ApplyState | None
-    ) -> tuple[Rule, tuple[Any, ...]]:
+    ) -> tuple[AnyRule, tuple[Any, ...]]:
         """The rule and its coefficients for variables of one device and dtype, as the kernels take them.
 
         Args:
@@ -165,6 +167,7 @@ class RuleOptimizer(Optimizer):
             names = [rules[kind].slots for kind in plan.which]
             plan.set_rules(batch.variables, rules, self._slots.by_name(batch.variables, names))
         if batch.sparse:
+            batch = _with_dense(batch, [rules[kind].sparse is Sparse.DENSE for kind in plan.which])
             plan = plan.with_sparse(batch.variables, batch.sparse)
         return plan, batch, coefficients
 
@@ -220,6 +223,14 @@ class RuleOptimizer(Optimizer):
         rule, coefficients = self._step_rule(variable.device, variable.dtype, apply_state)
         slots = [self.get_slot(variable, name) for name in rule.slots]
         update_variable(rule, (variable, *slots), gradient, coefficients)
+
+
+def _with_dense(batch: GradientBatch, dense: Sequence[bool]) -> GradientBatch:
+    """The batch with dense gradients of those variables that ask for them."""
+    if not any(dense[i] for i in batch.sparse):
+        return batch
+    pairs = zip(batch.variables, batch.gradients, dense, strict=True)
+    return batch.with_gradients([densified(g, v.shape) if asked else g for v, g, asked in pairs])
 
 
 def _scalars(values: Iterable[Any], dtype: np.dtype[Any]) -> tuple[Any, ...]:
