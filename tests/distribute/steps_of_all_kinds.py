@@ -8,7 +8,7 @@ import numpy as np
 import distopt
 from distopt import IndexedSlices, Variable, distribute, optimizers
 
-NAMES = ["SGD", "RMSprop", "Adam", "Adamax", "Nadam", "Adagrad", "Adadelta", "Ftrl"]
+NAMES = ["SGD", "RMSprop", "Adam", "Adamax", "Nadam", "Adagrad", "Adadelta", "Ftrl", "LAMB", "LARS"]
 SHAPES = [(70, 60), (3,), (), (50, 7), (0, 2)]
 
 
@@ -52,6 +52,7 @@ MAKERS = {
     "momentum": lambda: optimizers.SGD(0.1, momentum=0.9, nesterov=True),
     "clipvalue, clipnorm": lambda: optimizers.Adam(clipvalue=0.5, clipnorm=2.0),
     "global_clipnorm": lambda: optimizers.SGD(0.1, momentum=0.9, global_clipnorm=1.0),
+    "trust ratios, clipped": lambda: optimizers.LAMB(0.1, global_clipnorm=1.0),
     "mean": lambda: optimizers.Adam(gradient_aggregator="mean"),
     "adasum": lambda: optimizers.Adam(gradient_aggregator="adasum"),
     "weighted": lambda: optimizers.Adam(

@@ -17,7 +17,7 @@ BAD = {
     "learning_rate_power": (NAN, -INF, 0.5),
     "beta": (NAN, INF),
 }
-ALL = ["SGD", "RMSprop", "Adam", "Adamax", "Nadam", "Adagrad", "Adadelta", "Ftrl"]
+ALL = ["SGD", "RMSprop", "Adam", "Adamax", "Nadam", "Adagrad", "Adadelta", "Ftrl", "LAMB", "LARS"]
 
 
 def hypers(name):
