@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from distopt.core.checks import as_flag
 from distopt.engine.rule import Rule, where
 from distopt.engine.trust_ratio import TrustRatioRule
-from distopt.optimizers.limits import NOT_NEGATIVE
+from distopt.optimizers.limits import NOT_NEGATIVE, Limit
 from distopt.optimizers.rule_optimizer import RuleOptimizer, not_negative
 
 __all__ = ["LARS"]
@@ -66,7 +66,7 @@ class LARS(RuleOptimizer):
     ``optax.lars``.
     """
 
-    _limits = {
+    _limits: ClassVar[Mapping[str, Limit]] = {
         **RuleOptimizer._limits,
         **dict.fromkeys(("weight_decay", "trust_coefficient"), NOT_NEGATIVE),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from distopt.engine.rule import Rule
+from distopt.engine.trust_ratio import AnyRule
 from distopt.optimizers.limits import NOT_NEGATIVE, Limit, within
 
 __all__ = ["LeafRule", "bias_correction", "checked"]
@@ -21,7 +21,7 @@ class LeafRule(ABC):
     name: ClassVar[str]
 
     @abstractmethod
-    def rule(self) -> Rule:
+    def rule(self) -> AnyRule:
         """The rule that the options select."""
 
     @abstractmethod
@@ -36,6 +36,10 @@ class LeafRule(ABC):
         Returns:
             A number for each name in ``rule().coefficients``; to be cast to what the leaf is computed in.
         """
+
+    def not_adapted(self, coefficients: dict[str, float]) -> dict[str, float]:
+        """The coefficients of leaves that are to have no trust ratios."""
+        raise TypeError(f"{self.name}() has no trust ratios to leave out")
 
     def initial(self, slot: str) -> float:
         """What a new slot is filled with."""
