@@ -49,7 +49,9 @@ def compiled(
     from numba.extending import register_jitable
 
     _overload_where()
-    register_jitable(rule.function)
+    for each in (rule.undecayed, rule):
+        if each is not None:
+            register_jitable(each.function)
     coefficients = numba.types.UniTuple(numba.from_dtype(dtype), len(rule.coefficients))  # type: ignore[no-untyped-call]
     signature = (*arguments, coefficients)
     fingerprint = _fingerprint(rule)
@@ -95,12 +97,16 @@ def _fingerprint(rule: Rule) -> str:
 
     Numba's own key holds the template's file and the names of what it calls.
     """
+    source = _source(rule) if rule.undecayed is None else _source(rule) + _source(rule.undecayed)
+    return hashlib.blake2b(source + _loops(), digest_size=8).hexdigest()
+
+
+def _source(rule: Rule) -> bytes:
     code = rule.function.__code__
     try:
-        source = Path(code.co_filename).read_bytes()
+        return Path(code.co_filename).read_bytes()
     except OSError:
-        source = code.co_code + repr(code.co_consts).encode()
-    return hashlib.blake2b(source + _loops(), digest_size=8).hexdigest()
+        return code.co_code + repr(code.co_consts).encode()
 
 
 @cache

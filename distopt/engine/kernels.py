@@ -70,6 +70,8 @@ def sparse(rule: Rule, w: Array, values: Array, indices: Array, slots: Arrays, c
     ``w`` and ``slots`` may be a range of a variable's rows, with the gradient rows that fall into
     it and their indices counted from its start. ``indices`` must increase.
     """
+    if rule.undecayed is not None and rule.sparse is not Sparse.ALL:
+        _decay_others(rule, w, indices, coefficients[-1])
     if rule.sparse is Sparse.ROWS:
         rows(rule, w, values, indices, slots, coefficients)
         return
@@ -89,6 +91,17 @@ def sparse(rule: Rule, w: Array, values: Array, indices: Array, slots: Arrays, c
             dense(rule, moved.reshape(-1), g.reshape(-1), tuple(kept), coefficients)
             block[touched] = moved[touched]
         g[touched] = 0
+
+
+def _decay_others(rule: Rule, w: Array, indices: Array, decay: Any) -> None:
+    """Multiplies all rows but ``indices`` by ``1 - decay``."""
+    kept, values = w[indices], w.reshape(-1)
+    wide = rule.arithmetic_dtype(w.dtype)
+    with np.errstate(all="ignore"):
+        for start in range(0, w.size, _BLOCK):
+            block = values[start : start + _BLOCK].astype(wide, copy=False)
+            values[start : start + _BLOCK] = block - block * decay
+    w[indices] = kept
 
 
 def _evaluate(rule: Rule, state: Arrays, part: Any, g: Array, coefficients: Scalars) -> None:

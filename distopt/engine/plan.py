@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -228,7 +229,7 @@ class PlanCache:
         self._plans.clear()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PlanCache:
-        return PlanCache(self._kind_of)
+        return PlanCache(copy.deepcopy(self._kind_of, memo))  # bound to the optimizer's copy
 
     def __reduce__(self) -> Any:
         return PlanCache, (self._kind_of,)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import enum
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
 
 from distopt.core.dtypes import arithmetic_dtype, is_narrow
 
-__all__ = ["Rule", "Sparse", "where"]
+__all__ = ["DECAY", "Rule", "Sparse", "where", "with_weight_decay"]
+
+#: The last coefficient of rules with weight decay: the learning rate times the weight decay.
+DECAY = "weight_decay_t"
 
 
 class Sparse(enum.Enum):
@@ -47,6 +50,7 @@ class Rule:
         in_float32: whether float16 is computed in float32 and rounded once, at the end, as the fused
             optimizers of PyTorch do; else it is rounded after each operation, as Keras does. bfloat16 always
             is computed so.
+        undecayed: of a rule with weight decay the rule without.
     """
 
     name: str
@@ -54,10 +58,13 @@ class Rule:
     slots: tuple[str, ...] = ()
     sparse: Sparse = Sparse.ROWS
     in_float32: bool = False
+    undecayed: Rule | None = None
 
     @cached_property
     def coefficients(self) -> tuple[str, ...]:
         """The names of the parameters after variable, gradient and slots."""
+        if self.undecayed is not None:
+            return (*self.undecayed.coefficients, DECAY)
         return tuple(inspect.signature(self.function).parameters)[2 + len(self.slots) :]
 
     def arithmetic_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -65,6 +72,26 @@ class Rule:
         if self.in_float32 and is_narrow(dtype):
             return np.dtype(np.float32)
         return arithmetic_dtype(dtype)
+
+
+@cache
+def with_weight_decay(rule: Rule) -> Rule:
+    """The rule, which sees the variable multiplied by ``1 - weight_decay_t``: decoupled weight decay.
+
+    A sparse gradient changes other rows as the rule says, and decays all.
+
+    Args:
+        rule: a rule without weight decay.
+
+    Source: Loshchilov & Hutter 2017, arXiv:1711.05101.
+    """
+    update = rule.function
+
+    def decayed(w, g, *others):  # type: ignore[no-untyped-def]
+        return update(w - w * others[-1], g, *others[:-1])
+
+    decayed.__name__ = f"{update.__name__}_decayed"
+    return replace(rule, name=f"{rule.name} with weight decay", function=decayed, undecayed=rule)
 
 
 def where(condition: Any, yes: Any, no: Any) -> Any:

@@ -95,7 +95,7 @@ def apply_rows(
     height = len(state[0])
     w, *slots = (_table(as_array(v), height) for v in state)
     values = rows.reshape(len(indices), w.shape[1])
-    if rule.sparse is Sparse.ROWS:
+    if rule.sparse is Sparse.ROWS and rule.undecayed is None:
         mine = slice(*share(len(indices), node.rank, node.size))
         kernels.rows(rule, w, values[mine], indices[mine], tuple(slots), coefficients)
         return

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from distopt.collectives import PIECE
 from distopt.engine import kernels, norms
-from distopt.engine.rule import Rule, Sparse
+from distopt.engine.rule import Rule, Sparse, with_weight_decay
 from distopt.typing import Array
 
-__all__ = ["AnyRule", "TrustRatioRule", "squares_of", "update_alone"]
+__all__ = ["AnyRule", "TrustRatioRule", "decayed", "squares_of", "update_alone"]
 
 Scalars: TypeAlias = tuple[Any, ...]
 
@@ -104,6 +104,14 @@ class TrustRatioRule:
 
 #: What updates a variable.
 AnyRule: TypeAlias = "Rule | TrustRatioRule"
+
+
+@cache
+def decayed(rule: AnyRule) -> AnyRule:
+    """The rule with decoupled weight decay, see :func:`with_weight_decay`; norms are of what is left."""
+    if isinstance(rule, Rule):
+        return with_weight_decay(rule)
+    return replace(rule, name=f"{rule.name} with weight decay", direction=with_weight_decay(rule.direction))
 
 
 def squares_of(values: Array) -> Array:

@@ -12,6 +12,7 @@ from distopt import aggregators
 from distopt.core.checks import as_config, as_name, shown
 from distopt.core.variable import Variable, VariableAggregation, VariableSynchronization
 from distopt.engine.clip import Clip
+from distopt.engine.plan import PlanCache
 from distopt.optimizers import schedules
 from distopt.optimizers.config import (
     ClipLimit,
@@ -22,9 +23,10 @@ from distopt.optimizers.config import (
 )
 from distopt.optimizers.describe import pipeline_text
 from distopt.optimizers.hyper_set import HyperSet, decayed_rate
-from distopt.optimizers.limits import FINITE, NOT_NEGATIVE, Limit
+from distopt.optimizers.limits import FINITE, NOT_NEGATIVE, Limit, within
 from distopt.optimizers.nonfinite import NonFinitePolicy
 from distopt.optimizers.slot_store import SlotStore
+from distopt.optimizers.variable_factors import VariableFactors, multiplier_named
 from distopt.optimizers.weights import assign_weights
 from distopt.typing import Aggregator, DTypeLike, Shape, Transformer
 
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["BaseOptimizer"]
+
+_MULTIPLIERS = ("learning_rate_multiplier", "weight_decay_multiplier")
 
 
 class BaseOptimizer(abc.ABC):
@@ -69,6 +73,9 @@ class BaseOptimizer(abc.ABC):
         self.clipvalue = keywords.get("clipvalue")
         self.global_clipnorm = keywords.get("global_clipnorm")
         self.on_nonfinite = keywords.get("on_nonfinite", NonFinitePolicy.PROPAGATE.value)
+        self.weight_decay = keywords.get("weight_decay")
+        self._factors = VariableFactors(self._name, *map(keywords.get, _MULTIPLIERS))
+        self._plans = PlanCache(self._factors.kind)
 
     @property
     def on_nonfinite(self) -> str:
@@ -86,6 +93,47 @@ class BaseOptimizer(abc.ABC):
     @on_nonfinite.setter
     def on_nonfinite(self, policy: str) -> None:
         self._nonfinite = NonFinitePolicy.of(policy)
+
+    # -- weight decay
+    @property
+    def weight_decay(self) -> float | None:
+        """The decoupled weight decay: a variable loses this times the learning rate times itself in a step.
+
+        It loses that before the update, whose size it does not change. None or 0 for none; at least 0. With
+        a sparse gradient all rows decay.
+
+        Raises:
+            TypeError: set to no number.
+            ValueError: set to a number below 0, or not finite.
+        """
+        return self._weight_decay
+
+    @weight_decay.setter
+    def weight_decay(self, value: float | None) -> None:
+        argument = f"weight_decay of optimizer {self._name!r}"
+        self._weight_decay = None if value is None else float(within(NOT_NEGATIVE, value, argument))
+
+    def exclude_from_weight_decay(
+        self, var_list: Iterable[Variable] | None = None, var_names: Iterable[str] | None = None
+    ) -> None:
+        """Lets variables keep their values but for the update; to be called before the first step.
+
+        A later call takes the place of an earlier one.
+
+        Args:
+            var_list: variables.
+            var_names: regular expressions; variables in whose names (without ``":0"``) one is found.
+
+        Raises:
+            TypeError: something that is no variable, or no str.
+            ValueError: a step has been made, or no regular expression.
+        """
+        if self._iterations is not None and self._iterations.scalar() > 0:
+            raise ValueError(
+                f"exclude_from_weight_decay() of optimizer {self._name!r} has to come before the first step"
+            )
+        self._factors.undecayed.set(var_list, var_names)
+        self._plans.clear()
 
     # -- hyperparameters, which are attributes too
     def _set_hyper(self, name: str, value: Any) -> None:
@@ -269,7 +317,8 @@ class BaseOptimizer(abc.ABC):
             "global_clipnorm": self.global_clipnorm,
         }
         policy = {} if self.on_nonfinite == "propagate" else {"on_nonfinite": self.on_nonfinite}
-        return {"name": self._name, **clip_config(clips), **policy}
+        decay = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
+        return {"name": self._name, **clip_config(clips), **policy, **decay, **self._factors.config()}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
@@ -277,15 +326,18 @@ class BaseOptimizer(abc.ABC):
 
         Args:
             config: it is not changed. A dict as learning rate is a schedule's; ``lr`` is an old name.
-            custom_objects: the user's own schedules by name.
+            custom_objects: the user's own schedules and multipliers by name.
 
         Raises:
             TypeError: a key that the constructor does not take.
-            ValueError: an unknown schedule.
+            ValueError: an unknown schedule or multiplier.
         """
         arguments = as_config(config, f"optimizer {cls.__name__}")
         if "lr" in arguments:
             arguments["learning_rate"] = arguments.pop("lr")
         if isinstance(arguments.get("learning_rate"), dict):
             arguments["learning_rate"] = schedules.deserialize(arguments["learning_rate"], custom_objects)
+        for name in _MULTIPLIERS:
+            if isinstance(arguments.get(name), str):
+                arguments[name] = multiplier_named(arguments[name], name, custom_objects)
         return cls(**arguments)

@@ -25,7 +25,10 @@ __all__ = [
 
 _CLIPS = frozenset({"clipnorm", "clipvalue", "global_clipnorm"})
 _NUMBERS = {*_CLIPS, "decay"}
-_KEYWORDS = ("clipnorm", "clipvalue", "decay", "global_clipnorm", "lr", "on_nonfinite")
+_KEYWORDS = (
+    *("clipnorm", "clipvalue", "decay", "global_clipnorm", "learning_rate_multiplier", "lr"),
+    *("on_nonfinite", "weight_decay", "weight_decay_multiplier"),
+)
 
 # Process-wide, as in Keras: the second optimizer of a class is "adam_1", wherever it is made.
 _names_given: Counter[str] = Counter()

@@ -7,15 +7,19 @@ from typing import Any
 
 from distopt.core.checks import as_config, shown
 from distopt.core.registry import Registry, by_name, serialize_object
+from distopt.optimizers.adabelief import AdaBelief
 from distopt.optimizers.adadelta import Adadelta
 from distopt.optimizers.adagrad import Adagrad
 from distopt.optimizers.adam import Adam
 from distopt.optimizers.adamax import Adamax
+from distopt.optimizers.adamw import AdamW
 from distopt.optimizers.ftrl import Ftrl
 from distopt.optimizers.lamb import LAMB
 from distopt.optimizers.lars import LARS
+from distopt.optimizers.lion import Lion
 from distopt.optimizers.nadam import Nadam
 from distopt.optimizers.optimizer import Optimizer
+from distopt.optimizers.radam import RAdam
 from distopt.optimizers.rmsprop import RMSprop
 from distopt.optimizers.sgd import SGD
 
@@ -24,7 +28,10 @@ __all__ = ["deserialize", "get", "registry", "serialize"]
 #: Optimizer classes by name, in any case; plugins stand in the entry-point group ``distopt.optimizers``.
 registry = Registry(
     "optimizer",
-    by_name(SGD, RMSprop, Adam, Adamax, Nadam, Adagrad, Adadelta, Ftrl, LAMB, LARS),
+    by_name(
+        *(SGD, RMSprop, Adam, AdamW, Adamax, Nadam, Adagrad, Adadelta, Ftrl),
+        *(AdaBelief, LAMB, LARS, Lion, RAdam),
+    ),
     group="distopt.optimizers",
     normalize=str.lower,
 )

@@ -9,7 +9,8 @@ import numpy as np
 
 from distopt.engine.rule import Rule
 from distopt.engine.trust_ratio import TrustRatioRule
-from distopt.optimizers.rule_optimizer import RuleOptimizer, epsilon_or_default
+from distopt.optimizers.rule_optimizer import epsilon_or_default
+from distopt.optimizers.trust_ratio_optimizer import TrustRatioOptimizer
 
 __all__ = ["LAMB"]
 
@@ -20,8 +21,8 @@ def _direction(w, g, u, m, v, one_minus_beta_1, one_minus_beta_2, mean, square, 
     return w, m * mean / (np.sqrt(v * square) + epsilon), m, v
 
 
-def _ratio(of_w, of_u):  # type: ignore[no-untyped-def]
-    return np.where((of_w > 0) & (of_u > 0), of_w / of_u, np.ones_like(of_w))
+def _ratio(of_w, of_u, adapts):  # type: ignore[no-untyped-def]
+    return np.where((adapts != 0) & (of_w > 0) & (of_u > 0), of_w / of_u, np.ones_like(of_w))
 
 
 def _step(w, u, lr_t, ratio):  # type: ignore[no-untyped-def]
@@ -32,7 +33,7 @@ DIRECTION, STEP = Rule("lamb_direction", _direction, ("u", "m", "v")), Rule("lam
 RULE = TrustRatioRule("lamb", DIRECTION, _ratio, STEP)
 
 
-class LAMB(RuleOptimizer):
+class LAMB(TrustRatioOptimizer):
     """Adam's direction, scaled for each variable to the norm of the variable: for large batches.
 
     ``m += (g - m) * (1 - beta_1)``, ``v += (g**2 - v) * (1 - beta_2)``,

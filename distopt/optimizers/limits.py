@@ -10,7 +10,7 @@ import numpy as np
 from distopt.core.numbers import as_number
 from distopt.core.tensor import as_array
 
-__all__ = ["FINITE", "FRACTION", "NOT_NEGATIVE", "NOT_POSITIVE", "Limit", "within"]
+__all__ = ["BELOW_ONE", "FINITE", "FRACTION", "NOT_NEGATIVE", "NOT_POSITIVE", "Limit", "within"]
 
 
 class Limit(NamedTuple):
@@ -29,6 +29,7 @@ class Limit(NamedTuple):
 
 _LARGEST = sys.float_info.max
 FINITE = Limit(-_LARGEST, _LARGEST, "a finite number")
+BELOW_ONE = Limit(0.0, 1 - 2**-53, "in [0, 1)")
 FRACTION = Limit(0.0, 1.0, "between [0, 1]")
 NOT_NEGATIVE = Limit(0.0, _LARGEST, ">= 0 and finite")
 NOT_POSITIVE = Limit(-_LARGEST, 0.0, "<= 0 and finite")

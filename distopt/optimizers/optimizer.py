@@ -7,17 +7,16 @@ from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
 from distopt import aggregators, distribute
-from distopt.core.indexed_slices import IndexedSlices, sum_duplicates
+from distopt.core.indexed_slices import sum_duplicates
 from distopt.core.tensor import Tensor
 from distopt.core.variable import Variable, VariableSynchronization
 from distopt.engine.batch import GradientBatch
-from distopt.engine.owners import constrain
-from distopt.engine.plan import Kind, PlanCache, StepPlan
+from distopt.engine.plan import Kind, StepPlan
 from distopt.engine.step import StepEngine
 from distopt.errors import ReplicaFailed, ReplicaMismatch
 from distopt.optimizers.base_optimizer import BaseOptimizer
 from distopt.optimizers.describe import settings_text, stages_text
-from distopt.optimizers.hooks import overrides, takes_state
+from distopt.optimizers.hooks import overrides, update_by_hooks
 from distopt.optimizers.loss import (
     all_gradients,
     check_dtypes,
@@ -29,6 +28,8 @@ from distopt.optimizers.nonfinite import NonFinitePolicy
 from distopt.optimizers.pairs import Pair, Pairs, aggregated, checked, take_in
 from distopt.optimizers.result import StepResult
 from distopt.optimizers.state import make_weights
+from distopt.optimizers.variable_factors import Factors
+from distopt.optimizers.weight_decay import add_decay
 from distopt.transforms import ClipByGlobalNorm, ClipByNorm, ClipByValue
 from distopt.typing import GradsAndVars, Transformer
 
@@ -56,7 +57,9 @@ class Optimizer(BaseOptimizer):
         **kwargs: ``clipvalue`` (each element to ``[-c, c]``), ``clipnorm`` (each gradient's norm),
             ``global_clipnorm`` (the norm of all together), ``decay`` (the learning rate is divided by
             ``1 + decay * iterations``), ``lr`` (the same as learning_rate), ``on_nonfinite`` (what is done
-            about NaN and infinity in gradients: see the attribute).
+            about NaN and infinity in gradients: see the attribute), ``weight_decay`` (see the attribute),
+            ``learning_rate_multiplier`` and ``weight_decay_multiplier`` (functions that return, for the
+            name of a variable, what learning rate and weight decay are multiplied by for it).
 
     Raises:
         TypeError: an unknown keyword, or an argument of a wrong kind.
@@ -73,7 +76,6 @@ class Optimizer(BaseOptimizer):
         **kwargs: Any,
     ) -> None:
         super().__init__(name, gradient_aggregator, gradient_transformers, kwargs)
-        self._plans = PlanCache()
         self._looked_for_means = False
         self._told: set[tuple[str, ...]] = set()
         self._named: tuple[tuple[Any, ...], str] = ((), "")
@@ -322,10 +324,16 @@ class Optimizer(BaseOptimizer):
         for kind in plan.kinds:
             apply_state[kind] = {}
             self._prepare_local(*kind, apply_state)
+            if self._weight_decay:
+                add_decay(self, kind, apply_state[kind])
         return apply_state
 
     def _prepare_local(self, var_device: Any, var_dtype: Any, apply_state: ApplyState) -> None:
         """A hook: adds to ``apply_state[var_device, var_dtype]`` what depends on the step only."""
+        if isinstance(var_device, Factors) and var_device.learning_rate != 1.0:
+            raise TypeError(
+                f"learning_rate_multiplier needs a compiled rule, which {type(self).__name__} has not"
+            )
         if "learning_rate" in self._hypers:
             apply_state[var_device, var_dtype]["lr_t"] = self._decayed_lr(var_dtype)
 
@@ -363,15 +371,7 @@ class Optimizer(BaseOptimizer):
 
     # -- update
     def _update(self, gradient: Any, variable: Variable, apply_state: ApplyState) -> None:
-        if isinstance(gradient, IndexedSlices):
-            extra = {"apply_state": apply_state} if takes_state(self._resource_apply_sparse) else {}
-            self._resource_apply_sparse_duplicate_indices(
-                gradient.values, variable, gradient.indices, **extra
-            )
-            return
-        extra = {"apply_state": apply_state} if takes_state(self._resource_apply_dense) else {}
-        self._resource_apply_dense(gradient, variable, **extra)
-        constrain(variable)
+        update_by_hooks(self, gradient, variable, apply_state)
 
     def _resource_apply_dense(self, grad: Any, handle: Variable, apply_state: Any = None) -> Any:
         """A hook: updates the variable ``handle`` with ``grad``, a tensor of its shape and dtype."""

@@ -17,14 +17,15 @@ from distopt.core.variable import Variable
 from distopt.engine.batch import Gradient, GradientBatch
 from distopt.engine.plan import StepPlan
 from distopt.engine.reduction import FusedReduction
-from distopt.engine.rule import Sparse
+from distopt.engine.rule import DECAY, Sparse
 from distopt.engine.sparse import densified
 from distopt.engine.step import Coefficients, StepEngine
-from distopt.engine.trust_ratio import AnyRule
+from distopt.engine.trust_ratio import AnyRule, decayed
 from distopt.engine.update import update_variable
 from distopt.optimizers.limits import FINITE, FRACTION, NOT_NEGATIVE, NOT_POSITIVE, Limit, within
 from distopt.optimizers.optimizer import ApplyState, Optimizer
 from distopt.optimizers.pairs import Pairs, batch_of
+from distopt.optimizers.variable_factors import Factors
 
 __all__ = [
     "DEFAULT_EPSILON",
@@ -94,6 +95,8 @@ class RuleOptimizer(Optimizer):
         """
         values = (apply_state or {}).get((device, dtype)) or self._fallback_apply_state(device, dtype)
         rule = self._rule(values)
+        if DECAY in values:
+            rule = decayed(rule)
         computed = dtype if dtype.itemsize > 2 else rule.arithmetic_dtype(dtype)  # few are that narrow
         return rule, _scalars(map(values.__getitem__, rule.coefficients), computed)
 
@@ -193,6 +196,8 @@ class RuleOptimizer(Optimizer):
         else:
             self._hypers.check()
             values["lr_t"] = self._decayed_lr(dtype)
+        if type(var_device) is Factors:
+            values["lr_t"] = _scalar(values["lr_t"], dtype) * dtype.type(var_device.learning_rate)
         with np.errstate(all="ignore"):
             values.update(self._coefficients(_scalar(values["lr_t"], dtype), dtype))
 

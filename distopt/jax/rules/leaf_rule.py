@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from distopt.engine.trust_ratio import AnyRule
-from distopt.optimizers.limits import NOT_NEGATIVE, Limit, within
+from distopt.optimizers.limits import BELOW_ONE, NOT_NEGATIVE, within
 
 __all__ = ["LeafRule", "bias_correction", "checked"]
 
@@ -51,9 +51,6 @@ def bias_correction(decay: float, step: int) -> float:
     return 1 / (1 - decay**step)
 
 
-_BELOW_ONE = Limit(0.0, 1 - 2**-53, "in [0, 1)")
-
-
 def checked(rule: LeafRule, *, decays: tuple[str, ...] = (), others: tuple[str, ...] = ()) -> None:
     """Raises ValueError if a number of the rule makes no sense.
 
@@ -62,7 +59,7 @@ def checked(rule: LeafRule, *, decays: tuple[str, ...] = (), others: tuple[str, 
         decays: the names of those that must be in [0, 1), as a bias correction divides by ``1 - decay``.
         others: the names of those that must not be negative; None is left alone.
     """
-    for names, limit in ((decays, _BELOW_ONE), (others, NOT_NEGATIVE)):
+    for names, limit in ((decays, BELOW_ONE), (others, NOT_NEGATIVE)):
         for name in names:
             if getattr(rule, name) is not None:
                 within(limit, getattr(rule, name), f"{name} of {rule.name}()")

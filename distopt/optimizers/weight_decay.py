@@ -1,0 +1,35 @@
+"""Decoupled weight decay among the coefficients of a step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from distopt.core.tensor import as_array
+from distopt.engine.plan import Kind
+from distopt.engine.rule import DECAY
+from distopt.optimizers.variable_factors import Factors
+
+if TYPE_CHECKING:
+    from distopt.optimizers.optimizer import Optimizer
+
+__all__ = ["add_decay"]
+
+
+def add_decay(optimizer: Optimizer, kind: Kind, coefficients: dict[str, Any]) -> None:
+    """Adds the weight decay times the learning rate of this step, for variables of a kind that decay.
+
+    Args:
+        optimizer: has the weight decay.
+        kind: that of the variables, with their factors in it if they have any.
+        coefficients: of the step; the learning rate is ``lr_t`` if it is there.
+
+    Raises:
+        KeyError: the optimizer has no learning rate.
+    """
+    place, dtype = kind
+    decay = optimizer.weight_decay or 0.0
+    if isinstance(place, Factors):
+        decay *= place.weight_decay
+    if decay:
+        rate = as_array(coefficients["lr_t"] if "lr_t" in coefficients else optimizer._decayed_lr(dtype))[()]
+        coefficients[DECAY] = rate.dtype.type(decay) * rate
