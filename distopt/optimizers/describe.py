@@ -9,6 +9,7 @@ import numpy as np
 from distopt import aggregators, distribute
 from distopt.core.tensor import TensorLike
 from distopt.engine.step import StepEngine
+from distopt.optimizers.variable_factors import Factors
 
 if TYPE_CHECKING:
     from distopt.optimizers.base_optimizer import BaseOptimizer
@@ -24,6 +25,8 @@ def pipeline_text(optimizer: BaseOptimizer) -> str:
     over = f"{_name(optimizer.gradient_aggregator)} over {replicas} replica{'s' if replicas > 1 else ''}"
     config = {key: value for key, value in optimizer.get_config().items() if key not in _SHOWN_APART}
     update = f"{optimizer._title()}({', '.join(f'{k}={_value(v)}' for k, v in config.items())})"
+    if optimizer.weight_decay and (excluded := optimizer._factors.exclusions()):
+        update += f", no decay of {', '.join(excluded)}"
     transformers = [_name(transformer) for transformer in optimizer.gradient_transformers]
     stages = " -> ".join(
         part for part in (_policy(optimizer), over, str(clips), *transformers, update) if part
@@ -61,8 +64,11 @@ def settings_text(optimizer: BaseOptimizer, apply_state: ApplyState | None = Non
     """
     clips = {"clipnorm": optimizer.clipnorm, "clipvalue": optimizer.clipvalue}
     settings = {**optimizer._hypers.values, **clips, "global_clipnorm": optimizer.global_clipnorm}
-    for coefficients in (apply_state or {}).values():
-        settings.update({k: v for k, v in coefficients.items() if isinstance(v, _NUMBERS) and not np.ndim(v)})
+    for (place, _), coefficients in (apply_state or {}).items():
+        own = f" x {place}" if isinstance(place, Factors) else ""
+        settings.update(
+            {f"{k}{own}": v for k, v in coefficients.items() if isinstance(v, _NUMBERS) and not np.ndim(v)}
+        )
     return ", ".join(f"{name}={_exact(value)}" for name, value in sorted(settings.items()))
 
 

@@ -9,7 +9,10 @@ import distopt
 from distopt import optimizers
 from distopt.distribute import VirtualStrategy, get_replica_context
 
-OPTIMIZERS = ["SGD", "RMSprop", "Adam", "Adamax", "Nadam", "Adagrad", "Adadelta", "Ftrl", "LAMB", "LARS"]
+OPTIMIZERS = [
+    *("SGD", "RMSprop", "Adam", "Adamax", "Nadam", "Adagrad", "Adadelta", "Ftrl"),
+    *("AdamW", "Lion", "RAdam", "AdaBelief", "LAMB", "LARS"),
+]
 
 
 def with_clips(names, clips=("clipvalue", "clipnorm", "global_clipnorm")):

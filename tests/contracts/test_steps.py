@@ -93,7 +93,7 @@ def test_mixed_dtypes(replicas, name, clips):
             optimizer.apply_gradients([(g.astype(d), v) for g, d, v in zip(mine, dtypes, variables)])
         return programs.state(optimizer, variables)
 
-    epsilon = {} if name in ("SGD", "Ftrl") else {"epsilon": 1e-3}
+    epsilon = {} if name in ("SGD", "Ftrl", "Lion") else {"epsilon": 1e-3}
     results = replicas.run(lambda: program(lambda n: np.arange(n) % programs.size() == programs.rank()))
     want = programs.alone(lambda: program(lambda n: np.ones(n, bool)))
     assert programs.equal(results)

@@ -8,7 +8,10 @@ import numpy as np
 import distopt
 from distopt import IndexedSlices, Variable, distribute, optimizers
 
-NAMES = ["SGD", "RMSprop", "Adam", "Adamax", "Nadam", "Adagrad", "Adadelta", "Ftrl", "LAMB", "LARS"]
+NAMES = [
+    *("SGD", "RMSprop", "Adam", "Adamax", "Nadam", "Adagrad", "Adadelta", "Ftrl"),
+    *("AdamW", "Lion", "RAdam", "AdaBelief", "LAMB", "LARS"),
+]
 SHAPES = [(70, 60), (3,), (), (50, 7), (0, 2)]
 
 
