@@ -29,8 +29,8 @@ def _step(w, u, lr_t, ratio):  # type: ignore[no-untyped-def]
     return (w - lr_t * ratio * u,)
 
 
-DIRECTION, STEP = Rule("lamb_direction", _direction, ("u", "m", "v")), Rule("lamb_step", _step)
-RULE = TrustRatioRule("lamb", DIRECTION, _ratio, STEP)
+DIRECTION = Rule("lamb_direction", _direction, ("u", "m", "v"), in_float32=True)
+RULE = TrustRatioRule("lamb", DIRECTION, _ratio, Rule("lamb_step", _step, in_float32=True))
 
 
 class LAMB(TrustRatioOptimizer):

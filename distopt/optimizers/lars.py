@@ -39,9 +39,11 @@ def _nesterov(w, u, m, lr_t, momentum, ratio):  # type: ignore[no-untyped-def]
     return w + (momentum * m - change), m
 
 
-DIRECTION = Rule("lars_direction", _direction, ("u",))
-MOMENTUM = TrustRatioRule("lars", DIRECTION, _ratio, Rule("lars_step", _momentum, ("momentum",)))
-NESTEROV = TrustRatioRule("lars_nesterov", DIRECTION, _ratio, Rule("lars_nesterov", _nesterov, ("momentum",)))
+DIRECTION = Rule("lars_direction", _direction, ("u",), in_float32=True)
+MOMENTUM, NESTEROV = [
+    TrustRatioRule(name, DIRECTION, _ratio, Rule(f"{name}_step", step, ("momentum",), in_float32=True))
+    for name, step in (("lars", _momentum), ("lars_nesterov", _nesterov))
+]
 
 
 class LARS(TrustRatioOptimizer):

@@ -17,6 +17,8 @@ from distopt.torch.batch_sampler import DistributedBatchSampler
 from distopt.torch.collectives import all_gather, all_reduce, broadcast
 from distopt.torch.distributed_optimizer import DistributedOptimizer
 from distopt.torch.join import join
+from distopt.torch.lamb import LAMB
+from distopt.torch.lars import LARS
 from distopt.torch.nadam import NAdam
 from distopt.torch.optimizer import Optimizer, StepOptions
 from distopt.torch.replicas import rank, size
@@ -35,6 +37,8 @@ __all__ = [
     "DistributedBatchSampler",
     "DistributedOptimizer",
     "DistributedSampler",
+    "LAMB",
+    "LARS",
     "NAdam",
     "Optimizer",
     "RMSprop",

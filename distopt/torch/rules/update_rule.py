@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from distopt.engine.rule import Rule
+from distopt.engine.trust_ratio import AnyRule
 
 __all__ = ["UpdateRule", "coupled_decay", "sign"]
 
@@ -35,7 +35,7 @@ class UpdateRule(ABC):
     has_state_at_once: ClassVar[bool] = False
 
     @abstractmethod
-    def rule(self, group: Mapping[str, Any]) -> Rule:
+    def rule(self, group: Mapping[str, Any]) -> AnyRule:
         """The rule that the group's options select."""
 
     @abstractmethod
