@@ -9,6 +9,7 @@ try:
 except ModuleNotFoundError:
     raise MissingExtra.of("distopt.jax", "jax") from None
 
+from distopt.jax.adabelief import adabelief
 from distopt.jax.adagrad import adagrad
 from distopt.jax.adam import adam, adamw, nadam, nadamw
 from distopt.jax.adamax import adamax, adamaxw
@@ -18,6 +19,7 @@ from distopt.jax.lamb import lamb
 from distopt.jax.lars import lars
 from distopt.jax.lion import lion
 from distopt.jax.optimizer import ApplyOptions, Optimizer
+from distopt.jax.radam import radam
 from distopt.jax.replicas import key, rank, shard, size
 from distopt.jax.rmsprop import rmsprop
 from distopt.jax.sgd import sgd
@@ -25,6 +27,7 @@ from distopt.jax.sgd import sgd
 __all__ = [
     "ApplyOptions",
     "Optimizer",
+    "adabelief",
     "adagrad",
     "adam",
     "adamax",
@@ -40,6 +43,7 @@ __all__ = [
     "lion",
     "nadam",
     "nadamw",
+    "radam",
     "rank",
     "rmsprop",
     "sgd",
@@ -50,7 +54,6 @@ __all__ = [
 #: Optimizers of optax that are not here.
 _OF_OPTAX = (
     *(
-        "adabelief",
         "adadelta",
         "adafactor",
         "adan",
@@ -59,7 +62,7 @@ _OF_OPTAX = (
         "lbfgs",
         "noisy_sgd",
     ),
-    *("novograd", "optimistic_gradient_descent", "radam", "rprop", "sm3", "yogi"),
+    *("novograd", "optimistic_gradient_descent", "rprop", "sm3", "yogi"),
 )
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from distopt.engine.rule import Rule, Sparse, where
 from distopt.optimizers.limits import BELOW_ONE, Limit
-from distopt.optimizers.rectification import rectification
-from distopt.optimizers.rule_optimizer import RuleOptimizer, not_negative
+from distopt.optimizers.rectification import check_threshold, rectification
+from distopt.optimizers.rule_optimizer import RuleOptimizer
 
 __all__ = ["RAdam"]
 
@@ -75,9 +75,7 @@ class RAdam(RuleOptimizer):
         self._set_hyper("beta_1", beta_1)
         self._set_hyper("beta_2", beta_2)
         self.epsilon = epsilon
-        self._threshold = not_negative(threshold, "threshold")
-        if self._threshold <= 4:  # below, a root of a negative number
-            raise ValueError(f"threshold of optimizer {self._name!r} must be above 4, received: {threshold}")
+        self._threshold = check_threshold(threshold, f"threshold of optimizer {self._name!r}")
 
     def _rule(self, coefficients: Mapping[str, Any]) -> Rule:
         return RADAM

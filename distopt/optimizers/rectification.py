@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["rectification"]
+from typing import Any
+
+from distopt.optimizers.limits import NOT_NEGATIVE, within
+
+__all__ = ["check_threshold", "rectification"]
 
 
-def rectification(beta_2: float, step: int, threshold: float = 5.0) -> float | None:
+def rectification(beta_2: float, step: float, threshold: float = 5.0) -> float | None:
     """What the step is multiplied by; None while the mean of squares is of too few to be used.
 
     Args:
@@ -21,3 +25,20 @@ def rectification(beta_2: float, step: int, threshold: float = 5.0) -> float | N
     if length < threshold:
         return None
     return float(((length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)) ** 0.5)
+
+
+def check_threshold(threshold: Any, argument: str) -> float:
+    """``threshold`` as a float.
+
+    Args:
+        threshold: for :func:`rectification`.
+        argument: its name, for messages.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is not above 4, up to where the rectification is the root of a negative number.
+    """
+    found = float(within(NOT_NEGATIVE, threshold, argument))
+    if found <= 4:
+        raise ValueError(f"{argument} must be above 4, received: {threshold}")
+    return found

@@ -19,8 +19,10 @@ from distopt.torch.distributed_optimizer import DistributedOptimizer
 from distopt.torch.join import join
 from distopt.torch.lamb import LAMB
 from distopt.torch.lars import LARS
+from distopt.torch.lion import Lion
 from distopt.torch.nadam import NAdam
 from distopt.torch.optimizer import Optimizer, StepOptions
+from distopt.torch.radam import RAdam
 from distopt.torch.replicas import rank, size
 from distopt.torch.rmsprop import RMSprop
 from distopt.torch.sampler import DistributedSampler
@@ -39,8 +41,10 @@ __all__ = [
     "DistributedSampler",
     "LAMB",
     "LARS",
+    "Lion",
     "NAdam",
     "Optimizer",
+    "RAdam",
     "RMSprop",
     "SGD",
     "SparseAdam",

@@ -15,7 +15,7 @@ from tests.pytorch.same_program import assert_close, assert_same, kept, loss, ml
 
 pytestmark = pytest.mark.torch
 
-RULES = ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "SparseAdam"]
+RULES = ["SGD", "Adam", "AdamW", "RMSprop", "Adagrad", "Adadelta", "Adamax", "NAdam", "RAdam", "SparseAdam"]
 every_rule = pytest.mark.parametrize("rule", RULES)
 
 

@@ -175,7 +175,7 @@ def test_sparse_gradients(rule, options):
 
 
 @pytest.mark.parametrize(
-    "rule", ["Adam", "AdamW", "RMSprop", "Adadelta", "Adamax", "NAdam", "Adagrad", "SGD"]
+    "rule", ["Adam", "AdamW", "RMSprop", "Adadelta", "Adamax", "NAdam", "RAdam", "Adagrad", "SGD"]
 )
 def test_sparse_gradients_are_refused_in_torchs_words(rule):
     options = {"weight_decay": 0.1} if rule in ("Adagrad", "SGD") else {}

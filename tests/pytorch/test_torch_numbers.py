@@ -30,6 +30,12 @@ CASES = [
         {"decoupled_weight_decay": True, "betas": (0.5, 0.99)},
         {"momentum_decay": 0.1, "maximize": True},
     ),
+    (
+        "RAdam",
+        {"lr": 0.01, "weight_decay": 0.1},
+        {"decoupled_weight_decay": True, "betas": (0.5, 0.99)},
+        {"eps": 0.1, "maximize": True},
+    ),
 ]
 
 

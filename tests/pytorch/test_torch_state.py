@@ -33,6 +33,7 @@ RULES = {
     "Adadelta": {},
     "Adamax": {},
     "NAdam": {},
+    "RAdam": {},
 }
 every_rule = pytest.mark.parametrize("rule", RULES)
 

@@ -76,7 +76,7 @@ def test_rules_have_names_of_their_own():
         for found in vars(inspect.getmodule(update)).values()
         if isinstance(found, Rule)
     }
-    assert len({rule.name for rule in rules}) == len(rules) == 14
+    assert len({rule.name for rule in rules}) == len(rules) == 15
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_gradients_of_extreme_sizes(name, dtype, options):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        *((name, {"betas": (0.0, 0.9)}) for name in ("Adam", "AdamW", "Adamax", "NAdam")),
+        *((name, {"betas": (0.0, 0.9)}) for name in ("Adam", "AdamW", "Adamax", "NAdam", "RAdam")),
         ("Adam", {"betas": (0.0, 0.9), "amsgrad": True}),
         ("RMSprop", {"alpha": 0.0, "centered": True}),
         ("RMSprop", {"alpha": 0.0, "centered": True, "momentum": 0.9}),

@@ -5,6 +5,7 @@ from distopt.torch.rules.adagrad import AdagradUpdate
 from distopt.torch.rules.adam import AdamUpdate
 from distopt.torch.rules.adamax import AdamaxUpdate
 from distopt.torch.rules.nadam import NAdamUpdate
+from distopt.torch.rules.radam import RAdamUpdate
 from distopt.torch.rules.rmsprop import RMSpropUpdate
 from distopt.torch.rules.sgd import SGDUpdate
 from distopt.torch.rules.sparse_adam import SparseAdamUpdate
@@ -18,6 +19,7 @@ UPDATES = {
     "Adadelta": AdadeltaUpdate(),
     "Adamax": AdamaxUpdate(),
     "NAdam": NAdamUpdate(),
+    "RAdam": RAdamUpdate(),
     "SparseAdam": SparseAdamUpdate(),
 }
 #: Those that take dense gradients.
@@ -65,14 +67,14 @@ CASES = [
         ({"amsgrad": True}, LATER_BETAS),
     ),
     *cases_of(
-        ["Adam", "AdamW", "Adamax", "NAdam"],
+        ["Adam", "AdamW", "Adamax", "NAdam", "RAdam"],
         {"betas": (0.0, 0.9)},
         {"betas": (0.5, 0.999)},
         {"betas": (0.3, 0.0)},
         ({"betas": (0.9, 0.99), "eps": 0.5}, LATER_BETAS),
     ),
     *cases_of(
-        ["Adam", "NAdam"],
+        ["Adam", "NAdam", "RAdam"],
         {"decoupled_weight_decay": True},
         ({"decoupled_weight_decay": True, **BOTH}, LATER_LR),
         ({"decoupled_weight_decay": True, **DECAYED}, {10: {"decoupled_weight_decay": False}}),

@@ -8,7 +8,7 @@ from typing import final
 import numpy as np
 
 from distopt.engine.rule import Rule, where
-from distopt.jax.rules.leaf_rule import LeafRule, bias_correction, checked
+from distopt.jax.rules.leaf_rule import LeafRule, bias_correction, checked, mean_weights
 
 __all__ = ["AdamRule"]
 
@@ -53,10 +53,7 @@ class AdamRule(LeafRule):
 
     def coefficients(self, rate: float, decay: float, step: int) -> dict[str, float]:
         """See LeafRule."""
-        mean, ahead = bias_correction(self.b1, step), 0.0
-        if self.nesterov:
-            ahead = (1 - self.b1) * mean
-            mean = self.b1 * bias_correction(self.b1, step + 1)
+        mean, ahead = mean_weights(self.b1, step, self.nesterov)
         return {
             "zero": 0.0,
             "b1": self.b1,

@@ -8,7 +8,7 @@ from typing import ClassVar
 from distopt.engine.trust_ratio import AnyRule
 from distopt.optimizers.limits import BELOW_ONE, NOT_NEGATIVE, within
 
-__all__ = ["LeafRule", "bias_correction", "checked"]
+__all__ = ["LeafRule", "bias_correction", "checked", "mean_weights"]
 
 
 class LeafRule(ABC):
@@ -49,6 +49,15 @@ class LeafRule(ABC):
 def bias_correction(decay: float, step: int) -> float:
     """What makes a mean of ``step`` values of one that began with zero."""
     return 1 / (1 - decay**step)
+
+
+def mean_weights(b1: float, step: int, nesterov: bool) -> tuple[float, float]:
+    """What the mean of the gradient and the gradient are multiplied by to make the direction of a step.
+
+    With ``nesterov`` they make the mean that the next step will have, as far as this step knows it.
+    """
+    mean = bias_correction(b1, step)
+    return (b1 * bias_correction(b1, step + 1), (1 - b1) * mean) if nesterov else (mean, 0.0)
 
 
 def checked(rule: LeafRule, *, decays: tuple[str, ...] = (), others: tuple[str, ...] = ()) -> None:

@@ -1,0 +1,42 @@
+"""RAdam."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from distopt.jax.optimizer import ApplyOptions, Optimizer
+from distopt.jax.rules.radam import RAdamRule
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["radam"]
+
+
+def radam(
+    learning_rate: Any,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    eps_root: float = 0.0,
+    threshold: float = 5.0,
+    *,
+    nesterov: bool = False,
+    **options: Unpack[ApplyOptions],
+) -> Optimizer:
+    """``optax.radam`` over all replicas.
+
+    Args:
+        learning_rate: a number, or a function of the number of steps made, as optax's schedules are.
+        b1: decay of the mean of the gradient.
+        b2: decay of the mean of its square.
+        eps: keeps the divisor above zero.
+        eps_root: is added to the mean of the square, under the root.
+        threshold: how many squares their mean must stand for to be used; more than 4.
+        nesterov: whether the mean is the one of the next step.
+        **options: see ApplyOptions.
+
+    Source: Liu et al. 2019, arXiv:1908.03265; ``optax.radam``.
+    """
+    rule = RAdamRule(b1, b2, eps, eps_root, threshold, nesterov)
+    return Optimizer("radam", rule, learning_rate, options)

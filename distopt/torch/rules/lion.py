@@ -1,0 +1,61 @@
+"""Lion, which ``torch.optim`` has not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar, final
+
+import numpy as np
+
+from distopt.engine.rule import Rule
+from distopt.torch.rules.update_rule import UpdateRule, sign
+
+__all__ = ["LionUpdate"]
+
+
+def _lion(w, g, m, sign, kept, beta1, other1, beta2, other2, step):  # type: ignore[no-untyped-def]
+    g = sign * g
+    return w * kept + step * np.sign(beta1 * m + other1 * g), beta2 * m + other2 * g
+
+
+LION = Rule("torch_lion", _lion, ("exp_avg",), in_float32=True)
+
+
+@final
+class LionUpdate(UpdateRule):
+    """``w = w * (1 - lr * weight_decay) - lr * sign(beta1 * m + (1 - beta1) * g)``, then ``m`` of ``beta2``.
+
+    Source: Chen et al. 2023, arXiv:2302.06675.
+    """
+
+    name = "Lion"
+    #: Whether there was a step: all are alike, but before the first there is no state to show.
+    scalars: ClassVar[Mapping[str, float]] = MappingProxyType({"stepped": 0.0})
+    internal = frozenset({"stepped"})
+
+    def rule(self, group: Mapping[str, Any]) -> Rule:
+        """The only one."""
+        return LION
+
+    def advanced(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
+        """There was a step."""
+        return {"stepped": 1.0}
+
+    def restored(self, state: Mapping[str, Any]) -> dict[str, float]:
+        """A mean that is there has had a step at least."""
+        return {"stepped": float(state.get("exp_avg") is not None)}
+
+    def coefficients(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
+        """Decay always is decoupled."""
+        lr = float(group["lr"])
+        beta1, beta2 = map(float, group["betas"])
+        return {
+            "sign": sign(group),
+            "kept": 1 - lr * float(group["weight_decay"]),
+            "beta1": beta1,
+            "other1": 1 - beta1,
+            "beta2": beta2,
+            "other2": 1 - beta2,
+            "step": -lr,
+        }
