@@ -21,13 +21,18 @@ OURS, FLOOR = "distopt", "floor"
 RULES: dict[str, tuple[str, dict[str, Any], int]] = {
     "SGD": ("SGD", {}, 0),
     "SGD, momentum": ("SGD", {"momentum": 0.9}, 1),
+    "SGD, weight decay": ("SGD", {"weight_decay": 0.1}, 0),
+    "AdaBelief": ("AdaBelief", {}, 2),
     "Adadelta": ("Adadelta", {}, 2),
     "Adagrad": ("Adagrad", {}, 1),
     "Adam": ("Adam", {}, 2),
     "Adam, amsgrad": ("Adam", {"amsgrad": True}, 3),
+    "AdamW": ("AdamW", {}, 2),
     "Adamax": ("Adamax", {}, 2),
     "Ftrl": ("Ftrl", {}, 2),
+    "Lion": ("Lion", {"learning_rate": 1e-4}, 1),
     "Nadam": ("Nadam", {}, 2),
+    "RAdam": ("RAdam", {}, 2),
     "RMSprop": ("RMSprop", {}, 1),
 }
 #: By name: the class, its arguments, and how many slots its two passes have.

@@ -50,12 +50,21 @@ def own_mean(pairs):
     return [(g, v) for g, (_, v) in zip(reduced, pairs)]
 
 
+def decaying():
+    optimizer = optimizers.SGD(
+        0.1, weight_decay=0.5, learning_rate_multiplier=lambda name: 1 + (name == "v0")
+    )
+    optimizer.exclude_from_weight_decay(var_names=["v1"])
+    return optimizer
+
+
 MAKERS = {
     **{name: getattr(optimizers, name) for name in NAMES},
     "momentum": lambda: optimizers.SGD(0.1, momentum=0.9, nesterov=True),
     "clipvalue, clipnorm": lambda: optimizers.Adam(clipvalue=0.5, clipnorm=2.0),
     "global_clipnorm": lambda: optimizers.SGD(0.1, momentum=0.9, global_clipnorm=1.0),
     "trust ratios, clipped": lambda: optimizers.LAMB(0.1, global_clipnorm=1.0),
+    "weight decay": decaying,
     "mean": lambda: optimizers.Adam(gradient_aggregator="mean"),
     "adasum": lambda: optimizers.Adam(gradient_aggregator="adasum"),
     "weighted": lambda: optimizers.Adam(

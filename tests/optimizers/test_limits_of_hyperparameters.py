@@ -17,7 +17,10 @@ BAD = {
     "learning_rate_power": (NAN, -INF, 0.5),
     "beta": (NAN, INF),
 }
-ALL = ["SGD", "RMSprop", "Adam", "Adamax", "Nadam", "Adagrad", "Adadelta", "Ftrl", "LAMB", "LARS"]
+ALL = [
+    *("SGD", "RMSprop", "Adam", "Adamax", "Nadam", "Adagrad", "Adadelta", "Ftrl"),
+    *("AdamW", "Lion", "RAdam", "AdaBelief", "LAMB", "LARS"),
+]
 
 
 def hypers(name):
@@ -146,13 +149,15 @@ def test_callables_for_other_hyperparameters():
     assert v.numpy() == 1.0
 
 
-@pytest.mark.parametrize("name", ["Adam", "RMSprop", "Adamax", "Nadam", "Adagrad", "Adadelta"])
+@pytest.mark.parametrize(
+    "name", ["Adam", "RMSprop", "Adamax", "Nadam", "Adagrad", "Adadelta", "AdamW", "RAdam", "AdaBelief"]
+)
 @pytest.mark.parametrize("bad", [-1e-7, NAN, INF])
 def test_epsilon(name, bad):
     refused("epsilon", lambda: getattr(optimizers, name)(epsilon=bad))
     optimizer = getattr(optimizers, name)()
     refused("epsilon", lambda: setattr(optimizer, "epsilon", bad))
-    assert optimizer.epsilon == 1e-7
+    assert optimizer.epsilon == {"RAdam": 1e-8, "AdaBelief": 1e-16}.get(name, 1e-7)
     with pytest.raises(TypeError, match="epsilon"):
         optimizer.epsilon = None
 

@@ -26,7 +26,11 @@ KINDS = {
     "adam": lambda: optimizers.Adam(0.1, global_clipnorm=3.0),
     "adam-schedule": lambda: optimizers.Adam(schedules.ExponentialDecay(0.1, 2, 0.5)),
     "amsgrad": lambda: optimizers.Adam(0.1, amsgrad=True, clipnorm=2.0),
+    "adamw": lambda: optimizers.AdamW(0.1, 0.5),
     "adamax": lambda: optimizers.Adamax(0.1),
+    "lion": lambda: optimizers.Lion(0.1),
+    "radam": lambda: optimizers.RAdam(0.1),
+    "adabelief": lambda: optimizers.AdaBelief(0.1),
     "nadam": lambda: optimizers.Nadam(0.1, schedule_decay=0.01),
     "adagrad": lambda: optimizers.Adagrad(0.1),
     "adadelta": lambda: optimizers.Adadelta(1.0),
@@ -41,7 +45,7 @@ every_kind = pytest.mark.parametrize("kind", KINDS)
 SLOTS_DECAY = {"rmsprop", "rmsprop-centered", "nadam"}
 #: What a step needs norms of whole variables for, which cannot be trained in parts.
 NORMS = {"lamb", "lars"}
-ROWS_MOVE = {"adam", "adam-schedule", "amsgrad", "lamb", "lars"}
+ROWS_MOVE = {"adam", "adam-schedule", "amsgrad", "adamw", "lion", "radam", "adabelief", *NORMS}
 
 HEIGHT, WIDTH = 5, 3
 
