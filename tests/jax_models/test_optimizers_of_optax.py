@@ -45,7 +45,9 @@ def ends(chain, values, gradients):
 
 
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [case if "," not in case else pytest.param(case, marks=pytest.mark.slow) for case in CASES]
+)
 def test_thirty_steps(case, dtype):
     cls, own, function, theirs = CASES[case]
     values, gradients = problem(dtype, STEPS)
