@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Floor"]
+__all__ = ["Floor", "TrustRatioFloor"]
 
 Array = npt.NDArray[np.float32]
 
@@ -36,7 +36,7 @@ class Floor:
         if kept:
             between = _arrays(elements, 1)
             self._passes = [
-                (_loop(gradients, 1, True), read + between),
+                (_loop(gradients, 0, writes=1), read + between),
                 (_loop(1, 1 + slots), between + state),
             ]
         else:
@@ -51,13 +51,34 @@ class Floor:
             loop(*arrays)
 
 
+class TrustRatioFloor(Floor):
+    """A floor of two passes: directions are written by the first, and read by the second.
+
+    Args:
+        elements: of one replica's shard.
+        gradients: how many gradients each element has.
+        first: how many slots the first pass updates.
+        second: how many the second one does.
+    """
+
+    def __init__(self, elements: int, gradients: int, first: int, second: int) -> None:
+        read, directions, parameters = (_arrays(elements, n) for n in (gradients, 1, 1))
+        self._passes = [
+            (
+                _loop(gradients + 1, first, writes=1),
+                read + parameters + _arrays(elements, first) + directions,
+            ),
+            (_loop(1, 1 + second), directions + parameters + _arrays(elements, second)),
+        ]
+
+
 def _arrays(elements: int, count: int) -> list[Array]:
     return [np.ones(elements + _STAGGER * k, np.float32)[_STAGGER * k :] for k in range(count)]
 
 
 @cache
-def _loop(reads: int, updates: int, only_write: bool = False) -> Callable[..., Any]:
-    """The compiled loop: so many arrays are read, so many more updated (or written without being read).
+def _loop(reads: int, updates: int, writes: int = 0) -> Callable[..., Any]:
+    """The compiled loop: so many arrays are read, so many more updated, and others written without a look.
 
     Written out for each number of arrays: a loop over arrays inside is not vectorized, and a loop in
     blocks that stay in the cache takes twice the time.
@@ -65,12 +86,13 @@ def _loop(reads: int, updates: int, only_write: bool = False) -> Callable[..., A
     import numba
 
     read = [f"g{k}" for k in range(reads)]
-    written = [f"w{k}" for k in range(updates)]
+    updated, written = [f"u{k}" for k in range(updates)], [f"w{k}" for k in range(writes)]
     lines = [
-        f"def loop({', '.join(read + written)}):",
+        f"def loop({', '.join(read + updated + written)}):",
         "    for i in range(g0.size):",
         f"        s = {' + '.join(f'{name}[i]' for name in read)}",
-        *(f"        {name}[i] {'=' if only_write else '-='} s" for name in written),
+        *(f"        {name}[i] -= s" for name in updated),
+        *(f"        {name}[i] = s" for name in written),
     ]
     made: dict[str, Any] = {}
     exec("\n".join(lines), made)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import statistics
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from benchmarks import jobs, shapes
@@ -33,6 +35,11 @@ RULES: dict[str, tuple[str, dict[str, Any], int]] = {
     "RAdam": ("RAdam", {}, 2),
     "RMSprop": ("RMSprop", {}, 1),
 }
+#: By name: the class, its arguments, and how many slots its two passes have.
+TRUST_RATIOS: dict[str, tuple[str, dict[str, Any], tuple[int, int]]] = {
+    "LAMB": ("LAMB", {}, (2, 0)),
+    "LARS": ("LARS", {"weight_decay": 1e-4}, (0, 1)),
+}
 #: What is put into Adam's pipeline; whether the sum has to be kept for it.
 PIPELINES: dict[str, tuple[dict[str, Any], bool]] = {
     "Adam, mean": ({"gradient_aggregator": "mean"}, False),
@@ -44,7 +51,7 @@ PIPELINES: dict[str, tuple[dict[str, Any], bool]] = {
     "Adam, user transformer": ({"gradient_transformers": "user"}, True),
 }
 #: What ``tiny`` does without: most of its time went into compiling floors.
-NOT_TINY = {name for name in RULES if name not in ("SGD", "Adam")}
+NOT_TINY = {name for name in (*RULES, *TRUST_RATIOS) if name not in ("SGD", "Adam")}
 #: Ways to keep variables: the environment that asks for them.
 WAYS = {
     "shared": {"DISTOPT_MEMORY": "shared"},
@@ -84,7 +91,8 @@ def report(effort: Effort) -> Report:
             )
     found.notes.append(
         "Each floor moves the bytes of its own case: by the slots of the rule; the sum written and read once "
-        "more for norms and user code; everything by every replica where memory is private."
+        "more for norms and user code; two passes for trust ratios; everything by every replica where memory "
+        "is private."
     )
     return found
 
@@ -92,21 +100,27 @@ def report(effort: Effort) -> Report:
 def work(config: dict[str, Any]) -> dict[str, Any] | None:
     """One replica's part."""
     from benchmarks.clock import turns, world
-    from benchmarks.floor import Floor
+    from benchmarks.floor import Floor, TrustRatioFloor
     from benchmarks.peers import Distopt
 
     everyone = world()
     layout = shapes.even(config["parameters"], 50)
     elements = config["parameters"] // (1 if config["private"] else everyone.size)
-    cases = {name: (cls, arguments, slots, False) for name, (cls, arguments, slots) in RULES.items()}
-    cases |= {name: ("Adam", arguments, 2, kept) for name, (arguments, kept) in PIPELINES.items()}
+    size = everyone.size
+    cases: dict[str, tuple[str, dict[str, Any], Callable[[], Floor]]] = {}
+    for name, (cls, arguments, slots) in RULES.items():
+        cases[name] = cls, arguments, partial(Floor, elements, size, slots)
+    for name, (cls, arguments, both) in TRUST_RATIOS.items():
+        cases[name] = cls, arguments, partial(TrustRatioFloor, elements, size, *both)
+    for name, (arguments, kept) in PIPELINES.items():
+        cases[name] = "Adam", arguments, partial(Floor, elements, size, 2, kept)
     result = {}
-    for name, (cls, arguments, slots, kept) in cases.items():
+    for name, (cls, arguments, floor) in cases.items():
         if name in config["left_out"]:
             continue
         peers = {
             OURS: Distopt(layout, everyone.rank, lambda c=cls, a=arguments: make(c, a)),
-            FLOOR: Floor(elements, everyone.size, slots, kept),
+            FLOOR: floor(),
         }
         result[name] = turns(everyone, peers, config["rounds"], config["seconds"])
         del peers

@@ -9,8 +9,9 @@ A step is fed in parts: gradients may become final one after the other, in the o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -27,10 +28,13 @@ from distopt.engine.store_tuner import StoreTuner
 from distopt.settings import settings
 from distopt.typing import Array
 
-__all__ = ["Executor", "KernelCall", "Place", "Step"]
+__all__ = ["Executor", "Kernel", "KernelCall", "Place", "Step", "memory_beside"]
 
 #: The memory that a parameter or a slot lies in, as one axis, and where it begins there.
 Place = tuple[Array, int]
+
+#: Compiled code.
+Kernel: TypeAlias = Callable[..., Any]
 
 
 class KernelCall(NamedTuple):
@@ -43,7 +47,7 @@ class KernelCall(NamedTuple):
         tail: the kernel's last arguments.
     """
 
-    kernel: Callable[..., int]
+    kernel: Kernel
     owns: Array
     starts: Array
     tail: tuple[Any, ...]
@@ -74,6 +78,8 @@ class Executor:
         reduce: sums this replica's shards.
 
     Attributes:
+        kernel: gives what sums and updates, see :func:`fused.step_kernel`.
+        scaled_kernel: gives what updates from sums that have been kept.
         partition: who updates what.
         blocks: how many blocks a step has.
     """
@@ -87,11 +93,13 @@ class Executor:
         reduce: ShardReduce,
     ) -> None:
         self.rule, self.dtype, self.sizes, self.reduce = rule, dtype, sizes, reduce
+        self.kernel: Callable[[bool, bool], Kernel] = partial(fused.step_kernel, rule, dtype)
+        self.scaled_kernel: Callable[[], Kernel] = partial(fused.scaled_kernel, rule, dtype)
         self.partition: Partition = reduce.partition(sizes, dtype.itemsize)
         self.blocks = self.partition.blocks
         #: Addresses are good as long as their memory is there.
         self.places = places
-        self._addresses = _addresses(places, 1 + len(rule.slots))
+        self._addresses = _addresses(places)
         own, node = self.partition.own, reduce.node
         #: The own segments, each with the addresses of its parameters and slots.
         self.owns = np.hstack([own, self._addresses[own[:, 0]] + own[:, 1:2]])
@@ -107,9 +115,7 @@ class Executor:
     def kept(self, board: NormBoard) -> KeptSums:
         """Where the sums of this replica's shards are kept until norms are known."""
         if self._kept is None or self._kept.board is not board:
-            ends = np.cumsum(self.owns[:, 2])
-            sums = np.empty(int(ends[-1]) // self.dtype.itemsize if len(ends) else 0, self.dtype)
-            places = address_of(sums) + ends - self.owns[:, 2]
+            sums, places = memory_beside(self.owns, self.dtype, self.dtype)
             squares = board.places(self.owns, self.dtype.itemsize)
             owns = np.column_stack([self.owns[:, :4], places, squares, self.owns[:, 4:]])
             self._kept = KeptSums(board, sums, owns)
@@ -127,7 +133,7 @@ class Executor:
 
     def is_at(self, places: Sequence[Sequence[Place]]) -> bool:
         """Whether parameters and slots lie there."""
-        return np.array_equal(self._addresses, _addresses(places, 1 + len(self.rule.slots)))
+        return np.array_equal(self._addresses, _addresses(places))
 
     def blocks_before(self, variable: int) -> int:
         """How many of the first blocks hold nothing of this variable or of later ones."""
@@ -194,7 +200,7 @@ class Executor:
         if self.dtype not in COMPILED:
             self._evaluate(batch, coefficients)
             return
-        kernel = fused.step_kernel(self.rule, self.dtype, False, True)
+        kernel = self.kernel(False, True)
         tail = (*epilogue(None, None).numbers[self.dtype], coefficients)
         self._alone(KernelCall(kernel, self.owns, batch.addresses, tail), (0, 1, 0, 0), 0, self.blocks)
 
@@ -211,10 +217,27 @@ class Executor:
         kernel(open_barrier(1), 0, (first, first, stop, stop), False, 0, where, tables, self._scratch, *tail)
 
 
-def _addresses(places: Sequence[Sequence[Place]], arrays: int) -> Array:
+def memory_beside(owns: Array, dtype: np.dtype[Any], kept: np.dtype[Any]) -> tuple[Array, Array]:
+    """Memory for one more number beside each element of segments, which come in it one after the other.
+
+    Args:
+        owns: the segments, see ``Partition``.
+        dtype: that of the elements.
+        kept: that of the numbers.
+
+    Returns:
+        the memory, and where each segment begins in it.
+    """
+    ends = np.cumsum(owns[:, 2]) // dtype.itemsize
+    memory = np.zeros(int(ends[-1]) if len(ends) else 0, kept)
+    begins = address_of(memory) + (ends - owns[:, 2] // dtype.itemsize) * kept.itemsize
+    return memory, begins
+
+
+def _addresses(places: Sequence[Sequence[Place]]) -> Array:
     """Where parameters and slots begin: ``[variables, arrays]`` int64; 0 for variables without a place."""
     starts = {id(base): address_of(base) for at in places for base, _ in at}
-    none = [0] * arrays
+    none = [0] * max(map(len, places))
     rows = [[starts[id(base)] + at * base.itemsize for base, at in place] or none for place in places]
     return np.array(rows, np.int64)
 
@@ -278,7 +301,7 @@ class Step:
         executor, plain = self._executor, self._epilogue.plain
         numbers, starts = self._epilogue.numbers[executor.dtype], self._batch.addresses
         if self._kept is None:
-            kernel = fused.step_kernel(executor.rule, executor.dtype, several, plain)
+            kernel = executor.kernel(several, plain)
             return KernelCall(kernel, executor.owns, starts, (*numbers, self._coefficients))
         kernel = fused.keep_kernel(executor.dtype, several, plain)
         return KernelCall(kernel, self._kept.owns, starts, (*numbers, (executor.dtype.type(0),)))
@@ -294,5 +317,5 @@ class Step:
         if self._kept is not None and scales is not None:
             if self._epilogue.clip is not None and self._epilogue.clip.norm == 0:
                 self._kept.sums[:] = 0  # zeros without a sign, whatever the gradients were
-            update = fused.scaled_kernel(executor.rule, executor.dtype)
+            update = executor.scaled_kernel()
             update(self._kept.owns, *scales, self._coefficients)

@@ -13,7 +13,7 @@ from distopt.collectives import digest
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
-from distopt.engine.rule import Rule
+from distopt.engine.trust_ratio import AnyRule
 from distopt.typing import Array
 
 __all__ = [
@@ -36,7 +36,7 @@ def of_variables(variables: Sequence[Variable]) -> int:
     return digest("|".join(map(_kind, variables)))
 
 
-def of_rules(variables: Sequence[Variable], rules: Sequence[Rule], which: Sequence[int]) -> int:
+def of_rules(variables: Sequence[Variable], rules: Sequence[AnyRule], which: Sequence[int]) -> int:
     """A hash of what has to be alike on all replicas: variables, in order, and what they are updated by.
 
     Args:
@@ -103,7 +103,7 @@ def sentence(call: str, variables: Sequence[Variable], settings: str = "") -> st
 def step_sentence(
     call: str,
     variables: Sequence[Variable],
-    rules: Sequence[Rule],
+    rules: Sequence[AnyRule],
     which: Sequence[int],
     coefficients: Sequence[Sequence[Any]],
     assigned: Sequence[Variable] = (),

@@ -11,7 +11,14 @@ import numpy as np
 from distopt.engine.compiled import compiled
 from distopt.engine.rule import Rule
 
-__all__ = ["keep_kernel", "scaled_kernel", "step_kernel"]
+__all__ = [
+    "adapted_kernel",
+    "direction_kernel",
+    "keep_kernel",
+    "scaled_direction_kernel",
+    "scaled_kernel",
+    "step_kernel",
+]
 
 
 def _sum_alone(w: Any, g: Any, unused: Any) -> tuple[Any]:  # noqa: ARG001
@@ -38,6 +45,14 @@ def step_kernel(rule: Rule, dtype: np.dtype[Any], several: bool, plain: bool) ->
 
 
 @cache
+def direction_kernel(rule: Rule, dtype: np.dtype[Any], several: bool, plain: bool) -> Callable[..., int]:
+    """The first pass of a TrustRatioRule, with its ``direction``; arguments as for :func:`step_kernel`."""
+    from distopt.engine import loops
+
+    return compiled(rule, loops.direction_template(len(rule.slots), several, plain), dtype, _arguments(dtype))
+
+
+@cache
 def keep_kernel(dtype: np.dtype[Any], several: bool, plain: bool) -> Callable[..., int]:
     """Sums and keeps, for norms; arguments as for :func:`step_kernel`."""
     from distopt.engine import loops
@@ -48,12 +63,34 @@ def keep_kernel(dtype: np.dtype[Any], several: bool, plain: bool) -> Callable[..
 @cache
 def scaled_kernel(rule: Rule, dtype: np.dtype[Any]) -> Callable[..., None]:
     """Updates with what has been kept, scaled."""
-    import numba
-
     from distopt.engine import loops
 
-    table, numbers = numba.int64[:, ::1], numba.from_dtype(dtype)[::1]
+    table, numbers = _tables(dtype)
     return compiled(rule, loops.scaled_template(len(rule.slots)), dtype, (table, numbers, numbers))
+
+
+@cache
+def scaled_direction_kernel(rule: Rule, dtype: np.dtype[Any]) -> Callable[..., None]:
+    """The first pass of a TrustRatioRule, with what has been kept, scaled."""
+    from distopt.engine import loops
+
+    table, numbers = _tables(dtype)
+    return compiled(rule, loops.scaled_direction_template(len(rule.slots)), dtype, (table, numbers, numbers))
+
+
+@cache
+def adapted_kernel(rule: Rule, dtype: np.dtype[Any]) -> Callable[..., None]:
+    """The second pass of a TrustRatioRule, with its ``step``."""
+    from distopt.engine import loops
+
+    return compiled(rule, loops.adapted_template(len(rule.slots)), dtype, _tables(dtype))
+
+
+def _tables(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    """Numba's types of segments, and of a number for each variable."""
+    import numba
+
+    return numba.int64[:, ::1], numba.from_dtype(dtype)[::1]
 
 
 @cache

@@ -16,7 +16,15 @@ from distopt.comm.spin import SPINS, YIELDS, signal, wait
 from distopt.engine.squares import add_squares
 from distopt.engine.tuples import addresses, load, store
 
-__all__ = ["keep_template", "rows_template", "scaled_template", "step_template"]
+__all__ = [
+    "adapted_template",
+    "direction_template",
+    "keep_template",
+    "rows_template",
+    "scaled_direction_template",
+    "scaled_template",
+    "step_template",
+]
 
 # What becomes of the last two rows, or of the only one, before the rule: ``(a, b, i, p, q) -> value``.
 
@@ -86,6 +94,14 @@ def _take_squares(at, size, dtype):  # type: ignore[no-untyped-def]
     add_squares(array_at(at[0], size, dtype), array_at(at[1], (size + PIECE - 1) // PIECE, np.float64))
 
 
+@inlined
+def _take_both(at, size, dtype):  # type: ignore[no-untyped-def]
+    """The same of parameters and directions, at ``at[0]`` and ``at[1]``; to the last two addresses."""
+    pieces = (size + PIECE - 1) // PIECE
+    for k in range(2):
+        add_squares(array_at(at[k], size, dtype), array_at(at[at.size - 2 + k], pieces, np.float64))
+
+
 def step_template(slots: int, several: bool, plain: bool) -> Callable[..., Any]:
     """Sums block after block over one or several replicas of a node, and updates the own shard."""
     return _through_blocks(_update, (0,) * (slots + 1), _value(several, plain), _leave)
@@ -96,9 +112,41 @@ def keep_template(several: bool, plain: bool) -> Callable[..., Any]:
     return _through_blocks(_keep, (0,), _value(several, plain), _take_squares)
 
 
+def direction_template(slots: int, several: bool, plain: bool) -> Callable[..., Any]:
+    """The first pass of a TrustRatioRule: directions, new slots, and the squares for the norms."""
+    return _through_blocks(_update, (0,) * (slots + 1), _value(several, plain), _take_both)
+
+
 def scaled_template(slots: int) -> Callable[..., Any]:
     """One pass over what :func:`keep_template` has kept: each variable's has a factor and a divisor."""
+    return _through_kept((0,) * (slots + 1), _leave)
+
+
+def scaled_direction_template(slots: int) -> Callable[..., Any]:
+    """The same for :func:`direction_template`."""
+    return _through_kept((0,) * (slots + 1), _take_both)
+
+
+def adapted_template(slots: int) -> Callable[..., Any]:
+    """The second pass of a TrustRatioRule: the last coefficient is the variable's ratio."""
     like = (0,) * (slots + 1)
+
+    def template(rule: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
+        @jit
+        def kernel(owns, ratios, c):  # type: ignore[no-untyped-def]
+            fingerprint  # noqa: B018
+            for k in range(len(owns)):
+                own = c[:-1] + (ratios[owns[k, 0]],)  # noqa: RUF005
+                u = array_at(owns[k, 4], owns[k, 2] // ratios.itemsize, ratios.dtype)
+                _update(rule, like, _one, owns[k, 5:], 0, u, u, 0, 0, own)
+
+        return kernel
+
+    return template
+
+
+def _through_kept(like: Any, close: Any) -> Callable[..., Any]:
+    """Updates from sums that have been kept."""
 
     def template(rule: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
         @jit
@@ -107,6 +155,7 @@ def scaled_template(slots: int) -> Callable[..., Any]:
             for k in range(len(owns)):
                 v, kept = owns[k, 0], array_at(owns[k, 4], owns[k, 2] // factors.itemsize, factors.dtype)
                 _update(rule, like, _scaled, owns[k, 6:], 0, kept, kept, factors[v], divisors[v], c)
+                close(owns[k, 6:], kept.size, kept.dtype)
 
         return kernel
 

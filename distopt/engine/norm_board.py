@@ -6,7 +6,6 @@ node shares. From these every replica works out the norms, and a second pass upd
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,7 +38,7 @@ class NormBoard:
     """
 
     def __init__(self, sizes: Sequence[int], node: Communicator, memory: Array) -> None:
-        self._node, self.memory = node, memory
+        self._node = node
         #: Where each variable's pieces begin on the board, and where the last one's end.
         self._pieces = np.cumsum([0, *(-(-size // PIECE) for size in sizes)])
         self._squares = memory[: 8 * int(self._pieces[-1])].view(np.float64)
@@ -55,6 +54,15 @@ class NormBoard:
         found: Array = address_of(self._squares) + 8 * first
         return found
 
+    def part(self, variable: int, elements: slice) -> Array:
+        """Where the squares of a part of a variable are written, which begins with a piece."""
+        first = self._pieces[variable] + elements.start // PIECE
+        return self._squares[first : first + -(-(elements.stop - elements.start) // PIECE)]
+
+    def norms(self) -> Array:
+        """The norms of all variables, ``[n]`` float64, when all replicas have met with their squares."""
+        return norms.norms_of_pieces(self._squares, self._pieces)
+
     def scales(self, clip: Clip, dtype: np.dtype[Any]) -> Scales:
         """What the gradients are scaled by, when all replicas have come here with their squares.
 
@@ -68,9 +76,8 @@ class NormBoard:
             total = norms.sum_of_pieces([self._squares])
             factors[:] = global_scale(total, clip.global_norm, dtype, clip.margin)
         elif clip.norm:
-            each = np.split(self._squares, self._pieces[1:-1])
             bound = factors[:] = dtype.type(clip.norm)
             with np.errstate(over="ignore"):
-                found = np.array([math.sqrt(norms.sum_of_pieces([squares])) for squares in each], dtype)
+                found = self.norms().astype(dtype)
             np.maximum(found, bound, out=divisors)
         return factors, divisors

@@ -10,7 +10,7 @@ from distopt.collectives import PIECE
 from distopt.core.dtypes import is_narrow
 from distopt.typing import Array
 
-__all__ = ["sum_of_pieces", "sums_of_squares"]
+__all__ = ["norms_of_pieces", "sum_of_pieces", "sums_of_squares"]
 
 
 def sums_of_squares(values: Array) -> Array:
@@ -33,6 +33,23 @@ def sums_of_squares(values: Array) -> Array:
     add = squares.squares_float32 if values.dtype == np.float32 else squares.squares_float64
     add(values, sums)
     return sums
+
+
+def norms_of_pieces(sums: Array, begins: Array) -> Array:
+    """The norms of variables: the roots of the sums over their pieces, each added up in their order.
+
+    Args:
+        sums: the sums of squares of all pieces, ``[pieces]`` float64.
+        begins: where each variable's begin, and where the last one's end, ``[n + 1]`` int64.
+
+    Returns:
+        ``[n]`` float64.
+    """
+    from distopt.engine import squares  # compiled code, which takes time to load
+
+    found = np.empty(len(begins) - 1)
+    squares.norms(sums, begins, found)
+    return found
 
 
 def sum_of_pieces(sums: Iterable[Array]) -> float:

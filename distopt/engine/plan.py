@@ -18,8 +18,10 @@ from distopt.engine import fingerprint
 from distopt.engine.compiled import COMPILED
 from distopt.engine.executor import Executor, Place
 from distopt.engine.norm_board import NormBoard, pieces_of
-from distopt.engine.rule import Rule
 from distopt.engine.shared_parameters import SharedParameters
+from distopt.engine.trust_executor import TrustRatioExecutor
+from distopt.engine.trust_ratio import AnyRule, TrustRatioRule
+from distopt.typing import Array
 
 __all__ = ["Kind", "PlanCache", "StepPlan"]
 
@@ -60,6 +62,7 @@ class StepPlan:
         averages: for each variable its moving average, which lies where they do; none without averages.
         fingerprint: a hash of names, shapes, dtypes and rules, the same on every replica.
         executors: what makes the dense updates, one for each kind that has some, with the kind's place.
+        adapts: whether some of the rules are TrustRatioRules.
         seen: value of ``Placement.moves`` when all were last seen where the replicas share them; -1: never.
     """
 
@@ -89,25 +92,29 @@ class StepPlan:
         #: The plan for plain gradients keeps the others. None keeps itself, so memory goes at once.
         self._root = weakref.ref(self)
         self._siblings: dict[tuple[int, ...], StepPlan] = {}
-        self.rules: tuple[Rule, ...] = ()
+        self.rules: tuple[AnyRule, ...] = ()
+        self.adapts = False
         self.slots: tuple[tuple[Variable, ...], ...] = ()
         self.averages: tuple[Variable, ...] = ()
         self.fingerprint = 0
         self.executors: tuple[tuple[int, Executor], ...] = ()
         self.first_executors = 0
         self._groups: tuple[tuple[bool, int], ...] = ()
-        self._board: NormBoard | None = None
+        self._boards: tuple[NormBoard, ...] = ()
+        self._board_memory: Array | None = None
         self.seen = -1
 
     def set_rules(
         self,
         variables: Sequence[Variable],
-        rules: tuple[Rule, ...],
+        rules: tuple[AnyRule, ...],
         slots: tuple[tuple[Variable, ...], ...],
         averages: tuple[Variable, ...] = (),
     ) -> None:
         """Takes the rules in force, with the slots and the average, if there are any, of each variable."""
         self.rules, self.slots, self.averages = rules, slots, averages
+        self.adapts = any(isinstance(rule, TrustRatioRule) for rule in rules)
+        self._board_memory = None
         self.fingerprint = fingerprint.of_rules(variables, rules, self.which)
         self.executors, self._groups, self.first_executors, self.seen = (), (), 0, -1
         self._siblings = {}
@@ -158,13 +165,20 @@ class StepPlan:
         self._groups, self.executors = tuple(groups), tuple(executors)
         self.first_executors = sum(bound for bound, _ in groups)
 
-    def norm_board(self, reduce: ShardReduce) -> NormBoard:
-        """What a step needs where norms have to be known; collective."""
-        # Its memory is not the plan's: others may still have a plan that is made anew here.
-        memory = reduce.scratch.of(self._squares)
-        if self._board is None or self._board.memory is not memory:
-            self._board = NormBoard(self.sizes, reduce.node, memory)
-        return self._board
+    def norm_boards(self, reduce: ShardReduce) -> tuple[NormBoard, ...]:
+        """What a step needs where norms have to be known; collective.
+
+        Returns:
+            the board of gradients, and those of parameters and of directions if the plan ``adapts``.
+        """
+        # Their memory is not the plan's: others may still have a plan that is made anew here.
+        count = 3 if self.adapts else 1
+        memory = reduce.scratch.of(count * self._squares)
+        if self._board_memory is not memory:
+            parts = [memory[k * self._squares : (k + 1) * self._squares] for k in range(count)]
+            self._boards = tuple([NormBoard(self.sizes, reduce.node, part) for part in parts])
+            self._board_memory = memory
+        return self._boards
 
     def _executor(
         self,
@@ -177,7 +191,10 @@ class StepPlan:
         # Making one is collective, and others may see no reason to make it anew.
         if before is not None and before[1].is_at(places):
             return before[1]
-        return Executor(self.rules[kind], self.dtypes[kind], tuple(sizes), places, parameters.reduce)
+        rule, dtype = self.rules[kind], self.dtypes[kind]
+        if isinstance(rule, TrustRatioRule):
+            return TrustRatioExecutor(rule, dtype, tuple(sizes), places, parameters.reduce)
+        return Executor(rule, dtype, tuple(sizes), places, parameters.reduce)
 
 
 def _place(variable: Variable, parameters: SharedParameters) -> Place:

@@ -28,6 +28,8 @@ class Sparse(enum.Enum):
     DECAY = "decay"
     #: Slots and variable change as with a gradient of zero.
     ALL = "all"
+    #: It is made a dense one before the step, with zeros elsewhere.
+    DENSE = "dense"
 
 
 @dataclass(frozen=True, eq=False)

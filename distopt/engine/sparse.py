@@ -14,11 +14,11 @@ from distopt.core.split import share
 from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.engine import kernels
-from distopt.engine.batch import GradientBatch
+from distopt.engine.batch import Gradient, GradientBatch
 from distopt.engine.rule import Rule, Sparse
 from distopt.typing import Array
 
-__all__ = ["apply_rows", "densify_mixed", "reduced", "summed"]
+__all__ = ["apply_rows", "densified", "densify_mixed", "reduced", "summed"]
 
 #: Where the replicas' rows together reach this share of all rows, they are summed as dense arrays.
 DENSITY = 0.5
@@ -115,7 +115,15 @@ def densify_mixed(comm: Communicator, batch: GradientBatch) -> GradientBatch:
     result = list(batch.gradients)
     for i, (gradient, variable) in enumerate(zip(batch.gradients, batch.variables, strict=True)):
         if isinstance(gradient, IndexedSlices) and not all(kinds[i] for kinds in everyone):
-            rows, indices = summed(gradient)
-            dense = result[i] = np.zeros(variable.shape, rows.dtype)
-            dense[indices] = rows
+            result[i] = densified(gradient, variable.shape)
     return batch.with_gradients(result)
+
+
+def densified(gradient: Gradient, shape: tuple[int, ...]) -> Array:
+    """A gradient as an array of ``shape``, with zeros in rows that it does not name."""
+    if not isinstance(gradient, IndexedSlices):
+        return gradient
+    rows, indices = summed(gradient)
+    dense = np.zeros(shape, rows.dtype)
+    dense[indices] = rows
+    return dense

@@ -8,7 +8,7 @@ from distopt.collectives.partition import PIECE
 from distopt.collectives.pointers import inlined
 from distopt.comm.precompile import precompiled
 
-__all__ = ["add_squares", "squares_float32", "squares_float64"]
+__all__ = ["add_squares", "norms", "squares_float32", "squares_float64"]
 
 #: Partial sums of a piece.
 _LANES = 512
@@ -44,3 +44,13 @@ def squares_float32(values, sums):  # type: ignore[no-untyped-def]
 def squares_float64(values, sums):  # type: ignore[no-untyped-def]
     """:func:`add_squares` of float64."""
     add_squares(values, sums)
+
+
+@precompiled("void(float64[::1], int64[::1], float64[::1])")
+def norms(sums, begins, found):  # type: ignore[no-untyped-def]
+    """See ``norms_of_pieces``; the last argument is written."""
+    for i in range(found.size):
+        total = 0.0
+        for k in range(begins[i], begins[i + 1]):
+            total += sums[k]
+        found[i] = np.sqrt(total)

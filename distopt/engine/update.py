@@ -14,7 +14,7 @@ from distopt.comm import Communicator, SoloCommunicator
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
-from distopt.engine import kernels, sparse
+from distopt.engine import kernels, sparse, trust_passes
 from distopt.engine.batch import Gradient, GradientBatch
 from distopt.engine.epilogue import Epilogue
 from distopt.engine.executor import Executor, Step
@@ -23,6 +23,7 @@ from distopt.engine.overlap import Overlap
 from distopt.engine.owners import SavedArray, VariableUpdate, constrain, run_owned
 from distopt.engine.plan import StepPlan
 from distopt.engine.rule import Rule
+from distopt.engine.trust_ratio import AnyRule, TrustRatioRule, update_alone
 from distopt.typing import Array
 
 __all__ = [
@@ -62,10 +63,11 @@ def sum_and_update(
     """
     board = None
     if then.needs_norms and plan.executors:
-        board = plan.norm_board(reduce)
+        board = plan.norm_boards(reduce)[0]
+    first_pass = trust_passes.prepare(reduce, plan, coefficients) if plan.adapts else coefficients
     steps: list[Step] = []
     for kind, executor in plan.executors:
-        steps.append(Step(executor, batch, coefficients[kind], then, staged and not steps, board))
+        steps.append(Step(executor, batch, first_pass[kind], then, staged and not steps, board))
     if overlap is not None:
         for which, block, total in overlap.totals(batch):
             steps[which].take(block, total)
@@ -74,13 +76,15 @@ def sum_and_update(
         for step, (_, executor) in zip(steps, plan.executors, strict=True):
             step.feed(executor.blocks)
         scales = board.scales(then.clip, plan.dtypes[0])
+    bound = plan.first_executors
     if plan.constrained:
-        _constrained(reduce, plan, batch, partial(_finish, steps[: plan.first_executors], scales), [])
+        update = partial(_finish, reduce, plan, steps[:bound], plan.executors[:bound], coefficients, scales)
+        _constrained(reduce, plan, batch, update, [])
     for i in plan.sparse:
         variable = batch.variables[i]
         rows = sparse.reduced(reduce.job, batch.rows(i), len(variable), then.divisor)
         _apply_rows(reduce, plan, batch, i, coefficients, rows)
-    _finish(steps[plan.first_executors :], scales)
+    _finish(reduce, plan, steps[bound:], plan.executors[bound:], coefficients, scales)
 
 
 def constrained(
@@ -101,7 +105,8 @@ def constrained(
     """
     if plan.constrained:
         first = plan.executors[: plan.first_executors]
-        _constrained(reduce, plan, batch, partial(_update_own, first, batch, coefficients), saved)
+        update = partial(_update_own, reduce, plan, first, batch, coefficients)
+        _constrained(reduce, plan, batch, update, saved)
 
 
 def unconstrained(
@@ -110,7 +115,7 @@ def unconstrained(
     """Updates the other variables; arguments as for :func:`constrained`."""
     for i in plan.sparse:
         _apply_rows(reduce, plan, batch, i, coefficients, sparse.summed(batch.rows(i)))
-    _update_own(plan.executors[plan.first_executors :], batch, coefficients)
+    _update_own(reduce, plan, plan.executors[plan.first_executors :], batch, coefficients)
 
 
 def alone(job: Communicator, plan: StepPlan, batch: GradientBatch, coefficients: Coefficients) -> None:
@@ -138,7 +143,7 @@ def alone(job: Communicator, plan: StepPlan, batch: GradientBatch, coefficients:
 
 
 def update_variable(
-    rule: Rule, state: Sequence[Variable], gradient: Gradient, coefficients: tuple[Any, ...]
+    rule: AnyRule, state: Sequence[Variable], gradient: Gradient, coefficients: tuple[Any, ...]
 ) -> None:
     """Updates a variable and its slots from a gradient that is final, without other replicas.
 
@@ -148,7 +153,11 @@ def update_variable(
         gradient: of the variable's shape and dtype.
         coefficients: the rule's.
     """
-    if isinstance(gradient, IndexedSlices):
+    if isinstance(rule, TrustRatioRule):
+        w, *slots = (as_array(v).reshape(-1) for v in state)
+        dense = sparse.densified(gradient, state[0].shape)
+        update_alone(rule, w, dense.reshape(-1), slots, coefficients)
+    elif isinstance(gradient, IndexedSlices):
         sparse.apply_rows(rule, state, coefficients, *sparse.summed(gradient), SoloCommunicator())
     else:
         w, *slots = (as_array(v).reshape(-1) for v in state)
@@ -186,23 +195,41 @@ def _apply_rows(
     rows: tuple[Array, Array],
 ) -> None:
     kind, state = plan.which[i], (batch.variables[i], *plan.slots[i])
-    sparse.apply_rows(plan.rules[kind], state, coefficients[kind], *rows, reduce.node)
+    rule = plan.rules[kind]
+    assert isinstance(rule, Rule)  # others get dense gradients
+    sparse.apply_rows(rule, state, coefficients[kind], *rows, reduce.node)
 
 
-def _finish(steps: Sequence[Step], scales: Scales | None) -> None:
+def _finish(
+    reduce: ShardReduce,
+    plan: StepPlan,
+    steps: Sequence[Step],
+    executors: Sequence[tuple[int, Executor]],
+    coefficients: Coefficients,
+    scales: Scales | None,
+) -> None:
     for step in steps:
         step.finish(scales)
+    if plan.adapts:
+        trust_passes.adapt(reduce, executors, coefficients)
 
 
 def _update_own(
-    executors: Sequence[tuple[int, Executor]], batch: GradientBatch, coefficients: Coefficients
+    reduce: ShardReduce,
+    plan: StepPlan,
+    executors: Sequence[tuple[int, Executor]],
+    batch: GradientBatch,
+    coefficients: Coefficients,
 ) -> None:
+    first_pass = trust_passes.prepare(reduce, plan, coefficients) if plan.adapts else coefficients
     for kind, executor in executors:
-        executor.update_own(batch, coefficients[kind])
+        executor.update_own(batch, first_pass[kind])
+    if plan.adapts:
+        trust_passes.adapt(reduce, executors, coefficients)
 
 
 def _update_copy(
-    rule: Rule, state: Sequence[Variable], gradient: Gradient, coefficients: tuple[Any, ...]
+    rule: AnyRule, state: Sequence[Variable], gradient: Gradient, coefficients: tuple[Any, ...]
 ) -> None:
     update_variable(rule, state, gradient, coefficients)
     constrain(state[0])

@@ -16,6 +16,8 @@ from distopt.jax.adam import adam, adamw, nadam, nadamw
 from distopt.jax.adamax import adamax, adamaxw
 from distopt.jax.aggregate import aggregate
 from distopt.jax.collectives import all_gather, all_reduce, broadcast
+from distopt.jax.lamb import lamb
+from distopt.jax.lars import lars
 from distopt.jax.lion import lion
 from distopt.jax.optimizer import ApplyOptions, Optimizer
 from distopt.jax.radam import radam
@@ -38,6 +40,8 @@ __all__ = [
     "all_reduce",
     "broadcast",
     "key",
+    "lamb",
+    "lars",
     "lion",
     "nadam",
     "nadamw",
@@ -56,8 +60,6 @@ _OF_OPTAX = (
         "adan",
         "amsgrad",
         "fromage",
-        "lamb",
-        "lars",
         "lbfgs",
         "noisy_sgd",
     ),

@@ -16,7 +16,7 @@ from distopt.jax.rates import checked_rate
 from distopt.jax.rules.leaf_rule import LeafUpdate
 from distopt.jax.state import load_state, state_of
 from distopt.jax.tree import ParameterTree
-from distopt.jax.updates import TreeUpdates
+from distopt.jax.updates import LeafTraits, TreeUpdates
 from distopt.jax.whole_updates import updates_of
 
 __all__ = ["ApplyOptions", "Optimizer"]
@@ -56,6 +56,7 @@ class Optimizer:
         options: see ApplyOptions.
         weight_decay: likewise, times the parameter, is added to the update.
         mask: a pytree of Booleans like the parameters, or a function that makes it of them: what decays.
+        trust_mask: likewise: what has a trust ratio, where the algorithm has any.
 
     Raises:
         TypeError: an unknown option; a rate that is no number.
@@ -70,6 +71,7 @@ class Optimizer:
         options: Mapping[str, Any],
         weight_decay: Any = 0.0,
         mask: Any = None,
+        trust_mask: Any = None,
     ) -> None:
         refuse_unknown(
             f"distopt.jax.{name}",
@@ -79,18 +81,19 @@ class Optimizer:
         for key in ("clip", "clip_by_global_norm"):
             if options.get(key) is not None:
                 as_clip(options[key], key)
-        self._name, self._rule, self._options, self._mask = name, rule, dict(options), mask
+        self._name, self._rule, self._options = name, rule, dict(options)
+        self._mask, self._trust_mask = mask, trust_mask
         self.learning_rate = learning_rate
         self._weight_decay = checked_rate(weight_decay, f"weight_decay of {name}")
         self._tree: ParameterTree | None = None
-        self._updates = self._make_updates([])
+        self._updates = self._make_updates({})
 
-    def _make_updates(self, decaying: list[Variable]) -> TreeUpdates:
+    def _make_updates(self, traits: Mapping[Variable, LeafTraits]) -> TreeUpdates:
         return updates_of(self._rule)(
             self._name,
             self._rule,
             lambda: (self._learning_rate, self._weight_decay),
-            decaying,
+            traits,
             self._options,
         )
 
@@ -135,8 +138,7 @@ class Optimizer:
         engine = StepEngine.of(context)
         try:
             tree = ParameterTree(call, params)
-            mask = self._mask(params) if callable(self._mask) else self._mask
-            decays = tree.matches(True if mask is None else mask, f"mask of {self._name}")
+            traits = self._traits(tree, params)
         except Exception as error:
             engine.coordinator.broadcast_error(call, error)
             raise
@@ -145,10 +147,21 @@ class Optimizer:
             values = context.broadcast([leaf.value for leaf in tree.shared])
             for leaf, value in zip(tree.shared, values, strict=True):
                 leaf.replace(value.numpy())
-        decaying = [v for v, decays_too in zip(tree.variables, decays, strict=True) if decays_too]
-        self._tree, self._updates = tree, self._make_updates(decaying if self._weight_decay != 0 else [])
+        self._tree, self._updates = tree, self._make_updates(traits)
         self._updates.make_slots(tree.variables)
         return tree.value()
+
+    def _traits(self, tree: ParameterTree, params: Any) -> dict[Variable, LeafTraits]:
+        """What is done to each variable, by the masks."""
+        found = []
+        for mask, what in ((self._mask, "mask"), (self._trust_mask, "trust_ratio_mask")):
+            made = mask(params) if callable(mask) else mask
+            found.append(tree.matches(True if made is None else made, f"{what} of {self._name}"))
+        decays = self._weight_decay != 0
+        return {
+            variable: LeafTraits(decays and own, adapts)
+            for variable, own, adapts in zip(tree.variables, *found, strict=True)
+        }
 
     @property
     def params(self) -> Any:

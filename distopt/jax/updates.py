@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
 from distopt.aggregators import Aggregator
 from distopt.core.variable import Variable
 from distopt.engine.plan import Kind, PlanCache, StepPlan
-from distopt.engine.rule import Rule
 from distopt.engine.step import StepEngine
+from distopt.engine.trust_ratio import AnyRule
 from distopt.jax.rates import value_at
 from distopt.jax.rules.leaf_rule import LeafRule, LeafUpdate
 from distopt.optimizers import RuleOptimizer
@@ -22,7 +22,19 @@ from distopt.optimizers.optimizer import ApplyState
 from distopt.transforms import ClipMixedNorm
 from distopt.typing import Transformer
 
-__all__ = ["TreeUpdates"]
+__all__ = ["LeafTraits", "TreeUpdates"]
+
+
+class LeafTraits(NamedTuple):
+    """What is done to a leaf.
+
+    Attributes:
+        decays: whether it has weight decay.
+        adapts: whether it has a trust ratio, where the algorithm has any.
+    """
+
+    decays: bool = False
+    adapts: bool = True
 
 
 class TreeUpdates(RuleOptimizer):
@@ -32,7 +44,7 @@ class TreeUpdates(RuleOptimizer):
         name: the optimizer's name, for messages.
         rule: the algorithm.
         rates: gives the learning rate and the weight decay, each a number or a function of the steps made.
-        decaying: the variables that decay.
+        traits: those of each variable.
         options: see ``ApplyOptions``.
     """
 
@@ -43,7 +55,7 @@ class TreeUpdates(RuleOptimizer):
         name: str,
         rule: LeafUpdate,
         rates: Callable[[], tuple[Any, Any]],
-        decaying: Sequence[Variable],
+        traits: Mapping[Variable, LeafTraits],
         options: Mapping[str, Any],
     ) -> None:
         super().__init__(
@@ -55,7 +67,7 @@ class TreeUpdates(RuleOptimizer):
             clipvalue=options.get("clip"),
         )
         self._leaf_rule, self._rates = rule, rates
-        self._decaying = set(map(id, decaying))
+        self._traits = {id(variable): own for variable, own in traits.items()}
         self._plans = PlanCache(self._kind)
         self._looked_for_means = True  # a mean is what is asked for
         self._weights = ExampleWeights("apply", self.gradient_aggregator)
@@ -88,21 +100,25 @@ class TreeUpdates(RuleOptimizer):
 
     # -- numbers
     def _kind(self, variable: Variable) -> Kind:
-        return id(variable) in self._decaying, variable.dtype
+        return self._traits[id(variable)], variable.dtype
 
     def _prepare_local(self, var_device: Any, var_dtype: Any, apply_state: ApplyState) -> None:
         rate, decay = self._numbers
-        values = self._leaf_rule.coefficients(rate, decay if var_device else 0.0, self._steps_made() + 1)
+        assert isinstance(var_device, LeafTraits)
+        own = decay if var_device.decays else 0.0
+        values = self._leaf_rule.coefficients(rate, own, self._steps_made() + 1)
+        if not var_device.adapts:
+            values = self._leaf_rule.not_adapted(values)
         apply_state[var_device, var_dtype].update(values)
 
     def _step_rule(
         self, device: Any, dtype: np.dtype[Any], apply_state: ApplyState | None
-    ) -> tuple[Rule, tuple[Any, ...]]:
+    ) -> tuple[AnyRule, tuple[Any, ...]]:
         rule, values = self._rule({}), (apply_state or {})[device, dtype]
         scalar = rule.arithmetic_dtype(dtype).type
         return rule, tuple([scalar(values[name]) for name in rule.coefficients])
 
-    def _rule(self, coefficients: Mapping[str, Any]) -> Rule:
+    def _rule(self, coefficients: Mapping[str, Any]) -> AnyRule:
         assert isinstance(self._leaf_rule, LeafRule)
         return self._leaf_rule.rule()
 
@@ -135,7 +151,8 @@ class TreeUpdates(RuleOptimizer):
         """The numbers now, for descriptions."""
         rate, decay = self._rates()
         own = {field.name: getattr(self._leaf_rule, field.name) for field in fields(self._leaf_rule)}  # type: ignore[arg-type]
-        numbers = {"learning_rate": rate, **own, **({"weight_decay": decay} if self._decaying else {})}
+        decays = any(traits.decays for traits in self._traits.values())
+        numbers = {"learning_rate": rate, **own, **({"weight_decay": decay} if decays else {})}
         texts = {name: _text(value) for name, value in numbers.items() if value is not None}
         return {**super().get_config(), **texts}
 

@@ -10,6 +10,8 @@ from distopt.optimizers.adamax import Adamax
 from distopt.optimizers.adamw import AdamW
 from distopt.optimizers.ftrl import Ftrl
 from distopt.optimizers.identify import deserialize, get, registry, serialize
+from distopt.optimizers.lamb import LAMB
+from distopt.optimizers.lars import LARS
 from distopt.optimizers.lion import Lion
 from distopt.optimizers.loss_scale_optimizer import LossScaleOptimizer
 from distopt.optimizers.muon import Muon
@@ -23,6 +25,9 @@ from distopt.optimizers.schedule_free_adamw import ScheduleFreeAdamW
 from distopt.optimizers.sgd import SGD
 from distopt.optimizers.whole_variable import WholeVariableOptimizer
 
+#: Its name in Keras 3.
+Lamb = LAMB
+
 __all__ = [
     "AdaBelief",
     "Adadelta",
@@ -32,6 +37,9 @@ __all__ = [
     "AdamW",
     "Adamax",
     "Ftrl",
+    "LAMB",
+    "LARS",
+    "Lamb",
     "Lion",
     "LossScaleOptimizer",
     "Muon",

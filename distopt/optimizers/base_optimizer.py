@@ -135,7 +135,7 @@ class BaseOptimizer(abc.ABC):
             raise ValueError(
                 f"exclude_from_weight_decay() of optimizer {self._name!r} has to come before the first step"
             )
-        self._factors.exclude(var_list, var_names)
+        self._factors.undecayed.set(var_list, var_names)
         self._plans.clear()
 
     # -- moving averages

@@ -25,8 +25,10 @@ def pipeline_text(optimizer: BaseOptimizer) -> str:
     over = f"{_name(optimizer.gradient_aggregator)} over {replicas} replica{'s' if replicas > 1 else ''}"
     config = {key: value for key, value in optimizer.get_config().items() if key not in _SHOWN_APART}
     update = f"{optimizer._title()}({', '.join(f'{k}={_value(v)}' for k, v in config.items())})"
-    if optimizer.weight_decay and (excluded := optimizer._factors.exclusions()):
-        update += f", no decay of {', '.join(excluded)}"
+    if optimizer.weight_decay and (undecayed := optimizer._factors.undecayed.names()):
+        update += f", no decay of {', '.join(undecayed)}"
+    if unadapted := optimizer._factors.unadapted.names():
+        update += f", no trust ratio of {', '.join(unadapted)}"
     transformers = [_name(transformer) for transformer in optimizer.gradient_transformers]
     stages = " -> ".join(
         part for part in (_policy(optimizer), over, str(clips), *transformers, update) if part

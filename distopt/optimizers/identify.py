@@ -15,6 +15,8 @@ from distopt.optimizers.adam import Adam
 from distopt.optimizers.adamax import Adamax
 from distopt.optimizers.adamw import AdamW
 from distopt.optimizers.ftrl import Ftrl
+from distopt.optimizers.lamb import LAMB
+from distopt.optimizers.lars import LARS
 from distopt.optimizers.lion import Lion
 from distopt.optimizers.muon import Muon
 from distopt.optimizers.nadam import Nadam
@@ -30,7 +32,7 @@ registry = Registry(
     "optimizer",
     by_name(
         *(SGD, RMSprop, Adam, AdamW, Adamax, Nadam, Adagrad, Adadelta, Ftrl),
-        *(AdaBelief, Adafactor, Lion, Muon, RAdam),
+        *(AdaBelief, Adafactor, LAMB, LARS, Lion, Muon, RAdam),
     ),
     group="distopt.optimizers",
     normalize=str.lower,

@@ -17,8 +17,10 @@ from distopt.core.variable import Variable
 from distopt.engine.batch import Gradient, GradientBatch
 from distopt.engine.plan import StepPlan
 from distopt.engine.reduction import FusedReduction
-from distopt.engine.rule import DECAY, Rule, with_weight_decay
+from distopt.engine.rule import DECAY, Sparse
+from distopt.engine.sparse import densified
 from distopt.engine.step import Coefficients, StepEngine
+from distopt.engine.trust_ratio import AnyRule, decayed
 from distopt.engine.update import update_variable
 from distopt.optimizers.limits import FINITE, FRACTION, NOT_NEGATIVE, NOT_POSITIVE, Limit, within
 from distopt.optimizers.optimizer import ApplyState, Optimizer
@@ -65,7 +67,7 @@ class RuleOptimizer(Optimizer):
         self._epsilon = not_negative(value, f"epsilon of optimizer {self._name!r}")
 
     @abc.abstractmethod
-    def _rule(self, coefficients: Mapping[str, Any]) -> Rule:
+    def _rule(self, coefficients: Mapping[str, Any]) -> AnyRule:
         """The rule that the attributes currently select.
 
         Args:
@@ -83,7 +85,7 @@ class RuleOptimizer(Optimizer):
 
     def _step_rule(
         self, device: Any, dtype: np.dtype[Any], apply_state: ApplyState | None
-    ) -> tuple[Rule, tuple[Any, ...]]:
+    ) -> tuple[AnyRule, tuple[Any, ...]]:
         """The rule and its coefficients for variables of one device and dtype, as the kernels take them.
 
         Args:
@@ -94,7 +96,7 @@ class RuleOptimizer(Optimizer):
         values = (apply_state or {}).get((device, dtype)) or self._fallback_apply_state(device, dtype)
         rule = self._rule(values)
         if DECAY in values:
-            rule = with_weight_decay(rule)
+            rule = decayed(rule)
         computed = dtype if dtype.itemsize > 2 else rule.arithmetic_dtype(dtype)  # few are that narrow
         return rule, _scalars(map(values.__getitem__, rule.coefficients), computed)
 
@@ -170,6 +172,7 @@ class RuleOptimizer(Optimizer):
             averages = () if self._average is None else self._average.of(self, batch.variables)
             plan.set_rules(batch.variables, rules, slots, averages)
         if batch.sparse:
+            batch = _with_dense(batch, [rules[kind].sparse is Sparse.DENSE for kind in plan.which])
             plan = plan.with_sparse(batch.variables, batch.sparse)
         return plan, batch, coefficients
 
@@ -227,6 +230,14 @@ class RuleOptimizer(Optimizer):
         rule, coefficients = self._step_rule(variable.device, variable.dtype, apply_state)
         slots = [self.get_slot(variable, name) for name in rule.slots]
         update_variable(rule, (variable, *slots), gradient, coefficients)
+
+
+def _with_dense(batch: GradientBatch, dense: Sequence[bool]) -> GradientBatch:
+    """The batch with dense gradients of those variables that ask for them."""
+    if not any(dense[i] for i in batch.sparse):
+        return batch
+    pairs = zip(batch.variables, batch.gradients, dense, strict=True)
+    return batch.with_gradients([densified(g, v.shape) if asked else g for v, g, asked in pairs])
 
 
 def _scalars(values: Iterable[Any], dtype: np.dtype[Any]) -> tuple[Any, ...]:

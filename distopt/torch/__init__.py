@@ -18,6 +18,8 @@ from distopt.torch.batch_sampler import DistributedBatchSampler
 from distopt.torch.collectives import all_gather, all_reduce, broadcast
 from distopt.torch.distributed_optimizer import DistributedOptimizer
 from distopt.torch.join import join
+from distopt.torch.lamb import LAMB
+from distopt.torch.lars import LARS
 from distopt.torch.lion import Lion
 from distopt.torch.muon import Muon
 from distopt.torch.nadam import NAdam
@@ -40,6 +42,8 @@ __all__ = [
     "DistributedBatchSampler",
     "DistributedOptimizer",
     "DistributedSampler",
+    "LAMB",
+    "LARS",
     "Lion",
     "Muon",
     "NAdam",

@@ -14,8 +14,8 @@ from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.variable import Variable
 from distopt.engine.batch import GradientBatch
 from distopt.engine.plan import Kind, PlanCache, StepPlan
-from distopt.engine.rule import Rule
 from distopt.engine.step import StepEngine
+from distopt.engine.trust_ratio import AnyRule
 from distopt.optimizers import RuleOptimizer
 from distopt.optimizers.example_weights import ExampleWeights, mean_by_default
 from distopt.optimizers.optimizer import ApplyState
@@ -134,7 +134,7 @@ class GroupUpdates(RuleOptimizer):
 
     def _step_rule(
         self, device: Any, dtype: np.dtype[Any], apply_state: ApplyState | None
-    ) -> tuple[Rule, tuple[Any, ...]]:
+    ) -> tuple[AnyRule, tuple[Any, ...]]:
         cohort: Cohort = device
         update = self._update_rule
         assert isinstance(update, UpdateRule)
@@ -148,7 +148,7 @@ class GroupUpdates(RuleOptimizer):
             assert isinstance(cohort, Cohort)
             cohort.scalars = self._update_rule.advanced(groups[cohort.group], cohort.scalars)
 
-    def _rule(self, coefficients: Mapping[str, Any]) -> Rule:
+    def _rule(self, coefficients: Mapping[str, Any]) -> AnyRule:
         raise NotImplementedError("each group has its own")
 
     def _coefficients(self, lr: Any, dtype: np.dtype[Any]) -> dict[str, Any]:

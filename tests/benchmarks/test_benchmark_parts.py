@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import jobs, shapes
 from benchmarks.clock import solo, turns
-from benchmarks.floor import Floor
+from benchmarks.floor import Floor, TrustRatioFloor
 from benchmarks.model import BLOCK, Constants, predicted, wire_floor
 from benchmarks.plots import draw
 from benchmarks.report import Picture, Report, Target, print_tables, shown, write_json
@@ -34,6 +34,14 @@ def test_floor_touches_every_element(gradients, slots, kept):
     _, arrays = floor._passes[-1]
     for state in arrays[-(1 + slots) :]:
         np.testing.assert_array_equal(state, np.full(1001, 1 - gradients, np.float32))
+
+
+def test_floor_of_trust_ratios_touches_every_element():
+    floor = TrustRatioFloor(1001, 2, 2, 1)
+    floor.step()
+    (_, (*_, m, v, directions)), (_, (_, w, trace)) = floor._passes
+    for array, value in ((m, -2), (v, -2), (directions, 3), (w, -2), (trace, -2)):
+        np.testing.assert_array_equal(array, np.full(1001, value, np.float32))
 
 
 def test_turns_give_each_peer_its_rounds():

@@ -11,7 +11,7 @@ from distopt.distribute import VirtualStrategy, get_replica_context
 
 OPTIMIZERS = [
     *("SGD", "RMSprop", "Adam", "Adamax", "Nadam", "Adagrad", "Adadelta", "Ftrl"),
-    *("AdamW", "Lion", "RAdam", "AdaBelief"),
+    *("AdamW", "Lion", "RAdam", "AdaBelief", "LAMB", "LARS"),
     *("Adafactor", "Muon"),
 ]
 #: Those that go by another one; with SGD, whose rules are compiled for others as well.

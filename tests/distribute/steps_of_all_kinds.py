@@ -10,7 +10,7 @@ from distopt import IndexedSlices, Variable, distribute, optimizers
 
 NAMES = [
     *("SGD", "RMSprop", "Adam", "Adamax", "Nadam", "Adagrad", "Adadelta", "Ftrl"),
-    *("AdamW", "Lion", "RAdam", "AdaBelief"),
+    *("AdamW", "Lion", "RAdam", "AdaBelief", "LAMB", "LARS"),
     *("Adafactor", "Muon"),
 ]
 SHAPES = [(70, 60), (3,), (), (50, 7), (0, 2)]
@@ -64,6 +64,7 @@ MAKERS = {
     "momentum": lambda: optimizers.SGD(0.1, momentum=0.9, nesterov=True),
     "clipvalue, clipnorm": lambda: optimizers.Adam(clipvalue=0.5, clipnorm=2.0),
     "global_clipnorm": lambda: optimizers.SGD(0.1, momentum=0.9, global_clipnorm=1.0),
+    "trust ratios, clipped": lambda: optimizers.LAMB(0.1, global_clipnorm=1.0),
     "weight decay": decaying,
     "mean": lambda: optimizers.Adam(gradient_aggregator="mean"),
     "adasum": lambda: optimizers.Adam(gradient_aggregator="adasum"),

@@ -308,8 +308,8 @@ def test_words_for_what_is_not_there():
         dj.adam(0.1, mu_dtype=jnp.bfloat16)
     with pytest.raises(TypeError, match="clip_by_global_norm"):
         dj.adam(0.1, clip_by_globalnorm=1.0)
-    with pytest.raises(AttributeError, match=r"optax.chain\(distopt.jax.aggregate\(\), optax.lamb\(...\)\)"):
-        _ = dj.lamb
+    with pytest.raises(AttributeError, match=r"optax.chain\(distopt.jax.aggregate\(\), optax.lbfgs\(...\)\)"):
+        _ = dj.lbfgs
     with pytest.raises(ValueError, match="mask of adamw must be a pytree of Booleans"):
         dj.adamw(0.1, mask={"v": True}).init({"w": jnp.ones(2)})
 

@@ -19,7 +19,7 @@ BAD = {
 }
 ALL = [
     *("SGD", "RMSprop", "Adam", "Adamax", "Nadam", "Adagrad", "Adadelta", "Ftrl"),
-    *("AdamW", "Lion", "RAdam", "AdaBelief"),
+    *("AdamW", "Lion", "RAdam", "AdaBelief", "LAMB", "LARS"),
 ]
 
 

@@ -14,7 +14,7 @@ from distopt.optimizers import SGD, Adam, AdamW, schedules
 RATE, DECAY = 0.25, 0.5
 KEPT = 1 - RATE * DECAY
 NAMES = ["SGD", "RMSprop", "Adam", "Adamax", "Nadam", "Adagrad", "Adadelta", "Ftrl"]
-WIDE = ["AdamW", "Lion", "RAdam", "AdaBelief"]  # they may round once where others round often
+WIDE = ["AdamW", "Lion", "RAdam", "AdaBelief", "LAMB"]  # they may round once where others round often
 
 
 class Written(optimizers.Optimizer):

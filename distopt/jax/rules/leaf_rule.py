@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from math import prod
 from typing import ClassVar
 
-from distopt.engine.rule import Rule
+from distopt.engine.trust_ratio import AnyRule
 from distopt.optimizers.limits import BELOW_ONE, NOT_NEGATIVE, within
 from distopt.typing import Array, Shape
 
@@ -37,6 +37,10 @@ class LeafUpdate(ABC):
             step: the number of this step, from 1.
         """
 
+    def not_adapted(self, coefficients: dict[str, float]) -> dict[str, float]:
+        """The coefficients of leaves that are to have no trust ratios."""
+        raise TypeError(f"{self.name}() has no trust ratios to leave out")
+
     def initial(self, slot: str) -> float:
         """What a new slot is filled with."""
         return 0.0
@@ -49,7 +53,7 @@ class LeafRule(LeafUpdate):
     """
 
     @abstractmethod
-    def rule(self) -> Rule:
+    def rule(self) -> AnyRule:
         """The rule that the options select."""
 
     def slot_shapes(self, shape: Shape) -> dict[str, Shape]:

@@ -8,7 +8,7 @@ from math import prod
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from distopt.engine.rule import Rule
+from distopt.engine.trust_ratio import AnyRule
 from distopt.typing import Array, Shape
 
 __all__ = ["ParameterUpdate", "UpdateRule", "WholeUpdate", "coupled_decay", "sign"]
@@ -86,7 +86,7 @@ class UpdateRule(ParameterUpdate):
     """
 
     @abstractmethod
-    def rule(self, group: Mapping[str, Any]) -> Rule:
+    def rule(self, group: Mapping[str, Any]) -> AnyRule:
         """The rule that the group's options select."""
 
     def slot_shapes(self, group: Mapping[str, Any], shape: Shape) -> dict[str, Shape]:

@@ -1,0 +1,111 @@
+"""TrustRatioExecutor: an executor whose step has two passes, see :mod:`distopt.engine.trust_ratio`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from distopt.collectives import ShardReduce
+from distopt.core.tensor import as_array
+from distopt.engine import fused, kernels
+from distopt.engine.batch import GradientBatch
+from distopt.engine.compiled import COMPILED
+from distopt.engine.executor import Executor, Place, memory_beside
+from distopt.engine.norm_board import NormBoard
+from distopt.engine.trust_ratio import TrustRatioRule, squares_of
+from distopt.typing import Array
+
+__all__ = ["TrustRatioExecutor"]
+
+
+class Directions(NamedTuple):
+    """Directions that wait for norms.
+
+    Attributes:
+        boards: where the squares of variables and those of directions are written.
+        values: the directions of this replica's shards, one after the other.
+        owns: the own segments, each with where its direction is kept.
+    """
+
+    boards: tuple[NormBoard, NormBoard]
+    values: Array
+    owns: Array
+
+
+class TrustRatioExecutor(Executor):
+    """Its steps are those of an Executor that updates slots and keeps directions; then :meth:`adapt`.
+
+    Arguments as for Executor. :meth:`prepare` comes before each step. Its ``rule`` is that of the first pass.
+    """
+
+    def __init__(
+        self,
+        rule: TrustRatioRule,
+        dtype: np.dtype[Any],
+        sizes: tuple[int, ...],
+        places: Sequence[Sequence[Place]],
+        reduce: ShardReduce,
+    ) -> None:
+        super().__init__(rule.direction, dtype, sizes, places, reduce)
+        self.trust_rule = rule
+        self.kernel = partial(fused.direction_kernel, rule.direction, dtype)
+        self.scaled_kernel = partial(fused.scaled_direction_kernel, rule.direction, dtype)
+        #: The own segments, each with the addresses of its parameters and slots.
+        self._segments_at = self.owns
+        self._directions: Directions | None = None
+
+    def prepare(self, boards: tuple[NormBoard, NormBoard]) -> None:
+        """The next step writes its squares to these boards."""
+        if self._directions is not None and self._directions.boards[0] is boards[0]:
+            return
+        segments = self._segments_at
+        kept = self.rule.arithmetic_dtype(self.dtype)
+        values, places = memory_beside(segments, self.dtype, kept)
+        squares = [board.places(segments, self.dtype.itemsize) for board in boards]
+        own, addresses = segments[:, :4], segments[:, 4:]
+        first = len(self.rule.slots)  # parameters, and the slots of the first pass
+        self.owns = np.column_stack([own, addresses[:, :1], places, addresses[:, 1:first], *squares])
+        second = np.column_stack([own, places, addresses[:, :1], addresses[:, first:]])
+        self._directions = Directions(boards, values, second)
+        self._kept = None
+
+    def adapt(self, coefficients: tuple[Any, ...]) -> None:
+        """The second pass, when all replicas of the node have made their first.
+
+        Args:
+            coefficients: the rule's.
+        """
+        assert self._directions is not None
+        boards, _, owns = self._directions
+        rule, dtype = self.trust_rule, self.dtype
+        ratios = rule.ratios(boards[0].norms(), boards[1].norms(), coefficients, dtype)
+        if dtype in COMPILED:
+            numbers = (*rule.of_step(coefficients), dtype.type(1))  # each variable's ratio takes its place
+            fused.adapted_kernel(rule.step, dtype)(owns, ratios, numbers)
+            return
+        first = len(rule.direction.slots)
+        for (number, _, (w, *slots)), u in self._with_directions():
+            numbers = (*rule.of_step(coefficients), ratios[number])
+            kernels.dense(rule.step, w, u, tuple(slots[first - 1 :]), numbers)
+
+    def _evaluate(self, batch: GradientBatch, coefficients: tuple[Any, ...]) -> None:
+        assert self._directions is not None
+        direction, boards = self.rule, self._directions.boards
+        for (number, part, (w, *slots)), u in self._with_directions():
+            gradient = as_array(batch.gradients[number]).reshape(-1)[part]
+            kernels.dense(direction, w, gradient, (u, *slots[: len(direction.slots) - 1]), coefficients)
+            for board, values in zip(boards, (w, u), strict=True):
+                board.part(number, part)[:] = squares_of(values)
+
+    def _with_directions(self) -> list[tuple[tuple[int, slice, list[Array]], Array]]:
+        """The own segments, each with its directions."""
+        assert self._directions is not None
+        found, at = [], 0
+        for segment in self._segments():
+            size = segment[1].stop - segment[1].start
+            found.append((segment, self._directions.values[at : at + size]))
+            at += size
+        return found

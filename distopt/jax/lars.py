@@ -1,0 +1,45 @@
+"""LARS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from distopt.jax.optimizer import ApplyOptions, Optimizer
+from distopt.jax.rules.lars import LarsRule
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["lars"]
+
+
+def lars(
+    learning_rate: Any,
+    weight_decay: Any = 0.0,
+    weight_decay_mask: Any = True,
+    trust_coefficient: float = 0.001,
+    eps: float = 0.0,
+    trust_ratio_mask: Any = True,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    **options: Unpack[ApplyOptions],
+) -> Optimizer:
+    """``optax.lars`` over all replicas: momentum, with a learning rate of each leaf's own.
+
+    Args:
+        learning_rate: a number, or a function of the number of steps made, as optax's schedules are.
+        weight_decay: times the parameter is added to the gradient; a number or a schedule.
+        weight_decay_mask: a pytree of Booleans like the parameters, or a function that makes it of them:
+            what decays.
+        trust_coefficient: the ratio where parameter and direction have the same norm.
+        eps: is added to the norm of the direction.
+        trust_ratio_mask: likewise: what has a trust ratio.
+        momentum: decay of the sum of the steps.
+        nesterov: whether to use Nesterov's momentum.
+        **options: see ApplyOptions.
+
+    Source: You et al. 2017, arXiv:1708.03888; ``optax.lars``.
+    """
+    rule = LarsRule(trust_coefficient, eps, momentum, nesterov)
+    masks = weight_decay_mask, trust_ratio_mask
+    return Optimizer("lars", rule, learning_rate, options, weight_decay, *masks)
