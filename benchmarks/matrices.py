@@ -16,7 +16,7 @@ __all__ = ["report", "work"]
 
 OURS, THEIRS = "distopt", "PyTorch"
 #: By optimizer: how many square matrices, of how many rows.
-CASES = {"Muon": (8, 256), "Adafactor": (8, 1024)}
+CASES = {"Muon": (8, 512), "Adafactor": (8, 1024)}
 TINY = {"Muon": (2, 16), "Adafactor": (2, 16)}
 
 
@@ -52,7 +52,7 @@ def report(effort: Effort) -> Report:
                 share = medians[OURS] / alone[optimizer, OURS]
                 found.targets.append(Target("a step of Muon at 2 replicas, of that at 1", share, 1 / 1.7))
     found.notes.append(
-        "Matrices: 8 of 256 x 256 for Muon, 8 of 1024 x 1024 for Adafactor. PyTorch sums by Gloo, then each "
+        "Matrices: 8 of 512 x 512 for Muon, 8 of 1024 x 1024 for Adafactor. PyTorch sums by Gloo, then each "
         "replica updates everything; the bfloat16 of its Muon, far slower on processors that have "
         "no instructions for it, is replaced by float32, in which distopt computes."
     )
