@@ -12,6 +12,7 @@ import numpy as np
 from distopt.autodiff import GradientTape
 from distopt.core.checks import as_config, as_count, shown
 from distopt.core.indexed_slices import IndexedSlices
+from distopt.core.keywords import KnownArguments
 from distopt.core.numbers import as_scalar
 from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
@@ -34,7 +35,7 @@ _SETTINGS = ("clipnorm", "clipvalue", "global_clipnorm", "gradient_aggregator", 
 _SMALLEST, _LARGEST = np.finfo(np.float32).tiny, np.finfo(np.float32).max
 
 
-class LossScaleOptimizer(Optimizer):
+class LossScaleOptimizer(KnownArguments, Optimizer):
     """Scales the loss by a number that it adapts, and divides the gradients by it.
 
     A step is left out on all replicas if the gradients of any of them are not finite; the scale is halved

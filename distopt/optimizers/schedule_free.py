@@ -11,6 +11,7 @@ import numpy as np
 from distopt.core.assignment import assign_alike
 from distopt.core.checks import as_config, shown
 from distopt.core.dtypes import arithmetic_dtype, is_narrow
+from distopt.core.keywords import KnownArguments
 from distopt.core.variable import Variable
 from distopt.distribute import get_replica_context
 from distopt.engine.plan import PlanCache
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["ScheduleFree"]
 
 
-class ScheduleFree(RuleOptimizer):
+class ScheduleFree(KnownArguments, RuleOptimizer):
     """Trains as well as with a good schedule, without one and without knowing when training will end.
 
     The inner optimizer updates z; training goes on at ``y = (1 - beta_1) * z + beta_1 * x``, and x, the mean

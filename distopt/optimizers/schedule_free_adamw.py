@@ -9,6 +9,7 @@ import numpy as np
 
 from distopt.core.checks import as_count
 from distopt.engine.rule import Rule, Sparse
+from distopt.optimizers.config import check_keywords
 from distopt.optimizers.rule_optimizer import RuleOptimizer
 from distopt.optimizers.schedule_free import ScheduleFree
 
@@ -92,6 +93,8 @@ class ScheduleFreeAdamW(ScheduleFree):
         name: str | None = "ScheduleFreeAdamW",
         **kwargs: Any,
     ) -> None:
+        stages = ("gradient_aggregator", "gradient_transformers")
+        check_keywords(type(self), {k: v for k, v in kwargs.items() if k not in stages})
         super().__init__(_Normalized(learning_rate, beta_2, epsilon, warmup_steps, **kwargs), beta_1, name)
 
     def get_config(self) -> dict[str, Any]:
