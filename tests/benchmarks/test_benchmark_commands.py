@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-WITH_TORCH = {"step", "mlp", "memory", "startup", "layers", "torch"}
-COLUMNS = {"memory": "bytes a parameter", "startup": "s", "calls": "calls"}
+WITH_TORCH = {"step", "mlp", "memory", "startup", "layers", "matrices", "torch"}
+COLUMNS = {"memory": "bytes a parameter", "startup": "s", "calls": "calls", "large_batch": "accuracy, %"}
 SLOW = [
     "step",
     "optimizers",
+    "large_batch",
+    "matrices",
     "mlp",
     "memory",
     "scaling",
