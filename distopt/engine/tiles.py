@@ -33,7 +33,7 @@ def _add_tile(typingctx: Any, like: Any, a: Any, b: Any, c: Any, depth: Any, str
         _, a, b, c, depth, stride = args
         scalar = context.get_value_type(signature.args[0])
         size = 4 if isinstance(scalar, ir.FloatType) else 8
-        memory = _Memory(builder, scalar, size)
+        memory = _Matrix(builder, scalar, size)
         places, row = [], c
         for _ in range(ROWS):
             places += [builder.add(row, memory.count(_VECTOR_BYTES * h)) for h in range(_VECTORS)]
@@ -57,7 +57,7 @@ def _add_tile(typingctx: Any, like: Any, a: Any, b: Any, c: Any, depth: Any, str
     return types.void(like, *[types.int64] * 5), codegen
 
 
-class _Memory:
+class _Matrix:
     """Vectors of one type of number, in memory that is aligned to single numbers."""
 
     def __init__(self, builder: Any, scalar: Any, size: int) -> None:

@@ -131,7 +131,7 @@ class TreeUpdates(RuleOptimizer):
             for variable in var_list:
                 for slot, shape in self._leaf_rule.slot_shapes(variable.shape).items():
                     value = self._leaf_rule.initial(slot)
-                    self.add_slot(variable, slot, partial(_filled, value) if value else "zeros", shape)
+                    self._slots.add(variable, slot, partial(_filled, value) if value else "zeros", shape)
 
     def make_slots(self, variables: list[Variable]) -> None:
         """Makes the step count and all slots, so that there is a state before the first step."""

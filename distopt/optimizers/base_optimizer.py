@@ -303,17 +303,14 @@ class BaseOptimizer(abc.ABC):
         """
         return self._slots.make(name, shape, dtype, initializer, trainable, synchronization, aggregation)
 
-    def add_slot(
-        self, var: Variable, slot_name: str, initializer: Any = "zeros", shape: Shape | None = None
-    ) -> Variable:
+    def add_slot(self, var: Variable, slot_name: str, initializer: Any = "zeros") -> Variable:
         """The slot ``slot_name`` of ``var``; made and added to :attr:`weights` if it does not exist.
 
         Args:
             var: the variable that it belongs to.
             slot_name: its name, the same for all variables.
             initializer: the name of an initializer, a callable ``(shape, dtype)``, or a value. What a
-                name or callable makes has the slot's shape; the dtype always is the variable's.
-            shape: the slot's shape; None for the variable's.
+                name or callable makes has the variable's shape; the dtype always is the variable's.
 
         Returns:
             A variable that is not trained, named ``<variable>/<slot_name>``.
@@ -321,7 +318,7 @@ class BaseOptimizer(abc.ABC):
         Raises:
             ValueError: the name of no initializer.
         """
-        return self._slots.add(var, slot_name, initializer, shape)
+        return self._slots.add(var, slot_name, initializer)
 
     def get_slot(self, var: Variable, slot_name: str) -> Variable:
         """The slot ``slot_name`` of ``var``.

@@ -90,7 +90,10 @@ class SlotStore:
         return weight
 
     def add(self, variable: Variable, name: str, initializer: Any, shape: Shape | None = None) -> Variable:
-        """The slot ``name`` of a variable, made if it does not exist; see ``Optimizer.add_slot``."""
+        """The slot ``name`` of a variable, made if it does not exist; see ``Optimizer.add_slot``.
+
+        It has the shape of the variable if ``shape`` is None.
+        """
         if name not in self.names:
             self.names.append(name)
         slots = self._found(variable)

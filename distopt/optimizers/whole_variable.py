@@ -58,7 +58,7 @@ class WholeVariableOptimizer(Optimizer):
         for variable in var_list:
             check_real(variable, self._name)
             for name, shape in self._slot_shapes(variable).items():
-                self.add_slot(variable, name, shape=shape)
+                self._slots.add(variable, name, "zeros", shape)
 
     def _prepare_local(self, var_device: Any, var_dtype: Any, apply_state: ApplyState) -> None:
         own = np.dtype(var_dtype)

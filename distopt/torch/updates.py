@@ -162,12 +162,15 @@ class GroupUpdates(RuleOptimizer):
                 own = self._slots.of(variable)
                 assert isinstance(variable, TensorVariable)
                 axes = variable.axes
-                for slot, shape in {**dict.fromkeys(also), **self.slot_shapes(variable)}.items():
+                shapes: dict[str, Shape | None] = {**self.slot_shapes(variable)}
+                for slot in also:
+                    shapes.setdefault(slot)
+                for slot, shape in shapes.items():
                     if slot not in own:
                         value = self.initial(variable, slot)
                         initializer = partial(_filled, value) if value else "zeros"
                         turned = None if shape is None else tuple([shape[axis] for axis in axes])
-                        self.add_slot(variable, slot, initializer, turned)
+                        self._slots.add(variable, slot, initializer, turned)
 
     def slot_shapes(self, variable: Variable) -> dict[str, Shape]:
         """The slots that the variable's group needs, with their shapes as tensors."""

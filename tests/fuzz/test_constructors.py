@@ -16,6 +16,12 @@ from distopt.optimizers import schedules
 RIGHT = {
     "initial_value": 1.0,
     "initial_learning_rate": 0.1,
+    "learning_rate": 0.1,
+    "max_learning_rate": 0.1,
+    "warmup_steps": 2,
+    "stable_steps": 3,
+    "total_steps": 10,
+    "inner_optimizer": optimizers.SGD(),
     "decay_steps": 10,
     "first_decay_steps": 10,
     "decay_rate": 0.5,
@@ -49,6 +55,7 @@ ABSTRACT = (
     *(
         "Optimizer",
         "RuleOptimizer",
+        "WholeVariableOptimizer",
         "LearningRateSchedule",
         "Aggregator",
         "Strategy",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from distopt.core.tensor import Tensor
+from distopt.core.tensor import Tensor, as_array
 from distopt.optimizers.schedules.schedule import LearningRateSchedule, rate_array, step_array, tensor_of
 from distopt.typing import Array
 
@@ -76,6 +76,6 @@ class CosineDecay(LearningRateSchedule):
             "name": self.name,
         }
         # Without a warm-up the config is the one of TF 2.4, which does not know the two.
-        if self.warmup_target is not None or self.warmup_steps != 0:
+        if self.warmup_target is not None or np.any(as_array(self.warmup_steps)):
             config |= {"warmup_target": self.warmup_target, "warmup_steps": self.warmup_steps}
         return config

@@ -56,7 +56,7 @@ class CosineDecayRestarts(LearningRateSchedule):
         alpha = step_array(self.alpha, dtype)
         with np.errstate(all="ignore"):
             done = step_array(step, dtype) / step_array(self.first_decay_steps, dtype)
-            if t_mul == 1:
+            if np.all(t_mul == 1):
                 period = np.floor(done)
                 done = done - period
             else:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.checks import as_flag
 from distopt.core.tensor import Tensor
 from distopt.optimizers.schedules.schedule import LearningRateSchedule, rate_array, step_array, tensor_of
 
@@ -38,7 +39,7 @@ class InverseTimeDecay(LearningRateSchedule):
         self.initial_learning_rate = initial_learning_rate
         self.decay_steps = decay_steps
         self.decay_rate = decay_rate
-        self.staircase = staircase
+        self.staircase = as_flag(staircase, "staircase")
         self.name = name
 
     def __call__(self, step: Any) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from distopt.core.checks import as_one_of
+from distopt.core.checks import as_flag, as_one_of
 from distopt.core.tensor import Tensor
 from distopt.optimizers.schedules.schedule import LearningRateSchedule, rate_array, step_array, tensor_of
 
@@ -59,7 +59,7 @@ class OneCycle(LearningRateSchedule):
         self.anneal_strategy = as_one_of(anneal_strategy, "anneal_strategy", ("cos", "linear"))
         self.div_factor = div_factor
         self.final_div_factor = final_div_factor
-        self.three_phase = three_phase
+        self.three_phase = as_flag(three_phase, "three_phase")
         self.name = name
 
     def __call__(self, step: Any) -> Tensor:
@@ -75,7 +75,7 @@ class OneCycle(LearningRateSchedule):
         if self.three_phase:
             corners.append((2 * share * total - 2, first))
         corners.append((total - 1, last))
-        rate = np.broadcast_to(first, now.shape)
+        rate = first
         with np.errstate(all="ignore"):
             for (begin, low), (end, high) in pairwise(corners):
                 done = np.clip((now - begin) / (end - begin), dtype.type(0), dtype.type(1))

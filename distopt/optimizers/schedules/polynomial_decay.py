@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from distopt.core.checks import as_flag
 from distopt.core.tensor import Tensor
 from distopt.optimizers.schedules.schedule import LearningRateSchedule, rate_array, step_array, tensor_of
 
@@ -41,7 +42,7 @@ class PolynomialDecay(LearningRateSchedule):
         self.decay_steps = decay_steps
         self.end_learning_rate = end_learning_rate
         self.power = power
-        self.cycle = cycle
+        self.cycle = as_flag(cycle, "cycle")
         self.name = name
 
     def __call__(self, step: Any) -> Tensor:
