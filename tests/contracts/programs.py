@@ -14,8 +14,15 @@ OPTIMIZERS = [
     *("AdamW", "Lion", "RAdam", "AdaBelief", "LAMB", "LARS"),
     *("Adafactor", "Muon"),
 ]
+#: Those that are quick: between them they have all kinds of rules, slots and ways to take sparse gradients.
+QUICK = ("SGD", "RMSprop", "Adam", "Ftrl", "LAMB", "Muon", "Momentum")
 #: Those that go by another one; with SGD, whose rules are compiled for others as well.
 WRAPPERS = ["LossScaleOptimizer", "ScheduleFree", "ScheduleFreeAdamW"]
+
+
+def each(names):
+    """Parameters of a test: the names, those that are not quick as slow."""
+    return [pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow]) for name in names]
 
 
 def with_clips(names, clips=("clipvalue", "clipnorm", "global_clipnorm")):
@@ -24,7 +31,7 @@ def with_clips(names, clips=("clipvalue", "clipnorm", "global_clipnorm")):
     What clips knows nothing of rules, but each pair of them is compiled for itself.
     """
     quick = [("SGD", "clipvalue"), ("Adam", "clipnorm"), ("RMSprop", "global_clipnorm")]
-    pairs = [pytest.param(name, {}, id=name) for name in names]
+    pairs = [pytest.param(*name.values, {}, id=name.values[0], marks=name.marks) for name in each(names)]
     for name in names:
         for clip in clips:
             marks = [] if (name, clip) in quick else [pytest.mark.slow]

@@ -50,7 +50,7 @@ def check(results, want):
     assert programs.close(results[0], want, 1e-6)
 
 
-@pytest.mark.parametrize("name", programs.OPTIMIZERS)
+@pytest.mark.parametrize("name", programs.each(programs.OPTIMIZERS))
 def test_default_is_the_sum(replicas, name):
     make = lambda: programs.make(name)  # noqa: E731
     results = replicas.run(lambda: run_with(make))
@@ -142,7 +142,7 @@ def test_adasum_of_orthogonal_and_of_equal_gradients(replicas):
         assert np.allclose(w, -1.0)  # equal: their mean
 
 
-@pytest.mark.parametrize("name", programs.OPTIMIZERS)
+@pytest.mark.parametrize("name", programs.each(programs.OPTIMIZERS))
 def test_own_sum_without_aggregation_is_the_default_exactly(replicas, name):
     def summed():
         variables, optimizer = programs.variables(), programs.make(name)
@@ -241,7 +241,7 @@ def test_one_pass_and_the_stages_give_the_same_bits(replicas, name, clips):
     assert programs.equal([*fused, *staged])
 
 
-@pytest.mark.parametrize("name", programs.OPTIMIZERS)
+@pytest.mark.parametrize("name", programs.each(programs.OPTIMIZERS))
 def test_one_pass_and_numpy_updates_give_the_same_bits(replicas, name):
     """An overridden update that calls the inherited one makes the step go through owners."""
     base = getattr(distopt.optimizers, name)

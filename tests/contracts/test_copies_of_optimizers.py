@@ -41,12 +41,13 @@ MAKERS = {
     "averages": lambda: optimizers.Adam(0.1, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=2),
     **{name: lambda name=name: programs.wrapped(name) for name in programs.WRAPPERS},
 }
-#: Copies of these are quick; what is pickled goes through more, and is quick for all.
+#: Copies of these are quick; what is pickled goes through more, and is quick for more.
 COPIED = ["SGD", "clips", "own variable", "weighted mean", "one's own"]
+SLOW = set(programs.OPTIMIZERS) - set(programs.QUICK)
 every_maker = pytest.mark.parametrize(
     ("make", "how"),
     [
-        *((make, "pickle") for make in MAKERS),
+        *(pytest.param(make, "pickle", marks=[pytest.mark.slow] if make in SLOW else []) for make in MAKERS),
         *(
             pytest.param(make, "deepcopy", marks=[] if make in COPIED else pytest.mark.slow)
             for make in MAKERS

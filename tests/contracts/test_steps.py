@@ -38,7 +38,7 @@ def test_initial_slots_are_those_of_replica_0(replicas):
     assert replicas.run(program) == [([4.0], [5.0])] * replicas.size
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", programs.each(ALL))
 def test_zero_size_and_scalar_variables(replicas, name):
     def program():
         variables = [Variable(np.zeros((0, 3), "f4"), name="none"), Variable(2.0, name="scalar")]
@@ -100,7 +100,7 @@ def test_mixed_dtypes(replicas, name, clips):
     assert programs.same_bits(results[0], want)
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", programs.each(ALL))
 def test_variables_without_gradient_and_variables_that_join_later(replicas, name):
     def program():
         variables = [Variable([1.0, 2.0], name=f"v{i}") for i in range(4)]
@@ -133,7 +133,7 @@ def slices(rows, indices, width=2):
     return IndexedSlices(values, np.asarray(indices, "i8"), (6, width))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", programs.each(ALL))
 def test_sparse_gradients_are_joined(replicas, name):
     """Each replica has rows of its own, with duplicates; together they are one sparse gradient."""
 
@@ -180,7 +180,7 @@ def test_sparse_here_and_dense_there_are_clipped_as_dense(replicas, clips):
     assert programs.same_bits(results[0], programs.alone(lambda: program(lambda: want)))
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", programs.each(ALL))
 def test_sparse_here_and_dense_there_are_summed(replicas, name):
     def program():
         v, w = Variable(np.ones((6, 2), "f4"), name="a"), Variable(np.ones((6, 2), "f4"), name="b")

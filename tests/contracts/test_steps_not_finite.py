@@ -58,7 +58,14 @@ MAKERS = {
     "mean": lambda **k: SGD(0.1, gradient_aggregator="mean", **k),
     **{name: partial(programs.make, name) for name in programs.OPTIMIZERS},
 }
-every_way = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+SLOW = set(programs.OPTIMIZERS) - set(programs.QUICK)
+every_way = pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(make, id=name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name, make in MAKERS.items()
+    ],
+)
 
 
 @every_way

@@ -18,7 +18,7 @@ from distopt.engine.overlap import Overlap
 @pytest.mark.launches
 @pytest.mark.parametrize(
     ("processes", "nodes"),
-    [(4, 2), pytest.param(2, 2, marks=pytest.mark.slow), pytest.param(6, 3, marks=pytest.mark.slow)],
+    [(2, 2), pytest.param(4, 2, marks=pytest.mark.slow), pytest.param(6, 3, marks=pytest.mark.slow)],
 )
 def test_tapes_have_the_bits_of_steps_without_overlap(tmp_path, processes, nodes):
     overlapped.compare(overlapped_tapes, processes, nodes, tmp_path)

@@ -30,6 +30,7 @@ def changed(number):
     return [textwrap.dedent("\n".join(line[1:] for line in lines if line[:1] in f" {sign}")) for sign in "-+"]
 
 
+@pytest.mark.slow
 def test_the_changed_program_trains_as_the_old_one_does_on_all_examples():
     def trained(program):
         x = jax.random.normal(jax.random.key(0), (20, 8, 8))

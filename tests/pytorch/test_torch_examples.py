@@ -82,6 +82,7 @@ def assert_equal(found, expected, tolerance):
         )
 
 
+@pytest.mark.slow
 @ON_ONE_AND_TWO
 def test_mlp_tells_spirals_apart_and_ends_where_one_process_ends(replicas, tmp_path):
     accuracy, found = run(replicas, "mlp.py", tmp_path)
