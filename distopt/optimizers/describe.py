@@ -9,6 +9,7 @@ import numpy as np
 from distopt import aggregators, distribute
 from distopt.core.tensor import TensorLike
 from distopt.engine.step import StepEngine
+from distopt.optimizers.moving_average import average_config
 from distopt.optimizers.variable_factors import Factors
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def pipeline_text(optimizer: BaseOptimizer) -> str:
 
 
 def stages_text(optimizer: BaseOptimizer) -> str:
-    """What happens to gradients before the update, where it is not the default; for headers.
+    """What happens before the update, and after it to averages, where it is not the default; for headers.
 
     It contains only what is the same in all processes: no configs of aggregators, which may differ between
     replicas, and no ``repr`` of the user's objects.
@@ -53,6 +54,7 @@ def stages_text(optimizer: BaseOptimizer) -> str:
             *([] if isinstance(aggregator, aggregators.Sum) else [_stage(aggregator)]),
             *(f"{name} {limit!r}" for name, limit in clips.items() if limit is not None),
             *map(_stage, optimizer.gradient_transformers),
+            *(f"{name}={value!r}" for name, value in average_config(optimizer._average).items()),
         ]
     )
 

@@ -92,11 +92,17 @@ def test_all_layouts_have_the_same_bits(memory, monkeypatch):
     assert clipped == two  # the same by stages as in one pass
 
 
-def test_replicas_must_agree():
+@pytest.mark.parametrize(
+    ("argument", "values"),
+    [("use_ema", (True, False)), ("ema_momentum", (0.5, 0.75)), ("ema_overwrite_frequency", (2, 3))],
+)
+def test_replicas_must_agree(argument, values):
     def program():
         v = Variable(np.ones(2, "f4"), name="v")
-        with pytest.raises(ReplicaMismatch):
-            SGD(0.5, use_ema=rank() == 0).apply_gradients([(np.ones(2, "f4"), v)])
+        optimizer = SGD(0.5, **{**EMA, argument: values[rank()]})
+        with pytest.raises(ReplicaMismatch, match=f"{argument}={values[0]}"):
+            optimizer.apply_gradients([(np.ones(2, "f4"), v)])
+        assert v.numpy().tolist() == [1, 1]
 
     on_replicas(2, program)
 
