@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 
 from distopt.core.dtypes import is_narrow, kind_of
+from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
+from distopt.engine.sparse import densified
 from distopt.optimizers.optimizer import ApplyState, Optimizer
 from distopt.optimizers.variable_factors import Factors
 from distopt.typing import Array, Shape
 
-__all__ = ["ArrayUpdate", "WholeVariableOptimizer", "check_real", "dense_rows", "update_arrays"]
+__all__ = ["ArrayUpdate", "WholeVariableOptimizer", "check_real", "update_arrays"]
 
 #: Updates a variable's array and its slots', by name, in place: ``(w, g, slots) -> None``.
 ArrayUpdate = Callable[[Array, Array, dict[str, Array]], None]
@@ -83,7 +85,7 @@ class WholeVariableOptimizer(Optimizer):
     def _resource_apply_sparse(
         self, grad: Any, handle: Variable, indices: Any, apply_state: ApplyState | None = None
     ) -> None:
-        self._resource_apply_dense(dense_rows(handle, grad, indices), handle, apply_state)
+        self._resource_apply_dense(densified(IndexedSlices(grad, indices), handle.shape), handle, apply_state)
 
 
 def update_arrays(
@@ -104,14 +106,6 @@ def update_arrays(
                 array[...] = result
     for v in state:
         v.storage.changed()
-
-
-def dense_rows(variable: Variable, rows: Any, indices: Any) -> Array:
-    """A gradient of rows as a dense one: the others are zero."""
-    values = as_array(rows)
-    dense: Array = np.zeros(variable.shape, values.dtype)
-    dense[as_array(indices)] = values
-    return dense
 
 
 def check_real(variable: Variable, optimizer: str) -> None:

@@ -11,7 +11,7 @@ from distopt.checkpoint import CheckpointManager
 from distopt.distribute import VirtualStrategy, get_replica_context
 from distopt.errors import ReplicaFailed
 from distopt.keras import layers
-from distopt.optimizers import SGD, Adam, LossScaleOptimizer, Nadam, ScheduleFree
+from distopt.optimizers import SGD, Adam, Nadam
 from distopt.optimizers.schedules import ExponentialDecay
 
 
@@ -67,37 +67,6 @@ def run(size, program):
 
     VirtualStrategy(size).run(collect)
     return results
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: Adam(0.125, use_ema=True, ema_momentum=0.5, ema_overwrite_frequency=3),
-        lambda: ScheduleFree(SGD(0.125)),
-        lambda: LossScaleOptimizer(SGD(0.125), 4.0, dynamic_growth_steps=3),
-    ],
-)
-def test_averages_and_loss_scales_come_back(tmp_path, make):
-    def train(directory, steps, save_at=None):
-        w, optimizer = Variable(np.ones((4, 2), np.float32), name="w"), make()
-        manager = CheckpointManager(directory, variables=[w], optimizer=optimizer)
-        manager.restore()
-        for step in range(int(optimizer.iterations), steps):
-            optimizer.train()
-            optimizer.apply_gradients([(np.full((4, 2), step + 1.0, np.float32), w)])
-            if step == save_at:
-                optimizer.eval()
-                manager.save()
-                return None
-        return [v.numpy().tobytes() for v in [w, *optimizer.weights]]
-
-    whole = run(2, lambda: train(tmp_path / "none", 7))
-    run(2, lambda: train(tmp_path / "parts", 7, save_at=3))
-    again = run(2, lambda: train(tmp_path / "parts", 7))
-    for mine, theirs in zip(again[0], whole[0], strict=True):
-        a, b = (np.frombuffer(x, np.float32 if len(x) != 8 else np.int64) for x in (mine, theirs))
-        np.testing.assert_allclose(a, b, rtol=1e-6)  # ScheduleFree works y out of x and z
-    assert again[0] == again[1]
 
 
 def test_hyperparameters_come_back_and_schedules_stay(replicas, tmp_path):
