@@ -9,6 +9,7 @@ try:
 except ModuleNotFoundError:
     raise MissingExtra.of("distopt.torch", "torch") from None
 
+from distopt.torch.adabelief import AdaBelief
 from distopt.torch.adadelta import Adadelta
 from distopt.torch.adafactor import Adafactor
 from distopt.torch.adagrad import Adagrad
@@ -28,16 +29,19 @@ from distopt.torch.radam import RAdam
 from distopt.torch.replicas import rank, size
 from distopt.torch.rmsprop import RMSprop
 from distopt.torch.sampler import DistributedSampler
+from distopt.torch.schedule_free import AdamWScheduleFree, ScheduleFree, SGDScheduleFree
 from distopt.torch.sgd import SGD
 from distopt.torch.sparse_adam import SparseAdam
 from distopt.torch.sync_batch_norm import SyncBatchNorm, convert_sync_batchnorm
 
 __all__ = [
+    "AdaBelief",
     "Adadelta",
     "Adafactor",
     "Adagrad",
     "Adam",
     "AdamW",
+    "AdamWScheduleFree",
     "Adamax",
     "DistributedBatchSampler",
     "DistributedOptimizer",
@@ -51,6 +55,8 @@ __all__ = [
     "RAdam",
     "RMSprop",
     "SGD",
+    "SGDScheduleFree",
+    "ScheduleFree",
     "SparseAdam",
     "StepOptions",
     "SyncBatchNorm",

@@ -143,11 +143,7 @@ class Optimizer(torch.optim.Optimizer):
                 parameters that the program has changed otherwise. Nothing was applied.
             RuntimeError: within :meth:`no_sync`.
         """
-        if self._accumulates:
-            raise RuntimeError(
-                f"{type(self).__name__}.step() within no_sync(): it aggregates gradients, so leave the block "
-                f"before it"
-            )
+        self._check_step()
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -156,6 +152,14 @@ class Optimizer(torch.optim.Optimizer):
         self._pipeline.step(examples, not self._aggregated, scale, found_inf)
         self._aggregated = False
         return loss
+
+    def _check_step(self) -> None:
+        """Raises RuntimeError if it is no time for a step."""
+        if self._accumulates:
+            raise RuntimeError(
+                f"{type(self).__name__}.step() within no_sync(): it aggregates gradients, so leave the block "
+                f"before it"
+            )
 
     @eager
     @torch.no_grad()

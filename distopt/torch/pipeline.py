@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import torch
@@ -46,7 +46,7 @@ class Pipeline:
         self,
         name: str,
         update: ParameterUpdate,
-        groups: Callable[[], Sequence[Mapping[str, Any]]],
+        groups: Callable[[], Sequence[MutableMapping[str, Any]]],
         module: torch.nn.Module | None,
         options: Mapping[str, Any],
     ) -> None:
@@ -73,6 +73,11 @@ class Pipeline:
         return (tensor for group in self._groups() for tensor in group["params"])
 
     # -- parameters
+    @property
+    def module(self) -> torch.nn.Module | None:
+        """The model, if it is known."""
+        return self._module
+
     def add_parameters(self) -> None:
         """Takes in what is new in the groups, with replica 0's values; collective if there is anything."""
         known, number = self._parameters, len(self._parameters)

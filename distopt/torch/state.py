@@ -138,6 +138,11 @@ class StateKeeper:
                 changed[id(tensor)] = self._parameters.of(tensor), entry
         self.restore(memory, list(changed.values()))
 
+    def now(self, tensor: torch.Tensor) -> dict[str, Any]:
+        """The state of one parameter as it is now, which is not kept."""
+        changed = None if self._view is None else self._view.changed(tensor)
+        return self._shown(tensor) if changed is None and not self._loaded else changed or {}
+
     def stepped(self) -> None:
         """After a step: what was shown is old."""
         self._view, self._loaded = None, False

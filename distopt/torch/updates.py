@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
@@ -54,7 +54,7 @@ class GroupUpdates(RuleOptimizer):
         self,
         name: str,
         update: ParameterUpdate,
-        groups: Callable[[], Sequence[Mapping[str, Any]]],
+        groups: Callable[[], Sequence[MutableMapping[str, Any]]],
         aggregator: Any,
         clip_norm: float | None,
         clip_value: float | None,
@@ -147,6 +147,8 @@ class GroupUpdates(RuleOptimizer):
         for cohort in {kind[0]: None for kind in apply_state}:
             assert isinstance(cohort, Cohort)
             cohort.scalars = self._update_rule.advanced(groups[cohort.group], cohort.scalars)
+        for group in groups:
+            self._update_rule.finish(group)
 
     def _rule(self, coefficients: Mapping[str, Any]) -> AnyRule:
         raise NotImplementedError("each group has its own")

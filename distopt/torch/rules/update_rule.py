@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from math import prod
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -52,6 +52,9 @@ class ParameterUpdate(ABC):
     def advanced(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
         """The scalars after one more step."""
         return {**scalars, "step": scalars["step"] + 1}
+
+    def finish(self, group: MutableMapping[str, Any]) -> None:
+        """Changes what a step that has been made changes in the group itself: nothing, as a rule."""
 
     def initial(self, group: Mapping[str, Any], slot: str) -> float:
         """What a new slot is filled with."""

@@ -1,0 +1,246 @@
+"""ScheduleFree, SGDScheduleFree and AdamWScheduleFree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from distopt.core.checks import as_count, shown
+from distopt.core.numbers import as_scalar
+from distopt.engine.schedule_free import Z
+from distopt.optimizers.limits import BELOW_ONE, FINITE, NOT_NEGATIVE, within
+from distopt.torch.eager import eager
+from distopt.torch.optimizer import Optimizer, StepOptions
+from distopt.torch.rules.schedule_free import (
+    AdamWScheduleFreeUpdate,
+    Averaging,
+    ScheduleFreeUpdate,
+    SGDScheduleFreeUpdate,
+    WrappedUpdate,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["AdamWScheduleFree", "SGDScheduleFree", "ScheduleFree"]
+
+#: What the authors' program keeps in each group.
+_KEPT = {"k": 0, "train_mode": False, "weight_sum": 0.0, "lr_max": -1.0, "scheduled_lr": 0.0}
+
+
+class _TwoWeights(Optimizer):
+    """The base: parameters are y after :meth:`train`, where gradients are taken, and x after :meth:`eval`."""
+
+    _update: ScheduleFreeUpdate  # type: ignore[misc]
+
+    @eager
+    def train(self) -> None:
+        """Gives parameters the values to train with, on all replicas alike; needed before the first step."""
+        self._switch(training=True)
+
+    @eager
+    def eval(self) -> None:
+        """Gives parameters the values to evaluate and to save, on all replicas alike."""
+        self._switch(training=False)
+
+    @torch.no_grad()
+    def _switch(self, training: bool) -> None:
+        for group in self.param_groups:
+            if group["train_mode"] == training:
+                continue
+            beta = self._update.averaging(group).beta
+            for tensor in group["params"]:
+                z = self._pipeline.keeper.now(tensor).get(Z)
+                if z is not None:
+                    tensor.lerp_(z.to(tensor.dtype), 1 - beta if training else 1 - 1 / beta)
+            group["train_mode"] = training
+
+    def _check_step(self) -> None:
+        super()._check_step()
+        if not all(group["train_mode"] for group in self.param_groups):
+            raise RuntimeError(
+                f"{type(self).__name__}.step(): the parameters are those to evaluate: call optimizer.train() "
+                f"before the forward passes of training, and optimizer.eval() before those of evaluation"
+            )
+
+
+class SGDScheduleFree(_TwoWeights, torch.optim.Optimizer):
+    """SGD without a schedule, over all replicas.
+
+    PyTorch has none: arguments, numbers and state are those of the authors' package, schedulefree 1.4.
+
+    Args:
+        params: the model, or what PyTorch takes: parameters, named parameters or groups of them.
+        lr: the learning rate.
+        momentum: how far the point of the gradients is from z on the way to the mean of z.
+        weight_decay: times the parameter is added to the gradient.
+        warmup_steps: so many steps the learning rate rises from 0.
+        r: step k has a share in the mean in proportion to ``k**r``.
+        weight_lr_power: and to this power of the largest learning rate so far.
+        foreach: accepted and ignored.
+        **options: see StepOptions.
+
+    Raises:
+        ValueError: a ``momentum`` outside (0, 1), another number that makes no sense.
+
+    Source: Defazio et al. 2024, "The Road Less Scheduled", arXiv:2405.15682.
+    """
+
+    _update = SGDScheduleFreeUpdate()
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 1.0,
+        momentum: float = 0.9,
+        weight_decay: float = 0,
+        warmup_steps: int = 0,
+        r: float = 0.0,
+        weight_lr_power: float = 2.0,
+        foreach: bool | None = None,
+        **options: Unpack[StepOptions],
+    ) -> None:
+        numbers = {
+            "lr": lr,
+            "momentum": _open_fraction(momentum, "momentum of SGDScheduleFree"),
+            "weight_decay": weight_decay,
+            "warmup_steps": warmup_steps,
+            "r": r,
+            "weight_lr_power": weight_lr_power,
+            "foreach": foreach,
+        }
+        _check(numbers, "SGDScheduleFree")
+        with self._over_replicas(params, options) as given:
+            super().__init__(given, {**numbers, **_KEPT})
+
+
+class AdamWScheduleFree(_TwoWeights, torch.optim.Optimizer):
+    """AdamW without a schedule, over all replicas.
+
+    PyTorch has none: arguments, numbers and state are those of the authors' package, schedulefree 1.4.
+
+    Args:
+        params: the model, or what PyTorch takes: parameters, named parameters or groups of them.
+        lr: the learning rate.
+        betas: how far the point of the gradients is from z on the way to the mean of z; decay of the mean
+            of the gradient's square.
+        eps: keeps the divisor above zero.
+        weight_decay: times the parameter is added to the direction.
+        warmup_steps: so many steps the learning rate rises from 0.
+        r: step k has a share in the mean in proportion to ``k**r``.
+        weight_lr_power: and to this power of the largest learning rate so far.
+        foreach: accepted and ignored.
+        **options: see StepOptions.
+
+    Raises:
+        ValueError: a first beta outside (0, 1), another number that makes no sense.
+
+    Source: Defazio et al. 2024, "The Road Less Scheduled", arXiv:2405.15682.
+    """
+
+    _update = AdamWScheduleFreeUpdate()
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Any = 0.0025,
+        betas: Any = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        warmup_steps: int = 0,
+        r: float = 0.0,
+        weight_lr_power: float = 2.0,
+        foreach: bool | None = None,
+        **options: Unpack[StepOptions],
+    ) -> None:
+        _open_fraction(betas[0], "betas[0] of AdamWScheduleFree")
+        within(BELOW_ONE, betas[1], "betas[1] of AdamWScheduleFree")
+        within(NOT_NEGATIVE, eps, "eps of AdamWScheduleFree")
+        numbers = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "warmup_steps": warmup_steps,
+            "r": r,
+            "weight_lr_power": weight_lr_power,
+            "foreach": foreach,
+        }
+        _check(numbers, "AdamWScheduleFree")
+        with self._over_replicas(params, options) as given:
+            super().__init__(given, {**numbers, **_KEPT})
+
+
+class ScheduleFree(_TwoWeights, torch.optim.Optimizer):
+    """Another optimizer without a schedule: its algorithm moves z, and parameters follow.
+
+    It takes over the groups and the options of ``inner``, which is not used any more.
+
+    Args:
+        inner: an optimizer of distopt.torch that updates each element for itself, such as RMSprop, and has
+            made no step. It should have no momentum of its own; its weight decay is by z.
+        weight_decay_at_y: this times the learning rate times the parameter is subtracted from z.
+        momentum: how far the point of the gradients is from z on the way to the mean of z.
+        weight_lr_power: step k has a share in the mean in proportion to this power of the largest learning
+            rate so far.
+        r: and to ``k**r``.
+
+    Raises:
+        TypeError: ``inner`` is no such optimizer.
+        ValueError: it has made steps; a number that makes no sense.
+
+    Source: Defazio et al. 2024, "The Road Less Scheduled", arXiv:2405.15682; ``ScheduleFreeWrapper`` of the
+    authors' package, schedulefree 1.4.
+    """
+
+    def __init__(
+        self,
+        inner: Optimizer,
+        weight_decay_at_y: float = 0.0,
+        momentum: float = 0.9,
+        weight_lr_power: float = 2.0,
+        r: float = 0.0,
+    ) -> None:
+        if not isinstance(inner, Optimizer):
+            raise TypeError(f"ScheduleFree takes an optimizer of distopt.torch; got {shown(inner)}")
+        beta = _open_fraction(momentum, "momentum of ScheduleFree")
+        within(NOT_NEGATIVE, weight_decay_at_y, "weight_decay_at_y of ScheduleFree")
+        for name, value in (("weight_lr_power", weight_lr_power), ("r", r)):
+            within(FINITE, value, f"{name} of ScheduleFree")
+        how = Averaging(beta, float(weight_decay_at_y), float(r), float(weight_lr_power))
+        self._update = WrappedUpdate(inner._update, how)
+        for group in inner.param_groups:
+            self._update.rule(group)
+        pipeline = inner._pipeline
+        if pipeline.updates.iterations.scalar():
+            raise ValueError("ScheduleFree: the inner optimizer has made steps; give it one that has not")
+        self._set_up(pipeline.module, inner._options)
+        groups = [dict(group) for group in inner.param_groups]
+        torch.optim.Optimizer.__init__(self, groups, {**inner.defaults, **_KEPT})
+        self._made = True
+        self._add_parameters()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_update": self._update}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        rest = dict(state)
+        self._update = rest.pop("_update", self.__dict__.get("_update"))
+        super().__setstate__(rest)
+
+
+def _open_fraction(value: Any, argument: str) -> float:
+    number = as_scalar(value, argument, finite=True)
+    if not 0 < number < 1:
+        raise ValueError(f"{argument} must be above 0 and below 1, received: {number}")
+    return number
+
+
+def _check(numbers: Mapping[str, Any], name: str) -> None:
+    within(NOT_NEGATIVE, float(numbers["lr"]), f"lr of {name}")
+    within(NOT_NEGATIVE, numbers["weight_decay"], f"weight_decay of {name}")
+    for key in ("r", "weight_lr_power"):
+        within(FINITE, numbers[key], f"{key} of {name}")
+    as_count(numbers["warmup_steps"], f"warmup_steps of {name}", least=0)
