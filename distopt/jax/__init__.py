@@ -19,10 +19,17 @@ from distopt.jax.collectives import all_gather, all_reduce, broadcast
 from distopt.jax.lamb import lamb
 from distopt.jax.lars import lars
 from distopt.jax.lion import lion
+from distopt.jax.muon import muon
 from distopt.jax.optimizer import ApplyOptions, Optimizer
 from distopt.jax.radam import radam
 from distopt.jax.replicas import key, rank, shard, size
 from distopt.jax.rmsprop import rmsprop
+from distopt.jax.schedule_free import (
+    schedule_free,
+    schedule_free_adamw,
+    schedule_free_eval_params,
+    schedule_free_sgd,
+)
 from distopt.jax.sgd import sgd
 
 __all__ = [
@@ -43,11 +50,16 @@ __all__ = [
     "lamb",
     "lars",
     "lion",
+    "muon",
     "nadam",
     "nadamw",
     "radam",
     "rank",
     "rmsprop",
+    "schedule_free",
+    "schedule_free_adamw",
+    "schedule_free_eval_params",
+    "schedule_free_sgd",
     "sgd",
     "shard",
     "size",

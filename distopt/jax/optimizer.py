@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TypedDict, final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, TypedDict, final
 
 import jax
 
@@ -42,6 +42,10 @@ class ApplyOptions(TypedDict, total=False):
     on_nonfinite: str
 
 
+#: What gives each trained leaf an algorithm.
+LeafRules: TypeAlias = Callable[[ParameterTree, Any], Sequence[LeafUpdate]]
+
+
 @final
 class Optimizer:
     """An optimizer of optax with a step over all replicas. ``dj.adam(...)`` and the like make one.
@@ -57,6 +61,8 @@ class Optimizer:
         weight_decay: likewise, times the parameter, is added to the update.
         mask: a pytree of Booleans like the parameters, or a function that makes it of them: what decays.
         trust_mask: likewise: what has a trust ratio, where the algorithm has any.
+        rules: gives each trained leaf its algorithm, from the leaves and the parameters; None if all have
+            ``rule``.
 
     Raises:
         TypeError: an unknown option; a rate that is no number.
@@ -72,6 +78,7 @@ class Optimizer:
         weight_decay: Any = 0.0,
         mask: Any = None,
         trust_mask: Any = None,
+        rules: LeafRules | None = None,
     ) -> None:
         refuse_unknown(
             f"distopt.jax.{name}",
@@ -82,7 +89,7 @@ class Optimizer:
             if options.get(key) is not None:
                 as_clip(options[key], key)
         self._name, self._rule, self._options = name, rule, dict(options)
-        self._mask, self._trust_mask = mask, trust_mask
+        self._mask, self._trust_mask, self._rules = mask, trust_mask, rules
         self.learning_rate = learning_rate
         self._weight_decay = checked_rate(weight_decay, f"weight_decay of {name}")
         self._tree: ParameterTree | None = None
@@ -158,9 +165,10 @@ class Optimizer:
             made = mask(params) if callable(mask) else mask
             found.append(tree.matches(True if made is None else made, f"{what} of {self._name}"))
         decays = self._weight_decay != 0
+        rules = [None] * len(tree.variables) if self._rules is None else self._rules(tree, params)
         return {
-            variable: LeafTraits(decays and own, adapts)
-            for variable, own, adapts in zip(tree.variables, *found, strict=True)
+            variable: LeafTraits(decays and own, adapts, rule)
+            for variable, own, adapts, rule in zip(tree.variables, *found, rules, strict=True)
         }
 
     @property
@@ -241,6 +249,11 @@ class Optimizer:
         """
         tree = self._initialized("load_state_dict()")
         load_state(tree, self._updates, self._engine("load_state_dict()").parameters, state)
+
+    def means(self) -> Any:
+        """The parameters to evaluate of a schedule-free optimizer: see ``schedule_free_eval_params``."""
+        tree = self._initialized("the parameters to evaluate")
+        return tree.with_arrays(self._updates.means(tree.variables))
 
     def describe(self) -> str:
         """Prints the pipeline in force and returns it.

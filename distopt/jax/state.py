@@ -18,7 +18,8 @@ __all__ = ["load_state", "state_of"]
 
 def state_of(tree: ParameterTree, updates: TreeUpdates) -> dict[str, Any]:
     """The number of steps, each trained leaf, and its slots; arrays are copies."""
-    return {name: np.asarray(variable.numpy()) for name, variable in _variables(tree, updates).items()}
+    found = {name: np.asarray(variable.numpy()) for name, variable in _variables(tree, updates).items()}
+    return found | {name: np.asarray(value) for name, value in updates.scalars.items()}
 
 
 def load_state(
@@ -36,16 +37,19 @@ def load_state(
         KeyError: it lacks something. Nothing was changed.
         ValueError: it has something more, or of another shape or kind. Nothing was changed.
     """
-    variables = _variables(tree, updates)
-    for name in variables:
+    variables, scalars = _variables(tree, updates), updates.scalars
+    known = [*variables, *scalars]
+    for name in known:
         if name not in state:
             raise KeyError(f"the state has no {name!r}: it is that of other parameters or another optimizer")
     for name in state:
-        if name not in variables:
-            raise ValueError(f"the state has {name!r}, which is not here.{did_you_mean(name, variables)}")
+        if name not in known:
+            raise ValueError(f"the state has {name!r}, which is not here.{did_you_mean(name, known)}")
     values = {name: _fitting(name, variable, state[name]) for name, variable in variables.items()}
+    numbers = {name: float(np.asarray(state[name])) for name in scalars}
     for name, variable in variables.items():
         memory.assign(variable, values[name])
+    updates.set_scalars(numbers)
 
 
 def _variables(tree: ParameterTree, updates: TreeUpdates) -> dict[str, Variable]:

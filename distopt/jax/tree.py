@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -64,6 +64,13 @@ class ParameterTree:
             leaf.show(array)
         return jax.tree_util.tree_unflatten(self._structure, [leaf.value for leaf in self._leaves])
 
+    def with_arrays(self, arrays: Iterable[Array]) -> Any:
+        """The pytree with other values for its trained leaves, in their order."""
+        others = zip(self.trained, arrays, strict=True)
+        found = {id(leaf): jax.device_put(array, leaf.device) for leaf, array in others}
+        values = [found.get(id(leaf), leaf.value) for leaf in self._leaves]
+        return jax.tree_util.tree_unflatten(self._structure, values)
+
     def arrays(self, call: str, tree: Any) -> list[tuple[Array, Variable]]:
         """Arrays for variables from a pytree of the same structure, without those that are None.
 
@@ -94,15 +101,27 @@ class ParameterTree:
             what: its name, for messages.
         """
 
-        def spread(value: Any, part: Any) -> Any:
-            return jax.tree_util.tree_map(lambda _: bool(value), part, is_leaf=_is_none)
+        return [bool(value) for value in self.spread(prefix, f"{what} must be a pytree of Booleans", None)]
+
+    def spread(self, prefix: Any, must_be: str, is_leaf: Callable[[Any], bool] | None) -> list[Any]:
+        """For each trained leaf what stands for it in a pytree, or for a tree that it is in.
+
+        Args:
+            prefix: like the parameters, or like a tree that they go on from.
+            must_be: for messages, such as "mask must be a pytree of Booleans".
+            is_leaf: what in ``prefix`` is a leaf, besides what is one for JAX.
+        """
+
+        def below(value: Any, part: Any) -> Any:
+            return jax.tree_util.tree_map(lambda _: _Said(value), part, is_leaf=_is_none)
 
         try:
-            tree = jax.tree_util.tree_map(spread, prefix, self.value())
+            tree = jax.tree_util.tree_map(below, prefix, self.value(), is_leaf=is_leaf)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{what} must be a pytree of Booleans like the parameters: {error}") from None
+            raise ValueError(f"{must_be} like the parameters: {error}") from None
         flat = jax.tree_util.tree_leaves(tree, is_leaf=_is_none)
-        return [said for leaf, said in zip(self._leaves, flat, strict=True) if leaf.variable is not None]
+        pairs = zip(self._leaves, flat, strict=True)
+        return [said.value for leaf, said in pairs if leaf.variable is not None]
 
     def absent(self, present: Iterable[Variable]) -> str:
         """The names of trained leaves that are not among these variables, for headers and messages."""
@@ -117,6 +136,13 @@ class ParameterTree:
         unknown = _listed([name for name in given if name not in own])
         parts = [f"it lacks {missing}"] * bool(missing) + [f"it also has {unknown}"] * bool(unknown)
         return "the pytree is not like that of init(): " + (" and ".join(parts) or "its containers differ")
+
+
+class _Said:
+    """A leaf that holds anything, even a tree."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
 
 def _name(path: Any) -> str:

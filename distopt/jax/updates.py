@@ -20,7 +20,7 @@ from distopt.optimizers import RuleOptimizer
 from distopt.optimizers.example_weights import ExampleWeights, mean_by_default
 from distopt.optimizers.optimizer import ApplyState
 from distopt.transforms import ClipMixedNorm
-from distopt.typing import Transformer
+from distopt.typing import Array, Transformer
 
 __all__ = ["LeafTraits", "TreeUpdates"]
 
@@ -31,10 +31,12 @@ class LeafTraits(NamedTuple):
     Attributes:
         decays: whether it has weight decay.
         adapts: whether it has a trust ratio, where the algorithm has any.
+        rule: the algorithm, where leaves have different ones; None for the optimizer's.
     """
 
     decays: bool = False
     adapts: bool = True
+    rule: LeafUpdate | None = None
 
 
 class TreeUpdates(RuleOptimizer):
@@ -106,17 +108,23 @@ class TreeUpdates(RuleOptimizer):
         rate, decay = self._numbers
         assert isinstance(var_device, LeafTraits)
         own = decay if var_device.decays else 0.0
-        values = self._leaf_rule.coefficients(rate, own, self._steps_made() + 1)
+        rule = var_device.rule or self._leaf_rule
+        values = rule.coefficients(rate, own, self._steps_made() + 1)
         if not var_device.adapts:
-            values = self._leaf_rule.not_adapted(values)
+            values = rule.not_adapted(values)
         apply_state[var_device, var_dtype].update(values)
 
     def _step_rule(
         self, device: Any, dtype: np.dtype[Any], apply_state: ApplyState | None
     ) -> tuple[AnyRule, tuple[Any, ...]]:
-        rule, values = self._rule({}), (apply_state or {})[device, dtype]
+        own, values = device.rule or self._leaf_rule, (apply_state or {})[device, dtype]
+        assert isinstance(own, LeafRule)
+        rule = own.rule()
         scalar = rule.arithmetic_dtype(dtype).type
         return rule, tuple([scalar(values[name]) for name in rule.coefficients])
+
+    def _rule_of(self, variable: Variable) -> LeafUpdate:
+        return self._traits[id(variable)].rule or self._leaf_rule
 
     def _rule(self, coefficients: Mapping[str, Any]) -> AnyRule:
         assert isinstance(self._leaf_rule, LeafRule)
@@ -129,8 +137,9 @@ class TreeUpdates(RuleOptimizer):
     def _create_slots(self, var_list: list[Variable]) -> None:
         with self._slots.prefixed():
             for variable in var_list:
-                for slot, shape in self._leaf_rule.slot_shapes(variable.shape).items():
-                    value = self._leaf_rule.initial(slot)
+                rule = self._rule_of(variable)
+                for slot, shape in rule.slot_shapes(variable.shape).items():
+                    value = rule.initial(slot)
                     self._slots.add(variable, slot, partial(_filled, value) if value else "zeros", shape)
 
     def make_slots(self, variables: list[Variable]) -> None:
@@ -141,6 +150,18 @@ class TreeUpdates(RuleOptimizer):
     def slots(self, variable: Variable) -> dict[str, Variable]:
         """The slots of a variable by name."""
         return self._slots.of(variable)
+
+    @property
+    def scalars(self) -> dict[str, float]:
+        """Numbers of the state that all leaves have in common, besides the count: none, as a rule."""
+        return {}
+
+    def set_scalars(self, values: Mapping[str, float]) -> None:
+        """Goes back to these."""
+
+    def means(self, variables: Sequence[Variable]) -> list[Array]:
+        """For each variable the values to evaluate, where those in training are others."""
+        raise TypeError(f"{self._name} has no parameters to evaluate besides those of training")
 
     def _has_weights(self, plan: StepPlan) -> bool:
         build = getattr(type(self.gradient_aggregator), "build", None)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import numpy as np
+
 from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
-from distopt.jax.rules.leaf_rule import LeafUpdate, WholeLeafUpdate
+from distopt.engine.update import update_variable
+from distopt.jax.rules.leaf_rule import LeafRule, LeafUpdate, WholeLeafUpdate
+from distopt.jax.rules.schedule_free import ScheduleFreeRule
+from distopt.jax.schedule_free_updates import ScheduleFreeUpdates
 from distopt.jax.updates import TreeUpdates
 from distopt.optimizers.optimizer import ApplyState
 from distopt.optimizers.whole_variable import check_real, update_arrays
@@ -19,7 +24,8 @@ class WholeTreeUpdates(TreeUpdates):
     """As its base, but each leaf is updated by one replica of a node, dealt out by what that costs."""
 
     def _update_cost(self, variable: Variable) -> float:
-        return cast(WholeLeafUpdate, self._leaf_rule).cost(variable.shape)
+        rule = self._rule_of(variable)
+        return rule.cost(variable.shape) if isinstance(rule, WholeLeafUpdate) else float(variable.size)
 
     def _create_slots(self, var_list: list[Variable]) -> None:
         for variable in var_list:
@@ -29,17 +35,25 @@ class WholeTreeUpdates(TreeUpdates):
     def _resource_apply_dense(
         self, grad: Any, handle: Variable, apply_state: ApplyState | None = None
     ) -> None:
-        rule = cast(WholeLeafUpdate, self._leaf_rule)
+        rule = self._rule_of(handle)
+        if isinstance(rule, LeafRule):  # of some of the leaves only
+            compiled, coefficients = self._step_rule(*self._kind(handle), apply_state)
+            state = (handle, *(self.slots(handle)[name] for name in compiled.slots))
+            update_variable(compiled, state, np.asarray(as_array(grad), order="C"), coefficients)
+            return
+        whole = cast(WholeLeafUpdate, rule)
         numbers = (apply_state or {})[self._kind(handle)]
         known = self.slots(handle)
-        slots = {name: known[name] for name in rule.slot_shapes(handle.shape)}
+        slots = {name: known[name] for name in whole.slot_shapes(handle.shape)}
 
         def update(w: Array, g: Array, arrays: dict[str, Array]) -> None:
-            rule.update(w, g, arrays, numbers)
+            whole.update(w, g, arrays, numbers)
 
         update_arrays(update, handle, as_array(grad), slots)
 
 
 def updates_of(rule: LeafUpdate) -> type[TreeUpdates]:
     """What makes the steps of an algorithm."""
+    if isinstance(rule, ScheduleFreeRule):
+        return ScheduleFreeUpdates
     return WholeTreeUpdates if isinstance(rule, WholeLeafUpdate) else TreeUpdates

@@ -1,0 +1,179 @@
+"""Muon."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from distopt.core.checks import as_count, as_one_of, shown
+from distopt.jax.optimizer import ApplyOptions, Optimizer
+from distopt.jax.rates import check_none, checked_rate, value_at
+from distopt.jax.rules.adam import AdamRule
+from distopt.jax.rules.leaf_rule import LeafUpdate
+from distopt.jax.rules.muon import AdamBesideMuon, MatrixAxes, MuonRule, Orthogonalizer
+from distopt.jax.tree import ParameterTree
+from distopt.optimizers.limits import BELOW_ONE, NOT_NEGATIVE, within
+from distopt.optimizers.newton_schulz import COEFFICIENTS
+from distopt.typing import Shape
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+__all__ = ["muon"]
+
+#: Of Ahn et al. 2025, arXiv:2504.05295.
+_DION = (
+    (4.0848, -6.8946, 2.9270),
+    (3.9505, -6.3029, 2.6377),
+    (3.7418, -5.5913, 2.3037),
+    (2.8769, -3.1427, 1.2046),
+    (2.8366, -3.0525, 1.2012),
+)
+_PRESETS = {"standard": COEFFICIENTS, "dion": _DION}
+_PRECONDITIONINGS = ("frobenius", "aol", "schatten")
+
+
+def muon(
+    learning_rate: Any,
+    ns_coeffs: Any = COEFFICIENTS,
+    ns_steps: int = 5,
+    beta: float = 0.95,
+    eps: float = 1e-8,
+    weight_decay: Any = 0.0,
+    weight_decay_mask: Any = None,
+    mu_dtype: Any = None,
+    *,
+    nesterov: bool = True,
+    adaptive: bool = False,
+    preconditioning: str = "frobenius",
+    adam_b1: float = 0.9,
+    adam_b2: float = 0.999,
+    adam_eps_root: float = 0.0,
+    adam_weight_decay: float = 0.0,
+    adam_learning_rate: Any = None,
+    muon_weight_dimension_numbers: Any = None,
+    consistent_rms: float | None = None,
+    **options: Unpack[ApplyOptions],
+) -> Optimizer:
+    """``optax.contrib.muon`` over all replicas: steps of matrices are orthogonalized, AdamW has the rest.
+
+    Each leaf is updated by one replica of a node.
+
+    Args:
+        learning_rate: a number, or a function of the number of steps made, as optax's schedules are.
+        ns_coeffs: the coefficients of the polynomial that orthogonalizes, three for all steps or for each;
+            or "standard" or "dion".
+        ns_steps: how many steps orthogonalize, unless each has its coefficients.
+        beta: decay of the mean of the gradient.
+        eps: is added to the norm by which a matrix is divided; Adam's, too.
+        weight_decay: times the matrix is added to its step; a number or a schedule.
+        weight_decay_mask: which matrices decay: a pytree of Booleans like the parameters, or a function that
+            makes it of them.
+        mu_dtype: must be None: the mean has the dtype of the parameter.
+        nesterov: whether to use Nesterov's momentum, in Adam, too.
+        adaptive: whether steps are scaled by the dual norm of the mean.
+        preconditioning: how matrices are scaled before: "frobenius", "aol" or "schatten".
+        adam_b1: Adam's decay of the mean of the gradient.
+        adam_b2: Adam's decay of the mean of its square.
+        adam_eps_root: is added to that before the root is taken.
+        adam_weight_decay: Adam's decay.
+        adam_learning_rate: Adam's, a number or a schedule; None for ``learning_rate``.
+        muon_weight_dimension_numbers: a pytree like the parameters, or a function that makes it of them, of
+            ``optax.contrib.MuonDimensionNumbers``, or None where Adam has the leaf. Without it, leaves of
+            two axes are matrices.
+        consistent_rms: the root mean square of a step in units of the learning rate; None: steps are the
+            longer the more columns a matrix has for its rows.
+        **options: see ApplyOptions.
+
+    Raises:
+        ValueError: a number that makes no sense, or ``preconditioning="spectral"``, which is not here.
+
+    Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks";
+    ``optax.contrib.muon``.
+    """
+    check_none("mu_dtype", mu_dtype)
+    within(BELOW_ONE, beta, "beta of muon()")
+    within(NOT_NEGATIVE, eps, "eps of muon()")
+    within(NOT_NEGATIVE, adam_weight_decay, "adam_weight_decay of muon()")
+    rms = None if consistent_rms is None else float(within(NOT_NEGATIVE, consistent_rms, "consistent_rms"))
+    if preconditioning == "spectral":
+        raise ValueError(
+            "muon(): preconditioning='spectral' is not here: the bits of a largest singular value depend on "
+            "the library that computes it. Take 'frobenius', 'aol' or 'schatten'"
+        )
+    as_one_of(preconditioning, "preconditioning of muon()", _PRECONDITIONINGS)
+    how = Orthogonalizer(_coefficients(ns_coeffs, as_count(ns_steps, "ns_steps")), preconditioning, eps)
+    matrices = MuonRule(how, beta, nesterov, adaptive, rms)
+    if adam_learning_rate is not None:
+        adam_learning_rate = checked_rate(adam_learning_rate, "adam_learning_rate of muon()")
+    adam = AdamRule(adam_b1, adam_b2, eps, adam_eps_root, nesterov)
+    others = AdamBesideMuon(adam, adam_learning_rate, float(adam_weight_decay))
+
+    def rules(tree: ParameterTree, params: Any) -> list[LeafUpdate]:
+        found = _axes(tree, params, muon_weight_dimension_numbers)
+        return [others if axes is None else replace(matrices, axes=axes) for axes in found]
+
+    return Optimizer(
+        "muon", matrices, learning_rate, options, weight_decay, weight_decay_mask, rules=rules
+    )
+
+
+def _coefficients(given: Any, steps: int) -> tuple[tuple[float, float, float], ...]:
+    """Those of each step."""
+    if isinstance(given, str):
+        given = _PRESETS[as_one_of(given, "ns_coeffs of muon()", list(_PRESETS))]
+    try:
+        table = np.asarray(given, np.float64)
+    except (TypeError, ValueError):
+        table = np.zeros(0)
+    if table.ndim not in (1, 2) or table.shape[-1] != 3:
+        raise ValueError(
+            f"ns_coeffs of muon() are three numbers, three for each step, 'standard' or 'dion'; got {shown(given)}"
+        )
+    if table.ndim == 2 and len(table) > steps:
+        raise ValueError(f"muon(): ns_coeffs are those of {len(table)} steps, but ns_steps is {steps}")
+    rows = [table] * steps if table.ndim == 1 else list(table)
+    return tuple([(value_at(a, 0, "ns_coeffs"), float(b), float(c)) for a, b, c in rows])
+
+
+def _axes(tree: ParameterTree, params: Any, numbers: Any) -> list[MatrixAxes | None]:
+    """For each trained leaf its matrices' axes; None for one that Adam has."""
+    shapes = [(leaf.name, variable.shape) for leaf, variable in zip(tree.trained, tree.variables, strict=True)]
+    if numbers is None:
+        return [MatrixAxes() if len(shape) == 2 else None for _, shape in shapes]
+    made = numbers(params) if callable(numbers) else numbers
+    what = "muon_weight_dimension_numbers must be a pytree of MuonDimensionNumbers and None"
+    said = tree.spread(made, what, _is_numbers)
+    return [_checked(name, shape, value) for (name, shape), value in zip(shapes, said, strict=True)]
+
+
+def _is_numbers(value: Any) -> bool:
+    return value is None or hasattr(value, "reduction_axis")
+
+
+def _checked(name: str, shape: Shape, value: Any) -> MatrixAxes | None:
+    if value is None:
+        return None
+    if not _is_numbers(value):
+        raise ValueError(
+            f"muon_weight_dimension_numbers has {shown(value)} for {name}: MuonDimensionNumbers or None"
+        )
+    rows, columns = (_normal(name, shape, axes) for axes in (value.reduction_axis, value.output_axis))
+    both = (*rows, *columns)
+    if not rows or not columns or len(set(both)) < len(both):
+        raise ValueError(
+            f"muon_weight_dimension_numbers of {name}: {value} must name different axes for rows and columns"
+        )
+    return MatrixAxes(rows, columns)
+
+
+def _normal(name: str, shape: Shape, axes: int | Sequence[int]) -> tuple[int, ...]:
+    given = [axes] if isinstance(axes, int) else list(axes)
+    if not all(-len(shape) <= axis < len(shape) for axis in given):
+        raise ValueError(
+            f"muon_weight_dimension_numbers of {name} names axes {given}, but its shape is {shape}"
+        )
+    return tuple([axis % len(shape) for axis in given])
