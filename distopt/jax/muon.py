@@ -116,9 +116,7 @@ def muon(
         found = _axes(tree, params, muon_weight_dimension_numbers)
         return [others if axes is None else replace(matrices, axes=axes) for axes in found]
 
-    return Optimizer(
-        "muon", matrices, learning_rate, options, weight_decay, weight_decay_mask, rules=rules
-    )
+    return Optimizer("muon", matrices, learning_rate, options, weight_decay, weight_decay_mask, rules=rules)
 
 
 def _coefficients(given: Any, steps: int) -> tuple[tuple[float, float, float], ...]:
@@ -141,7 +139,9 @@ def _coefficients(given: Any, steps: int) -> tuple[tuple[float, float, float], .
 
 def _axes(tree: ParameterTree, params: Any, numbers: Any) -> list[MatrixAxes | None]:
     """For each trained leaf its matrices' axes; None for one that Adam has."""
-    shapes = [(leaf.name, variable.shape) for leaf, variable in zip(tree.trained, tree.variables, strict=True)]
+    shapes = [
+        (leaf.name, variable.shape) for leaf, variable in zip(tree.trained, tree.variables, strict=True)
+    ]
     if numbers is None:
         return [MatrixAxes() if len(shape) == 2 else None for _, shape in shapes]
     made = numbers(params) if callable(numbers) else numbers

@@ -100,7 +100,6 @@ class ParameterTree:
             prefix: like the parameters, or like a tree that they go on from.
             what: its name, for messages.
         """
-
         return [bool(value) for value in self.spread(prefix, f"{what} must be a pytree of Booleans", None)]
 
     def spread(self, prefix: Any, must_be: str, is_leaf: Callable[[Any], bool] | None) -> list[Any]:

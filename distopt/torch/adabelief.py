@@ -59,7 +59,7 @@ class AdaBelief(Optimizer, torch.optim.Optimizer):
         fixed_decay: bool = False,
         rectify: bool = True,
         degenerated_to_sgd: bool = True,
-        print_change_log: bool = True,  # noqa: ARG002
+        print_change_log: bool = True,
         **options: Unpack[StepOptions],
     ) -> None:
         for name, value in (("lr", float(lr)), ("eps", eps), ("weight_decay", weight_decay)):

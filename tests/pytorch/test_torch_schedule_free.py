@@ -140,7 +140,9 @@ def steps(model, optimizer, numbers):
     return [p.detach().numpy().tobytes() for p in model.parameters()]
 
 
-@pytest.mark.parametrize("name", [n if n == "adamw" else pytest.param(n, marks=pytest.mark.slow) for n in MAKERS])
+@pytest.mark.parametrize(
+    "name", [n if n == "adamw" else pytest.param(n, marks=pytest.mark.slow) for n in MAKERS]
+)
 def test_a_state_goes_on_with_other_replicas(name):
     """With the bits of training that went on: equal gradients have an exact mean."""
     model, optimizer = make(name)
