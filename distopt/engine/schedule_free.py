@@ -52,8 +52,8 @@ def schedule_free_decaying(rule: Rule) -> Rule:
     """As :func:`schedule_free`, with a decay of z by y, and z that may begin at y.
 
     ``z' = update(z - decay_t * y)``, and y goes on to ``(1 - share) * y + share * z + new_share * (z' - z)``,
-    where ``new_share = 1 - beta * (1 - share)``: x is not needed. Where ``begins_t`` is not ``none_t``, which is
-    0, z is y before. A sparse gradient counts as a dense one with zeros.
+    where ``new_share = 1 - beta * (1 - share)``: x is not needed. Where ``begins_t`` is not ``none_t``, which
+    is 0, z is y before. A sparse gradient counts as a dense one with zeros.
 
     Args:
         rule: the update of z.

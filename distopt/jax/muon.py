@@ -13,7 +13,7 @@ from distopt.jax.optimizer import ApplyOptions, Optimizer
 from distopt.jax.rates import check_none, checked_rate, value_at
 from distopt.jax.rules.adam import AdamRule
 from distopt.jax.rules.leaf_rule import LeafUpdate
-from distopt.jax.rules.muon import AdamBesideMuon, MatrixAxes, MuonRule, Orthogonalizer
+from distopt.jax.rules.muon import TWO_AXES, AdamBesideMuon, MatrixAxes, MuonRule, Orthogonalizer
 from distopt.jax.tree import ParameterTree
 from distopt.optimizers.limits import BELOW_ONE, NOT_NEGATIVE, within
 from distopt.optimizers.newton_schulz import COEFFICIENTS
@@ -129,7 +129,8 @@ def _coefficients(given: Any, steps: int) -> tuple[tuple[float, float, float], .
         table = np.zeros(0)
     if table.ndim not in (1, 2) or table.shape[-1] != 3:
         raise ValueError(
-            f"ns_coeffs of muon() are three numbers, three for each step, 'standard' or 'dion'; got {shown(given)}"
+            f"ns_coeffs of muon() are three numbers, three for each step, 'standard' or 'dion'; "
+            f"got {shown(given)}"
         )
     if table.ndim == 2 and len(table) > steps:
         raise ValueError(f"muon(): ns_coeffs are those of {len(table)} steps, but ns_steps is {steps}")
@@ -143,7 +144,7 @@ def _axes(tree: ParameterTree, params: Any, numbers: Any) -> list[MatrixAxes | N
         (leaf.name, variable.shape) for leaf, variable in zip(tree.trained, tree.variables, strict=True)
     ]
     if numbers is None:
-        return [MatrixAxes() if len(shape) == 2 else None for _, shape in shapes]
+        return [TWO_AXES if len(shape) == 2 else None for _, shape in shapes]
     made = numbers(params) if callable(numbers) else numbers
     what = "muon_weight_dimension_numbers must be a pytree of MuonDimensionNumbers and None"
     said = tree.spread(made, what, _is_numbers)

@@ -33,10 +33,10 @@ def schedule_free(
 
     Args:
         base_optimizer: one of distopt.jax that updates each element for itself; it has not been
-            initialized, and is not used any more. Its options, such as clips, and its weight decay are in force. It
-            should have no momentum.
-        learning_rate: a number, or a function of the number of steps made: how much steps weigh in the mean. It
-            should be that of the base optimizer.
+            initialized, and is not used any more. Its options, such as clips, and its weight decay are in
+            force. It should have no momentum.
+        learning_rate: a number, or a function of the number of steps made: how much steps weigh in the
+            mean. It should be that of the base optimizer.
         b1: how far the point of the gradients is from z, which the base optimizer moves, on the way to
             the mean of z; above 0, at most 1.
         weight_lr_power: steps weigh in proportion to this power of the largest learning rate so far.

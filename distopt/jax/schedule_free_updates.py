@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,13 +16,13 @@ from distopt.jax.rates import value_at
 from distopt.jax.rules.schedule_free import ScheduleFreeRule, mean_of_z
 from distopt.jax.updates import TreeUpdates
 from distopt.optimizers.optimizer import ApplyState
-from distopt.typing import Array
+from distopt.typing import Array, Shape
 
 __all__ = ["ScheduleFreeUpdates"]
 
 
 class ScheduleFreeUpdates(TreeUpdates):
-    """As its base; besides, it keeps what all leaves have in common: optax's ``max_lr`` and ``weight_sum``."""
+    """As its base; it also keeps what all leaves have in common: optax's ``max_lr`` and ``weight_sum``."""
 
     _SCALARS: ClassVar[tuple[str, ...]] = ("max_lr", "weight_sum")
 
@@ -60,8 +61,7 @@ class ScheduleFreeUpdates(TreeUpdates):
         """See the base; z begins at the leaves."""
         with self._slots.prefixed():
             for variable in variables:
-                value = variable.numpy()
-                self._slots.add(variable, Z, lambda shape, dtype, value=value: value, variable.shape)
+                self._slots.add(variable, Z, partial(_copied, variable), variable.shape)
         super().make_slots(variables)
 
     def means(self, variables: Sequence[Variable]) -> list[Array]:
@@ -76,3 +76,7 @@ class ScheduleFreeUpdates(TreeUpdates):
             b1 = y.real.dtype.type(rule.b1)
             found.append(np.asarray(mean_of_z(y, z, b1), variable.dtype))
         return found
+
+
+def _copied(variable: Variable, shape: Shape, dtype: Any) -> Array:  # noqa: ARG001
+    return np.array(variable.numpy())

@@ -33,8 +33,6 @@ _KEPT = {"k": 0, "train_mode": False, "weight_sum": 0.0, "lr_max": -1.0, "schedu
 class _TwoWeights(Optimizer):
     """The base: parameters are y after :meth:`train`, where gradients are taken, and x after :meth:`eval`."""
 
-    _update: ScheduleFreeUpdate  # type: ignore[misc]
-
     @eager
     def train(self) -> None:
         """Gives parameters the values to train with, on all replicas alike; needed before the first step."""
@@ -50,6 +48,7 @@ class _TwoWeights(Optimizer):
         for group in self.param_groups:
             if group["train_mode"] == training:
                 continue
+            assert isinstance(self._update, ScheduleFreeUpdate)
             beta = self._update.averaging(group).beta
             for tensor in group["params"]:
                 z = self._pipeline.keeper.now(tensor).get(Z)
@@ -210,9 +209,10 @@ class ScheduleFree(_TwoWeights, torch.optim.Optimizer):
         for name, value in (("weight_lr_power", weight_lr_power), ("r", r)):
             within(FINITE, value, f"{name} of ScheduleFree")
         how = Averaging(beta, float(weight_decay_at_y), float(r), float(weight_lr_power))
-        self._update = WrappedUpdate(inner._update, how)
+        update = WrappedUpdate(inner._update, how)
         for group in inner.param_groups:
-            self._update.rule(group)
+            update.rule(group)
+        self._update = update  # type: ignore[misc]
         pipeline = inner._pipeline
         if pipeline.updates.iterations.scalar():
             raise ValueError("ScheduleFree: the inner optimizer has made steps; give it one that has not")
@@ -227,7 +227,8 @@ class ScheduleFree(_TwoWeights, torch.optim.Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         rest = dict(state)
-        self._update = rest.pop("_update", self.__dict__.get("_update"))
+        if "_update" in rest:
+            self._update = rest.pop("_update")  # type: ignore[misc]
         super().__setstate__(rest)
 
 

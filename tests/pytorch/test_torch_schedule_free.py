@@ -18,7 +18,7 @@ ADAMW = {"lr": 0.1, "betas": (0.9, 0.95), "weight_decay": 0.1, "warmup_steps": 4
 SGD = {"lr": 0.1, "momentum": 0.8, "weight_decay": 0.1, "warmup_steps": 4}
 WRAPPER = {"weight_decay_at_y": 0.1, "momentum": 0.9, "r": 1.0}
 INNER = {"lr": 0.05, "momentum": 0.5, "weight_decay": 0.02}
-#: What schedulefree 1.4.1 makes of ten steps from ``values()`` with ``gradient(step)``: y, and x after eval().
+#: What schedulefree 1.4.1 makes of ten steps from ``values()``: y, and x after eval().
 RECORDED = {
     "adamw": (
         [0.9542661836623609, -1.882417571251976, 0.4796530417407342],
@@ -103,7 +103,12 @@ def program(name, start, each):
     return found
 
 
-@pytest.mark.parametrize("name", MAKERS)
+every_maker = pytest.mark.parametrize(
+    "name", [n if n == "adamw" else pytest.param(n, marks=pytest.mark.slow) for n in MAKERS]
+)
+
+
+@every_maker
 @pytest.mark.parametrize("dtype", ["f4", pytest.param("f8", marks=pytest.mark.slow)])
 def test_thirty_steps(name, dtype):
     x, y = getattr(Formulas(), name)(values(), [gradient(i) for i in range(10)])
@@ -140,9 +145,7 @@ def steps(model, optimizer, numbers):
     return [p.detach().numpy().tobytes() for p in model.parameters()]
 
 
-@pytest.mark.parametrize(
-    "name", [n if n == "adamw" else pytest.param(n, marks=pytest.mark.slow) for n in MAKERS]
-)
+@every_maker
 def test_a_state_goes_on_with_other_replicas(name):
     """With the bits of training that went on: equal gradients have an exact mean."""
     model, optimizer = make(name)

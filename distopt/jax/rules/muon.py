@@ -17,7 +17,7 @@ from distopt.jax.rules.leaf_rule import LeafRule, WholeLeafUpdate, mean_weights
 from distopt.optimizers.newton_schulz import cost, frobenius_norm, newton_schulz
 from distopt.typing import Array, Shape
 
-__all__ = ["AdamBesideMuon", "MatrixAxes", "MuonRule", "Orthogonalizer"]
+__all__ = ["TWO_AXES", "AdamBesideMuon", "MatrixAxes", "MuonRule", "Orthogonalizer"]
 
 #: The least number that optax's other scales are roots of.
 _LEAST = 1e-8
@@ -31,8 +31,8 @@ class MatrixAxes(NamedTuple):
         columns: those of its result.
     """
 
-    rows: tuple[int, ...] = (0,)
-    columns: tuple[int, ...] = (1,)
+    rows: tuple[int, ...]
+    columns: tuple[int, ...]
 
     def order(self, shape: Shape) -> tuple[int, ...]:
         """All axes: those of no matrix, the rows, the columns."""
@@ -42,6 +42,10 @@ class MatrixAxes(NamedTuple):
     def size(self, shape: Shape) -> tuple[int, int]:
         """Rows and columns of a matrix."""
         return prod(shape[axis] for axis in self.rows), prod(shape[axis] for axis in self.columns)
+
+
+#: Those of a leaf that is a matrix.
+TWO_AXES = MatrixAxes((0,), (1,))
 
 
 class Orthogonalizer(NamedTuple):
@@ -68,12 +72,12 @@ class Orthogonalizer(NamedTuple):
 
     def _scaled(self, x: Array) -> Array:
         if self.preconditioning == "frobenius":
-            return x / x.dtype.type(frobenius_norm(x) + self.eps)
+            return np.asarray(x / x.dtype.type(frobenius_norm(x) + self.eps))
         square = gram(x)
         if self.preconditioning == "schatten":
-            return x / x.dtype.type(max(frobenius_norm(square), _LEAST) ** 0.5)
+            return np.asarray(x / x.dtype.type(max(frobenius_norm(square), _LEAST) ** 0.5))
         rows = np.maximum(np.abs(square).sum(axis=1, keepdims=True), x.dtype.type(_LEAST))
-        return x / np.sqrt(rows)
+        return np.asarray(x / np.sqrt(rows))
 
 
 @final
@@ -95,7 +99,7 @@ class MuonRule(WholeLeafUpdate):
     nesterov: bool = True
     adaptive: bool = False
     consistent_rms: float | None = None
-    axes: MatrixAxes = MatrixAxes()
+    axes: MatrixAxes = TWO_AXES
     name = "muon"
 
     def slot_shapes(self, shape: Shape) -> dict[str, Shape]:

@@ -179,8 +179,8 @@ class AdamWScheduleFreeUpdate(ScheduleFreeUpdate):
 
 
 def _options(group: Mapping[str, Any], beta: float) -> Averaging:
-    numbers = (float(group[name]) for name in ("weight_decay", "r", "weight_lr_power"))
-    return Averaging(beta, *numbers, int(group["warmup_steps"]))
+    decay, r, power = (float(group[name]) for name in ("weight_decay", "r", "weight_lr_power"))
+    return Averaging(beta, decay, r, power, int(group["warmup_steps"]))
 
 
 @final

@@ -53,7 +53,7 @@ class ParameterUpdate(ABC):
         """The scalars after one more step."""
         return {**scalars, "step": scalars["step"] + 1}
 
-    def finish(self, group: MutableMapping[str, Any]) -> None:
+    def finish(self, group: MutableMapping[str, Any]) -> None:  # noqa: B027
         """Changes what a step that has been made changes in the group itself: nothing, as a rule."""
 
     def initial(self, group: Mapping[str, Any], slot: str) -> float:
