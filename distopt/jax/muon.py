@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -60,63 +60,75 @@ def muon(
 ) -> Optimizer:
     """``optax.contrib.muon`` over all replicas: steps of matrices are orthogonalized, AdamW has the rest.
 
-    Each leaf is updated by one replica of a node.
-
     Args:
         learning_rate: a number, or a function of the number of steps made, as optax's schedules are.
-        ns_coeffs: the coefficients of the polynomial that orthogonalizes, three for all steps or for each;
-            or "standard" or "dion".
+        ns_coeffs: three coefficients of all steps that orthogonalize, or of each; "standard" or "dion".
         ns_steps: how many steps orthogonalize, unless each has its coefficients.
         beta: decay of the mean of the gradient.
         eps: is added to the norm by which a matrix is divided; Adam's, too.
         weight_decay: times the matrix is added to its step; a number or a schedule.
-        weight_decay_mask: which matrices decay: a pytree of Booleans like the parameters, or a function that
-            makes it of them.
+        weight_decay_mask: a pytree of Booleans, or a function that makes it: which matrices decay.
         mu_dtype: must be None: the mean has the dtype of the parameter.
         nesterov: whether to use Nesterov's momentum, in Adam, too.
         adaptive: whether steps are scaled by the dual norm of the mean.
-        preconditioning: how matrices are scaled before: "frobenius", "aol" or "schatten".
-        adam_b1: Adam's decay of the mean of the gradient.
-        adam_b2: Adam's decay of the mean of its square.
-        adam_eps_root: is added to that before the root is taken.
-        adam_weight_decay: Adam's decay.
+        preconditioning: "frobenius", "aol" or "schatten": how matrices are scaled before.
+        adam_b1, adam_b2, adam_eps_root, adam_weight_decay: see ``adamw``.
         adam_learning_rate: Adam's, a number or a schedule; None for ``learning_rate``.
-        muon_weight_dimension_numbers: a pytree like the parameters, or a function that makes it of them, of
-            ``optax.contrib.MuonDimensionNumbers``, or None where Adam has the leaf. Without it, leaves of
-            two axes are matrices.
-        consistent_rms: the root mean square of a step in units of the learning rate; None: steps are the
-            longer the more columns a matrix has for its rows.
+        muon_weight_dimension_numbers: a pytree, or a function that makes it, of optax's
+            ``MuonDimensionNumbers``, and of None where Adam has the leaf. Without it, Adam has what has not
+            two axes.
+        consistent_rms: a step's root mean square in learning rates; None: wide matrices go further.
         **options: see ApplyOptions.
 
     Raises:
-        ValueError: a number that makes no sense, or ``preconditioning="spectral"``, which is not here.
+        ValueError: a number that makes no sense; ``preconditioning="spectral"``, which is not here.
 
-    Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks";
-    ``optax.contrib.muon``.
+    Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers"; ``optax.contrib.muon``.
     """
     check_none("mu_dtype", mu_dtype)
-    within(BELOW_ONE, beta, "beta of muon()")
+    how = _orthogonalizer(ns_coeffs, ns_steps, preconditioning, eps)
+    matrices = _matrices(how, beta, nesterov, adaptive, consistent_rms)
+    adam = AdamRule(adam_b1, adam_b2, eps, adam_eps_root, nesterov)
+    others = _others(adam, adam_learning_rate, adam_weight_decay)
+    rules, decay = _Rules(matrices, others, muon_weight_dimension_numbers), (weight_decay, weight_decay_mask)
+    return Optimizer("muon", matrices, learning_rate, options, *decay, rules=rules)
+
+
+class _Rules(NamedTuple):
+    """Gives each leaf its algorithm."""
+
+    matrices: MuonRule
+    others: AdamBesideMuon
+    numbers: Any
+
+    def __call__(self, tree: ParameterTree, params: Any) -> list[LeafUpdate]:
+        found = _axes(tree, params, self.numbers)
+        return [self.others if axes is None else replace(self.matrices, axes=axes) for axes in found]
+
+
+def _orthogonalizer(ns_coeffs: Any, ns_steps: int, preconditioning: str, eps: float) -> Orthogonalizer:
     within(NOT_NEGATIVE, eps, "eps of muon()")
-    within(NOT_NEGATIVE, adam_weight_decay, "adam_weight_decay of muon()")
-    rms = None if consistent_rms is None else float(within(NOT_NEGATIVE, consistent_rms, "consistent_rms"))
     if preconditioning == "spectral":
         raise ValueError(
             "muon(): preconditioning='spectral' is not here: the bits of a largest singular value depend on "
             "the library that computes it. Take 'frobenius', 'aol' or 'schatten'"
         )
     as_one_of(preconditioning, "preconditioning of muon()", _PRECONDITIONINGS)
-    how = Orthogonalizer(_coefficients(ns_coeffs, as_count(ns_steps, "ns_steps")), preconditioning, eps)
-    matrices = MuonRule(how, beta, nesterov, adaptive, rms)
-    if adam_learning_rate is not None:
-        adam_learning_rate = checked_rate(adam_learning_rate, "adam_learning_rate of muon()")
-    adam = AdamRule(adam_b1, adam_b2, eps, adam_eps_root, nesterov)
-    others = AdamBesideMuon(adam, adam_learning_rate, float(adam_weight_decay))
+    coefficients = _coefficients(ns_coeffs, as_count(ns_steps, "ns_steps of muon()"))
+    return Orthogonalizer(coefficients, preconditioning, float(eps))
 
-    def rules(tree: ParameterTree, params: Any) -> list[LeafUpdate]:
-        found = _axes(tree, params, muon_weight_dimension_numbers)
-        return [others if axes is None else replace(matrices, axes=axes) for axes in found]
 
-    return Optimizer("muon", matrices, learning_rate, options, weight_decay, weight_decay_mask, rules=rules)
+def _matrices(how: Orthogonalizer, beta: float, nesterov: bool, adaptive: bool, rms: Any) -> MuonRule:
+    within(BELOW_ONE, beta, "beta of muon()")
+    if rms is not None:
+        rms = float(within(NOT_NEGATIVE, rms, "consistent_rms of muon()"))
+    return MuonRule(how, float(beta), nesterov, adaptive, rms)
+
+
+def _others(adam: AdamRule, rate: Any, decay: float) -> AdamBesideMuon:
+    within(NOT_NEGATIVE, decay, "adam_weight_decay of muon()")
+    rate = None if rate is None else checked_rate(rate, "adam_learning_rate of muon()")
+    return AdamBesideMuon(adam, rate, float(decay))
 
 
 def _coefficients(given: Any, steps: int) -> tuple[tuple[float, float, float], ...]:
