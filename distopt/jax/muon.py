@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -71,17 +72,17 @@ def muon(
         mu_dtype: must be None: the mean has the dtype of the parameter.
         nesterov: whether to use Nesterov's momentum, in Adam, too.
         adaptive: whether steps are scaled by the dual norm of the mean.
-        preconditioning: "frobenius", "aol" or "schatten": how matrices are scaled before.
-        adam_b1, adam_b2, adam_eps_root, adam_weight_decay: see ``adamw``.
+        preconditioning: "frobenius", "aol" or "schatten": how matrices are scaled before; no "spectral".
+        adam_b1: see ``adamw``.
+        adam_b2: see ``adamw``.
+        adam_eps_root: see ``adamw``.
+        adam_weight_decay: see ``adamw``.
         adam_learning_rate: Adam's, a number or a schedule; None for ``learning_rate``.
         muon_weight_dimension_numbers: a pytree, or a function that makes it, of optax's
             ``MuonDimensionNumbers``, and of None where Adam has the leaf. Without it, Adam has what has not
             two axes.
         consistent_rms: a step's root mean square in learning rates; None: wide matrices go further.
         **options: see ApplyOptions.
-
-    Raises:
-        ValueError: a number that makes no sense; ``preconditioning="spectral"``, which is not here.
 
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers"; ``optax.contrib.muon``.
     """
@@ -90,20 +91,17 @@ def muon(
     matrices = _matrices(how, beta, nesterov, adaptive, consistent_rms)
     adam = AdamRule(adam_b1, adam_b2, eps, adam_eps_root, nesterov)
     others = _others(adam, adam_learning_rate, adam_weight_decay)
-    rules, decay = _Rules(matrices, others, muon_weight_dimension_numbers), (weight_decay, weight_decay_mask)
+    rules = partial(_rules, matrices, others, muon_weight_dimension_numbers)
+    decay = weight_decay, weight_decay_mask
     return Optimizer("muon", matrices, learning_rate, options, *decay, rules=rules)
 
 
-class _Rules(NamedTuple):
-    """Gives each leaf its algorithm."""
-
-    matrices: MuonRule
-    others: AdamBesideMuon
-    numbers: Any
-
-    def __call__(self, tree: ParameterTree, params: Any) -> list[LeafUpdate]:
-        found = _axes(tree, params, self.numbers)
-        return [self.others if axes is None else replace(self.matrices, axes=axes) for axes in found]
+def _rules(
+    matrices: MuonRule, others: AdamBesideMuon, numbers: Any, tree: ParameterTree, params: Any
+) -> list[LeafUpdate]:
+    """Each leaf's algorithm."""
+    found = _axes(tree, params, numbers)
+    return [others if axes is None else replace(matrices, axes=axes) for axes in found]
 
 
 def _orthogonalizer(ns_coeffs: Any, ns_steps: int, preconditioning: str, eps: float) -> Orthogonalizer:
