@@ -108,23 +108,22 @@ def test_every_part_has_its_place():
     assert {part_of(file) for file in FILES} <= set(LEVEL) | FRONTS
 
 
-@pytest.mark.parametrize("file", FILES, ids=NAMES)
-def test_imports_go_downward(file):
+def upward(file):
+    """What a file imports that does not stand below it."""
     own = part_of(file)
-    if own in FRONTS:
-        return
-    wrong = []
     for name, _ in IMPORTS[file]:
         module = target(name)
-        if module is None or module == "distopt":
-            # `from distopt import aggregators` names a part; a bare `distopt` would be the front.
-            if module == "distopt":
-                wrong.append(name)
+        if module is None:
             continue
-        other = module.split(".")[1]
-        if other != own and (other in FRONTS or LEVEL[other] >= LEVEL[own]):
-            wrong.append(name)
-    assert not wrong, f"{own} may only import what stands below it"
+        # `from distopt import aggregators` names a part; a bare `distopt` would be the front.
+        other = None if module == "distopt" else module.split(".")[1]
+        if other != own and (other is None or other in FRONTS or LEVEL[other] >= LEVEL[own]):
+            yield name
+
+
+def test_imports_go_downward():
+    wrong = {name: list(upward(file)) for file, name in zip(FILES, NAMES) if part_of(file) not in FRONTS}
+    assert not {name: found for name, found in wrong.items() if found}
 
 
 def test_no_cycles_between_modules():
@@ -171,30 +170,31 @@ def test_extras_are_imported_where_they_are_used():
     assert not early
 
 
-@pytest.mark.parametrize("file", FILES, ids=NAMES)
-def test_only_two_files_read_the_environment(file):
-    reads = [
-        ast.unparse(node)
-        for node in ast.walk(ast.parse(file.read_text()))
+TREES = {file: ast.parse(file.read_text()) for file in FILES}
+
+
+def test_only_two_files_read_the_environment():
+    reads = {
+        name
+        for file, name in zip(FILES, NAMES)
+        for node in ast.walk(TREES[file])
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv", "environb")
-    ]
-    assert not reads or file in (ROOT / "settings.py", ROOT / "launched.py")
+    }
+    assert reads == {"settings.py", "launched.py"}
 
 
-@pytest.mark.parametrize("file", FILES, ids=NAMES)
-def test_files_and_functions_are_short(file):
-    text = file.read_text()
-    assert len(text.splitlines()) < 400
-    long = {
-        node.name: node.end_lineno - node.lineno + 1
-        for node in ast.walk(ast.parse(text))
+def test_files_and_functions_are_short():
+    lengths = {name: len(file.read_text().splitlines()) for file, name in zip(FILES, NAMES)}
+    assert not {name: lines for name, lines in lengths.items() if lines >= 400}
+    assert not {
+        f"{name}: {node.name}": node.end_lineno - node.lineno + 1
+        for file, name in zip(FILES, NAMES)
+        for node in ast.walk(TREES[file])
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
         and node.end_lineno - node.lineno + 1 >= 60
     }
-    assert not long
 
 
-TREES = {file: ast.parse(file.read_text()) for file in FILES}
 #: Private by their names, but Python's and other libraries' own, or promised by a named tuple.
 PRIVATE_OF_LIBRARIES = {
     *(

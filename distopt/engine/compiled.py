@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from distopt.engine.compile_lock import compile_lock
 from distopt.engine.rule import Rule, where
 
 __all__ = ["COMPILED", "Template", "compiled"]
@@ -56,7 +57,8 @@ def compiled(
     fingerprint = _fingerprint(rule)
     try:
         kernel = template(rule.function, fingerprint, _jit(True, dtype))
-        kernel.compile(signature)
+        with compile_lock(Path(kernel.stats.cache_path), kernel.__qualname__.rpartition(".")[2]):
+            kernel.compile(signature)
     except Exception:
         # A cache that cannot be written or read is no error; what else is wrong comes up again here.
         kernel = template(rule.function, fingerprint, _jit(False, dtype))
