@@ -83,6 +83,8 @@ class Optimizer(torch.optim.Optimizer):
     _update: ClassVar[ParameterUpdate]
     #: A ``torch.amp.GradScaler`` then leaves it to step() to skip a step: replicas decide together.
     _step_supports_amp_scaling = True
+    #: The name of a wrapper that updates its parameters now.
+    _taken_by = ""
 
     # -- making
     @contextmanager
@@ -155,6 +157,11 @@ class Optimizer(torch.optim.Optimizer):
 
     def _check_step(self) -> None:
         """Raises RuntimeError if it is no time for a step."""
+        if self._taken_by:
+            raise RuntimeError(
+                f"{type(self).__name__}.step(): {self._taken_by} has taken its parameters over; call "
+                f"the step() of that one"
+            )
         if self._accumulates:
             raise RuntimeError(
                 f"{type(self).__name__}.step() within no_sync(): it aggregates gradients, so leave the block "

@@ -221,6 +221,7 @@ class ScheduleFree(_TwoWeights, torch.optim.Optimizer):
         torch.optim.Optimizer.__init__(self, groups, {**inner.defaults, **_KEPT})
         self._made = True
         self._add_parameters()
+        inner._taken_by = type(self).__name__
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_update": self._update}

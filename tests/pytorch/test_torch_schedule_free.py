@@ -205,3 +205,7 @@ def test_arguments():
     inner.step()
     with pytest.raises(ValueError, match="has made steps"):
         dt.ScheduleFree(inner)
+    inner = dt.SGD(parameter)
+    dt.ScheduleFree(inner)
+    with pytest.raises(RuntimeError, match=r"SGD.step\(\): ScheduleFree has taken its parameters over"):
+        inner.step()
