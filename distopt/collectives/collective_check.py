@@ -59,9 +59,14 @@ class CollectiveCheck:
     Args:
         world: the job.
         recall: takes back what has been begun ahead of a header, here or on other replicas; collective.
+        numbers: what messages call the replicas; their numbers in the world by default.
     """
 
-    def __init__(self, world: World, recall: Callable[[], None]) -> None:
+    def __init__(
+        self, world: World, recall: Callable[[], None], numbers: Sequence[int] | None = None
+    ) -> None:
+        self._numbers = range(world.comm.size) if numbers is None else numbers
+        self._of = f" of {world.comm.size}" if self._numbers == range(world.comm.size) else ""
         self._comm, self._node, self._status, self._recall = world.comm, world.node, world.status, recall
         self._pid = os.getpid()
         #: How many optimizer steps this replica has begun; for messages.
@@ -160,11 +165,11 @@ class CollectiveCheck:
         failed = [r for r, status in enumerate(statuses) if status == _ERROR]
         if failed:
             raise ReplicaFailed(
-                f"nothing was applied, because replica {failed[0]} of {self._comm.size} could not go on: "
+                f"nothing was applied, because replica {self._numbers[failed[0]]}{self._of} could not go on: "
                 f"{descriptions[failed[0]]}"
             )
         texts = map(_located, _without_common_parts(descriptions), zip(functions, places, strict=True))
-        raise ReplicaMismatch(_difference(list(texts)))
+        raise ReplicaMismatch(_difference(list(texts), self._numbers))
 
     def finish(self, lock: AbstractContextManager[None] | None = None) -> None:
         """Says that this replica has ended its program; others that still wait learn of it.
@@ -227,9 +232,9 @@ def _elided(parts: Sequence[str], common: set[str]) -> str:
     return ", ".join(shown)
 
 
-def _difference(descriptions: list[str]) -> str:
+def _difference(descriptions: list[str], numbers: Sequence[int]) -> str:
     groups: dict[str, list[int]] = {}
-    for replica, text in enumerate(descriptions):
+    for replica, text in zip(numbers, descriptions, strict=True):
         groups.setdefault(text, []).append(replica)
     lines = ["replicas are in different calls; nothing was applied."]
     for text, replicas in groups.items():

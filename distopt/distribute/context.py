@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -33,16 +34,27 @@ class ReplicaContext:
     Args:
         strategy: the strategy that it runs under.
         world: how it reaches the other replicas.
+        job: the context that this one is a part of, see ``within_node``; None for the whole job.
+        numbers: for each replica of ``world`` its number in the job; those of the world by default.
     """
 
-    def __init__(self, strategy: Strategy, world: World) -> None:
+    def __init__(
+        self,
+        strategy: Strategy,
+        world: World,
+        job: ReplicaContext | None = None,
+        numbers: Sequence[int] | None = None,
+    ) -> None:
         self._strategy = strategy
+        self._job = None if job is None else weakref.ref(job)  # which keeps this one
+        #: For each replica its number in the job.
+        self.numbers: Sequence[int] = range(world.comm.size) if numbers is None else numbers
         #: The groups that this replica belongs to.
         self.world = world
         #: The communicator of the job, for code that moves bytes itself.
         self.comm = world.comm
         #: The headers that open every collective call.
-        self.collective_check = CollectiveCheck(world, self._recall)
+        self.collective_check = CollectiveCheck(world, self._recall, self.numbers)
         self._fingerprints: dict[Any, int] = {}
         self._shards: ShardReduce | None = None
         self._all_reduce: NodeAllReduce | None = None
@@ -55,6 +67,12 @@ class ReplicaContext:
     def strategy(self) -> Strategy:
         """The strategy in force."""
         return self._strategy
+
+    @property
+    def job(self) -> ReplicaContext:
+        """That of the whole job: this one, if it is not that of a node."""
+        found = None if self._job is None else self._job()
+        return found or self
 
     @property
     def replica_id_in_sync_group(self) -> int:

@@ -122,6 +122,23 @@ class SharedParameters:
         else:
             variable.assign(value)
 
+    def store(self, variables: Sequence[Variable], values: Sequence[Array]) -> None:
+        """Gives variables values that all replicas of the node have, as an update does; collective.
+
+        Args:
+            variables: the same ones, in the same order, on all of them.
+            values: each one's, of its shape and dtype.
+        """
+        node = self.reduce.node
+        node.barrier()  # all have read what stands there
+        for variable, value in zip(variables, values, strict=True):
+            memory, low, high = as_array(variable).reshape(-1), 0, variable.size
+            if variable.storage.shared:
+                low, high = share(variable.size, node.rank, node.size)
+            memory[low:high] = value.reshape(-1)[low:high]
+            variable.storage.changed()
+        node.barrier()
+
     # -- private views
     def private_view(self, variable: Variable) -> Array:
         """This replica's view of a ``copy_on_write`` variable, in its shape.

@@ -40,6 +40,14 @@ __all__ = ["Coefficients", "StepEngine"]
 _SPARSE, _ALL_SPARSE, _STAGED, _FITS, _OVERLAPPED, _WEIGHT = 1, 2, 4, 8, 16, 5
 
 
+def _recorder(job: ReplicaContext) -> StepRecorder | None:
+    """What writes down the values of all steps of a replica, if it is to."""
+    directory = job.strategy.options.record
+    if directory and job.replica_id_in_sync_group == 0 and StepRecorder not in job.attached:
+        job.attached[StepRecorder] = StepRecorder(directory)
+    return job.attached.get(StepRecorder)
+
+
 class StepEngine:
     """The engine of one replica; :meth:`of` gives it.
 
@@ -63,9 +71,7 @@ class StepEngine:
         self._overlaps: WeakKeyDictionary[object, Overlap] = WeakKeyDictionary()
         self._shared: WeakKeyDictionary[object, bool] = WeakKeyDictionary()
         self._audit_every = context.strategy.options.audit_every
-        directory = context.strategy.options.record
-        first = context.replica_id_in_sync_group == 0
-        self._recorder = StepRecorder(directory) if directory and first else None
+        self._recorder = _recorder(context.job)
 
     @classmethod
     def of(cls, context: ReplicaContext) -> StepEngine:

@@ -16,13 +16,21 @@ if TYPE_CHECKING:
     from distopt.optimizers.base_optimizer import BaseOptimizer
     from distopt.optimizers.optimizer import ApplyState
 
-__all__ = ["pipeline_text", "settings_text", "stages_text"]
+__all__ = ["pipeline_text", "settings_text", "stages_of", "stages_text"]
 
 
 def pipeline_text(optimizer: BaseOptimizer) -> str:
-    """The current aggregation, transformation and update, joined by arrows."""
-    clips = optimizer._clip or ""
+    """The current aggregation, transformation and update, joined by arrows, and how the engine does it."""
     replicas = distribute.get_strategy().num_replicas_in_sync
+    stages, context = stages_of(optimizer, replicas), distribute.get_replica_context()
+    if context is None or replicas == 1:
+        return stages
+    return f"{stages}\n{StepEngine.describe(context, optimizer)}"
+
+
+def stages_of(optimizer: BaseOptimizer, replicas: int) -> str:
+    """The current aggregation over so many replicas, transformation and update, joined by arrows."""
+    clips = optimizer._clip or ""
     over = f"{_name(optimizer.gradient_aggregator)} over {replicas} replica{'s' if replicas > 1 else ''}"
     config = {key: value for key, value in optimizer.get_config().items() if key not in _SHOWN_APART}
     update = f"{optimizer._title()}({', '.join(f'{k}={_value(v)}' for k, v in config.items())})"
@@ -31,13 +39,7 @@ def pipeline_text(optimizer: BaseOptimizer) -> str:
     if unadapted := optimizer._factors.unadapted.names():
         update += f", no trust ratio of {', '.join(unadapted)}"
     transformers = [_name(transformer) for transformer in optimizer.gradient_transformers]
-    stages = " -> ".join(
-        part for part in (_policy(optimizer), over, str(clips), *transformers, update) if part
-    )
-    context = distribute.get_replica_context()
-    if context is None or replicas == 1:
-        return stages
-    return f"{stages}\n{StepEngine.describe(context, optimizer)}"
+    return " -> ".join(part for part in (_policy(optimizer), over, str(clips), *transformers, update) if part)
 
 
 def stages_text(optimizer: BaseOptimizer) -> str:
