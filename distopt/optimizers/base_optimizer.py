@@ -341,7 +341,7 @@ class BaseOptimizer(abc.ABC):
         return self._hypers.variables()
 
     def _loss_factor(self) -> float:
-        """A hook: what ``fit`` multiplies replicas' parts of a loss by; 1 where their gradients are summed."""
+        """A hook: what ``fit`` multiplies replicas' parts of a loss by: 1 if gradients are summed."""
         return 1.0
 
     def _update_cost(self, variable: Variable) -> float:

@@ -32,8 +32,9 @@ class DiLoCo(LocalRounds):
     """Makes ``every`` steps on each node alone; then ``outer`` makes one with the mean of what they did.
 
     The outer gradient is the weights after the last exchange minus the weights now, averaged over the nodes.
-    ``outer`` applies it to the weights after the last exchange, and all nodes go on from the result. So on one
-    node too. All other state of ``inner`` stays each node's own; that of ``outer`` is the same everywhere.
+    ``outer`` applies it to the weights after the last exchange, and all nodes go on from the result. It is
+    the same on one node. All other state of ``inner`` stays each node's own; that of ``outer`` is the same
+    everywhere.
 
     Args:
         inner: makes the steps of a node; AdamW in the paper. With ``gradient_aggregator="mean"``.

@@ -290,7 +290,7 @@ def _check(wrapper: str, inner: Any) -> None:
         raise TypeError(f"{wrapper}: inner must be an optimizer, such as SGD; got {shown(inner)}")
     if isinstance(inner, (LocalRounds, LossScaleOptimizer, ScheduleFree)):
         raise TypeError(
-            f"{wrapper}: inner must not be a {type(inner).__name__}, whose state must not differ between nodes"
+            f"{wrapper}: inner must not be a {type(inner).__name__}: its state must not differ between nodes"
         )
     if not isinstance(inner.gradient_aggregator, (Mean, WeightedMean)):
         raise ValueError(
