@@ -20,9 +20,10 @@ from distopt.tracebacks import format_error, is_between, is_internal, located
 
 __all__ = ["CollectiveCheck", "digest", "user_call"]
 
-_FORMAT = struct.Struct("<qQQqqq16x")
-#: What has to be equal, without flags; what stands at the end.
-_SAME, _AHEAD = slice(0, 32), 5
+_FORMAT = struct.Struct("<qQQqqqq8x")
+#: What has to be equal, without flags; what stands at the end: whether messages are to come ahead, and
+#: whether the call is that of a node.
+_SAME, _AHEAD, _OF_NODE = slice(0, 32), 5, 6
 _OK, _ERROR, _FINISHED = 0, 1, 2
 #: Kinds of calls, and places, that are known at a time: optimizers may have names without end.
 _KEPT = 1000
@@ -60,12 +61,17 @@ class CollectiveCheck:
         world: the job.
         recall: takes back what has been begun ahead of a header, here or on other replicas; collective.
         numbers: what messages call the replicas; their numbers in the world by default.
+        job: that of the job, if this is for calls of one node; None for the job.
     """
 
     def __init__(
-        self, world: World, recall: Callable[[], None], numbers: Sequence[int] | None = None
+        self,
+        world: World,
+        recall: Callable[[], None],
+        numbers: Sequence[int] | None = None,
+        job: CollectiveCheck | None = None,
     ) -> None:
-        self._numbers = range(world.comm.size) if numbers is None else numbers
+        self._numbers, self._job = range(world.comm.size) if numbers is None else numbers, job
         self._of = f" of {world.comm.size}" if self._numbers == range(world.comm.size) else ""
         self._comm, self._node, self._status, self._recall = world.comm, world.node, world.status, recall
         self._pid = os.getpid()
@@ -116,20 +122,38 @@ class CollectiveCheck:
             kind_hash = self._kinds[kind] = digest(kind)
         self._status.write(self._place(kind, user_call()), self._calls, self.steps)
         status = _OK if error is None else _ERROR
-        rows = self._meet(
-            _FORMAT.pack(self._calls, kind_hash, fingerprint, status, flags, bool(ahead)), ahead
+        own = _FORMAT.pack(
+            self._calls, kind_hash, fingerprint, status, flags, bool(ahead), self._job is not None
         )
+        rows = self._meet(own, ahead)
         if status == _OK and rows.count(rows[0]) == len(rows):
             return [flags] * len(rows)
         if status == _OK and _same(rows):
             return [_FORMAT.unpack(row)[4] for row in rows]
+        if self._job is not None and not all(_FORMAT.unpack(row)[_OF_NODE] for row in rows):
+            self._job._differ(own, describe, error)
         self._disagree(rows, describe, error)
         raise AssertionError("unreachable")
+
+    def _differ(self, own: bytes, describe: Callable[[], str], error: Exception | None) -> None:
+        """Tells all of the job that this replica is in a call of its node, while one of these is in another.
+
+        Those of a node know it where they meet before they meet the others.
+        """
+        if self._on_node_first:
+            rows = self._comm.exchange(own)
+            self._take_back(rows, own)
+            self._disagree(rows, describe, error)
+
+    @property
+    def _on_node_first(self) -> bool:
+        """Whether those of a node meet before all do."""
+        return self._comm.asynchronous and 1 < self._node.size < self._comm.size
 
     def _meet(self, own: bytes, ahead: Callable[[], None] | None = None) -> list[bytes]:
         """All replicas' headers. What has been begun ahead of them stands if all agree and all have begun."""
         together = True
-        if self._comm.asynchronous and 1 < self._node.size < self._comm.size:
+        if self._on_node_first:
             together = _same(self._node.exchange(own))
         if ahead is not None and together:
             arrive = self._comm.begin_exchange(own)
@@ -137,11 +161,15 @@ class CollectiveCheck:
             rows = arrive()
         else:
             rows = self._comm.exchange(own)
+        self._take_back(rows, own)
+        return rows
+
+    def _take_back(self, rows: Sequence[bytes], own: bytes) -> None:
+        """Recalls what some have begun ahead, if not all can go on with it."""
         if rows.count(own) < len(rows):
             begun = [_FORMAT.unpack(row)[_AHEAD] for row in rows]
             if any(begun) and not (all(begun) and _same(rows)):
                 self._recall()
-        return rows
 
     def _place(self, kind: str, call: tuple[str, str]) -> str:
         """A description of where the replica is; the same object for the same place."""
@@ -188,7 +216,7 @@ class CollectiveCheck:
         with lock or nullcontext():
             self._calls += 1
             self._status.write("the end of its program", self._calls, self.steps)
-            rows = self._meet(_FORMAT.pack(self._calls, digest("finish"), 0, _FINISHED, 0, 0))
+            rows = self._meet(_FORMAT.pack(self._calls, digest("finish"), 0, _FINISHED, 0, 0, 0))
             if any(_FORMAT.unpack(row)[3] != _FINISHED for row in rows):
                 self._disagree(rows, lambda: "the end of its program", None)
 
