@@ -15,8 +15,7 @@ from distopt.core.variable import Variable
 from distopt.distribute import ReplicaContext
 from distopt.engine.step import StepEngine
 from distopt.optimizers.describe import stages_of
-from distopt.optimizers.identify import serialize
-from distopt.optimizers.local_rounds import LocalRounds
+from distopt.optimizers.local_rounds import LocalRounds, part_config
 from distopt.optimizers.optimizer import Optimizer
 from distopt.optimizers.sgd import SGD
 from distopt.optimizers.state import make_weights
@@ -97,7 +96,7 @@ class DiLoCo(LocalRounds):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments with their values now."""
-        return {**super().get_config(), "outer": serialize(self.outer)}
+        return {**super().get_config(), "outer": part_config(self.outer)}
 
 
 def _checked(inner: Optimizer, outer: Any) -> Optimizer:

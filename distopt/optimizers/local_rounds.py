@@ -5,12 +5,13 @@ from __future__ import annotations
 import abc
 import zlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from distopt import distribute
+from distopt import aggregators, distribute
 from distopt.aggregators import Mean, WeightedMean
 from distopt.collectives import digest
 from distopt.core.assignment import assign_alike
@@ -36,7 +37,7 @@ from distopt.typing import GradsAndVars
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["LocalRounds", "resume"]
+__all__ = ["LocalRounds", "part_config", "resume"]
 
 #: Settings of the inner optimizer that may be read and set here as well.
 _SETTINGS = (
@@ -250,7 +251,7 @@ class LocalRounds(KnownArguments, Optimizer):
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments with their values now."""
-        return {"name": self._name, "inner": serialize(self.inner), "every": self.every}
+        return {"name": self._name, "inner": part_config(self.inner), "every": self.every}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
@@ -258,8 +259,23 @@ class LocalRounds(KnownArguments, Optimizer):
         arguments = as_config(config, f"optimizer {cls.__name__}")
         for part in ("inner", "outer"):
             if part in arguments:
-                arguments[part] = deserialize(arguments[part], custom_objects)
+                arguments[part] = _part(arguments[part], custom_objects)
         return cls(**arguments)
+
+
+def part_config(optimizer: Optimizer) -> dict[str, Any]:
+    """The config of an optimizer, with its aggregator: one of the user's functions is left out."""
+    config: dict[str, Any] = serialize(optimizer)
+    with suppress(ValueError):
+        config["aggregator"] = aggregators.serialize(optimizer.gradient_aggregator)
+    return config
+
+
+def _part(config: Any, custom_objects: dict[str, Any] | None) -> Any:
+    made = deserialize(config, custom_objects)
+    if "aggregator" in config:
+        made.gradient_aggregator = aggregators.get(config["aggregator"])
+    return made
 
 
 def resume(context: ReplicaContext, call: str, state: Sequence[Variable]) -> None:
@@ -290,21 +306,20 @@ def _check(wrapper: str, inner: Any) -> None:
         raise TypeError(f"{wrapper}: inner must be an optimizer, such as SGD; got {shown(inner)}")
     if isinstance(inner, (LocalRounds, LossScaleOptimizer, ScheduleFree)):
         raise TypeError(
-            f"{wrapper}: inner must not be a {type(inner).__name__}: its state must not differ between nodes"
+            f"{wrapper}: inner must not be a {type(inner).__name__}: its state may not differ between nodes"
         )
     if not isinstance(inner.gradient_aggregator, (Mean, WeightedMean)):
         raise ValueError(
             f"{wrapper}: a node's step must not depend on how many replicas it has, but inner, "
-            f"{inner._name!r}, takes the {shown_aggregator(inner)} of gradients: pass it "
+            f"{inner._name!r}, takes the {_stage(inner)} of gradients: pass it "
             "gradient_aggregator='mean', and a loss that is the mean over each replica's examples"
         )
     if inner.use_ema:
         raise ValueError(f"{wrapper}: inner keeps averages of one node's weights: pass it no use_ema")
 
 
-def shown_aggregator(inner: Optimizer) -> str:
-    """What an optimizer makes of gradients, in a word."""
-    return str(getattr(inner.gradient_aggregator, "__name__", inner.gradient_aggregator))
+def _stage(optimizer: Optimizer) -> str:
+    return str(getattr(optimizer.gradient_aggregator, "__name__", optimizer.gradient_aggregator))
 
 
 def _check_sharing(context: ReplicaContext, optimizer: Optimizer, variables: Sequence[Variable]) -> None:
