@@ -45,7 +45,7 @@ def audit(
     apart = np.flatnonzero(table[:, place] != table[0, place])
     other = int(apart[0])
     numbers = context.numbers
-    parted = ", ".join(str(numbers[r]) for r in apart)
+    parted = ", ".join(str(numbers[int(r)]) for r in apart)
     who = f"replica{'s' if len(apart) > 1 else ''} {parted} from replica {numbers[0]}"
     if place == len(state):
         described = [text.decode() for text in comm.gather_bytes(settings.encode())]

@@ -99,7 +99,7 @@ def test_other_variables_on_one_replica_of_a_node(nodes):
         pairs = [(np.ones(2, np.float32), v if rank() == 3 else w)]
         optimizer.apply_gradients(pairs)
 
-    with pytest.raises(ReplicaMismatch, match="replica 2: .* on w:0 .*\n  replica 3: .* on v:0"):
+    with pytest.raises(ReplicaMismatch, match=r"replica 2: .* on w:0 .*\n  replica 3: .* on v:0"):
         on_replicas(4, program)
 
 
@@ -111,7 +111,7 @@ def test_nodes_that_end_their_rounds_apart(nodes):
             optimizer.apply_gradients([(np.ones(2, np.float32), w)])
         optimizer.exchange()
 
-    with pytest.raises(ReplicaMismatch, match="after 3 steps.*\n.*after 2 steps"):
+    with pytest.raises(ReplicaMismatch, match=r"after 3 steps.*\n.*after 2 steps"):
         on_replicas(4, program)
 
 

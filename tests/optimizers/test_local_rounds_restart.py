@@ -28,7 +28,7 @@ def gradient(step, w):
 
 
 def train(make, folder, first, last):
-    """Steps ``first`` to ``last``, from a checkpoint if there is one; saves at the end; returns the weights."""
+    """Steps ``first`` to ``last``, from a checkpoint if there is one; saves at the end."""
     w, b = variables()
     optimizer = make()
     manager = CheckpointManager(str(folder), variables=[w, b], optimizer=optimizer)

@@ -1,0 +1,43 @@
+"""LocalSGD: nodes train on their own, and average their parameters from time to time."""
+
+from __future__ import annotations
+
+from distopt.core.variable import Variable
+from distopt.distribute import ReplicaContext
+from distopt.torch.local_rounds import LocalRounds
+from distopt.torch.optimizer import Optimizer
+from distopt.torch.parameter import Parameter
+
+__all__ = ["LocalSGD"]
+
+
+class LocalSGD(LocalRounds):
+    """Makes ``every`` steps on each node alone; then the parameters become their mean over the nodes.
+
+    The replicas of a node make each step together, as with ``inner`` alone. The state of ``inner``, such as
+    momentum, stays each node's own. On one node it is ``inner``. Running statistics of batch norms are
+    averaged over the node in each step, over all replicas in an exchange.
+
+    Args:
+        inner: SGD or another optimizer of this package, which takes the mean. It is not to be used on its
+            own from then on.
+        every: the number of steps between two exchanges.
+
+    Raises:
+        TypeError: ``inner`` is no optimizer of this package.
+        ValueError: ``inner`` does not take the mean, or ``every`` is below 1.
+
+    Source: Stich 2018, "Local SGD Converges Fast and Communicates Little", arXiv:1805.09767.
+    """
+
+    def __init__(self, inner: Optimizer, every: int) -> None:
+        super().__init__(inner, every)
+
+    def _exchange(self, context: ReplicaContext, parameters: list[Parameter]) -> list[Variable]:
+        if context.world.node.size == context.world.comm.size:
+            return []
+        means: list[Variable] = context.all_reduce("mean", [parameter.variable for parameter in parameters])
+        return means
+
+    def _exchanged(self) -> str:
+        return "the mean of the parameters over nodes"
