@@ -54,8 +54,8 @@ class ReplicaContext:
         #: The communicator of the job, for code that moves bytes itself.
         self.comm = world.comm
         #: The headers that open every collective call.
-        of_job = None if job is None else job.collective_check
-        self.collective_check = CollectiveCheck(world, self._recall, self.numbers, of_job)
+        of_job: CollectiveCheck | None = None if job is None else job.collective_check
+        self.collective_check: CollectiveCheck = CollectiveCheck(world, self._recall, self.numbers, of_job)
         self._fingerprints: dict[Any, int] = {}
         self._shards: ShardReduce | None = None
         self._all_reduce: NodeAllReduce | None = None

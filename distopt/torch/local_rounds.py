@@ -78,8 +78,9 @@ class LocalRounds(torch.optim.Optimizer, abc.ABC):
             with torch.enable_grad():
                 loss = closure()
         context = require_replica_context(f"step() of {type(self).__name__}")
-        scaling = {name: vars(self)[name] for name in ("grad_scale", "found_inf") if name in vars(self)}
-        vars(self.inner).update(scaling)  # of a GradScaler
+        # Of a GradScaler.
+        scaling: dict[str, Any] = {k: vars(self)[k] for k in ("grad_scale", "found_inf") if k in vars(self)}
+        vars(self.inner).update(scaling)
         try:
             with distribute.within_node(context):
                 self.inner.step(examples=examples)
@@ -126,7 +127,7 @@ class LocalRounds(torch.optim.Optimizer, abc.ABC):
 
     # -- what is the inner optimizer's
     @property
-    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+    def param_groups(self) -> list[dict[str, Any]]:
         """The inner optimizer's."""
         return self.inner.param_groups
 
@@ -136,7 +137,7 @@ class LocalRounds(torch.optim.Optimizer, abc.ABC):
             self.inner.param_groups = groups
 
     @property
-    def state(self) -> Any:  # type: ignore[override]
+    def state(self) -> Any:
         """The inner optimizer's: this node's own."""
         return self.inner.state
 
@@ -160,7 +161,7 @@ class LocalRounds(torch.optim.Optimizer, abc.ABC):
     @torch.no_grad()
     @collective_call
     def aggregate(self, *, examples: int | None = None) -> None:
-        """Puts the mean of the node's gradients in the place of this replica's; see :meth:`Optimizer.aggregate`."""
+        """Puts the mean of the node's gradients in the place of this replica's, for the next step."""
         with distribute.within_node(require_replica_context("aggregate()")):
             self.inner.aggregate(examples=examples)
 

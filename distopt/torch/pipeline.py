@@ -103,7 +103,7 @@ class Pipeline:
         return list(self._parameters)
 
     def move(self, before: StepEngine, context: ReplicaContext) -> None:
-        """Goes on in another context, to which the parameters move with the values that they have; collective.
+        """Goes on in another context, to which the parameters move with their values; collective.
 
         Args:
             before: the engine that has placed those that have not moved yet.
