@@ -90,10 +90,9 @@ class TurnScheduler:
             RuntimeError: in a child that was forked from the process.
         """
         require_own_process(self._pid)
-        group = range(self.size) if members is None else members
-        self._check(index, group)
-        self._contributions[index] = contribution
-        self._arrived[index], self._groups[index] = True, group
+        group = self._groups[index] = range(self.size) if members is None else members
+        self._check(index)
+        self._contributions[index], self._arrived[index] = contribution, True
         if all(self._arrived[i] and self._groups[i] == group for i in group):
             result = [self._contributions[i] for i in group]
             for i in group:
@@ -103,7 +102,7 @@ class TurnScheduler:
         else:
             self._run_next(index)
         if self._arrived[index]:  # woken without a rendezvous: somebody failed or left, or all wait
-            self._check(index, group)
+            self._check(index)
             raise ReplicaMismatch(self._waiting())
         return self._results[index]
 
@@ -112,11 +111,11 @@ class TurnScheduler:
         lines = [f"  replica {self.first + i}: {place}" for i, place in enumerate(places)]
         return "\n".join(["replicas wait for each other in different calls:", *lines])
 
-    def _check(self, index: int, group: Sequence[int]) -> None:
+    def _check(self, index: int) -> None:
         if self._failure is not None:
             culprit, text = self._failure
             raise ReplicaFailed(f"replica {self.first + culprit} raised:\n{text}")
-        gone = [self.first + i for i in group if self._done[i]]
+        gone = [self.first + i for i in self._groups[index] if self._done[i]]
         if gone:
             raise ReplicaMismatch(
                 f"replica {self.first + index} waits in {self._statuses[index] or 'a collective call'}, but "
@@ -143,10 +142,9 @@ class TurnScheduler:
         order = [(index + step) % self.size for step in range(1, self.size)]
         runnable = [i for i in order if not self._done[i] and not self._arrived[i]]
         waiting = [i for i in order if not self._done[i] and self._arrived[i]]
-        told = [
-            i for i in waiting if self._failure is not None or any(self._done[m] for m in self._groups[i])
-        ]
-        candidates = told + runnable
+        failed = self._failure is not None
+        stuck = [i for i in waiting if failed or any(self._done[k] for k in self._groups[i])]
+        candidates = stuck + runnable
         if not candidates and self._done[index]:
             candidates = waiting  # for each other, in different calls
         if not candidates:
