@@ -21,8 +21,9 @@ __all__ = ["pipeline_text", "settings_text", "stages_of", "stages_text"]
 
 def pipeline_text(optimizer: BaseOptimizer) -> str:
     """The current aggregation, transformation and update, joined by arrows, and how the engine does it."""
-    replicas = distribute.get_strategy().num_replicas_in_sync
-    stages, context = stages_of(optimizer, replicas), distribute.get_replica_context()
+    context = distribute.get_replica_context()
+    replicas = (context or distribute.get_strategy()).num_replicas_in_sync
+    stages = stages_of(optimizer, replicas)
     if context is None or replicas == 1:
         return stages
     return f"{stages}\n{StepEngine.describe(context, optimizer)}"

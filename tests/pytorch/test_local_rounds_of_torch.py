@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import distopt.torch as dt  # noqa: E402
+from distopt.checkpoint import CheckpointManager  # noqa: E402
 from tests.replicated import on_replicas, rank  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -33,18 +34,19 @@ def make(kind, net):
     return dt.LocalSGD(inner, every=3) if kind == "LocalSGD" else dt.DiLoCo(inner, every=3)
 
 
-def train(kind, first=0, last=7, state=None):
+def train(kind, first=0, last=7, folder=None):
     net = model()
     optimizer = make(kind, net)
-    if state is not None:
-        net.load_state_dict(state[rank()][0])
-        optimizer.load_state_dict(state[rank()][1])
+    if folder is not None:
+        manager = CheckpointManager(str(folder), model=net, optimizer=optimizer)
+        assert manager.restore() == (first > 0)
     for step in range(first, last):
         optimizer.zero_grad()
         loss(net, step, rank()).backward()
         optimizer.step()
-    copied = {name: value.clone() for name, value in net.state_dict().items()}
-    return copied, optimizer.state_dict()
+    if folder is not None:
+        manager.save()
+    return {name: value.clone() for name, value in net.state_dict().items()}
 
 
 def reference(kind, last=7):
@@ -79,18 +81,18 @@ def test_parameters_are_those_of_pytorch(kind):
     found, expected = on_replicas(4, partial(train, kind)), reference(kind)
     for replica in range(4):
         for name, value in expected[replica // 2].items():
-            np.testing.assert_allclose(found[replica][0][name], value, rtol=1e-11, atol=1e-13)
-    assert not torch.equal(found[0][0]["0.weight"], found[2][0]["0.weight"])
+            np.testing.assert_allclose(found[replica][name], value, rtol=1e-11, atol=1e-13)
+    assert not torch.equal(found[0]["0.weight"], found[2]["0.weight"])
 
 
 @pytest.mark.parametrize("kind", ["LocalSGD", "DiLoCo"])
-def test_a_state_dict_from_the_middle_of_a_round_goes_on_with_the_same_bits(kind):
+def test_a_run_from_the_middle_of_a_round_has_the_same_bits(kind, tmp_path):
     whole = on_replicas(4, partial(train, kind))
-    state = on_replicas(4, partial(train, kind, 0, 4))
-    parts = on_replicas(4, partial(train, kind, 4, 7, state))
+    on_replicas(4, partial(train, kind, 0, 4, tmp_path))
+    parts = on_replicas(4, partial(train, kind, 4, 7, tmp_path))
     for replica in range(4):
-        for name, value in whole[replica][0].items():
-            assert torch.equal(parts[replica][0][name], value)
+        for name, value in whole[replica].items():
+            assert torch.equal(parts[replica][name], value)
 
 
 def test_schedulers_edits_and_an_exchange_at_will():
