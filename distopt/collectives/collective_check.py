@@ -67,6 +67,7 @@ class CollectiveCheck:
         #: How many optimizer steps this replica has begun; for messages.
         self.steps = 0
         self._calls = 0
+        self._node_calls = 0
         self._kinds: dict[str, int] = {}
         self._places: dict[tuple[str, tuple[str, str]], str] = {}
         self._finished = False
@@ -104,6 +105,34 @@ class CollectiveCheck:
             if error is not None:
                 raise error
             return [flags]
+        header = self._header(kind, self._calls, fingerprint, error, flags, bool(ahead))
+        return self._agreed(self._meet(header, ahead), flags, describe, error)
+
+    def check_on_node(
+        self, kind: str, fingerprint: int, describe: Callable[[], str], error: Exception | None = None
+    ) -> None:
+        """The same among the replicas of the node alone; others are not waited for while these agree.
+
+        If they do not, all replicas of the job raise, the others at their next call.
+
+        Raises:
+            As :meth:`check`.
+        """
+        self._node_calls += 1
+        if self._node.size == 1:
+            if error is not None:
+                raise error
+            return
+        header = self._header(kind, self._node_calls, fingerprint, error, 0, False)
+        rows = self._node.exchange(header)
+        if error is not None or rows.count(header) < len(rows):
+            if self._node.size < self._comm.size:
+                rows = self._exchange(header)
+            self._agreed(rows, 0, describe, error)
+
+    def _header(
+        self, kind: str, number: int, fingerprint: int, error: Exception | None, flags: int, ahead: bool
+    ) -> bytes:
         kind_hash = self._kinds.get(kind)
         if kind_hash is None:
             if len(self._kinds) == _KEPT:
@@ -111,12 +140,15 @@ class CollectiveCheck:
             kind_hash = self._kinds[kind] = digest(kind)
         self._status.write(self._place(kind, user_call()), self._calls, self.steps)
         status = _OK if error is None else _ERROR
-        rows = self._meet(
-            _FORMAT.pack(self._calls, kind_hash, fingerprint, status, flags, bool(ahead)), ahead
-        )
-        if status == _OK and rows.count(rows[0]) == len(rows):
+        return _FORMAT.pack(number, kind_hash, fingerprint, status, flags, ahead)
+
+    def _agreed(
+        self, rows: list[bytes], flags: int, describe: Callable[[], str], error: Exception | None
+    ) -> list[int]:
+        """The flags of all replicas, if their headers agree."""
+        if error is None and rows.count(rows[0]) == len(rows):
             return [flags] * len(rows)
-        if status == _OK and _same(rows):
+        if error is None and _same(rows):
             return [_FORMAT.unpack(row)[4] for row in rows]
         self._disagree(rows, describe, error)
         raise AssertionError("unreachable")
@@ -124,9 +156,12 @@ class CollectiveCheck:
     def _meet(self, own: bytes, ahead: Callable[[], None] | None = None) -> list[bytes]:
         """All replicas' headers. What has been begun ahead of them stands if all agree and all have begun."""
         together = True
-        if self._comm.asynchronous and 1 < self._node.size < self._comm.size:
+        if 1 < self._node.size < self._comm.size:
             together = _same(self._node.exchange(own))
-        if ahead is not None and together:
+        return self._exchange(own, ahead if together else None)
+
+    def _exchange(self, own: bytes, ahead: Callable[[], None] | None = None) -> list[bytes]:
+        if ahead is not None:
             arrive = self._comm.begin_exchange(own)
             ahead()
             rows = arrive()
