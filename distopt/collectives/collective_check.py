@@ -22,7 +22,7 @@ __all__ = ["CollectiveCheck", "digest", "user_call"]
 
 _FORMAT = struct.Struct("<qQQqqqq8x")
 #: What has to be equal, without flags; what stands at the end: whether messages are to come ahead, and
-#: whether the call is that of a node.
+#: whether the call is one in the context of a node.
 _SAME, _AHEAD, _OF_NODE = slice(0, 32), 5, 6
 _OK, _ERROR, _FINISHED = 0, 1, 2
 #: Kinds of calls, and places, that are known at a time: optimizers may have names without end.
@@ -78,6 +78,7 @@ class CollectiveCheck:
         #: How many optimizer steps this replica has begun; for messages.
         self.steps = 0
         self._calls = 0
+        self._node_calls = 0
         self._kinds: dict[str, int] = {}
         self._places: dict[tuple[str, tuple[str, str]], str] = {}
         self._finished = False
@@ -115,6 +116,38 @@ class CollectiveCheck:
             if error is not None:
                 raise error
             return [flags]
+        header = self._header(kind, self._calls, fingerprint, error, flags, bool(ahead))
+        rows = self._meet(header, ahead)
+        if self._job is not None and not all(_FORMAT.unpack(row)[_OF_NODE] for row in rows):
+            # Another replica of the node is in a call of the job, where all come together once it knows this.
+            self._job._agreed(self._job._exchange(header), flags, describe, error)
+        return self._agreed(rows, flags, describe, error)
+
+    def check_on_node(
+        self, kind: str, fingerprint: int, describe: Callable[[], str], error: Exception | None = None
+    ) -> None:
+        """The same among the replicas of the node alone; others are not waited for while these agree.
+
+        If they do not, all replicas of the job raise, the others at their next call.
+
+        Raises:
+            As :meth:`check`.
+        """
+        self._node_calls += 1
+        if self._node.size == 1:
+            if error is not None:
+                raise error
+            return
+        header = self._header(kind, self._node_calls, fingerprint, error, 0, False)
+        rows = self._node.exchange(header)
+        if error is not None or rows.count(header) < len(rows):
+            if self._node.size < self._comm.size:
+                rows = self._exchange(header)
+            self._agreed(rows, 0, describe, error)
+
+    def _header(
+        self, kind: str, number: int, fingerprint: int, error: Exception | None, flags: int, ahead: bool
+    ) -> bytes:
         kind_hash = self._kinds.get(kind)
         if kind_hash is None:
             if len(self._kinds) == _KEPT:
@@ -122,54 +155,38 @@ class CollectiveCheck:
             kind_hash = self._kinds[kind] = digest(kind)
         self._status.write(self._place(kind, user_call()), self._calls, self.steps)
         status = _OK if error is None else _ERROR
-        own = _FORMAT.pack(
-            self._calls, kind_hash, fingerprint, status, flags, bool(ahead), self._job is not None
-        )
-        rows = self._meet(own, ahead)
-        if status == _OK and rows.count(rows[0]) == len(rows):
+        return _FORMAT.pack(number, kind_hash, fingerprint, status, flags, ahead, self._job is not None)
+
+    def _agreed(
+        self, rows: list[bytes], flags: int, describe: Callable[[], str], error: Exception | None
+    ) -> list[int]:
+        """The flags of all replicas, if their headers agree."""
+        if error is None and rows.count(rows[0]) == len(rows):
             return [flags] * len(rows)
-        if status == _OK and _same(rows):
+        if error is None and _same(rows):
             return [_FORMAT.unpack(row)[4] for row in rows]
-        if self._job is not None and not all(_FORMAT.unpack(row)[_OF_NODE] for row in rows):
-            self._job._differ(own, describe, error)
         self._disagree(rows, describe, error)
         raise AssertionError("unreachable")
-
-    def _differ(self, own: bytes, describe: Callable[[], str], error: Exception | None) -> None:
-        """Tells all of the job that this replica is in a call of its node, while one of these is in another.
-
-        Those of a node know it where they meet before they meet the others.
-        """
-        if self._on_node_first:
-            rows = self._comm.exchange(own)
-            self._take_back(rows, own)
-            self._disagree(rows, describe, error)
-
-    @property
-    def _on_node_first(self) -> bool:
-        """Whether those of a node meet before all do."""
-        return self._comm.asynchronous and 1 < self._node.size < self._comm.size
 
     def _meet(self, own: bytes, ahead: Callable[[], None] | None = None) -> list[bytes]:
         """All replicas' headers. What has been begun ahead of them stands if all agree and all have begun."""
         together = True
-        if self._on_node_first:
+        if 1 < self._node.size < self._comm.size:
             together = _same(self._node.exchange(own))
-        if ahead is not None and together:
+        return self._exchange(own, ahead if together else None)
+
+    def _exchange(self, own: bytes, ahead: Callable[[], None] | None = None) -> list[bytes]:
+        if ahead is not None:
             arrive = self._comm.begin_exchange(own)
             ahead()
             rows = arrive()
         else:
             rows = self._comm.exchange(own)
-        self._take_back(rows, own)
-        return rows
-
-    def _take_back(self, rows: Sequence[bytes], own: bytes) -> None:
-        """Recalls what some have begun ahead, if not all can go on with it."""
         if rows.count(own) < len(rows):
             begun = [_FORMAT.unpack(row)[_AHEAD] for row in rows]
             if any(begun) and not (all(begun) and _same(rows)):
                 self._recall()
+        return rows
 
     def _place(self, kind: str, call: tuple[str, str]) -> str:
         """A description of where the replica is; the same object for the same place."""
