@@ -118,8 +118,9 @@ class CollectiveCheck:
             return [flags]
         header = self._header(kind, self._calls, fingerprint, error, flags, bool(ahead))
         rows = self._meet(header, ahead)
-        if self._job is not None and not all(_FORMAT.unpack(row)[_OF_NODE] for row in rows):
-            # Another replica of the node is in a call of the job, where all come together once it knows this.
+        others = self._job is not None and rows.count(header) < len(rows)
+        if self._job is not None and others and not all(_FORMAT.unpack(row)[_OF_NODE] for row in rows):
+            # Another replica of the node is in a call of the job: there all of the job learn it.
             self._job._agreed(self._job._exchange(header), flags, describe, error)
         return self._agreed(rows, flags, describe, error)
 

@@ -13,7 +13,7 @@ from distopt.core.checks import shown
 from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.distribute import ReplicaContext
-from distopt.engine.step import StepEngine
+from distopt.engine.shared_parameters import SharedParameters
 from distopt.optimizers.describe import stages_of
 from distopt.optimizers.local_rounds import LocalRounds, part_config
 from distopt.optimizers.optimizer import Optimizer
@@ -57,12 +57,13 @@ class DiLoCo(LocalRounds):
         super().__init__(inner, every, name)
         self.outer = _checked(inner, SGD(0.7, momentum=0.9, nesterov=True) if outer is None else outer)
 
-    def _exchange(self, context: ReplicaContext, variables: Sequence[Variable]) -> None:
+    def _exchange(
+        self, context: ReplicaContext, variables: Sequence[Variable], parts: SharedParameters
+    ) -> list[Array]:
         anchors = [self.get_slot(variable, _ANCHOR) for variable in variables]
         gradients = [_difference(a, v) for a, v in zip(anchors, variables, strict=True)]
         self.outer.apply_gradients(list(zip(gradients, anchors, strict=True)))
-        node = StepEngine.of(distribute.node_context(context))
-        node.parameters.store(variables, [as_array(anchor) for anchor in anchors])
+        return parts.own_parts(anchors)
 
     # -- the state
     @property

@@ -23,6 +23,7 @@ from distopt.core.variable import Variable
 from distopt.distribute import ReplicaContext
 from distopt.engine import fingerprint
 from distopt.engine.plan import PlanCache
+from distopt.engine.shared_parameters import SharedParameters
 from distopt.engine.step import StepEngine
 from distopt.optimizers.describe import stages_of
 from distopt.optimizers.identify import deserialize, serialize
@@ -32,7 +33,7 @@ from distopt.optimizers.pairs import Pair, take_in
 from distopt.optimizers.result import StepResult
 from distopt.optimizers.schedule_free import ScheduleFree
 from distopt.optimizers.state import make_weights
-from distopt.typing import GradsAndVars
+from distopt.typing import Array, GradsAndVars
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -133,16 +134,30 @@ class LocalRounds(KnownArguments, Optimizer):
             self._end_round(context, steps)
 
     @abc.abstractmethod
-    def _exchange(self, context: ReplicaContext, variables: Sequence[Variable]) -> None:
-        """Brings the nodes together, which have come here with the same variables, in the same order."""
+    def _exchange(
+        self, context: ReplicaContext, variables: Sequence[Variable], parts: SharedParameters
+    ) -> list[Array]:
+        """Brings the nodes together, which have come here with the same variables, in the same order.
+
+        Args:
+            context: the replica in its job.
+            variables: all that have been met.
+            parts: knows which part of each is this replica's.
+
+        Returns:
+            what these parts become; nothing if they stay as they are.
+        """
 
     def _end_round(self, context: ReplicaContext, steps: int) -> None:
-        variables = list(self._met(context))
+        variables, call = list(self._met(context)), f"exchange of {self._name} after {steps} steps"
+        with distribute.within_node(context) as own:
+            node = StepEngine.of(own)
+            node.share(call, variables)  # with what was assigned since the last step
         if context.num_replicas_in_sync > 1:
-            call = f"exchange of {self._name} after {steps} steps"
             key = fingerprint.of_variables(variables) ^ digest(call)
             context.collective_check.check(call, key, lambda: fingerprint.sentence(call, variables))
-        self._exchange(context, variables)
+        if values := self._exchange(context, variables, node.parameters):
+            node.parameters.store(variables, values)
         StepEngine.of(context).once(self, lambda: _set(self._counter(), 0))
 
     # -- the variables

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from distopt import distribute
 from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.distribute import ReplicaContext
-from distopt.engine.step import StepEngine
+from distopt.engine.shared_parameters import SharedParameters
 from distopt.optimizers.local_rounds import LocalRounds
 from distopt.optimizers.optimizer import Optimizer
+from distopt.typing import Array
 
 __all__ = ["LocalSGD"]
 
@@ -37,12 +37,12 @@ class LocalSGD(LocalRounds):
     def __init__(self, inner: Optimizer, every: int, name: str | None = "LocalSGD") -> None:
         super().__init__(inner, every, name)
 
-    def _exchange(self, context: ReplicaContext, variables: Sequence[Variable]) -> None:
-        if context.world.node.size == context.world.comm.size:
-            return
-        means = context.all_reduce("mean", list(variables))
-        node = StepEngine.of(distribute.node_context(context))
-        node.parameters.store(variables, [as_array(mean) for mean in means])
+    def _exchange(
+        self, context: ReplicaContext, variables: Sequence[Variable], parts: SharedParameters
+    ) -> list[Array]:
+        if context.nodes.size == 1:
+            return []
+        return [as_array(mean) for mean in context.nodes.all_reduce("mean", parts.own_parts(variables))]
 
     def _exchanged(self) -> str:
         return "the mean of the weights over nodes"

@@ -8,12 +8,13 @@ from typing import Any, TypeAlias
 import torch
 
 from distopt.core.checks import shown
-from distopt.core.variable import Variable
 from distopt.distribute import ReplicaContext
+from distopt.engine.shared_parameters import SharedParameters
 from distopt.torch.local_rounds import LocalRounds
 from distopt.torch.optimizer import Optimizer
 from distopt.torch.parameter import Parameter
 from distopt.torch.sgd import SGD
+from distopt.typing import Array
 
 __all__ = ["DiLoCo"]
 
@@ -70,12 +71,14 @@ class DiLoCo(LocalRounds):
             self.outer.add_param_group({"params": new})
             self._anchors += new
 
-    def _exchange(self, context: ReplicaContext, parameters: list[Parameter]) -> list[Variable]:
+    def _exchange(
+        self, context: ReplicaContext, parameters: list[Parameter], parts: SharedParameters
+    ) -> list[Array]:
         for anchor, parameter in zip(self._anchors, parameters, strict=True):
             anchor.grad = anchor.detach() - parameter.tensor.detach()
         self.outer.step()
         self.outer.zero_grad()
-        return [parameter.variable for parameter in self.outer._pipeline.parameters]
+        return parts.own_parts([parameter.variable for parameter in self.outer._pipeline.parameters])
 
     def state_dict(self) -> dict[str, Any]:
         """See the base class; the parameters after the last exchange are in it."""

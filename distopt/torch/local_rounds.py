@@ -13,14 +13,14 @@ from distopt import distribute
 from distopt.aggregators import Mean, WeightedMean, label
 from distopt.collectives import digest
 from distopt.core.checks import as_count, shown
-from distopt.core.tensor import as_array
-from distopt.core.variable import Variable
 from distopt.distribute import ReplicaContext, collective_call, require_replica_context
 from distopt.engine import fingerprint
+from distopt.engine.shared_parameters import SharedParameters
 from distopt.engine.step import StepEngine
 from distopt.torch.eager import eager
 from distopt.torch.optimizer import Optimizer
 from distopt.torch.parameter import Parameter
+from distopt.typing import Array
 
 __all__ = ["LocalRounds"]
 
@@ -107,8 +107,19 @@ class LocalRounds(torch.optim.Optimizer, abc.ABC):
             self._end_round(context)
 
     @abc.abstractmethod
-    def _exchange(self, context: ReplicaContext, parameters: list[Parameter]) -> list[Variable]:
-        """Brings the nodes together: what the parameters become, on all replicas."""
+    def _exchange(
+        self, context: ReplicaContext, parameters: list[Parameter], parts: SharedParameters
+    ) -> list[Array]:
+        """Brings the nodes together.
+
+        Args:
+            context: the replica in its job.
+            parameters: all of them.
+            parts: knows which part of each is this replica's.
+
+        Returns:
+            what these parts become; nothing if they stay as they are.
+        """
 
     def _end_round(self, context: ReplicaContext) -> None:
         parameters = self.inner._pipeline.parameters
@@ -117,10 +128,9 @@ class LocalRounds(torch.optim.Optimizer, abc.ABC):
             call = f"exchange of {type(self).__name__} after {self._steps} steps"
             key = fingerprint.of_variables(variables) ^ digest(call)
             context.collective_check.check(call, key, lambda: fingerprint.sentence(call, variables))
-        values = self._exchange(context, parameters)
-        if values:
-            node = StepEngine.of(distribute.node_context(context))
-            node.parameters.store(variables, [as_array(value) for value in values])
+        node = StepEngine.of(distribute.node_context(context))
+        if values := self._exchange(context, parameters, node.parameters):
+            node.parameters.store(variables, values)
             self.inner._pipeline.average_statistics()
             torch.autograd.graph.increment_version([parameter.tensor for parameter in parameters])
         self._steps = 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from distopt.core.variable import Variable
+from distopt.core.tensor import as_array
 from distopt.distribute import ReplicaContext
+from distopt.engine.shared_parameters import SharedParameters
 from distopt.torch.local_rounds import LocalRounds
 from distopt.torch.optimizer import Optimizer
 from distopt.torch.parameter import Parameter
+from distopt.typing import Array
 
 __all__ = ["LocalSGD"]
 
@@ -33,11 +35,13 @@ class LocalSGD(LocalRounds):
     def __init__(self, inner: Optimizer, every: int) -> None:
         super().__init__(inner, every)
 
-    def _exchange(self, context: ReplicaContext, parameters: list[Parameter]) -> list[Variable]:
-        if context.world.node.size == context.world.comm.size:
+    def _exchange(
+        self, context: ReplicaContext, parameters: list[Parameter], parts: SharedParameters
+    ) -> list[Array]:
+        if context.nodes.size == 1:
             return []
-        means: list[Variable] = context.all_reduce("mean", [parameter.variable for parameter in parameters])
-        return means
+        own = parts.own_parts([parameter.variable for parameter in parameters])
+        return [as_array(mean) for mean in context.nodes.all_reduce("mean", own)]
 
     def _exchanged(self) -> str:
         return "the mean of the parameters over nodes"
