@@ -38,7 +38,7 @@ from distopt.typing import Array, GradsAndVars
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["LocalRounds", "part_config", "resume"]
+__all__ = ["LocalRounds", "common_start", "part_config"]
 
 #: Settings of the inner optimizer that may be read and set here as well.
 _SETTINGS = (
@@ -194,7 +194,11 @@ class LocalRounds(KnownArguments, Optimizer):
                     if as_array(variable).tobytes() != as_array(value).tobytes():
                         assign_alike(variable, value)
             else:
-                resume(context, call, [*new, *self.weights])
+                state = [*new, *self.weights]
+                for variable, value in zip(
+                    state, common_start(context, call, [as_array(v) for v in state]) or [], strict=False
+                ):
+                    assign_alike(variable, value)
         make_weights(self, new)
         met.update(dict.fromkeys(new))
 
@@ -293,27 +297,29 @@ def _part(config: Any, custom_objects: dict[str, Any] | None) -> Any:
     return made
 
 
-def resume(context: ReplicaContext, call: str, state: Sequence[Variable]) -> None:
-    """Goes on with state that was restored, and may be each node's own; collective.
+def common_start(context: ReplicaContext, call: str, state: Sequence[Array]) -> list[Array] | None:
+    """What all begin with after state was restored; collective.
 
-    If replicas of a node have different values, since it was saved on other nodes, all begin with the mean
-    over all replicas, and with replica 0's integers.
+    It may be each node's own. But if replicas of a node have different values, since it was saved on other
+    nodes, all begin with the mean over all replicas, and with replica 0's integers.
 
     Args:
         context: the replica in its job.
         call: who asks, for messages.
-        state: the variables.
+        state: this replica's arrays, of the same shapes and dtypes on all replicas.
+
+    Returns:
+        the arrays to begin with; None if all replicas go on with their own.
     """
-    mark = zlib.crc32(b"".join(as_array(v).tobytes() for v in state))
-    marks = context.world.node.all_gather(np.array([mark]))
-    differ = int(any(m != mark for m in marks))
+    mark = zlib.crc32(b"".join(array.tobytes() for array in state))
+    differ = int(any(other != mark for other in context.world.node.all_gather(np.array([mark]))))
     if not any(context.collective_check.check(f"{call}, restored,", 0, lambda: call, flags=differ)):
-        return
-    floats = [v for v in state if kind_of(v.dtype) in "fc"]
-    others = [v for v in state if kind_of(v.dtype) not in "fc"]
-    means = context.all_reduce("mean", floats) if floats else []
-    for variable, value in zip([*floats, *others], [*means, *context.broadcast(others)], strict=True):
-        assign_alike(variable, value)
+        return None
+    reduced = [
+        context.all_reduce("mean", array) if kind_of(array.dtype) in "fc" else context.broadcast(array)
+        for array in state
+    ]
+    return [np.array(as_array(value)) for value in reduced]
 
 
 def _check(wrapper: str, inner: Any) -> None:

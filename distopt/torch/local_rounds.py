@@ -17,9 +17,11 @@ from distopt.distribute import ReplicaContext, collective_call, require_replica_
 from distopt.engine import fingerprint
 from distopt.engine.shared_parameters import SharedParameters
 from distopt.engine.step import StepEngine
+from distopt.optimizers.local_rounds import common_start
 from distopt.torch.eager import eager
 from distopt.torch.optimizer import Optimizer
 from distopt.torch.parameter import Parameter
+from distopt.torch.tensors import as_array, as_tensor
 from distopt.typing import Array
 
 __all__ = ["LocalRounds"]
@@ -47,6 +49,7 @@ class LocalRounds(torch.optim.Optimizer, abc.ABC):
         _check(name, inner)
         self.every = as_count(every, "every")
         self.inner, self._made, self._steps = inner, False, 0
+        self._loaded = False
         super().__init__(inner.param_groups, inner.defaults)
         self._made = True
         self._move()
@@ -78,6 +81,8 @@ class LocalRounds(torch.optim.Optimizer, abc.ABC):
             with torch.enable_grad():
                 loss = closure()
         context = require_replica_context(f"step() of {type(self).__name__}")
+        if self._loaded:
+            self._begin(context)
         # Of a GradScaler.
         scaling: dict[str, Any] = {k: vars(self)[k] for k in ("grad_scale", "found_inf") if k in vars(self)}
         vars(self.inner).update(scaling)
@@ -188,12 +193,25 @@ class LocalRounds(torch.optim.Optimizer, abc.ABC):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes back what :meth:`state_dict` gave, on all replicas; on each node that node's own.
 
+        If replicas of a node have loaded different ones, as they were saved on other nodes, the next step
+        begins with the mean over all replicas.
+
         Raises:
             KeyError: it is the state of something else.
         """
         steps = int(state_dict["steps"])
         self.inner.load_state_dict(state_dict["inner"])
-        self._steps = steps
+        self._steps, self._loaded = steps, True
+
+    def _begin(self, context: ReplicaContext) -> None:
+        """Before the first step with a loaded state: replicas of a node must have the same."""
+        state = [t for entry in self.state.values() for t in entry.values() if isinstance(t, torch.Tensor)]
+        tensors = [*(parameter.tensor for parameter in self.inner._pipeline.parameters), *state]
+        arrays = [as_array(tensor.detach().contiguous()) for tensor in tensors]
+        values = common_start(context, f"step of {type(self).__name__}", arrays)
+        for tensor, value in zip(tensors, values or [], strict=False):
+            tensor.copy_(as_tensor(value).reshape(tensor.shape))
+        self._loaded = False
 
     # -- description
     @abc.abstractmethod

@@ -95,6 +95,25 @@ def test_a_run_from_the_middle_of_a_round_has_the_same_bits(kind, tmp_path):
             assert torch.equal(parts[replica][name], value)
 
 
+def test_on_other_nodes_a_run_begins_with_the_mean(tmp_path, monkeypatch):
+    before = on_replicas(4, partial(train, "DiLoCo", 0, 4, tmp_path))
+    monkeypatch.setenv("DISTOPT_NODES", "1")
+
+    def program():
+        net = model()
+        optimizer = make("DiLoCo", net)
+        CheckpointManager(str(tmp_path), model=net, optimizer=optimizer).restore()
+        optimizer.param_groups[0]["lr"] = 0.0
+        optimizer.zero_grad(set_to_none=False)
+        loss(net, 0, rank()).backward()
+        optimizer.step()
+        return {name: value.clone() for name, value in net.state_dict().items()}
+
+    for found in on_replicas(4, program):
+        for name, value in found.items():
+            torch.testing.assert_close(value, (before[0][name] + before[2][name]) / 2)
+
+
 def test_schedulers_edits_and_an_exchange_at_will():
     def program():
         net = model()
