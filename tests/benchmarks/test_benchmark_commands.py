@@ -21,6 +21,7 @@ SLOW = [
     "memory",
     "scaling",
     "network",
+    "rounds",
     "nodes",
     "startup",
     "tricks",
