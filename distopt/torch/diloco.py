@@ -10,7 +10,7 @@ import torch
 from distopt.core.checks import shown
 from distopt.distribute import ReplicaContext
 from distopt.engine.shared_parameters import SharedParameters
-from distopt.torch.local_rounds import LocalRounds
+from distopt.torch.local_rounds import LocalRoundsOptimizer
 from distopt.torch.optimizer import Optimizer
 from distopt.torch.parameter import Parameter
 from distopt.torch.sgd import SGD
@@ -27,7 +27,7 @@ def nesterov(anchors: list[torch.nn.Parameter]) -> Optimizer:
     return SGD(anchors, lr=0.7, momentum=0.9, nesterov=True)
 
 
-class DiLoCo(LocalRounds):
+class DiLoCo(LocalRoundsOptimizer):
     """Makes ``every`` steps on each node alone; then an outer optimizer makes one with what they did.
 
     The outer gradient is the parameters after the last exchange minus the parameters now, averaged over the

@@ -1,4 +1,4 @@
-"""LocalRounds: each node makes some steps on its own, then all nodes exchange what these have led to."""
+"""LocalRoundsOptimizer: each node makes some steps on its own, then all nodes exchange where these led."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from distopt.torch.parameter import Parameter
 from distopt.torch.tensors import as_array, as_tensor
 from distopt.typing import Array
 
-__all__ = ["LocalRounds"]
+__all__ = ["LocalRoundsOptimizer"]
 
 
-class LocalRounds(torch.optim.Optimizer, abc.ABC):
+class LocalRoundsOptimizer(torch.optim.Optimizer, abc.ABC):
     """The base of optimizers whose nodes exchange something after every so many steps, not in each.
 
     Groups, state and learning rates are those of ``inner``. A subclass brings the nodes together at the end

@@ -5,7 +5,7 @@ from __future__ import annotations
 from distopt.core.tensor import as_array
 from distopt.distribute import ReplicaContext
 from distopt.engine.shared_parameters import SharedParameters
-from distopt.torch.local_rounds import LocalRounds
+from distopt.torch.local_rounds import LocalRoundsOptimizer
 from distopt.torch.optimizer import Optimizer
 from distopt.torch.parameter import Parameter
 from distopt.typing import Array
@@ -13,7 +13,7 @@ from distopt.typing import Array
 __all__ = ["LocalSGD"]
 
 
-class LocalSGD(LocalRounds):
+class LocalSGD(LocalRoundsOptimizer):
     """Makes ``every`` steps on each node alone; then the parameters become their mean over the nodes.
 
     The replicas of a node make each step together, as with ``inner`` alone. The state of ``inner``, such as

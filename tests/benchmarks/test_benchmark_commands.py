@@ -11,7 +11,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 WITH_TORCH = {"step", "mlp", "memory", "startup", "layers", "matrices", "torch"}
-COLUMNS = {"memory": "bytes a parameter", "startup": "s", "calls": "calls", "large_batch": "accuracy, %"}
+COLUMNS = {"memory": "bytes a parameter", "startup": "s", "calls": "calls", "large_batch": "accuracy, %"} | {
+    "round_accuracy": "accuracy, %"
+}
 SLOW = [
     "step",
     "optimizers",
@@ -22,6 +24,7 @@ SLOW = [
     "scaling",
     "network",
     "rounds",
+    "round_accuracy",
     "nodes",
     "startup",
     "tricks",
