@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from distopt.collectives import CollectiveCheck, NodeAllReduce, ShardReduce, digest, reduce_joined
+from distopt.collectives import (
+    EXACT,
+    CollectiveCheck,
+    NodeAllReduce,
+    ShardReduce,
+    as_wire,
+    digest,
+    reduce_joined,
+)
 from distopt.comm import Communicator, World
 from distopt.core import nest
 from distopt.core.dtypes import kind_of
@@ -48,6 +56,8 @@ class ReplicaContext:
         self._all_reduce: NodeAllReduce | None = None
         #: Held by the thread that is in a collective call.
         self.lock = CollectiveLock()
+        #: How many steps an optimizer has made that makes one now, or made the last one.
+        self.steps_made = 0
         #: State that lives as long as this replica's membership in the job, e.g. the step engine's.
         self.attached: dict[Any, Any] = {}
 
@@ -85,7 +95,9 @@ class ReplicaContext:
 
     # -- collective calls
     @collective_call
-    def all_reduce(self, reduce_op: ReduceOp | str, value: Nested, options: Any = None) -> Nested:
+    def all_reduce(
+        self, reduce_op: ReduceOp | str, value: Nested, options: Any = None, *, wire: str = EXACT
+    ) -> Nested:
         """Combines a value over all replicas; all get the same bits. Tapes follow sums and means.
 
         Args:
@@ -94,6 +106,8 @@ class ReplicaContext:
                 them. Shapes and dtypes must be the same on every replica. IndexedSlices come back
                 as such, the replicas' rows joined in their order; only sum and mean.
             options: accepted and ignored.
+            wire: how float32 values of a sum or mean travel between nodes: ``"float32"``, ``"bf16"``,
+                ``"fp16"`` or ``"int8"``, see ``aggregators.WireAggregator``.
 
         Returns:
             the same structure of tensors. A mean of integers and Booleans is float64, and as exact as that
@@ -101,15 +115,16 @@ class ReplicaContext:
             Other sums have their values' dtype, and its range.
 
         Raises:
-            ValueError: an unknown op, or None among the values.
-            ReplicaMismatch: the replicas' values differ in number, shape or dtype.
+            ValueError: an unknown op or wire, or None among the values.
+            ReplicaMismatch: the replicas' values differ in number, shape or dtype, or their wires.
         """
-        op = ReduceOp.from_any(reduce_op)
+        op, wire = ReduceOp.from_any(reduce_op), as_wire(wire)
         leaves = nest.flatten(value)
         error = _leaf_error(leaves, op)
         values = [] if error else [_leaf(x) for x in leaves]
-        self._check(f"all_reduce({op.value!r})", values, error)
-        return nest.pack(value, reduced(self, op, leaves, self._reduce_leaves(values, op)))
+        by = "" if wire == EXACT else f", wire={wire!r}"
+        self._check(f"all_reduce({op.value!r}{by})", values, error)
+        return nest.pack(value, reduced(self, op, leaves, self._reduce_leaves(values, op, wire)))
 
     @collective_call
     def all_gather(self, value: Nested, axis: int, options: Any = None) -> Nested:
@@ -198,7 +213,7 @@ class ReplicaContext:
         """
         self.collective_check.finish(self.lock.last())
 
-    def _reduce_leaves(self, values: list[Any], op: ReduceOp) -> list[Any]:
+    def _reduce_leaves(self, values: list[Any], op: ReduceOp, wire: str) -> list[Any]:
         """All dense leaves of one dtype travel together."""
         count = self.comm.size
         sparse = [isinstance(v, IndexedSlices) for v in values]
@@ -210,7 +225,11 @@ class ReplicaContext:
         for members in groups.values():
             arrays = [parts[i][k] for i, k in members]
             summed = count > 1 and op in (ReduceOp.SUM, ReduceOp.MEAN)
-            totals = self._sum(arrays) if summed else reduce_joined(self.comm, op.value, arrays)
+            totals = (
+                self._sum(arrays, wire, self.steps_made)
+                if summed
+                else reduce_joined(self.comm, op.value, arrays)
+            )
             for (i, k), total in zip(members, totals, strict=True):
                 parts[i][k] = total
         return [
