@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from distopt.collectives.partition import PIECE, Partition
+from distopt.collectives.reused_memory import ReusedMemory
 from distopt.collectives.tree import reduce_rows
 from distopt.collectives.wire_formats import WireFormat
 from distopt.comm import Communicator
@@ -78,6 +79,7 @@ class QuantizedExchange:
         own: the node's own sum, 1-D float32; it is read at once.
         step: the number of the step, for random numbers.
         tag: tells messages apart that are on their way at once; the next one is used too.
+        memory: for messages and sums.
 
     Attributes:
         total: the block's total, once :meth:`advance` has said that it is there.
@@ -91,9 +93,11 @@ class QuantizedExchange:
         own: Array,
         step: int,
         tag: int,
+        memory: ReusedMemory,
     ) -> None:
         self._cross, self._wire, self._parts, self._step, self._tag = cross, wire, parts, step, tag
-        self.total = np.empty(own.size, np.float32)
+        self._memory = memory
+        self.total = self._floats(own.size)
         stream, mine = _stream(step, 1 + cross.rank), parts[cross.rank]
         self._messages = [self._encoded(own[part.place], part, stream) for part in parts]
         self._contributions = [
@@ -115,11 +119,11 @@ class QuantizedExchange:
     def _add(self) -> None:
         """The total of the own part, and its way to the others."""
         rank, mine = self._cross.rank, self._parts[self._cross.rank]
-        rows = np.empty((self._cross.size, mine.place.stop - mine.place.start), np.float32)
+        rows = [self._floats(mine.place.stop - mine.place.start) for _ in self._nodes]
         for row, message in zip(rows, self._contributions, strict=True):
             self._decode(message, mine, row)
         total = self.total[mine.place]
-        reduce_rows(list(rows), total)
+        reduce_rows(rows, total)
         self._messages = [self._encoded(total, mine, _stream(self._step, _OF_TOTALS))] * self._cross.size
         self._totals = [self._messages[n] if n == rank else self._room(self._parts[n]) for n in self._nodes]
         self._tag += 1
@@ -140,7 +144,10 @@ class QuantizedExchange:
         )
 
     def _room(self, part: BlockPart) -> Array:
-        return self._wire.message(part.pieces)
+        return self._memory.empty(self._wire.nbytes(part.pieces))
+
+    def _floats(self, size: int) -> Array:
+        return self._memory.empty(4 * size).view(np.float32)
 
     def _encoded(self, row: Array, part: BlockPart, stream: np.uint64) -> Array:
         from distopt.collectives.wire_kernels import encoder  # with compiled code, which takes time to load

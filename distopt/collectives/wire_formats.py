@@ -30,10 +30,10 @@ class WireFormat:
     dtype: np.dtype[Any]
     group: int
 
-    def message(self, pieces: Array) -> Array:
-        """Room for the numbers of some pieces, as bytes."""
+    def nbytes(self, pieces: Array) -> int:
+        """The bytes of a message with the numbers of some pieces."""
         scales, values = self._lengths(pieces)
-        return np.empty(4 * scales + values * self.dtype.itemsize, np.uint8)
+        return 4 * scales + values * self.dtype.itemsize
 
     def parts(self, message: Array, pieces: Array) -> tuple[Array, Array]:
         """The scales and the values of a message."""
