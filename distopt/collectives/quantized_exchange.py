@@ -35,19 +35,23 @@ class BlockPart(NamedTuple):
         place: the elements of the shard.
         pieces: ``[n, 4]`` int64, in elements: each piece's variable, its start there, its length, and its
             place in the part.
+        scales: how many scales its numbers have.
+        nbytes: the bytes of a message with its numbers.
     """
 
     place: slice
     pieces: Array
+    scales: int
+    nbytes: int
 
 
 @lru_cache(maxsize=1024)
-def block_parts(partition: Partition, block: int, nodes: int) -> tuple[BlockPart, ...]:
+def block_parts(partition: Partition, block: int, nodes: int, wire: WireFormat) -> tuple[BlockPart, ...]:
     """A replica's shard of a block, cut into a part a node, between pieces."""
-    own = partition.own_in(block) // (1, partition.itemsize, partition.itemsize, partition.itemsize)
+    segments = partition.own_in(block) // (1, partition.itemsize, partition.itemsize, partition.itemsize)
     rows = [
         (variable, at, min(PIECE, start + length - at))
-        for variable, start, length, _ in own.tolist()
+        for variable, start, length, _ in segments.tolist()
         for at in range(start, start + length, PIECE)
     ]
     pieces = np.array(rows, np.int64).reshape(-1, 3)
@@ -59,8 +63,9 @@ def block_parts(partition: Partition, block: int, nodes: int) -> tuple[BlockPart
     for first, stop in zip(cuts, [*cuts[1:], len(pieces)], strict=True):
         start = int(begins[first]) if first < len(pieces) else total
         end = int(begins[stop]) if stop < len(pieces) else total
-        places = begins[first:stop, None] - start
-        parts.append(BlockPart(slice(start, end), np.hstack([pieces[first:stop], places])))
+        own = np.hstack([pieces[first:stop], begins[first:stop, None] - start])
+        scales = wire.scales(own)
+        parts.append(BlockPart(slice(start, end), own, scales, wire.nbytes(scales, end - start)))
     return tuple(parts)
 
 
@@ -144,7 +149,7 @@ class QuantizedExchange:
         )
 
     def _room(self, part: BlockPart) -> Array:
-        return self._memory.empty(self._wire.nbytes(part.pieces))
+        return self._memory.empty(part.nbytes)
 
     def _floats(self, size: int) -> Array:
         return self._memory.empty(4 * size).view(np.float32)
@@ -153,12 +158,12 @@ class QuantizedExchange:
         from distopt.collectives.wire_kernels import encoder  # with compiled code, which takes time to load
 
         message = self._room(part)
-        scales, values = self._wire.parts(message, part.pieces)
+        scales, values = self._wire.parts(message, part.scales)
         encoder(self._wire.name)(row, row.view(np.uint32), part.pieces, stream, scales, values)
         return message
 
     def _decode(self, message: Array, part: BlockPart, row: Array) -> None:
         from distopt.collectives.wire_kernels import decoder
 
-        scales, values = self._wire.parts(message, part.pieces)
+        scales, values = self._wire.parts(message, part.scales)
         decoder(self._wire.name)(scales, values, part.pieces, row, row.view(np.uint32))

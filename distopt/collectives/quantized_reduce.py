@@ -69,7 +69,7 @@ class QuantizedReduce:
     def _begin(self, partition: Partition, block: int, own: Array) -> Callable[[], Array]:
         """Begins a block's exchange; what is returned waits for its total."""
         cross = self._reduce.cross
-        parts, tag = block_parts(partition, block, cross.size), block % _TAGS * _ROUNDS
+        parts, tag = block_parts(partition, block, cross.size, self._wire), block % _TAGS * _ROUNDS
         memory = self._reduce.block_memory[block % len(self._reduce.block_memory)]
         memory.begin()
         exchange = QuantizedExchange(cross, self._wire, parts, own, self._step, tag, memory)

@@ -14,8 +14,8 @@ def pieces_of(size, first=0):
 
 def there_and_back(name, x, key=5, first=0):
     wire, pieces = WIRE_FORMATS[name], pieces_of(x.size, first)
-    message = np.empty(wire.nbytes(pieces), np.uint8)
-    scales, values = wire.parts(message, pieces)
+    message = np.empty(wire.nbytes(wire.scales(pieces), x.size), np.uint8)
+    scales, values = wire.parts(message, wire.scales(pieces))
     encoder(name)(x, x.view(np.uint32), pieces, np.uint64(key), scales, values)
     out = np.empty_like(x)
     decoder(name)(scales, values, pieces, out, out.view(np.uint32))
