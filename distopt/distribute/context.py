@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distopt.collectives import CollectiveCheck, NodeAllReduce, ShardReduce, digest
+from distopt.collectives import EXACT, CollectiveCheck, NodeAllReduce, ShardReduce, digest
 from distopt.comm import SoloCommunicator, World
 from distopt.distribute.collective_lock import CollectiveLock, collective_call
 from distopt.distribute.frames import frame
@@ -60,6 +60,8 @@ class ReplicaContext:
         self._by_rank: Array | None = None
         #: Held by the thread that is in a collective call.
         self.lock = CollectiveLock()
+        #: How many steps an optimizer has made that makes one now, or made the last one.
+        self.steps_made = 0
         #: State that lives as long as this replica's membership in the job, e.g. the step engine's.
         self.attached: dict[Any, Any] = {}
 
@@ -155,7 +157,9 @@ class ReplicaContext:
             check(call, fingerprint, describe)
 
     # -- collective calls
-    def all_reduce(self, reduce_op: ReduceOp | str, value: Nested, options: Any = None) -> Nested:
+    def all_reduce(
+        self, reduce_op: ReduceOp | str, value: Nested, options: Any = None, *, wire: str = EXACT
+    ) -> Nested:
         """Combines a value over all replicas; all get the same bits. Tapes follow sums and means.
 
         Args:
@@ -164,6 +168,8 @@ class ReplicaContext:
                 them. Shapes and dtypes must be the same on every replica. IndexedSlices come back
                 as such, the replicas' rows joined in their order; only sum and mean.
             options: accepted and ignored.
+            wire: how float32 values of a sum or mean travel between nodes: ``"float32"``, ``"bf16"``,
+                ``"fp16"`` or ``"int8"``, see ``aggregators.WireAggregator``.
 
         Returns:
             the same structure of tensors. A mean of integers and Booleans is float64, and as exact as that
@@ -171,10 +177,10 @@ class ReplicaContext:
             Other sums have their values' dtype, and its range.
 
         Raises:
-            ValueError: an unknown op, or None among the values.
-            ReplicaMismatch: the replicas' values differ in number, shape or dtype.
+            ValueError: an unknown op or wire, or None among the values.
+            ReplicaMismatch: the replicas' values differ in number, shape or dtype, or their wires.
         """
-        return self._everyone.all_reduce(reduce_op, value, options)
+        return self._everyone.all_reduce(reduce_op, value, options, wire=wire, step=self.steps_made)
 
     def all_gather(self, value: Nested, axis: int, options: Any = None) -> Nested:
         """Joins the replicas' arrays along ``axis``, in the order of the replicas. Tapes follow it.

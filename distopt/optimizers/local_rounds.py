@@ -13,7 +13,7 @@ import numpy as np
 
 from distopt import aggregators, distribute
 from distopt.aggregators import Mean, WeightedMean
-from distopt.collectives import digest
+from distopt.collectives import EXACT, digest
 from distopt.core.assignment import assign_alike
 from distopt.core.checks import as_config, as_count, shown
 from distopt.core.dtypes import kind_of
@@ -264,7 +264,7 @@ class LocalRounds(KnownArguments, Optimizer):
             f"after every {self.every} steps: {self._exchanged()}"
         )
         if context.num_replicas_in_sync > 1:
-            text += f"\n{StepEngine.describe(node, self.inner)}"
+            text += f"\n{StepEngine.describe(node, self.inner, EXACT)}"
         print(text)
         return text
 
