@@ -25,7 +25,6 @@ BENCHMARKS = {
     "memory": "bytes a node beside PyTorch DDP",
     "scaling": "the step over replicas and parameters",
     "network": "two hosts joined at 1 Gbit/s: over the wire's floor (superuser, Linux, iproute2)",
-    "rounds": "LocalSGD and DiLoCo over two hosts at 1 Gbit/s (superuser, Linux, iproute2)",
     "round_accuracy": "accuracy on digits with LocalSGD and DiLoCo",
     "nodes": "messages and bytes over 2 to 16 nodes; hosts 50 us to 20 ms apart (superuser, Linux, iproute2)",
     "overlap": "PyTorch models over two hosts at 1 and 10 Gbit/s, beside DDP (superuser, Linux, iproute2)",

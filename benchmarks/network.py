@@ -50,12 +50,27 @@ def _aggregator(name: str, **arguments: Any) -> Any:
     return getattr(aggregators, name)(**arguments)
 
 
+def _local(name: str, **options: Any) -> Any:
+    from distopt import optimizers
+
+    return getattr(optimizers, name)(_adam(gradient_aggregator="mean"), every=20, **options)
+
+
+def _nesterov(wire: str) -> Any:
+    from distopt.optimizers import SGD
+
+    return SGD(0.7, momentum=0.9, nesterov=True, gradient_aggregator=_aggregator("Mean", wire=wire))
+
+
 EXACT = "exact mean"
 #: By name.
 CASES = {
     "mean as bf16": Case(0.55, lambda: _adam(gradient_aggregator=_aggregator("Mean", wire="bf16"))),
     "mean as fp16": Case(0.55, lambda: _adam(gradient_aggregator=_aggregator("Mean", wire="fp16"))),
     "mean as int8": Case(0.36, lambda: _adam(gradient_aggregator=_aggregator("Mean", wire="int8"))),
+    "LocalSGD, every 20": Case(0.08, lambda: _local("LocalSGD"), steps=20),
+    "DiLoCo, every 20": Case(0.08, lambda: _local("DiLoCo"), steps=20),
+    "DiLoCo, every 20, as bf16": Case(0.08, lambda: _local("DiLoCo", outer=_nesterov("bf16")), steps=20),
 }
 
 

@@ -23,7 +23,6 @@ SLOW = [
     "memory",
     "scaling",
     "network",
-    "rounds",
     "round_accuracy",
     "nodes",
     "startup",
