@@ -32,7 +32,7 @@ class Mean(WireAggregator):
 
     def reduction(self) -> FusedReduction:
         """All weigh 1."""
-        return FusedReduction(weight=1, wire=self.wire)
+        return FusedReduction(weight=1, wire=self._wire)
 
 
 class WeightedMean(WireAggregator):
@@ -83,7 +83,7 @@ class WeightedMean(WireAggregator):
 
     def reduction(self) -> FusedReduction:
         """Weighs this replica's count."""
-        return FusedReduction(self._count(), self.wire)
+        return FusedReduction(self._count(), self._wire)
 
     def get_config(self) -> dict[str, Any]:
         """``examples`` as it is; a callable is not kept."""

@@ -28,7 +28,7 @@ class Sum(WireAggregator):
 
     def reduction(self) -> FusedReduction:
         """A plain sum."""
-        return FusedReduction(wire=self.wire)
+        return FusedReduction(wire=self._wire)
 
 
 #: The default aggregator.

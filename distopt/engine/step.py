@@ -170,7 +170,6 @@ class StepEngine:
         Returns:
             whether the step was made; the same on all replicas.
         """
-        sums = sums_by(self._reduce, reduction.wire, self._context.steps_made)
         fits, holds = (False, False) if overlap is None else overlap.holds(plan, batch, reduction.wire)
         staged, ahead = (False, None) if holds else self._stage_first_block(plan, batch, reduction)
         own = (reduction.weight or 0) << _WEIGHT | fits * _FITS | holds * _OVERLAPPED | staged * _STAGED
@@ -197,7 +196,8 @@ class StepEngine:
         if not staged:
             self._reduce.staging.half = 0
         then = epilogue(divisor, clip)
-        early = overlap if overlapped else None
+        early, made = overlap if overlapped else None, self._context.steps_made
+        sums = None if reduction.wire == EXACT else sums_by(self._reduce, reduction.wire, made)
         update.sum_and_update(self._reduce, plan, batch, coefficients, then, staged, early, sums)
         self._close(batch)
         if overlap is not None:
