@@ -9,6 +9,7 @@ from distopt.aggregators.chaining import Chain, chain
 from distopt.aggregators.identify import get, label, serialize
 from distopt.aggregators.mean import Mean, WeightedMean
 from distopt.aggregators.sum import Sum, sum_over_replicas
+from distopt.aggregators.wire import WireAggregator
 
 __all__ = [
     "Adasum",
@@ -17,6 +18,7 @@ __all__ = [
     "Mean",
     "Sum",
     "WeightedMean",
+    "WireAggregator",
     "chain",
     "get",
     "label",

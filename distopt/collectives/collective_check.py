@@ -20,9 +20,10 @@ from distopt.tracebacks import format_error, is_between, is_internal, located
 
 __all__ = ["CollectiveCheck", "digest", "user_call"]
 
-_FORMAT = struct.Struct("<qQQqqq16x")
-#: What has to be equal, without flags; what stands at the end.
-_SAME, _AHEAD = slice(0, 32), 5
+_FORMAT = struct.Struct("<qQQqqqq8x")
+#: What has to be equal, without flags; what stands at the end: whether messages are to come ahead, and
+#: whether the call is one in the context of a node.
+_SAME, _AHEAD, _OF_NODE = slice(0, 32), 5, 6
 _OK, _ERROR, _FINISHED = 0, 1, 2
 #: Kinds of calls, and places, that are known at a time: optimizers may have names without end.
 _KEPT = 1000
@@ -59,14 +60,25 @@ class CollectiveCheck:
     Args:
         world: the job.
         recall: takes back what has been begun ahead of a header, here or on other replicas; collective.
+        numbers: what messages call the replicas; their numbers in the world by default.
+        job: that of the job, if this is for calls of one node; None for the job.
     """
 
-    def __init__(self, world: World, recall: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        world: World,
+        recall: Callable[[], None],
+        numbers: Sequence[int] | None = None,
+        job: CollectiveCheck | None = None,
+    ) -> None:
+        self._numbers, self._job = range(world.comm.size) if numbers is None else numbers, job
+        self._of = f" of {world.comm.size}" if self._numbers == range(world.comm.size) else ""
         self._comm, self._node, self._status, self._recall = world.comm, world.node, world.status, recall
         self._pid = os.getpid()
         #: How many optimizer steps this replica has begun; for messages.
         self.steps = 0
         self._calls = 0
+        self._node_calls = 0
         self._kinds: dict[str, int] = {}
         self._places: dict[tuple[str, tuple[str, str]], str] = {}
         self._finished = False
@@ -104,6 +116,39 @@ class CollectiveCheck:
             if error is not None:
                 raise error
             return [flags]
+        header = self._header(kind, self._calls, fingerprint, error, flags, bool(ahead))
+        rows = self._meet(header, ahead)
+        others = self._job is not None and rows.count(header) < len(rows)
+        if self._job is not None and others and not all(_FORMAT.unpack(row)[_OF_NODE] for row in rows):
+            # Another replica of the node is in a call of the job: there all of the job learn it.
+            self._job._agreed(self._job._exchange(header), flags, describe, error)
+        return self._agreed(rows, flags, describe, error)
+
+    def check_on_node(
+        self, kind: str, fingerprint: int, describe: Callable[[], str], error: Exception | None = None
+    ) -> None:
+        """The same among the replicas of the node alone; others are not waited for while these agree.
+
+        If they do not, all replicas of the job raise, the others at their next call.
+
+        Raises:
+            As :meth:`check`.
+        """
+        self._node_calls += 1
+        if self._node.size == 1:
+            if error is not None:
+                raise error
+            return
+        header = self._header(kind, self._node_calls, fingerprint, error, 0, False)
+        rows = self._node.exchange(header)
+        if error is not None or rows.count(header) < len(rows):
+            if self._node.size < self._comm.size:
+                rows = self._exchange(header)
+            self._agreed(rows, 0, describe, error)
+
+    def _header(
+        self, kind: str, number: int, fingerprint: int, error: Exception | None, flags: int, ahead: bool
+    ) -> bytes:
         kind_hash = self._kinds.get(kind)
         if kind_hash is None:
             if len(self._kinds) == _KEPT:
@@ -111,12 +156,15 @@ class CollectiveCheck:
             kind_hash = self._kinds[kind] = digest(kind)
         self._status.write(self._place(kind, user_call()), self._calls, self.steps)
         status = _OK if error is None else _ERROR
-        rows = self._meet(
-            _FORMAT.pack(self._calls, kind_hash, fingerprint, status, flags, bool(ahead)), ahead
-        )
-        if status == _OK and rows.count(rows[0]) == len(rows):
+        return _FORMAT.pack(number, kind_hash, fingerprint, status, flags, ahead, self._job is not None)
+
+    def _agreed(
+        self, rows: list[bytes], flags: int, describe: Callable[[], str], error: Exception | None
+    ) -> list[int]:
+        """The flags of all replicas, if their headers agree."""
+        if error is None and rows.count(rows[0]) == len(rows):
             return [flags] * len(rows)
-        if status == _OK and _same(rows):
+        if error is None and _same(rows):
             return [_FORMAT.unpack(row)[4] for row in rows]
         self._disagree(rows, describe, error)
         raise AssertionError("unreachable")
@@ -124,9 +172,12 @@ class CollectiveCheck:
     def _meet(self, own: bytes, ahead: Callable[[], None] | None = None) -> list[bytes]:
         """All replicas' headers. What has been begun ahead of them stands if all agree and all have begun."""
         together = True
-        if self._comm.asynchronous and 1 < self._node.size < self._comm.size:
+        if 1 < self._node.size < self._comm.size:
             together = _same(self._node.exchange(own))
-        if ahead is not None and together:
+        return self._exchange(own, ahead if together else None)
+
+    def _exchange(self, own: bytes, ahead: Callable[[], None] | None = None) -> list[bytes]:
+        if ahead is not None:
             arrive = self._comm.begin_exchange(own)
             ahead()
             rows = arrive()
@@ -160,11 +211,11 @@ class CollectiveCheck:
         failed = [r for r, status in enumerate(statuses) if status == _ERROR]
         if failed:
             raise ReplicaFailed(
-                f"nothing was applied, because replica {failed[0]} of {self._comm.size} could not go on: "
+                f"nothing was applied, because replica {self._numbers[failed[0]]}{self._of} could not go on: "
                 f"{descriptions[failed[0]]}"
             )
         texts = map(_located, _without_common_parts(descriptions), zip(functions, places, strict=True))
-        raise ReplicaMismatch(_difference(list(texts)))
+        raise ReplicaMismatch(_difference(list(texts), self._numbers))
 
     def finish(self, lock: AbstractContextManager[None] | None = None) -> None:
         """Says that this replica has ended its program; others that still wait learn of it.
@@ -183,7 +234,7 @@ class CollectiveCheck:
         with lock or nullcontext():
             self._calls += 1
             self._status.write("the end of its program", self._calls, self.steps)
-            rows = self._meet(_FORMAT.pack(self._calls, digest("finish"), 0, _FINISHED, 0, 0))
+            rows = self._meet(_FORMAT.pack(self._calls, digest("finish"), 0, _FINISHED, 0, 0, 0))
             if any(_FORMAT.unpack(row)[3] != _FINISHED for row in rows):
                 self._disagree(rows, lambda: "the end of its program", None)
 
@@ -227,9 +278,9 @@ def _elided(parts: Sequence[str], common: set[str]) -> str:
     return ", ".join(shown)
 
 
-def _difference(descriptions: list[str]) -> str:
+def _difference(descriptions: list[str], numbers: Sequence[int]) -> str:
     groups: dict[str, list[int]] = {}
-    for replica, text in enumerate(descriptions):
+    for replica, text in zip(numbers, descriptions, strict=True):
         groups.setdefault(text, []).append(replica)
     lines = ["replicas are in different calls; nothing was applied."]
     for text, replicas in groups.items():

@@ -13,13 +13,14 @@ import numpy as np
 
 from distopt.collectives.exchange import TAGS
 from distopt.collectives.inter_node_reduce import InterNodeReduce, subtotal
-from distopt.collectives.link import Link, block_factor, block_of, cheapest_rule, measured_link
+from distopt.collectives.link import AHEAD, Link, block_factor, block_of, cheapest_rule, measured_link
 from distopt.collectives.node_rounds import load
 from distopt.collectives.partition import PIECE, Partition, block_size, partition
+from distopt.collectives.reused_memory import ReusedMemory
 from distopt.collectives.shared import SharedScratch
 from distopt.collectives.staging import StagingBuffer
 from distopt.collectives.transfers import Members
-from distopt.collectives.tree import tree_pairs
+from distopt.collectives.tree import reduce_rows, tree_pairs
 from distopt.comm import Communicator, NodeCommunicator, SoloCommunicator, World
 from distopt.settings import Settings
 from distopt.typing import Array
@@ -48,6 +49,7 @@ class ShardReduce:
         scratch: memory of the node for other things.
         block: the elements of a block at most.
         link: what messages between nodes cost; None on one node.
+        block_memory: for blocks that travel in a wire format, taken by turns; one is used, others travel.
     """
 
     def __init__(self, world: World, options: Settings) -> None:
@@ -55,6 +57,7 @@ class ShardReduce:
         self.node, self.cross = _topology(world, options)
         self.block = self._least_block = block_size(self.node.size)
         self.link: Link | None = None
+        self.block_memory = [ReusedMemory() for _ in range(AHEAD + 2)]
         self._inter_node: InterNodeReduce | None = None
         self._channel: Communicator | None = None
         self._channels = 0
@@ -168,6 +171,23 @@ class ShardReduce:
         for block, parts in zip(blocks, rows, strict=True):
             out = np.empty_like(parts[0]) if room is None else room(block)
             yield subtotal(dict(enumerate(parts)), pairs, 0, out)
+
+    def node_sums(
+        self, partition: Partition, arrays: Sequence[Any], starts: Array, dtype: np.dtype[Any], blocks: range
+    ) -> Iterator[Array]:
+        """What this node has of this replica's shards of some blocks, in order; arguments as above.
+
+        Where the tree leaves a node several partial sums, they are joined, also in tree order.
+
+        Yields:
+            1-D arrays, each good until the next one is asked for; not to be written to.
+        """
+        assert self._inter_node is not None
+        for rows in self._rows(partition, arrays, starts, dtype, blocks):
+            own = self._inter_node.subtotals(rows)
+            if len(own) > 1:
+                reduce_rows(own, own[0])
+            yield own[0]
 
     def _rows(
         self, partition: Partition, arrays: Sequence[Any], starts: Array, dtype: np.dtype[Any], blocks: range

@@ -10,6 +10,7 @@ import numpy as np
 from distopt.comm.communicator import HEADER_BYTES, Communicator, NodeCommunicator
 from distopt.comm.local import LocalGroup
 from distopt.comm.memory import SharedBlock, thread_block
+from distopt.comm.node_width import node_width
 from distopt.comm.solo import SoloCommunicator, solo_world
 from distopt.comm.turn_scheduler import TurnScheduler
 from distopt.comm.world import StatusWriter, World
@@ -20,51 +21,75 @@ from distopt.typing import Array
 __all__ = ["in_process_world"]
 
 
-def in_process_world(scheduler: TurnScheduler, index: int, outer: World | None = None) -> World:
+def in_process_world(
+    scheduler: TurnScheduler, index: int, outer: World | None = None, nodes: int = 0
+) -> World:
     """The world of one of ``scheduler.size`` replicas in this process.
 
     Args:
         scheduler: decides which thread of this process runs.
         index: the number of this thread.
         outer: the processes, each holding ``scheduler.size`` replicas; this one alone by default.
+        nodes: pretend that so many nodes share the threads out, if there is one process; 0 for the truth.
     """
     outer = outer or solo_world()
     threads = ThreadGroup(scheduler, index)
-    node: NodeCommunicator = InProcessNode(threads, outer.node)
     status = ThreadStatus(scheduler, index, outer.status)
-    if outer.cross.size == 1:
-        return World(node, node, SoloCommunicator(), threads, status, outer.abort)
-    comm, cross = InProcessCommunicator(threads, outer.comm), InProcessCross(threads, outer.cross)
-    return World(comm, node, cross, threads, status, outer.abort)
+    width = scheduler.size if outer.comm.size > 1 else node_width(scheduler.size, nodes)
+    comm: Communicator
+    cross: Communicator
+    if width < scheduler.size:
+        node, cross = _pretended(scheduler, index, width)
+        comm = InProcessCommunicator(threads, outer.comm)
+    elif outer.cross.size > 1:
+        node = InProcessNode(threads, outer.node)
+        comm, cross = InProcessCommunicator(threads, outer.comm), InProcessCross(threads, outer.cross)
+    else:
+        comm = node = InProcessNode(threads, outer.node)
+        cross = SoloCommunicator()
+    first = index // width * width
+    beside = ThreadGroup(scheduler, index, range(first, first + width))
+    return World(comm, node, cross, threads, status, outer.abort, beside)
+
+
+def _pretended(scheduler: TurnScheduler, index: int, width: int) -> tuple[NodeCommunicator, Communicator]:
+    """The node of a thread, and those of equal rank in other nodes, if a node has ``width`` threads."""
+    first, alone = index // width * width, SoloCommunicator()
+    node = ThreadGroup(scheduler, index, range(first, first + width))
+    cross = ThreadGroup(scheduler, index, range(index % width, scheduler.size, width))
+    return InProcessNode(node, alone), InProcessCommunicator(cross, alone)
 
 
 class ThreadGroup(LocalGroup):
-    """The threads of a process, of which thread 0 runs what is run once.
+    """Threads of a process, of which the first runs what is run once.
 
     Args:
         scheduler: decides which thread runs.
         index: the number of this thread.
+        members: the numbers of the threads in the group; all by default.
     """
 
-    def __init__(self, scheduler: TurnScheduler, index: int) -> None:
-        self._scheduler = scheduler
-        self.rank, self.size = index, scheduler.size
+    def __init__(self, scheduler: TurnScheduler, index: int, members: range | None = None) -> None:
+        self._scheduler, self._index = scheduler, index
+        self._members = range(scheduler.size) if members is None else members
+        self.rank, self.size = self._members.index(index), len(self._members)
 
     def run_once(self, contribution: Any, function: Callable[[list[Any]], Any]) -> Any:
         """See LocalGroup."""
-        contributions = self._scheduler.rendezvous(self.rank, contribution)
-        # All threads wake in turn, thread 0 first: it runs the function, then the others get the result.
+        contributions = self._scheduler.rendezvous(self._index, contribution, self._members)
+        # All threads wake in turn, the first one first: it runs the function, then the others get the result.
         if self.rank == 0:
             try:
                 contributions.append((function(contributions[: self.size]), ""))
             except Exception as error:
                 contributions.append((None, format_error(error)))
                 raise
-        if len(contributions) == self.size:  # thread 0 was ended while it ran the function
-            self._scheduler.rendezvous(self.rank, None)
+        if len(contributions) == self.size:  # the first one was ended while it ran the function
+            self._scheduler.rendezvous(self._index, None, self._members)
         result, failure = contributions[self.size]
         if failure:
-            raise ReplicaFailed(f"replica {self._scheduler.first} raised, for all of its process:\n{failure}")
+            first = self._scheduler.first + self._members[0]
+            raise ReplicaFailed(f"replica {first} raised, for all of its process:\n{failure}")
         return result
 
 

@@ -14,6 +14,7 @@ from distopt.comm.library import load_mpi
 from distopt.comm.local import LocalGroup
 from distopt.comm.memory import take_names
 from distopt.comm.mpi import MPICommunicator, MPINodeCommunicator
+from distopt.comm.node_width import pretended_node
 from distopt.comm.solo import SoloCommunicator
 from distopt.comm.startup import StartupObserver
 from distopt.comm.status_board import StatusBoard
@@ -63,7 +64,7 @@ def mpi_world(settings: Settings, comm: Any = None, replicas: int = 1) -> World:
 def _node_group(mpi: Any, job: Any, pretended: int, watchdog: Watchdog) -> Any:
     """The processes that share memory; groups of equal size, so that those across nodes are regular."""
     if pretended > 0:
-        real = job.Split(job.rank * min(pretended, job.size) // job.size, job.rank)
+        real = job.Split(pretended_node(job.rank, job.size, pretended), job.rank)
     else:
         real = job.Split_type(mpi.COMM_TYPE_SHARED, job.rank)
     sizes = MPICommunicator(mpi, job, watchdog).all_gather(np.array([real.size], np.int64))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from distopt.comm.forks import require_own_process
@@ -41,7 +41,9 @@ class TurnScheduler:
         self._turn = [threading.Semaphore(0) for _ in range(size)]
         self._contributions: list[Any] = [None] * size
         self._arrived = [False] * size
-        self._result: list[Any] = []
+        #: Whom each thread that has arrived waits for.
+        self._groups: list[Sequence[int]] = [()] * size
+        self._results: list[list[Any]] = [[]] * size
         self._done = [False] * size
         self._statuses = [""] * size
         self._failure: tuple[int, str] | None = None
@@ -74,35 +76,46 @@ class TurnScheduler:
         self._statuses[index] = text
 
     # -- rendezvous
-    def rendezvous(self, index: int, contribution: Any) -> list[Any]:
+    def rendezvous(self, index: int, contribution: Any, members: Sequence[int] | None = None) -> list[Any]:
         """Waits until every thread has called it, and returns what all of them contributed, by number.
+
+        Args:
+            index: the thread's number.
+            contribution: what it gives the others.
+            members: the threads that are to call it, in order; all of them by default.
 
         Raises:
             ReplicaFailed: a thread has raised.
-            ReplicaMismatch: a thread has ended, so the rendezvous can never happen.
+            ReplicaMismatch: a thread has ended or waits for others, so the rendezvous can never happen.
             RuntimeError: in a child that was forked from the process.
         """
         require_own_process(self._pid)
+        group = self._groups[index] = range(self.size) if members is None else members
         self._check(index)
-        self._contributions[index] = contribution
-        self._arrived[index] = True
-        if all(self._arrived):
-            self._result = list(self._contributions)
-            self._arrived = [False] * self.size
-            self._contributions = [None] * self.size
-            if index != 0:
-                self._switch(index, 0)
+        self._contributions[index], self._arrived[index] = contribution, True
+        if all(self._arrived[i] and self._groups[i] == group for i in group):
+            result = [self._contributions[i] for i in group]
+            for i in group:
+                self._arrived[i], self._contributions[i], self._results[i] = False, None, result
+            if index != group[0]:
+                self._switch(index, group[0])
         else:
             self._run_next(index)
-        if self._arrived[index]:  # woken without a rendezvous: somebody failed or left
+        if self._arrived[index]:  # woken without a rendezvous: somebody failed or left, or all wait
             self._check(index)
-        return self._result
+            raise ReplicaMismatch(self._waiting())
+        return self._results[index]
+
+    def _waiting(self) -> str:
+        places = [status or "a collective call" for status in self._statuses]
+        lines = [f"  replica {self.first + i}: {place}" for i, place in enumerate(places)]
+        return "\n".join(["replicas wait for each other in different calls:", *lines])
 
     def _check(self, index: int) -> None:
         if self._failure is not None:
             culprit, text = self._failure
             raise ReplicaFailed(f"replica {self.first + culprit} raised:\n{text}")
-        gone = [self.first + i for i, done in enumerate(self._done) if done]
+        gone = [self.first + i for i in self._groups[index] if self._done[i]]
         if gone:
             raise ReplicaMismatch(
                 f"replica {self.first + index} waits in {self._statuses[index] or 'a collective call'}, but "
@@ -129,8 +142,11 @@ class TurnScheduler:
         order = [(index + step) % self.size for step in range(1, self.size)]
         runnable = [i for i in order if not self._done[i] and not self._arrived[i]]
         waiting = [i for i in order if not self._done[i] and self._arrived[i]]
-        stuck = self._failure is not None or any(self._done)
-        candidates = waiting + runnable if stuck else runnable
+        failed = self._failure is not None
+        stuck = [i for i in waiting if failed or any(self._done[k] for k in self._groups[i])]
+        candidates = stuck + runnable
+        if not candidates and self._done[index]:
+            candidates = waiting  # for each other, in different calls
         if not candidates:
             return
         if self._done[index]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from distopt.comm.communicator import Communicator, NodeCommunicator
@@ -36,6 +36,7 @@ class World:
         local: those of this process.
         status: where this replica says what it is doing.
         abort: ends the whole job at once with an exit code.
+        local_node: those of this process that are of this node; the one, by default.
     """
 
     comm: Communicator
@@ -44,3 +45,4 @@ class World:
     local: LocalGroup
     status: StatusWriter
     abort: Callable[[int], None]
+    local_node: LocalGroup = field(default_factory=LocalGroup)

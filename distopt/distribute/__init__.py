@@ -15,6 +15,8 @@ from distopt.distribute.frames import (
     require_replica_context,
 )
 from distopt.distribute.frames import set_process_frame as _set_process_frame
+from distopt.distribute.group import ReplicaGroup
+from distopt.distribute.node_context import node_context, within_node
 from distopt.distribute.placement import StrategyPlacement as _StrategyPlacement
 from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.replica_strategy import MPIStrategy
@@ -27,6 +29,7 @@ __all__ = [
     "PerReplica",
     "ReduceOp",
     "ReplicaContext",
+    "ReplicaGroup",
     "Strategy",
     "VirtualStrategy",
     "collective_call",
@@ -34,7 +37,9 @@ __all__ = [
     "get_strategy",
     "has_strategy",
     "in_cross_replica_context",
+    "node_context",
     "require_replica_context",
+    "within_node",
 ]
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distopt.collectives import CollectiveCheck, NodeAllReduce, ShardReduce, digest, reduce_joined
-from distopt.comm import Communicator, World
-from distopt.core import nest
-from distopt.core.dtypes import kind_of
-from distopt.core.indexed_slices import IndexedSlices
-from distopt.core.tensor import Tensor, as_array, native
+from distopt.collectives import EXACT, CollectiveCheck, NodeAllReduce, ShardReduce, digest
+from distopt.comm import SoloCommunicator, World
 from distopt.distribute.collective_lock import CollectiveLock, collective_call
-from distopt.distribute.derivatives import gathered, reduced
 from distopt.distribute.frames import frame
-from distopt.distribute.means import combined, divided, summands
+from distopt.distribute.group import ReplicaGroup
 from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.values import regroup, select
 from distopt.typing import Array, Nested
@@ -33,21 +30,38 @@ class ReplicaContext:
     Args:
         strategy: the strategy that it runs under.
         world: how it reaches the other replicas.
+        job: the context that this one is a part of, see ``within_node``; None for the whole job.
+        numbers: for each replica of ``world`` its number in the job; those of the world by default.
     """
 
-    def __init__(self, strategy: Strategy, world: World) -> None:
+    def __init__(
+        self,
+        strategy: Strategy,
+        world: World,
+        job: ReplicaContext | None = None,
+        numbers: Sequence[int] | None = None,
+    ) -> None:
         self._strategy = strategy
+        self._job = None if job is None else weakref.ref(job)  # which keeps this one
+        #: For each replica its number in the job.
+        self.numbers: Sequence[int] = range(world.comm.size) if numbers is None else numbers
         #: The groups that this replica belongs to.
         self.world = world
         #: The communicator of the job, for code that moves bytes itself.
         self.comm = world.comm
         #: The headers that open every collective call.
-        self.collective_check = CollectiveCheck(world, self._recall)
-        self._fingerprints: dict[Any, int] = {}
+        of_job: CollectiveCheck | None = None if job is None else job.collective_check
+        self.collective_check: CollectiveCheck = CollectiveCheck(world, self._recall, self.numbers, of_job)
         self._shards: ShardReduce | None = None
         self._all_reduce: NodeAllReduce | None = None
+        self._everyone = ReplicaGroup("", world.comm, self.collective_check.check, lambda: self._sum)
+        self._node: ReplicaGroup | None = None
+        self._nodes: ReplicaGroup | None = None
+        self._by_rank: Array | None = None
         #: Held by the thread that is in a collective call.
         self.lock = CollectiveLock()
+        #: How many steps an optimizer has made that makes one now, or made the last one.
+        self.steps_made = 0
         #: State that lives as long as this replica's membership in the job, e.g. the step engine's.
         self.attached: dict[Any, Any] = {}
 
@@ -55,6 +69,12 @@ class ReplicaContext:
     def strategy(self) -> Strategy:
         """The strategy in force."""
         return self._strategy
+
+    @property
+    def job(self) -> ReplicaContext:
+        """That of the whole job: this one, if it is not that of a node."""
+        found = None if self._job is None else self._job()
+        return found or self
 
     @property
     def replica_id_in_sync_group(self) -> int:
@@ -83,9 +103,63 @@ class ReplicaContext:
             self._all_reduce = NodeAllReduce(self.shards)
         return self._all_reduce
 
+    @property
+    def node(self) -> ReplicaGroup:
+        """The replicas that share memory with this one; on all nodes as many.
+
+        Where nodes of a job have different numbers of replicas, each is divided into groups of equal size.
+        A call is between these alone: it sends nothing to other nodes, and does not wait for them. Sums are
+        made in the order of a binary tree over the ranks in the node.
+        """
+        if self._node is None:
+            world = self.world
+            alone = replace(world, comm=world.node, cross=SoloCommunicator())
+            header = self.collective_check.check_on_node
+            self._node = ReplicaGroup("node", world.node, header, self._sums_in(alone))
+        return self._node
+
+    @property
+    def nodes(self) -> ReplicaGroup:
+        """One replica a node: those of this one's rank in their nodes, by the number of the node.
+
+        All replicas of the job make the call, each on its part of what nodes exchange: so shapes have to be
+        the same on those of equal rank only.
+        """
+        if self._nodes is None:
+            world = self.world
+            across = replace(world, comm=world.cross, node=SoloCommunicator())
+            self._nodes = ReplicaGroup("nodes", world.cross, self._check_nodes, self._sums_in(across))
+        return self._nodes
+
+    def _sums_in(self, world: World) -> Callable[[], NodeAllReduce]:
+        """What makes, at the first call, the sums over a group."""
+        made: list[NodeAllReduce] = []
+
+        def sums() -> NodeAllReduce:
+            if not made:
+                made.append(NodeAllReduce(ShardReduce(world, self._strategy.options)))
+            return made[0]
+
+        return sums
+
+    def _check_nodes(
+        self, call: str, fingerprint: int, describe: Callable[[], str], error: Exception | None
+    ) -> None:
+        """The header of a call among nodes: of all replicas; those of equal rank compare fingerprints."""
+        check = self.collective_check.check
+        flags = check(call, 0, describe, error, flags=fingerprint >> 1)  # one bit less: flags have a sign
+        if self._by_rank is None:
+            world = self.world
+            ranks = world.cross.all_gather(np.array([self.comm.rank]))
+            self._by_rank = np.stack(world.node.all_gather(np.concatenate(ranks)))
+        table = np.array(flags)[self._by_rank]
+        if (table != table[:, :1]).any():
+            check(call, fingerprint, describe)
+
     # -- collective calls
-    @collective_call
-    def all_reduce(self, reduce_op: ReduceOp | str, value: Nested, options: Any = None) -> Nested:
+    def all_reduce(
+        self, reduce_op: ReduceOp | str, value: Nested, options: Any = None, *, wire: str = EXACT
+    ) -> Nested:
         """Combines a value over all replicas; all get the same bits. Tapes follow sums and means.
 
         Args:
@@ -94,6 +168,8 @@ class ReplicaContext:
                 them. Shapes and dtypes must be the same on every replica. IndexedSlices come back
                 as such, the replicas' rows joined in their order; only sum and mean.
             options: accepted and ignored.
+            wire: how float32 values of a sum or mean travel between nodes: ``"float32"``, ``"bf16"``,
+                ``"fp16"`` or ``"int8"``, see ``aggregators.WireAggregator``.
 
         Returns:
             the same structure of tensors. A mean of integers and Booleans is float64, and as exact as that
@@ -101,17 +177,11 @@ class ReplicaContext:
             Other sums have their values' dtype, and its range.
 
         Raises:
-            ValueError: an unknown op, or None among the values.
-            ReplicaMismatch: the replicas' values differ in number, shape or dtype.
+            ValueError: an unknown op or wire, or None among the values.
+            ReplicaMismatch: the replicas' values differ in number, shape or dtype, or their wires.
         """
-        op = ReduceOp.from_any(reduce_op)
-        leaves = nest.flatten(value)
-        error = _leaf_error(leaves, op)
-        values = [] if error else [_leaf(x) for x in leaves]
-        self._check(f"all_reduce({op.value!r})", values, error)
-        return nest.pack(value, reduced(self, op, leaves, self._reduce_leaves(values, op)))
+        return self._everyone.all_reduce(reduce_op, value, options, wire=wire, step=self.steps_made)
 
-    @collective_call
     def all_gather(self, value: Nested, axis: int, options: Any = None) -> Nested:
         """Joins the replicas' arrays along ``axis``, in the order of the replicas. Tapes follow it.
 
@@ -125,22 +195,8 @@ class ReplicaContext:
             TypeError: something that is no array of numbers.
             ReplicaMismatch: the replicas' arrays differ otherwise.
         """
-        leaves = nest.flatten(value)
-        error: Exception | None = None
-        arrays: list[Array] = []
-        for leaf in leaves:
-            array = np.ascontiguousarray(native(as_array(leaf))) if leaf is not None else np.empty(0)
-            if leaf is None or not -as_array(leaf).ndim <= axis < as_array(leaf).ndim:
-                error = ValueError(f"all_gather(axis={axis}) got {_shape_of(leaf)}, which has no such axis")
-            error = error or _kind_error(f"all_gather(axis={axis})", leaf)
-            arrays.append(array)
-        # Lengths along the axis may differ, so they are left out of what is compared.
-        kinds = [] if error else [_Gathered(_any_length(a, axis), a.dtype) for a in arrays]
-        self._check(f"all_gather(axis={axis})", kinds, error)
-        results = [Tensor.from_numpy(_gather(self.comm, a, axis)) for a in arrays]
-        return nest.pack(value, gathered(self, axis, leaves, results))
+        return self._everyone.all_gather(value, axis, options)
 
-    @collective_call
     def broadcast(self, value: Nested, root: int = 0) -> Nested:
         """Replica ``root``'s value on every replica; shapes and dtypes must agree.
 
@@ -149,19 +205,7 @@ class ReplicaContext:
             TypeError: something that is no array of numbers.
             ReplicaMismatch: the replicas' values differ in number, shape or dtype.
         """
-        values = [native(as_array(x)) for x in nest.flatten(value)]
-        call = f"broadcast(root={root})"
-        error = next((problem for x in values if (problem := _kind_error(call, x))), None)
-        if not 0 <= root < self.comm.size:
-            error = ValueError(f"{call}: the replicas are 0 to {self.comm.size - 1}")
-        self._check(call, values if error is None else [], error)
-        return nest.pack(
-            value,
-            [
-                Tensor.from_numpy(self.comm.broadcast(np.ascontiguousarray(v), root).reshape(v.shape))
-                for v in values
-            ],
-        )
+        return self._everyone.broadcast(value, root)
 
     @collective_call
     def merge_call(
@@ -197,108 +241,3 @@ class ReplicaContext:
             ReplicaMismatch: other replicas are still in a collective call.
         """
         self.collective_check.finish(self.lock.last())
-
-    def _reduce_leaves(self, values: list[Any], op: ReduceOp) -> list[Any]:
-        """All dense leaves of one dtype travel together."""
-        count = self.comm.size
-        sparse = [isinstance(v, IndexedSlices) for v in values]
-        parts = [[] if rows else summands(v, op) for v, rows in zip(values, sparse, strict=True)]
-        groups: dict[str, list[tuple[int, int]]] = {}
-        for i, of_one in enumerate(parts):
-            for k, part in enumerate(of_one):
-                groups.setdefault(part.dtype.char, []).append((i, k))
-        for members in groups.values():
-            arrays = [parts[i][k] for i, k in members]
-            summed = count > 1 and op in (ReduceOp.SUM, ReduceOp.MEAN)
-            totals = self._sum(arrays) if summed else reduce_joined(self.comm, op.value, arrays)
-            for (i, k), total in zip(members, totals, strict=True):
-                parts[i][k] = total
-        return [
-            _reduce_slices(self.comm, v, op) if rows else Tensor.from_numpy(combined(p, op, count, v.dtype))
-            for v, p, rows in zip(values, parts, sparse, strict=True)
-        ]
-
-    def _check(self, call: str, values: list[Any], error: Exception | None) -> None:
-        key = (call, *((v.shape, v.dtype.char, isinstance(v, IndexedSlices)) for v in values))
-        fingerprint = self._fingerprints.get(key)
-        if fingerprint is None:
-            fingerprint = self._fingerprints[key] = digest(repr(key))
-        self.collective_check.check(call, fingerprint, lambda: f"{call} of {_describe(values)}", error)
-
-
-class _Gathered(NamedTuple):
-    """An array to be joined with others, without its length along the axis."""
-
-    shape: tuple[Any, ...]
-    dtype: np.dtype[Any]
-
-
-def _any_length(array: Array, axis: int) -> tuple[Any, ...]:
-    axis %= array.ndim
-    return (*array.shape[:axis], "any", *array.shape[axis + 1 :])
-
-
-def _leaf_error(leaves: list[Any], op: ReduceOp) -> Exception | None:
-    for leaf in leaves:
-        if leaf is None:
-            return ValueError(
-                f"all_reduce({op.value!r}) got None among its values: leave it out on all replicas"
-            )
-        if isinstance(leaf, IndexedSlices) and op not in (ReduceOp.SUM, ReduceOp.MEAN):
-            return ValueError(
-                f"all_reduce({op.value!r}) does not take IndexedSlices: only 'sum' and 'mean' do"
-            )
-        if not isinstance(leaf, IndexedSlices) and (error := _kind_error(f"all_reduce({op.value!r})", leaf)):
-            return error
-    return None
-
-
-def _kind_error(call: str, leaf: Any) -> Exception | None:
-    array = as_array(leaf)
-    if kind_of(array.dtype) in "biufc":
-        return None
-    return TypeError(f"{call} takes numbers; got {type(leaf).__name__} of dtype {array.dtype}")
-
-
-def _leaf(value: Any) -> Any:
-    if not isinstance(value, IndexedSlices):
-        return native(as_array(value))
-    values, indices = (native(as_array(part)) for part in (value.values, value.indices))
-    return IndexedSlices(values, indices, value.dense_shape)
-
-
-def _reduce_slices(comm: Communicator, slices: IndexedSlices, op: ReduceOp) -> IndexedSlices:
-    values = _gather(comm, as_array(slices.values), 0)
-    indices = _gather(comm, as_array(slices.indices), 0)
-    if op is ReduceOp.MEAN:
-        values = divided(values, comm.size)
-    elif values.dtype.kind == "b":
-        values = values.astype(np.int64)
-    return IndexedSlices(Tensor.from_numpy(values), Tensor.from_numpy(indices), slices.dense_shape)
-
-
-def _gather(comm: Communicator, array: Array, axis: int) -> Array:
-    """The replicas' arrays joined along ``axis``; they may differ in length there."""
-    if comm.size == 1:
-        return array.copy()
-    moved = np.ascontiguousarray(np.moveaxis(array, axis, 0))
-    lengths = [int(n[0]) for n in comm.all_gather(np.array([len(moved)], np.int64))]
-    padded = np.zeros((max(lengths), *moved.shape[1:]), moved.dtype)
-    padded[: len(moved)] = moved
-    rows = comm.all_gather(padded)
-    joined = np.concatenate([row[:n] for row, n in zip(rows, lengths, strict=True)])
-    return np.ascontiguousarray(np.moveaxis(joined, 0, axis))
-
-
-def _describe(values: list[Any]) -> str:
-    shown = ", ".join(
-        f"{'rows of ' if isinstance(v, IndexedSlices) else ''}{v.dtype.name}"
-        f"[{', '.join(map(str, v.shape or ()))}]"
-        for v in values[:8]
-    )
-    more = f", ... ({len(values)} values)" if len(values) > 8 else ""
-    return shown + more if values else "no values"
-
-
-def _shape_of(leaf: Any) -> str:
-    return "None" if leaf is None else f"a value of shape {as_array(leaf).shape}"

@@ -13,17 +13,17 @@ from distopt.core.tensor import Tensor, TensorLike, as_array
 from distopt.distribute.reduce_op import ReduceOp
 
 if TYPE_CHECKING:
-    from distopt.distribute.context import ReplicaContext
+    from distopt.distribute.group import ReplicaGroup
 
 __all__ = ["gathered", "reduced"]
 
 _Back = Callable[[Any], Any]
 
 
-def reduced(context: ReplicaContext, op: ReduceOp, values: Sequence[Any], results: list[Any]) -> list[Any]:
+def reduced(group: ReplicaGroup, op: ReduceOp, values: Sequence[Any], results: list[Any]) -> list[Any]:
     """The results of an ``all_reduce``, followed by the open tapes as its values are.
 
-    The derivative of a sum is the sum of what comes back on all replicas, and so for means.
+    The derivative of a sum is the sum of what comes back on all of the group, and so for means.
     """
     if not dispatch.active_recorders():
         return results
@@ -34,25 +34,25 @@ def reduced(context: ReplicaContext, op: ReduceOp, values: Sequence[Any], result
                 f"all_reduce({op.value!r}) has no derivative: only 'sum' and 'mean' have; use "
                 "stop_gradient(value) if none is wanted"
             )
-        return _plain(context.all_reduce(op, g))
+        return _plain(group.all_reduce(op, g))
 
     return [_linked(v, r, back) for v, r in zip(values, results, strict=True)]
 
 
-def gathered(context: ReplicaContext, axis: int, values: Sequence[Any], results: list[Any]) -> list[Any]:
+def gathered(group: ReplicaGroup, axis: int, values: Sequence[Any], results: list[Any]) -> list[Any]:
     """The same for an ``all_gather``: to each replica comes back what all make of its part."""
     if not dispatch.active_recorders():
         return results
     return [
-        _linked(v, r, partial(_own_part, context, axis, np.shape(v)[axis]))
+        _linked(v, r, partial(_own_part, group, axis, np.shape(v)[axis]))
         for v, r in zip(values, results, strict=True)
     ]
 
 
-def _own_part(context: ReplicaContext, axis: int, length: int, g: Any) -> Any:
-    lengths = as_array(context.all_gather(np.array([length]), axis=0))
-    begin = int(lengths[: context.replica_id_in_sync_group].sum())
-    total = _plain(context.all_reduce("sum", g))
+def _own_part(group: ReplicaGroup, axis: int, length: int, g: Any) -> Any:
+    lengths = as_array(group.all_gather(np.array([length]), axis=0))
+    begin = int(lengths[: group.rank].sum())
+    total = _plain(group.all_reduce("sum", g))
     return total[(slice(None),) * (axis % total.ndim) + (slice(begin, begin + length),)]
 
 

@@ -31,12 +31,12 @@ class StrategyPlacement(Placement):
         here = current_frame()
         if here.context is None or (owner is not None and here.strategy is not owner):
             return None
-        return here.context.world.local.rank
+        return here.context.job.world.local.rank
 
     def chief(self) -> bool:
         """See Placement."""
         context = current_frame().context
-        return context is None or context.replica_id_in_sync_group == 0
+        return context is None or context.job.replica_id_in_sync_group == 0
 
     def made_for(self, owner: object | None) -> AbstractContextManager[None]:
         """See Placement."""

@@ -134,7 +134,8 @@ class ThreadStrategy(ReplicaStrategy):
     """
 
     def __init__(self, scheduler: TurnScheduler, index: int, outer: World | None = None) -> None:
-        super().__init__(in_process_world(scheduler, index, outer), settings())
+        options = settings()
+        super().__init__(in_process_world(scheduler, index, outer, options.nodes), options)
         self._scheduler, self._outer = scheduler, outer
 
     def reduce(self, reduce_op: ReduceOp | str, value: Nested, axis: int | None) -> Nested:
@@ -152,7 +153,8 @@ class ThreadStrategy(ReplicaStrategy):
         scheduler = TurnScheduler(self._scheduler.size, self._scheduler.first)
 
         def program(index: int) -> Any:
-            context = ReplicaContext(self, in_process_world(scheduler, index, self._outer))
+            world = in_process_world(scheduler, index, self._outer, self.options.nodes)
+            context = ReplicaContext(self, world)
             with frame(self, context, "run"):
                 return call(context, select(value, index))
 

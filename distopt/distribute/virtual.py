@@ -51,7 +51,9 @@ class VirtualStrategy(Strategy):
 
     def _fresh_contexts(self) -> list[ReplicaContext]:
         self._scheduler = TurnScheduler(self._size)
-        return [ReplicaContext(self, in_process_world(self._scheduler, i)) for i in range(self._size)]
+        nodes = self.options.nodes
+        worlds = [in_process_world(self._scheduler, i, nodes=nodes) for i in range(self._size)]
+        return [ReplicaContext(self, world) for world in worlds]
 
     @property
     def num_replicas_in_sync(self) -> int:

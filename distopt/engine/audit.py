@@ -44,7 +44,9 @@ def audit(
     place = int(np.argmax((table != table[0]).any(axis=0)))
     apart = np.flatnonzero(table[:, place] != table[0, place])
     other = int(apart[0])
-    who = f"replica{'s' if len(apart) > 1 else ''} {', '.join(map(str, apart))} from replica 0"
+    numbers = context.numbers
+    parted = ", ".join(str(numbers[int(r)]) for r in apart)
+    who = f"replica{'s' if len(apart) > 1 else ''} {parted} from replica {numbers[0]}"
     if place == len(state):
         described = [text.decode() for text in comm.gather_bytes(settings.encode())]
         raise ReplicaMismatch(

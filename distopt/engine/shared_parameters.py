@@ -122,6 +122,31 @@ class SharedParameters:
         else:
             variable.assign(value)
 
+    def own_parts(self, variables: Sequence[Variable]) -> list[Array]:
+        """This replica's part of each variable: its share of what the node shares, all of what is its own.
+
+        Returns:
+            1-D arrays, in the memory of the variables.
+        """
+        return [as_array(variable).reshape(-1)[self._own(variable)] for variable in variables]
+
+    def store(self, variables: Sequence[Variable], values: Sequence[Array]) -> None:
+        """Gives variables values that all replicas of the node have, as an update does; collective.
+
+        Args:
+            variables: the same ones, in the same order, on all of them.
+            values: this replica's part of each.
+        """
+        self.reduce.node.barrier()  # all have read what stands there
+        for variable, part, value in zip(variables, self.own_parts(variables), values, strict=True):
+            part[...] = value
+            variable.storage.changed()
+        self.reduce.node.barrier()
+
+    def _own(self, variable: Variable) -> slice:
+        node = self.reduce.node
+        return slice(*share(variable.size, node.rank, node.size)) if variable.storage.shared else slice(None)
+
     # -- private views
     def private_view(self, variable: Variable) -> Array:
         """This replica's view of a ``copy_on_write`` variable, in its shape.

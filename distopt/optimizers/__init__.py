@@ -8,11 +8,14 @@ from distopt.optimizers.adagrad import Adagrad
 from distopt.optimizers.adam import Adam
 from distopt.optimizers.adamax import Adamax
 from distopt.optimizers.adamw import AdamW
+from distopt.optimizers.diloco import DiLoCo
 from distopt.optimizers.ftrl import Ftrl
 from distopt.optimizers.identify import deserialize, get, registry, serialize
 from distopt.optimizers.lamb import LAMB
 from distopt.optimizers.lars import LARS
 from distopt.optimizers.lion import Lion
+from distopt.optimizers.local_sgd import LocalSGD
+from distopt.optimizers.loss import loss_factor
 from distopt.optimizers.loss_scale_optimizer import LossScaleOptimizer
 from distopt.optimizers.muon import Muon
 from distopt.optimizers.nadam import Nadam
@@ -36,11 +39,13 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "DiLoCo",
     "Ftrl",
     "LAMB",
     "LARS",
     "Lamb",
     "Lion",
+    "LocalSGD",
     "LossScaleOptimizer",
     "Muon",
     "Nadam",
@@ -54,8 +59,9 @@ __all__ = [
     "WholeVariableOptimizer",
     "deserialize",
     "get",
+    "loss_factor",
     "schedules",
     "serialize",
 ]
 
-registry.add(LossScaleOptimizer, ScheduleFree, ScheduleFreeAdamW)
+registry.add(DiLoCo, LocalSGD, LossScaleOptimizer, ScheduleFree, ScheduleFreeAdamW)

@@ -332,6 +332,18 @@ class BaseOptimizer(abc.ABC):
         """The names of the slots, in the order in which they were first made; [] before the first step."""
         return self._slots.names
 
+    def _slot_owners(self) -> Iterable[tuple[Variable, str, Variable]]:
+        """A hook: for each slot that is saved the variable it belongs to, its name, and itself."""
+        return self._slots.owners()
+
+    def _hyper_variables(self) -> dict[str, Variable]:
+        """A hook: the hyperparameters that are variables, by name."""
+        return self._hypers.variables()
+
+    def _loss_factor(self) -> float:
+        """A hook: what ``fit`` multiplies replicas' parts of a loss by: 1 if gradients are summed."""
+        return 1.0
+
     def _update_cost(self, variable: Variable) -> float:
         """What the update of a variable costs, by which updates are dealt out to the replicas of a node."""
         return float(variable.size)

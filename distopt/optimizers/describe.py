@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distopt import aggregators, distribute
+from distopt.collectives import EXACT
 from distopt.core.tensor import TensorLike
 from distopt.engine.step import StepEngine
 from distopt.optimizers.moving_average import average_config
@@ -16,13 +17,22 @@ if TYPE_CHECKING:
     from distopt.optimizers.base_optimizer import BaseOptimizer
     from distopt.optimizers.optimizer import ApplyState
 
-__all__ = ["pipeline_text", "settings_text", "stages_text"]
+__all__ = ["pipeline_text", "settings_text", "stages_of", "stages_text"]
 
 
 def pipeline_text(optimizer: BaseOptimizer) -> str:
-    """The current aggregation, transformation and update, joined by arrows."""
+    """The current aggregation, transformation and update, joined by arrows, and how the engine does it."""
+    context = distribute.get_replica_context()
+    replicas = (context or distribute.get_strategy()).num_replicas_in_sync
+    stages = stages_of(optimizer, replicas)
+    if context is None or replicas == 1:
+        return stages
+    return f"{stages}\n{StepEngine.describe(context, optimizer, _wire(optimizer.gradient_aggregator))}"
+
+
+def stages_of(optimizer: BaseOptimizer, replicas: int) -> str:
+    """The current aggregation over so many replicas, transformation and update, joined by arrows."""
     clips = optimizer._clip or ""
-    replicas = distribute.get_strategy().num_replicas_in_sync
     over = f"{_name(optimizer.gradient_aggregator)} over {replicas} replica{'s' if replicas > 1 else ''}"
     config = {key: value for key, value in optimizer.get_config().items() if key not in _SHOWN_APART}
     update = f"{optimizer._title()}({', '.join(f'{k}={_value(v)}' for k, v in config.items())})"
@@ -31,13 +41,7 @@ def pipeline_text(optimizer: BaseOptimizer) -> str:
     if unadapted := optimizer._factors.unadapted.names():
         update += f", no trust ratio of {', '.join(unadapted)}"
     transformers = [_name(transformer) for transformer in optimizer.gradient_transformers]
-    stages = " -> ".join(
-        part for part in (_policy(optimizer), over, str(clips), *transformers, update) if part
-    )
-    context = distribute.get_replica_context()
-    if context is None or replicas == 1:
-        return stages
-    return f"{stages}\n{StepEngine.describe(context, optimizer)}"
+    return " -> ".join(part for part in (_policy(optimizer), over, str(clips), *transformers, update) if part)
 
 
 def stages_text(optimizer: BaseOptimizer) -> str:
@@ -51,7 +55,7 @@ def stages_text(optimizer: BaseOptimizer) -> str:
     return ", ".join(
         [
             *([policy] if (policy := _policy(optimizer)) else []),
-            *([] if isinstance(aggregator, aggregators.Sum) else [_stage(aggregator)]),
+            *([stage] if (stage := _stage(aggregator)) != "sum" else []),
             *(f"{name} {limit!r}" for name, limit in clips.items() if limit is not None),
             *map(_stage, optimizer.gradient_transformers),
             *(f"{name}={value!r}" for name, value in average_config(optimizer._average).items()),
@@ -92,7 +96,14 @@ def _stage(function: Any) -> str:
     if isinstance(function, aggregators.Chain):
         return " -> ".join(map(_stage, function.parts))
     name = aggregators.label(function)
-    return name.rpartition(".")[2].lower() if name.startswith("distopt.") else name
+    wire = _wire(function)
+    own = name.rpartition(".")[2].lower() if name.startswith("distopt.") else name
+    return own if wire == EXACT else f"{own} by {wire}"
+
+
+def _wire(aggregator: Any) -> str:
+    """How float32 gradients travel between nodes."""
+    return aggregator.wire if isinstance(aggregator, aggregators.WireAggregator) else EXACT
 
 
 _NUMBERS = (TensorLike, int, float, np.generic)

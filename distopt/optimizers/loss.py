@@ -18,7 +18,14 @@ from distopt.optimizers.pairs import Pair
 if TYPE_CHECKING:
     from distopt.optimizers.optimizer import Optimizer
 
-__all__ = ["all_gradients", "check_dtypes", "compute_gradients", "variables_in", "warn_of_means"]
+__all__ = [
+    "all_gradients",
+    "check_dtypes",
+    "compute_gradients",
+    "loss_factor",
+    "variables_in",
+    "warn_of_means",
+]
 
 
 _log = logging.getLogger("distopt")
@@ -71,6 +78,11 @@ def check_dtypes(variables: Sequence[Variable]) -> None:
             raise ValueError(
                 f"Invalid type {variable.dtype} for {variable.name}, expected a floating-point dtype"
             )
+
+
+def loss_factor(optimizer: Optimizer) -> float:
+    """What each replica's part of the loss of a global batch is to be multiplied by, for this optimizer."""
+    return optimizer._loss_factor()
 
 
 def warn_of_means(optimizer: Optimizer, gradients: Sequence[Any]) -> None:

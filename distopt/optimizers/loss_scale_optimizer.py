@@ -205,6 +205,9 @@ class LossScaleOptimizer(KnownArguments, Optimizer):
     def _transform_loss(self, loss: Any) -> Any:
         return self.scale_loss(self.inner_optimizer._transform_loss(loss))
 
+    def _loss_factor(self) -> float:
+        return self.inner_optimizer._loss_factor()
+
     def _get_gradients(
         self, tape: Any, loss: Any, var_list: list[Variable], grad_loss: Any = None
     ) -> list[Pair]:

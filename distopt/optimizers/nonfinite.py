@@ -64,13 +64,14 @@ class NonFinitePolicy(Enum):
         found = engine.coordinator.gather_messages(call, _message(batch, arrays, bad) if bad else "")
         if not found:
             return batch
-        text = "; ".join(f"replica {replica}: {words}" for replica, words in found.items())
+        context = require_replica_context(call)
+        text = "; ".join(f"replica {context.numbers[r]}: {words}" for r, words in found.items())
         if self is NonFinitePolicy.RAISE:
             raise FloatingPointError(
                 f"{call}: gradients that are not finite, nothing was applied. {text}. A smaller learning "
                 "rate or a clip may help; on_nonfinite='skip' leaves such steps out"
             )
-        if bad and require_replica_context(call).replica_id_in_sync_group == min(found):
+        if bad and context.replica_id_in_sync_group == min(found):
             _log.warning("%s: step left out, gradients are not finite. %s", call, text)
         return None
 

@@ -40,8 +40,8 @@ def make_weights(optimizer: Optimizer, variables: Iterable[Variable]) -> None:
 
 def named_variables(optimizer: Optimizer) -> list[NamedVariable]:
     """The hyperparameters that are variables, sorted by name, then the weights in their order."""
-    hypers = [NamedVariable(f"hyper/{name}", v) for name, v in optimizer._hypers.variables().items()]
-    slots = {id(slot): (owner, name) for owner, name, slot in optimizer._slots.owners()}
+    hypers = [NamedVariable(f"hyper/{name}", v) for name, v in optimizer._hyper_variables().items()]
+    slots = {id(slot): (owner, name) for owner, name, slot in optimizer._slot_owners()}
     weights = []
     for weight in optimizer.weights:
         owner, slot = slots.get(id(weight), (None, ""))

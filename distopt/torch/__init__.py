@@ -17,11 +17,13 @@ from distopt.torch.adam import Adam, AdamW
 from distopt.torch.adamax import Adamax
 from distopt.torch.batch_sampler import DistributedBatchSampler
 from distopt.torch.collectives import all_gather, all_reduce, broadcast
+from distopt.torch.diloco import DiLoCo
 from distopt.torch.distributed_optimizer import DistributedOptimizer
 from distopt.torch.join import join
 from distopt.torch.lamb import LAMB
 from distopt.torch.lars import LARS
 from distopt.torch.lion import Lion
+from distopt.torch.local_sgd import LocalSGD
 from distopt.torch.muon import Muon
 from distopt.torch.nadam import NAdam
 from distopt.torch.optimizer import Optimizer, StepOptions
@@ -43,12 +45,14 @@ __all__ = [
     "AdamW",
     "AdamWScheduleFree",
     "Adamax",
+    "DiLoCo",
     "DistributedBatchSampler",
     "DistributedOptimizer",
     "DistributedSampler",
     "LAMB",
     "LARS",
     "Lion",
+    "LocalSGD",
     "Muon",
     "NAdam",
     "Optimizer",

@@ -67,6 +67,16 @@ class Parameters:
         self._known.update({id(parameter.tensor): parameter for parameter in new})
         return new
 
+    def move(self, call: str, before: StepEngine, engine: StepEngine) -> None:
+        """Moves all that ``before`` has placed to where ``engine`` makes steps, as they are; collective."""
+        moved = [p for p in self if not before.parameters.released(p.variable)]
+        before.parameters.release([parameter.variable for parameter in moved])
+        for parameter in moved:
+            own = parameter.array(parameter.tensor.detach().clone())
+            parameter.variable.storage.adopt(own)
+            parameter.place(own)
+        self._place(engine, call, moved)
+
     def _place(self, engine: StepEngine, call: str, new: Sequence[Parameter]) -> None:
         if engine.replicas == 1:
             for parameter in new:

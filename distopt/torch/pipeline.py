@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
+from distopt import distribute
 from distopt.core.placement import placement
-from distopt.distribute import require_replica_context
+from distopt.distribute import ReplicaContext, require_replica_context
 from distopt.engine.step import StepEngine
 from distopt.torch.aggregation import any_skips, unscale
 from distopt.torch.gradient_hooks import GradientHooks
@@ -100,6 +101,33 @@ class Pipeline:
         if overlap is not None:
             self._hooks = self._hooks or GradientHooks(overlap, known.of)
             self._hooks.register(tensors)
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        """All of them, in the order in which they were added."""
+        return list(self._parameters)
+
+    def move(self, before: StepEngine, context: ReplicaContext) -> None:
+        """Goes on in another context, to which the parameters move with their values; collective.
+
+        Args:
+            before: the engine that has placed those that have not moved yet.
+            context: the replica among those that make steps from now on.
+        """
+        if context is context.job:
+            return
+        with distribute.within_node(context.job):
+            self._parameters.move(f"{self._name}()", before, StepEngine.of(context))
+
+    def settle(self) -> None:
+        """Takes in what the program has done since the last step, without a step; collective."""
+        engine = self.prepare()
+        self._settle(engine, [])
+        self._parameters.accept_edits(engine)
+
+    def average_statistics(self) -> None:
+        """Gives all replicas the mean of their running statistics; collective."""
+        self._statistics.average()
 
     def _learn_names(self) -> None:
         """Finds the module of parameters that have no names."""

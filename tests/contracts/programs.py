@@ -17,7 +17,7 @@ OPTIMIZERS = [
 #: Those that are quick: between them they have all kinds of rules, slots and ways to take sparse gradients.
 QUICK = ("SGD", "RMSprop", "Adam", "Ftrl", "LAMB", "Muon", "Momentum")
 #: Those that go by another one; with SGD, whose rules are compiled for others as well.
-WRAPPERS = ["LossScaleOptimizer", "ScheduleFree", "ScheduleFreeAdamW"]
+WRAPPERS = ["DiLoCo", "LocalSGD", "LossScaleOptimizer", "ScheduleFree", "ScheduleFreeAdamW"]
 
 
 def each(names):
@@ -115,6 +115,8 @@ def make(name, **kwargs):
 def wrapped(name):
     if name == "ScheduleFreeAdamW":
         return make(name, learning_rate=0.1)
+    if name in ("DiLoCo", "LocalSGD"):
+        return getattr(optimizers, name)(make("SGD", learning_rate=0.1, gradient_aggregator="mean"), every=2)
     return getattr(optimizers, name)(make("SGD", learning_rate=0.1))
 
 

@@ -65,6 +65,10 @@ class Compiled:
         """Updates the variables by the gradients of this replica's loss, or keeps these for later."""
         if not variables:
             self._warn_of_nothing()
+        factor = optimizers.loss_factor(self.optimizer)
+        if factor != 1.0:
+            with tape:
+                loss = loss * loss.dtype.type(factor)
         if self._accumulator.steps == 1 and self._local != 0:
             self.optimizer.minimize(loss, list(variables), tape=tape)
             return

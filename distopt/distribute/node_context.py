@@ -1,0 +1,50 @@
+"""The context of a replica among those of its node: collective calls there send nothing to other nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from distopt.comm import SoloCommunicator, World
+from distopt.distribute.context import ReplicaContext
+from distopt.distribute.frames import current_frame, frame
+
+__all__ = ["node_context", "within_node"]
+
+
+def node_context(context: ReplicaContext) -> ReplicaContext:
+    """The replica among those that share memory with it; collective over the job where it is made.
+
+    Args:
+        context: the replica in its job.
+
+    Returns:
+        ``context`` itself if the job is one node; else always the same object.
+    """
+    world = context.world
+    if world.node.size == world.comm.size:
+        return context
+    found: ReplicaContext | None = context.attached.get(node_context)
+    if found is None:
+        numbers = [int(number[0]) for number in world.node.all_gather(np.array([world.comm.rank]))]
+        node = world.node
+        alone = World(
+            node, node, SoloCommunicator(), world.local_node, world.status, world.abort, world.local_node
+        )
+        found = ReplicaContext(context.strategy, alone, context, numbers)
+        context.attached[node_context] = found
+    return found
+
+
+@contextmanager
+def within_node(context: ReplicaContext) -> Iterator[ReplicaContext]:
+    """A ``with`` block in which this replica sees its node alone: steps and collective calls are the node's.
+
+    Args:
+        context: the replica in its job.
+    """
+    found, here = node_context(context), current_frame()
+    with frame(here.strategy, found, here.kind):
+        yield found

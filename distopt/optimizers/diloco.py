@@ -1,0 +1,116 @@
+"""DiLoCo: nodes train on their own, and an outer optimizer follows the mean of where they have gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from distopt import distribute
+from distopt.aggregators import Mean, Sum
+from distopt.core.checks import shown
+from distopt.core.tensor import as_array
+from distopt.core.variable import Variable
+from distopt.distribute import ReplicaContext
+from distopt.engine.shared_parameters import SharedParameters
+from distopt.optimizers.describe import stages_of
+from distopt.optimizers.local_rounds import LocalRounds, part_config
+from distopt.optimizers.optimizer import Optimizer
+from distopt.optimizers.sgd import SGD
+from distopt.optimizers.state import make_weights
+from distopt.typing import Array
+
+__all__ = ["DiLoCo"]
+
+#: The slot of the weights after the last exchange.
+_ANCHOR = "anchor"
+
+
+class DiLoCo(LocalRounds):
+    """Makes ``every`` steps on each node alone; then ``outer`` makes one with the mean of what they did.
+
+    The outer gradient is the weights after the last exchange minus the weights now, averaged over the nodes.
+    ``outer`` applies it to the weights after the last exchange, and all nodes go on from the result. It is
+    the same on one node. All other state of ``inner`` stays each node's own; that of ``outer`` is the same
+    everywhere.
+
+    Args:
+        inner: makes the steps of a node; AdamW in the paper. With ``gradient_aggregator="mean"``.
+        outer: makes one step a round. The default sum over replicas becomes the mean; a mean that sends
+            fewer bytes stays. By default ``SGD(0.7, momentum=0.9, nesterov=True)``, as in the paper.
+        every: the number of steps between two exchanges.
+        name: its name.
+
+    Raises:
+        TypeError: ``inner`` or ``outer`` is no optimizer, or one of those that wrap another.
+        ValueError: ``inner`` does not take the mean, ``outer`` keeps averages, both are one, or ``every`` is
+            below 1.
+
+    Source: Douillard et al. 2023, "DiLoCo: Distributed Low-Communication Training of Language Models",
+    arXiv:2311.08105.
+    """
+
+    def __init__(
+        self, inner: Optimizer, outer: Optimizer | None = None, every: int = 20, name: str | None = "DiLoCo"
+    ) -> None:
+        super().__init__(inner, every, name)
+        self.outer = _checked(inner, SGD(0.7, momentum=0.9, nesterov=True) if outer is None else outer)
+
+    def _exchange(
+        self, context: ReplicaContext, variables: Sequence[Variable], parts: SharedParameters
+    ) -> list[Array]:
+        anchors = [self.get_slot(variable, _ANCHOR) for variable in variables]
+        gradients = [_difference(a, v) for a, v in zip(anchors, variables, strict=True)]
+        self.outer.apply_gradients(list(zip(gradients, anchors, strict=True)))
+        return parts.own_parts(anchors)
+
+    # -- the state
+    @property
+    def weights(self) -> list[Variable]:
+        """The inner optimizer's, the weights after the last exchange among them; then the outer one's."""
+        return [*super().weights, *self.outer.weights]
+
+    def _create_all_weights(self, var_list: list[Variable]) -> None:
+        super()._create_all_weights(var_list)
+        for variable in self._slots.lacking(var_list, (_ANCHOR,)):
+            self.add_slot(variable, _ANCHOR, variable.numpy())
+        make_weights(self.outer, [self.get_slot(variable, _ANCHOR) for variable in var_list])
+
+    def _slot_owners(self) -> Iterator[tuple[Variable, str, Variable]]:
+        owners = {}
+        for variable, name, slot in self._slots.owners():
+            if name == _ANCHOR:
+                owners[slot] = variable
+            yield variable, name, slot
+        for anchor, name, slot in self.outer._slots.owners():
+            yield owners[anchor], f"outer/{name}", slot
+
+    def _hyper_variables(self) -> dict[str, Variable]:
+        outer = self.outer._hypers.variables()
+        return super()._hyper_variables() | {f"outer/{name}": value for name, value in outer.items()}
+
+    # -- description and configs
+    def _exchanged(self) -> str:
+        replicas = distribute.get_strategy().num_replicas_in_sync
+        return f"weights before minus weights now -> {stages_of(self.outer, replicas)}"
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments with their values now."""
+        return {**super().get_config(), "outer": part_config(self.outer)}
+
+
+def _checked(inner: Optimizer, outer: Any) -> Optimizer:
+    if not isinstance(outer, Optimizer) or isinstance(outer, LocalRounds):
+        raise TypeError(f"DiLoCo: outer must be an optimizer, such as SGD; got {shown(outer)}")
+    if outer is inner:
+        raise ValueError("DiLoCo: inner and outer must be two optimizers, each with its own state")
+    if outer.use_ema:
+        raise ValueError("DiLoCo: outer must keep no averages: pass it no use_ema")
+    if isinstance(outer.gradient_aggregator, Sum):
+        outer.gradient_aggregator = Mean()
+    return outer
+
+
+def _difference(anchor: Variable, variable: Variable) -> Array:
+    return np.subtract(as_array(anchor), as_array(variable))

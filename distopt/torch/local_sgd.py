@@ -1,0 +1,47 @@
+"""LocalSGD: nodes train on their own, and average their parameters from time to time."""
+
+from __future__ import annotations
+
+from distopt.core.tensor import as_array
+from distopt.distribute import ReplicaContext
+from distopt.engine.shared_parameters import SharedParameters
+from distopt.torch.local_rounds import LocalRoundsOptimizer
+from distopt.torch.optimizer import Optimizer
+from distopt.torch.parameter import Parameter
+from distopt.typing import Array
+
+__all__ = ["LocalSGD"]
+
+
+class LocalSGD(LocalRoundsOptimizer):
+    """Makes ``every`` steps on each node alone; then the parameters become their mean over the nodes.
+
+    The replicas of a node make each step together, as with ``inner`` alone. The state of ``inner``, such as
+    momentum, stays each node's own. On one node it is ``inner``. Running statistics of batch norms are
+    averaged over the node in each step, over all replicas in an exchange.
+
+    Args:
+        inner: SGD or another optimizer of this package, which takes the mean. It is not to be used on its
+            own from then on.
+        every: the number of steps between two exchanges.
+
+    Raises:
+        TypeError: ``inner`` is no optimizer of this package.
+        ValueError: ``inner`` does not take the mean, or ``every`` is below 1.
+
+    Source: Stich 2018, "Local SGD Converges Fast and Communicates Little", arXiv:1805.09767.
+    """
+
+    def __init__(self, inner: Optimizer, every: int) -> None:
+        super().__init__(inner, every)
+
+    def _exchange(
+        self, context: ReplicaContext, parameters: list[Parameter], parts: SharedParameters
+    ) -> list[Array]:
+        if context.nodes.size == 1:
+            return []
+        own = parts.own_parts([parameter.variable for parameter in parameters])
+        return [as_array(mean) for mean in context.nodes.all_reduce("mean", own)]
+
+    def _exchanged(self) -> str:
+        return "the mean of the parameters over nodes"
