@@ -19,6 +19,7 @@ from distopt.distribute.placement import StrategyPlacement as _StrategyPlacement
 from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.replica_strategy import MPIStrategy
 from distopt.distribute.strategy import Strategy
+from distopt.distribute.timing import Report, TimedIterable, report, saving, step_stats, timed
 from distopt.distribute.values import PerReplica
 from distopt.distribute.virtual import VirtualStrategy
 
@@ -27,14 +28,20 @@ __all__ = [
     "PerReplica",
     "ReduceOp",
     "ReplicaContext",
+    "Report",
     "Strategy",
+    "TimedIterable",
     "VirtualStrategy",
     "collective_call",
     "get_replica_context",
     "get_strategy",
     "has_strategy",
     "in_cross_replica_context",
+    "report",
     "require_replica_context",
+    "saving",
+    "step_stats",
+    "timed",
 ]
 
 
