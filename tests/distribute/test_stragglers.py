@@ -152,8 +152,9 @@ def check(fault, replicas, stats, said):
     assert straggler["seconds"] == pytest.approx(stats["expected"], rel=0.2)
     assert stats["cost"][cause][replicas - 1] == pytest.approx(stats["expected"], rel=0.2)
     assert stats["expected"] >= 0.8 * COST[fault]
-    assert f"Replica {replicas - 1} came last in" in said
-    assert f"cost most by {cause}" in said
+    told = stats["whole"] is not None  # compiling may have taken most of a job's time
+    assert (f"Replica {replicas - 1} came last in" in said) == told
+    assert (f"cost most by {cause}" in said) == told
 
 
 @pytest.mark.launches
