@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     )
     from distopt.autodiff import GradientTape, custom_gradient, stop_gradient
     from distopt.compat.graphs import function
+    from distopt.distribute import report, timed
     from distopt.math import (
         abs,  # noqa: A004
         add,
@@ -142,6 +143,7 @@ __all__ = [
     "reduce_min",
     "reduce_prod",
     "reduce_sum",
+    "report",
     "sigmoid",
     "sin",
     "sqrt",
@@ -149,6 +151,7 @@ __all__ = [
     "stop_gradient",
     "subtract",
     "tanh",
+    "timed",
     "transforms",
     "uint8",
     "zeros",
@@ -174,7 +177,9 @@ _HOMES = {
     "GradientTape": "distopt.autodiff",
     "custom_gradient": "distopt.autodiff",
     "function": "distopt.compat.graphs",
+    "report": "distopt.distribute",
     "stop_gradient": "distopt.autodiff",
+    "timed": "distopt.distribute",
 }
 
 

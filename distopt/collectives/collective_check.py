@@ -13,8 +13,13 @@ import struct
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 
-from distopt.comm import World
+import numpy as np
+
+from distopt.collectives.ledger import Ledger, new_state
+from distopt.collectives.ledger_report import recently_last
+from distopt.comm import HEADER_BYTES, World
 from distopt.errors import ReplicaFailed, ReplicaMismatch
 from distopt.tracebacks import format_error, is_between, is_internal, located
 
@@ -62,6 +67,11 @@ class CollectiveCheck:
         recall: takes back what has been begun ahead of a header, here or on other replicas; collective.
         numbers: what messages call the replicas; their numbers in the world by default.
         job: that of the job, if this is for calls of one node; None for the job.
+
+    Attributes:
+        steps: how many optimizer steps this replica has begun; for messages.
+        ledger: who came when; None before the first call, and for one replica.
+        ended: a place where whoever ends a collective call notes when, in nanoseconds.
     """
 
     def __init__(
@@ -74,9 +84,9 @@ class CollectiveCheck:
         self._numbers, self._job = range(world.comm.size) if numbers is None else numbers, job
         self._of = f" of {world.comm.size}" if self._numbers == range(world.comm.size) else ""
         self._comm, self._node, self._status, self._recall = world.comm, world.node, world.status, recall
-        self._pid = os.getpid()
-        #: How many optimizer steps this replica has begun; for messages.
-        self.steps = 0
+        self._world, self._pid, self.steps = world, os.getpid(), 0
+        self._timing, self.ended = new_state()
+        self.ledger: Ledger | None = None
         self._calls = 0
         self._node_calls = 0
         self._kinds: dict[str, int] = {}
@@ -116,6 +126,8 @@ class CollectiveCheck:
             if error is not None:
                 raise error
             return [flags]
+        if self._job is not None:
+            self._job._opened()
         header = self._header(kind, self._calls, fingerprint, error, flags, bool(ahead))
         rows = self._meet(header, ahead)
         others = self._job is not None and rows.count(header) < len(rows)
@@ -139,6 +151,7 @@ class CollectiveCheck:
             if error is not None:
                 raise error
             return
+        self._opened()
         header = self._header(kind, self._node_calls, fingerprint, error, 0, False)
         rows = self._node.exchange(header)
         if error is not None or rows.count(header) < len(rows):
@@ -171,18 +184,39 @@ class CollectiveCheck:
 
     def _meet(self, own: bytes, ahead: Callable[[], None] | None = None) -> list[bytes]:
         """All replicas' headers. What has been begun ahead of them stands if all agree and all have begun."""
+        if self._job is not None:
+            return self._comm.exchange(own)
+        ledger = self._opened()
+        ledger.arrive(ledger.address, self._calls, self.steps)
         together = True
         if 1 < self._node.size < self._comm.size:
             together = _same(self._node.exchange(own))
         return self._exchange(own, ahead if together else None)
 
+    def _opened(self) -> Ledger:
+        """The ledger; all replicas of the job make it together, before any of them opens a call."""
+        if self.ledger is None:
+            self.ledger = Ledger(self._world, self._timing)
+            self._status.add_remark(partial(recently_last, self.ledger))
+        return self.ledger
+
     def _exchange(self, own: bytes, ahead: Callable[[], None] | None = None) -> list[bytes]:
+        """The headers; where some replicas have another node, rows of the ledger travel behind them."""
+        ledger = self._opened()
+        sent = own + ledger.stamp(self._calls) if ledger.stamped else own
         if ahead is not None:
-            arrive = self._comm.begin_exchange(own)
+            arrive = self._comm.begin_exchange(sent)
             ahead()
-            rows = arrive()
+            found = arrive()
         else:
-            rows = self._comm.exchange(own)
+            found = self._comm.exchange(sent)
+        rows = found
+        if ledger.stamped:
+            joined = np.frombuffer(b"".join(found), np.uint8)
+            ledger.settle(ledger.address, self._calls, joined.ctypes.data + HEADER_BYTES, len(sent))
+            rows = [row[:HEADER_BYTES] for row in found]
+        else:
+            ledger.settle(ledger.address, self._calls, 0, 0)
         if rows.count(own) < len(rows):
             begun = [_FORMAT.unpack(row)[_AHEAD] for row in rows]
             if any(begun) and not (all(begun) and _same(rows)):

@@ -21,6 +21,7 @@ from distopt.distribute.placement import StrategyPlacement as _StrategyPlacement
 from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.replica_strategy import MPIStrategy
 from distopt.distribute.strategy import Strategy
+from distopt.distribute.timing import Report, TimedIterable, report, saving, step_stats, timed
 from distopt.distribute.values import PerReplica
 from distopt.distribute.virtual import VirtualStrategy
 
@@ -30,7 +31,9 @@ __all__ = [
     "ReduceOp",
     "ReplicaContext",
     "ReplicaGroup",
+    "Report",
     "Strategy",
+    "TimedIterable",
     "VirtualStrategy",
     "collective_call",
     "get_replica_context",
@@ -38,7 +41,11 @@ __all__ = [
     "has_strategy",
     "in_cross_replica_context",
     "node_context",
+    "report",
     "require_replica_context",
+    "saving",
+    "step_stats",
+    "timed",
     "within_node",
 ]
 

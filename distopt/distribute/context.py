@@ -59,7 +59,7 @@ class ReplicaContext:
         self._nodes: ReplicaGroup | None = None
         self._by_rank: Array | None = None
         #: Held by the thread that is in a collective call.
-        self.lock = CollectiveLock()
+        self.lock = CollectiveLock(self.collective_check.ended)
         #: How many steps an optimizer has made that makes one now, or made the last one.
         self.steps_made = 0
         #: State that lives as long as this replica's membership in the job, e.g. the step engine's.

@@ -18,6 +18,7 @@ from distopt.torch.adamax import Adamax
 from distopt.torch.batch_sampler import DistributedBatchSampler
 from distopt.torch.collectives import all_gather, all_reduce, broadcast
 from distopt.torch.diloco import DiLoCo
+from distopt.torch.data_loader import DataLoader
 from distopt.torch.distributed_optimizer import DistributedOptimizer
 from distopt.torch.join import join
 from distopt.torch.lamb import LAMB
@@ -37,6 +38,9 @@ from distopt.torch.sparse_adam import SparseAdam
 from distopt.torch.sync_batch_norm import SyncBatchNorm, convert_sync_batchnorm
 
 __all__ = [
+    "LAMB",
+    "LARS",
+    "SGD",
     "AdaBelief",
     "Adadelta",
     "Adafactor",
@@ -45,12 +49,11 @@ __all__ = [
     "AdamW",
     "AdamWScheduleFree",
     "Adamax",
+    "DataLoader",
     "DiLoCo",
     "DistributedBatchSampler",
     "DistributedOptimizer",
     "DistributedSampler",
-    "LAMB",
-    "LARS",
     "Lion",
     "LocalSGD",
     "Muon",
@@ -58,7 +61,6 @@ __all__ = [
     "Optimizer",
     "RAdam",
     "RMSprop",
-    "SGD",
     "SGDScheduleFree",
     "ScheduleFree",
     "SparseAdam",

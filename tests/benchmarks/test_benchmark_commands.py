@@ -18,6 +18,7 @@ COLUMNS = {
     "large_batch": "accuracy, %",
     "compression": "accuracy, %",
     "round_accuracy": "accuracy, %",
+    "ledger": "ns",
 }
 SLOW = [
     "step",
@@ -32,6 +33,7 @@ SLOW = [
     "round_accuracy",
     "nodes",
     "startup",
+    "ledger",
     "tricks",
     "layers",
     "torch",

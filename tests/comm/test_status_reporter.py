@@ -78,3 +78,10 @@ def test_answers_that_cannot_be_are_passed_over(text):
     assert lines[0] == "distopt: waiting for 5 s, for replicas 0, 1, 2"
     assert "evaluate" not in "".join(lines)
     assert lines[2].startswith("  replica 1: has not come; last seen in the other")
+
+
+def test_a_remark_ends_the_message():
+    board = StatusBoard(np.zeros(StatusBoard.room(1), np.uint8), 0, 1)
+    board.add_remark(lambda: "replica 0 was last in 92 of the last 100 steps (input)")
+    text = StatusReporter(None, None, 0, board, [0], 1).final_report(1.0)
+    assert text.endswith("\n  before that, replica 0 was last in 92 of the last 100 steps (input)")
