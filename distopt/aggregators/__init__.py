@@ -8,14 +8,20 @@ from distopt.aggregators.base import Aggregator
 from distopt.aggregators.chaining import Chain, chain
 from distopt.aggregators.identify import get, label, serialize
 from distopt.aggregators.mean import Mean, WeightedMean
+from distopt.aggregators.power_sgd import PowerSGD
+from distopt.aggregators.sign_sgd import SignSGD
 from distopt.aggregators.sum import Sum, sum_over_replicas
+from distopt.aggregators.top_k import TopK
 
 __all__ = [
     "Adasum",
     "Aggregator",
     "Chain",
     "Mean",
+    "PowerSGD",
+    "SignSGD",
     "Sum",
+    "TopK",
     "WeightedMean",
     "chain",
     "get",
