@@ -133,8 +133,9 @@ def _counted(rows: Array) -> Array:
 
 def _signs(planes: Array, like: Array) -> Array:
     bits = np.unpackbits(planes, axis=1, count=like.size).view(np.int8)
-    signs = (bits[0] - bits[1]).astype(like.dtype)
+    signs: Array = (bits[0] - bits[1]).astype(like.dtype)
     both = planes[0] & planes[1]
     if both.any():
         signs[np.unpackbits(both, count=like.size).view(bool)] = np.nan
-    return signs.reshape(like.shape)
+    shaped: Array = signs.reshape(like.shape)
+    return shaped

@@ -29,14 +29,14 @@ _INDEX = np.dtype(np.int32)
 class TopK(NodeCompression):
     """The mean, of which nodes exchange the largest elements; the rest waits (error feedback).
 
-    Of each variable a node sends the ``ceil(fraction * n)`` elements of largest absolute value of its sum, with
+    Of each variable a node sends the ``ceil(fraction * n)`` elements of largest absolute value of its sum and
     what has waited; of equal ones those that come first. What several nodes send of one element is added up.
     Variables of fewer than 1,024 elements, of other dtypes than float32 and float64, and rows of
     :class:`~distopt.IndexedSlices` go exactly. On one node the mean is exact.
 
     Args:
-        fraction: how much of each variable is sent, above 0 and up to 1. Each element takes an index too: from
-            a half on it is no saving.
+        fraction: how much of each variable is sent, above 0 and up to 1. Each element takes an index too:
+            from a half on it is no saving.
 
     Raises:
         ValueError: a fraction out of range.
@@ -87,9 +87,8 @@ class TopK(NodeCompression):
                 total = totals[id(v)] = np.zeros(v.size, v.dtype)
                 for row in rows:  # the elements of a row are distinct
                     total[row[k]] += row[len(variables) + k]
-            parts.append(
-                [_sum(column) for column in zip(*(row[2 * len(variables) :] for row in rows), strict=True)]
-            )
+            columns = zip(*(row[2 * len(variables) :] for row in rows), strict=True)
+            parts.append([_sum(column) for column in columns])
         left = {id(c.variable): where for c, (where, _) in zip(exchange.own, found, strict=True)}
         return totals, parts, left
 
