@@ -38,6 +38,7 @@ FRONTS = {"__init__", "math", "random", "compat", "testing"}
 COMPILED = (
     "collectives/array_specs.py",
     "collectives/pointers.py",
+    "collectives/wire_kernels.py",
     "comm/precompile.py",
     "comm/spin.py",
     "engine/tiles.py",

@@ -12,6 +12,7 @@ from distopt.aggregators.power_sgd import PowerSGD
 from distopt.aggregators.sign_sgd import SignSGD
 from distopt.aggregators.sum import Sum, sum_over_replicas
 from distopt.aggregators.top_k import TopK
+from distopt.aggregators.wire import WireAggregator
 
 __all__ = [
     "Adasum",
@@ -23,6 +24,7 @@ __all__ = [
     "Sum",
     "TopK",
     "WeightedMean",
+    "WireAggregator",
     "chain",
     "get",
     "label",

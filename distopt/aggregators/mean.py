@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from distopt.aggregators.base import Aggregator
-from distopt.aggregators.sum import reduce_pairs
+from distopt.aggregators.wire import WireAggregator
+from distopt.collectives import EXACT
 from distopt.core.dtypes import is_narrow, kind_of
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import Tensor, as_array
@@ -20,19 +20,22 @@ from distopt.typing import Array
 __all__ = ["Mean", "WeightedMean"]
 
 
-class Mean(Aggregator):
-    """Divides the sum over all replicas by their number: right when all have batches of one size."""
+class Mean(WireAggregator):
+    """Divides the sum over all replicas by their number: right when all have batches of one size.
+
+    Arguments: see WireAggregator.
+    """
 
     def __call__(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> list[tuple[Any, Variable]]:
         """See Aggregator."""
-        return reduce_pairs("mean", grads_and_vars)
+        return self._reduced("mean", grads_and_vars)
 
     def reduction(self) -> FusedReduction:
         """All weigh 1."""
-        return FusedReduction(weight=1)
+        return FusedReduction(weight=1, wire=self.wire)
 
 
-class WeightedMean(Aggregator):
+class WeightedMean(WireAggregator):
     """The mean over all examples: each replica's gradient weighs as many examples as it saw.
 
     Exact for batches of unequal sizes, also empty ones, when each replica's gradient is the mean
@@ -41,12 +44,14 @@ class WeightedMean(Aggregator):
     Args:
         examples: how many examples this replica's gradients are the mean of, or a callable that
             tells it, called at each step. The attribute may be set before each step.
+        wire: see WireAggregator.
 
     Raises:
-        ValueError: at a step, when it is not a count, or when all replicas have none.
+        ValueError: no such ``wire``; at a step, when it is not a count, or when all replicas have none.
     """
 
-    def __init__(self, examples: int | Callable[[], int] = 1) -> None:
+    def __init__(self, examples: int | Callable[[], int] = 1, wire: str = EXACT) -> None:
+        super().__init__(wire)
         self.examples = examples
 
     def _count(self) -> int:
@@ -70,7 +75,7 @@ class WeightedMean(Aggregator):
         factor, divisor = lowest_terms(count, counts)
         if divisor == 0:
             raise ValueError("WeightedMean: a mean over examples, but no replica has any example")
-        summed = reduce_pairs("sum", [(_weighed(gradient, factor), v) for gradient, v in pairs])
+        summed = self._reduced("sum", [(_weighed(gradient, factor), v) for gradient, v in pairs])
         return [
             (None if total is None else _divided(total, divisor, gradient), v)
             for (gradient, _), (total, v) in zip(pairs, summed, strict=True)
@@ -78,11 +83,12 @@ class WeightedMean(Aggregator):
 
     def reduction(self) -> FusedReduction:
         """Weighs this replica's count."""
-        return FusedReduction(weight=self._count())
+        return FusedReduction(self._count(), self.wire)
 
     def get_config(self) -> dict[str, Any]:
         """``examples`` as it is; a callable is not kept."""
-        return {} if callable(self.examples) else {"examples": self.examples}
+        own = {} if callable(self.examples) else {"examples": self.examples}
+        return {**own, **super().get_config()}
 
 
 def _weighed(gradient: Any, factor: int | None) -> Any:

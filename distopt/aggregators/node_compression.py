@@ -11,9 +11,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from distopt.aggregators.base import Aggregator
+from distopt.aggregators.mean import Mean
 from distopt.aggregators.packing import Spec
 from distopt.aggregators.residuals import Residuals
-from distopt.aggregators.sum import reduce_pairs
 from distopt.core.dtypes import is_narrow, kind_of
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.split import share
@@ -114,7 +114,7 @@ class NodeCompression(Aggregator):
 
         Returns:
             for each compressed variable, by id, the sum of all nodes' contributions, ``[n]``; for each
-            replica of the node the totals of its exact parts; and what :meth:`_keep` and :meth:`_finish` need.
+            replica of the node the totals of its exact parts; and what ``_keep`` and ``_finish`` need.
         """
 
     @abstractmethod
@@ -146,7 +146,7 @@ class NodeCompression(Aggregator):
         results = dict(enumerate(pairs))
         rows = [i for i in results if isinstance(pairs[i][0], IndexedSlices)]
         if rows:
-            results.update(zip(rows, reduce_pairs("mean", [pairs[i] for i in rows]), strict=True))
+            results.update(zip(rows, Mean()([pairs[i] for i in rows]), strict=True))
         if dense:
             totals = self._compressed(context, [pairs[i] for i in dense])
             results.update(zip(dense, totals, strict=True))
@@ -170,7 +170,7 @@ class NodeCompression(Aggregator):
     # -- the two ways
     def _exactly(self, context: ReplicaContext, pairs: _Pairs, dense: list[int]) -> _Pairs:
         """The mean, and all that has waited."""
-        result = reduce_pairs("mean", pairs)
+        result = Mean()(pairs)
         here = [result[i][1] for i in dense if result[i][1] in self._residuals]
         waiting = self._residuals.of_job(context, dict.fromkeys(here))
         _pending(context)[self] = _Pending(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from distopt.aggregators.base import Aggregator
-from distopt.aggregators.sum import reduce_pairs
+from distopt.aggregators.sum import Sum
 from distopt.core.dtypes import is_narrow, kind_of
 from distopt.core.indexed_slices import IndexedSlices, sum_duplicates
 from distopt.core.split import share
@@ -52,7 +52,7 @@ class SignSGD(Aggregator):
             if kind_of(pairs[i][1].dtype) == "c":
                 raise TypeError(f"SignSGD: variable {pairs[i][1].name!r} is complex, which has no sign")
         if rows:
-            for i, (total, _) in zip(rows, reduce_pairs("sum", [pairs[i] for i in rows]), strict=True):
+            for i, (total, _) in zip(rows, Sum()([pairs[i] for i in rows]), strict=True):
                 results[i] = _signs_of_rows(total)
         if dense:
             arrays = [as_array(results[i]) for i in dense]

@@ -69,7 +69,7 @@ class InterNodeReduce:
         Until that is known nothing but these blocks travels, and then either all nodes go on with
         :meth:`totals`, or all of them call :meth:`recall`.
         """
-        self._ahead = self._send_ahead(self._subtotals(rows))
+        self._ahead = self._send_ahead(self.subtotals(rows))
 
     def recall(self) -> None:
         """Ends the sum without a result, where some nodes have begun it and others have not.
@@ -102,6 +102,16 @@ class InterNodeReduce:
         while travelling:
             yield travelling.popleft().total()
 
+    def subtotals(self, rows: Sequence[Array]) -> list[Array]:
+        """What the tree adds up of a node's rows without other nodes, in memory that stays as it is."""
+        by_number = dict(zip(self._mine, rows, strict=True))
+        own = [
+            subtotal(by_number, self._pairs, root, np.empty_like(rows[0]), self._ufunc) for root in self._live
+        ]
+        if len(rows) > 1:
+            own = [row.copy() if any(row is given for given in rows) else row for row in own]
+        return own
+
     def _send(self, rows: Sequence[Array]) -> _Travelling:
         """Begins the sum of a block."""
         return self._travelling(self.begin(rows))
@@ -111,7 +121,7 @@ class InterNodeReduce:
 
         Its memory comes from ``empty``.
         """
-        own = self._subtotals(rows)
+        own = self.subtotals(rows)
         rule = cheapest_rule(self._members, rows[0].nbytes, self._link)
         plan = node_rounds(self._members, rule, self._cross.rank)
         return Exchange(self._cross, plan, own, self._ufunc, self._number(), empty=empty)
@@ -133,16 +143,6 @@ class InterNodeReduce:
         number = self._tags[self._begun]
         self._begun = (self._begun + 1) % len(self._tags)
         return number
-
-    def _subtotals(self, rows: Sequence[Array]) -> list[Array]:
-        """Adds up what can be added here, in memory that stays as it is."""
-        by_number = dict(zip(self._mine, rows, strict=True))
-        own = [
-            subtotal(by_number, self._pairs, root, np.empty_like(rows[0]), self._ufunc) for root in self._live
-        ]
-        if len(rows) > 1:
-            own = [row.copy() if any(row is given for given in rows) else row for row in own]
-        return own
 
 
 def _rooms(plan: NodeRounds, longest: int) -> list[list[Array]]:

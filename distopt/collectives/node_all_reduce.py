@@ -12,9 +12,11 @@ import numpy as np
 
 from distopt.collectives.arrays import address_of, addresses_of
 from distopt.collectives.partition import PIECE
+from distopt.collectives.quantized_reduce import sums_by
 from distopt.collectives.reduce import reduce_joined
 from distopt.collectives.shard_reduce import ShardReduce
 from distopt.collectives.shared import shared_memory
+from distopt.collectives.wire_formats import EXACT
 from distopt.typing import Array
 
 __all__ = ["NodeAllReduce"]
@@ -37,18 +39,22 @@ class NodeAllReduce:
         self._capacity = reduce.block + PIECE
         self._buffers: dict[int, Array] = {}
 
-    def __call__(self, arrays: Sequence[Array]) -> list[Array]:
+    def __call__(self, arrays: Sequence[Array], wire: str = EXACT, step: int = 0) -> list[Array]:
         """Sums arrays over all replicas, in tree order.
 
         Args:
             arrays: of one dtype; of the same shapes on all replicas. They are not changed.
+            wire: how float32 numbers travel between nodes.
+            step: the number of the step, which the rounding to that format depends on.
 
         Returns:
             new arrays, the same bits on every replica.
         """
         from distopt.collectives.pointers import receive  # with compiled code, which takes time to load
 
-        if arrays[0].itemsize not in self._buffers and sum(array.nbytes for array in arrays) < _SMALL:
+        shards = sums_by(self._reduce, wire, step)
+        small = shards is self._reduce and arrays[0].itemsize not in self._buffers
+        if small and sum(array.nbytes for array in arrays) < _SMALL:
             return reduce_joined(self._reduce.job, "sum", arrays)
         totals = _like(arrays)
         dtype, sources = arrays[0].dtype, [np.ascontiguousarray(array) for array in arrays]
@@ -63,7 +69,7 @@ class NodeAllReduce:
 
         self._reduce.staging.half = 0
         blocks, given = range(partition.blocks), room if self._node.size > 1 else None
-        sums = self._reduce.totals(partition, sources, addresses_of(sources), dtype, blocks, given)
+        sums = shards.totals(partition, sources, addresses_of(sources), dtype, blocks, given)
         for block, total in enumerate(sums):
             row = total
             if self._node.size > 1:

@@ -19,7 +19,7 @@ from distopt.collectives.partition import PIECE, Partition, block_size, partitio
 from distopt.collectives.shared import SharedScratch
 from distopt.collectives.staging import StagingBuffer
 from distopt.collectives.transfers import Members
-from distopt.collectives.tree import tree_pairs
+from distopt.collectives.tree import reduce_rows, tree_pairs
 from distopt.comm import Communicator, NodeCommunicator, SoloCommunicator, World
 from distopt.settings import Settings
 from distopt.typing import Array
@@ -168,6 +168,23 @@ class ShardReduce:
         for block, parts in zip(blocks, rows, strict=True):
             out = np.empty_like(parts[0]) if room is None else room(block)
             yield subtotal(dict(enumerate(parts)), pairs, 0, out)
+
+    def node_sums(
+        self, partition: Partition, arrays: Sequence[Any], starts: Array, dtype: np.dtype[Any], blocks: range
+    ) -> Iterator[Array]:
+        """What this node has of this replica's shards of some blocks, in order; arguments as above.
+
+        Where the tree leaves a node several partial sums, they are joined, also in tree order.
+
+        Yields:
+            1-D arrays, each good until the next one is asked for; not to be written to.
+        """
+        assert self._inter_node is not None
+        for rows in self._rows(partition, arrays, starts, dtype, blocks):
+            own = self._inter_node.subtotals(rows)
+            if len(own) > 1:
+                reduce_rows(own, own[0])
+            yield own[0]
 
     def _rows(
         self, partition: Partition, arrays: Sequence[Any], starts: Array, dtype: np.dtype[Any], blocks: range

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distopt.collectives import CollectiveCheck, NodeAllReduce, ShardReduce, digest
+from distopt.collectives import EXACT, CollectiveCheck, NodeAllReduce, ShardReduce, digest
 from distopt.comm import SoloCommunicator, World
 from distopt.distribute.collective_lock import CollectiveLock, collective_call
 from distopt.distribute.frames import frame
@@ -41,12 +41,14 @@ class ReplicaContext:
         self.collective_check = CollectiveCheck(world, self._recall)
         self._shards: ShardReduce | None = None
         self._all_reduce: NodeAllReduce | None = None
-        self._everyone = ReplicaGroup("", world.comm, self.collective_check.check, lambda: self._sum)
+        self._everyone = ReplicaGroup("", world.comm, self.collective_check.check, self._sum_up)
         self._node: ReplicaGroup | None = None
         self._nodes: ReplicaGroup | None = None
         self._by_rank: Array | None = None
         #: Held by the thread that is in a collective call.
         self.lock = CollectiveLock()
+        #: How many steps an optimizer has made that makes one now, or made the last one.
+        self.steps_made = 0
         #: State that lives as long as this replica's membership in the job, e.g. the step engine's.
         self.attached: dict[Any, Any] = {}
 
@@ -110,16 +112,19 @@ class ReplicaContext:
             self._nodes = ReplicaGroup("nodes", world.cross, self._check_nodes, self._sums_in(across))
         return self._nodes
 
-    def _sums_in(self, world: World) -> Callable[[], NodeAllReduce]:
-        """What makes, at the first call, the sums over a group."""
+    def _sum_up(self, arrays: Sequence[Array], wire: str) -> list[Array]:
+        return self._sum(arrays, wire, self.steps_made)
+
+    def _sums_in(self, world: World) -> Callable[[Sequence[Array], str], list[Array]]:
+        """What sums over a group; its parts are made at the first call."""
         made: list[NodeAllReduce] = []
 
-        def sums() -> NodeAllReduce:
+        def sum_up(arrays: Sequence[Array], wire: str) -> list[Array]:
             if not made:
                 made.append(NodeAllReduce(ShardReduce(world, self._strategy.options)))
-            return made[0]
+            return made[0](arrays, wire, self.steps_made)
 
-        return sums
+        return sum_up
 
     def _check_nodes(
         self, call: str, fingerprint: int, describe: Callable[[], str], error: Exception | None
@@ -136,7 +141,9 @@ class ReplicaContext:
             check(call, fingerprint, describe)
 
     # -- collective calls
-    def all_reduce(self, reduce_op: ReduceOp | str, value: Nested, options: Any = None) -> Nested:
+    def all_reduce(
+        self, reduce_op: ReduceOp | str, value: Nested, options: Any = None, *, wire: str = EXACT
+    ) -> Nested:
         """Combines a value over all replicas; all get the same bits. Tapes follow sums and means.
 
         Args:
@@ -145,6 +152,8 @@ class ReplicaContext:
                 them. Shapes and dtypes must be the same on every replica. IndexedSlices come back
                 as such, the replicas' rows joined in their order; only sum and mean.
             options: accepted and ignored.
+            wire: how float32 values of a sum or mean travel between nodes: ``"float32"``, ``"bf16"``,
+                ``"fp16"`` or ``"int8"``, see ``aggregators.WireAggregator``.
 
         Returns:
             the same structure of tensors. A mean of integers and Booleans is float64, and as exact as that
@@ -152,10 +161,10 @@ class ReplicaContext:
             Other sums have their values' dtype, and its range.
 
         Raises:
-            ValueError: an unknown op, or None among the values.
-            ReplicaMismatch: the replicas' values differ in number, shape or dtype.
+            ValueError: an unknown op or wire, or None among the values.
+            ReplicaMismatch: the replicas' values differ in number, shape or dtype, or their wires.
         """
-        return self._everyone.all_reduce(reduce_op, value, options)
+        return self._everyone.all_reduce(reduce_op, value, options, wire=wire)
 
     def all_gather(self, value: Nested, axis: int, options: Any = None) -> Nested:
         """Joins the replicas' arrays along ``axis``, in the order of the replicas. Tapes follow it.

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from distopt.collectives import CHUNK, Partition, ShardReduce, address_of, tree_pairs
+from distopt.collectives import CHUNK, Partition, ShardReduce, Sums, address_of, tree_pairs
 from distopt.comm.compiled import open_barrier
 from distopt.core.tensor import as_array
 from distopt.engine import fused, kernels
@@ -254,6 +254,7 @@ class Step:
         epilogue: what happens to the sums before the update.
         staged: whether all replicas have staged the first block, and sent it over nodes.
         board: where squares are put, if norms have to be known.
+        sums: what sums shards over nodes; the executor's own, exact, by default.
     """
 
     def __init__(
@@ -264,10 +265,11 @@ class Step:
         epilogue: Epilogue,
         staged: bool = False,
         board: NormBoard | None = None,
+        sums: Sums | None = None,
     ) -> None:
         self._executor, self._batch = executor, batch
         self._coefficients, self._epilogue = coefficients, epilogue
-        self._staged, self._next = staged, 0
+        self._staged, self._next, self._sums = staged, 0, sums or executor.reduce
         self._kept = None if board is None else executor.kept(board)
 
     def feed(self, stop: int) -> None:
@@ -287,7 +289,7 @@ class Step:
         blocks = range(first, stop)
         arrays, starts = self._batch.gradients, self._batch.addresses
         ahead = self._staged and first == 0
-        totals = reduce.totals(executor.partition, arrays, starts, executor.dtype, blocks, ahead=ahead)
+        totals = self._sums.totals(executor.partition, arrays, starts, executor.dtype, blocks, ahead=ahead)
         for block, total in zip(blocks, totals, strict=True):
             self.take(block, total)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from distopt.collectives import InterNodeReduce, OverlappedSums, Partition, ShardReduce, address_of
+from distopt.collectives import EXACT, InterNodeReduce, OverlappedSums, Partition, ShardReduce, address_of
 from distopt.core.tensor import as_array
 from distopt.core.variable import Variable
 from distopt.engine.batch import GradientBatch
@@ -96,9 +96,9 @@ class Overlap:
             self._handover.sums.advance()
 
     # -- the step
-    def holds(self, plan: StepPlan, batch: GradientBatch) -> tuple[bool, bool]:
+    def holds(self, plan: StepPlan, batch: GradientBatch, wire: str = EXACT) -> tuple[bool, bool]:
         """Whether it is ready for such steps; whether what was handed over, if anything, is to be summed."""
-        if self._handover is None or not self._handover.fits(plan):
+        if self._handover is None or wire != EXACT or not self._handover.fits(plan):
             return False, False
         return True, self._trial.on and self._handover.holds(batch)
 
@@ -122,15 +122,19 @@ class Overlap:
         yield from self._handover.sums.totals()
         self._handover.clear()
 
-    def stepped(self, plan: StepPlan, batch: GradientBatch, fitted: bool) -> None:
+    def stepped(self, plan: StepPlan, batch: GradientBatch, fitted: bool, wire: str = EXACT) -> None:
         """A step was made. Those to come send in the order in which its gradients came; collective.
 
         Args:
             plan: the step's.
             batch: its variables.
             fitted: whether all replicas were ready for such steps.
+            wire: how gradients travelled; what is sent before a step travels as it is.
         """
         if self.off:
+            return
+        if wire != EXACT:
+            self._end(f"{wire} is made of them in the step")
             return
         if fitted:
             self._unfit = 0

@@ -8,6 +8,7 @@ from math import gcd
 
 import numpy as np
 
+from distopt.collectives import EXACT
 from distopt.typing import Array
 
 __all__ = ["FusedReduction", "lowest_terms", "weighted"]
@@ -19,9 +20,11 @@ class FusedReduction:
 
     Attributes:
         weight: None for a plain sum; 1 for the mean; any count for the mean weighted by counts.
+        wire: how float32 gradients travel between nodes.
     """
 
     weight: int | None = None
+    wire: str = EXACT
 
 
 def lowest_terms(weight: int | None, weights: Sequence[int]) -> tuple[int | None, int | None]:

@@ -12,7 +12,7 @@ from functools import partial, reduce
 from operator import and_, or_
 from weakref import WeakKeyDictionary
 
-from distopt.collectives import digest
+from distopt.collectives import EXACT, digest, sums_by
 from distopt.comm import SoloCommunicator
 from distopt.core.placement import placement
 from distopt.core.tensor import as_array
@@ -80,13 +80,21 @@ class StepEngine:
         return engine
 
     @classmethod
-    def describe(cls, context: ReplicaContext, owner: object) -> str:
-        """Where variables live, how nodes sum for an optimizer, and what watches over all; not collective."""
+    def describe(cls, context: ReplicaContext, owner: object, wire: str) -> str:
+        """Where variables live, how nodes sum for an optimizer, and what watches over all; not collective.
+
+        Args:
+            context: the replica.
+            owner: the optimizer.
+            wire: how its float32 gradients travel between nodes.
+        """
         engine: StepEngine | None = context.attached.get(cls)
         options = context.strategy.options
         audit = f"every {options.audit_every} steps" if options.audit_every else "off"
         abort = f"{options.abort_seconds:g} s" if options.abort_seconds else "never"
-        between = f"{text}\n" if engine and (text := engine._reduce.describe()) else ""
+        between = f"{text}\n" if engine and (text := sums_by(engine._reduce, wire, 0).describe()) else ""
+        if engine and wire != EXACT and engine._reduce.cross.size == 1:
+            between = f"one node: no gradient travels as {wire}\n"
         if engine and owner in engine._overlaps:
             between += f"{engine._overlaps[owner]}\n"
         return (
@@ -118,9 +126,15 @@ class StepEngine:
             self.parameters.share(assigned, [variables])
 
     # -- the step
-    def begin(self, owner: object) -> None:
-        """A step of ``owner`` begins. Its headers hold the step's number, so that all make the same one."""
+    def begin(self, owner: object, made: int) -> None:
+        """A step of ``owner`` begins. Its headers hold the step's number, so that all make the same one.
+
+        Args:
+            owner: the optimizer.
+            made: how many steps it has made, also before a restart.
+        """
         if self.replicas > 1:
+            self._context.steps_made = made
             self._context.collective_check.steps += 1  # for messages of those that wait for this replica
             self.coordinator.step_key = (self._steps.get(owner, 0) + 1 << 40) & (1 << 64) - 1
 
@@ -150,7 +164,8 @@ class StepEngine:
         Returns:
             whether the step was made; the same on all replicas.
         """
-        fits, holds = (False, False) if overlap is None else overlap.holds(plan, batch)
+        sums = sums_by(self._reduce, reduction.wire, self._context.steps_made)
+        fits, holds = (False, False) if overlap is None else overlap.holds(plan, batch, reduction.wire)
         staged, ahead = (False, None) if holds else self._stage_first_block(plan, batch, reduction)
         own = (reduction.weight or 0) << _WEIGHT | fits * _FITS | holds * _OVERLAPPED | staged * _STAGED
         flags = self._agree(call, plan, batch, coefficients, own, ahead)
@@ -177,10 +192,10 @@ class StepEngine:
             self._reduce.staging.half = 0
         then = epilogue(divisor, clip)
         early = overlap if overlapped else None
-        update.sum_and_update(self._reduce, plan, batch, coefficients, then, staged, early)
+        update.sum_and_update(self._reduce, plan, batch, coefficients, then, staged, early, sums)
         self._close(batch)
         if overlap is not None:
-            overlap.stepped(plan, batch, reduce(and_, flags) & _FITS > 0)
+            overlap.stepped(plan, batch, reduce(and_, flags) & _FITS > 0, reduction.wire)
         return True
 
     def apply(self, call: str, rounds: Sequence[PlannedUpdate]) -> None:
@@ -310,6 +325,7 @@ class StepEngine:
         over_nodes = self._reduce.cross.size > 1
         if over_nodes:
             meets = self._reduce.sends_ahead and plan.seen == self._placement.moves
+            meets = meets and reduction.wire == EXACT
         else:
             meets = self._reduce.node.size > 1
         if not whole or not meets or not plan.executors:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
-from distopt.collectives import ShardReduce
+from distopt.collectives import ShardReduce, Sums
 from distopt.comm import Communicator, SoloCommunicator
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.tensor import as_array
@@ -49,6 +49,7 @@ def sum_and_update(
     then: Epilogue,
     staged: bool,
     overlap: Overlap | None = None,
+    sums: Sums | None = None,
 ) -> None:
     """Sums this replica's shards over all replicas and updates them.
 
@@ -60,6 +61,7 @@ def sum_and_update(
         then: what happens to the sums before the update.
         staged: whether all replicas have staged the first block.
         overlap: has the sums, or some of them; None if nothing has been summed.
+        sums: what sums shards over nodes; exactly by default.
     """
     board = None
     if then.needs_norms and plan.executors:
@@ -67,7 +69,7 @@ def sum_and_update(
     first_pass = trust_passes.prepare(reduce, plan, coefficients) if plan.adapts else coefficients
     steps: list[Step] = []
     for kind, executor in plan.executors:
-        steps.append(Step(executor, batch, first_pass[kind], then, staged and not steps, board))
+        steps.append(Step(executor, batch, first_pass[kind], then, staged and not steps, board, sums))
     if overlap is not None:
         for which, block, total in overlap.totals(batch):
             steps[which].take(block, total)

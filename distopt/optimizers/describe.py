@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from distopt import aggregators, distribute
+from distopt.collectives import EXACT
 from distopt.core.tensor import TensorLike
 from distopt.engine.step import StepEngine
 from distopt.optimizers.moving_average import average_config
@@ -37,7 +38,7 @@ def pipeline_text(optimizer: BaseOptimizer) -> str:
     context = distribute.get_replica_context()
     if context is None or replicas == 1:
         return stages
-    return f"{stages}\n{StepEngine.describe(context, optimizer)}"
+    return f"{stages}\n{StepEngine.describe(context, optimizer, _wire(optimizer.gradient_aggregator))}"
 
 
 def stages_text(optimizer: BaseOptimizer) -> str:
@@ -51,7 +52,7 @@ def stages_text(optimizer: BaseOptimizer) -> str:
     return ", ".join(
         [
             *([policy] if (policy := _policy(optimizer)) else []),
-            *([] if isinstance(aggregator, aggregators.Sum) else [_stage(aggregator)]),
+            *([stage] if (stage := _stage(aggregator)) != "sum" else []),
             *(f"{name} {limit!r}" for name, limit in clips.items() if limit is not None),
             *map(_stage, optimizer.gradient_transformers),
             *(f"{name}={value!r}" for name, value in average_config(optimizer._average).items()),
@@ -92,7 +93,14 @@ def _stage(function: Any) -> str:
     if isinstance(function, aggregators.Chain):
         return " -> ".join(map(_stage, function.parts))
     name = aggregators.label(function)
-    return name.rpartition(".")[2].lower() if name.startswith("distopt.") else name
+    wire = _wire(function)
+    own = name.rpartition(".")[2].lower() if name.startswith("distopt.") else name
+    return own if wire == EXACT else f"{own} by {wire}"
+
+
+def _wire(aggregator: Any) -> str:
+    """How float32 gradients travel between nodes."""
+    return aggregator.wire if isinstance(aggregator, aggregators.WireAggregator) else EXACT
 
 
 _NUMBERS = (TensorLike, int, float, np.generic)

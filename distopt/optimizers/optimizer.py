@@ -179,7 +179,7 @@ class Optimizer(BaseOptimizer):
             raise
         if engine is None or not batch.variables:
             return None
-        engine.begin(self)
+        engine.begin(self, self._steps_made())
         if self._nonfinite is not NonFinitePolicy.PROPAGATE:
             finite = self._nonfinite.apply(engine, call, batch)
             if finite is None:
