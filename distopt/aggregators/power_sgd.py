@@ -98,13 +98,13 @@ class PowerSGD(NodeCompression):
 
     # -- the exchange
     def _exchange(self, exchange: Exchange) -> tuple[dict[int, Array], list[list[Array]], Any]:
-        from distopt.engine.low_rank import expand, left_factor, right_factor  # compiled code
+        from distopt.engine.low_rank import expand, left_factor, orthonormal, right_factor  # compiled code
 
         context, matrices = exchange.context, [self._reshaped(c) for c in exchange.own]
         starts = [as_array(self._factors[id(c.variable)]) for c in exchange.own]
         lefts = [left_factor(*m, c.scale, q) for m, c, q in zip(matrices, exchange.own, starts, strict=True)]
         sums = list(map(as_array, context.nodes.all_reduce("sum", [*lefts, *exchange.exact])))
-        exact, bases = sums[len(lefts) :], list(map(_orthonormal, sums[: len(lefts)]))
+        exact, bases = sums[len(lefts) :], list(map(orthonormal, sums[: len(lefts)]))
         rights = [right_factor(*m, c.scale, p) for m, c, p in zip(matrices, exchange.own, bases, strict=True)]
         totals = list(map(as_array, context.nodes.all_reduce("sum", rights)))
         everyone = as_array(context.node.all_gather(packed([*bases, *totals, *exact]), axis=0))
@@ -117,7 +117,8 @@ class PowerSGD(NodeCompression):
             arrays, start = unpacked(everyone[start:stop], specs), stop
             for k, v in enumerate(variables):
                 p, q = arrays[k], arrays[len(variables) + k]
-                found[id(v)] = expand(p, q).reshape(-1)
+                found[id(v)] = self._memory.take(v.size, v.dtype)
+                expand(p, q, found[id(v)].reshape(self._matrix(v)))
                 nexts[id(v)] = _next_factor(p, q, as_array(self._factors[id(v)]))
             parts.append(arrays[2 * len(variables) :])
         mine = {
@@ -152,30 +153,6 @@ class PowerSGD(NodeCompression):
         for key, factor in left[1].items() if left is not None else ():
             if np.isfinite(factor).all():
                 assign_alike(self._factors[key], factor)
-
-
-def _orthonormal(p: Array) -> Array:
-    """Columns that span what those of ``p`` do, by Gram-Schmidt, in float64 and twice over.
-
-    A column that depends on those before it becomes zero.
-    """
-    columns = p.T.astype(np.float64)
-    least = 16 * np.finfo(p.dtype).eps
-    with np.errstate(all="ignore"):  # of what is not finite nothing finite comes
-        _orthonormalize(columns, least)
-    return np.ascontiguousarray(columns.T.astype(p.dtype))
-
-
-def _orthonormalize(columns: Array, least: float) -> None:
-    for k in range(len(columns)):
-        column = columns[k]
-        before = np.sqrt(np.sum(column * column))
-        for _ in range(2):
-            for other in columns[:k]:
-                # NumPy's own sums: those of BLAS may depend on the number of threads.
-                column = column - np.sum(other * column) * other
-        length = np.sqrt(np.sum(column * column))
-        columns[k] = 0 if length <= least * before else column / length
 
 
 def _next_factor(p: Array, q: Array, before: Array) -> Array:

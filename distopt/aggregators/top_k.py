@@ -84,7 +84,8 @@ class TopK(NodeCompression):
                 rows.append(unpacked(whole[start : start + length], specs))
                 start += length
             for k, v in enumerate(variables):
-                total = totals[id(v)] = np.zeros(v.size, v.dtype)
+                total = totals[id(v)] = self._memory.take(v.size, v.dtype)
+                total[:] = 0
                 for row in rows:  # the elements of a row are distinct
                     total[row[k]] += row[len(variables) + k]
             columns = zip(*(row[2 * len(variables) :] for row in rows), strict=True)

@@ -17,7 +17,7 @@ from distopt.collectives.pointers import inlined
 from distopt.comm.precompile import precompiled
 from distopt.typing import Array
 
-__all__ = ["expand", "keep_rest", "left_factor", "right_factor"]
+__all__ = ["expand", "keep_rest", "left_factor", "orthonormal", "right_factor"]
 
 _LANES = 64
 
@@ -36,11 +36,46 @@ def right_factor(gradient: Array, rest: Array, scale: float, p: Array) -> Array:
     return q
 
 
-def expand(p: Array, q: Array) -> Array:
-    """``p @ q``."""
-    result = np.empty((len(p), q.shape[1]), p.dtype)
+def expand(p: Array, q: Array, result: Array) -> None:
+    """``result = p @ q``."""
     _kernels(p.dtype).expand(p, q, result)
-    return result
+
+
+def orthonormal(p: Array) -> Array:
+    """Columns that span what those of ``p`` do, by Gram-Schmidt, in float64 and twice over.
+
+    A column that depends on those before it becomes zero.
+    """
+    columns = np.ascontiguousarray(p.T, np.float64)
+    _orthonormalize(columns, 16.0 * np.finfo(p.dtype).eps)
+    return np.ascontiguousarray(columns.T.astype(p.dtype))
+
+
+@inlined
+def _dot(x, y):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for i in range(x.size):
+        total += x[i] * y[i]
+    return total
+
+
+@precompiled("void(float64[:, ::1], float64)")
+def _orthonormalize(columns, least):  # type: ignore[no-untyped-def]
+    for k in range(columns.shape[0]):
+        column = columns[k]
+        before = np.sqrt(_dot(column, column))
+        for _ in range(2):
+            for j in range(k):
+                other = columns[j]
+                along = _dot(other, column)
+                for i in range(column.size):
+                    column[i] -= along * other[i]
+        length = np.sqrt(_dot(column, column))
+        if length <= least * before:
+            column[:] = 0
+        else:
+            for i in range(column.size):
+                column[i] /= length
 
 
 def keep_rest(gradient: Array, rest: Array, scale: float, p: Array, q: Array) -> None:
@@ -82,8 +117,9 @@ def _left(signature: str) -> Any:
                 other = q[k]
                 sums[:] = 0
                 for start in range(0, whole, _LANES):
+                    x, y = row[start : start + _LANES], other[start : start + _LANES]
                     for lane in range(_LANES):
-                        sums[lane] += row[start + lane] * other[start + lane]
+                        sums[lane] += x[lane] * y[lane]
                 for j in range(whole, columns):
                     sums[j - whole] += row[j] * other[j]
                 half = _LANES // 2
@@ -113,8 +149,19 @@ def _right(signature: str) -> Any:
 
 @inlined
 def _approximation(factors, q, row):  # type: ignore[no-untyped-def]
-    row[:] = 0
-    for k in range(q.shape[0]):
+    whole = q.shape[0] // 4 * 4
+    if whole == 0:
+        row[:] = 0
+    for k in range(0, whole, 4):  # four at a time, since most of the time goes into reading and writing
+        f0, f1, f2, f3 = factors[k], factors[k + 1], factors[k + 2], factors[k + 3]
+        q0, q1, q2, q3 = q[k], q[k + 1], q[k + 2], q[k + 3]
+        if k == 0:
+            for j in range(row.size):
+                row[j] = f0 * q0[j] + f1 * q1[j] + f2 * q2[j] + f3 * q3[j]
+        else:
+            for j in range(row.size):
+                row[j] += f0 * q0[j] + f1 * q1[j] + f2 * q2[j] + f3 * q3[j]
+    for k in range(whole, q.shape[0]):
         factor, part = factors[k], q[k]
         for j in range(row.size):
             row[j] += factor * part[j]
