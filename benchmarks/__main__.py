@@ -19,6 +19,7 @@ from benchmarks.report import print_tables, write_json
 BENCHMARKS = {
     "step": "the step of Adam beside PyTorch's, MPI + NumPy's, and the memory's floor",
     "large_batch": "accuracy on digits at a global batch of 1,024, by optimizer",
+    "compression": "accuracy over two pretended nodes, by what travels between them",
     "optimizers": "the step of each optimizer, with clips, user code, private memory: over its floor",
     "matrices": "the step of Muon and Adafactor at 1 and 2 replicas, beside PyTorch's",
     "mlp": "whole training steps of MLPs beside PyTorch DDP",

@@ -1,10 +1,14 @@
-"""``network``: a step over two hosts of one and two replicas, joined at 1 Gbit/s."""
+"""``network``: a step over two hosts of one and two replicas, joined at 1 Gbit/s.
+
+With one replica a host also what sends fewer bytes: each :class:`Case` beside the exact step of the same job.
+"""
 
 from __future__ import annotations
 
 import gc
 import statistics
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from benchmarks import jobs, shapes
 from benchmarks.effort import Effort
@@ -20,6 +24,44 @@ BLOCKS = "MPI Sendrecv of them in blocks"
 PREDICTED, SMALL = "distopt, predicted", "distopt, one of 1,000"
 
 
+class Case(NamedTuple):
+    """What sends fewer bytes than the sum of float32 gradients.
+
+    Attributes:
+        most: its time over the exact step's, at most.
+        make: makes the optimizer; Adam like the exact step's.
+        steps: how many steps make one: those of a round, if it exchanges once a round.
+    """
+
+    most: float
+    make: Callable[[], Any]
+    steps: int = 1
+
+
+def _adam(**options: Any) -> Any:
+    from distopt.optimizers import Adam
+
+    return Adam(1e-3, **options)
+
+
+def _aggregator(name: str, **arguments: Any) -> Any:
+    from distopt import aggregators
+
+    return getattr(aggregators, name)(**arguments)
+
+
+EXACT = "exact mean"
+#: By name.
+CASES = {
+    "mean as bf16": Case(0.55, lambda: _adam(gradient_aggregator=_aggregator("Mean", wire="bf16"))),
+    "mean as fp16": Case(0.55, lambda: _adam(gradient_aggregator=_aggregator("Mean", wire="fp16"))),
+    "mean as int8": Case(0.36, lambda: _adam(gradient_aggregator=_aggregator("Mean", wire="int8"))),
+    "PowerSGD, rank 4": Case(0.15, lambda: _adam(gradient_aggregator=_aggregator("PowerSGD", rank=4))),
+    "TopK, 1 %": Case(0.20, lambda: _adam(gradient_aggregator=_aggregator("TopK", fraction=0.01))),
+    "SignSGD": Case(0.30, lambda: _adam(gradient_aggregator=_aggregator("SignSGD"))),
+}
+
+
 def report(effort: Effort) -> Report:
     """Sets the hosts up and runs a job for one and for two replicas a host."""
     parameters = 40_000 if effort.tiny else 25_000_000
@@ -31,7 +73,24 @@ def report(effort: Effort) -> Report:
     with wire() as hosts:
         for replicas in (1, 2):
             _measure(found, hosts, replicas, parameters, effort)
+        _compare(found, hosts, effort)
     return found
+
+
+def _compare(found: Report, hosts: Wire, effort: Effort) -> None:
+    """The cases, in turns with the exact step, on a model of 5.8 M parameters."""
+    shapes = [[64, 64]] * 4 if effort.tiny else [[760, 760]] * 10
+    config = {"cases": shapes, "rounds": min(effort.rounds, 3), "seconds": effort.seconds}
+    times = jobs.run("network", config, None, 2 * effort.timeout, hosts.env, hosts.prefix(HOSTS, 1))
+    seconds = {name: statistics.median(rounds) for name, rounds in times.items()}
+    for name, time in seconds.items():
+        row = {"replicas a host": 1, "peer": name, "ms": 1e3 * time, "x exact": time / seconds[EXACT]}
+        found.rows.append({**row, "rounds_ms": [1e3 * t for t in times[name]]})
+    for name, case in CASES.items():
+        found.targets.append(
+            Target(f"{name}: time over the exact step", seconds[name] / seconds[EXACT], case.most, " x")
+        )
+    found.notes.append("x exact: a step of Adam on 5.8 M parameters in 10 variables, beside the exact mean.")
 
 
 def _measure(found: Report, hosts: Wire, replicas: int, parameters: int, effort: Effort) -> None:
@@ -95,8 +154,37 @@ class Exchange:
             self._comm.Sendrecv(sent, self._other, recvbuf=received, source=self._other)
 
 
+class _Rounds:
+    """A peer whose step is the mean of several."""
+
+    def __init__(self, shapes: list[list[int]], rank: int, case: Case) -> None:
+        from benchmarks.peers import Distopt
+
+        self._peer, self._steps = Distopt(shapes, rank, case.make), case.steps
+        self.prepare = self._peer.prepare
+
+    def step(self) -> None:
+        """All steps of a round."""
+        for _ in range(self._steps):
+            self._peer.step()
+
+
+def _of_cases(config: dict[str, Any]) -> dict[str, list[float]] | None:
+    """The seconds of a step of each case, and of the exact step."""
+    from benchmarks.clock import turns, world
+
+    everyone = world()
+    cases = {EXACT: Case(1.0, lambda: _adam(gradient_aggregator="mean")), **CASES}
+    peers = {name: _Rounds(config["cases"], everyone.rank, case) for name, case in cases.items()}
+    times = turns(everyone, peers, config["rounds"], config["seconds"])
+    found = {name: [t / cases[name].steps for t in rounds] for name, rounds in times.items()}
+    return found if everyone.rank == 0 else None
+
+
 def work(config: dict[str, Any]) -> dict[str, Any] | None:
     """One replica's part."""
+    if "cases" in config:
+        return _of_cases(config)
     from benchmarks.clock import turns, world
     from benchmarks.peers import Distopt, MPINumPyAdam
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from distopt.collectives.partition import PIECE, Partition
+from distopt.collectives.reused_memory import ReusedMemory
 from distopt.collectives.tree import reduce_rows
 from distopt.collectives.wire_formats import WireFormat
 from distopt.comm import Communicator
@@ -34,19 +35,23 @@ class BlockPart(NamedTuple):
         place: the elements of the shard.
         pieces: ``[n, 4]`` int64, in elements: each piece's variable, its start there, its length, and its
             place in the part.
+        scales: how many scales its numbers have.
+        nbytes: the bytes of a message with its numbers.
     """
 
     place: slice
     pieces: Array
+    scales: int
+    nbytes: int
 
 
 @lru_cache(maxsize=1024)
-def block_parts(partition: Partition, block: int, nodes: int) -> tuple[BlockPart, ...]:
+def block_parts(partition: Partition, block: int, nodes: int, wire: WireFormat) -> tuple[BlockPart, ...]:
     """A replica's shard of a block, cut into a part a node, between pieces."""
-    own = partition.own_in(block) // (1, partition.itemsize, partition.itemsize, partition.itemsize)
+    segments = partition.own_in(block) // (1, partition.itemsize, partition.itemsize, partition.itemsize)
     rows = [
         (variable, at, min(PIECE, start + length - at))
-        for variable, start, length, _ in own.tolist()
+        for variable, start, length, _ in segments.tolist()
         for at in range(start, start + length, PIECE)
     ]
     pieces = np.array(rows, np.int64).reshape(-1, 3)
@@ -58,8 +63,9 @@ def block_parts(partition: Partition, block: int, nodes: int) -> tuple[BlockPart
     for first, stop in zip(cuts, [*cuts[1:], len(pieces)], strict=True):
         start = int(begins[first]) if first < len(pieces) else total
         end = int(begins[stop]) if stop < len(pieces) else total
-        places = begins[first:stop, None] - start
-        parts.append(BlockPart(slice(start, end), np.hstack([pieces[first:stop], places])))
+        own = np.hstack([pieces[first:stop], begins[first:stop, None] - start])
+        scales = wire.scales(own)
+        parts.append(BlockPart(slice(start, end), own, scales, wire.nbytes(scales, end - start)))
     return tuple(parts)
 
 
@@ -78,6 +84,7 @@ class QuantizedExchange:
         own: the node's own sum, 1-D float32; it is read at once.
         step: the number of the step, for random numbers.
         tag: tells messages apart that are on their way at once; the next one is used too.
+        memory: for messages and sums.
 
     Attributes:
         total: the block's total, once :meth:`advance` has said that it is there.
@@ -91,9 +98,11 @@ class QuantizedExchange:
         own: Array,
         step: int,
         tag: int,
+        memory: ReusedMemory,
     ) -> None:
         self._cross, self._wire, self._parts, self._step, self._tag = cross, wire, parts, step, tag
-        self.total = np.empty(own.size, np.float32)
+        self._memory = memory
+        self.total = self._floats(own.size)
         stream, mine = _stream(step, 1 + cross.rank), parts[cross.rank]
         self._messages = [self._encoded(own[part.place], part, stream) for part in parts]
         self._contributions = [
@@ -115,11 +124,11 @@ class QuantizedExchange:
     def _add(self) -> None:
         """The total of the own part, and its way to the others."""
         rank, mine = self._cross.rank, self._parts[self._cross.rank]
-        rows = np.empty((self._cross.size, mine.place.stop - mine.place.start), np.float32)
+        rows = [self._floats(mine.place.stop - mine.place.start) for _ in self._nodes]
         for row, message in zip(rows, self._contributions, strict=True):
             self._decode(message, mine, row)
         total = self.total[mine.place]
-        reduce_rows(list(rows), total)
+        reduce_rows(rows, total)
         self._messages = [self._encoded(total, mine, _stream(self._step, _OF_TOTALS))] * self._cross.size
         self._totals = [self._messages[n] if n == rank else self._room(self._parts[n]) for n in self._nodes]
         self._tag += 1
@@ -140,18 +149,21 @@ class QuantizedExchange:
         )
 
     def _room(self, part: BlockPart) -> Array:
-        return self._wire.message(part.pieces)
+        return self._memory.empty(part.nbytes)
+
+    def _floats(self, size: int) -> Array:
+        return self._memory.empty(4 * size).view(np.float32)
 
     def _encoded(self, row: Array, part: BlockPart, stream: np.uint64) -> Array:
         from distopt.collectives.wire_kernels import encoder  # with compiled code, which takes time to load
 
         message = self._room(part)
-        scales, values = self._wire.parts(message, part.pieces)
+        scales, values = self._wire.parts(message, part.scales)
         encoder(self._wire.name)(row, row.view(np.uint32), part.pieces, stream, scales, values)
         return message
 
     def _decode(self, message: Array, part: BlockPart, row: Array) -> None:
         from distopt.collectives.wire_kernels import decoder
 
-        scales, values = self._wire.parts(message, part.pieces)
+        scales, values = self._wire.parts(message, part.scales)
         decoder(self._wire.name)(scales, values, part.pieces, row, row.view(np.uint32))

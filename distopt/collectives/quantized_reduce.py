@@ -39,7 +39,7 @@ class QuantizedReduce:
         nodes = self._reduce.cross.size
         others = f"{nodes - 1} message{'s' if nodes > 2 else ''}"
         return (
-            f"between {nodes} nodes as {self._wire.name}: float32 gradients, each node's sum rounded once and "
+            f"between {nodes} nodes as {self._wire.name}: float32 gradients, each node's sum rounded once, "
             f"the total once; {others} in each of 2 rounds"
         )
 
@@ -69,8 +69,10 @@ class QuantizedReduce:
     def _begin(self, partition: Partition, block: int, own: Array) -> Callable[[], Array]:
         """Begins a block's exchange; what is returned waits for its total."""
         cross = self._reduce.cross
-        parts, tag = block_parts(partition, block, cross.size), block % _TAGS * _ROUNDS
-        exchange = QuantizedExchange(cross, self._wire, parts, own, self._step, tag)
+        parts, tag = block_parts(partition, block, cross.size, self._wire), block % _TAGS * _ROUNDS
+        memory = self._reduce.block_memory[block % len(self._reduce.block_memory)]
+        memory.begin()
+        exchange = QuantizedExchange(cross, self._wire, parts, own, self._step, tag, memory)
         wait = cross.track(exchange.advance)
 
         def total() -> Array:

@@ -13,9 +13,10 @@ import numpy as np
 
 from distopt.collectives.exchange import TAGS
 from distopt.collectives.inter_node_reduce import InterNodeReduce, subtotal
-from distopt.collectives.link import Link, block_factor, block_of, cheapest_rule, measured_link
+from distopt.collectives.link import AHEAD, Link, block_factor, block_of, cheapest_rule, measured_link
 from distopt.collectives.node_rounds import load
 from distopt.collectives.partition import PIECE, Partition, block_size, partition
+from distopt.collectives.reused_memory import ReusedMemory
 from distopt.collectives.shared import SharedScratch
 from distopt.collectives.staging import StagingBuffer
 from distopt.collectives.transfers import Members
@@ -48,6 +49,7 @@ class ShardReduce:
         scratch: memory of the node for other things.
         block: the elements of a block at most.
         link: what messages between nodes cost; None on one node.
+        block_memory: for blocks that travel in a wire format, taken by turns; one is used, others travel.
     """
 
     def __init__(self, world: World, options: Settings) -> None:
@@ -55,6 +57,7 @@ class ShardReduce:
         self.node, self.cross = _topology(world, options)
         self.block = self._least_block = block_size(self.node.size)
         self.link: Link | None = None
+        self.block_memory = [ReusedMemory() for _ in range(AHEAD + 2)]
         self._inter_node: InterNodeReduce | None = None
         self._channel: Communicator | None = None
         self._channels = 0

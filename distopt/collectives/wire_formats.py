@@ -30,20 +30,17 @@ class WireFormat:
     dtype: np.dtype[Any]
     group: int
 
-    def message(self, pieces: Array) -> Array:
-        """Room for the numbers of some pieces, as bytes."""
-        scales, values = self._lengths(pieces)
-        return np.empty(4 * scales + values * self.dtype.itemsize, np.uint8)
+    def scales(self, pieces: Array) -> int:
+        """How many scales come before the values of some pieces."""
+        return int((-(-pieces[:, 2] // self.group)).sum()) if self.group else 0
 
-    def parts(self, message: Array, pieces: Array) -> tuple[Array, Array]:
+    def nbytes(self, scales: int, values: int) -> int:
+        """The bytes of a message."""
+        return 4 * scales + values * self.dtype.itemsize
+
+    def parts(self, message: Array, scales: int) -> tuple[Array, Array]:
         """The scales and the values of a message."""
-        end = 4 * self._lengths(pieces)[0]
-        return message[:end].view(np.float32), message[end:].view(self.dtype)
-
-    def _lengths(self, pieces: Array) -> tuple[int, int]:
-        lengths = pieces[:, 2]
-        scales = int((-(-lengths // self.group)).sum()) if self.group else 0
-        return scales, int(lengths.sum())
+        return message[: 4 * scales].view(np.float32), message[4 * scales :].view(self.dtype)
 
 
 #: By name. A group is a divisor of the pieces between which shards are cut, so that scales never depend on

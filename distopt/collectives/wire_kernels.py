@@ -137,7 +137,7 @@ def _encode_fp16(row, bits, pieces, key, scales, values):  # type: ignore[no-unt
             largest = _largest(bits[begin:stop])
             # The largest becomes one of 2**14 up to 2**15, so that all of a half's range is below it.
             exponent = np.int64(largest >> np.uint32(23)) - 127 - 14
-            exponent = max(exponent, -126)
+            exponent = max(exponent, np.int64(-126))
             inverse = np.float32(2.0**-exponent)
             scales[group] = np.float32(2.0**exponent) if largest < _INFINITY else np.float32(np.nan)
             group += 1

@@ -179,7 +179,7 @@ class Optimizer(BaseOptimizer):
             raise
         if engine is None or not batch.variables:
             return None
-        engine.begin(self, self._steps_made())
+        engine.begin(self, self._steps_before())
         if self._nonfinite is not NonFinitePolicy.PROPAGATE:
             finite = self._nonfinite.apply(engine, call, batch)
             if finite is None:
@@ -290,6 +290,10 @@ class Optimizer(BaseOptimizer):
         """The value of :attr:`iterations`, without its property where it can be avoided."""
         variable = self.iterations if self._iterations is None else self._iterations
         return int(variable.scalar())
+
+    def _steps_before(self) -> int:
+        """How many steps come before this one, also those before a restart."""
+        return self._steps_made()
 
     def _overrides(self, base: type, hooks: tuple[str, ...]) -> bool:
         """Whether the class or the instance overrides any of these hooks of ``base``."""

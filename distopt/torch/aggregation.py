@@ -17,7 +17,7 @@ __all__ = ["aggregate_pairs", "any_skips", "unscale"]
 
 
 def aggregate_pairs(
-    call: str, pairs: Sequence[tuple[Any, Variable]], aggregator: Callable[[Any], Any]
+    call: str, pairs: Sequence[tuple[Any, Variable]], aggregator: Callable[[Any], Any], made: int
 ) -> dict[Variable, Any]:
     """The gradients of all replicas together, by variable; collective.
 
@@ -25,8 +25,11 @@ def aggregate_pairs(
         call: who asks, for messages.
         pairs: this replica's gradients and their variables, each once.
         aggregator: makes one gradient of all replicas' gradients.
+        made: how many steps were made before, the same on all replicas.
     """
-    engine = StepEngine.of(require_replica_context(call))
+    context = require_replica_context(call)
+    context.steps_made = made
+    engine = StepEngine.of(context)
     if isinstance(aggregator, Aggregator):
         aggregator.build([variable for _, variable in pairs])
     received = engine.coordinator.unified_pairs(call, batch_of(pairs))

@@ -37,6 +37,10 @@ class Cohorts:
         """The cohort of a variable."""
         return self._of[variable]
 
+    def most_steps(self) -> int:
+        """The most steps that a parameter has made, as its state says; 0 where that does not count steps."""
+        return int(max((cohort.scalars.get("step", 0) for cohort in self._of.values()), default=0))
+
     def put(self, variables: Iterable[Variable], group: int, scalars: Mapping[str, float]) -> None:
         """Puts variables into a new cohort."""
         cohort = Cohort(group, scalars)

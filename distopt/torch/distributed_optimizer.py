@@ -70,6 +70,7 @@ class _Aggregating(torch.optim.Optimizer):
     def _begin(self, model: torch.nn.Module | None, aggregator: Callable[[Any], Any]) -> None:
         self._aggregator, self._names = aggregator, names_in(model)
         self._parameters: dict[int, Parameter] = {}
+        self._aggregations = 0
         self._statistics, self._model = RunningStatistics(), model
         self._add_parameters()
 
@@ -131,7 +132,8 @@ class _Aggregating(torch.optim.Optimizer):
 
     def _aggregate(self, name: str) -> None:
         pairs = [(g, p.variable) for p in self._in_place() if (g := p.gradient()) is not None]
-        totals = aggregate_pairs(name, pairs, self._aggregator)
+        totals = aggregate_pairs(name, pairs, self._aggregator, self._aggregations)
+        self._aggregations += 1
         for parameter in self._parameters.values():
             if (total := totals.get(parameter.variable)) is not None:
                 parameter.set_gradient(total)

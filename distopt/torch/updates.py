@@ -98,7 +98,7 @@ class GroupUpdates(RuleOptimizer):
         """The gradients aggregated over replicas, by variable; collective. Arguments as for :meth:`step`."""
         self._weights.weigh(examples)
         call = f"aggregate of {self._name}{self._weights.text}{self.absent}"
-        return aggregate_pairs(call, pairs, self.gradient_aggregator)
+        return aggregate_pairs(call, pairs, self.gradient_aggregator, self._steps_before())
 
     def _call(self) -> str:
         return super()._call() + self._weights.text + self.absent
@@ -115,6 +115,9 @@ class GroupUpdates(RuleOptimizer):
             group = groups[self.cohorts.of(variable).group]
             self._update_rule.check_gradient(group, isinstance(gradient, IndexedSlices))
         return super()._check_and_prepare(engine, grads_and_vars)
+
+    def _steps_before(self) -> int:
+        return max(self.cohorts.most_steps(), self._steps_made())
 
     def _are_alike(self, engine: StepEngine, variables: Sequence[Variable]) -> bool:
         return True  # what is not aggregated in a step, aggregate() has been asked to

@@ -141,7 +141,10 @@ def digests(words, nodes):
 
 
 @pytest.mark.launches
-@pytest.mark.parametrize(("replicas", "nodes"), [(2, 2), pytest.param(4, 2, marks=pytest.mark.slow), pytest.param(6, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("replicas", "nodes"),
+    [(2, 2), pytest.param(4, 2, marks=pytest.mark.slow), pytest.param(6, 2, marks=pytest.mark.slow)],
+)
 def test_threads_and_processes_have_the_same_bits(replicas, nodes):
     mpiexec = Path(sys.executable).parent / "mpiexec"
     if not mpiexec.exists():
@@ -160,13 +163,13 @@ def test_through_jax(pretend):
     pretend(2)
 
     def program():
-        params = {"w": jax.numpy.zeros((48, 40))}
-        optimizer = dj.SGD(params, 1.0, aggregator="power_sgd")
+        optimizer = dj.sgd(1.0, aggregator="power_sgd")
+        optimizer.init({"w": jax.numpy.zeros((48, 40))})
         random = np.random.default_rng(rank())
         gradient = random.normal(size=(48, 4)) @ np.random.default_rng(9).normal(size=(4, 40))
-        optimizer.apply({"w": jax.numpy.asarray(gradient, "float32")})
+        params = optimizer.apply({"w": jax.numpy.asarray(gradient, "float32")})
         mean = np.asarray(get_replica_context().all_reduce("mean", gradient))
-        return np.asarray(optimizer.params["w"]), mean
+        return np.asarray(params["w"]), mean
 
     for value, mean in on_replicas(4, program):  # of rank 4, so nothing is left out
         np.testing.assert_allclose(value, -mean, rtol=0, atol=1e-5)

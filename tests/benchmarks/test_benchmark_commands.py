@@ -11,11 +11,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 WITH_TORCH = {"step", "mlp", "memory", "startup", "layers", "matrices", "torch"}
-COLUMNS = {"memory": "bytes a parameter", "startup": "s", "calls": "calls", "large_batch": "accuracy, %"}
+COLUMNS = {
+    "memory": "bytes a parameter",
+    "startup": "s",
+    "calls": "calls",
+    "large_batch": "accuracy, %",
+    "compression": "accuracy, %",
+}
 SLOW = [
     "step",
     "optimizers",
     "large_batch",
+    "compression",
     "matrices",
     "mlp",
     "memory",
