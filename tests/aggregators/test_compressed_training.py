@@ -143,7 +143,7 @@ def digests(words, nodes):
 @pytest.mark.launches
 @pytest.mark.parametrize(
     ("replicas", "nodes"),
-    [(2, 2), pytest.param(4, 2, marks=pytest.mark.slow), pytest.param(6, 2, marks=pytest.mark.slow)],
+    [(2, 2), *(pytest.param(n, 2, marks=pytest.mark.slow) for n in (4, 6))],
 )
 def test_threads_and_processes_have_the_same_bits(replicas, nodes):
     mpiexec = Path(sys.executable).parent / "mpiexec"
