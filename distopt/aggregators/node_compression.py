@@ -24,7 +24,7 @@ from distopt.distribute import ReplicaContext, require_replica_context
 from distopt.engine.owners import owners
 from distopt.typing import Array
 
-__all__ = ["Contribution", "Exchange", "NodeCompression"]
+__all__ = ["Contribution", "NodeExchange", "NodeCompression"]
 
 _Pairs = list[tuple[Any, Variable]]
 
@@ -47,7 +47,7 @@ class Contribution:
 
 
 @dataclass
-class Exchange:
+class NodeExchange:
     """What nodes tell each other in one step; on each replica a part.
 
     Attributes:
@@ -66,7 +66,7 @@ class Exchange:
 
 
 @dataclass
-class _Pending:
+class _PendingStep:
     """What a call has left for the end of the step.
 
     Attributes:
@@ -111,7 +111,7 @@ class NodeCompression(Aggregator):
         return False
 
     @abstractmethod
-    def _exchange(self, exchange: Exchange) -> tuple[dict[int, Array], list[list[Array]], Any]:
+    def _exchange(self, exchange: NodeExchange) -> tuple[dict[int, Array], list[list[Array]], Any]:
         """Brings the nodes' contributions together; collective.
 
         Returns:
@@ -157,7 +157,7 @@ class NodeCompression(Aggregator):
     def finish_step(self) -> None:
         """See Aggregator."""
         context = require_replica_context("an aggregator")
-        pending = _pending(context).pop(self, _Pending())
+        pending = _pending(context).pop(self, _PendingStep())
         for contribution in pending.own:
             own = self._residuals.own(contribution.variable).reshape(-1)
             if own is not contribution.rest and own.ctypes.data != contribution.rest.ctypes.data:
@@ -175,7 +175,7 @@ class NodeCompression(Aggregator):
         result = Mean()(pairs)
         here = [result[i][1] for i in dense if result[i][1] in self._residuals]
         waiting = self._residuals.of_job(context, dict.fromkeys(here))
-        _pending(context)[self] = _Pending(
+        _pending(context)[self] = _PendingStep(
             others=[v for v in dict.fromkeys(here) if id(v) in waiting], step=self._step()
         )
         for i in dense:
@@ -199,7 +199,7 @@ class NodeCompression(Aggregator):
         exchange = self._dealt(context, sums, flat)
         found, parts, left = self._exchange(exchange)
         others = [v for v in places if all(v is not c.variable for c in exchange.own)]
-        _pending(context)[self] = _Pending(exchange.own, left, others, self._step())
+        _pending(context)[self] = _PendingStep(exchange.own, left, others, self._step())
         wholes = [np.concatenate(rows) for rows in zip(*parts, strict=True)]
         totals = _split(wholes, arrays[len(places) :])
         count = context.num_replicas_in_sync
@@ -207,7 +207,7 @@ class NodeCompression(Aggregator):
         values.update({i: found[id(v)] for v, i in places.items()})
         return [(_result(values[i], v), v) for i, (_, v) in enumerate(pairs)]
 
-    def _dealt(self, context: ReplicaContext, sums: dict[Variable, Array], flat: list[Array]) -> Exchange:
+    def _dealt(self, context: ReplicaContext, sums: dict[Variable, Array], flat: list[Array]) -> NodeExchange:
         """Deals the work out to the replicas of the node."""
         size, rank, variables = context.node.size, context.node.rank, list(sums)
         chosen = owners([v.size for v in variables], size)
@@ -225,12 +225,12 @@ class NodeCompression(Aggregator):
             for of_one in cuts
         ]
         exact = [array[start:stop] for (start, stop), array in zip(cuts[rank], flat, strict=True)]
-        return Exchange(context, dealt, own, exact, parts)
+        return NodeExchange(context, dealt, own, exact, parts)
 
 
-def _pending(context: ReplicaContext) -> WeakKeyDictionary[NodeCompression, _Pending]:
+def _pending(context: ReplicaContext) -> WeakKeyDictionary[NodeCompression, _PendingStep]:
     """What calls have left; of the replica, whoever shares the aggregator with it."""
-    pending: WeakKeyDictionary[NodeCompression, _Pending] = context.attached.setdefault(
+    pending: WeakKeyDictionary[NodeCompression, _PendingStep] = context.attached.setdefault(
         NodeCompression, WeakKeyDictionary()
     )
     return pending

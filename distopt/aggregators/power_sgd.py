@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from distopt.aggregators.node_compression import Contribution, Exchange, NodeCompression
+from distopt.aggregators.node_compression import Contribution, NodeCompression, NodeExchange
 from distopt.aggregators.packing import Spec, packed, size_of, unpacked
 from distopt.core.assignment import assign_alike
 from distopt.core.checks import as_count, shown
@@ -97,7 +97,7 @@ class PowerSGD(NodeCompression):
         return self._steps is not None and step < self.start_after
 
     # -- the exchange
-    def _exchange(self, exchange: Exchange) -> tuple[dict[int, Array], list[list[Array]], Any]:
+    def _exchange(self, exchange: NodeExchange) -> tuple[dict[int, Array], list[list[Array]], Any]:
         from distopt.engine.low_rank import expand, left_factor, orthonormal, right_factor  # compiled code
 
         context, matrices = exchange.context, [self._reshaped(c) for c in exchange.own]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from distopt.aggregators.node_compression import Contribution, Exchange, NodeCompression
+from distopt.aggregators.node_compression import Contribution, NodeCompression, NodeExchange
 from distopt.aggregators.packing import Spec, packed, size_of, unpacked
 from distopt.collectives import reduce_rows
 from distopt.core.checks import shown
@@ -67,7 +67,7 @@ class TopK(NodeCompression):
         values = [(count, v.dtype) for count, v in zip(counts, variables, strict=True)]
         return [*((count, _INDEX) for count in counts), *values]
 
-    def _exchange(self, exchange: Exchange) -> tuple[dict[int, Array], list[list[Array]], Any]:
+    def _exchange(self, exchange: NodeExchange) -> tuple[dict[int, Array], list[list[Array]], Any]:
         from distopt.engine.largest import largest  # compiled code, which takes time to load
 
         context = exchange.context

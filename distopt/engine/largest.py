@@ -86,7 +86,7 @@ def keep_others(gradient: Array, rest: Array, scale: float, where: Array) -> Non
     _kernels(gradient.dtype).keep(gradient, rest, gradient.dtype.type(scale), where)
 
 
-class _Kernels:
+class _SelectionKernels:
     """The passes for one dtype."""
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
@@ -99,8 +99,8 @@ class _Kernels:
 
 
 @cache
-def _kernels(dtype: np.dtype[Any]) -> _Kernels:
-    return _Kernels(dtype)
+def _kernels(dtype: np.dtype[Any]) -> _SelectionKernels:
+    return _SelectionKernels(dtype)
 
 
 def _count(signature: str, kind: Any, shift: int, mask: int) -> Any:

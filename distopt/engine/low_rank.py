@@ -83,7 +83,7 @@ def keep_rest(gradient: Array, rest: Array, scale: float, p: Array, q: Array) ->
     _kernels(gradient.dtype).rest(gradient, rest, gradient.dtype.type(scale), p, q)
 
 
-class _Kernels:
+class _LowRankKernels:
     """The passes for one dtype."""
 
     def __init__(self, name: str) -> None:
@@ -95,8 +95,8 @@ class _Kernels:
 
 
 @cache
-def _kernels(dtype: np.dtype[Any]) -> _Kernels:
-    return _Kernels(dtype.name)
+def _kernels(dtype: np.dtype[Any]) -> _LowRankKernels:
+    return _LowRankKernels(dtype.name)
 
 
 @inlined
