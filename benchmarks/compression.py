@@ -24,6 +24,12 @@ def _adam(aggregator: Any) -> Any:
     return Adam(1e-3, gradient_aggregator=aggregator)
 
 
+def _sgd(rate: float, aggregator: Any) -> Any:
+    from distopt.optimizers import SGD
+
+    return SGD(rate, gradient_aggregator=aggregator)
+
+
 def _aggregator(name: str, **arguments: Any) -> Any:
     from distopt import aggregators
 
@@ -50,6 +56,9 @@ CASES: dict[str, Callable[[], Any]] = {
     "mean as int8": lambda: _adam(_aggregator("Mean", wire="int8")),
     "LocalSGD, every 20": lambda: _local("LocalSGD"),
     "DiLoCo, every 20, outer momentum 0.5": lambda: _local("DiLoCo", outer=_nesterov(0.5)),
+    "PowerSGD, rank 4": lambda: _adam(_aggregator("PowerSGD", rank=4)),
+    "TopK, 1 %": lambda: _adam(_aggregator("TopK", fraction=0.01)),
+    "SignSGD, SGD at 0.0005": lambda: _sgd(5e-4, _aggregator("SignSGD")),
 }
 
 

@@ -71,6 +71,9 @@ CASES = {
     "LocalSGD, every 20": Case(0.08, lambda: _local("LocalSGD"), steps=20),
     "DiLoCo, every 20": Case(0.08, lambda: _local("DiLoCo"), steps=20),
     "DiLoCo, every 20, as bf16": Case(0.08, lambda: _local("DiLoCo", outer=_nesterov("bf16")), steps=20),
+    "PowerSGD, rank 4": Case(0.15, lambda: _adam(gradient_aggregator=_aggregator("PowerSGD", rank=4))),
+    "TopK, 1 %": Case(0.20, lambda: _adam(gradient_aggregator=_aggregator("TopK", fraction=0.01))),
+    "SignSGD": Case(0.30, lambda: _adam(gradient_aggregator=_aggregator("SignSGD"))),
 }
 
 

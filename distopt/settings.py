@@ -25,8 +25,8 @@ class Settings:
         abort_seconds: after so long, end the job (0: never).
         audit_every: compare the replicas' state every so many steps (0: never).
         memory: default of ``MPIStrategy(memory=...)``.
-        nodes: pretend that so many nodes share the processes out, or the replicas of one process; 0 for the
-            truth.
+        nodes: pretend that so many nodes share the processes out, or the replicas of one process (for tests);
+            0 for the truth.
         abort_on_exception: whether an uncaught exception ends the whole job.
         array_specs: read dtypes, shapes and addresses of many gradients in compiled code.
         large_pages: ask for large pages of shared memory.

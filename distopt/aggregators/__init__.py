@@ -8,7 +8,10 @@ from distopt.aggregators.base import Aggregator
 from distopt.aggregators.chaining import Chain, chain
 from distopt.aggregators.identify import get, label, serialize
 from distopt.aggregators.mean import Mean, WeightedMean
+from distopt.aggregators.power_sgd import PowerSGD
+from distopt.aggregators.sign_sgd import SignSGD
 from distopt.aggregators.sum import Sum, sum_over_replicas
+from distopt.aggregators.top_k import TopK
 from distopt.aggregators.wire import WireAggregator
 
 __all__ = [
@@ -16,7 +19,10 @@ __all__ = [
     "Aggregator",
     "Chain",
     "Mean",
+    "PowerSGD",
+    "SignSGD",
     "Sum",
+    "TopK",
     "WeightedMean",
     "WireAggregator",
     "chain",

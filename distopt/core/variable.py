@@ -121,7 +121,10 @@ class Variable(TensorLike):
         if replica is None:
             here = range(max(own, default=0) + 1)
             return placement().aggregated(self, [own.get(i, storage.array) for i in here])
-        return own.setdefault(replica, storage.array.copy())
+        value = own.get(replica)
+        if value is None:
+            value = own[replica] = storage.array.copy()
+        return value
 
     def scalar(self) -> Any:
         """The value of a variable of shape () as a NumPy scalar."""

@@ -54,7 +54,7 @@ class ReplicaContext:
         self.collective_check: CollectiveCheck = CollectiveCheck(world, self._recall, self.numbers, of_job)
         self._shards: ShardReduce | None = None
         self._all_reduce: NodeAllReduce | None = None
-        self._everyone = ReplicaGroup("", world.comm, self.collective_check.check, lambda: self._sum)
+        self._everyone = ReplicaGroup("", world.comm, self.collective_check.check, self._sum_up)
         self._node: ReplicaGroup | None = None
         self._nodes: ReplicaGroup | None = None
         self._by_rank: Array | None = None
@@ -131,16 +131,19 @@ class ReplicaContext:
             self._nodes = ReplicaGroup("nodes", world.cross, self._check_nodes, self._sums_in(across))
         return self._nodes
 
-    def _sums_in(self, world: World) -> Callable[[], NodeAllReduce]:
-        """What makes, at the first call, the sums over a group."""
+    def _sum_up(self, arrays: Sequence[Array], wire: str) -> list[Array]:
+        return self._sum(arrays, wire, self.steps_made)
+
+    def _sums_in(self, world: World) -> Callable[[Sequence[Array], str], list[Array]]:
+        """What sums over a group; its parts are made at the first call."""
         made: list[NodeAllReduce] = []
 
-        def sums() -> NodeAllReduce:
+        def sum_up(arrays: Sequence[Array], wire: str) -> list[Array]:
             if not made:
                 made.append(NodeAllReduce(ShardReduce(world, self._strategy.options)))
-            return made[0]
+            return made[0](arrays, wire, self.steps_made)
 
-        return sums
+        return sum_up
 
     def _check_nodes(
         self, call: str, fingerprint: int, describe: Callable[[], str], error: Exception | None
@@ -180,7 +183,7 @@ class ReplicaContext:
             ValueError: an unknown op or wire, or None among the values.
             ReplicaMismatch: the replicas' values differ in number, shape or dtype, or their wires.
         """
-        return self._everyone.all_reduce(reduce_op, value, options, wire=wire, step=self.steps_made)
+        return self._everyone.all_reduce(reduce_op, value, options, wire=wire)
 
     def all_gather(self, value: Nested, axis: int, options: Any = None) -> Nested:
         """Joins the replicas' arrays along ``axis``, in the order of the replicas. Tapes follow it.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from distopt.collectives import EXACT, NodeAllReduce, as_wire, digest, reduce_joined
+from distopt.collectives import EXACT, as_wire, digest, reduce_joined
 from distopt.comm import Communicator
 from distopt.core import nest
 from distopt.core.dtypes import kind_of
@@ -38,7 +38,7 @@ class ReplicaGroup:
         name: the group's, before the names of its calls in messages; empty for all replicas.
         comm: its communicator.
         header: opens each call.
-        sums: gives what sums whole arrays over the group; called within a call.
+        sum_up: sums whole arrays of one dtype over the group, by a wire; called within a call.
 
     Attributes:
         rank: this replica's number in the group.
@@ -46,22 +46,20 @@ class ReplicaGroup:
     """
 
     def __init__(
-        self, name: str, comm: Communicator, header: Header, sums: Callable[[], NodeAllReduce]
+        self,
+        name: str,
+        comm: Communicator,
+        header: Header,
+        sum_up: Callable[[Sequence[Array], str], list[Array]],
     ) -> None:
         self._prefix = f"{name}." if name else ""
-        self._comm, self._header, self._sums = comm, header, sums
+        self._comm, self._header, self._sum_up = comm, header, sum_up
         self.rank, self.size = comm.rank, comm.size
         self._fingerprints: dict[Any, int] = {}
 
     @collective_call
     def all_reduce(
-        self,
-        reduce_op: ReduceOp | str,
-        value: Nested,
-        options: Any = None,
-        *,
-        wire: str = EXACT,
-        step: int = 0,
+        self, reduce_op: ReduceOp | str, value: Nested, options: Any = None, *, wire: str = EXACT
     ) -> Nested:
         """Combines a value over the group; all get the same bits. Tapes follow sums and means.
 
@@ -71,8 +69,8 @@ class ReplicaGroup:
                 them. Shapes and dtypes must be the same on every one. IndexedSlices come back
                 as such, the replicas' rows joined in their order; only sum and mean.
             options: accepted and ignored.
-            wire: how float32 values of a sum or mean travel between nodes, see ReplicaContext.
-            step: a number that random roundings depend on.
+            wire: how float32 values of a sum or mean travel between nodes: ``"float32"``, ``"bf16"``,
+                ``"fp16"`` or ``"int8"``, see ``aggregators.WireAggregator``.
 
         Returns:
             the same structure of tensors. A mean of integers and Booleans is float64, and as exact as that
@@ -89,7 +87,7 @@ class ReplicaGroup:
         error = _leaf_error(call, leaves, op)
         values = [] if error else [_leaf(x) for x in leaves]
         self._check(call, values, error)
-        return nest.pack(value, reduced(self, op, leaves, self._reduce_leaves(values, op, wire, step)))
+        return nest.pack(value, reduced(self, op, leaves, self._reduce_leaves(values, op, wire)))
 
     @collective_call
     def all_gather(self, value: Nested, axis: int, options: Any = None) -> Nested:
@@ -143,7 +141,7 @@ class ReplicaGroup:
             ],
         )
 
-    def _reduce_leaves(self, values: list[Any], op: ReduceOp, wire: str, step: int) -> list[Any]:
+    def _reduce_leaves(self, values: list[Any], op: ReduceOp, wire: str) -> list[Any]:
         """All dense leaves of one dtype travel together."""
         count = self.size
         sparse = [isinstance(v, IndexedSlices) for v in values]
@@ -155,9 +153,7 @@ class ReplicaGroup:
         for members in groups.values():
             arrays = [parts[i][k] for i, k in members]
             summed = count > 1 and op in (ReduceOp.SUM, ReduceOp.MEAN)
-            totals = (
-                self._sums()(arrays, wire, step) if summed else reduce_joined(self._comm, op.value, arrays)
-            )
+            totals = self._sum_up(arrays, wire) if summed else reduce_joined(self._comm, op.value, arrays)
             for (i, k), total in zip(members, totals, strict=True):
                 parts[i][k] = total
         return [

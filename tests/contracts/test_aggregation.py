@@ -91,7 +91,7 @@ def test_every_registered_aggregator_gives_all_replicas_the_same(replicas, regis
     results = replicas.run(lambda: run_with(lambda: SGD(0.5, gradient_aggregator=given)))
     assert programs.equal(results)
     assert np.isfinite(results[0][0][0]).all()
-    if replicas.size == 1:
+    if replicas.size == 1 and registered != "sign_sgd":  # which takes signs everywhere
         assert programs.same_bits(results[0], reference(lambda: SGD(0.5), 1))
 
 

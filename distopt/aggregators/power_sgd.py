@@ -1,0 +1,161 @@
+"""PowerSGD: nodes exchange factors of low rank.
+
+Source: Vogels, Karimireddy, Jaggi, "PowerSGD: Practical Low-Rank Gradient Compression for Distributed
+Optimization", NeurIPS 2019: algorithm 1, with the error feedback of algorithm 2 and warm start.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from distopt.aggregators.node_compression import Contribution, NodeCompression, NodeExchange
+from distopt.aggregators.packing import Spec, packed, size_of, unpacked
+from distopt.core.assignment import assign_alike
+from distopt.core.checks import as_count, shown
+from distopt.core.tensor import as_array
+from distopt.core.variable import Variable
+from distopt.typing import Array
+
+__all__ = ["PowerSGD"]
+
+
+class PowerSGD(NodeCompression):
+    """The mean, of which nodes exchange an approximation of low rank; the rest waits (error feedback).
+
+    A variable's gradient is taken as the matrix that is nearest to a square: its first axes are the rows, the
+    others the columns. One step of power iteration on the nodes' sum, from the last step's factor, gives the
+    approximation. Vectors, matrices that this would make less than ``min_compression`` times smaller,
+    variables of other dtypes than float32 and float64, and rows of :class:`~distopt.IndexedSlices` go
+    exactly. On one node the mean is exact.
+
+    Args:
+        rank: that of the approximation, from 1 on.
+        start_after: how many steps are exact at first: gradients change fast then.
+        min_compression: see above; at least 1.
+
+    Raises:
+        ValueError: an argument out of range.
+        TypeError: a rank or number of steps that is no int.
+    """
+
+    def __init__(self, rank: int = 4, start_after: int = 0, min_compression: float = 2.0) -> None:
+        super().__init__()
+        self.rank = as_count(rank, "PowerSGD: rank")
+        self.start_after = as_count(start_after, "PowerSGD: start_after", least=0)
+        number = isinstance(min_compression, (int, float)) and not isinstance(min_compression, bool)
+        if not number or not min_compression >= 1:
+            raise ValueError(f"PowerSGD: min_compression must be at least 1; got {shown(min_compression)}")
+        self.min_compression = float(min_compression)
+        #: The factors that the next step begins with, ``[rank, columns]``, by id of the variable.
+        self._factors: dict[int, Variable] = {}
+        self._steps: Variable | None = None
+
+    def get_config(self) -> dict[str, Any]:
+        """See Aggregator."""
+        names = ("rank", "start_after", "min_compression")
+        return {name: getattr(self, name) for name in names}
+
+    def __str__(self) -> str:
+        start = f" after {self.start_after} steps" if self.start_after else ""
+        return f"mean (between nodes factors of rank {self.rank}{start}, the rest waits)"
+
+    # -- state
+    @property
+    def weights(self) -> list[Variable]:
+        """The residuals, the factors that the next step begins with, and the number of steps made."""
+        steps = [] if self._steps is None else [self._steps]
+        return [*super().weights, *self._factors.values(), *steps]
+
+    def _matrix(self, variable: Variable) -> tuple[int, int]:
+        """Rows and columns of a variable's gradient."""
+        ends = np.cumprod(variable.shape, dtype=np.int64).tolist()
+        return min(((n, variable.size // n) for n in ends[:-1] if n), key=sum)
+
+    def _rank(self, variable: Variable) -> int:
+        return min(self.rank, *self._matrix(variable))
+
+    def _compresses(self, variable: Variable) -> bool:
+        if variable.ndim < 2 or variable.size == 0:
+            return False
+        sent = self._rank(variable) * sum(self._matrix(variable))
+        return variable.size >= self.min_compression * sent
+
+    def _prepare(self, variable: Variable) -> None:
+        if self.start_after and self._steps is None:
+            self._steps = Variable(0, trainable=False, name="power_sgd/steps", dtype=np.int64)
+        shape = self._rank(variable), self._matrix(variable)[1]
+        first = np.random.Generator(np.random.PCG64(len(self._factors))).normal(size=shape)
+        name = f"{variable.name.removesuffix(':0')}/factor"
+        self._factors[id(variable)] = Variable(first.astype(variable.dtype), trainable=False, name=name)
+
+    def _step(self) -> int:
+        return 0 if self._steps is None else int(self._steps.scalar())
+
+    def _is_exact(self, step: int) -> bool:
+        return self._steps is not None and step < self.start_after
+
+    # -- the exchange
+    def _exchange(self, exchange: NodeExchange) -> tuple[dict[int, Array], list[list[Array]], Any]:
+        from distopt.engine.low_rank import expand, left_factor, orthonormal, right_factor  # compiled code
+
+        context, matrices = exchange.context, [self._reshaped(c) for c in exchange.own]
+        starts = [as_array(self._factors[id(c.variable)]) for c in exchange.own]
+        lefts = [left_factor(*m, c.scale, q) for m, c, q in zip(matrices, exchange.own, starts, strict=True)]
+        sums = list(map(as_array, context.nodes.all_reduce("sum", [*lefts, *exchange.exact])))
+        exact, bases = sums[len(lefts) :], list(map(orthonormal, sums[: len(lefts)]))
+        rights = [right_factor(*m, c.scale, p) for m, c, p in zip(matrices, exchange.own, bases, strict=True)]
+        totals = list(map(as_array, context.nodes.all_reduce("sum", rights)))
+        everyone = as_array(context.node.all_gather(packed([*bases, *totals, *exact]), axis=0))
+        found: dict[int, Array] = {}
+        nexts: dict[int, Array] = {}
+        parts, start = [], 0
+        for variables, own in zip(exchange.dealt, exchange.parts, strict=True):
+            specs = [*self._specs(variables), *own]
+            stop = start + size_of(specs)
+            arrays, start = unpacked(everyone[start:stop], specs), stop
+            for k, v in enumerate(variables):
+                p, q = arrays[k], arrays[len(variables) + k]
+                found[id(v)] = self._memory.take(v.size, v.dtype)
+                expand(p, q, found[id(v)].reshape(self._matrix(v)))
+                nexts[id(v)] = _next_factor(p, q, as_array(self._factors[id(v)]))
+            parts.append(arrays[2 * len(variables) :])
+        mine = {
+            id(c.variable): (p, q) if np.isfinite(nexts[id(c.variable)]).all() else None
+            for c, p, q in zip(exchange.own, bases, rights, strict=True)
+        }
+        return found, parts, (mine, nexts)
+
+    def _specs(self, variables: list[Variable]) -> list[Spec]:
+        """Those of the left factors, then of the right ones."""
+        shapes = [(*self._matrix(v), self._rank(v), v.dtype) for v in variables]
+        lefts: list[Spec] = [((rows, rank), dtype) for rows, _, rank, dtype in shapes]
+        return [*lefts, *(((rank, columns), dtype) for _, columns, rank, dtype in shapes)]
+
+    def _reshaped(self, contribution: Contribution) -> tuple[Array, Array]:
+        shape = self._matrix(contribution.variable)
+        return contribution.gradient.reshape(shape), contribution.rest.reshape(shape)
+
+    # -- after the step
+    def _keep(self, contribution: Contribution, rest: Array, left: Any) -> None:
+        from distopt.engine.low_rank import keep_rest
+
+        factors = left[0][id(contribution.variable)]
+        if factors is not None:
+            gradient, _ = self._reshaped(contribution)
+            keep_rest(gradient, rest.reshape(gradient.shape), contribution.scale, *factors)
+
+    def _finish(self, left: Any, step: int) -> None:
+        # Replicas that share the aggregator assign the same.
+        if self._steps is not None and step < self.start_after:
+            assign_alike(self._steps, step + 1)
+        for key, factor in left[1].items() if left is not None else ():
+            if np.isfinite(factor).all():
+                assign_alike(self._factors[key], factor)
+
+
+def _next_factor(p: Array, q: Array, before: Array) -> Array:
+    """The factor to begin the next step with; what a zero column has found nothing for stays as it was."""
+    found: Array = np.asarray(p.any(axis=0))
+    return np.where(found[:, np.newaxis], q, before)
