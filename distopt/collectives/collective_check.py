@@ -13,6 +13,7 @@ import struct
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from time import perf_counter_ns
 
 from distopt.comm import World
 from distopt.errors import ReplicaFailed, ReplicaMismatch
@@ -63,6 +64,7 @@ class CollectiveCheck:
 
     def __init__(self, world: World, recall: Callable[[], None]) -> None:
         self._comm, self._node, self._status, self._recall = world.comm, world.node, world.status, recall
+        self._spans = world.spans
         self._pid = os.getpid()
         #: How many optimizer steps this replica has begun; for messages.
         self.steps = 0
@@ -111,9 +113,10 @@ class CollectiveCheck:
             kind_hash = self._kinds[kind] = digest(kind)
         self._status.write(self._place(kind, user_call()), self._calls, self.steps)
         status = _OK if error is None else _ERROR
-        rows = self._meet(
-            _FORMAT.pack(self._calls, kind_hash, fingerprint, status, flags, bool(ahead)), ahead
-        )
+        header = _FORMAT.pack(self._calls, kind_hash, fingerprint, status, flags, bool(ahead))
+        begin = perf_counter_ns()
+        rows = self._meet(header, ahead)
+        self._spans.add_since("header", begin, call=kind)
         if status == _OK and rows.count(rows[0]) == len(rows):
             return [flags] * len(rows)
         if status == _OK and _same(rows):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from distopt.comm.communicator import Communicator, NodeCommunicator
 from distopt.comm.local import LocalGroup
+from distopt.comm.spans import SpanRecorder
 
 __all__ = ["StatusWriter", "World"]
 
@@ -36,6 +37,7 @@ class World:
         local: those of this process.
         status: where this replica says what it is doing.
         abort: ends the whole job at once with an exit code.
+        spans: what this replica did when, if somebody wants to know.
     """
 
     comm: Communicator
@@ -44,3 +46,4 @@ class World:
     local: LocalGroup
     status: StatusWriter
     abort: Callable[[int], None]
+    spans: SpanRecorder = field(default_factory=SpanRecorder)

@@ -19,6 +19,7 @@ from distopt.distribute.placement import StrategyPlacement as _StrategyPlacement
 from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.replica_strategy import MPIStrategy
 from distopt.distribute.strategy import Strategy
+from distopt.distribute.told import log_metrics, telemetry_of, tell, tell_metrics
 from distopt.distribute.values import PerReplica
 from distopt.distribute.virtual import VirtualStrategy
 
@@ -34,7 +35,11 @@ __all__ = [
     "get_strategy",
     "has_strategy",
     "in_cross_replica_context",
+    "log_metrics",
     "require_replica_context",
+    "tell",
+    "tell_metrics",
+    "telemetry_of",
 ]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from operator import and_, or_
+from time import perf_counter_ns
 from weakref import WeakKeyDictionary
 
 from distopt.collectives import digest
@@ -57,6 +58,7 @@ class StepEngine:
         self._placement = placement()
         self.replicas = context.num_replicas_in_sync
         self._reduce = context.shards
+        self._spans = context.world.spans
         self.parameters = SharedParameters(context.shards)
         self.coordinator = StepCoordinator(context, self.parameters)
         self._steps: WeakKeyDictionary[object, int] = WeakKeyDictionary()
@@ -120,8 +122,10 @@ class StepEngine:
     # -- the step
     def begin(self, owner: object) -> None:
         """A step of ``owner`` begins. Its headers hold the step's number, so that all make the same one."""
+        self._context.collective_check.steps += 1  # for messages of those that wait for this replica
+        if self._spans.armed:
+            self._spans.step_began(self._context.comm.rank, self._context.collective_check.steps)
         if self.replicas > 1:
-            self._context.collective_check.steps += 1  # for messages of those that wait for this replica
             self.coordinator.step_key = (self._steps.get(owner, 0) + 1 << 40) & (1 << 64) - 1
 
     def step(
@@ -177,7 +181,9 @@ class StepEngine:
             self._reduce.staging.half = 0
         then = epilogue(divisor, clip)
         early = overlap if overlapped else None
+        begin = perf_counter_ns()
         update.sum_and_update(self._reduce, plan, batch, coefficients, then, staged, early)
+        self._spans.add_since("sum and update", begin)
         self._close(batch)
         if overlap is not None:
             overlap.stepped(plan, batch, reduce(and_, flags) & _FITS > 0)
@@ -368,7 +374,9 @@ class StepEngine:
     def _close(self, batch: GradientBatch) -> None:
         """Everyone sees everything updated."""
         if self._reduce.node.size > 1:
+            begin = perf_counter_ns()
             self._reduce.node.barrier()
+            self._spans.add_since("waiting", begin)
         for variable in batch.variables:
             variable.storage.version += 1
         if self._recorder is not None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from distopt.optimizers.base_optimizer import BaseOptimizer
     from distopt.optimizers.optimizer import ApplyState
 
-__all__ = ["pipeline_text", "settings_text", "stages_text"]
+__all__ = ["pipeline_text", "settings_text", "stages_text", "tell_pipeline"]
 
 
 def pipeline_text(optimizer: BaseOptimizer) -> str:
@@ -38,6 +38,13 @@ def pipeline_text(optimizer: BaseOptimizer) -> str:
     if context is None or replicas == 1:
         return stages
     return f"{stages}\n{StepEngine.describe(context, optimizer)}"
+
+
+def tell_pipeline(optimizer: BaseOptimizer) -> None:
+    """Tells distoptrun the pipeline, if it wants to know it."""
+    context = distribute.get_replica_context()
+    if context is not None and distribute.telemetry_of(context).wanted:
+        distribute.tell(context, "pipeline", text=pipeline_text(optimizer))
 
 
 def stages_text(optimizer: BaseOptimizer) -> str:

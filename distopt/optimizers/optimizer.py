@@ -15,7 +15,7 @@ from distopt.engine.plan import Kind, StepPlan
 from distopt.engine.step import StepEngine
 from distopt.errors import ReplicaFailed, ReplicaMismatch
 from distopt.optimizers.base_optimizer import BaseOptimizer
-from distopt.optimizers.describe import settings_text, stages_text
+from distopt.optimizers.describe import settings_text, stages_text, tell_pipeline
 from distopt.optimizers.hooks import overrides, update_by_hooks
 from distopt.optimizers.loss import (
     all_gradients,
@@ -77,7 +77,7 @@ class Optimizer(BaseOptimizer):
         **kwargs: Any,
     ) -> None:
         super().__init__(name, gradient_aggregator, gradient_transformers, kwargs)
-        self._looked_for_means = False
+        self._looked_for_means = self._described = False
         self._told: set[tuple[str, ...]] = set()
         self._named: tuple[tuple[Any, ...], str] = ((), "")
 
@@ -193,6 +193,9 @@ class Optimizer(BaseOptimizer):
         except (ReplicaMismatch, ReplicaFailed):
             self._forget_slots(made)  # other replicas may have made none, or in another order
             raise
+        if not self._described:
+            self._described = True
+            tell_pipeline(self)
         if self._average is not None:
             self._average.move(engine, self, batch.variables)
         hook = getattr(type(self.gradient_aggregator), "finish_step", None)
