@@ -50,7 +50,7 @@ class MessageTrace:
     def received(self, exchange: int, turn: int, peers: Sequence[int], begun: int, nbytes: int) -> None:
         """Those of other nodes have come; ``begun``: since when they could."""
         now = perf_counter_ns()
-        self.spans.travelled(begun, now, exchange=exchange, round=turn, bytes=nbytes)
+        self.spans.travelled(begun, now, nodes=list(peers), round=turn, bytes=nbytes)
         for peer in peers:
             self.spans.received(self.name(exchange, turn, peer, self._node), now)
 
@@ -92,7 +92,7 @@ class Exchange:
         self._memory.update({(SUMS, k): (row, 0) for k, row in enumerate(sums)})
         self._tag = number % TAGS * _ROUNDS
         self._round = 0
-        self._trace, self._exchange = trace, 0 if trace is None else trace.number()
+        self.trace, self._exchange = trace, 0 if trace is None else trace.number()
         self._begin()
 
     @property
@@ -104,10 +104,10 @@ class Exchange:
         """Goes on as far as messages have come; whether the total is there."""
         while self._round < len(self._rounds) and self._arrived():
             self._unpack()
-            if self._begun and self._trace is not None:
+            if self._begun and self.trace is not None:
                 peers = [message.peer for message, _ in self._incoming]
                 nbytes = sum(room.nbytes for _, room in self._incoming)
-                self._trace.received(self._exchange, self._round, peers, self._begun, nbytes)
+                self.trace.received(self._exchange, self._round, peers, self._begun, nbytes)
             for out, left, right in self._rounds[self._round].sums:
                 self._ufunc(self._view(left), self._view(right), out=self._view(out))
             self._round += 1
@@ -129,9 +129,9 @@ class Exchange:
             sent, received, self._tag + self._round
         )
         #: When, if spans are wanted; otherwise 0.
-        self._begun = perf_counter_ns() if self._trace is not None and self._trace.spans.on else 0
-        if self._begun and self._trace is not None:
-            self._trace.sent(self._exchange, self._round, [message.peer for message in now.sent])
+        self._begun = perf_counter_ns() if self.trace is not None and self.trace.spans.on else 0
+        if self._begun and self.trace is not None:
+            self.trace.sent(self._exchange, self._round, [message.peer for message in now.sent])
 
     def _packed(self, message: Message) -> Array:
         views = [self._view(span) for span in message.spans]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from time import perf_counter_ns
 from typing import NamedTuple
 
 import numpy as np
@@ -29,7 +30,10 @@ class _Travelling(NamedTuple):
 
     def total(self) -> Array:
         """The total, when it is there."""
+        begin = perf_counter_ns()
         self.wait()
+        if self.exchange.trace is not None:
+            self.exchange.trace.spans.add_since("wire", begin)
         return self.exchange.total
 
 

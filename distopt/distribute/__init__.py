@@ -37,9 +37,9 @@ __all__ = [
     "in_cross_replica_context",
     "log_metrics",
     "require_replica_context",
+    "telemetry_of",
     "tell",
     "tell_metrics",
-    "telemetry_of",
 ]
 
 

@@ -181,9 +181,7 @@ class StepEngine:
             self._reduce.staging.half = 0
         then = epilogue(divisor, clip)
         early = overlap if overlapped else None
-        begin = perf_counter_ns()
         update.sum_and_update(self._reduce, plan, batch, coefficients, then, staged, early)
-        self._spans.add_since("sum and update", begin)
         self._close(batch)
         if overlap is not None:
             overlap.stepped(plan, batch, reduce(and_, flags) & _FITS > 0)

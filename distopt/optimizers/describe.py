@@ -40,11 +40,12 @@ def pipeline_text(optimizer: BaseOptimizer) -> str:
     return f"{stages}\n{StepEngine.describe(context, optimizer)}"
 
 
-def tell_pipeline(optimizer: BaseOptimizer) -> None:
-    """Tells distoptrun the pipeline, if it wants to know it."""
+def tell_pipeline(optimizer: BaseOptimizer) -> bool:
+    """Tells distoptrun the pipeline, if it wants to know it; True, since once is enough."""
     context = distribute.get_replica_context()
     if context is not None and distribute.telemetry_of(context).wanted:
         distribute.tell(context, "pipeline", text=pipeline_text(optimizer))
+    return True
 
 
 def stages_text(optimizer: BaseOptimizer) -> str:

@@ -193,9 +193,6 @@ class Optimizer(BaseOptimizer):
         except (ReplicaMismatch, ReplicaFailed):
             self._forget_slots(made)  # other replicas may have made none, or in another order
             raise
-        if not self._described:
-            self._described = True
-            tell_pipeline(self)
         if self._average is not None:
             self._average.move(engine, self, batch.variables)
         hook = getattr(type(self.gradient_aggregator), "finish_step", None)
@@ -258,6 +255,7 @@ class Optimizer(BaseOptimizer):
             engine.coordinator.check(f"{call}, not aggregated,", variables)
         alone = engine.released(variables) or not (aggregate or self._are_alike(engine, variables))
         self._apply(engine, call, transformed, apply_state, alone)
+        self._described = self._described or tell_pipeline(self)
 
     def _are_alike(self, engine: StepEngine, variables: Sequence[Variable]) -> bool:
         """Whether gradients that were not aggregated here are the same on all replicas nevertheless."""
