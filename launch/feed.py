@@ -9,6 +9,7 @@ from typing import Any
 
 from . import telemetry
 from .cores import cores
+from .ledger_feed import LedgerFeed
 from .protocol import Event
 from .usage import usage
 
@@ -28,6 +29,8 @@ class Feed:
     def __init__(self, rank: int, pid: int, threads: str, send: Callable[[Event], None]) -> None:
         self._rank, self._pid, self._send = rank, pid, send
         self._due = time.monotonic() + _SECONDS
+        # The ledger of the first replica's node holds all of the job.
+        self._ledger = LedgerFeed(pid, self._tell) if rank == 0 else None
         self._tell("host", host=os.uname().nodename, cores=len(cores()), threads=threads)
 
     @property
@@ -43,9 +46,13 @@ class Feed:
         used = usage(self._pid)
         if used is not None:
             self._tell("usage", rss=used[0], cpu=round(used[1], 2))
+        if self._ledger is not None:
+            self._ledger.proceed()
 
     def end(self) -> None:
         """The replica has ended."""
+        if self._ledger is not None:
+            self._ledger.proceed()
 
     def _tell(self, kind: str, **members: Any) -> None:
         event = telemetry.message(self._rank, kind, **members)

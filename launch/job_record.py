@@ -15,12 +15,14 @@ from .series import Heat, Series
 #: Kinds of warnings, metrics, pipelines and checkpoints that are kept at most, and characters of a text.
 _MOST, _LONGEST = 200, 500
 _MOST_METRICS, _MOST_PIPELINES = 32, 8
+#: What a malformed message raises.
+_MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 #: A line of a warning: Python's own, or distopt's.
 _WARNING = re.compile(r"^(?:.*: \w*Warning: |distopt: |WARNING\b)")
 #: Numbers in a warning, which do not make it another kind.
 _NUMBERS = re.compile(r"\d+(?:\.\d+)?")
 #: A replica's phases, in the order in which the page stacks them.
-PHASES = ("own code", "input", "saving", "waiting", "sum and update", "wire", "other")
+PHASES = ("own code", "input", "saving", "waiting", "sum and update", "wire")
 
 
 @dataclass
@@ -142,7 +144,7 @@ class JobRecord:
         }
         taker = takers.get(str(message.get("kind")))
         if taker is not None:
-            with suppress(KeyError, TypeError, ValueError, IndexError, OverflowError):
+            with suppress(*_MALFORMED):
                 taker(rank, message)
 
     def _host(self, rank: int, message: Mapping[str, Any]) -> None:
@@ -162,14 +164,17 @@ class JobRecord:
         replicas, first, last = int(message["replicas"]), int(message["first"]), int(message["last"])
         if not 0 < replicas <= 1 << 20 or (self.heat is None and replicas < self.processes):
             return
-        if self.heat is None:
-            self.replicas, self.heat = replicas, Heat(replicas)
+        offsets = [(int(replica), _number(offset)) for replica, offset in message["offsets"]]
+        totals = {}
         for replica, row in message["totals"]:
             before = self._earlier.get(int(replica), [0.0] * len(PHASES))
             pairs = zip(before, map(_number, row), strict=True)
-            self.totals[int(replica)] = [max(0.0, a) + max(0.0, b) for a, b in pairs]
-        for replica, offset in message["offsets"]:
-            self.heat.add(first, last, int(replica), _number(offset))
+            totals[int(replica)] = [a + max(0.0, b) for a, b in pairs]
+        if self.heat is None:
+            self.replicas, self.heat = replicas, Heat(replicas)
+        self.totals |= totals
+        for replica, offset in offsets:
+            self.heat.add(first, last, replica, offset)
         if message.get("counts"):
             self._count(int(message["counts"]))
 

@@ -13,7 +13,7 @@ from typing import Any
 from .job_record import PHASES, JobRecord
 
 _PAGE = Path(__file__).parent / "page"
-_COLOURS = ("--own", "--input", "--save", "--wait", "--sum", "--wire", "--other")
+_COLOURS = ("--own", "--input", "--save", "--wait", "--sum", "--wire")
 
 
 def page(record: JobRecord) -> str:
