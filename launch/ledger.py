@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 _MAGIC, _HEAD = b"distopt-ledger\0\0", 4096
-_LINK = "/memfd:distopt-ledger"
+_LINK = "/memfd:distopt"
 _PHASES = ("own_code", "input", "saving", "waiting", "in_call", "wire")
 #: What is read of each row: its call, last written, and 0 until then.
 _FIELDS = ("call", "step", "arrival", "begun", *_PHASES, "met")
@@ -76,11 +76,9 @@ class Ledger:
         if self.head.get("version") != 1:
             raise ValueError(f"{path} is a ledger of another version of distopt")
         self.replicas, self._ring = int(self.head["replicas"]), int(self.head["ring"])
-        names = [name for name, _ in self.head["row"]]
-        self._row = struct.Struct("<" + "".join(kind for _, kind in self.head["row"]))
+        names, self._totals = list(self.head["row"]), list(self.head["total"])
+        self._row, self._total = struct.Struct(f"<{len(names)}q"), struct.Struct(f"<{len(self._totals)}q")
         self._at = {name: names.index(name) for name in _FIELDS}
-        self._totals = [name for name, _ in self.head["total"]]
-        self._total = struct.Struct("<" + "".join(kind for _, kind in self.head["total"]))
         self._latest = 0
 
     def row(self, call: int, replica: int) -> LedgerRow | None:
@@ -142,9 +140,18 @@ def find(pid: int) -> str | None:
     folder = f"/proc/{pid}/fd"
     for name in os.listdir(folder):
         with suppress(OSError):
-            if os.readlink(f"{folder}/{name}").startswith(_LINK):
-                return f"{folder}/{name}"
+            path = f"{folder}/{name}"
+            if os.readlink(path).startswith(_LINK) and _magic(path):
+                return path
     return None
+
+
+def _magic(path: str) -> bool:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        return os.pread(descriptor, len(_MAGIC), 0) == _MAGIC
+    finally:
+        os.close(descriptor)
 
 
 def holders() -> Iterator[tuple[int, str]]:

@@ -13,7 +13,7 @@ from typing import Any
 from .errors import JobStartError
 from .job_record import PHASES
 from .ledger import Ledger, LedgerRow
-from .running_jobs import only_path, path_of, printable
+from .running_jobs import only_path, path_of
 
 #: Seconds between two looks, and what a single one looks back at.
 _EVERY = 0.5
@@ -40,7 +40,7 @@ def run_live(words: Sequence[str]) -> int:
         raise JobStartError(f"the job's ledger cannot be read: {error}") from None
     with suppress(KeyboardInterrupt):
         if os.isatty(1):
-            return _follow(ledger)
+            return _follow(ledger, int(path.split("/")[2]))
         first = look(ledger)
         time.sleep(_EVERY)
         print("\n".join(plain(ledger, first, look(ledger))))
@@ -80,10 +80,7 @@ def look(ledger: Ledger) -> Look:
     call = ledger.latest_of_all()
     newest = [ledger.row(call + 1, r) or ledger.row(call, r) for r in range(ledger.replicas)]
     totals = [ledger.total(r) for r in range(ledger.replicas)]
-    last = [
-        sum(n for name, n in total.items() if name.startswith("last_") and name != "last_calls")
-        for total in totals
-    ]
+    last = [total["last_calls"] for total in totals]
     return Look(time.monotonic(), call, ledger.rows(call) or [], newest, last)
 
 
@@ -135,9 +132,7 @@ def title(ledger: Ledger, before: Look, now: Look) -> str:
     step = max((row.step for row in now.rows), default=0)
     made = step - max((row.step for row in before.rows), default=step)
     rate = made / (now.at - before.at) if now.at > before.at else 0.0
-    hosts = len(set(ledger.head.get("hosts", [])))
-    where = f" on {hosts} hosts" if hosts > 1 else ""
-    return f"{ledger.replicas} replicas{where}, step {step:,}, {rate:.3g} steps a second"
+    return f"{ledger.replicas} replicas, step {step:,}, {rate:.3g} steps a second"
 
 
 def plain(ledger: Ledger, before: Look, now: Look) -> list[str]:
@@ -170,17 +165,15 @@ def span(seconds: float) -> str:
 
 
 # -- on a terminal
-def _follow(ledger: Ledger) -> int:
-    """Shows the job twice a second until it has ended."""
+def _follow(ledger: Ledger, pid: int) -> int:
+    """Shows the job twice a second until one of its processes has ended."""
     try:
         from rich.live import Live
     except ImportError:
         raise JobStartError("--live on a terminal needs the package rich: pip install rich") from None
     looks = [look(ledger)]
-    pids = [pid for pid in ledger.head.get("pids", []) if isinstance(pid, int)]
-    here = [pids[r] for r in ledger.head.get("here", []) if r < len(pids)]
     with Live(auto_refresh=False, transient=False) as live:
-        while any(os.path.exists(f"/proc/{pid}") for pid in here):
+        while os.path.exists(f"/proc/{pid}"):
             time.sleep(_EVERY)
             looks = [*looks[1 - _LOOKS :], look(ledger)]
             live.update(_table(ledger, looks[0], looks[-1]), refresh=True)
@@ -193,19 +186,16 @@ def _table(ledger: Ledger, before: Look, now: Look) -> Any:
     from rich.text import Text
 
     table = Table(title=title(ledger, before, now), title_justify="left", box=None, pad_edge=False)
-    hosts = ledger.head.get("hosts", [])
     table.add_column("replica", justify="right")
     for phase in PHASES:
         table.add_column(phase, justify="right", style="yellow" if phase == "waiting" else None)
     for name in ("came last", "late by"):
         table.add_column(name, justify="right")
-    table.add_column("host")
     table.add_column("now")
     for replica, line in enumerate(lines(before, now)):
         shares = [
             Text(f"{100 * share:.0f} %", style="" if share >= 0.005 else "dim") for share in line.shares
         ]
         last = Text(f"{100 * line.last:.0f} %", style="bold red" if line.last >= 0.7 else "")
-        host = printable(str(hosts[replica])) if replica < len(hosts) else ""
-        table.add_row(str(replica), *shares, last, span(line.late), host, line.state)
+        table.add_row(str(replica), *shares, last, span(line.late), line.state)
     return table

@@ -20,6 +20,8 @@ from .job_record import JobRecord
 #: Rows that are kept at most: some 200 MB of JSON.
 _MOST = 1_000_000
 _LONGEST = 300  # characters of a name
+#: What a malformed message raises.
+_MALFORMED = (KeyError, TypeError, ValueError, IndexError, OverflowError)
 _OWN, _WIRE = 1, 2
 #: Name, begin and length in nanoseconds, and arguments.
 _Span = tuple[str, int, int, Mapping[str, Any]]
@@ -59,7 +61,7 @@ class Timeline:
 
     def take(self, message: Mapping[str, Any]) -> None:
         """Takes a message; malformed rows are passed over."""
-        with suppress(KeyError, TypeError, ValueError, OverflowError):
+        with suppress(*_MALFORMED):
             replica = int(message["replica"])
             self._hosts[replica] = str(message["host"])[:_LONGEST]
             origin = int(message["origin"])
@@ -68,7 +70,8 @@ class Timeline:
                     self.dropped += 1
                     continue
                 self._rows += 1
-                self._row(replica, row, origin)
+                with suppress(*_MALFORMED):
+                    self._row(replica, row, origin)
 
     def _row(self, replica: int, row: list[Any], origin: int) -> None:
         if row[0] in ("s", "f"):

@@ -37,6 +37,7 @@ FRONTS = {"__init__", "math", "random", "compat", "testing"}
 #: Files of code that is compiled, which is loaded when it is first needed.
 COMPILED = (
     "collectives/array_specs.py",
+    "collectives/ledger_rows.py",
     "collectives/pointers.py",
     "comm/precompile.py",
     "comm/spin.py",

@@ -15,7 +15,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter_ns
 
-from distopt.comm import World
+import numpy as np
+
+from distopt.collectives.ledger import Ledger, new_state
+from distopt.comm import HEADER_BYTES, World
 from distopt.errors import ReplicaFailed, ReplicaMismatch
 from distopt.tracebacks import format_error, is_between, is_internal, located
 
@@ -60,14 +63,19 @@ class CollectiveCheck:
     Args:
         world: the job.
         recall: takes back what has been begun ahead of a header, here or on other replicas; collective.
+
+    Attributes:
+        steps: how many optimizer steps this replica has begun; for messages.
+        ledger: who came when; None before the first call, and for one replica.
+        ended: a place where whoever ends a collective call notes when, in nanoseconds.
     """
 
     def __init__(self, world: World, recall: Callable[[], None]) -> None:
         self._comm, self._node, self._status, self._recall = world.comm, world.node, world.status, recall
         self._spans = world.spans
-        self._pid = os.getpid()
-        #: How many optimizer steps this replica has begun; for messages.
-        self.steps = 0
+        self._world, self._pid, self.steps = world, os.getpid(), 0
+        self._timing, self.ended = new_state()
+        self.ledger: Ledger | None = None
         self._calls = 0
         self._kinds: dict[str, int] = {}
         self._places: dict[tuple[str, tuple[str, str]], str] = {}
@@ -126,15 +134,32 @@ class CollectiveCheck:
 
     def _meet(self, own: bytes, ahead: Callable[[], None] | None = None) -> list[bytes]:
         """All replicas' headers. What has been begun ahead of them stands if all agree and all have begun."""
+        if self.ledger is None:
+            self.ledger = Ledger(self._world, self._timing)
+        ledger, call = self.ledger, self._calls
+        ledger.arrive(ledger.address, call, self.steps)
+        if ledger.stamped:
+            return self._meet_nodes(ledger, own, ahead)
+        rows = self._comm.exchange(own)
+        ledger.settle(ledger.address, call, 0, 0)
+        return rows
+
+    def _meet_nodes(self, ledger: Ledger, own: bytes, ahead: Callable[[], None] | None) -> list[bytes]:
+        """The same where some replicas have another node: rows of the ledger travel with the headers."""
+        stamped = own + ledger.stamp(self._calls)
         together = True
         if self._comm.asynchronous and 1 < self._node.size < self._comm.size:
             together = _same(self._node.exchange(own))
         if ahead is not None and together:
-            arrive = self._comm.begin_exchange(own)
+            arrive = self._comm.begin_exchange(stamped)
             ahead()
-            rows = arrive()
+            found = arrive()
         else:
-            rows = self._comm.exchange(own)
+            found = self._comm.exchange(stamped)
+        joined = b"".join(found)
+        received = np.frombuffer(joined, np.uint8).ctypes.data + HEADER_BYTES
+        ledger.settle(ledger.address, self._calls, received, len(stamped))
+        rows = [row[:HEADER_BYTES] for row in found]
         if rows.count(own) < len(rows):
             begun = [_FORMAT.unpack(row)[_AHEAD] for row in rows]
             if any(begun) and not (all(begun) and _same(rows)):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableSequence
 from contextlib import contextmanager
+from time import monotonic_ns
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
@@ -21,9 +22,13 @@ class CollectiveLock:
     """A ``with`` block that two threads cannot be in at once; one thread may be in it several times.
 
     The calls of two threads would reach the other replicas in any order, each time another.
+
+    Args:
+        ended: the first item is set to the time when a call has ended, in nanoseconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ended: MutableSequence[int]) -> None:
+        self._ended = ended
         self._lock = threading.RLock()
         self._holder = 0
         self._last = 0  # the thread that has ended the program; functions at its exit may still call
@@ -53,6 +58,7 @@ class CollectiveLock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Ends it."""
+        self._ended[0] = monotonic_ns()
         self._lock.release()
 
     @contextmanager

@@ -47,7 +47,7 @@ class ReplicaContext:
         self._shards: ShardReduce | None = None
         self._all_reduce: NodeAllReduce | None = None
         #: Held by the thread that is in a collective call.
-        self.lock = CollectiveLock()
+        self.lock = CollectiveLock(self.collective_check.ended)
         #: State that lives as long as this replica's membership in the job, e.g. the step engine's.
         self.attached: dict[Any, Any] = {}
 

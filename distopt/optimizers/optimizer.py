@@ -255,7 +255,6 @@ class Optimizer(BaseOptimizer):
             engine.coordinator.check(f"{call}, not aggregated,", variables)
         alone = engine.released(variables) or not (aggregate or self._are_alike(engine, variables))
         self._apply(engine, call, transformed, apply_state, alone)
-        self._described = self._described or tell_pipeline(self)
 
     def _are_alike(self, engine: StepEngine, variables: Sequence[Variable]) -> bool:
         """Whether gradients that were not aggregated here are the same on all replicas nevertheless."""
@@ -283,6 +282,7 @@ class Optimizer(BaseOptimizer):
 
     def _count(self, apply_state: ApplyState) -> None:
         """Counts the step, and lets the rule finish it."""
+        self._described = self._described or tell_pipeline(self)
         self._finish_step(apply_state)
         assert self._iterations is not None
         self._iterations.count_up()

@@ -5,10 +5,10 @@ import os
 import struct
 
 RING, AT = 16, 4096
-ROW = ["call", "step", "arrival", "begun", "own_code", "input", "saving", "wire", "in_call", "waiting", "met"]
-ROW += ["kind", "r1", "r2", "r3", "r4"]
-PHASES = ("own code", "input", "saving", "wire", "call")
-TOTAL = ["last_calls", *(f"{what}_{p}".replace(" ", "_") for p in PHASES for what in ("last", "cost"))]
+PHASES = ("own_code", "input", "saving", "wire", "in_call")
+ROW = ["call", "step", "arrival", "begun", *PHASES, "waiting", "met", *(f"reserved{k}" for k in range(5))]
+TOTAL = ["last_calls", "last_steps", *(f"{what}_{p}" for what in ("last", "cost") for p in PHASES)]
+TOTAL += [f"reserved{k}" for k in range(4)]
 
 
 class LedgerFile:
@@ -23,15 +23,14 @@ class LedgerFile:
             "version": 1,
             "replicas": replicas,
             "ring": RING,
-            "row": [[name, "q"] for name in ROW],
+            "row": ROW,
             "row_bytes": 128,
             "ring_at": AT,
-            "total": [[name, "q"] for name in TOTAL],
+            "total": TOTAL,
             "totals_at": self.totals_at,
             "total_bytes": 8 * len(TOTAL),
-            "hosts": ["host-\x1b[31m"] * min(replicas, 4),
-            "pids": [os.getpid()] * min(replicas, 4),
-            "here": list(range(min(replicas, 4))),
+            "pid": os.getpid(),
+            "here": list(range(replicas))[:64],
         }
         os.pwrite(self.fd, b"distopt-ledger\0\0" + json.dumps(head).encode(), 0)
 

@@ -85,7 +85,9 @@ def test_the_feed_of_many_replicas_keeps_to_short_messages():
     file = LedgerFile(300)
     try:
         for replica in range(300):
-            file.write(1, replica, step=1, arrival=1000 + replica / 3, own_code=12345.6789, waiting=98765.4321)
+            file.write(
+                1, replica, step=1, arrival=1000 + replica / 3, own_code=12345.6789, waiting=98765.4321
+            )
         record, sent = JobRecord("p", "c", 300), []
 
         def tell(kind, **members):
@@ -96,7 +98,9 @@ def test_the_feed_of_many_replicas_keeps_to_short_messages():
         assert max(map(len, sent)) < 2900
         assert len(record.totals) == 300
         assert record.steps == 1
-        assert [row[0] for row in record.heat.document()["cells"]] == pytest.approx([r / 3 for r in range(300)])
+        assert [row[0] for row in record.heat.document()["cells"]] == pytest.approx(
+            [r / 3 for r in range(300)]
+        )
     finally:
         file.close()
 

@@ -1,0 +1,193 @@
+"""Ledger: for each collective call which replica came when, and what it spent its time in before.
+
+It is always on. A replica writes a row when it comes to a header, before the others are met; so all that is known of
+all replicas lies in memory that the node shares, and whoever reads it asks nobody. Rows of other nodes come
+with their headers. Between nodes the difference of two clocks is known from meetings: nobody leaves one before the others
+have come, which bounds it from both sides.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from distopt.collectives.ledger_layout import (
+    CLOCK_ITEMS,
+    HEAD_BYTES,
+    MAGIC,
+    PHASES,
+    ROW_FIELDS,
+    ROW_ITEMS,
+    TOTAL_FIELDS,
+    TOTAL_ITEMS,
+    Clock,
+    Mine,
+    Phase,
+    Row,
+)
+from distopt.comm import World
+from distopt.typing import Array
+
+__all__ = ["STAMP_BYTES", "Ledger"]
+
+#: A row, as it travels with a header.
+STAMP_BYTES = ROW_ITEMS * 8
+#: Calls in the ring, and bytes that it takes at most.
+_CALLS, _RING_BYTES = 4096, 16 << 20
+#: Meetings by which clocks are compared at the start.
+_MEETINGS = 8
+_UNKNOWN = 1 << 62
+
+
+class Ledger:
+    """One replica's part in it; making it is collective.
+
+    Args:
+        world: the replicas, at least two.
+        mine: this replica's state, ``int64[MINE_ITEMS]``, zero-filled.
+
+    Attributes:
+        arrive, settle: compiled functions, called before and after the replicas meet at a header.
+        account: a compiled function, called when another phase begins.
+        address: of the replica's state, which these take.
+        stamped: whether rows travel with headers, since some replicas share no memory with this one.
+    """
+
+    def __init__(self, world: World, mine: Array) -> None:
+        from distopt.collectives.ledger_rows import account, arrive, settle  # takes time to load
+
+        self.arrive, self.settle, self.account = arrive, settle, account
+        self._thread = threading.get_ident()
+        self._mine = mine
+        job, local = world.comm, world.local
+        self.replicas, self.rank = job.size, job.rank
+        self.virtual = local.size > 1
+        self.length = max(min(_CALLS, _RING_BYTES // (self.replicas * STAMP_BYTES)), 2)
+        totals = HEAD_BYTES
+        ring = totals + self.replicas * TOTAL_ITEMS * 8
+        nbytes = ring + self.length * self.replicas * STAMP_BYTES
+        shared = world.node.shared_block(nbytes, not self.virtual) if world.node.size > 1 else None
+        self._block = np.zeros(nbytes, np.uint8) if shared is None else shared.bytes
+        self._kept = shared
+        members = [self.rank]
+        if shared is not None:
+            members = [int(rank[0]) for rank in world.node.all_gather(np.array([self.rank], np.int64))]
+        self.here: Sequence[int] = members
+        self._totals = self._block[totals:ring].view(np.int64).reshape(self.replicas, TOTAL_ITEMS)
+        self._ring = self._block[ring:].view(np.int64).reshape(self.length, self.replicas, ROW_ITEMS)
+        self._clocks = np.zeros((self.replicas, CLOCK_ITEMS), np.int64)
+        self._clocks[:, Clock.LOW], self._clocks[:, Clock.HIGH] = -_UNKNOWN, _UNKNOWN
+        self._clocks[members] = (1, 0, 0, 0)
+        self.stamped = world.node.size < self.replicas and job.asynchronous
+        if self.stamped:
+            self._compare_clocks(world)
+        first = self.rank == min(members)
+        self._begin(first)
+        self.address: int = mine.ctypes.data
+        if first:
+            self._write_head(members)
+
+    def _begin(self, first: bool) -> None:
+        """The replica's state at the start."""
+        mine, now = self._mine, time.monotonic_ns()
+        mine[Mine.RING], mine[Mine.CLOCKS] = self._ring.ctypes.data, self._clocks.ctypes.data
+        mine[Mine.TOTALS] = self._totals.ctypes.data if first else 0
+        mine[Mine.REPLICAS], mine[Mine.LENGTH], mine[Mine.RANK] = self.replicas, self.length, self.rank
+        mine[Mine.VIRTUAL] = self.virtual
+        mine[Mine.MARK] = mine[Mine.BEGUN] = mine[Mine.WIDENED] = now
+        mine[Mine.BASE] = now if self.virtual else 0
+        self.started = now
+
+    def _compare_clocks(self, world: World) -> None:
+        """Bounds of the other clocks, from some meetings; collective."""
+        came = met = 0
+        clocks = self._clocks
+        for _ in range(_MEETINGS):
+            before, came = (came, met), time.monotonic_ns()
+            row = np.zeros(8, np.int64)
+            row[:2] = came, met
+            rows = np.frombuffer(b"".join(world.comm.exchange(row.tobytes())), np.int64).reshape(-1, 8)
+            met = time.monotonic_ns()
+            clocks[:, Clock.LOW] = np.maximum(clocks[:, Clock.LOW], rows[:, 0] - met)
+            if before[0]:
+                clocks[:, Clock.HIGH] = np.minimum(clocks[:, Clock.HIGH], rows[:, 1] - before[0])
+        clocks[list(self.here), 1:] = 0
+
+    def _write_head(self, members: Sequence[int]) -> None:
+        """What a reader has to know, in JSON."""
+        text = {
+            "version": 1,
+            "replicas": self.replicas,
+            "ring": self.length,
+            "row": list(ROW_FIELDS),
+            "row_bytes": STAMP_BYTES,
+            "ring_at": HEAD_BYTES + self._totals.nbytes,
+            "total": list(TOTAL_FIELDS),
+            "total_bytes": TOTAL_ITEMS * 8,
+            "totals_at": HEAD_BYTES,
+            "phases": list(PHASES),
+            "here": list(members)[:64],
+            "pid": os.getpid(),
+            "virtual": self.virtual,
+            "started_monotonic_ns": self.started,
+            "started_time_ns": time.time_ns(),
+        }
+        head = MAGIC + json.dumps(text).encode()
+        self._block[: len(head)] = np.frombuffer(head, np.uint8)
+
+    # -- what is told it, beside headers
+    def enter(self, phase: Phase) -> Phase:
+        """This replica spends its time in another phase from now on, if it is its own thread that asks.
+
+        Returns:
+            the phase before.
+        """
+        before = Phase(int(self._mine[Mine.PHASE]))
+        if threading.get_ident() == self._thread:
+            self.account(self.address, int(phase))
+        return before
+
+    def on_the_wire(self, seconds: float) -> None:
+        """This replica has waited so long for messages of other nodes, in a collective call."""
+        self._mine[Mine.OWN + Phase.WIRE] += int(seconds * 1e9)
+
+    # -- what it tells
+    def stamp(self, call: int) -> bytes:
+        """This replica's row of a call, as it travels."""
+        return self._ring[call % self.length, self.rank].tobytes()
+
+    def totals(self) -> Array:
+        """How often each replica came last, and what that cost: ``[replicas, TOTAL_ITEMS]`` int64."""
+        return self._totals.copy()
+
+    def rows(self) -> Array:
+        """The calls that are known of all replicas: ``[calls, replicas, ROW_ITEMS]`` int64, in order."""
+        ring = self._ring.copy()
+        numbers = ring[:, :, Row.CALL]
+        whole = (numbers[:, 0] > 0) & (numbers == numbers[:, :1]).all(1)
+        ring = ring[whole]
+        return ring[np.argsort(ring[:, 0, Row.CALL], kind="stable")]
+
+    def clock_error(self) -> float:
+        """By how many seconds times of other nodes may be wrong; 0 on one node, infinity if unknown."""
+        wide = self._clocks[:, Clock.HIGH] - self._clocks[:, Clock.LOW]
+        most = int(wide.max())
+        return 0.0 if most == 0 else float("inf") if most > 1 << 60 else most / 2e9
+
+    def snapshot(self) -> bytes:
+        """All of it, as it lies in memory."""
+        return self._block.tobytes()
+
+
+def new_state() -> tuple[Array, Any]:
+    """A replica's state before its first call, and the place in it where the end of a call is noted."""
+    from distopt.collectives.ledger_layout import MINE_ITEMS
+
+    mine = np.zeros(MINE_ITEMS, np.int64)
+    return mine, memoryview(mine)[Mine.ENDED : Mine.ENDED + 1]

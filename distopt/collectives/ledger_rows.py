@@ -1,0 +1,261 @@
+"""The ledger's compiled part: two calls a header, one when a replica comes and one when all have come.
+
+All numbers are int64, all times nanoseconds of CLOCK_MONOTONIC, which the processes of a machine have in
+common. A replica's own state (``Mine``) is memory of its process; rows lie in memory that its node shares.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from distopt.collectives.ledger_layout import (
+    CLOCK_ITEMS,
+    PHASES,
+    ROW_ITEMS,
+    TOTAL_ITEMS,
+    Clock,
+    Mine,
+    Row,
+    Total,
+)
+from distopt.collectives.pointers import array_at, fence, inlined
+from distopt.comm.precompile import precompiled
+
+__all__ = ["account", "arrive", "settle"]
+
+_MONOTONIC = 1
+_I64, _I32 = ir.IntType(64), ir.IntType(32)
+#: Copies as plain numbers, which compiled code takes as constants.
+_RING, _REPLICAS, _LENGTH, _RANK, _TOTALS, _CLOCKS, _VIRTUAL = (
+    int(m) for m in (Mine.RING, Mine.REPLICAS, Mine.LENGTH, Mine.RANK, Mine.TOTALS, Mine.CLOCKS, Mine.VIRTUAL)
+)
+_PHASE, _MARK, _INSIDE, _ENDED, _MET, _BEGUN, _ARRIVAL = (
+    int(m) for m in (Mine.PHASE, Mine.MARK, Mine.INSIDE, Mine.ENDED, Mine.MET, Mine.BEGUN, Mine.ARRIVAL)
+)
+_ACC, _WIRE_SEEN, _BASE, _WIDENED = (int(m) for m in (Mine.OWN, Mine.WIRE_SEEN, Mine.BASE, Mine.WIDENED))
+_OWN, _INPUT, _SAVING, _WIRE, _IN_CALL, _WAITING = range(6)
+_R_CALL, _R_STEP, _R_ARRIVAL, _R_BEGUN, _R_ACC, _R_MET, _R_BEFORE = (
+    int(r) for r in (Row.CALL, Row.STEP, Row.ARRIVAL, Row.BEGUN, Row.OWN, Row.MET, Row.MET_BEFORE)
+)
+_T_CALLS, _T_STEPS, _T_LAST, _T_COST = (int(t) for t in (Total.CALLS, Total.STEPS, Total.LAST, Total.COST))
+_C_HERE, _C_LOW, _C_HIGH = (int(c) for c in (Clock.HERE, Clock.LOW, Clock.HIGH))
+_ITEMS, _TOTAL_ITEMS, _CLOCK_ITEMS, _CAUSES = ROW_ITEMS, TOTAL_ITEMS, CLOCK_ITEMS, len(PHASES) - 1
+#: Mine.* up to here; how many calls pass before the bounds of clocks widen, by one part in 2**14 of the time.
+_MINE, _WIDEN_EVERY, _DRIFT_SHIFT = 32, 1023, 14
+
+
+@intrinsic
+def _now(typingctx: Any) -> Any:  # noqa: ARG001
+    """Nanoseconds of CLOCK_MONOTONIC, without memory from the heap."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
+        pair = ir.ArrayType(_I64, 2)
+        with builder.goto_entry_block():
+            timespec = builder.alloca(pair)
+        kind = ir.FunctionType(_I32, [_I32, pair.as_pointer()])
+        clock = builder.module.globals.get("clock_gettime")
+        if clock is None:
+            clock = ir.Function(builder.module, kind, "clock_gettime")
+        builder.call(clock, [ir.Constant(_I32, _MONOTONIC), timespec])
+        zero = ir.Constant(_I32, 0)
+        seconds = builder.load(builder.gep(timespec, [zero, zero]))
+        rest = builder.load(builder.gep(timespec, [zero, ir.Constant(_I32, 1)]))
+        return builder.add(builder.mul(seconds, ir.Constant(_I64, 1_000_000_000)), rest)
+
+    return types.int64(), codegen
+
+
+@inlined
+def _account(mine, now):  # type: ignore[no-untyped-def]
+    """Adds the time since the last mark to what it was spent in."""
+    start, phase = mine[_MARK], mine[_PHASE]
+    if mine[_INSIDE]:
+        if mine[_ENDED] > mine[_MET]:  # the call has ended
+            ended = max(mine[_ENDED], start)
+            mine[_ACC + _IN_CALL] += ended - start
+            start = ended
+            mine[_INSIDE] = 0
+            mine[_BEGUN] = start
+        elif phase == _OWN:  # another header of the same call
+            phase = _IN_CALL
+    mine[_ACC + phase] += max(now - start, 0)
+    travelled = min(mine[_ACC + _WIRE] - mine[_WIRE_SEEN], mine[_ACC + _IN_CALL])
+    if travelled > 0:  # those who wait for messages have measured it
+        mine[_ACC + _IN_CALL] -= travelled
+        mine[_WIRE_SEEN] += travelled
+    mine[_MARK] = now
+
+
+@precompiled("void(int64, int64)")
+def account(address, phase):  # type: ignore[no-untyped-def]
+    """From now on this replica spends its time in another phase.
+
+    Args:
+        address: its state, see ``Mine``.
+        phase: the number of a phase.
+    """
+    mine = array_at(address, _MINE, types.int64)
+    _account(mine, _now())
+    mine[_PHASE] = phase
+
+
+@precompiled("void(int64, int64, int64)")
+def arrive(address, call, step):  # type: ignore[no-untyped-def]
+    """This replica has come to a header: writes its row, before the others are met.
+
+    Args:
+        address: its state, see ``Mine``.
+        call: the number of the collective call.
+        step: how many optimizer steps it has begun.
+    """
+    mine = array_at(address, _MINE, types.int64)
+    now = _now()
+    _account(mine, now)
+    if mine[_VIRTUAL]:  # as if the replicas of this process ran at the same time
+        now = mine[_BASE] + mine[_ACC + _OWN] + mine[_ACC + _INPUT] + mine[_ACC + _SAVING]
+    mine[_ARRIVAL] = now
+    place = (call % mine[_LENGTH]) * mine[_REPLICAS] + mine[_RANK]
+    row = array_at(mine[_RING] + place * _ITEMS * 8, _ITEMS, types.int64)
+    row[_R_CALL] = 0
+    fence()
+    row[_R_STEP], row[_R_ARRIVAL], row[_R_BEGUN] = step, now, mine[_BEGUN]
+    row[_R_MET], row[_R_BEFORE] = 0, mine[_MET]
+    for phase in range(6):
+        row[_R_ACC + phase] = mine[_ACC + phase]
+    fence()
+    row[_R_CALL] = call
+
+
+@inlined
+def _widen(clocks, replicas, by):  # type: ignore[no-untyped-def]
+    """Clocks drift: what bounded their difference bounds it less well as time passes."""
+    for r in range(replicas):
+        clocks[r * _CLOCK_ITEMS + _C_LOW] -= by
+        clocks[r * _CLOCK_ITEMS + _C_HIGH] += by
+
+
+@inlined
+def _observe(clocks, r, least, most):  # type: ignore[no-untyped-def]
+    """What a meeting tells of a clock: it is ahead of the own one by ``least`` to ``most``."""
+    low, high = r * _CLOCK_ITEMS + _C_LOW, r * _CLOCK_ITEMS + _C_HIGH
+    clocks[low] = max(clocks[low], least)
+    clocks[high] = min(clocks[high], most)
+    if clocks[low] > clocks[high]:  # it has jumped
+        clocks[low], clocks[high] = least, max(most, least)
+
+
+@inlined
+def _take_in(mine, clocks, received, stride, call, now):  # type: ignore[no-untyped-def]
+    """Rows of other nodes become rows here, in this node's time; one process a node writes them."""
+    replicas = mine[_REPLICAS]
+    if call & _WIDEN_EVERY == 0:
+        _widen(clocks, replicas, (now - mine[_WIDENED]) >> _DRIFT_SHIFT)
+        mine[_WIDENED] = now
+    begin = mine[_RING] + (call % mine[_LENGTH]) * replicas * _ITEMS * 8
+    for r in range(replicas):
+        if clocks[r * _CLOCK_ITEMS + _C_HERE]:
+            continue
+        sent = array_at(received + r * stride, _ITEMS, types.int64)
+        # It came before all were met here, and was met there after this replica had come to the call before.
+        most = sent[_R_BEFORE] - mine[_BASE] if sent[_R_BEFORE] and mine[_BASE] else 1 << 62
+        _observe(clocks, r, sent[_R_ARRIVAL] - now, most)
+        ahead = (clocks[r * _CLOCK_ITEMS + _C_LOW] + clocks[r * _CLOCK_ITEMS + _C_HIGH]) // 2
+        if clocks[r * _CLOCK_ITEMS + _C_HIGH] > 1 << 61:
+            ahead = clocks[r * _CLOCK_ITEMS + _C_LOW]
+        row = array_at(begin + r * _ITEMS * 8, _ITEMS, types.int64)
+        for k in range(1, _ITEMS):
+            row[k] = sent[k]
+        row[_R_ARRIVAL] -= ahead
+        row[_R_BEGUN] -= ahead
+        row[_R_CALL] = call
+
+
+@inlined
+def _cause(now_rows, before_rows, replicas, last, causes):  # type: ignore[no-untyped-def]
+    """The phase of which the last one had most more than the others since the call before."""
+    found, most = _OWN, -1.0
+    for phase in range(causes):
+        own = 0.0
+        others = 0.0
+        for r in range(replicas):
+            k = r * _ITEMS + _R_ACC + phase
+            spent = float(now_rows[k] - before_rows[k])
+            if r == last:
+                own = spent
+            else:
+                others += spent
+        more = own - others / (replicas - 1)
+        if more > most:
+            found, most = phase, more
+    return found
+
+
+@inlined
+def _blame(mine, rows, call, last, cost):  # type: ignore[no-untyped-def]
+    """Counts for the last one what the others have waited for it."""
+    replicas = mine[_REPLICAS]
+    size = replicas * _ITEMS
+    before = array_at(mine[_RING] + ((call - 1) % mine[_LENGTH]) * size * 8, size, types.int64)
+    known = True
+    for r in range(replicas):
+        known = known and before[r * _ITEMS + _R_CALL] == call - 1
+    if not known:  # the first call: those who started late are no stragglers
+        return
+    # What virtual replicas do in calls they do one after the other.
+    phase = _cause(rows, before, replicas, last, _WIRE if mine[_VIRTUAL] else _CAUSES)
+    total = array_at(mine[_TOTALS] + last * _TOTAL_ITEMS * 8, _TOTAL_ITEMS, types.int64)
+    total[_T_CALLS] += 1
+    if rows[last * _ITEMS + _R_STEP] != before[last * _ITEMS + _R_STEP]:
+        total[_T_STEPS] += 1
+    total[_T_LAST + phase] += 1
+    total[_T_COST + phase] += int(cost)
+
+
+@precompiled("void(int64, int64, int64, int64)")
+def settle(address, call, received, stride):  # type: ignore[no-untyped-def]
+    """All replicas have come: who was last, and how long the others have waited for it.
+
+    Args:
+        address: this replica's state, see ``Mine``.
+        call: the number of the collective call.
+        received: the address of the rows of all replicas, if some have another node; else 0.
+        stride: the bytes from one of them to the next.
+    """
+    mine = array_at(address, _MINE, types.int64)
+    now, replicas = _now(), mine[_REPLICAS]
+    arrival = mine[_ARRIVAL]
+    if received:
+        clocks = array_at(mine[_CLOCKS], replicas * _CLOCK_ITEMS, types.int64)
+        _take_in(mine, clocks, received, stride, call, now)
+    size = replicas * _ITEMS
+    rows = array_at(mine[_RING] + (call % mine[_LENGTH]) * size * 8, size, types.int64)
+    last, latest, total, count = mine[_RANK], arrival, 0.0, 0
+    for r in range(replicas):
+        if rows[r * _ITEMS + _R_CALL] == call:
+            came = rows[r * _ITEMS + _R_ARRIVAL]
+            total += came - arrival
+            count += 1
+            if came > latest:
+                last, latest = r, came
+    if mine[_VIRTUAL]:
+        mine[_ACC + _WAITING] += latest - arrival
+        mine[_BASE] = latest - mine[_ACC + _OWN] - mine[_ACC + _INPUT] - mine[_ACC + _SAVING]
+        mine[_MARK] = now
+    else:
+        together = min(latest, now)
+        mine[_ACC + _WAITING] += together - arrival
+        if received:  # the rest of this meeting is the network's
+            mine[_ACC + _WIRE] += now - together
+            mine[_WIRE_SEEN] += now - together
+            together = now
+        mine[_MARK] = together
+        mine[_BASE] = arrival
+    mine[_MET], mine[_INSIDE] = now, 1
+    rows[mine[_RANK] * _ITEMS + _R_MET] = now
+    if mine[_TOTALS] and count == replicas:
+        cost = (latest - arrival) - (total - (latest - arrival)) / (replicas - 1)
+        _blame(mine, rows, call, last, cost)
