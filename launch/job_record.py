@@ -106,6 +106,7 @@ class JobRecord:
         self.attempts.append(Attempt(self.now))
         self._earlier = {replica: list(row) for replica, row in self.totals.items()}
         self._stepped = None
+        self.pipelines.clear()
         for used in self.usage.values():
             used.sampled = None
 

@@ -16,7 +16,7 @@ from typing import Any
 from .ledger import Ledger, LedgerRow, find
 
 #: Groups of steps a look at most, and rows that are looked at.
-_GROUPS, _ROWS = 16, 2000
+_GROUPS, _ROWS = 40, 2000
 #: Collective calls of one step that are looked through for the first one.
 _CALLS = 8
 #: Replicas a message at most, whose totals or offsets then fit into it.

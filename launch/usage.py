@@ -17,6 +17,8 @@ def usage(pid: int) -> tuple[int, float] | None:
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
         resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        if not resident:
+            return None  # it has ended, and its parent has not been told yet
         return resident * _PAGE, (int(fields[11]) + int(fields[12])) / _TICK
     except (OSError, ValueError, IndexError):
         return None

@@ -16,6 +16,8 @@ __all__ = ["SpanRecorder"]
 
 #: Spans that are kept at most; some 300 bytes each.
 _MOST = 500_000
+#: What some calls are called in a timeline.
+_CALLS = {"save": "saving", "wait": "saving"}
 #: A row of a message: see ``launch/timeline.py``.
 _Row = tuple[Any, ...]
 
@@ -68,7 +70,7 @@ class SpanRecorder:
             self._depth -= 1
             self._free = time.perf_counter_ns()
             if self.on:
-                self.add(name, begin, self._free)
+                self.add(_CALLS.get(name, name), begin, self._free)
             if self._depth == 0 and not self.armed:
                 self._send()
 

@@ -139,6 +139,8 @@ function curves(parent, { lines, bands = [], xLabel, xUnit = 1, zero = true, mar
     let path = "", pen = "M";
     line.x.forEach((v, k) => {
       const known = line.y[k] !== null && Number.isFinite(line.y[k]);
+      // A job that was started again begins a new piece.
+      if (k > 0 && (v < line.x[k - 1] || marks.some((mark) => line.x[k - 1] < mark.at && mark.at < v))) pen = "M";
       if (known) path += `${pen}${x(v).toFixed(1)} ${y(line.y[k]).toFixed(1)}`;
       pen = known ? "L" : "M";
     });

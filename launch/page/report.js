@@ -21,6 +21,11 @@ function section(grid, title, note, wide = false) {
   return made;
 }
 
+// Of a moment in the job.
+function after(seconds) {
+  return duration(Math.round(seconds * 10) / 10);
+}
+
 function clock(seconds) {
   return new Date(seconds * 1000).toLocaleString("sv");
 }
@@ -32,7 +37,7 @@ function sum(values) {
 function heading() {
   document.body.append(element("div", { id: "tip" }));
   const outcome = element("span", { class: job.failed ? "outcome bad" : "outcome" }, job.outcome);
-  page.append(element("div", { class: "top" }, element("h1", {}, job.program), outcome));
+  page.append(element("div", { class: "top" }, element("h1", {}, job.program.replace(/.*\//, "")), outcome));
   const until = job.ended === null ? "" : ` to ${clock(job.ended)}`;
   page.append(element("p", { class: "when" }, `${clock(job.started)}${until} · ${job.command}`));
   if (job.finding) page.append(element("p", { class: "finding" }, job.finding));
@@ -62,7 +67,7 @@ function metrics(grid) {
   const names = Object.keys(job.metrics).filter((name) => !(name.startsWith("val_") && job.metrics[name.slice(4)]));
   for (const name of names) {
     const pairs = [[name, "training", "--own"], [`val_${name}`, "validation", "--wait"]].filter(([key]) => job.metrics[key]);
-    const box = section(grid, name[0].toUpperCase() + name.slice(1), `after each ${job.metricEvery || "report"}`);
+    const box = section(grid, name[0].toUpperCase() + name.slice(1), "as the program told it: fit after each epoch, log_metrics()");
     const lines = pairs.map(([key, label, own]) => ({ name: label, colour: own, x: job.metrics[key].step, y: job.metrics[key].value }));
     if (names.some((other) => job.metrics[`val_${other}`])) legend(box, lines);
     curves(box, { lines, xLabel: "step", zero: false });
@@ -105,7 +110,7 @@ function arrivals(grid) {
   const flat = job.heat.cells.flat().filter((v) => v !== null);
   if (job.replicas < 2 || !flat.length) return;
   const sorted = [...flat].sort((a, b) => a - b);
-  const most = sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * 0.99))] || sorted[sorted.length - 1];
+  const most = sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * 0.95))] || sorted[sorted.length - 1];
   const unit = most >= 1 ? [1, "s"] : most >= 1e-3 ? [1e-3, "ms"] : [1e-6, "µs"];
   const each = job.heat.each > 1 ? `, mean of ${job.heat.each} steps` : "";
   const box = section(grid, "Who came late", `how long after the first replica each one came to the step${each}`, true);
@@ -115,10 +120,11 @@ function arrivals(grid) {
 
 // One line a replica while they can be told apart, else the range of all and its middle.
 function usage(grid, title, note, key, value, scale) {
+  const word = job.replicas > job.processes ? "process" : "replica";
   const known = Object.entries(job.usage[key]).filter(([, series]) => series.time.length > 1);
   if (!known.length) return;
   const box = section(grid, title, note);
-  const all = known.map(([name, series], k) => ({ name: `replica ${name}`, colour: PALETTE[k % PALETTE.length], x: series.time, y: series.value.map((v) => v * scale) }));
+  const all = known.map(([name, series], k) => ({ name: `${word} ${name}`, colour: PALETTE[k % PALETTE.length], x: series.time, y: series.value.map((v) => v * scale) }));
   if (all.length <= MOST_LINES) {
     if (all.length > 1) legend(box, all);
     curves(box, { lines: all, value, ...timeAxis() });
@@ -133,8 +139,8 @@ function usage(grid, title, note, key, value, scale) {
 
 function tables(grid) {
   if (job.hosts.length) {
-    const box = section(grid, "Hosts and threads", "threads: OMP_NUM_THREADS of each replica", true);
-    table(box, ["host", "replicas", "#cores", "#threads a replica"], job.hosts.map((h) => [h.host, h.replicas, h.cores, h.threads]));
+    const box = section(grid, "Hosts and threads", "threads: OMP_NUM_THREADS of each process", true);
+    table(box, ["host", "processes", "#cores", "#threads each"], job.hosts.map((h) => [h.host, h.processes, h.cores, h.threads]));
   }
   if (job.pipelines.length) {
     const box = section(grid, "Pipeline in force", "optimizer.describe() at the first step", true);
@@ -142,15 +148,15 @@ function tables(grid) {
   }
   if (job.warnings.length) {
     const box = section(grid, "Warnings", "the first of each kind, and how many there were", true);
-    table(box, ["#after", "replica", "#times", "warning"], job.warnings.map((w) => [duration(w.at), w.replica < 0 ? "launcher" : w.replica, w.count, w.text]));
+    table(box, ["#after", "replica", "#times", "warning"], job.warnings.map((w) => [after(w.at), w.replica < 0 ? "launcher" : w.replica, w.count, w.text]));
   }
   if (job.attempts.length > 1) {
     const box = section(grid, "Restarts", "what ended each attempt", true);
-    table(box, ["#attempt", "#began after", "how it ended"], job.attempts.map((a, k) => [k + 1, duration(a.begin), a.outcome]));
+    table(box, ["#attempt", "#began after", "how it ended"], job.attempts.map((a, k) => [k + 1, after(a.begin), a.outcome]));
   }
   if (job.checkpoints.length) {
-    const box = section(grid, "Checkpoints", "the last ones; seconds that replica 0 spent in saving", true);
-    table(box, ["#after", "#step", "#took", "path"], job.checkpoints.slice(-20).map((c) => [duration(c.at), c.step.toLocaleString("en"), duration(c.seconds), c.path]));
+    const box = section(grid, "Checkpoints", "the last ones; from the call to the complete checkpoint", true);
+    table(box, ["#after", "#step", "#took", "path"], job.checkpoints.slice(-20).map((c) => [after(c.at), c.step.toLocaleString("en"), duration(c.seconds), c.path]));
   }
 }
 
@@ -163,8 +169,8 @@ function draw() {
   rate(grid, shown % 2 === 0);
   phases(grid);
   arrivals(grid);
-  usage(grid, "Memory", "resident set of each replica (GB)", "rss", (v) => `${number(v)} GB`, 1e-9);
-  usage(grid, "Processor", "cores that each replica kept busy", "cpu", (v) => `${number(v)} cores`, 1);
+  usage(grid, "Memory", "resident set of each process (GB); memory that they share counts in each", "rss", (v) => `${number(v)} GB`, 1e-9);
+  usage(grid, "Processor", "cores that each process kept busy", "cpu", (v) => `${number(v)} cores`, 1);
   tables(grid);
 }
 

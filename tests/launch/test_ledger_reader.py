@@ -118,6 +118,11 @@ def test_live_prints_once_without_a_terminal(file, capsys):
     assert second.split()[0] == "1"
 
 
+def _show_until_there_are_two():
+    while True:
+        run_live([])
+
+
 def test_live_says_what_is_wrong(file, monkeypatch):
     with pytest.raises(JobStartError, match="takes the number of a process"):
         run_live(["train.py"])
@@ -133,8 +138,7 @@ def test_live_says_what_is_wrong(file, monkeypatch):
         os._exit(0)
     try:
         with pytest.raises(JobStartError, match=r"there are \d+ jobs; name one") as caught:
-            while True:  # until it has made its own
-                run_live([])
+            _show_until_there_are_two()
         assert f"{os.getpid()}: 2 replicas, " in str(caught.value)
         with suppress(OSError):
             assert run_live([str(job)]) == 0
