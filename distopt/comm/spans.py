@@ -5,19 +5,21 @@ from __future__ import annotations
 import atexit
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from distopt import launched
 from distopt.telemetry import LONGEST, Telemetry
 
-__all__ = ["SpanRecorder"]
+__all__ = ["Span", "SpanRecorder"]
 
 #: Spans that are kept at most; some 300 bytes each.
 _MOST = 500_000
 #: What some calls are called in a timeline.
 _CALLS = {"save": "saving", "wait": "saving"}
+#: Name, begin, end, arguments.
+Span = tuple[str, int, int, dict[str, Any]]
 #: A row of a message: see ``launch/timeline.py``.
 _Row = tuple[Any, ...]
 
@@ -79,6 +81,11 @@ class SpanRecorder:
         if len(self._rows) < _MOST:
             self._rows.append(("X", name, begin, end, arguments))
 
+    def add_later(self, spans: Callable[[], Sequence[Span]]) -> None:
+        """Spans that are made when they are sent, which costs the step less."""
+        if len(self._rows) < _MOST:
+            self._rows.append(("later", spans))
+
     def add_since(self, name: str, begin: int, **arguments: Any) -> None:
         """A span that ends now, if spans are wanted."""
         if self.on:
@@ -103,6 +110,9 @@ class SpanRecorder:
             return
         rows, self._rows = self._rows, []
         telemetry = Telemetry()
+        if not telemetry.wanted:
+            return
+        rows = [each for row in rows for each in _expanded(row)]
         # Of a clock that other machines have too.
         shift = time.time_ns() - time.perf_counter_ns()
         origin = min(row[2] for row in rows)
@@ -118,6 +128,10 @@ class SpanRecorder:
             part.append(shown)
             size += length
         telemetry.send("spans", rows=part, **about)
+
+
+def _expanded(row: _Row) -> Sequence[_Row]:
+    return [("X", *span) for span in row[1]()] if row[0] == "later" else [row]
 
 
 def _shown(row: _Row, origin: int) -> list[Any]:

@@ -20,7 +20,7 @@ from distopt.comm.compiled import open_barrier
 from distopt.core.tensor import as_array
 from distopt.engine import fused, kernels
 from distopt.engine.batch import GradientBatch
-from distopt.engine.block_spans import NO_MARKS, add_blocks, block_names, marks_for
+from distopt.engine.block_spans import NO_MARKS, BlockSpans
 from distopt.engine.compiled import COMPILED
 from distopt.engine.epilogue import Epilogue, epilogue
 from distopt.engine.norm_board import NormBoard, Scales
@@ -83,6 +83,7 @@ class Executor:
         scaled_kernel: gives what updates from sums that have been kept.
         partition: who updates what.
         blocks: how many blocks a step has.
+        spans: what its blocks do when.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Executor:
         self.scaled_kernel: Callable[[], Kernel] = partial(fused.scaled_kernel, rule, dtype)
         self.partition: Partition = reduce.partition(sizes, dtype.itemsize)
         self.blocks = self.partition.blocks
+        self.spans = BlockSpans(reduce.spans, self.partition)
         #: Addresses are good as long as their memory is there.
         self.places = places
         self._addresses = _addresses(places)
@@ -299,11 +301,9 @@ class Step:
         if reduce.cross.size == 1:
             self._next = stop
             call = self._kernel_call(reduce.node.size > 1)
-            spans = reduce.spans
-            marks = marks_for(spans, executor.blocks)
+            marks = executor.spans.marks()
             executor.on_node(call, first, stop, self._staged and first == 0, marks)
-            if marks.size:
-                add_blocks(spans, executor.partition, self._batch, marks, range(first, stop))
+            executor.spans.add(self._batch, marks, range(first, stop))
             return
         blocks = range(first, stop)
         arrays, starts = self._batch.gradients, self._batch.addresses
@@ -318,7 +318,7 @@ class Step:
         executor, spans, begin = self._executor, self._executor.reduce.spans, perf_counter_ns()
         executor.on_block(self._kernel_call(False), block, total)
         if spans.on:
-            names = block_names(executor.partition, self._batch, block)
+            names = executor.spans.names(self._batch, block)
             spans.add_since(f"update of block {block}", begin, variables=names)
 
     def _kernel_call(self, several: bool) -> KernelCall:

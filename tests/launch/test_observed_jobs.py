@@ -26,6 +26,9 @@ for step in range(1, 13):
 """
 
 
+PHASES = (("own code", "--own"), ("waiting", "--wait"))
+
+
 def data_of(file):
     return json.loads(file.read_text().partition('id="data">')[2].partition("</script>")[0])
 
@@ -50,6 +53,14 @@ def test_a_job_over_nodes_that_is_started_again(launch, tmp_path):
     assert report["hosts"][0]["processes"] == "0 to 1"
     assert set(report["usage"]["rss"]) == {"0", "1"}
     assert min(report["usage"]["rss"]["1"]["value"]) > 10e6
+    own, waiting = (report["phases"].index({"name": n, "colour": c}) for n, c in PHASES)
+    totals = report["totals"]
+    # Replica 1 sleeps for 50 ms more: 12 steps, and 5 of the first attempt.
+    assert 0.8 * 0.05 * 17 < totals[1][own] - totals[0][own] < 3 * 0.05 * 17
+    assert totals[0][waiting] > 0.7 * 0.05 * 17 > 3 * totals[1][waiting]
+    late = [cell for cell in report["heat"]["cells"][1] if cell is not None]
+    assert len(late) == 12
+    assert sorted(late)[6] == pytest.approx(0.05, abs=0.03)
     loss = report["metrics"]["loss"]["value"]
     assert loss[-1] == pytest.approx(1 / 12)
 
