@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     )
     from distopt.autodiff import GradientTape, custom_gradient, stop_gradient
     from distopt.compat.graphs import function
-    from distopt.distribute import log_metrics
+    from distopt.distribute import log_metrics, report, timed
     from distopt.math import (
         abs,  # noqa: A004
         add,
@@ -144,6 +144,7 @@ __all__ = [
     "reduce_min",
     "reduce_prod",
     "reduce_sum",
+    "report",
     "sigmoid",
     "sin",
     "sqrt",
@@ -151,6 +152,7 @@ __all__ = [
     "stop_gradient",
     "subtract",
     "tanh",
+    "timed",
     "transforms",
     "uint8",
     "zeros",
@@ -177,7 +179,9 @@ _HOMES = {
     "custom_gradient": "distopt.autodiff",
     "function": "distopt.compat.graphs",
     "log_metrics": "distopt.distribute",
+    "report": "distopt.distribute",
     "stop_gradient": "distopt.autodiff",
+    "timed": "distopt.distribute",
 }
 
 

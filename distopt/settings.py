@@ -33,6 +33,7 @@ class Settings:
             faster just now ("auto").
         overlap: send gradients to other nodes while the backward pass computes the next ones ("on"), after it
             ("off"), or as has turned out to be faster ("auto").
+        stragglers: say at the end of a job which replica the others have waited for, if it was one.
         debug: show the frames inside distopt in tracebacks.
         record: a directory in which replica 0 writes down the variables' values after each step.
     """
@@ -47,6 +48,7 @@ class Settings:
     large_pages: bool = True
     stores: str = "auto"
     overlap: str = "auto"
+    stragglers: bool = True
     debug: bool = False
     record: str = ""
 

@@ -63,7 +63,12 @@ def document(record: JobRecord) -> dict[str, Any]:
             "cpu": {str(rank): _columns(used.cpu.columns()) for rank, used in usage},
         },
         "pipelines": record.pipelines,
-        "warnings": [vars(warned) for warned in record.warnings.values()],
+        # The finding stands at the top already.
+        "warnings": [
+            vars(w)
+            for w in record.warnings.values()
+            if not record.finding or record.finding[:80] not in w.text
+        ],
         "checkpoints": record.checkpoints,
     }
 

@@ -18,7 +18,7 @@ from distopt.checkpoint.restoring import Loaded, assign, examine, load
 from distopt.checkpoint.snapshot import Encoded, encode_states, fingerprint_of, make_save_plan
 from distopt.checkpoint.writing import Saving
 from distopt.collectives import digest
-from distopt.distribute import ReplicaContext, collective_call, require_replica_context, tell
+from distopt.distribute import ReplicaContext, collective_call, require_replica_context, saving, tell
 from distopt.errors import ReplicaFailed
 from distopt.tensor_files import safetensors
 
@@ -80,6 +80,7 @@ class CheckpointManager:
         return next(reversed(self.checkpoints), None)
 
     @collective_call
+    @saving
     def save(self, background: bool = False) -> str:
         """Writes a checkpoint. All replicas must call it.
 
@@ -127,6 +128,7 @@ class CheckpointManager:
         return files.path_of(self.directory, number)
 
     @collective_call
+    @saving
     def wait(self) -> None:
         """Returns when a save in the background is complete. All replicas must call it.
 
@@ -152,6 +154,7 @@ class CheckpointManager:
             raise
 
     @collective_call
+    @saving
     def restore(self) -> bool:
         """Restores the newest checkpoint that is whole on all replicas, which must all call this.
 
@@ -220,6 +223,7 @@ class CheckpointManager:
         self._agree(context, error)
 
     @collective_call
+    @saving
     def clear(self) -> None:
         """Removes all checkpoints of the directory, and the directory if it is empty then; collective.
 

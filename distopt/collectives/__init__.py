@@ -3,6 +3,9 @@
 from distopt.collectives.arrays import address_of, addresses_of
 from distopt.collectives.collective_check import CollectiveCheck, digest, user_call
 from distopt.collectives.inter_node_reduce import InterNodeReduce, subtotal
+from distopt.collectives.ledger import Ledger
+from distopt.collectives.ledger_layout import CAUSES, PHASES, Phase
+from distopt.collectives.ledger_report import Report, Straggler, closing_words, recently_last
 from distopt.collectives.node_all_reduce import NodeAllReduce
 from distopt.collectives.overlapped_sums import OverlappedSums
 from distopt.collectives.partition import CHUNK, PIECE, Partition
@@ -13,21 +16,29 @@ from distopt.collectives.staging import StagingBuffer
 from distopt.collectives.tree import reduce_rows, tree_pairs
 
 __all__ = [
+    "CAUSES",
     "CHUNK",
+    "PHASES",
     "PIECE",
     "UFUNCS",
     "CollectiveCheck",
     "InterNodeReduce",
+    "Ledger",
     "NodeAllReduce",
     "OverlappedSums",
     "Partition",
+    "Phase",
+    "Report",
     "ShardReduce",
     "SharedScratch",
     "StagingBuffer",
+    "Straggler",
     "address_of",
     "addresses_of",
     "all_reduce",
+    "closing_words",
     "digest",
+    "recently_last",
     "reduce_joined",
     "reduce_rows",
     "shared_block",

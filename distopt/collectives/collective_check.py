@@ -13,11 +13,13 @@ import struct
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from time import perf_counter_ns
 
 import numpy as np
 
 from distopt.collectives.ledger import Ledger, new_state
+from distopt.collectives.ledger_report import recently_last
 from distopt.comm import HEADER_BYTES, World
 from distopt.errors import ReplicaFailed, ReplicaMismatch
 from distopt.tracebacks import format_error, is_between, is_internal, located
@@ -136,6 +138,8 @@ class CollectiveCheck:
         """All replicas' headers. What has been begun ahead of them stands if all agree and all have begun."""
         if self.ledger is None:
             self.ledger = Ledger(self._world, self._timing)
+            self._spans.ahead = partial(self.ledger.clock_ahead, 0)
+            self._status.add_remark(partial(recently_last, self.ledger))
         ledger, call = self.ledger, self._calls
         ledger.arrive(ledger.address, call, self.steps)
         if ledger.stamped:

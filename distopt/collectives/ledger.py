@@ -1,9 +1,9 @@
 """Ledger: for each collective call which replica came when, and what it spent its time in before.
 
-It is always on. A replica writes a row when it comes to a header, before the others are met; so all that is known of
-all replicas lies in memory that the node shares, and whoever reads it asks nobody. Rows of other nodes come
-with their headers. Between nodes the difference of two clocks is known from meetings: nobody leaves one before the others
-have come, which bounds it from both sides.
+It is always on. A replica writes a row when it comes to a header, before the others are met; so all that is
+known of all replicas lies in memory that the node shares, and whoever reads it asks nobody. Rows of other
+nodes come with their headers. How far two clocks are apart is known from meetings: nobody leaves one before
+the others have come, which bounds it from both sides.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from distopt.collectives.ledger_layout import (
     CLOCK_ITEMS,
     HEAD_BYTES,
     MAGIC,
+    MINE_ITEMS,
     PHASES,
     ROW_FIELDS,
     ROW_ITEMS,
@@ -32,6 +33,7 @@ from distopt.collectives.ledger_layout import (
     Row,
 )
 from distopt.comm import World
+from distopt.comm.memory import thread_block
 from distopt.typing import Array
 
 __all__ = ["STAMP_BYTES", "Ledger"]
@@ -73,10 +75,12 @@ class Ledger:
         ring = totals + self.replicas * TOTAL_ITEMS * 8
         nbytes = ring + self.length * self.replicas * STAMP_BYTES
         shared = world.node.shared_block(nbytes, not self.virtual) if world.node.size > 1 else None
-        self._block = np.zeros(nbytes, np.uint8) if shared is None else shared.bytes
+        alone = shared is None  # then a file all the same, which the launcher can read
+        shared = shared or thread_block(nbytes, not self.virtual)
+        self._block = shared.bytes
         self._kept = shared
         members = [self.rank]
-        if shared is not None:
+        if not alone:
             members = [int(rank[0]) for rank in world.node.all_gather(np.array([self.rank], np.int64))]
         self.here: Sequence[int] = members
         self._totals = self._block[totals:ring].view(np.int64).reshape(self.replicas, TOTAL_ITEMS)
@@ -87,6 +91,7 @@ class Ledger:
         self.stamped = world.node.size < self.replicas and job.asynchronous
         if self.stamped:
             self._compare_clocks(world)
+            world.cross.waited = self._waited
         first = self.rank == min(members)
         self._begin(first)
         self.address: int = mine.ctypes.data
@@ -153,18 +158,25 @@ class Ledger:
             self.account(self.address, int(phase))
         return before
 
-    def on_the_wire(self, seconds: float) -> None:
+    def _waited(self, nanoseconds: int) -> None:
         """This replica has waited so long for messages of other nodes, in a collective call."""
-        self._mine[Mine.OWN + Phase.WIRE] += int(seconds * 1e9)
+        self._mine[Mine.OWN + Phase.WIRE] += nanoseconds
 
     # -- what it tells
     def stamp(self, call: int) -> bytes:
         """This replica's row of a call, as it travels."""
-        return self._ring[call % self.length, self.rank].tobytes()
+        row: bytes = self._ring[call % self.length, self.rank].tobytes()
+        return row
 
     def totals(self) -> Array:
         """How often each replica came last, and what that cost: ``[replicas, TOTAL_ITEMS]`` int64."""
         return self._totals.copy()
+
+    def spent(self) -> Array:
+        """Nanoseconds of each replica in each phase, as of its last call: ``[replicas, PHASES]`` int64."""
+        newest = self._ring[:, :, Row.CALL].argmax(0)
+        found: Array = self._ring[newest, np.arange(self.replicas), Row.OWN : Row.OWN + len(PHASES)]
+        return found
 
     def rows(self) -> Array:
         """The calls that are known of all replicas: ``[calls, replicas, ROW_ITEMS]`` int64, in order."""
@@ -172,7 +184,8 @@ class Ledger:
         numbers = ring[:, :, Row.CALL]
         whole = (numbers[:, 0] > 0) & (numbers == numbers[:, :1]).all(1)
         ring = ring[whole]
-        return ring[np.argsort(ring[:, 0, Row.CALL], kind="stable")]
+        in_order: Array = ring[np.argsort(ring[:, 0, Row.CALL], kind="stable")]
+        return in_order
 
     def clock_error(self) -> float:
         """By how many seconds times of other nodes may be wrong; 0 on one node, infinity if unknown."""
@@ -180,14 +193,18 @@ class Ledger:
         most = int(wide.max())
         return 0.0 if most == 0 else float("inf") if most > 1 << 60 else most / 2e9
 
+    def clock_ahead(self, replica: int) -> int:
+        """By how many nanoseconds a replica's clock is ahead of the own one, as well as that is known."""
+        low, high = (int(bound) for bound in self._clocks[replica, [Clock.LOW, Clock.HIGH]])
+        return (low + high) // 2 if high < _UNKNOWN >> 1 else low
+
     def snapshot(self) -> bytes:
         """All of it, as it lies in memory."""
-        return self._block.tobytes()
+        everything: bytes = self._block.tobytes()
+        return everything
 
 
 def new_state() -> tuple[Array, Any]:
     """A replica's state before its first call, and the place in it where the end of a call is noted."""
-    from distopt.collectives.ledger_layout import MINE_ITEMS
-
     mine = np.zeros(MINE_ITEMS, np.int64)
-    return mine, memoryview(mine)[Mine.ENDED : Mine.ENDED + 1]
+    return mine, mine.data[Mine.ENDED : Mine.ENDED + 1]

@@ -49,7 +49,7 @@ _MINE, _WIDEN_EVERY, _DRIFT_SHIFT = 32, 1023, 14
 
 
 @intrinsic
-def _now(typingctx: Any) -> Any:  # noqa: ARG001
+def _now(typingctx: Any = None) -> Any:  # noqa: ARG001
     """Nanoseconds of CLOCK_MONOTONIC, without memory from the heap."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
@@ -113,7 +113,7 @@ def arrive(address, call, step):  # type: ignore[no-untyped-def]
         step: how many optimizer steps it has begun.
     """
     mine = array_at(address, _MINE, types.int64)
-    now = _now()
+    now: int = _now()
     _account(mine, now)
     if mine[_VIRTUAL]:  # as if the replicas of this process ran at the same time
         now = mine[_BASE] + mine[_ACC + _OWN] + mine[_ACC + _INPUT] + mine[_ACC + _SAVING]
@@ -226,8 +226,8 @@ def settle(address, call, received, stride):  # type: ignore[no-untyped-def]
         stride: the bytes from one of them to the next.
     """
     mine = array_at(address, _MINE, types.int64)
-    now, replicas = _now(), mine[_REPLICAS]
-    arrival = mine[_ARRIVAL]
+    now: int = _now()
+    replicas, arrival = mine[_REPLICAS], mine[_ARRIVAL]
     if received:
         clocks = array_at(mine[_CLOCKS], replicas * _CLOCK_ITEMS, types.int64)
         _take_in(mine, clocks, received, stride, call, now)

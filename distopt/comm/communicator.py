@@ -25,11 +25,13 @@ class Communicator(ABC):
         rank: this replica's number in the group.
         size: the number of replicas in the group.
         asynchronous: whether a replica can begin messages before the others are in the same call.
+        waited: told of each wait for what is tracked how many nanoseconds it took.
     """
 
     rank: int
     size: int
     asynchronous = False
+    waited: Callable[[int], None] | None = None
 
     @abstractmethod
     def barrier(self) -> None:

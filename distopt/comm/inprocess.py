@@ -87,6 +87,9 @@ class ThreadStatus:
         if self._last:  # in turn: all threads of this process have come so far
             self._outer.write(place, call, step)
 
+    def add_remark(self, remark: Callable[[], str]) -> None:
+        """See StatusWriter; threads take turns, and none of them is late."""
+
 
 class InProcessCommunicator(Communicator):
     """The threads of one process, or of all processes of an outer communicator.

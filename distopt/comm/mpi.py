@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from time import monotonic_ns
 from typing import Any
 
 import numpy as np
@@ -129,7 +130,15 @@ class MPICommunicator(Communicator):
 
     def track(self, done: Callable[[], bool]) -> Callable[[], None]:
         """See Communicator."""
-        return self._watchdog.track(done)
+        arrive = self._watchdog.track(done)
+
+        def wait() -> None:
+            begin = monotonic_ns()
+            arrive()
+            if self.waited is not None:
+                self.waited(monotonic_ns() - begin)
+
+        return wait
 
     def _spread(self, flat: Array, lengths: Sequence[int]) -> list[Any]:
         """A buffer as parts of these lengths, one for each process, as mpi4py takes it."""

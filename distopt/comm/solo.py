@@ -66,6 +66,9 @@ class _NoStatus:
     def write(self, place: str, call: int, step: int) -> None:
         """See StatusWriter."""
 
+    def add_remark(self, remark: Callable[[], str]) -> None:
+        """See StatusWriter."""
+
 
 def solo_world() -> World:
     """One replica, alone."""

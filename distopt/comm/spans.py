@@ -16,8 +16,6 @@ __all__ = ["Span", "SpanRecorder"]
 
 #: Spans that are kept at most; some 300 bytes each.
 _MOST = 500_000
-#: What some calls are called in a timeline.
-_CALLS = {"save": "saving", "wait": "saving"}
 #: Name, begin, end, arguments.
 Span = tuple[str, int, int, dict[str, Any]]
 #: A row of a message: see ``launch/timeline.py``.
@@ -32,11 +30,13 @@ class SpanRecorder:
     Attributes:
         armed: whether spans are wanted, now or later.
         on: whether they are wanted just now.
+        ahead: by how many nanoseconds replica 0's clock is ahead of the own one; None if that is not known.
     """
 
     def __init__(self) -> None:
         self._steps = launched.timeline_steps()
         self.armed, self.on = self._steps is not None, False
+        self.ahead: Callable[[], int] | None = None
         self._rows: list[_Row] = []
         self._replica, self._depth = 0, 0
         self._free = time.perf_counter_ns()  # when the last call ended
@@ -72,7 +72,7 @@ class SpanRecorder:
             self._depth -= 1
             self._free = time.perf_counter_ns()
             if self.on:
-                self.add(_CALLS.get(name, name), begin, self._free)
+                self.add(name, begin, self._free)
             if self._depth == 0 and not self.armed:
                 self._send()
 
@@ -113,8 +113,8 @@ class SpanRecorder:
         if not telemetry.wanted:
             return
         rows = [each for row in rows for each in _expanded(row)]
-        # Of a clock that other machines have too.
-        shift = time.time_ns() - time.perf_counter_ns()
+        # To replica 0's clock, or else to one that other machines have too.
+        shift = time.time_ns() - time.perf_counter_ns() if self.ahead is None else self.ahead()
         origin = min(row[2] for row in rows)
         about = {"replica": self._replica, "host": os.uname().nodename, "origin": origin + shift}
         part: list[list[Any]] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +52,9 @@ class StatusBoard:
         block: zero-filled shared bytes, :meth:`room` of them.
         row: the own row.
         size: the number of rows.
+
+    Attributes:
+        remark: what this process says about a long wait beside everyone's status.
     """
 
     def __init__(self, block: Array, row: int, size: int) -> None:
@@ -60,6 +64,7 @@ class StatusBoard:
         self._call, self._step, self._since, pid, self._text = (own[name] for name in _ROW.names or ())
         self._pid = pid[0] = os.getpid()
         self._place = ""
+        self.remark: Callable[[], str] = str
 
     @staticmethod
     def room(size: int) -> int:
@@ -75,6 +80,10 @@ class StatusBoard:
         if place is not self._place:  # the same string object step after step: nothing to write
             self._place = place
             self._text[0] = place.encode()
+
+    def add_remark(self, remark: Callable[[], str]) -> None:
+        """See StatusWriter."""
+        self.remark = remark
 
     def wait_began(self) -> None:
         """Says that this process waits from now on."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from distopt.comm.status_board import ReplicaStatus, StatusBoard
@@ -64,6 +64,10 @@ class StatusReporter:
         # Of a node that stays silent this much is known: it has made the call before.
         self._before, self._now = self._now, ReplicaStatus(place, call, step, None)
 
+    def add_remark(self, remark: Callable[[], str]) -> None:
+        """See StatusWriter."""
+        self._board.add_remark(remark)
+
     # -- what a wait tells
     def wait_began(self) -> None:
         """See WaitObserver."""
@@ -99,6 +103,9 @@ class StatusReporter:
         lines = [f"distopt: waiting for {waited:.0f} s, {whom}"]
         for rank in range(self._size):
             lines.append(f"  {self._names([rank])}: {self._line(rank, known.get(rank))}")
+        remark = self._board.remark()
+        if remark:
+            lines.append(f"  before that, {remark}")
         return "\n".join(lines)
 
     def _line(self, rank: int, status: ReplicaStatus | None) -> str:

@@ -25,6 +25,9 @@ class StatusWriter(Protocol):
             step: how many optimizer steps this replica has begun.
         """
 
+    def add_remark(self, remark: Callable[[], str]) -> None:
+        """What else this replica's message about a long wait says: a sentence, or nothing."""
+
 
 @dataclass(frozen=True)
 class World:

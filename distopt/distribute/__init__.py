@@ -19,6 +19,7 @@ from distopt.distribute.placement import StrategyPlacement as _StrategyPlacement
 from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.replica_strategy import MPIStrategy
 from distopt.distribute.strategy import Strategy
+from distopt.distribute.timing import Report, TimedIterable, report, saving, step_stats, timed
 from distopt.distribute.told import log_metrics, telemetry_of, tell, tell_metrics
 from distopt.distribute.values import PerReplica
 from distopt.distribute.virtual import VirtualStrategy
@@ -28,7 +29,9 @@ __all__ = [
     "PerReplica",
     "ReduceOp",
     "ReplicaContext",
+    "Report",
     "Strategy",
+    "TimedIterable",
     "VirtualStrategy",
     "collective_call",
     "get_replica_context",
@@ -36,10 +39,14 @@ __all__ = [
     "has_strategy",
     "in_cross_replica_context",
     "log_metrics",
+    "report",
     "require_replica_context",
+    "saving",
+    "step_stats",
     "telemetry_of",
     "tell",
     "tell_metrics",
+    "timed",
 ]
 
 

@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from distopt.collectives import Report, closing_words
 from distopt.comm import abort_job, flush, say
+from distopt.distribute.told import tell
 from distopt.errors import ReplicaFailed, ReplicaMismatch
 from distopt.launched import by_distoptrun, launched
 from distopt.settings import settings
@@ -65,12 +67,20 @@ def _finish(strategy: MPIStrategy) -> None:
     """
     if _program.failed:
         return
+    context = strategy.context
     try:
-        strategy.context.finish()
+        context.finish()
     except ReplicaMismatch as error:
         time.sleep(_CAUSE_SECONDS)
         say(f"distopt: {error}")
         abort_job(1)
+    ledger = context.collective_check.ledger
+    if ledger is not None and ledger.rank == 0 and strategy.options.stragglers:
+        with suppress(Exception):  # the program has ended well, and must not fail for a word
+            check = context.collective_check
+            words = closing_words(Report.of(ledger, check.calls, check.steps))
+            say(words)
+            tell(context, "finding", text=words.removeprefix("distopt: "))
 
 
 def _abort_on_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -242,6 +242,13 @@ class Optimizer:
         tree = self._initialized("load_state_dict()")
         load_state(tree, self._updates, self._engine("load_state_dict()").parameters, state)
 
+    def stats(self) -> dict[str, Any]:
+        """Where the job's time went, as :func:`distopt.report` tells it, in plain numbers; not collective.
+
+        ``"iterations"`` are this optimizer's own; one replica alone has nothing else to tell.
+        """
+        return self._updates.stats()
+
     def describe(self) -> str:
         """Prints the pipeline in force and returns it.
 

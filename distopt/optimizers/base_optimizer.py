@@ -12,6 +12,7 @@ import numpy as np
 from distopt import aggregators
 from distopt.core.checks import as_config, as_name, shown
 from distopt.core.variable import Variable, VariableAggregation, VariableSynchronization
+from distopt.distribute import step_stats
 from distopt.engine.clip import Clip
 from distopt.engine.plan import PlanCache
 from distopt.optimizers import schedules
@@ -345,6 +346,13 @@ class BaseOptimizer(abc.ABC):
         text = pipeline_text(self)
         print(text)
         return text
+
+    def stats(self) -> dict[str, Any]:
+        """Where the job's time went, as :func:`distopt.report` tells it, in plain numbers; not collective.
+
+        ``"iterations"`` are this optimizer's own; one replica alone has nothing else to tell.
+        """
+        return step_stats(self._steps_made())
 
     def _title(self) -> str:
         """What the update is called in a description."""

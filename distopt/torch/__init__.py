@@ -16,6 +16,7 @@ from distopt.torch.adam import Adam, AdamW
 from distopt.torch.adamax import Adamax
 from distopt.torch.batch_sampler import DistributedBatchSampler
 from distopt.torch.collectives import all_gather, all_reduce, broadcast
+from distopt.torch.data_loader import DataLoader
 from distopt.torch.distributed_optimizer import DistributedOptimizer
 from distopt.torch.join import join
 from distopt.torch.lamb import LAMB
@@ -39,6 +40,7 @@ __all__ = [
     "Adam",
     "AdamW",
     "Adamax",
+    "DataLoader",
     "DistributedBatchSampler",
     "DistributedOptimizer",
     "DistributedSampler",

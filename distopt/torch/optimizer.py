@@ -222,6 +222,13 @@ class Optimizer(torch.optim.Optimizer):
             self.state = loaded
         super().__setstate__(rest)
 
+    def stats(self) -> dict[str, Any]:
+        """Where the job's time went, as :func:`distopt.report` tells it, in plain numbers; not collective.
+
+        ``"iterations"`` are this optimizer's own; one replica alone has nothing else to tell.
+        """
+        return self._pipeline.updates.stats()
+
     def describe(self) -> str:
         """Prints the pipeline in force and returns it.
 

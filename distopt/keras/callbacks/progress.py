@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from distopt.core.checks import shown
+from distopt.distribute import Report, report
 from distopt.errors import MissingExtra
 from distopt.keras.callbacks.callback import Callback, Logs, is_chief
 from distopt.launched import shown_on_terminal
@@ -59,6 +60,7 @@ class ProgressBar(Callback):
         self._line: _Line | None = None
         self._begun = self._batch_ended = 0.0
         self._examples = 0
+        self._before: Report | None = None
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """See Callback."""
@@ -74,6 +76,7 @@ class ProgressBar(Callback):
         """See Callback."""
         self._begun, self._examples = time.perf_counter(), 0
         self._batch_ended = self._begun
+        self._before = report()
         if self._bar:
             self._open_bar(epoch)
 
@@ -129,7 +132,15 @@ class ProgressBar(Callback):
 
     def _rate(self) -> str:
         seconds = max(self._batch_ended - self._begun, 1e-9)
-        return f"{self._examples / seconds:,.0f} examples/s"
+        return f"{self._examples / seconds:,.0f} examples/s{self._waits()}"
+
+    def _waits(self) -> str:
+        """Who keeps the others waiting in this epoch, if it is one replica, and if it costs much."""
+        now = None if self.params["replicas"] == 1 else report()
+        if now is None or self._before is None:
+            return ""
+        text = now.since(self._before).short()
+        return f"  {text}" if text else ""
 
 
 def _moves() -> bool:

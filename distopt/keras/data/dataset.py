@@ -11,6 +11,7 @@ import numpy as np
 from distopt.core.checks import as_count
 from distopt.core.keywords import KnownArguments
 from distopt.core.nest import flatten, map_structure, pack
+from distopt.distribute import timed
 from distopt.keras.data.batch import as_arrays, count_examples
 from distopt.keras.data.dealing import example_order
 from distopt.keras.data.prefetch import prefetched
@@ -59,6 +60,9 @@ class Dataset(KnownArguments):
         return cls(lambda _: iter(generator()))
 
     def __iter__(self) -> Iterator[Any]:
+        return iter(timed(self._read()))
+
+    def _read(self) -> Iterator[Any]:
         # A reading begins when its first element is asked for: an iterator that is dropped before is none.
         reading, self._readings = self._readings, self._readings + 1
         skipped, self._skipped = self._skipped, 0

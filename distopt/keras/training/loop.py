@@ -12,7 +12,13 @@ import numpy as np
 from distopt.core.checks import as_count
 from distopt.core.nest import flatten, map_structure, pack
 from distopt.core.tensor import as_array
-from distopt.distribute import ReplicaContext, get_replica_context, require_replica_context, tell_metrics
+from distopt.distribute import (
+    ReplicaContext,
+    get_replica_context,
+    require_replica_context,
+    tell_metrics,
+    timed,
+)
 from distopt.keras.data import ArraySource, Batch, IterableSource, Source, share
 from distopt.keras.data.batch import as_arrays, count_examples, is_arrays, take
 from distopt.keras.data.exchange import all_gather_object
@@ -191,7 +197,7 @@ def run_batches(model: Model, batches: Iterator[Batch], state: FitState, callbac
     """One pass over the batches, or over those that are left, and the updates by all of them."""
     shared = callbacks.shares_batches
     position = state.position
-    for batch in batches:
+    for batch in timed(batches):
         step = position.batch
         callbacks.on_train_batch_begin(step)
         returned = state.returned = train_batch(model, batch)
@@ -253,7 +259,7 @@ def run_test(model: Model, source: Source) -> dict[str, Any]:
     returned: dict[str, Any] | None = None
     batches = 0
     reset(model)
-    for batch in source.epoch(0):
+    for batch in timed(source.epoch(0)):
         returned = _step(model, model.test_step, batch)
         batches += 1
     if not batches:

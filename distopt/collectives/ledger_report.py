@@ -1,0 +1,222 @@
+"""What the ledger tells people: seconds by replica and phase, who came last, and what that cost."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from distopt.collectives.ledger import Ledger
+from distopt.collectives.ledger_layout import CAUSES, PHASES, Phase, Row, Total
+from distopt.typing import Array
+
+__all__ = ["Report", "Straggler", "closing_words", "recently_last"]
+
+#: Nothing is said of a replica unless so much of the time was lost, and it has caused so much of that.
+_LOST, _CAUSED = 0.1, 0.7
+#: ... and at the end of a job unless it made so many calls, and lost so many seconds.
+_CALLS, _SECONDS = 20, 1.0
+_ADVICE = {
+    "own code": "Has it more work than the others (longer batches, work that only it does), or a slower or "
+    "busier machine? Look at its machine's load and at its number of threads",
+    "input": "Its data come too slowly: look at its disk or network, at the workers that read ahead, and at "
+    "what it does to each example",
+    "saving": "It saves while the others wait: use save(background=True), save less often, or deal it out",
+    "wire": "Its messages come late: look at its network (distoptrun --check measures it)",
+    "sum and update": "It is slow within the step itself: look at its machine's load and memory",
+}
+
+
+@dataclass(frozen=True)
+class Straggler:
+    """The one replica that the others have waited for.
+
+    Attributes:
+        replica: its number.
+        cause: what it was in meanwhile, one of ``CAUSES``.
+        seconds: how long the others have waited for it, on average.
+        steps: in how many steps it came last.
+        times: in how many collective calls because of that.
+    """
+
+    replica: int
+    cause: str
+    seconds: float
+    steps: int
+    times: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where the time of a job went, until now or in a part of it.
+
+    Attributes:
+        replica: who asks.
+        seconds: how long.
+        calls: how many collective calls were made.
+        steps: how many optimizer steps were begun.
+        spent: seconds of each replica in each phase, see ``PHASES``, until its last call; ``[replicas, 6]``.
+        last_calls: in how many calls each replica came last.
+        last_steps: in how many steps.
+        last_causes: in how many calls by cause, see ``CAUSES``: ``[replicas, 5]``.
+        cost: seconds that the others have waited for it, on average, by cause: ``[replicas, 5]``.
+        clock_error: by how many seconds times of other nodes may be wrong.
+        virtual: whether replicas take turns in one process; what they would have waited for is told.
+    """
+
+    replica: int
+    seconds: float
+    calls: int
+    steps: int
+    spent: Array
+    last_calls: Array
+    last_steps: Array
+    last_causes: Array
+    cost: Array
+    clock_error: float
+    virtual: bool
+
+    @classmethod
+    def of(cls, ledger: Ledger, calls: int, steps: int) -> Report:
+        """What a ledger knows now.
+
+        Args:
+            ledger: the replica's.
+            calls: how many collective calls it has made.
+            steps: how many optimizer steps it has begun.
+        """
+        totals = ledger.totals()
+        return cls(
+            ledger.rank,
+            (time.monotonic_ns() - ledger.started) / 1e9,
+            calls,
+            steps,
+            ledger.spent() / 1e9,
+            totals[:, Total.CALLS],
+            totals[:, Total.STEPS],
+            totals[:, Total.LAST : Total.LAST + len(CAUSES)],
+            totals[:, Total.COST : Total.COST + len(CAUSES)] / 1e9,
+            ledger.clock_error(),
+            ledger.virtual,
+        )
+
+    def since(self, before: Report) -> Report:
+        """The part between an earlier report of the same job and this one."""
+        return Report(
+            self.replica,
+            self.seconds - before.seconds,
+            self.calls - before.calls,
+            self.steps - before.steps,
+            self.spent - before.spent,
+            self.last_calls - before.last_calls,
+            self.last_steps - before.last_steps,
+            self.last_causes - before.last_causes,
+            self.cost - before.cost,
+            self.clock_error,
+            self.virtual,
+        )
+
+    @property
+    def replicas(self) -> int:
+        """How many there are."""
+        return len(self.spent)
+
+    @property
+    def lost(self) -> float:
+        """The share of the time in which others were waited for, from 0 to 1."""
+        return min(float(self.cost.sum()) / max(self.seconds, 1e-9), 1.0)
+
+    @property
+    def straggler(self) -> Straggler | None:
+        """The one replica that is to blame; None if little was lost, or by several replicas."""
+        by_replica, all_of_it = self.cost.sum(1), float(self.cost.sum())
+        who = int(by_replica.argmax())
+        if self.lost <= _LOST or by_replica[who] < _CAUSED * all_of_it:
+            return None
+        most = int(self.cost[who].argmax())
+        times = int(self.last_causes[who, most])
+        return Straggler(who, CAUSES[most], float(by_replica[who]), int(self.last_steps[who]), times)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same in plain numbers."""
+        found = self.straggler
+        return {
+            "replicas": self.replicas,
+            "seconds": self.seconds,
+            "calls": self.calls,
+            "steps": self.steps,
+            "spent": {name: self.spent[:, i].tolist() for i, name in enumerate(PHASES)},
+            "last_calls": self.last_calls.tolist(),
+            "last_steps": self.last_steps.tolist(),
+            "cost": {name: self.cost[:, i].tolist() for i, name in enumerate(CAUSES)},
+            "lost": self.lost,
+            "straggler": None if found is None else found.__dict__,
+            "clock_error": self.clock_error,
+        }
+
+    def __str__(self) -> str:
+        lines = [f"{self.seconds:.1f} s, {self.steps:,} steps, {self.calls:,} collective calls"]
+        lines.append("replica " + "".join(f"{name:>17}" for name in PHASES) + "      last in")
+        for r, row in enumerate(self.spent):
+            whole = max(float(row.sum()), 1e-9)
+            parts = "".join(f"{s:>9.2f} s {100 * s / whole:>3.0f} %" for s in row)
+            lines.append(f"{r:>7} {parts} {self.last_steps[r]:>6} steps")
+        lines.append(self._summary())
+        if self.clock_error:
+            lines.append(f"clocks of other nodes are known to {1e6 * self.clock_error:,.0f} us")
+        if self.virtual:
+            lines.append("(replicas of one process take turns: what they would wait for if they did not)")
+        return "\n".join(lines)
+
+    def _summary(self) -> str:
+        found = self.straggler
+        lost = f"{100 * self.lost:.0f} % of the time was lost by waiting"
+        if found is None:
+            return f"{lost}; no one replica is the cause" if self.lost > _LOST else lost
+        return f"{lost}, most of it for replica {found.replica} ({found.cause}): {found.seconds:.1f} s"
+
+    def short(self) -> str:
+        """``waits 18 % (replica 3, own code)`` for a progress bar; empty if there is nothing to tell."""
+        found = self.straggler
+        if found is None:
+            return ""
+        return f"waits {100 * self.lost:.0f} % (replica {found.replica}, {found.cause})"
+
+
+def closing_words(report: Report) -> str:
+    """A paragraph for the end of a job; empty unless one replica has cost it much."""
+    found = report.straggler
+    if found is None or report.virtual or report.calls < _CALLS or found.seconds < _SECONDS:
+        return ""
+    where = f"{found.steps:,} of {report.steps:,} steps"
+    if not report.steps:
+        where = f"{report.last_calls[found.replica]:,} of {report.calls:,} collective calls"
+    return (
+        f"distopt: {100 * report.lost:.0f} % of this job's {report.seconds:.0f} s was lost by waiting, most "
+        f"of it for one replica. Replica {found.replica} came last in {where}, and cost most by {found.cause} "
+        f"({found.times:,} times); the others waited {found.seconds:.1f} s for it in all. {_ADVICE[found.cause]}. More: distopt.report(), "
+        f"docs/stragglers.md; DISTOPT_STRAGGLERS=0 silences this."
+    )
+
+
+def recently_last(ledger: Ledger, steps: int = 100) -> str:
+    """``replica 3 was last in 92 of the last 100 steps (input)``; empty unless it is mostly one replica."""
+    rows = ledger.rows()
+    if len(rows) < 3:
+        return ""
+    spent = np.diff(rows[:, :, Row.OWN : Row.OWN + Phase.WAITING], axis=0)  # [calls, replicas, causes]
+    begins = np.diff(rows[:, 0, Row.STEP]) > 0
+    arrivals = rows[1:, :, Row.ARRIVAL]
+    chosen = np.flatnonzero(begins if begins.any() else np.ones(len(begins), bool))[-steps:]
+    last = arrivals[chosen].argmax(1)
+    counts = np.bincount(last, minlength=ledger.replicas)
+    who = int(counts.argmax())
+    if counts[who] < _CAUSED * len(chosen) or len(chosen) < min(_CALLS, steps):
+        return ""
+    those = spent[chosen[last == who]]
+    more = those[:, who] - (those.sum(1) - those[:, who]) / (ledger.replicas - 1)
+    cause = CAUSES[int(more.sum(0).argmax())]
+    what = "steps" if begins.any() else "collective calls"
+    return f"replica {who} was last in {counts[who]} of the last {len(chosen)} {what} ({cause})"

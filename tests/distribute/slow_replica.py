@@ -1,0 +1,55 @@
+"""A training in which one replica is slow, in one of several ways; the last replica is the one."""
+
+import json
+import os
+import signal
+import sys
+import time
+
+import numpy as np
+
+import distopt as tf
+
+WORK, LATE = 0.01, 0.05
+
+
+def data(slow):
+    for _ in range(10**9):
+        time.sleep(WORK + slow)
+        yield None
+
+
+@tf.distribute.saving
+def save():
+    time.sleep(10 * LATE)
+
+
+def main(fault, steps):
+    context = tf.distribute.get_replica_context()
+    rank, size = context.replica_id_in_sync_group, context.num_replicas_in_sync
+    culprit = rank == size - 1
+    variables = [tf.Variable(np.zeros((20, 20), np.float32), name=f"v{i}") for i in range(3)]
+    pairs = [(np.ones((20, 20), np.float32), v) for v in variables]
+    optimizer = tf.optimizers.SGD(0.1)
+    for _ in range(3):
+        optimizer.apply_gradients(pairs)
+    batches = iter(tf.timed(data(LATE if culprit and fault == "input" else 0)))
+    for step in range(steps):
+        next(batches)
+        if culprit and fault == "own code":
+            time.sleep(LATE)
+        if culprit and fault == "saving" and step % 10 == 9:
+            save()
+        if culprit and fault == "stopped" and step == steps // 2:
+            if os.fork() == 0:
+                time.sleep(1)
+                os.kill(os.getppid(), signal.SIGCONT)
+                os._exit(0)
+            os.kill(os.getpid(), signal.SIGSTOP)
+        optimizer.apply_gradients(pairs)
+    if rank == 0:
+        print(json.dumps(optimizer.stats()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
