@@ -45,7 +45,7 @@ class LedgerRow:
     seconds: tuple[float, ...]
 
 
-class Ledger:
+class LedgerView:
     """A job's ledger.
 
     Args:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from .ledger import Ledger, LedgerRow, find
+from .ledger import LedgerRow, LedgerView, find
 
 #: Groups of steps a look at most, and rows that are looked at.
 _GROUPS, _ROWS = 40, 2000
@@ -33,7 +33,7 @@ class LedgerFeed:
 
     def __init__(self, pid: int, tell: Callable[..., None]) -> None:
         self._pid, self._tell = pid, tell
-        self._ledger: Ledger | None = None
+        self._ledger: LedgerView | None = None
         self._call = self._step = 0
 
     def proceed(self) -> None:
@@ -43,7 +43,7 @@ class LedgerFeed:
         if self._ledger is not None:
             self._send(self._ledger)
 
-    def _send(self, ledger: Ledger) -> None:
+    def _send(self, ledger: LedgerView) -> None:
         latest = ledger.latest_of_all()
         if latest == self._call:
             return
@@ -65,7 +65,7 @@ class LedgerFeed:
             for pairs in _parts(offsets, _OFFSETS):
                 self._tell("steps", first=group[0][0], last=group[-1][0], totals=[], offsets=pairs, **common)
 
-    def _new_steps(self, ledger: Ledger, latest: int) -> list[tuple[int, list[float]]]:
+    def _new_steps(self, ledger: LedgerView, latest: int) -> list[tuple[int, list[float]]]:
         """Steps, some of them if they are many, each with when the replicas came, after the first one."""
         stride = max(1, (latest - self._call) * ledger.replicas // _ROWS)
         found: dict[int, list[float]] = {}
@@ -77,7 +77,7 @@ class LedgerFeed:
         return sorted(found.items())
 
 
-def _opening(ledger: Ledger, call: int) -> list[LedgerRow] | None:
+def _opening(ledger: LedgerView, call: int) -> list[LedgerRow] | None:
     """The rows of the first call of the step that a call belongs to, as far as that is near."""
     rows = ledger.rows(call)
     for before in range(call - 1, max(0, call - _CALLS), -1):
@@ -88,10 +88,10 @@ def _opening(ledger: Ledger, call: int) -> list[LedgerRow] | None:
     return rows
 
 
-def _opened(pid: int) -> Ledger | None:
+def _opened(pid: int) -> LedgerView | None:
     try:
         path = find(pid)
-        return None if path is None else Ledger(path)
+        return None if path is None else LedgerView(path)
     except (OSError, ValueError, KeyError):
         return None
 

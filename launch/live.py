@@ -12,7 +12,7 @@ from typing import Any
 
 from .errors import JobStartError
 from .job_record import PHASES
-from .ledger import Ledger, LedgerRow
+from .ledger import LedgerRow, LedgerView
 from .running_jobs import only_path, path_of
 
 #: Seconds between two looks, and what a single one looks back at.
@@ -35,7 +35,7 @@ def run_live(words: Sequence[str]) -> int:
     pid = _number(words)
     path = path_of(pid) if pid else only_path()
     try:
-        ledger = Ledger(path)
+        ledger = LedgerView(path)
     except (OSError, ValueError, KeyError) as error:
         raise JobStartError(f"the job's ledger cannot be read: {error}") from None
     with suppress(KeyboardInterrupt):
@@ -75,7 +75,7 @@ class Look:
     last: list[int]
 
 
-def look(ledger: Ledger) -> Look:
+def look(ledger: LedgerView) -> Look:
     """Looks."""
     call = ledger.latest_of_all()
     newest = [ledger.row(call + 1, r) or ledger.row(call, r) for r in range(ledger.replicas)]
@@ -127,7 +127,7 @@ def _state(now: Look, replica: int) -> str:
     return f"waits for {since:.0f} s" if waits else f"is not back for {since:.0f} s"
 
 
-def title(ledger: Ledger, before: Look, now: Look) -> str:
+def title(ledger: LedgerView, before: Look, now: Look) -> str:
     """A line on the whole job."""
     step = max((row.step for row in now.rows), default=0)
     made = step - max((row.step for row in before.rows), default=step)
@@ -135,7 +135,7 @@ def title(ledger: Ledger, before: Look, now: Look) -> str:
     return f"{ledger.replicas} replicas, step {step:,}, {rate:.3g} steps a second"
 
 
-def plain(ledger: Ledger, before: Look, now: Look) -> list[str]:
+def plain(ledger: LedgerView, before: Look, now: Look) -> list[str]:
     """The same as text, for pipes and files."""
     heads = ("replica", *PHASES, "last", "late by", "now")
     rows = [
@@ -165,7 +165,7 @@ def span(seconds: float) -> str:
 
 
 # -- on a terminal
-def _follow(ledger: Ledger, pid: int) -> int:
+def _follow(ledger: LedgerView, pid: int) -> int:
     """Shows the job twice a second until one of its processes has ended."""
     try:
         from rich.live import Live
@@ -181,7 +181,7 @@ def _follow(ledger: Ledger, pid: int) -> int:
     return 0
 
 
-def _table(ledger: Ledger, before: Look, now: Look) -> Any:
+def _table(ledger: LedgerView, before: Look, now: Look) -> Any:
     from rich.table import Table
     from rich.text import Text
 

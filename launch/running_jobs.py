@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import JobStartError
-from .ledger import Ledger, find, holders
+from .ledger import LedgerView, find, holders
 
 
 def path_of(pid: int) -> str:
@@ -26,7 +26,7 @@ def path_of(pid: int) -> str:
         raise JobStartError(f"there is no process {pid}") from None
     if found is not None:
         return found
-    jobs = {Ledger(path).identity: path for holder, path in holders() if pid in _above(holder)}
+    jobs = {LedgerView(path).identity: path for holder, path in holders() if pid in _above(holder)}
     if len(jobs) == 1:
         return next(iter(jobs.values()))
     raise JobStartError(
@@ -65,7 +65,7 @@ def _jobs() -> list[_Job]:
     found: dict[tuple[int, int], _Job] = {}
     for pid, path in sorted(holders()):
         with suppress(OSError, ValueError, KeyError):
-            ledger = Ledger(path)
+            ledger = LedgerView(path)
             if ledger.identity not in found:
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
                 command = b" ".join(words).decode(errors="replace").strip()

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from distopt_launch.errors import JobStartError
 from distopt_launch.job_record import JobRecord
-from distopt_launch.ledger import Ledger
+from distopt_launch.ledger import LedgerView
 from distopt_launch.ledger_feed import LedgerFeed
 from distopt_launch.live import run_live
 
@@ -38,7 +38,7 @@ def make_steps(file, first, stop, late=0.25):
 
 def test_rows_that_are_written_over_or_not_yet_whole_are_not_there(file):
     make_steps(file, 1, RING)
-    ledger = Ledger(file.path)
+    ledger = LedgerView(file.path)
     last = 2 * (RING - 1)
     assert ledger.latest_of_all() == last
     assert ledger.row(last - RING, 0) is None
