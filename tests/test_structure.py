@@ -39,6 +39,7 @@ COMPILED = (
     "collectives/array_specs.py",
     "collectives/ledger_rows.py",
     "collectives/pointers.py",
+    "collectives/raw_memory.py",
     "comm/precompile.py",
     "comm/spin.py",
     "engine/tiles.py",

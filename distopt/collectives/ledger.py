@@ -62,7 +62,7 @@ class Ledger:
     """
 
     def __init__(self, world: World, mine: Array) -> None:
-        from distopt.collectives.ledger_rows import account, arrive, settle  # takes time to load
+        from distopt.collectives.pointers import account, arrive, settle  # takes time to load
 
         self.arrive, self.settle, self.account = arrive, settle, account
         self._thread = threading.get_ident()

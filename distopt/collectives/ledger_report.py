@@ -196,8 +196,9 @@ def closing_words(report: Report) -> str:
     return (
         f"distopt: {100 * report.lost:.0f} % of this job's {report.seconds:.0f} s was lost by waiting, most "
         f"of it for one replica. Replica {found.replica} came last in {where}, and cost most by {found.cause} "
-        f"({found.times:,} times); the others waited {found.seconds:.1f} s for it in all. {_ADVICE[found.cause]}. More: distopt.report(), "
-        f"docs/stragglers.md; DISTOPT_STRAGGLERS=0 silences this."
+        f"({found.times:,} times); the others waited {found.seconds:.1f} s for it in all. "
+        f"{_ADVICE[found.cause]}. More: distopt.report(), docs/stragglers.md; DISTOPT_STRAGGLERS=0 silences "
+        f"this."
     )
 
 

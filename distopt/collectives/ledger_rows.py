@@ -22,8 +22,7 @@ from distopt.collectives.ledger_layout import (
     Row,
     Total,
 )
-from distopt.collectives.pointers import array_at, fence, inlined
-from distopt.comm.precompile import precompiled
+from distopt.collectives.raw_memory import array_at, fence, inlined
 
 __all__ = ["account", "arrive", "settle"]
 
@@ -90,7 +89,7 @@ def _account(mine, now):  # type: ignore[no-untyped-def]
     mine[_MARK] = now
 
 
-@precompiled("void(int64, int64)")
+@inlined
 def account(address, phase):  # type: ignore[no-untyped-def]
     """From now on this replica spends its time in another phase.
 
@@ -103,7 +102,7 @@ def account(address, phase):  # type: ignore[no-untyped-def]
     mine[_PHASE] = phase
 
 
-@precompiled("void(int64, int64, int64)")
+@inlined
 def arrive(address, call, step):  # type: ignore[no-untyped-def]
     """This replica has come to a header: writes its row, before the others are met.
 
@@ -215,7 +214,7 @@ def _blame(mine, rows, call, last, cost):  # type: ignore[no-untyped-def]
     total[_T_COST + phase] += int(cost)
 
 
-@precompiled("void(int64, int64, int64, int64)")
+@inlined
 def settle(address, call, received, stride):  # type: ignore[no-untyped-def]
     """All replicas have come: who was last, and how long the others have waited for it.
 

@@ -12,18 +12,27 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic, register_jitable
+from numba.extending import intrinsic
 
+from distopt.collectives import ledger_rows
+from distopt.collectives.raw_memory import array_at, fence, inlined
 from distopt.comm.precompile import precompiled
 
-__all__ = ["array_at", "copy", "fence", "inlined", "memory_fence", "place", "receive", "send"]
-
-#: Without the types that Numba gives them: a function that is inlined takes what compiled code gives it.
-inlined: Any = register_jitable
-carray: Any = numba.carray  # type: ignore[attr-defined]
+__all__ = [
+    "account",
+    "arrive",
+    "array_at",
+    "copy",
+    "fence",
+    "inlined",
+    "memory_fence",
+    "place",
+    "receive",
+    "send",
+    "settle",
+]
 
 #: Bytes of one streaming store: a cache line.
 _LINE = 64
@@ -41,14 +50,6 @@ def place(typingctx: Any, array: Any = None) -> Any:  # noqa: ARG001
         return builder.ptrtoint(view.data, ir.IntType(64))
 
     return types.int64(array), codegen
-
-
-@intrinsic
-def _pointer(typingctx: Any, address: Any = None) -> Any:  # noqa: ARG001
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
-        return builder.inttoptr(args[0], _BYTE.as_pointer())
-
-    return types.voidptr(types.int64), codegen
 
 
 @intrinsic
@@ -82,27 +83,10 @@ def _move_line(streamed: bool) -> Any:
 _stream_line, _store_line = _move_line(True), _move_line(False)
 
 
-@intrinsic
-def fence(typingctx: Any = None) -> Any:  # noqa: ARG001
-    """Before other replicas are notified of what has been streamed."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
-        builder.fence("seq_cst")  # streaming stores are not ordered by an ordinary release
-        return _NONE
-
-    return types.int32(), codegen
-
-
 @precompiled("void()")
 def memory_fence():  # type: ignore[no-untyped-def]
     """What other replicas have written before what was just read is seen from now on."""
     fence()
-
-
-@inlined
-def array_at(address, size, dtype):  # type: ignore[no-untyped-def]
-    """The memory at an address as a 1-D array."""
-    return carray(_pointer(address), size, dtype)
 
 
 @inlined
@@ -150,3 +134,21 @@ def receive(row, pieces, starts, streamed):  # type: ignore[no-untyped-def]
     """
     for k in range(len(pieces)):
         copy(starts[pieces[k, 0]] + pieces[k, 1], row + pieces[k, 3], pieces[k, 2], streamed)
+
+
+@precompiled("void(int64, int64)")
+def account(address, phase):  # type: ignore[no-untyped-def]
+    """A phase begins: see ``ledger_rows``."""
+    ledger_rows.account(address, phase)
+
+
+@precompiled("void(int64, int64, int64)")
+def arrive(address, call, step):  # type: ignore[no-untyped-def]
+    """A replica has come to a header: see ``ledger_rows``."""
+    ledger_rows.arrive(address, call, step)
+
+
+@precompiled("void(int64, int64, int64, int64)")
+def settle(address, call, received, stride):  # type: ignore[no-untyped-def]
+    """All have come: see ``ledger_rows``."""
+    ledger_rows.settle(address, call, received, stride)

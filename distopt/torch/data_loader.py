@@ -20,10 +20,10 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """A new pass over the data."""
-        return iter(timed(_Pass(self)))
+        return iter(timed(_PlainPass(self)))
 
 
-class _Pass:
+class _PlainPass:
     """What begins a pass of PyTorch's own when it is iterated over."""
 
     def __init__(self, loader: DataLoader) -> None:
