@@ -23,6 +23,7 @@ SLOW = [
     "network",
     "nodes",
     "startup",
+    "timeline",
     "tricks",
     "layers",
     "torch",
