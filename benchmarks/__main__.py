@@ -29,6 +29,7 @@ BENCHMARKS = {
     "overlap": "PyTorch models over two hosts at 1 and 10 Gbit/s, beside DDP (superuser, Linux, iproute2)",
     "startup": "from the command line to the first finished step, beside torchrun",
     "calls": "how many Python functions, in how many files, a small step goes through",
+    "ledger": "what it costs in a step to know which replica comes when",
     "tricks": "the step with and without each thing that is there for speed only",
     "timeline": "a step while distoptrun --timeline records it",
     "layers": "forward and backward, and fit, beside PyTorch, one replica",

@@ -11,7 +11,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 WITH_TORCH = {"step", "mlp", "memory", "startup", "layers", "matrices", "torch"}
-COLUMNS = {"memory": "bytes a parameter", "startup": "s", "calls": "calls", "large_batch": "accuracy, %"}
+COLUMNS = {
+    "memory": "bytes a parameter",
+    "startup": "s",
+    "calls": "calls",
+    "large_batch": "accuracy, %",
+    "ledger": "ns",
+}
 SLOW = [
     "step",
     "optimizers",
@@ -24,6 +30,7 @@ SLOW = [
     "nodes",
     "startup",
     "timeline",
+    "ledger",
     "tricks",
     "layers",
     "torch",

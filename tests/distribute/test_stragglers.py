@@ -1,0 +1,185 @@
+"""Who is slow, in what, and what it costs: the ledger's figures, with faults made by sleeping."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import jobs
+import numpy as np
+import pytest
+from replicated import on_replicas, rank
+
+import distopt as tf
+from distopt import keras
+from distopt.checkpoint import CheckpointManager
+from distopt.collectives import recently_last
+
+PROGRAM = Path(__file__).parent / "slow_replica.py"
+LATE, STEPS = 0.05, 50
+#: What each fault costs, and what is said of it.
+COST = {"own code": LATE * STEPS, "input": LATE * STEPS, "saving": LATE * STEPS, "stopped": 1.0}
+
+
+class Slow:
+    """An object that takes long to save."""
+
+    def __init__(self, seconds):
+        self.seconds = seconds
+
+    def get_state(self):
+        time.sleep(self.seconds)
+        return {}
+
+    def set_state(self, state):
+        pass
+
+
+def in_turns(fault, steps, late):
+    """A training on replicas of this process, of which the last one is late.
+
+    Returns:
+        the report and the statistics that replica 0 sees, and what each replica's steps took.
+    """
+    culprit = rank() == tf.distribute.get_replica_context().num_replicas_in_sync - 1
+    v = tf.Variable(np.zeros(10, np.float32), name="v")
+    optimizer = tf.optimizers.SGD(0.1)
+    optimizer.apply_gradients([(np.ones(10, np.float32), v)])
+    before = tf.report()  # what the first step has compiled is no matter here
+
+    def batches():
+        for _ in range(steps):
+            time.sleep(late if culprit and fault == "input" else 0)
+            yield np.ones(10, np.float32)
+
+    took, left = [], time.monotonic()
+    for gradient in tf.timed(batches()):
+        time.sleep(late if culprit and fault == "own code" else 0)
+        took.append(time.monotonic() - left)
+        optimizer.apply_gradients([(gradient, v)])
+        left = time.monotonic()
+    took = np.array(tf.distribute.get_replica_context().all_gather(np.array([took]), 0))
+    return tf.report().since(before), optimizer.stats(), took
+
+
+@pytest.mark.parametrize("fault", ["own code", "input"])
+def test_replicas_that_take_turns(fault):
+    steps, late = 15, 0.02
+    found, stats, took = on_replicas(4, lambda: in_turns(fault, steps, late))[0]
+    assert took[3].sum() >= steps * late
+    waited = took.max(0) - took  # as if they ran at the same time
+    straggler = found.straggler
+    assert (straggler.replica, straggler.cause) == (3, fault)
+    cost = waited[:3].mean(0)[took.argmax(0) == 3].sum()
+    assert straggler.seconds == pytest.approx(cost, rel=0.2)
+    assert straggler.steps >= steps - 1
+    assert found.short().startswith("waits ")
+    assert f"(replica 3, {fault})" in found.short()
+    phase = found.to_dict()["spent"][fault]
+    assert phase[3] - phase[0] == pytest.approx((took[3] - took[0]).sum(), rel=0.2)
+    assert found.to_dict()["spent"]["waiting"][0] == pytest.approx(waited[0].sum(), rel=0.2)
+    assert stats["iterations"] == steps + 1
+    assert "take turns" in str(found)
+
+
+def test_no_straggler_is_made_up():
+    def program():
+        time.sleep(0.005)
+        before = tf.report()
+        context = tf.distribute.get_replica_context()
+        for k in range(12):
+            time.sleep(0.004 if k % 2 == rank() else 0)  # by turns
+            context.all_reduce("sum", 1.0)
+        ledger = context.collective_check.ledger
+        return before, tf.report(), recently_last(ledger)
+
+    before, after, words = on_replicas(2, program)[0]
+    assert before is None
+    assert after.straggler is None
+    assert after.short() == words == ""
+    assert after.lost > 0.1
+    assert "no one replica is the cause" in str(after)
+
+
+def test_the_recent_past_in_words():
+    def program():
+        context = tf.distribute.get_replica_context()
+        for _ in range(25):
+            time.sleep(0.01 if rank() == 1 else 0)
+            context.all_reduce("sum", 1.0)
+        return recently_last(context.collective_check.ledger)
+
+    words = on_replicas(2, program)[0]
+    assert words.startswith("replica 1 was last in 2")
+    assert words.endswith("collective calls (own code)")
+
+
+def test_fit_and_checkpoints_say_what_they_do(tmp_path):
+    def program():
+        late = 0.02 if rank() == 1 else 0
+
+        def batches():
+            for _ in range(5):
+                time.sleep(late)
+                yield np.ones((2, 3), np.float32), np.ones((2, 1), np.float32)
+
+        model = keras.Sequential([keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        data = keras.data.Dataset.from_generator(batches)
+        model.fit(data, epochs=2, verbose=0)
+        CheckpointManager(tmp_path, mine=Slow(10 * late), v=model.weights).save()
+        tf.distribute.get_replica_context().all_reduce("sum", 1.0)
+        return tf.report()
+
+    found = on_replicas(2, program)[0].to_dict()
+    assert found["spent"]["input"][1] - found["spent"]["input"][0] == pytest.approx(0.2, rel=0.2)
+    assert 0.2 <= found["spent"]["saving"][1] < 0.4  # replica 0 writes the files
+
+
+def run(fault, replicas, steps=STEPS, **variables):
+    begin = time.monotonic()
+    command = [jobs.MPIEXEC, "-n", replicas, sys.executable, PROGRAM, fault, steps]
+    done = jobs.finish(jobs.start(command, **variables), begin)
+    assert done.code == 0, done.err
+    return json.loads(done.out), done.err
+
+
+def check(fault, replicas, stats, said):
+    """The right replica, phase and cost, and the paragraph at the end."""
+    cause = "own code" if fault == "stopped" else fault
+    straggler = stats["straggler"]
+    assert (straggler["replica"], straggler["cause"]) == (replicas - 1, cause)
+    assert straggler["seconds"] == pytest.approx(stats["expected"], rel=0.2)
+    assert stats["cost"][cause][replicas - 1] == pytest.approx(stats["expected"], rel=0.2)
+    assert stats["expected"] >= 0.8 * COST[fault]
+    assert f"Replica {replicas - 1} came last in" in said
+    assert f"cost most by {cause}" in said
+
+
+@pytest.mark.launches
+def test_a_job_ends_with_a_word_about_it():
+    check("input", 2, *run("input", 2))
+
+
+@pytest.mark.launches
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", COST)
+@pytest.mark.parametrize(("replicas", "nodes"), [(2, 1), (4, 1), (4, 2)])
+def test_jobs_with_a_fault(fault, replicas, nodes):
+    check(fault, replicas, *run(fault, replicas, DISTOPT_NODES=str(nodes)))
+
+
+@pytest.mark.launches
+@pytest.mark.slow
+@pytest.mark.parametrize(("replicas", "nodes"), [(2, 1), (4, 2)])
+def test_nothing_is_said_without_a_straggler(replicas, nodes):
+    stats, said = run("none", replicas, DISTOPT_NODES=str(nodes))
+    assert stats["straggler"] is None
+    assert "lost by waiting" not in said
+
+
+@pytest.mark.launches
+@pytest.mark.slow
+def test_the_word_can_be_silenced():
+    _, said = run("own code", 2, DISTOPT_STRAGGLERS="0")
+    assert "lost by waiting" not in said
