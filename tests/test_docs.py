@@ -30,7 +30,17 @@ def test_the_blocks_of_the_page_on_jax_run():
 
 
 def test_the_pages_with_code_are_known():
-    names = ("aggregators", "debugging", "differences", "jax", "keras", "optimizers", "sharp-bits", "torch")
+    names = (
+        "aggregators",
+        "debugging",
+        "differences",
+        "jax",
+        "keras",
+        "optimizers",
+        "sharp-bits",
+        "stragglers",
+        "torch",
+    )
     assert {f"docs/{name}.md" for name in names} <= set(PAGES)
 
 
