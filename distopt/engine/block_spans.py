@@ -36,8 +36,8 @@ class BlockSpans:
         self._names: dict[int, str] = {}
 
     def marks(self) -> Array:
-        """Room for the times of all blocks; none if nobody wants them."""
-        return np.zeros(self._partition.blocks * MARKS, np.int64) if self.spans.on else NO_MARKS
+        """Room for the times of all blocks."""
+        return np.zeros(self._partition.blocks * MARKS, np.int64)
 
     def names(self, batch: GradientBatch, block: int) -> str:
         """The variables of a block, in words; those of each step are the same."""
@@ -50,10 +50,9 @@ class BlockSpans:
 
     def add(self, batch: GradientBatch, marks: Array, blocks: range) -> None:
         """Adds the spans of blocks that have been run: those of a batch, with their times."""
-        if marks.size:
-            for block in blocks:
-                self.names(batch, block)
-            self.spans.add_later(partial(self._spans_of, marks, blocks))
+        for block in blocks:
+            self.names(batch, block)
+        self.spans.add_later(partial(self._spans_of, marks, blocks))
 
     def _spans_of(self, marks: Array, blocks: range) -> list[Span]:
         times = marks.reshape(-1, MARKS // 2, 2) @ np.array([1_000_000_000, 1])

@@ -374,7 +374,8 @@ class StepEngine:
         if self._reduce.node.size > 1:
             begin = perf_counter_ns()
             self._reduce.node.barrier()
-            self._spans.add_since("waiting", begin)
+            if self._spans.on:
+                self._spans.add_since("waiting", begin)
         for variable in batch.variables:
             variable.storage.version += 1
         if self._recorder is not None:

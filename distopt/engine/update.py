@@ -86,7 +86,8 @@ def sum_and_update(
         rows = sparse.reduced(reduce.job, batch.rows(i), len(variable), then.divisor)
         _apply_rows(reduce, plan, batch, i, coefficients, rows)
     _finish(reduce, plan, steps[bound:], plan.executors[bound:], coefficients, scales)
-    reduce.spans.add_since("sum and update", begin)
+    if reduce.spans.on:
+        reduce.spans.add_since("sum and update", begin)
 
 
 def constrained(
