@@ -282,7 +282,8 @@ class Optimizer(BaseOptimizer):
 
     def _count(self, apply_state: ApplyState) -> None:
         """Counts the step, and lets the rule finish it."""
-        self._described = self._described or tell_pipeline(self)
+        if not self._described:
+            self._described = tell_pipeline(self)
         self._finish_step(apply_state)
         assert self._iterations is not None
         self._iterations.count_up()
