@@ -290,8 +290,7 @@ class Optimizer(BaseOptimizer):
 
     def _steps_made(self) -> int:
         """The value of :attr:`iterations`, without its property where it can be avoided."""
-        variable = self.iterations if self._iterations is None else self._iterations
-        return int(variable.scalar())
+        return int((self.iterations if self._iterations is None else self._iterations).scalar())
 
     def _overrides(self, base: type, hooks: tuple[str, ...]) -> bool:
         """Whether the class or the instance overrides any of these hooks of ``base``."""
