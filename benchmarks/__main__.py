@@ -33,6 +33,7 @@ BENCHMARKS = {
     "calls": "how many Python functions, in how many files, a small step goes through",
     "ledger": "what it costs in a step to know which replica comes when",
     "tricks": "the step with and without each thing that is there for speed only",
+    "timeline": "a step while distoptrun --timeline records it",
     "layers": "forward and backward, and fit, beside PyTorch, one replica",
     "torch": "training steps of PyTorch models by distopt.torch, beside PyTorch DDP; memory and startup too",
     "jax": "training steps of a JAX model by distopt.jax, beside JAX + Gloo (jax.distributed)",

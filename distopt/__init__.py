@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     )
     from distopt.autodiff import GradientTape, custom_gradient, stop_gradient
     from distopt.compat.graphs import function
-    from distopt.distribute import report, timed
+    from distopt.distribute import log_metrics, report, timed
     from distopt.math import (
         abs,  # noqa: A004
         add,
@@ -128,6 +128,7 @@ __all__ = [
     "int8",
     "keras",
     "less",
+    "log_metrics",
     "math",
     "matmul",
     "maximum",
@@ -177,6 +178,7 @@ _HOMES = {
     "GradientTape": "distopt.autodiff",
     "custom_gradient": "distopt.autodiff",
     "function": "distopt.compat.graphs",
+    "log_metrics": "distopt.distribute",
     "report": "distopt.distribute",
     "stop_gradient": "distopt.autodiff",
     "timed": "distopt.distribute",

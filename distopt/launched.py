@@ -28,6 +28,8 @@ __all__ = [
     "launched",
     "lost_connection",
     "shown_on_terminal",
+    "telemetry",
+    "timeline_steps",
 ]
 
 #: The replica's "pid:socket:launch ID".
@@ -91,6 +93,24 @@ def by_distoptrun() -> bool:
 def shown_on_terminal() -> bool:
     """Whether the launcher shows this process's output on a terminal, though it is a pipe here."""
     return bool(os.environ.get("DISTOPT_LAUNCH_TTY")) and not is_child()
+
+
+def telemetry() -> tuple[int, int] | None:
+    """Where distoptrun wants telemetry, if it does: the descriptor, and this process's rank."""
+    descriptor, _, rank = os.environ.get("DISTOPT_LAUNCH_TELEMETRY", "").partition(":")
+    if not (descriptor.isdigit() and rank.isdigit()) or is_child():
+        return None
+    return int(descriptor), int(rank)
+
+
+def timeline_steps() -> tuple[int, int] | None:
+    """The steps whose spans distoptrun wants: the first, and the one to stop before; None for none."""
+    for wish in os.environ.get("DISTOPT_LAUNCH_WISHES", "").split():
+        name, _, value = wish.partition("=")
+        first, _, stop = value.partition(":")
+        if name == "timeline" and first.isdigit() and stop.isdigit():
+            return int(first), int(stop)
+    return None
 
 
 def claim() -> None:

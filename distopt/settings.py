@@ -66,6 +66,8 @@ _LAUNCHER_NAMES = frozenset(
         "DISTOPT_ENV",  # of the job scripts that come with it: where distopt is installed
         "DISTOPT_LAUNCH_IGNORED",
         "DISTOPT_LAUNCH_JOB",
+        "DISTOPT_LAUNCH_WISHES",
+        "DISTOPT_LAUNCH_TELEMETRY",
     }
 )
 

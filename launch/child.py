@@ -51,13 +51,21 @@ def main() -> NoReturn:
     assert ends is not None
     supervisor_pid = os.getpid()
     pid = os.fork()
+    wishes = environ.get(environment.WISHES, "")
     if pid == 0:
         _die_with_parent(supervisor_pid)
+        if wishes:
+            environment.put({environment.TELEMETRY: f"{ends[2]}:{here.rank}"})
         if forwarder:
             forwarder.close_readers()
         run(program, here.rank, ends, leader=forwarder is None)
     supervisor = Supervisor(here.rank, pid, ends, forwarder)
     supervisor.report(Event("start", here.rank, (str(pid), str(supervisor_pid))))
+    if wishes:
+        from .feed import Feed  # with what it needs, which takes time to load
+
+        threads_each = environment.inherited().get("OMP_NUM_THREADS", "")
+        supervisor.feed = Feed(here.rank, pid, threads_each, supervisor.report)
     sys.stdout.flush()
     os._exit(supervisor.wait())
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import environment
 from .cache import warning
@@ -26,6 +27,9 @@ from .prepare import check_in_process, in_process_argv, make_plan, program_of, v
 from .program_check import check
 from .standard_streams import OUT, open_standard_streams
 
+if TYPE_CHECKING:
+    from .observer import Observer
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs ``distoptrun``.
@@ -39,8 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     open_standard_streams()
     try:
-        options = parse(sys.argv[1:] if argv is None else argv)
-        code = _dispatch(options)
+        given = sys.argv[1:] if argv is None else argv
+        options = parse(given)
+        code = _dispatch(options, given)
         sys.stdout.flush()
         return code
     except JobStartError as error:
@@ -53,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
 
 
-def _dispatch(options: Options) -> int:
+def _dispatch(options: Options, argv: Sequence[str]) -> int:
     environ = environment.cleaned(environment.inherited())
     if options.version:
         from .installed import version
@@ -64,6 +69,10 @@ def _dispatch(options: Options) -> int:
         from .check import run_check
 
         return run_check(options, environ)
+    if options.live:
+        from .live import run_live
+
+        return run_live(options.program)
     program = program_of(options)
     if not options.dry_run:
         check(program)
@@ -79,10 +88,10 @@ def _dispatch(options: Options) -> int:
     if options.dry_run:
         print(shown(plan))
         return 0
-    return run_plan(plan, options, environ)
+    return run_plan(plan, options, environ, argv)
 
 
-def run_plan(plan: LaunchPlan, options: Options, environ: dict[str, str]) -> int:
+def run_plan(plan: LaunchPlan, options: Options, environ: dict[str, str], argv: Sequence[str] = ()) -> int:
     """Runs a plan, restarting it after failures as the options say; returns the exit code."""
     open_files_for(plan.processes)
     logs = Path(options.log_dir) if options.log_dir else None
@@ -91,6 +100,10 @@ def run_plan(plan: LaunchPlan, options: Options, environ: dict[str, str]) -> int
     deadline = None if options.timeout is None else time.monotonic() + options.timeout
     environ = {**environ, environment.JOB: secrets.token_hex(8)}
     result = JobResult(1, restart=True)
+    observer = _observer(plan, options, argv, display)
+    if observer is not None:
+        environ[environment.WISHES] = str(observer.wishes)
+    take = (lambda _event: None) if observer is None else observer.take
     try:
         for attempt in range(options.max_restarts + 1):
             if attempt:
@@ -98,12 +111,31 @@ def run_plan(plan: LaunchPlan, options: Options, environ: dict[str, str]) -> int
                     f"exit code {result.code}; starting again ({attempt} of {options.max_restarts})"
                 )
             display.open_logs(plan.processes, attempt)
-            result = Job(plan, display, environ, deadline, options.grace).run(attempt)
+            if observer is not None:
+                observer.begin()
+            result = Job(plan, display, environ, deadline, options.grace, take).run(attempt)
+            if observer is not None:
+                observer.end(result.code, result.how)
             if result.code == 0 or not result.restart:
                 break
     finally:
+        if observer is not None:
+            observer.close()
         display.close()
     return result.code
+
+
+def _observer(plan: LaunchPlan, options: Options, argv: Sequence[str], display: Display) -> Observer | None:
+    """What looks on, if any file is wanted of it."""
+    if not (options.report or options.timeline or options.metrics):
+        return None
+    from .observer import Observer  # with what it needs, which takes time to load
+
+    observer = Observer(options, argv, plan.processes, display.message)
+    for note in plan.notes:
+        observer.record.warn(-1, note)
+    display.listener = observer.record.line
+    return observer
 
 
 def _in_process(options: Options, environ: dict[str, str]) -> int:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 from .display import Display
 from .job_state import JobState
 from .line_buffer import LineBuffer
-from .protocol import decode, parse_record
+from .protocol import Event, decode, parse_record
 from .stream import Stream
 
 #: Bytes; a longer line of the MPI launcher is cut, a longer event is invalid.
@@ -23,6 +24,7 @@ class Demultiplexer:
         size: number of processes.
         display: where output goes.
         state: receives the events.
+        take: receives the telemetry among them.
 
     Attributes:
         tracebacks: by replica, those of uncaught exceptions, to be shown at the end.
@@ -30,8 +32,8 @@ class Demultiplexer:
         hidden_lines: those of them that have not been shown.
     """
 
-    def __init__(self, size: int, display: Display, state: JobState) -> None:
-        self._size, self._display, self._state = size, display, state
+    def __init__(self, size: int, display: Display, state: JobState, take: Callable[[Event], None]) -> None:
+        self._size, self._display, self._state, self._take = size, display, state, take
         self.tracebacks: dict[int, list[bytes]] = {}
         self.launcher_lines: deque[bytes] = deque(maxlen=_KEPT)
         self.hidden_lines: deque[bytes] = deque(maxlen=_KEPT)
@@ -94,7 +96,13 @@ class Demultiplexer:
             self._unfinished.add(stream)
 
     def _take_event(self, line: bytes, here: bool) -> None:
-        if event := decode(line):
+        event = decode(line)
+        if event is None:
+            return
+        if event.kind == "telemetry":
+            if event.rank < self._size:
+                self._take(event)
+        else:
             self._state.record(event, here)
 
     def _take_line(self, line: bytes) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from .line_writer import LineWriter, Source
@@ -43,6 +44,8 @@ class Display:
         logs: Path | None,
         named: bool = False,
     ) -> None:
+        #: Sees each line of the replicas' standard error.
+        self.listener: Callable[[int, bytes], None] = lambda _rank, _text: None
         self.output = OutputQueue()
         self._named = named
         self._shown, self._terminal, self._timestamps = shown, terminal, timestamps
@@ -71,6 +74,8 @@ class Display:
         """Shows a replica's line, or the last part of one; ``text`` has no newline."""
         self.finished(rank, stream)
         self.log(rank, stream, text)
+        if stream == "err":
+            self.listener(rank, text)
         if self._shows(rank):
             self._screens[stream].line((rank, stream), self._prefix_of(rank, stream), text)
 

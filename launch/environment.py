@@ -14,11 +14,15 @@ JOB = "DISTOPT_LAUNCH_JOB"
 TTY = "DISTOPT_LAUNCH_TTY"
 #: Folder of the named pipes between the launcher and the processes on its machine.
 CHANNEL = "DISTOPT_LAUNCH_CHANNEL"
+#: What the launcher wants to know of the job as it runs: see `wishes`.
+WISHES = "DISTOPT_LAUNCH_WISHES"
+#: The replica's descriptor for telemetry, if the launcher wants any.
+TELEMETRY = "DISTOPT_LAUNCH_TELEMETRY"
 #: The signals that were ignored when the launcher started, as comma-separated numbers.
 IGNORED = "DISTOPT_LAUNCH_IGNORED"
 
 #: Those that every process reads, also on other hosts.
-FOR_PROCESSES = (RESTART, JOB, CHANNEL, IGNORED)
+FOR_PROCESSES = (RESTART, JOB, CHANNEL, IGNORED, WISHES)
 
 #: Prefixes of what another launcher sets: with these, a new job would take itself for a part of the old one.
 _FOREIGN = (

@@ -7,6 +7,7 @@ import selectors
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 
 from . import environment, leftovers, signals
 from . import segments as shared
@@ -19,6 +20,7 @@ from .job_result import JobReporter, JobResult
 from .job_state import JobState
 from .launch_plan import LaunchPlan
 from .pipes import Pipes
+from .protocol import Event
 from .shutdown import Shutdown, ShutdownReason
 from .standard_streams import OUT
 
@@ -40,6 +42,7 @@ class Job:
         environ: the environment to start from.
         deadline: when to end it (`time.monotonic`); None for never.
         grace: seconds from SIGTERM to SIGKILL.
+        take: takes telemetry.
     """
 
     def __init__(
@@ -49,12 +52,13 @@ class Job:
         environ: dict[str, str],
         deadline: float | None,
         grace: float,
+        take: Callable[[Event], None] = lambda _event: None,
     ) -> None:
         self._plan, self._display, self._environ = plan, display, environ
         self._deadline = float("inf") if deadline is None else deadline
         self._grace = grace
         self._state = JobState(plan.processes)
-        self._incoming = Demultiplexer(plan.processes, display, self._state)
+        self._incoming = Demultiplexer(plan.processes, display, self._state, take)
         self._input = InputForwarder(display.input_entered)
         self._selector = selectors.PollSelector()
         self._paused: list[selectors.SelectorKey] = []  # replicas' pipes, while they are not read

@@ -24,10 +24,12 @@ class JobResult:
     Attributes:
         code: exit code for ``distoptrun``.
         restart: whether the job may be restarted: it failed by itself.
+        how: in words, if it did not simply end.
     """
 
     code: int
     restart: bool
+    how: str = ""
 
 
 class JobReporter:
@@ -54,24 +56,27 @@ class JobReporter:
         """
         if reason == "interrupt":
             self._display.message("interrupted")
-            return JobResult(130, restart=False)
+            return JobResult(130, restart=False, how="interrupted")
         self._state.conclude()
         first = self._state.first
         if reason in ("timeout", "unread"):
             self._show_tracebacks(first.rank if first else None)
-            return JobResult(_TIMEOUT_CODE if reason == "timeout" else 128 + signal.SIGPIPE, restart=False)
+            if reason == "timeout":
+                return JobResult(_TIMEOUT_CODE, restart=False, how="the time was up (--timeout)")
+            return JobResult(128 + signal.SIGPIPE, restart=False, how="nobody read its standard output")
         if reason == "terminate" and (first or code):
             self._show_tracebacks(first.rank if first else None)
             self._display.message("ended by SIGTERM")
-            return JobResult(128 + signal.SIGTERM, restart=False)
+            return JobResult(128 + signal.SIGTERM, restart=False, how="ended by SIGTERM")
         if reason == "over" and forced:
             code = 0  # it comes from the kill: all replicas had already ended
         # If a replica raised only because MPI failed, and the MPI launcher reports a kill, then a supervisor
         # was killed and could not report it.
         if first is None or (first.consequence and self._reported_signal()):
             return self._without_replica(code)
-        self._show_tracebacks(first.rank, f"replica {first.rank} {first.how}")
-        return JobResult(first.code, restart=True)
+        how = f"replica {first.rank} {first.how}"
+        self._show_tracebacks(first.rank, how)
+        return JobResult(first.code, restart=True, how=how)
 
     def _without_replica(self, code: int) -> JobResult:
         """The result if no replica has reported a failure: it depends on the MPI launcher."""

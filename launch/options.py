@@ -43,6 +43,11 @@ class Options:
     break_at: int | None = None
     post_mortem: bool = False
     dry_run: bool = False
+    report: str | None = None
+    timeline: str | None = None
+    timeline_steps: tuple[int, int] = (1, 101)
+    metrics: str | None = None
+    live: bool = False
     check: bool = False
     version: bool = False
     config: str | None = None
@@ -90,6 +95,15 @@ def _threads(text: str) -> str:
     return text if text == "auto" else str(_count(text))
 
 
+def _steps(text: str) -> tuple[int, int]:
+    first, colon, stop = text.partition(":")
+    if not colon or not _number(first) < _number(stop):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not FIRST:STOP, two whole numbers, the smaller one first"
+        )
+    return _number(first), _number(stop)
+
+
 def _variable(text: str) -> str:
     name = text.partition("=")[0]
     if not name.isidentifier() or not name.isascii() or "\0" in text:
@@ -129,6 +143,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--replicas-per-process", type=_count, metavar="K", help="K replicas in each process")
     add("--break", dest="break_at", type=_number, metavar="R", help="in process: stop replica R under pdb")
     add("--post-mortem", action="store_true", help="in process: open pdb where a replica raised")
+    add("--report", metavar="F.html", help="write a page about the job: time, memory, who was slow")
+    add("--timeline", metavar="F.json", help="write what each replica did when, for ui.perfetto.dev")
+    add("--timeline-steps", type=_steps, metavar="A:B", help="of the steps from A on, before B (1:101)")
+    add("--metrics", metavar="F.prom", help="keep a text file of numbers for Prometheus up to date")
+    add("--live", action="store_true", help="show what a job that runs does: distoptrun --live [PID]")
     add("--dry-run", action="store_true", help="print the command and start nothing")
     add("--check", action="store_true", help="look at this installation and its hosts; start no program")
     add("--config", metavar="F", help="options from a TOML file; the command line wins")
@@ -203,6 +222,9 @@ def _agree(options: Options) -> None:
                 ("--log-dir", options.log_dir),
                 ("--timeout", options.timeout),
                 ("--max-restarts", options.max_restarts),
+                ("--report", options.report),
+                ("--timeline", options.timeline),
+                ("--metrics", options.metrics),
             )
             if value
         ]

@@ -11,7 +11,7 @@ MARK = b"\x1e"
 TRACEBACK_BEGINS = MARK + b"distopt traceback" + MARK
 TRACEBACK_ENDS = MARK + b"distopt end" + MARK
 
-_KINDS = ("start", "done", "raised", "exit")
+_KINDS = ("start", "done", "raised", "exit", "telemetry")
 _RANK = re.compile(r"[0-9]{1,9}")
 _PIECE = 3000  # bytes; a record must be one atomic write to a pipe: at most 4096
 
@@ -23,7 +23,7 @@ class Event:
     Attributes:
         kind: ``start`` (values: PIDs of the replica and of its supervisor), ``done`` (0; the program has
             finished), ``raised`` (exit code, exception name) or ``exit`` (status, negative for a signal;
-            1 if the MPI launcher had asked it to end).
+            1 if the MPI launcher had asked it to end). ``telemetry`` (JSON: see `telemetry`).
         rank: the replica's process number.
         values: depend on the kind.
     """
@@ -40,7 +40,8 @@ def encode(event: Event) -> bytes:
 
 def decode(line: bytes) -> Event | None:
     """The inverse of `encode`; None for anything else."""
-    fields = line.decode(errors="replace").split()
+    text = line.decode(errors="replace")
+    fields = text.split(" ", 2) if text.startswith("telemetry ") else text.split()
     if len(fields) < 3 or fields[0] not in _KINDS or not _RANK.fullmatch(fields[1]):
         return None
     return Event(fields[0], int(fields[1]), tuple(fields[2:]))

@@ -8,9 +8,13 @@ import signal
 import time
 from contextlib import suppress
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from .output_forwarder import OutputForwarder
 from .protocol import Event, encode
+
+if TYPE_CHECKING:
+    from .feed import Feed
 
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT)
 _CHUNK = 1 << 16
@@ -25,12 +29,16 @@ class Supervisor:
         pid: the replica's PID.
         ends: the replica's descriptors for out, err and events, to be closed here (all but events).
         forwarder: forwards its output, away from the launcher's machine.
+
+    Attributes:
+        feed: sends telemetry; None if nobody wants any.
     """
 
     def __init__(
         self, rank: int, pid: int, ends: tuple[int, int, int], forwarder: OutputForwarder | None
     ) -> None:
         self._rank, self._pid, self._forwarder = rank, pid, forwarder
+        self.feed: Feed | None = None
         self._asked_to_end = False
         self._wake, wake_writer = os.pipe()
         os.set_blocking(wake_writer, False)
@@ -60,7 +68,7 @@ class Supervisor:
         for reader in self._forwarder.readers if self._forwarder else ():
             poll.register(reader, select.POLLIN)
         while (status := self._ended()) is None:
-            for descriptor, event in poll.poll():
+            for descriptor, event in poll.poll(self.feed.wait * 1000 if self.feed else None):
                 if descriptor == self._wake:
                     os.read(self._wake, _CHUNK)
                 elif self._forwarder and descriptor in self._forwarder.readers:
@@ -68,8 +76,12 @@ class Supervisor:
                 elif event:
                     _kill_group(self._pid)
                     poll.unregister(descriptor)
+            if self.feed:
+                self.feed.proceed()
         if self._forwarder:
             self._drain(poll)
+        if self.feed:
+            self.feed.end()
         asked = ("1",) if self._asked_to_end else ()
         self.report(Event("exit", self._rank, (str(status), *asked)))
         return status if status >= 0 else 128 - status

@@ -18,7 +18,7 @@ from distopt.checkpoint.restoring import Loaded, assign, examine, load
 from distopt.checkpoint.snapshot import Encoded, encode_states, fingerprint_of, make_save_plan
 from distopt.checkpoint.writing import Saving
 from distopt.collectives import digest
-from distopt.distribute import ReplicaContext, collective_call, require_replica_context, saving
+from distopt.distribute import ReplicaContext, collective_call, require_replica_context, saving, tell
 from distopt.errors import ReplicaFailed
 from distopt.tensor_files import safetensors
 
@@ -121,6 +121,7 @@ class CheckpointManager:
         timeout = context.strategy.options.abort_seconds
         content = make_save_plan(context, contents, states, number)
         self._savings[rank] = Saving(self.directory, content, rank == 0, background, timeout, self._prune)
+        self._savings[rank].step = context.collective_check.steps
         context.comm.barrier()  # the copies are made: values may change
         if not background:
             self.wait()
@@ -146,6 +147,8 @@ class CheckpointManager:
                 error = finished()
                 shown = self._described(error) if isinstance(error, OSError) else error
                 context.collective_check.check(call, saving.number, describe, shown)
+            path = files.path_of(self.directory, saving.number)
+            tell(context, "checkpoint", step=saving.step, seconds=saving.seconds, path=path)
         except Exception:
             saving.give_up()
             raise

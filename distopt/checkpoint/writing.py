@@ -59,6 +59,11 @@ class Saving:
         self._directory, self._plan = directory, plan
         self._chief, self._timeout, self._prune = chief, timeout, prune
         self._folder = files.path_of(directory, self.number) + files.PART
+        self._begun = time.monotonic()
+        #: The optimizer steps that had been made.
+        self.step = 0
+        #: How long it took until it was complete; replica 0 knows.
+        self.seconds = 0.0
         self._error: Exception | None = None
         self._publish_error: Exception | None = None
         self._given_up = threading.Event()
@@ -120,6 +125,7 @@ class Saving:
                 for record in records:
                     os.unlink(os.path.join(self._folder, record.name + _NOTE))
                 files.publish(self._directory, replace(self._plan.manifest, files=records))
+                self.seconds = time.monotonic() - self._begun
                 self._prune()
         except Exception as error:
             self._publish_error = error

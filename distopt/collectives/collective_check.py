@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
+from time import perf_counter_ns
 
 import numpy as np
 
@@ -84,6 +85,7 @@ class CollectiveCheck:
         self._numbers, self._job = range(world.comm.size) if numbers is None else numbers, job
         self._of = f" of {world.comm.size}" if self._numbers == range(world.comm.size) else ""
         self._comm, self._node, self._status, self._recall = world.comm, world.node, world.status, recall
+        self._spans = world.spans
         self._world, self._pid, self.steps = world, os.getpid(), 0
         self._timing, self.ended = new_state()
         self.ledger: Ledger | None = None
@@ -129,7 +131,10 @@ class CollectiveCheck:
         if self._job is not None:
             self._job._opened()
         header = self._header(kind, self._calls, fingerprint, error, flags, bool(ahead))
+        begin = perf_counter_ns()
         rows = self._meet(header, ahead)
+        if self._spans.on:
+            self._spans.add_since("header", begin, call=kind)
         others = self._job is not None and rows.count(header) < len(rows)
         if self._job is not None and others and not all(_FORMAT.unpack(row)[_OF_NODE] for row in rows):
             # Another replica of the node is in a call of the job: there all of the job learn it.
@@ -197,6 +202,7 @@ class CollectiveCheck:
         """The ledger; all replicas of the job make it together, before any of them opens a call."""
         if self.ledger is None:
             self.ledger = Ledger(self._world, self._timing)
+            self._spans.ahead = partial(self.ledger.clock_ahead, 0)
             self._status.add_remark(partial(recently_last, self.ledger))
         return self.ledger
 

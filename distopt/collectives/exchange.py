@@ -3,19 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from time import perf_counter_ns
 
 import numpy as np
 
 from distopt.collectives.node_rounds import OWN, RECEIVED, SUMS, Message, NodeRounds, Span
-from distopt.comm import Communicator
+from distopt.comm import Communicator, SpanRecorder
 from distopt.core.split import shares
 from distopt.typing import Array
 
-__all__ = ["TAGS", "Exchange"]
+__all__ = ["TAGS", "Exchange", "MessageTrace"]
 
 #: As many exchanges may be on their way at once; MPI has at least 2**15 tags.
 TAGS = 256
 _ROUNDS = 128
+
+
+class MessageTrace:
+    """Writes down when messages travel.
+
+    Args:
+        spans: where.
+        channel: a name of the exchanges that use one communicator, the same on all nodes.
+        node: this node's number.
+    """
+
+    def __init__(self, spans: SpanRecorder, channel: str, node: int) -> None:
+        self.spans, self._channel, self._node = spans, channel, node
+        self._exchanges = 0
+
+    def number(self) -> int:
+        """The number of a new exchange; the same on all nodes."""
+        self._exchanges += 1
+        return self._exchanges
+
+    def name(self, exchange: int, turn: int, sender: int, receiver: int) -> str:
+        """A message's name, unique in the job."""
+        return f"{self._channel}.{exchange}.{turn}.{sender}.{receiver}"
+
+    def sent(self, exchange: int, turn: int, peers: Sequence[int]) -> None:
+        """Messages of a round were sent to other nodes."""
+        now = perf_counter_ns()
+        for peer in peers:
+            self.spans.sent(self.name(exchange, turn, self._node, peer), now)
+
+    def received(self, exchange: int, turn: int, peers: Sequence[int], begun: int, nbytes: int) -> None:
+        """Those of other nodes have come; ``begun``: since when they could."""
+        now = perf_counter_ns()
+        self.spans.travelled(begun, now, nodes=list(peers), round=turn, bytes=nbytes)
+        for peer in peers:
+            self.spans.received(self.name(exchange, turn, peer, self._node), now)
 
 
 class Exchange:
@@ -31,6 +68,7 @@ class Exchange:
         rooms: for each round, room for each message that comes, however long other nodes' blocks are; where
             it is not known yet whether they have the same one. By default a message has the room it needs.
         empty: gives the memory for sums, and for messages without a room; as ``np.empty``.
+        trace: writes down when messages travel; None for not at all.
     """
 
     def __init__(
@@ -42,6 +80,7 @@ class Exchange:
         number: int,
         rooms: Sequence[Sequence[Array]] | None = None,
         empty: Callable[..., Array] = np.empty,
+        trace: MessageTrace | None = None,
     ) -> None:
         self._cross, self._rounds, self._ufunc, self._rooms = cross, plan.rounds, ufunc, rooms
         self._empty = empty
@@ -53,6 +92,7 @@ class Exchange:
         self._memory.update({(SUMS, k): (row, 0) for k, row in enumerate(sums)})
         self._tag = number % TAGS * _ROUNDS
         self._round = 0
+        self.trace, self._exchange = trace, 0 if trace is None else trace.number()
         self._begin()
 
     @property
@@ -64,6 +104,10 @@ class Exchange:
         """Goes on as far as messages have come; whether the total is there."""
         while self._round < len(self._rounds) and self._arrived():
             self._unpack()
+            if self._begun and self.trace is not None:
+                peers = [message.peer for message, _ in self._incoming]
+                nbytes = sum(room.nbytes for _, room in self._incoming)
+                self.trace.received(self._exchange, self._round, peers, self._begun, nbytes)
             for out, left, right in self._rounds[self._round].sums:
                 self._ufunc(self._view(left), self._view(right), out=self._view(out))
             self._round += 1
@@ -84,6 +128,10 @@ class Exchange:
         self._arrived: Callable[[], bool] = self._cross.begin_messages(
             sent, received, self._tag + self._round
         )
+        #: When, if spans are wanted; otherwise 0.
+        self._begun = perf_counter_ns() if self.trace is not None and self.trace.spans.on else 0
+        if self._begun and self.trace is not None:
+            self.trace.sent(self._exchange, self._round, [message.peer for message in now.sent])
 
     def _packed(self, message: Message) -> Array:
         views = [self._view(span) for span in message.spans]

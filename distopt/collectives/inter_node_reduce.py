@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from time import perf_counter_ns
 from typing import NamedTuple
 
 import numpy as np
 
-from distopt.collectives.exchange import TAGS, Exchange
+from distopt.collectives.exchange import TAGS, Exchange, MessageTrace
 from distopt.collectives.link import AHEAD, TYPICAL, Link, cheapest_rule
 from distopt.collectives.node_rounds import NodeRounds, node_rounds
 from distopt.collectives.tree import live_rows, local_pairs, reduce_rows
@@ -29,7 +30,10 @@ class _Travelling(NamedTuple):
 
     def total(self) -> Array:
         """The total, when it is there."""
+        begin = perf_counter_ns()
         self.wait()
+        if self.exchange.trace is not None:
+            self.exchange.trace.spans.add_since("wire", begin)
         return self.exchange.total
 
 
@@ -43,6 +47,7 @@ class InterNodeReduce:
         link: what messages cost.
         tags: tell exchanges apart that are on their way at once; more than these must not be.
         longest: the elements of a row at most, for a block that is sent ahead of a header.
+        trace: writes down when messages travel; None for not at all.
     """
 
     def __init__(
@@ -53,13 +58,14 @@ class InterNodeReduce:
         link: Link = TYPICAL,
         tags: range = range(TAGS),
         longest: int = 0,
+        trace: MessageTrace | None = None,
     ) -> None:
         self._cross, self._members, self._ufunc, self._link = cross, tuple(members), ufunc, link
         size, self._mine = sum(map(len, members)), members[cross.rank]
         self._pairs = local_pairs(size, self._mine)
         #: The replicas at which the node's own sums stop.
         self._live = live_rows(size, self._mine)
-        self._tags, self._begun, self._longest = tags, 0, longest
+        self._tags, self._begun, self._longest, self._trace = tags, 0, longest, trace
         self._ahead: _Travelling | None = None
         self._rooms: list[list[Array]] | None = None
 
@@ -124,7 +130,7 @@ class InterNodeReduce:
         own = self.subtotals(rows)
         rule = cheapest_rule(self._members, rows[0].nbytes, self._link)
         plan = node_rounds(self._members, rule, self._cross.rank)
-        return Exchange(self._cross, plan, own, self._ufunc, self._number(), empty=empty)
+        return Exchange(self._cross, plan, own, self._ufunc, self._number(), empty=empty, trace=self._trace)
 
     def _send_ahead(self, own: Sequence[Array]) -> _Travelling:
         """The same by the rule of the longest blocks, whatever this one is: so all nodes have one plan."""
@@ -132,7 +138,9 @@ class InterNodeReduce:
         plan = node_rounds(self._members, rule, self._cross.rank)
         if self._rooms is None:
             self._rooms = _rooms(plan, self._longest)
-        exchange = Exchange(self._cross, plan, own, self._ufunc, self._number(), self._rooms)
+        exchange = Exchange(
+            self._cross, plan, own, self._ufunc, self._number(), self._rooms, trace=self._trace
+        )
         return self._travelling(exchange)
 
     def _travelling(self, exchange: Exchange) -> _Travelling:

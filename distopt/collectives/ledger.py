@@ -33,6 +33,7 @@ from distopt.collectives.ledger_layout import (
     Row,
 )
 from distopt.comm import World
+from distopt.comm.memory import thread_block
 from distopt.typing import Array
 
 __all__ = ["STAMP_BYTES", "Ledger"]
@@ -74,10 +75,12 @@ class Ledger:
         ring = totals + self.replicas * TOTAL_ITEMS * 8
         nbytes = ring + self.length * self.replicas * STAMP_BYTES
         shared = world.node.shared_block(nbytes, not self.virtual) if world.node.size > 1 else None
-        self._block = np.zeros(nbytes, np.uint8) if shared is None else shared.bytes
+        alone = shared is None  # then a file all the same, which the launcher can read
+        shared = shared or thread_block(nbytes, not self.virtual)
+        self._block = shared.bytes
         self._kept = shared
         members = [self.rank]
-        if shared is not None:
+        if not alone:
             members = [int(rank[0]) for rank in world.node.all_gather(np.array([self.rank], np.int64))]
         self.here: Sequence[int] = members
         self._totals = self._block[totals:ring].view(np.int64).reshape(self.replicas, TOTAL_ITEMS)
@@ -189,6 +192,11 @@ class Ledger:
         wide = self._clocks[:, Clock.HIGH] - self._clocks[:, Clock.LOW]
         most = int(wide.max())
         return 0.0 if most == 0 else float("inf") if most > 1 << 60 else most / 2e9
+
+    def clock_ahead(self, replica: int) -> int:
+        """By how many nanoseconds a replica's clock is ahead of the own one, as well as that is known."""
+        low, high = (int(bound) for bound in self._clocks[replica, [Clock.LOW, Clock.HIGH]])
+        return (low + high) // 2 if high < _UNKNOWN >> 1 else low
 
     def snapshot(self) -> bytes:
         """All of it, as it lies in memory."""

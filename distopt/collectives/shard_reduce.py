@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from distopt.collectives.exchange import TAGS
+from distopt.collectives.exchange import TAGS, MessageTrace
 from distopt.collectives.inter_node_reduce import InterNodeReduce, subtotal
 from distopt.collectives.link import AHEAD, Link, block_factor, block_of, cheapest_rule, measured_link
 from distopt.collectives.node_rounds import load
@@ -50,10 +50,11 @@ class ShardReduce:
         block: the elements of a block at most.
         link: what messages between nodes cost; None on one node.
         block_memory: for blocks that travel in a wire format, taken by turns; one is used, others travel.
+        spans: what this replica did when.
     """
 
     def __init__(self, world: World, options: Settings) -> None:
-        self.job = world.comm
+        self.job, self.spans = world.comm, world.spans
         self.node, self.cross = _topology(world, options)
         self.block = self._least_block = block_size(self.node.size)
         self.link: Link | None = None
@@ -66,7 +67,9 @@ class ShardReduce:
             self.link = measured_link(self.cross, self.job)
             self.block *= block_factor(self._members, _TYPICAL_BYTES * self._shard, self.link)
             longest = self._shard + 2 * PIECE  # a block is longer by one at most, and a shard by half of one
-            self._inter_node = InterNodeReduce(self.cross, self._members, link=self.link, longest=longest)
+            self._inter_node = InterNodeReduce(
+                self.cross, self._members, link=self.link, longest=longest, trace=self._trace(0)
+            )
         self.staging = StagingBuffer(self.node, self.block)
         self.scratch = SharedScratch(self.node)
 
@@ -102,7 +105,11 @@ class ShardReduce:
         if self._channel is None:
             return None
         tags = range(first, first + IN_FLIGHT)
-        return InterNodeReduce(self._channel, self._members, link=self.link, tags=tags)
+        trace = self._trace(self._channels)
+        return InterNodeReduce(self._channel, self._members, link=self.link, tags=tags, trace=trace)
+
+    def _trace(self, channel: int) -> MessageTrace:
+        return MessageTrace(self.spans, f"{self.node.rank}.{channel}", self.cross.rank)
 
     def row_bytes(self, itemsize: int) -> int:
         """The bytes that one replica's part of a block takes at most."""

@@ -10,6 +10,7 @@ from distopt.comm.output import flush, say
 from distopt.comm.pages import same_bytes
 from distopt.comm.private_view import PrivateView, private_view
 from distopt.comm.solo import SoloCommunicator, solo_world
+from distopt.comm.spans import Span, SpanRecorder
 from distopt.comm.turn_scheduler import SIGNAL_WAIT, TurnScheduler
 from distopt.comm.world import StatusWriter, World
 
@@ -22,6 +23,8 @@ __all__ = [
     "PrivateView",
     "SharedBlock",
     "SoloCommunicator",
+    "Span",
+    "SpanRecorder",
     "StatusWriter",
     "TurnScheduler",
     "World",

@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 from distopt.comm.compiled import STRIDE
 from distopt.comm.precompile import precompiled
 
-__all__ = ["SPINS", "YIELDS", "arrive_and_wait", "counters", "signal", "wait", "watch"]
+__all__ = ["SPINS", "YIELDS", "arrive_and_wait", "counters", "signal", "take_time", "wait", "watch"]
 
 #: Looks at the others' counters before the processor is offered, and offers before Python looks.
 SPINS, YIELDS = 200, 400
@@ -67,6 +67,12 @@ def _seconds() -> float:
     _clock_gettime(_MONOTONIC, now.ctypes.data)
     seconds: float = now[0] + now[1] * 1e-9
     return seconds
+
+
+@precompiled("void(int64)")
+def take_time(address: int) -> None:
+    """Writes the time that ``time.perf_counter`` counts to an address: two int64, seconds and nanoseconds."""
+    _clock_gettime(_MONOTONIC, address)
 
 
 @precompiled(f"void({_I64}, int64, int64)")

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from distopt.comm.communicator import Communicator, NodeCommunicator
 from distopt.comm.local import LocalGroup
+from distopt.comm.spans import SpanRecorder
 
 __all__ = ["StatusWriter", "World"]
 
@@ -40,6 +41,7 @@ class World:
         status: where this replica says what it is doing.
         abort: ends the whole job at once with an exit code.
         local_node: those of this process that are of this node; the one, by default.
+        spans: what this replica did when, if somebody wants to know.
     """
 
     comm: Communicator
@@ -49,3 +51,4 @@ class World:
     status: StatusWriter
     abort: Callable[[int], None]
     local_node: LocalGroup = field(default_factory=LocalGroup)
+    spans: SpanRecorder = field(default_factory=SpanRecorder)

@@ -22,6 +22,7 @@ from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.replica_strategy import MPIStrategy
 from distopt.distribute.strategy import Strategy
 from distopt.distribute.timing import Report, TimedIterable, report, saving, step_stats, timed
+from distopt.distribute.told import log_metrics, telemetry_of, tell, tell_metrics
 from distopt.distribute.values import PerReplica
 from distopt.distribute.virtual import VirtualStrategy
 
@@ -40,11 +41,15 @@ __all__ = [
     "get_strategy",
     "has_strategy",
     "in_cross_replica_context",
+    "log_metrics",
     "node_context",
     "report",
     "require_replica_context",
     "saving",
     "step_stats",
+    "telemetry_of",
+    "tell",
+    "tell_metrics",
     "timed",
     "within_node",
 ]

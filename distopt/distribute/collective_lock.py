@@ -74,7 +74,12 @@ def collective_call(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         context = current_frame().context
-        if context is None or context.comm.size == 1:
+        if context is None:
+            return function(*args, **kwargs)
+        if context.world.spans.armed:
+            with context.lock, context.world.spans.call(function.__name__):
+                return function(*args, **kwargs)
+        if context.comm.size == 1:
             return function(*args, **kwargs)
         with context.lock:
             return function(*args, **kwargs)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from distopt.collectives import Report, closing_words
 from distopt.comm import abort_job, flush, say
+from distopt.distribute.told import tell
 from distopt.errors import ReplicaFailed, ReplicaMismatch
 from distopt.launched import by_distoptrun, launched
 from distopt.settings import settings
@@ -77,7 +78,9 @@ def _finish(strategy: MPIStrategy) -> None:
     if ledger is not None and ledger.rank == 0 and strategy.options.stragglers:
         with suppress(Exception):  # the program has ended well, and must not fail for a word
             check = context.collective_check
-            say(closing_words(Report.of(ledger, check.calls, check.steps)))
+            words = closing_words(Report.of(ledger, check.calls, check.steps))
+            say(words)
+            tell(context, "finding", text=words.removeprefix("distopt: "))
 
 
 def _abort_on_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

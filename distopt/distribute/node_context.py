@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 
-from distopt.comm import SoloCommunicator, World
+from distopt.comm import SoloCommunicator
 from distopt.distribute.context import ReplicaContext
 from distopt.distribute.frames import current_frame, frame
 
@@ -30,9 +31,7 @@ def node_context(context: ReplicaContext) -> ReplicaContext:
     if found is None:
         numbers = [int(number[0]) for number in world.node.all_gather(np.array([world.comm.rank]))]
         node = world.node
-        alone = World(
-            node, node, SoloCommunicator(), world.local_node, world.status, world.abort, world.local_node
-        )
+        alone = replace(world, comm=node, cross=SoloCommunicator(), local=world.local_node)
         found = ReplicaContext(context.strategy, alone, context, numbers)
         context.attached[node_context] = found
     return found

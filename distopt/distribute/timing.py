@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from time import perf_counter_ns
 from typing import Any, Generic, ParamSpec, TypeVar
 
-from distopt.collectives import Ledger, Phase, Report
+from distopt.collectives import PHASES, Phase, Report
 from distopt.core.wrappers import named_after
 from distopt.distribute.frames import current_frame
 
@@ -17,23 +18,19 @@ _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
-def _ledger() -> Ledger | None:
-    context = current_frame().context
-    return None if context is None else context.collective_check.ledger
-
-
 @contextmanager
 def in_phase(phase: Phase) -> Iterator[None]:
-    """This replica spends its time in that phase, but for collective calls; nothing happens on one."""
-    ledger = _ledger()
-    if ledger is None:
-        yield
-        return
-    before = ledger.enter(phase)
+    """This replica spends its time in that phase, but for collective calls."""
+    context, begin = current_frame().context, perf_counter_ns()
+    ledger = None if context is None else context.collective_check.ledger
+    before = None if ledger is None else ledger.enter(phase)
     try:
         yield
     finally:
-        ledger.enter(before)
+        if ledger is not None and before is not None:
+            ledger.enter(before)
+        if context is not None:
+            context.world.spans.add_since(PHASES[phase], begin)
 
 
 def saving(function: Callable[_P, _R]) -> Callable[_P, _R]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from time import perf_counter
+from time import perf_counter, perf_counter_ns
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -20,6 +20,7 @@ from distopt.comm.compiled import open_barrier
 from distopt.core.tensor import as_array
 from distopt.engine import fused, kernels
 from distopt.engine.batch import GradientBatch
+from distopt.engine.block_spans import NO_MARKS, BlockSpans
 from distopt.engine.compiled import COMPILED
 from distopt.engine.epilogue import Epilogue, epilogue
 from distopt.engine.norm_board import NormBoard, Scales
@@ -82,6 +83,7 @@ class Executor:
         scaled_kernel: gives what updates from sums that have been kept.
         partition: who updates what.
         blocks: how many blocks a step has.
+        spans: what its blocks do when.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Executor:
         self.scaled_kernel: Callable[[], Kernel] = partial(fused.scaled_kernel, rule, dtype)
         self.partition: Partition = reduce.partition(sizes, dtype.itemsize)
         self.blocks = self.partition.blocks
+        self.spans = BlockSpans(reduce.spans, self.partition)
         #: Addresses are good as long as their memory is there.
         self.places = places
         self._addresses = _addresses(places)
@@ -158,7 +161,7 @@ class Executor:
         """Sends it to other nodes, once it is staged on this one, before the nodes meet in that header."""
         self.reduce.send_ahead(self.partition, batch.gradients, self.dtype)
 
-    def on_node(self, call: KernelCall, first: int, stop: int, staged: bool) -> None:
+    def on_node(self, call: KernelCall, first: int, stop: int, staged: bool, marks: Array) -> None:
         """Runs blocks whose sums are made on this node.
 
         Args:
@@ -166,6 +169,7 @@ class Executor:
             first: the first block.
             stop: the block to stop before.
             staged: whether all replicas have staged the first one.
+            marks: where times are taken to, see :mod:`distopt.engine.block_spans`.
         """
         kernel, owns, starts, tail = call
         staging = self.reduce.staging
@@ -177,7 +181,11 @@ class Executor:
         def code(counters: Array, met: int, part: int, parts: int) -> int:
             span = (first, first + part, first + parts, stop)
             return (
-                int(kernel(counters, met, span, streamed, half, self._where, tables, self._scratch, *tail))
+                int(
+                    kernel(
+                        counters, met, span, streamed, half, self._where, tables, self._scratch, marks, *tail
+                    )
+                )
                 - first
             )
 
@@ -214,7 +222,18 @@ class Executor:
         """Runs blocks without the other replicas."""
         kernel, owns, starts, tail = call
         tables = (self.partition.others, owns, self.partition.ends, starts, self._pairs[:0])
-        kernel(open_barrier(1), 0, (first, first, stop, stop), False, 0, where, tables, self._scratch, *tail)
+        kernel(
+            open_barrier(1),
+            0,
+            (first, first, stop, stop),
+            False,
+            0,
+            where,
+            tables,
+            self._scratch,
+            NO_MARKS,
+            *tail,
+        )
 
 
 def memory_beside(owns: Array, dtype: np.dtype[Any], kept: np.dtype[Any]) -> tuple[Array, Array]:
@@ -284,7 +303,10 @@ class Step:
         if reduce.cross.size == 1:
             self._next = stop
             call = self._kernel_call(reduce.node.size > 1)
-            executor.on_node(call, first, stop, self._staged and first == 0)
+            marks = executor.spans.marks() if reduce.spans.on else NO_MARKS
+            executor.on_node(call, first, stop, self._staged and first == 0, marks)
+            if marks.size:
+                executor.spans.add(self._batch, marks, range(first, stop))
             return
         blocks = range(first, stop)
         arrays, starts = self._batch.gradients, self._batch.addresses
@@ -296,7 +318,11 @@ class Step:
     def take(self, block: int, total: Array) -> None:
         """Takes a block that has been summed: ``total`` is this replica's shard of it. Updates if it can."""
         self._next += 1
-        self._executor.on_block(self._kernel_call(False), block, total)
+        executor, spans, begin = self._executor, self._executor.reduce.spans, perf_counter_ns()
+        executor.on_block(self._kernel_call(False), block, total)
+        if spans.on:
+            names = executor.spans.names(self._batch, block)
+            spans.add_since(f"update of block {block}", begin, variables=names)
 
     def _kernel_call(self, several: bool) -> KernelCall:
         """What runs over blocks; ``several`` if it sums the parts of several replicas."""

@@ -103,4 +103,4 @@ def _arguments(dtype: np.dtype[Any]) -> tuple[Any, ...]:
     four = numba.types.UniTuple(int64, 4)  # type: ignore[no-untyped-call]
     table, numbers = int64[:, ::1], int64[::1]
     tables = numba.types.Tuple((table, table, table, numbers, table))  # type: ignore[no-untyped-call]
-    return (numbers, int64, four, flag, int64, four, tables, scalar[:, ::1], scalar, scalar)
+    return (numbers, int64, four, flag, int64, four, tables, scalar[:, ::1], numbers, scalar, scalar)

@@ -12,7 +12,7 @@ import numpy as np
 
 from distopt.collectives.partition import CHUNK, PIECE
 from distopt.collectives.pointers import array_at, copy, fence, inlined, place
-from distopt.comm.spin import SPINS, YIELDS, signal, wait
+from distopt.comm.spin import SPINS, YIELDS, signal, take_time, wait
 from distopt.engine.squares import add_squares
 from distopt.engine.tuples import addresses, load, store
 
@@ -193,12 +193,13 @@ def _through_blocks(update: Any, like: Any, value: Any, close: Any) -> Callable[
             ``update`` and ``close`` get; where each block's rows begin in these (see ``Partition``); the
             addresses of this replica's gradients; and the order of additions.
         scratch: room for all additions but the last.
+        marks: times are taken to there, see `distopt.engine.block_spans`; empty for none.
         p, q, c: what ``value`` and the rule get.
     """
 
     def template(rule: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
         @jit
-        def kernel(counters, met, span, streamed, half, where, tables, scratch, p, q, c):  # type: ignore[no-untyped-def]
+        def kernel(counters, met, span, streamed, half, where, tables, scratch, marks, p, q, c):  # type: ignore[no-untyped-def]
             fingerprint  # noqa: B018
             rank, size, buffer, row_bytes = where
             begin, first, stop, end = span
@@ -206,16 +207,16 @@ def _through_blocks(update: Any, like: Any, value: Any, close: Any) -> Callable[
             rows = np.empty(size, np.int64)
             item = scratch.itemsize
             for block in range(first, stop):
-                part = block - begin
+                part, mark = block - begin, block * 8
+                _first_time(marks, mark)
                 if part > 0 and wait(counters, size, met + part, SPINS, YIELDS) >= 0:
                     return block
+                _time(marks, mark + 2)
                 here = buffer + ((half + part) & 1) * size * row_bytes
                 if block + 1 < end and size > 1:
                     there = buffer + ((half + part + 1) & 1) * size * row_bytes + rank * row_bytes
-                    for k in range(ends[0, block + 1], ends[0, block + 2]):
-                        copy(there + sends[k, 3], starts[sends[k, 0]] + sends[k, 1], sends[k, 2], streamed)
-                    if streamed:
-                        fence()
+                    _stage(there, sends, ends[0, block + 1], ends[0, block + 2], starts, streamed)
+                _time(marks, mark + 4)
                 for k in range(ends[1, block], ends[1, block + 1]):
                     length = owns[k, 2] // item
                     step = length if len(pairs) <= 1 else CHUNK
@@ -229,6 +230,7 @@ def _through_blocks(update: Any, like: Any, value: Any, close: Any) -> Callable[
                         a, b = array_at(rows[i], n, scratch.dtype), array_at(rows[j], n, scratch.dtype)
                         update(rule, like, value, owns[k, 4:], shift, a, b, p, q, c)
                     close(owns[k, 4:], length, scratch.dtype)
+                _time(marks, mark + 6)
                 if block + 1 < end and size > 1:
                     signal(counters, rank, met + part + 1)
             return stop
@@ -236,6 +238,29 @@ def _through_blocks(update: Any, like: Any, value: Any, close: Any) -> Callable[
         return kernel
 
     return template
+
+
+@inlined
+def _stage(there, sends, first, stop, starts, streamed):  # type: ignore[no-untyped-def]
+    """Copies segments of a table from gradients to a row of the staging buffer."""
+    for k in range(first, stop):
+        copy(there + sends[k, 3], starts[sends[k, 0]] + sends[k, 1], sends[k, 2], streamed)
+    if streamed:
+        fence()
+
+
+@inlined
+def _time(marks, k):  # type: ignore[no-untyped-def]
+    """Takes the time to ``marks[k]``, if there are any."""
+    if marks.size > 0:
+        take_time(place(marks) + k * 8)
+
+
+@inlined
+def _first_time(marks, k):  # type: ignore[no-untyped-def]
+    """The same, unless it has been taken: a block may be begun again after a long wait."""
+    if marks.size > 0 and marks[k] == 0:
+        take_time(place(marks) + k * 8)
 
 
 @inlined

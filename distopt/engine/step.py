@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from operator import and_, or_
+from time import perf_counter_ns
 from weakref import WeakKeyDictionary
 
 from distopt.collectives import EXACT, digest, sums_by
@@ -65,6 +66,7 @@ class StepEngine:
         self._placement = placement()
         self.replicas = context.num_replicas_in_sync
         self._reduce = context.shards
+        self._spans = context.world.spans
         self.parameters = SharedParameters(context.shards)
         self.coordinator = StepCoordinator(context, self.parameters)
         self._steps: WeakKeyDictionary[object, int] = WeakKeyDictionary()
@@ -139,9 +141,11 @@ class StepEngine:
             owner: the optimizer.
             made: how many steps it has made, also before a restart.
         """
+        self._context.collective_check.steps += 1  # for messages of those that wait for this replica
+        if self._spans.armed:
+            self._spans.step_began(self._context.comm.rank, self._context.collective_check.steps)
         if self.replicas > 1:
             self._context.steps_made = made
-            self._context.collective_check.steps += 1  # for messages of those that wait for this replica
             self.coordinator.step_key = (self._steps.get(owner, 0) + 1 << 40) & (1 << 64) - 1
 
     def step(
@@ -390,7 +394,10 @@ class StepEngine:
     def _close(self, batch: GradientBatch) -> None:
         """Everyone sees everything updated."""
         if self._reduce.node.size > 1:
+            begin = perf_counter_ns()
             self._reduce.node.barrier()
+            if self._spans.on:
+                self._spans.add_since("waiting", begin)
         for variable in batch.variables:
             variable.storage.version += 1
         if self._recorder is not None:

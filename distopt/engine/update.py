@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from time import perf_counter_ns
 from typing import Any, TypeAlias
 
 from distopt.collectives import ShardReduce, Sums
@@ -63,7 +64,7 @@ def sum_and_update(
         overlap: has the sums, or some of them; None if nothing has been summed.
         sums: what sums shards over nodes; exactly by default.
     """
-    board = None
+    begin, board = perf_counter_ns(), None
     if then.needs_norms and plan.executors:
         board = plan.norm_boards(reduce)[0]
     first_pass = trust_passes.prepare(reduce, plan, coefficients) if plan.adapts else coefficients
@@ -87,6 +88,8 @@ def sum_and_update(
         rows = sparse.reduced(reduce.job, batch.rows(i), len(variable), then.divisor)
         _apply_rows(reduce, plan, batch, i, coefficients, rows)
     _finish(reduce, plan, steps[bound:], plan.executors[bound:], coefficients, scales)
+    if reduce.spans.on:
+        reduce.spans.add_since("sum and update", begin)
 
 
 def constrained(

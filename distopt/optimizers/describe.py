@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from distopt.optimizers.base_optimizer import BaseOptimizer
     from distopt.optimizers.optimizer import ApplyState
 
-__all__ = ["pipeline_text", "settings_text", "stages_of", "stages_text"]
+__all__ = ["pipeline_text", "settings_text", "stages_of", "stages_text", "tell_pipeline"]
 
 
 def pipeline_text(optimizer: BaseOptimizer) -> str:
@@ -42,6 +42,14 @@ def stages_of(optimizer: BaseOptimizer, replicas: int) -> str:
         update += f", no trust ratio of {', '.join(unadapted)}"
     transformers = [_name(transformer) for transformer in optimizer.gradient_transformers]
     return " -> ".join(part for part in (_policy(optimizer), over, str(clips), *transformers, update) if part)
+
+
+def tell_pipeline(optimizer: BaseOptimizer) -> bool:
+    """Tells distoptrun the pipeline, if it wants to know it; True, since once is enough."""
+    context = distribute.get_replica_context()
+    if context is not None and distribute.telemetry_of(context).wanted:
+        distribute.tell(context, "pipeline", text=pipeline_text(optimizer))
+    return True
 
 
 def stages_text(optimizer: BaseOptimizer) -> str:

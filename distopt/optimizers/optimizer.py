@@ -15,7 +15,7 @@ from distopt.engine.plan import Kind, StepPlan
 from distopt.engine.step import StepEngine
 from distopt.errors import ReplicaFailed, ReplicaMismatch
 from distopt.optimizers.base_optimizer import BaseOptimizer
-from distopt.optimizers.describe import settings_text, stages_text
+from distopt.optimizers.describe import settings_text, stages_text, tell_pipeline
 from distopt.optimizers.hooks import overrides, update_by_hooks
 from distopt.optimizers.loss import (
     all_gradients,
@@ -77,7 +77,7 @@ class Optimizer(BaseOptimizer):
         **kwargs: Any,
     ) -> None:
         super().__init__(name, gradient_aggregator, gradient_transformers, kwargs)
-        self._looked_for_means = False
+        self._looked_for_means = self._described = False
         self._told: set[tuple[str, ...]] = set()
         self._named: tuple[tuple[Any, ...], str] = ((), "")
 
@@ -282,14 +282,15 @@ class Optimizer(BaseOptimizer):
 
     def _count(self, apply_state: ApplyState) -> None:
         """Counts the step, and lets the rule finish it."""
+        if not self._described:
+            self._described = tell_pipeline(self)
         self._finish_step(apply_state)
         assert self._iterations is not None
         self._iterations.count_up()
 
     def _steps_made(self) -> int:
         """The value of :attr:`iterations`, without its property where it can be avoided."""
-        variable = self.iterations if self._iterations is None else self._iterations
-        return int(variable.scalar())
+        return int((self.iterations if self._iterations is None else self._iterations).scalar())
 
     def _steps_before(self) -> int:
         """How many steps come before this one, also those before a restart."""

@@ -17,8 +17,8 @@ from distopt.torch.adam import Adam, AdamW
 from distopt.torch.adamax import Adamax
 from distopt.torch.batch_sampler import DistributedBatchSampler
 from distopt.torch.collectives import all_gather, all_reduce, broadcast
-from distopt.torch.diloco import DiLoCo
 from distopt.torch.data_loader import DataLoader
+from distopt.torch.diloco import DiLoCo
 from distopt.torch.distributed_optimizer import DistributedOptimizer
 from distopt.torch.join import join
 from distopt.torch.lamb import LAMB

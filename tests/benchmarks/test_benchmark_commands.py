@@ -33,6 +33,7 @@ SLOW = [
     "round_accuracy",
     "nodes",
     "startup",
+    "timeline",
     "ledger",
     "tricks",
     "layers",

@@ -364,8 +364,16 @@ def test_tensorboard_reads_the_events(tmp_path: Path, read_scalars) -> None:
             assert values == pytest.approx(history[prefix + name], rel=1e-6)
     with pytest.raises(ValueError, match="positive integer; got 0"):
         C.TensorBoard(tmp_path, update_freq=0)
-    VirtualStrategy(2).run(lambda: fitted(C.TensorBoard(tmp_path / "two"), epochs=1) and None)
+    VirtualStrategy(2).run(lambda: fitted(C.TensorBoard(tmp_path / "two"), epochs=2) and None)
     assert len(list((tmp_path / "two" / "train").iterdir())) == 1
+    times = read_scalars(tmp_path / "two" / "train")
+    shares = [times[name] for name in times if name.startswith("time/")]
+    assert len(shares) == 6
+    late = [times["late/replica_0"], times["late/replica_1"]]
+    for epoch in range(2):
+        assert sum(share[epoch][1] for share in shares) == pytest.approx(1, rel=1e-5)
+        assert 0.5 <= sum(share[epoch][1] for share in late) <= 1.0001
+        assert times["steps_per_second"][epoch][1] > 1
 
 
 def test_checksums_of_event_files() -> None:

@@ -6,7 +6,9 @@ import importlib.util
 import os
 from typing import Any
 
+from distopt.collectives import PHASES
 from distopt.core.checks import as_count, as_frequency, as_path
+from distopt.distribute import Report, report
 from distopt.errors import MissingExtra
 from distopt.keras.callbacks.callback import Callback, Logs, is_chief
 from distopt.keras.callbacks.event_file import EventFile
@@ -19,6 +21,9 @@ class TensorBoard(Callback):
 
     Training's numbers go to ``train`` in the folder, validation's to ``validation``, both with the tags
     ``epoch_loss``, ``epoch_accuracy`` and so on; with ``update_freq`` those of batches as ``batch_loss``.
+    With several replicas there is also where an epoch's time went: ``time/own_code``, ``time/waiting`` and so
+    on, shares of it, on average over the replicas; ``late/replica_3``, the share of the steps to which
+    replica 3 came last; and ``steps_per_second``. See :func:`distopt.report`.
 
     Args:
         log_dir: the folder.
@@ -42,6 +47,11 @@ class TensorBoard(Callback):
         self.local_batches = update_freq == "epoch"
         self._files: dict[str, EventFile] = {}
         self._step = 0
+        self._before: Report | None = None
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """See Callback."""
+        self._before = report()
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """See Callback."""
@@ -56,7 +66,21 @@ class TensorBoard(Callback):
         train = {name: value for name, value in known.items() if not name.startswith("val_")}
         validation = {name[4:]: value for name, value in known.items() if name.startswith("val_")}
         self._write("train", "epoch_", epoch, train)
+        self._write("train", "", epoch, self._times())
         self._write("validation", "epoch_", epoch, validation)
+
+    def _times(self) -> Logs:
+        """Where the time went since the last epoch; nothing for one replica."""
+        now, before = report(), self._before
+        self._before = now
+        if now is None or not is_chief():
+            return {}
+        part = now if before is None else now.since(before)
+        shares = part.spent.sum(0) / max(float(part.spent.sum()), 1e-9)
+        found: Logs = {f"time/{name.replace(' ', '_')}": shares[i] for i, name in enumerate(PHASES)}
+        for replica, last in enumerate(part.last_steps.tolist()):
+            found[f"late/replica_{replica}"] = last / max(part.steps, 1)
+        return {**found, "steps_per_second": part.steps / max(part.seconds, 1e-9)}
 
     def get_state(self) -> int:
         """For backups."""

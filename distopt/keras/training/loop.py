@@ -12,7 +12,13 @@ import numpy as np
 from distopt.core.checks import as_count
 from distopt.core.nest import flatten, map_structure, pack
 from distopt.core.tensor import as_array
-from distopt.distribute import ReplicaContext, get_replica_context, require_replica_context, timed
+from distopt.distribute import (
+    ReplicaContext,
+    get_replica_context,
+    require_replica_context,
+    tell_metrics,
+    timed,
+)
 from distopt.keras.data import ArraySource, Batch, IterableSource, Source, share
 from distopt.keras.data.batch import as_arrays, count_examples, is_arrays, take
 from distopt.keras.data.exchange import all_gather_object
@@ -167,6 +173,7 @@ def train_epochs(
                 with model.optimizer.eval():
                     logs |= {f"val_{name}": value for name, value in validate().items()}
             position.epoch, position.batch = epoch + 1, 0
+            tell_metrics(logs)
             callbacks.on_epoch_end(epoch, logs)
             stopped = agreed_to_stop(model) or ended
         state.callbacks.hand_out()  # if no epoch was left

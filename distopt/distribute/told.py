@@ -1,0 +1,67 @@
+"""What a replica tells distoptrun of its training, for its report and files."""
+
+from __future__ import annotations
+
+import atexit
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+from distopt.core.checks import as_count, shown
+from distopt.distribute.context import ReplicaContext
+from distopt.distribute.frames import require_replica_context
+from distopt.telemetry import MetricsLog, Telemetry
+
+__all__ = ["log_metrics", "tell", "tell_metrics", "telemetry_of"]
+
+
+def telemetry_of(context: ReplicaContext) -> Telemetry:
+    """A replica's telemetry."""
+    found: Telemetry | None = context.attached.get(Telemetry)
+    if found is None:
+        found = context.attached[Telemetry] = Telemetry()
+    return found
+
+
+def tell(context: ReplicaContext, kind: str, **members: Any) -> None:
+    """Sends a message about all of the job: replica 0 does."""
+    if context.replica_id_in_sync_group == 0:
+        telemetry_of(context).send(kind, **members)
+
+
+def tell_metrics(logs: Mapping[str, Any]) -> None:
+    """Tells the numbers among what an epoch has ended with."""
+    context = require_replica_context("fit()")
+    values = {name: float(value) for name, value in logs.items() if isinstance(value, (int, float))}
+    tell(context, "metrics", step=context.collective_check.steps, values=values)
+
+
+def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:
+    """Hands numbers of the training, its loss for example, to ``distoptrun --report`` and ``--metrics``.
+
+    Replica 0's are taken; the other replicas may call it or not. Without distoptrun nothing happens.
+    ``fit`` does so for each epoch. What comes within a tenth of a second is averaged.
+
+    Args:
+        metrics: name -> number; ``val_loss`` is drawn beside ``loss``.
+        step: the step that they belong to; by default the number of optimizer steps made so far.
+
+    Raises:
+        TypeError: something else than numbers by name.
+        RuntimeError: called in cross-replica context.
+    """
+    context = require_replica_context("log_metrics()")
+    values = {}
+    for name, value in metrics.items():
+        try:
+            values[str(name)] = float(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"log_metrics() takes numbers; {name!r} is {shown(value)}") from None
+    step = context.collective_check.steps if step is None else as_count(step, "log_metrics(): step", least=0)
+    if context.replica_id_in_sync_group == 0 and telemetry_of(context).wanted:
+        log: MetricsLog | None = context.attached.get(MetricsLog)
+        if log is None:
+            log = context.attached[MetricsLog] = MetricsLog(telemetry_of(context))
+            weak = weakref.WeakMethod(log.flush)
+            atexit.register(lambda: (flush := weak()) and flush())
+        log.add(values, step)

@@ -1,0 +1,68 @@
+"""Spans of the blocks of a step that are summed within one compiled loop, which takes the time as it goes."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+
+from distopt.collectives import Partition
+from distopt.comm import Span, SpanRecorder
+from distopt.engine.batch import GradientBatch
+from distopt.typing import Array
+
+__all__ = ["NO_MARKS", "BlockSpans"]
+
+#: int64 numbers a block: four times, each as seconds and nanoseconds. They are taken when this replica comes
+#: to the block, when all others have come, when the next block is staged, and when the block is done.
+MARKS = 8
+NO_MARKS = np.empty(0, np.int64)
+#: Variables that are named, and characters of a name.
+_NAMED, _LONGEST = 3, 60
+#: Shorter spans within a block are left out, in ns.
+_SHORT = 1000
+
+
+class BlockSpans:
+    """Adds the spans of an executor's blocks.
+
+    Args:
+        spans: what they are added to.
+        partition: who updates what.
+    """
+
+    def __init__(self, spans: SpanRecorder, partition: Partition) -> None:
+        self.spans, self._partition = spans, partition
+        self._names: dict[int, str] = {}
+
+    def marks(self) -> Array:
+        """Room for the times of all blocks."""
+        return np.zeros(self._partition.blocks * MARKS, np.int64)
+
+    def names(self, batch: GradientBatch, block: int) -> str:
+        """The variables of a block, in words; those of each step are the same."""
+        if block not in self._names:
+            numbers = np.unique(self._partition.everyone_in(block)[:, 0]).tolist()
+            shown = ", ".join(batch.variables[i].name[:_LONGEST] for i in numbers[:_NAMED])
+            more = len(numbers) - _NAMED
+            self._names[block] = f"{shown} and {more} more" if more > 0 else shown
+        return self._names[block]
+
+    def add(self, batch: GradientBatch, marks: Array, blocks: range) -> None:
+        """Adds the spans of blocks that have been run: those of a batch, with their times."""
+        for block in blocks:
+            self.names(batch, block)
+        self.spans.add_later(partial(self._spans_of, marks, blocks))
+
+    def _spans_of(self, marks: Array, blocks: range) -> list[Span]:
+        times = marks.reshape(-1, MARKS // 2, 2) @ np.array([1_000_000_000, 1])
+        found: list[Span] = []
+        for block in blocks:
+            came, together, staged, done = times[block].tolist()
+            nbytes = int(self._partition.own_in(block)[:, 2].sum())
+            about = {"variables": self._names[block], "own_bytes": nbytes}
+            found.append((f"block {block}", came, done, about))
+            parts = [("waiting", came, together), ("staging", together, staged)]
+            found += [(name, begin, end, {}) for name, begin, end in parts if end - begin > _SHORT]
+            found.append(("summing and updating", staged, done, {}))
+        return found
