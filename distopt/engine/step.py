@@ -24,29 +24,22 @@ from distopt.engine.averages import AverageStep, move_averages
 from distopt.engine.batch import GradientBatch, weighted_gradient
 from distopt.engine.clip import Clip
 from distopt.engine.coordinator import StepCoordinator
+from distopt.engine.description import between_nodes, watch_text
 from distopt.engine.epilogue import epilogue
 from distopt.engine.overlap import Overlap
 from distopt.engine.owners import SavedArray, VariableUpdate, run_owned
 from distopt.engine.plan import StepPlan
+from distopt.engine.recording import recorder
 from distopt.engine.reduction import FusedReduction, lowest_terms
 from distopt.engine.shared_parameters import SharedParameters
 from distopt.engine.update import Coefficients, PlannedUpdate
 from distopt.settings import settings
-from distopt.trace import StepRecorder
 
 __all__ = ["Coefficients", "StepEngine"]
 
 #: Flags of a header: some gradient is sparse; all are; the first block is staged; gradients may be handed
 #: over before such a step; those that were hold. The weight stands above.
 _SPARSE, _ALL_SPARSE, _STAGED, _FITS, _OVERLAPPED, _WEIGHT = 1, 2, 4, 8, 16, 5
-
-
-def _recorder(job: ReplicaContext) -> StepRecorder | None:
-    """What writes down the values of all steps of a replica, if it is to."""
-    directory = job.strategy.options.record
-    if directory and job.replica_id_in_sync_group == 0 and StepRecorder not in job.attached:
-        job.attached[StepRecorder] = StepRecorder(directory)
-    return job.attached.get(StepRecorder)
 
 
 class StepEngine:
@@ -73,7 +66,7 @@ class StepEngine:
         self._overlaps: WeakKeyDictionary[object, Overlap] = WeakKeyDictionary()
         self._shared: WeakKeyDictionary[object, bool] = WeakKeyDictionary()
         self._audit_every = context.strategy.options.audit_every
-        self._recorder = _recorder(context.job)
+        self._recorder = recorder(context.job)
 
     @classmethod
     def of(cls, context: ReplicaContext) -> StepEngine:
@@ -97,19 +90,10 @@ class StepEngine:
             wire: how its float32 gradients travel between nodes.
         """
         engine: StepEngine | None = context.attached.get(cls)
-        options = context.strategy.options
-        audit = f"every {options.audit_every} steps" if options.audit_every else "off"
-        abort = f"{options.abort_seconds:g} s" if options.abort_seconds else "never"
-        between = f"{text}\n" if engine and (text := sums_by(engine._reduce, wire, 0).describe()) else ""
-        if engine and wire != EXACT and engine._reduce.cross.size == 1:
-            between = f"one node: no gradient travels as {wire}\n"
-        if engine and owner in engine._overlaps:
-            between += f"{engine._overlaps[owner]}\n"
-        return (
-            f"variables: {engine.parameters if engine else 'find their place at the first step'}\n{between}"
-            f"watch: headers at every call; audit {audit}; warning after {options.stall_seconds:g} s of "
-            f"waiting, end of the job after {abort}"
-        )
+        here = "variables: find their place at the first step"
+        if engine:
+            here = between_nodes(engine._reduce, engine.parameters, engine._overlaps.get(owner), wire)
+        return f"{here}\n{watch_text(context.strategy.options)}"
 
     def share(self, call: str, variables: Sequence[Variable]) -> None:
         """Gives variables their shared memory before a first step, with replica 0's values; collective.
@@ -334,8 +318,8 @@ class StepEngine:
         whole = reduction.weight in (None, 1) and not batch.sparse
         over_nodes = self._reduce.cross.size > 1
         if over_nodes:
-            meets = self._reduce.sends_ahead and plan.seen == self._placement.moves
-            meets = meets and reduction.wire == EXACT
+            exact = reduction.wire == EXACT
+            meets = exact and self._reduce.sends_ahead and plan.seen == self._placement.moves
         else:
             meets = self._reduce.node.size > 1
         if not whole or not meets or not plan.executors:

@@ -360,10 +360,7 @@ class BaseOptimizer(abc.ABC):
         return text
 
     def stats(self) -> dict[str, Any]:
-        """Where the job's time went, as :func:`distopt.report` tells it, in plain numbers; not collective.
-
-        ``"iterations"`` are this optimizer's own; one replica alone has nothing else to tell.
-        """
+        """Where the job's time went, as :func:`distopt.report` tells it; ``"iterations"`` are its own."""
         return step_stats(self._steps_made())
 
     def _title(self) -> str:
@@ -373,11 +370,7 @@ class BaseOptimizer(abc.ABC):
     @abc.abstractmethod
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments with their values now, as JSON can hold them."""
-        clips = {
-            "clipnorm": self.clipnorm,
-            "clipvalue": self.clipvalue,
-            "global_clipnorm": self.global_clipnorm,
-        }
+        clips = {name: getattr(self, name) for name in ("clipnorm", "clipvalue", "global_clipnorm")}
         policy = {} if self.on_nonfinite == "propagate" else {"on_nonfinite": self.on_nonfinite}
         decay = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
         more = {**decay, **self._factors.config(), **average_config(self._average)}

@@ -282,8 +282,7 @@ class Optimizer(BaseOptimizer):
 
     def _count(self, apply_state: ApplyState) -> None:
         """Counts the step, and lets the rule finish it."""
-        if not self._described:
-            self._described = tell_pipeline(self)
+        self._described = self._described or tell_pipeline(self)
         self._finish_step(apply_state)
         assert self._iterations is not None
         self._iterations.count_up()
@@ -292,9 +291,8 @@ class Optimizer(BaseOptimizer):
         """The value of :attr:`iterations`, without its property where it can be avoided."""
         return int((self.iterations if self._iterations is None else self._iterations).scalar())
 
-    def _steps_before(self) -> int:
-        """How many steps come before this one, also those before a restart."""
-        return self._steps_made()
+    #: A hook: how many steps come before this one, also those before a restart.
+    _steps_before = _steps_made
 
     def _overrides(self, base: type, hooks: tuple[str, ...]) -> bool:
         """Whether the class or the instance overrides any of these hooks of ``base``."""
@@ -394,10 +392,8 @@ class Optimizer(BaseOptimizer):
         self, grad: Any, handle: Variable, indices: Any, **kwargs: Any
     ) -> Any:
         """A hook: sums the rows of equal index, then calls ``_resource_apply_sparse``."""
-        rows, distinct = sum_duplicates(grad, indices)
-        return self._resource_apply_sparse(
-            Tensor.from_numpy(rows), handle, Tensor.from_numpy(distinct), **kwargs
-        )
+        rows, distinct = map(Tensor.from_numpy, sum_duplicates(grad, indices))
+        return self._resource_apply_sparse(rows, handle, distinct, **kwargs)
 
     def _finish_step(self, apply_state: ApplyState) -> None:
         """A hook: updates what belongs to no variable, after all variables were updated."""
