@@ -16,7 +16,7 @@ from distopt.distribute import get_replica_context
 from distopt.errors import ReplicaFailed, ReplicaMismatch
 
 SCRIPT = Path(compressed_training.__file__)
-KEEPING = pytest.mark.parametrize("name", ["power_sgd", "top_k"])
+KEEPING = pytest.mark.parametrize("name", ["power_sgd", pytest.param("top_k", marks=pytest.mark.slow)])
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ def digests(words, nodes):
 @pytest.mark.launches
 @pytest.mark.parametrize(
     ("replicas", "nodes"),
-    [(2, 2), *(pytest.param(n, 2, marks=pytest.mark.slow) for n in (4, 6))],
+    [pytest.param(n, 2, marks=pytest.mark.slow) for n in (2, 4, 6)],
 )
 def test_threads_and_processes_have_the_same_bits(replicas, nodes):
     mpiexec = Path(sys.executable).parent / "mpiexec"

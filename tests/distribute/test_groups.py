@@ -121,6 +121,7 @@ def test_an_error_of_one_is_an_error_of_all(pretend):
 
 
 @pytest.mark.launches
+@pytest.mark.slow
 def test_processes_and_threads_have_the_same_groups(tmp_path):
     results = []
     for command in (jobs.mpi(4, __file__), jobs.python(*jobs.inprocess(4, Path(__file__)))):

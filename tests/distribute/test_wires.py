@@ -26,7 +26,9 @@ def nodes(monkeypatch):
     return pretend
 
 
-@pytest.mark.parametrize("wire", ["int8", pytest.param("bf16", marks=pytest.mark.slow), "fp16"])
+@pytest.mark.parametrize(
+    "wire", ["int8", *(pytest.param(w, marks=pytest.mark.slow) for w in ("bf16", "fp16"))]
+)
 def test_every_way_through_a_step_has_the_same_bits(nodes, wire):
     """On one node those of an exact mean; on two near them, on all replicas, both ways through a step."""
     exact = on_replicas(6, lambda: program.train("float32", program.sgd))[0]

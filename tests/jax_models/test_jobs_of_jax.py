@@ -89,6 +89,7 @@ def test_failing_programs(tmp_path, name, how):
     assert words in done.err
 
 
+@pytest.mark.slow
 def test_without_a_launcher_there_is_one_replica_and_no_mpi(tmp_path):
     program = write(
         tmp_path,

@@ -33,6 +33,7 @@ def data_of(file):
     return json.loads(file.read_text().partition('id="data">')[2].partition("</script>")[0])
 
 
+@pytest.mark.slow
 def test_a_job_over_nodes_that_is_started_again(launch, tmp_path):
     names = {name: tmp_path / name for name in ("report.html", "trace.json", "job.prom")}
     words = ("-n", "2", "--max-restarts", "1", "--report", str(names["report.html"]))

@@ -121,6 +121,7 @@ def test_the_debugger_stops_one_of_four_replicas(tmp_path):
     assert [f"end of {r}" in done.stdout for r in range(4)] == [True] * 4
 
 
+@pytest.mark.slow
 def test_without_a_launcher_there_is_one_replica_and_no_mpi(tmp_path):
     program = write(
         tmp_path,

@@ -196,6 +196,7 @@ print("done")
 
 @pytest.mark.launches
 @pytest.mark.timeout(150)
+@pytest.mark.slow
 def test_one_replica_evaluates_and_saves(tmp_path):
     program, saved = tmp_path / "train.py", tmp_path / "saved.pt"
     program.write_text(PROGRAM)

@@ -107,6 +107,7 @@ def test_layouts_agree(tmp_path, expected):
 
 
 @pytest.mark.launches
+@pytest.mark.slow
 def test_where_layouts_diverge(tmp_path):
     done = command(tmp_path, "--replicas", "2", "--layouts", "1x2,2x1", "spoil")
     assert done.returncode == 1, done.stdout + done.stderr
