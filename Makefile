@@ -36,7 +36,7 @@ mpi = $(TESTING) timeout --kill-after=10 $(LIMIT) $(BIN)/mpiexec -n $(1) $(2) ||
 	echo "$@: ended after $(LIMIT) s, the limit of a run under mpiexec: a hang, or a busy machine" \
 	"(then: make $@ LIMIT=3000)" >&2 ;; esac; exit $$code; }
 
-.PHONY: train test test-all test-1 all-1 test-2 all-2 test-4 all-4 test-torch test-jax coverage check bench chaos clean
+.PHONY: train test test-all test-1 all-1 test-2 all-2 test-4 all-4 test-torch test-jax coverage check docs bench chaos clean
 
 train: $(VENV)/.examples
 	$(BIN)/distoptrun -n $(REPLICAS) examples/digits.py
@@ -76,7 +76,13 @@ coverage: $(VENV)/.test
 check: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/python docs/prose.py
 	$(BIN)/mypy --strict $$($(BIN)/python -c "$(UNTYPED)") distopt launch
+
+# Into out/docs/index.html. A broken link, an unknown reference or a page that no list names is an error.
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --jobs auto -d out/doctrees docs out/docs
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks

@@ -15,7 +15,7 @@ from benchmarks.report import Picture, Report, Target
 
 __all__ = ["report", "work"]
 
-#: What a step of three variables may take, see docs/architecture.md.
+#: What a step of three variables may take, see docs/explanation/architecture.md.
 MOST_CALLS, MOST_FILES = 90, 22
 _WARM_UP, _RUNS = 20, 9
 

@@ -1,4 +1,4 @@
-"""Writes docs/errors.md: runs the programs of error_cases/, and records the error that each one shows.
+"""Writes docs/reference/errors.md: runs the programs of error_cases/, and records the error that each one shows.
 
 python docs/errors.py writes the page; tests/test_errors_page.py compares it.
 """
@@ -21,7 +21,8 @@ from error_cases import GROUPS, Case
 
 from distopt.testing.inprocess import run_script
 
-PAGE = Path(__file__).with_name("errors.md")
+_DOCS = Path(__file__).parent
+PAGE = _DOCS / "reference" / "errors.md"
 #: Characters of a message that the page shows.
 _SHOWN = 180
 #: Lines of it.
@@ -102,12 +103,22 @@ def _as_code(line: str) -> str:
 
 def row(case: Case) -> str:
     """The case's line of the page."""
-    return f"| {shown(case)} | {case.why} | {case.cure} |\n"
+    return f"| {shown(case)} | {_linked(case.why)} | {_linked(case.cure)} |\n"
+
+
+def _linked(text: str) -> str:
+    """``text`` with links that start at the page: cases name other pages by their file alone."""
+
+    def link(found: re.Match[str]) -> str:
+        (target,) = _DOCS.rglob(found[1])
+        return f"]({Path(os.path.relpath(target, PAGE.parent)).as_posix()}"
+
+    return re.sub(r"\]\(([\w-]+\.md)", link, text)
 
 
 def page() -> str:
     """The text of the page."""
-    parts = [_HEAD]
+    parts = [_linked(_HEAD)]
     for heading, cases in GROUPS.items():
         parts.append(f"\n## {heading}\n\n| error | why | what to do |\n|---|---|---|\n")
         parts.extend(map(row, cases))

@@ -4,49 +4,41 @@ import inspect
 import re
 
 import pytest
-from pages import ROOT, blocks, run_page
+from pages import PAGES, ROOT, blocks, run_page
 
 from distopt.keras import activations, callbacks, layers, losses, metrics
 
-PAGES = [f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")) if blocks(f"docs/{p.name}")]
+WITH_CODE = [page for page in PAGES if page.startswith("docs/") and blocks(page)]
+#: Pages that need a package which the tests do without.
+NEEDS = {
+    "docs/howto/torch.md": ["torch"],
+    "docs/howto/jax.md": ["jax", "optax"],
+    "docs/tutorial/torch.md": ["torch"],
+    "docs/tutorial/jax.md": ["jax", "optax"],
+}
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page not in ("docs/jax.md", "docs/torch.md")])
+def marked(page):
+    """The page, with the marker of what it needs."""
+    return pytest.param(page, marks=getattr(pytest.mark, NEEDS[page][0])) if page in NEEDS else page
+
+
+@pytest.mark.parametrize("page", map(marked, WITH_CODE))
 def test_blocks_run_and_show_what_is_printed(page):
+    for package in NEEDS.get(page, ()):
+        pytest.importorskip(package)
     run_page(page)
 
 
-@pytest.mark.torch
-def test_the_blocks_of_the_page_on_pytorch_run():
-    pytest.importorskip("torch")
-    run_page("docs/torch.md")
-
-
-@pytest.mark.jax
-def test_the_blocks_of_the_page_on_jax_run():
-    pytest.importorskip("jax")
-    pytest.importorskip("optax")
-    run_page("docs/jax.md")
-
-
 def test_the_pages_with_code_are_known():
-    names = (
-        "aggregators",
-        "debugging",
-        "differences",
-        "jax",
-        "keras",
-        "optimizers",
-        "sharp-bits",
-        "stragglers",
-        "torch",
-    )
-    assert {f"docs/{name}.md" for name in names} <= set(PAGES)
+    howto = ("aggregators", "debugging", "jax", "keras", "optimizers", "sharp-bits", "stragglers", "torch")
+    pages = {f"docs/howto/{name}.md" for name in howto} | set(NEEDS) | {"docs/reference/differences.md"}
+    assert pages <= set(WITH_CODE)
 
 
 @pytest.mark.parametrize("part", [activations, callbacks, layers, losses, metrics])
 def test_the_page_on_models_names_all_that_is_shipped(part):
-    named = set(re.findall(r"`(\w+)`", (ROOT / "docs/keras.md").read_text()))
+    named = set(re.findall(r"`(\w+)`", (ROOT / "docs/howto/keras.md").read_text()))
     helpers = {"CallbackList", "InputSpec", "LossFunctionWrapper", "MeanMetricWrapper"}
     helpers |= {"Loss", "Metric", "Reduction", "deserialize", "get", "serialize"}
     found = {name for name in part.__all__ if inspect.isclass(getattr(part, name)) or part is activations}
@@ -54,7 +46,7 @@ def test_the_page_on_models_names_all_that_is_shipped(part):
 
 
 def test_no_name_in_the_table_of_models_is_made_up():
-    table = (ROOT / "docs/keras.md").read_text().partition("## A first model")[0]
+    table = (ROOT / "docs/howto/keras.md").read_text().partition("## A first model")[0]
     kinds = dict(re.findall(r"^\| (\w+) \| (.*) \|$", table, re.MULTILINE))
     for kind, part in (("losses", losses), ("metrics", metrics), ("callbacks", callbacks)):
         assert set(re.findall(r"`(\w+)`", kinds[kind])) <= set(part.__all__)

@@ -73,7 +73,7 @@ def test_the_sdist_holds_the_repository(built):
         "CHANGELOG.md",
         "LICENSE",
         "Makefile",
-        "docs/launching.md",
+        "docs/howto/launching.md",
         "tests/comm/test_memory.py",
     } <= expected
     assert {name for name in files(sdist) if ".egg-info/" not in name} - made == expected
@@ -148,7 +148,7 @@ def test_pip_takes_the_extras_from_the_clone(built):
 
 
 def test_the_page_says_where_recipes_are():
-    page = (ROOT / "docs/launching.md").read_text()
+    page = (ROOT / "docs/howto/launching.md").read_text()
     (line,) = re.findall(r'^    python -c "(import distopt_launch.*)"$', page, re.MULTILINE)
     done = subprocess.run(
         [sys.executable, "-c", line], capture_output=True, text=True, timeout=60, check=True

@@ -4,7 +4,7 @@ import re
 from importlib.metadata import metadata
 
 import pytest
-from pages import ROOT, blocks, run_page
+from pages import PAGES, ROOT, blocks, run_page
 
 from distopt.distribute import VirtualStrategy
 
@@ -57,9 +57,6 @@ def test_extras_exist():
     named = set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE))
     assert named
     assert named <= set(metadata("distopt-mpi").get_all("Provides-Extra"))
-
-
-PAGES = ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in sorted((ROOT / "docs").glob("*.md")))]
 
 
 @pytest.mark.parametrize("page", PAGES)

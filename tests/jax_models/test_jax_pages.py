@@ -26,7 +26,7 @@ FOLDER = ROOT / "examples" / "jax"
 
 def changed(number):
     """A program of the page that stands there as changed lines: as it was, and as it is."""
-    lines = blocks("docs/jax.md", "diff")[number][1].splitlines()
+    lines = blocks("docs/howto/jax.md", "diff")[number][1].splitlines()
     return [textwrap.dedent("\n".join(line[1:] for line in lines if line[:1] in f" {sign}")) for sign in "-+"]
 
 
@@ -47,7 +47,7 @@ def test_the_changed_program_trains_as_the_old_one_does_on_all_examples():
 
 
 def test_the_page_names_all_that_there_is():
-    page = (ROOT / "docs/jax.md").read_text()
+    page = (ROOT / "docs/howto/jax.md").read_text()
     named = set(re.findall(r"`(?:dj\.)?(\w+)[`(=]", page))
     assert set(dj.__all__) - {"ApplyOptions", "Optimizer"} <= named
     assert set(dj.ApplyOptions.__annotations__) <= named

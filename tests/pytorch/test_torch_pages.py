@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 import distopt.torch as dt  # noqa: E402
 
 pytestmark = pytest.mark.torch
-PAGES = ["README.md", "docs/torch.md"]
+PAGES = ["README.md", "docs/howto/torch.md"]
 
 
 def changed(page, number=0):
@@ -60,18 +60,18 @@ def test_what_the_other_changes_lead_to_runs(number, tmp_path):
     names["Net"] = lambda: torch.nn.Linear(8, 1)
     names["model"] = model = names["Net"]()
     names |= {"optimizer": dt.SGD(model), "loss": model(data[:][0]).mean()}
-    exec(changed("docs/torch.md", number)[1], names)
+    exec(changed("docs/howto/torch.md", number)[1], names)
     if number > 1:
         assert isinstance(names["optimizer"], dt.AdamW)
         assert len(names["loader"]) == 4
         saved = torch.load(names["path"])
         assert torch.equal(saved["weight"], names["model"].weight)
-    assert len(blocks("docs/torch.md", "diff")) == 4
+    assert len(blocks("docs/howto/torch.md", "diff")) == 4
 
 
 def test_states_of_torchmetrics_are_gathered_by_replica():
     """By a function of the page, as torchmetrics' own does: a list of each replica's tensor."""
-    text = next(text for _, text in blocks("docs/torch.md") if "def gather" in text)
+    text = next(text for _, text in blocks("docs/howto/torch.md") if "def gather" in text)
     names = {"torch": torch, "dt": dt}
     exec(text, names)
 
@@ -86,7 +86,7 @@ def test_states_of_torchmetrics_are_gathered_by_replica():
 
 
 def test_the_page_names_all_optimizers_and_options():
-    page = (ROOT / "docs/torch.md").read_text()
+    page = (ROOT / "docs/howto/torch.md").read_text()
     named = set(re.findall(r"`(?:dt\.)?(\w+)[`(=]", page))
     assert {name for name in dt.__all__ if name not in ("Optimizer", "StepOptions", "rank", "size")} <= named
     assert set(dt.StepOptions.__annotations__) <= set(re.findall(r"(\w+)=", page))

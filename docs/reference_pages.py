@@ -1,0 +1,72 @@
+"""A Sphinx extension: what reference pages show of the code, read from the code when the site is built.
+
+``distoptrun-help`` is the text of ``distoptrun --help``; ``settings-table`` is a table of the environment variables.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+from distopt_launch.cli import main as distoptrun
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+from distopt.settings import Settings
+
+
+def help_text() -> str:
+    """What ``distoptrun --help`` prints."""
+    import io
+    from contextlib import redirect_stdout, suppress
+
+    written = io.StringIO()
+    with redirect_stdout(written), suppress(SystemExit):
+        distoptrun(["--help"])
+    return written.getvalue()
+
+
+def settings_rows() -> list[tuple[str, str, str]]:
+    """Of each environment variable: its name, its default, and what it does, by the docstring of ``Settings``."""
+    _, _, attributes = (Settings.__doc__ or "").partition("Attributes:\n")
+    said = dict(re.findall(r"^ +(\w+): (.*(?:\n {12,}.*)*)", attributes, re.MULTILINE))
+    rows = []
+    for field in dataclasses.fields(Settings):
+        default = int(field.default) if isinstance(field.default, bool) else field.default
+        shown = f"{default:g}" if isinstance(default, float) else str(default)
+        rows.append(("DISTOPT_" + field.name.upper(), shown, " ".join(said[field.name].split())))
+    return rows
+
+
+class Help(SphinxDirective):
+    """The text of ``distoptrun --help``."""
+
+    def run(self) -> list[nodes.Node]:
+        """Returns the text as a block."""
+        text = help_text()
+        return [nodes.literal_block(text, text, language="none")]
+
+
+class SettingsTable(SphinxDirective):
+    """The table of the environment variables."""
+
+    def run(self) -> list[nodes.Node]:
+        """Returns the table."""
+        lines = ["| variable | default | meaning |", "|---|---|---|"]
+        for name, default, meaning in settings_rows():
+            lines.append(
+                f"| `{name}` | {f'`{default}`' if default else ''} | {meaning.replace('|', chr(92) + '|')} |"
+            )
+        node = nodes.container()
+        self.state.nested_parse(StringList(lines, "settings"), self.content_offset, node)
+        return node.children
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Registers both directives."""
+    app.add_directive("distoptrun-help", Help)
+    app.add_directive("settings-table", SettingsTable)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
