@@ -1,7 +1,7 @@
 """Draws the figures of the documentation as SVG files into figures/: python docs/figures.py.
 
-Each figure has a background of its own and follows the reader's light or dark scheme. A test compares the files
-with what this module draws.
+Each figure has a background of its own and follows the reader's light or dark scheme. A test compares the
+files with what this module draws.
 """
 
 from __future__ import annotations
@@ -91,7 +91,8 @@ class Drawing:
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
             f'viewBox="0 0 {width} {height}" role="img"><title>{escape(self._title)}</title>\n'
-            f'{_style()}{head}\n<rect width="{width}" height="{height}" rx="10" class="card"/>\n{body}\n</svg>\n'
+            f'{_style()}{head}\n<rect width="{width}" height="{height}" rx="10" class="card"/>\n'
+            f"{body}\n</svg>\n"
         )
 
 
