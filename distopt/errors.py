@@ -1,4 +1,6 @@
-"""The error tree::
+"""The error tree.
+
+::
 
     Exception
     |-- ImportError

@@ -19,7 +19,7 @@ class Aggregator(KnownArguments, ABC):
     A class is needed for arguments that a config shall hold, and for state that is saved with the
     optimizer's. State is Variables: made in :meth:`build`, listed in :attr:`weights`, read in ``__call__``,
     and changed in :meth:`finish_step`. It is the same on all replicas, or a replica's own, such as what a
-    compression left out: then the Variable has ``synchronization=ON_READ``. Example: docs/howto/aggregators.md.
+    compression left out: then the Variable has ``synchronization=ON_READ``. See docs/howto/aggregators.md.
     """
 
     @abstractmethod
