@@ -31,8 +31,8 @@ class Settings:
         large_pages: whether to ask for large pages of shared memory.
         stores: how gradients are written for other replicas: ``streaming`` past the caches, ``ordinary``, or
             ``auto`` for whichever is faster.
-        overlap: whether gradients travel to other nodes during the backward pass: ``on``, ``off``, or ``auto``
-            for whichever is faster.
+        overlap: whether gradients travel to other nodes during the backward pass: ``on``, ``off``, or
+            ``auto`` for whichever is faster.
         debug: whether tracebacks show the frames inside distopt.
         record: a directory in which replica 0 records the variables' values after each step.
     """
