@@ -33,14 +33,14 @@ class Mean(Aggregator):
 
 
 class WeightedMean(Aggregator):
-    """The mean over all examples: each replica's gradient is weighted by its number of examples.
+    """The mean over all examples: each replica's gradient weighs as many examples as it saw.
 
-    Exact for batches of unequal sizes, even empty ones, if each replica's gradient is the mean
+    Exact for batches of unequal sizes, also empty ones, when each replica's gradient is the mean
     over its own examples.
 
     Args:
         examples: how many examples this replica's gradients are the mean of, or a callable that
-            returns it, called at each step. The attribute may be set before each step.
+            tells it, called at each step. The attribute may be set before each step.
 
     Raises:
         ValueError: at a step, when it is not a count, or when all replicas have none.
