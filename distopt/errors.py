@@ -1,5 +1,7 @@
 """The error tree.
 
+::
+
     Exception
     |-- ImportError
     |   `-- MissingExtra          an optional dependency is not installed; says how to install it

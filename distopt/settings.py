@@ -21,22 +21,22 @@ class Settings:
     """What ``DISTOPT_*`` environment variables say; each field is one, in upper case.
 
     Attributes:
-        stall_seconds: after so long in one collective call, say who is waited for.
-        abort_seconds: after so long, end the job (0: never).
-        audit_every: compare the replicas' state every so many steps (0: never).
+        stall_seconds: seconds in one collective call until a report names the missing replicas (0: never).
+        abort_seconds: seconds in one collective call until the job ends (0: never).
+        audit_every: number of steps between two comparisons of the replicas' state (0: never).
         memory: default of ``MPIStrategy(memory=...)``.
-        nodes: pretend that so many nodes share the processes out, or the replicas of one process (for tests);
-            0 for the truth.
+        nodes: number of nodes that the processes, or the replicas of one process, are divided into, for
+            tests (0: the real nodes).
         abort_on_exception: whether an uncaught exception ends the whole job.
-        array_specs: read dtypes, shapes and addresses of many gradients in compiled code.
-        large_pages: ask for large pages of shared memory.
-        stores: write for other replicas past the caches ("streaming"), the usual way ("ordinary"), or as is
-            faster just now ("auto").
-        overlap: send gradients to other nodes while the backward pass computes the next ones ("on"), after it
-            ("off"), or as has turned out to be faster ("auto").
-        stragglers: say at the end of a job which replica the others have waited for, if it was one.
-        debug: show the frames inside distopt in tracebacks.
-        record: a directory in which replica 0 writes down the variables' values after each step.
+        array_specs: whether compiled code reads the dtypes, shapes and addresses of many gradients at once.
+        large_pages: whether to ask for large pages of shared memory.
+        stores: how gradients are written for other replicas: ``streaming`` past the caches, ``ordinary``, or
+            ``auto`` for whichever is faster.
+        overlap: whether gradients travel to other nodes during the backward pass: ``on``, ``off``, or
+            ``auto`` for whichever is faster.
+        stragglers: whether a job's end names the replica that the others waited for, if it was one.
+        debug: whether tracebacks show the frames inside distopt.
+        record: a directory in which replica 0 records the variables' values after each step.
     """
 
     stall_seconds: float = 60.0

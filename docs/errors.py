@@ -1,4 +1,4 @@
-"""Writes docs/reference/errors.md: runs the programs of error_cases/, and records the error that each one shows.
+"""Writes docs/reference/errors.md: runs the programs of error_cases/, and records the error of each.
 
 python docs/errors.py writes the page; tests/test_errors_page.py compares it.
 """

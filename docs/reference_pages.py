@@ -1,12 +1,16 @@
 """A Sphinx extension: what reference pages show of the code, read from the code when the site is built.
 
-``distoptrun-help`` is the text of ``distoptrun --help``; ``settings-table`` is a table of the environment variables.
+``distoptrun-help`` is the text of ``distoptrun --help``; ``settings-table`` is a table of the environment
+variables.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import re
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
 from typing import Any
 
 from distopt_launch.cli import main as distoptrun
@@ -20,9 +24,6 @@ from distopt.settings import Settings
 
 def help_text() -> str:
     """What ``distoptrun --help`` prints."""
-    import io
-    from contextlib import redirect_stdout, suppress
-
     written = io.StringIO()
     with redirect_stdout(written), suppress(SystemExit):
         distoptrun(["--help"])
@@ -30,7 +31,7 @@ def help_text() -> str:
 
 
 def settings_rows() -> list[tuple[str, str, str]]:
-    """Of each environment variable: its name, its default, and what it does, by the docstring of ``Settings``."""
+    """Name, default and meaning of each environment variable, by the docstring of ``Settings``."""
     _, _, attributes = (Settings.__doc__ or "").partition("Attributes:\n")
     said = dict(re.findall(r"^ +(\w+): (.*(?:\n {12,}.*)*)", attributes, re.MULTILINE))
     rows = []
@@ -65,8 +66,22 @@ class SettingsTable(SphinxDirective):
         return node.children
 
 
+def link_repository(app: Sphinx, page: str, source: list[str]) -> None:
+    """Marks links to files of the repository that are not pages, for ``myst_url_schemes``."""
+    folder = (app.srcdir / page).parent
+
+    def link(found: re.Match[str]) -> str:
+        target = (folder / found[1]).resolve()
+        if target.is_relative_to(app.srcdir) or not target.exists():
+            return found[0]
+        return f"](repository:{target.relative_to(Path(app.srcdir).parent).as_posix()})"
+
+    source[0] = re.sub(r"\]\((\.\./[^)#\s]+)(?:#[^)]*)?\)", link, source[0])
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Registers both directives."""
+    """Registers the directives and the links."""
+    app.connect("source-read", link_repository)
     app.add_directive("distoptrun-help", Help)
     app.add_directive("settings-table", SettingsTable)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

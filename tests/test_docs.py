@@ -23,7 +23,7 @@ def marked(page):
     return pytest.param(page, marks=getattr(pytest.mark, NEEDS[page][0])) if page in NEEDS else page
 
 
-@pytest.mark.parametrize("page", map(marked, WITH_CODE))
+@pytest.mark.parametrize("page", [marked(page) for page in WITH_CODE])
 def test_blocks_run_and_show_what_is_printed(page):
     for package in NEEDS.get(page, ()):
         pytest.importorskip(package)

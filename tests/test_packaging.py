@@ -33,7 +33,7 @@ def made_from_the_repository(place):
         shutil.copytree(ROOT / folder, place / folder, ignore=MADE)
     for file in [
         *ROOT.glob("*.md"),
-        *map(ROOT.joinpath, ["LICENSE", "MANIFEST.in", "Makefile", "pyproject.toml"]),
+        *map(ROOT.joinpath, ["LICENSE", "MANIFEST.in", "Makefile", "pyproject.toml", "setup.py"]),
     ]:
         shutil.copy(file, place)
     return place

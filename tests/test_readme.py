@@ -1,6 +1,7 @@
 """The README's code runs, its smallest program is the example, and its links and commands exist."""
 
 import re
+import runpy
 from importlib.metadata import metadata
 
 import pytest
@@ -54,9 +55,24 @@ def test_commands_are_targets_of_the_makefile():
 
 
 def test_extras_exist():
-    named = set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE))
+    table = "".join(re.findall(r"^\| (`.*?) \|", README.partition("| extra |")[2], re.MULTILINE))
+    named = set(re.findall(r"`(\w+)`", table))
     assert named
     assert named <= set(metadata("distopt-mpi").get_all("Provides-Extra"))
+
+
+def test_it_is_short():
+    assert len(README.splitlines()) <= 120
+
+
+def test_links_are_absolute_where_a_package_index_shows_it():
+    setup = runpy.run_path(str(ROOT / "setup.py"))
+    text = setup["description"](README, '[project.urls]\nRepository = "https://example.org/distopt"\n')
+    targets = re.findall(r"\]\(([^)]+)\)", text)
+    assert len(targets) == len(re.findall(r"\]\(", README))
+    assert all(target.startswith("https://") for target in targets)
+    assert "https://example.org/distopt/blob/main/docs/tutorial/index.md" in targets
+    assert setup["description"](README, "") == README
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -343,7 +343,7 @@ def test_importing_the_package_is_cheap():
 
 
 def test_the_architecture_page_lists_every_part():
-    page = (ROOT.parent / "docs" / "architecture.md").read_text()
+    page = (ROOT.parent / "docs" / "explanation" / "architecture.md").read_text()
     folders = page.partition("## The folders")[2].partition("\n## ")[0]
     parts = {part_of(file) for file in FILES} - {"__init__"}
     names = {part if (ROOT / part).is_dir() else f"{part}.py" for part in parts}

@@ -16,10 +16,10 @@ __all__ = ["Aggregator"]
 class Aggregator(KnownArguments, ABC):
     """Combines the replicas' gradients. A plain function of the same signature does as well.
 
-    A class is needed for arguments that a config shall hold, and for state that is saved with the
+    A class is needed for arguments that belong into a config, and for state that is saved with the
     optimizer's. State is Variables: made in :meth:`build`, listed in :attr:`weights`, read in ``__call__``,
-    and changed in :meth:`finish_step`. It is the same on all replicas, or a replica's own, such as what a
-    compression left out: then the Variable has ``synchronization=ON_READ``. Example: docs/howto/aggregators.md.
+    and changed in :meth:`finish_step`. It is the same on all replicas, or each replica's own, such as
+    the error of a compression; then the Variable is ``ON_READ``. See docs/howto/aggregators.md.
     """
 
     @abstractmethod
@@ -34,7 +34,7 @@ class Aggregator(KnownArguments, ABC):
         """
 
     def build(self, variables: Sequence[Variable]) -> None:
-        """A hook: makes the state for variables that it has not met; called before each aggregation."""
+        """A hook: makes the state for new variables; called before each aggregation."""
 
     @property
     def weights(self) -> list[Variable]:
@@ -42,7 +42,7 @@ class Aggregator(KnownArguments, ABC):
         return []
 
     def finish_step(self) -> None:
-        """A hook: moves the state on, from what ``__call__`` left; called after the update.
+        """A hook: updates the state with the results of ``__call__``; called after the update.
 
         Called in replica context, once a step; if replicas of one process share this object and some of
         :attr:`weights` are ON_READ, once by each of them. What ``__call__`` leaves is then a replica's own
@@ -54,7 +54,7 @@ class Aggregator(KnownArguments, ABC):
         return {}
 
     def reduction(self) -> FusedReduction | None:
-        """What the step engine can do in this one's place, in its own pass; None: nothing."""
+        """How the step engine can aggregate in its own pass; None if it cannot."""
         return None
 
     def __str__(self) -> str:

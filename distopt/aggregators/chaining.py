@@ -14,7 +14,7 @@ __all__ = ["Chain", "chain"]
 
 
 class Chain(Aggregator):
-    """Hands the pairs through several aggregators (or functions on pairs), in order.
+    """Passes the pairs through several aggregators (or functions on pairs), in order.
 
     Args:
         aggregators: aggregators, callables, names or configs.

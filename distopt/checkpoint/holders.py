@@ -17,13 +17,13 @@ __all__ = ["Checked", "GlobalStreams", "StateDict", "Stateful", "holder_of"]
 
 @runtime_checkable
 class Stateful(Protocol):
-    """An object that tells its state and takes it back, such as a position in the data.
+    """An object with a state to save and restore, such as a position in the data.
 
     A state consists of numbers, texts, arrays, None, and lists, tuples and dicts of them.
     """
 
     def get_state(self) -> Any:
-        """The state now."""
+        """Returns the current state."""
 
     def set_state(self, state: Any) -> None:
         """Goes back to what :meth:`get_state` returned, in this run or an earlier one."""

@@ -28,7 +28,7 @@ _log = logging.getLogger("distopt")
 
 
 class CheckpointManager:
-    """Saves objects in numbered checkpoints and restores the newest one that is whole.
+    """Saves objects in numbered checkpoints and restores the newest complete one.
 
     Every replica makes one, with its own objects, and calls :meth:`save` and :meth:`restore` together
     with the others. Beside the objects, the global random generators of NumPy, Python and, where the
@@ -37,12 +37,12 @@ class CheckpointManager:
     Args:
         directory: where the checkpoints are; all replicas must see it. One job at a time may write there,
             from its first :meth:`save` on until its managers are gone; any number may restore from it.
-        keep: how many whole checkpoints stay; older ones are removed when a new one is whole.
+        keep: the number of complete checkpoints to keep; older ones are removed when a new one is complete.
         **objects: what to save, each by a name of its own: variables (or lists, tuples and dicts of them),
             optimizers, models and metrics (anything with ``weights``), random generators, objects with
             ``get_state()`` and ``set_state()``, or with PyTorch's ``state_dict()`` and
             ``load_state_dict()``, and dicts or lists of numbers, strings, arrays and tensors, which are
-            changed in place. Whatever variables an optimizer trains must be among them.
+            changed in place. The variables that an optimizer trains must be among them.
 
     Raises:
         ValueError: ``keep`` is below 1, or there are no objects.
@@ -279,7 +279,7 @@ class CheckpointManager:
 
     # -- preemption
     def on_preemption(self, signals: Iterable[int] = (signal.SIGTERM,)) -> None:
-        """Makes these signals ask for a last checkpoint, which :meth:`step` writes.
+        """Makes these signals request a last checkpoint, which :meth:`step` writes.
 
         Raises:
             ValueError: called outside of the main thread.
@@ -289,14 +289,14 @@ class CheckpointManager:
             self._handlers.update(preemption.listen(signals))
 
     def release_preemption(self) -> None:
-        """The signals of :meth:`on_preemption` do again what they did before."""
+        """Restores the previous handlers of the signals of :meth:`on_preemption`."""
         if require_replica_context("CheckpointManager.release_preemption()").world.local.rank == 0:
             preemption.release(self._handlers)
             self._handlers.clear()
 
     @collective_call
     def step(self) -> None:
-        """To be called by all replicas after each step, when :meth:`on_preemption` was.
+        """Saves and ends the program after a signal; all replicas call it after each step.
 
         If a signal has come to any of them, all save and exit with code 143.
 

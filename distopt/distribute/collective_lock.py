@@ -70,7 +70,7 @@ class CollectiveLock:
 
 
 def collective_call(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """A function that makes collective calls, and lets no other thread of its replica make one meanwhile."""
+    """Marks a function with collective calls; another thread of the replica cannot make one meanwhile."""
 
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         context = current_frame().context

@@ -238,7 +238,7 @@ class ReplicaContext:
         return select(local.run_once((args, kwargs or {}), merge), local.rank)
 
     def finish(self) -> None:
-        """Says that this replica has ended its program; others that still wait learn of it.
+        """Reports that this replica has ended its program, so that waiting replicas learn of it.
 
         Raises:
             ReplicaMismatch: other replicas are still in a collective call.

@@ -33,7 +33,7 @@ _MOST = 1 << 14
 class VirtualStrategy(Strategy):
     """``num_replicas`` replicas as threads of this process that take turns.
 
-    Exactly one runs at a time, and they change only at collective calls: prints come in order, and
+    Exactly one runs at a time, and they switch only at collective calls. So prints come in order, and
     pdb has the program to itself. Replica 0 runs in the caller's own thread.
 
     Args:

@@ -43,7 +43,7 @@ _log = logging.getLogger("distopt")
 class Model(Container):
     """A layer with ``compile``, ``fit``, ``evaluate`` and ``predict``.
 
-    Subclasses make layers in ``__init__`` and override :meth:`call`; who wants another step overrides
+    Subclasses make layers in ``__init__`` and override ``call``; who wants another step overrides
     :meth:`train_step`. Every replica runs the same program and is given the same whole arrays; each takes
     its share of every batch, and results are those of all replicas together.
 
@@ -84,7 +84,7 @@ class Model(Container):
             optimizer: a name, a config or an optimizer.
             loss: a name, a function ``(y_true, y_pred) -> losses`` or a Loss; for several outputs a list,
                 or a dict by the names of the outputs. Its mean is that of the global batch. None: the model
-                is trained on what :meth:`add_loss` adds.
+                is trained on what ``add_loss`` adds.
             metrics: names, functions or Metrics; they do not see sample weights.
             loss_weights: a list or dict of numbers, one for each output's loss.
             weighted_metrics: metrics that see sample weights.

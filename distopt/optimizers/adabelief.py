@@ -26,7 +26,7 @@ ADABELIEF = Rule("adabelief", _adabelief, ("m", "s"), Sparse.ALL, in_float32=Tru
 
 
 class AdaBelief(RuleOptimizer):
-    """Adam that divides by how far gradients are from their mean: large steps where they agree.
+    """Adam with the squared distance of gradients from their mean: steps are large where gradients agree.
 
     ``m += (g - m) * (1 - beta_1)``, ``s += ((g - m)**2 - s) * (1 - beta_2) + epsilon``,
     ``w -= lr * m / (1 - beta_1**t) / (sqrt(s / (1 - beta_2**t)) + epsilon)`` in step ``t = 1, 2, ...``. A

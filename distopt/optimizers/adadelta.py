@@ -24,7 +24,7 @@ ADADELTA = Rule("adadelta", _adadelta, ("accum_grad", "accum_var"))
 
 
 class Adadelta(RuleOptimizer):
-    """Steps as long as the past steps were, in relation to the past gradients.
+    """Gradients scaled by the ratio of the root mean squares of past steps and past gradients.
 
     ``a = rho * a + (1 - rho) * g**2``, ``u = sqrt(b + epsilon) / sqrt(a + epsilon) * g``,
     ``w -= lr * u``, ``b = rho * b + (1 - rho) * u**2``. A sparse gradient changes its own rows only.

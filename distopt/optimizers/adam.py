@@ -32,7 +32,7 @@ AMSGRAD = Rule("amsgrad", _amsgrad, ("m", "v", "vhat"), Sparse.ALL)
 
 
 class Adam(RuleOptimizer):
-    """Steps of the size of a running mean of the gradient over the root of one of its square.
+    """A running mean of the gradient, divided by the root of a running mean of its square.
 
     ``m += (g - m) * (1 - beta_1)``, ``v += (g**2 - v) * (1 - beta_2)``,
     ``w -= lr * sqrt(1 - beta_2**s) / (1 - beta_1**s) * m / (sqrt(v) + epsilon)`` in step ``s = 1, 2, ...``

@@ -10,7 +10,7 @@ __all__ = ["AdamW"]
 
 
 class AdamW(Adam):
-    """Adam whose variables shrink by themselves: ``w -= lr * weight_decay * w``, then a step of Adam.
+    """Adam with decoupled weight decay: ``w -= lr * weight_decay * w``, then a step of Adam.
 
     A penalty on ``w**2`` in the loss would be divided by the same root as the gradient, and so would
     shrink least where gradients are large.

@@ -36,10 +36,10 @@ _SMALLEST, _LARGEST = np.finfo(np.float32).tiny, np.finfo(np.float32).max
 
 
 class LossScaleOptimizer(KnownArguments, Optimizer):
-    """Scales the loss by a number that it adapts, and divides the gradients by it.
+    """Scales the loss by an adaptive factor, and divides the gradients by it.
 
-    A step is left out on all replicas if the gradients of any of them are not finite; the scale is halved
-    then. After ``dynamic_growth_steps`` finite steps in a row it is doubled. So all replicas have the same
+    If the gradients of any replica are not finite, all replicas skip the step, and the scale is
+    halved. After ``dynamic_growth_steps`` finite steps in a row it is doubled. So all replicas have the same
     scale, bit by bit.
 
     ``minimize`` and ``fit`` do all that is needed. A custom loop differentiates ``scale_loss(loss)`` and

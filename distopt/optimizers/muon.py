@@ -50,7 +50,7 @@ class Muon(WholeVariableOptimizer):
         exclude_layers: regular expressions; where one is found in a variable's name, Adam updates it.
         exclude_embeddings: whether Adam updates variables with "embedding" in their name, in any case.
         muon_a, muon_b, muon_c: coefficients of the polynomial, see
-            :func:`~distopt.optimizers.newton_schulz.newton_schulz`.
+            ``newton_schulz``.
         adam_lr_ratio: times the learning rate is Adam's.
         momentum: decay of the sum of gradients.
         ns_steps: how many steps orthogonalize.

@@ -29,13 +29,13 @@ RADAM = Rule("radam", _radam, ("m", "v"), Sparse.ALL, in_float32=True)
 
 
 class RAdam(RuleOptimizer):
-    """Adam that does without the root while it knows too few squares, and then moves by more and more.
+    """Adam with a rectified step: without the root at first, then with a growing factor.
 
     ``m`` and ``v`` are Adam's running means, ``m_hat = m / (1 - beta_1**s)``, ``v_hat = v / (1 - beta_2**s)``
     in step ``s = 1, 2, ...``. ``rho = rho_inf - 2 * s * beta_2**s / (1 - beta_2**s)`` with ``rho_inf =
     2 / (1 - beta_2) - 1`` says of how many squares ``v`` is a mean. From ``threshold`` on,
     ``w -= lr * r * m_hat / (sqrt(v_hat) + epsilon)`` with ``r**2 = (rho - 4) * (rho - 2) * rho_inf /
-    ((rho_inf - 4) * (rho_inf - 2) * rho)``; before, ``w -= lr * m_hat``. So there is no need of a warm-up. A
+    ((rho_inf - 4) * (rho_inf - 2) * rho)``; before, ``w -= lr * m_hat``. So it needs no warm-up. A
     sparse gradient counts as a dense one with zeros: every row moves.
 
     Args:

@@ -46,7 +46,7 @@ _RATE = ("_decayed_lr",)
 class RuleOptimizer(Optimizer):
     """The base of the optimizers whose update is a :class:`~distopt.engine.rule.Rule`.
 
-    A subclass returns the rule (:meth:`_rule`) and its coefficients for this step (:meth:`_coefficients`).
+    A subclass returns the rule (``_rule``) and its coefficients for this step (``_coefficients``).
     """
 
     _limits: ClassVar[Mapping[str, Limit]] = {

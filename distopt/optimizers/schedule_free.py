@@ -29,10 +29,10 @@ __all__ = ["ScheduleFree"]
 
 
 class ScheduleFree(KnownArguments, RuleOptimizer):
-    """Trains as well as with a good schedule, without one and without knowing when training will end.
+    """Training without a schedule, and without a fixed number of steps.
 
-    The inner optimizer updates z; training goes on at ``y = (1 - beta_1) * z + beta_1 * x``, and x, the mean
-    of all z, is what the model is evaluated with. The variables hold y while training, x after
+    The inner optimizer updates z; gradients are taken at ``y = (1 - beta_1) * z + beta_1 * x``. The
+    model is evaluated with x, the mean of all z. The variables hold y while training, x after
     :meth:`eval`. ``fit`` and the other methods of models see to that: they evaluate, predict and save with
     x, and x is what ``fit`` leaves in the model.
 

@@ -24,7 +24,7 @@ ArrayUpdate = Callable[[Array, Array, dict[str, Array]], None]
 
 
 class WholeVariableOptimizer(Optimizer):
-    """The base of such optimizers.
+    """The base of optimizers whose rule needs whole variables.
 
     A variable and its slots are updated by one replica of each node. The replicas of a node share the
     variables out by what their updates cost.

@@ -87,7 +87,7 @@ def check_aggregator(aggregator: Any, skip: Collection[str] = ()) -> AggregatorR
     It must return every pair once, with the same shape and dtype; leave inputs, variables and its state
     unchanged; make the same calls and return the same bits on every replica, and on every call; return the
     gradients of a single replica unchanged (``"identity"``); be rebuilt by its config, if it has one; and, if
-    it has a ``finish_step``, train on alike from its ``weights`` and where replicas share it (``"state"``).
+    it has a ``finish_step``, continue alike from its ``weights``, also where replicas share it (``"state"``).
 
     Args:
         aggregator: a callable, or the name or config of one. Each replica gets a deep copy.

@@ -23,7 +23,7 @@ class DistributedSampler(distributed.DistributedSampler[Any]):
         dataset: the data set; only its length counts.
         num_replicas: how many there are, if not as many as in this job.
         rank: the number of this one.
-        shuffle: whether each epoch has an order of its own, after :meth:`set_epoch`.
+        shuffle: whether each epoch has an order of its own, after ``set_epoch``.
         seed: of these orders; the same on all replicas.
         drop_last: whether to leave examples out instead of repeating some.
     """

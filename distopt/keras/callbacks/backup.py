@@ -18,26 +18,26 @@ _log = logging.getLogger("distopt")
 
 
 class BackupAndRestore(Callback):
-    """Saves all that ``fit`` needs to go on, and goes on from it when the program is started again.
+    """Saves everything that ``fit`` needs to continue, and resumes from it when the program starts again.
 
     Weights, optimizer, random streams, the position in the data, the epoch's loss and metrics so far, and
-    the state of the callbacks that have one: what comes out has the same bits as if there had been no
-    interruption. The backups are those of a :class:`~distopt.checkpoint.CheckpointManager`.
+    the state of the callbacks that have one: the result has the same bits as without the interruption.
+    The backups are those of a :class:`~distopt.checkpoint.CheckpointManager`.
 
-    A backup that cannot be written is a warning; training goes on, and older backups stay.
+    A backup that cannot be written is a warning; training continues, and older backups stay.
 
-    An epoch that is gone on with begins once more for the callbacks: ``on_epoch_begin`` is called for
-    it again. An iterable as data is read again up to where it was.
+    When an interrupted epoch continues, ``on_epoch_begin`` of the callbacks is called for it again. An
+    iterable is read again up to the position of the backup.
 
     Args:
-        backup_dir: where they are; all replicas must see it. One ``fit`` at a time may use it.
-        save_freq: "epoch", or a number: after so many batches.
-        delete_checkpoint: whether the backups go when training is complete. Otherwise the weights of the
-            end are saved too, and the same program started again trains no more.
-        save_before_preemption: SIGTERM asks for a last backup at the end of the step, and for the end of
-            the program with exit code 143. Only if fit is called in the main thread.
-        background: write while training goes on.
-        keep: how many backups stay.
+        backup_dir: the directory; all replicas must see it. One ``fit`` at a time may use it.
+        save_freq: "epoch", or the number of batches between two backups.
+        delete_checkpoint: whether the backups are removed when training is complete. Otherwise the final
+            weights are saved too, and the same program does not train again.
+        save_before_preemption: whether SIGTERM saves at the end of the step and ends the program with exit
+            code 143. This needs ``fit`` in the main thread.
+        background: whether backups are written while training continues.
+        keep: the number of backups to keep.
 
     Raises:
         ValueError: another ``save_freq``, or ``keep`` below 1.

@@ -77,13 +77,13 @@ class LearningRateScheduler(Callback):
 
 
 class LearningRateWarmup(Callback):
-    """Raises the learning rate step by step to ``scale`` times itself over the first epochs.
+    """Multiplies the learning rate by ``scale``, gradually over the first epochs.
 
-    A global batch made larger by the number of replicas wants a learning rate as much larger, which is
-    too large for the first steps (Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.2).
+    A global batch that grows with the number of replicas needs a learning rate that grows with it, which
+    is too large for the first steps (Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.2).
 
     Args:
-        epochs: how long it takes.
+        epochs: the number of epochs until the full rate is reached.
         scale: the factor; the number of replicas by default.
         verbose: 1 to say when it is done.
 

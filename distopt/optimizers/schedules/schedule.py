@@ -21,7 +21,7 @@ __all__ = ["LearningRateSchedule", "rate_array", "step_array", "tensor_of"]
 class LearningRateSchedule(KnownArguments):
     """A function of the step that an optimizer takes as its learning rate.
 
-    Subclasses override :meth:`__call__` and :meth:`get_config`; what ``get_config`` returns must be the
+    Subclasses override ``__call__`` and :meth:`get_config`; what ``get_config`` returns must be the
     keyword arguments of the constructor. Calling a schedule must have no side effect and give the same
     value on every replica.
     """
