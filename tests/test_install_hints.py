@@ -9,7 +9,7 @@ import pytest
 from distopt.errors import MissingExtra
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ["distopt", "launch", "docs", "examples", "benchmarks", "chaos", "tests"]
+FOLDERS = ["distopt", "launch", "docs", "examples", "benchmarks", "chaos", "packaging", "tests"]
 KINDS = {".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".sh", ".sbatch", ".cfg", ""}
 FILES = sorted(
     file

@@ -113,7 +113,7 @@ def test_the_extra_all_holds_every_extra_of_users(built):
     metadata = email.message_from_string(file.read_text())
     (own,) = [text for text in metadata.get_all("Requires-Dist") if re.search(r'extra == "all"', text)]
     extras = set(re.findall(r"[\w]+", own.partition("[")[2].partition("]")[0]))
-    others = {"all", "bench", "docs", "mpi", "mpich", "openmpi", "test"}
+    others = {"all", "bench", "docs", "lint", "mpi", "mpich", "openmpi", "release", "test"}
     assert extras == set(metadata.get_all("Provides-Extra")) - others
 
 
