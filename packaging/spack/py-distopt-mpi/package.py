@@ -24,7 +24,7 @@ class PyDistoptMpi(PythonPackage):
     depends_on("py-autograd@1.7:", type=("build", "run"))
     depends_on("py-numba@0.61:", type=("build", "run"))
     depends_on("py-mpi4py@4:", type=("build", "run"))
-    depends_on("py-torch@2.4:", when="+torch", type="run")
+    depends_on("py-torch@2.9:", when="+torch", type="run")
     depends_on("py-jax@0.5:", when="+jax", type="run")
     depends_on("py-optax@0.2.4:", when="+jax", type="run")
     depends_on("py-ml-dtypes@0.5:", when="+torch", type="run")
