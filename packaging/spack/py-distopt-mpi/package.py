@@ -20,9 +20,9 @@ class PyDistoptMpi(PythonPackage):
 
     depends_on("python@3.10:", type=("build", "run"))
     depends_on("py-setuptools@77:", type="build")
-    depends_on("py-numpy@2.1:", type=("build", "run"))
+    depends_on("py-numpy@2.2:", type=("build", "run"))
     depends_on("py-autograd@1.9:", type=("build", "run"))
-    depends_on("py-numba@0.61:", type=("build", "run"))
+    depends_on("py-numba@0.61.2:", type=("build", "run"))
     depends_on("py-mpi4py@4:", type=("build", "run"))
     depends_on("py-torch@2.9:", when="+torch", type="run")
     depends_on("py-jax@0.5:", when="+jax", type="run")
