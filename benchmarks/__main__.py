@@ -1,4 +1,4 @@
-"""``python -m benchmarks [NAME ...]`` runs benchmarks: tables, JSON and pictures; ``compare A B`` compares two runs."""
+"""``python -m benchmarks [NAME ...]`` runs benchmarks; ``compare A B`` compares two runs."""
 
 from __future__ import annotations
 

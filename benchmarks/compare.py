@@ -1,4 +1,4 @@
-"""``python -m benchmarks compare A B``: what became slower, or takes more, from one file of figures to another."""
+"""``python -m benchmarks compare A B``: what became worse from one file of figures to another."""
 
 from __future__ import annotations
 
@@ -56,10 +56,11 @@ def changes(before: dict[str, Any], after: dict[str, Any]) -> tuple[list[Change]
     """The figures that both documents have, and in words what only one has.
 
     Args:
-        before, after: what ``write_all`` writes.
+        before: what ``write_all`` writes.
+        after: the same of a later run.
 
     Raises:
-        ValueError: a benchmark was run with different efforts, whose figures have nothing to do with each other.
+        ValueError: a benchmark was run with different efforts, which cannot be compared.
     """
     old, new = (
         {report["benchmark"]: report for report in document["reports"]} for document in (before, after)
@@ -108,7 +109,7 @@ def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks compare",
         description="Compares two files of figures, as `make bench` writes them (out/bench/all.json).",
-        epilog="Figures of two machines, or of a busy one, say little: look at the rows of other libraries first.",
+        epilog="Figures of two machines, or of a busy one, say little: see other libraries' rows.",
     )
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)

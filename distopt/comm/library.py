@@ -65,8 +65,9 @@ def _missing(error: Exception) -> MissingExtra:
     if importlib.util.find_spec("mpi4py") is None:
         return MissingExtra.of("running under MPI", "mpi4py", "mpich")
     return MissingExtra(
-        f"running under MPI needs an MPI library, and mpi4py cannot load one: {str(error).strip()}. On a cluster load "
-        f"the module of the site's MPI, and install mpi4py for it: pip install --no-binary mpi4py mpi4py. "
+        f"running under MPI needs an MPI library, and mpi4py cannot load one: {str(error).strip()}. "
+        "On a cluster load the module of the site's MPI, and install mpi4py for it: "
+        "pip install --no-binary mpi4py mpi4py. "
         f"Elsewhere: pip install mpich",
         name="mpi4py.MPI",
     )
