@@ -1,4 +1,4 @@
-"""``python -m benchmarks [NAME ...]``: runs benchmarks; tables, JSON and pictures."""
+"""``python -m benchmarks [NAME ...]`` runs benchmarks; ``compare A B`` compares two runs."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+from benchmarks import compare
 from benchmarks.effort import EFFORTS
 from benchmarks.jobs import ROOT, JobFailed
 from benchmarks.network import Unavailable
 from benchmarks.plots import draw
-from benchmarks.report import print_tables, write_json
+from benchmarks.report import print_tables, write_all, write_json
 
 BENCHMARKS = {
     "step": "the step of Adam beside PyTorch's, MPI + NumPy's, and the memory's floor",
@@ -46,11 +47,13 @@ def main() -> int:
     Returns:
         0; 1 if a benchmark failed or, asked for by name, is not possible here.
     """
+    if sys.argv[1:2] == ["compare"]:
+        return compare.main(sys.argv[2:])
     options = _parse()
     # So that what a benchmark has set up (network namespaces, jobs) is taken down again.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     effort = EFFORTS[options.effort]
-    failed = False
+    failed, documents = False, []
     for name in options.names or BENCHMARKS:
         begin = time.perf_counter()
         try:
@@ -63,12 +66,17 @@ def main() -> int:
             print(f"{name}: {reason}", file=sys.stderr)
             failed = True
             continue
+        documents.append(found.document(effort.name))
         files = [write_json(found, effort.name, options.out), draw(found, options.out)]
         if options.json:
-            print(json.dumps(found.document(effort.name)))
+            print(json.dumps(documents[-1]))
             continue
         print_tables(found)
         print(f"{time.perf_counter() - begin:.0f} s; {', '.join(map(str, files))}\n", flush=True)
+    if documents:
+        everything = write_all(documents, options.out)
+        if not options.json:
+            print(f"all figures: {everything}")
     return int(failed)
 
 
@@ -76,7 +84,8 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Times distopt and its peers in the same run.",
-        epilog="\n".join(f"  {name:<11} {what}" for name, what in BENCHMARKS.items()),
+        epilog="\n".join(f"  {name:<11} {what}" for name, what in BENCHMARKS.items())
+        + "\n\npython -m benchmarks compare A B: two files of figures (all.json), regressions marked",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="which; all by default")

@@ -33,6 +33,7 @@ def report(effort: Effort) -> Report:
         "large_batch",
         f"Digits at a global batch of {BATCH:,}, {REPLICAS} replicas: test accuracy, {len(REPORTED)} seeds",
         Picture("bars", "optimizer", "training", "accuracy, %"),
+        higher_is_better=True,
     )
     for row in jobs.run("large_batch", {"tiny": effort.tiny}, REPLICAS, 4 * effort.timeout):
         accuracies = [100 * accuracy for accuracy in row.pop("accuracies")]

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Picture", "Report", "Row", "Target", "print_tables", "write_json"]
+__all__ = ["Picture", "Report", "Row", "Target", "print_tables", "write_all", "write_json"]
 
 Row = dict[str, Any]
 
@@ -79,6 +79,7 @@ class Report:
     Attributes:
         rows: dicts of columns; lists in them (single rounds) go to the JSON only.
         machine: what it is measured on, as it was before.
+        higher_is_better: whether the figures of the picture are such, as accuracies are and times are not.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Report:
     targets: list[Target] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     machine: dict[str, Any] = field(default_factory=machine)
+    higher_is_better: bool = False
 
     def document(self, effort: str) -> dict[str, Any]:
         """Everything, as JSON takes it."""
@@ -96,6 +98,9 @@ class Report:
             "title": self.title,
             "effort": effort,
             "machine": self.machine,
+            "key": [self.picture.x, self.picture.series],
+            "measure": self.picture.y,
+            "higher_is_better": self.higher_is_better,
             "rows": self.rows,
             "targets": [{**asdict(target), "met": target.met} for target in self.targets],
             "notes": self.notes,
@@ -107,6 +112,16 @@ def write_json(report: Report, effort: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{report.name}.json"
     path.write_text(json.dumps(report.document(effort), indent=1) + "\n")
+    return path
+
+
+def write_all(documents: Sequence[dict[str, Any]], folder: Path) -> Path:
+    """Writes all reports of a run into one file, for ``python -m benchmarks compare``; returns it."""
+    import distopt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "all.json"
+    path.write_text(json.dumps({"distopt": distopt.__version__, "reports": documents}, indent=1) + "\n")
     return path
 
 

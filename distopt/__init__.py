@@ -34,6 +34,7 @@ from distopt.core import (
 )
 from distopt.launched import claim as _claim
 from distopt.launched import launched as _launched
+from distopt.version import __version__
 
 if TYPE_CHECKING:
     from distopt import (
@@ -94,6 +95,7 @@ __all__ = [
     "Variable",
     "VariableAggregation",
     "VariableSynchronization",
+    "__version__",
     "abs",
     "add",
     "aggregators",

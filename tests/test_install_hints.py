@@ -1,7 +1,10 @@
 """Nobody is told to install under this project's name, which is somebody else's on PyPI."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,7 @@ import pytest
 from distopt.errors import MissingExtra
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ["distopt", "launch", "docs", "examples", "benchmarks", "chaos", "tests"]
+FOLDERS = ["distopt", "launch", "docs", "examples", "benchmarks", "chaos", "packaging", "tests"]
 KINDS = {".py", ".md", ".toml", ".txt", ".yaml", ".yml", ".sh", ".sbatch", ".cfg", ""}
 FILES = sorted(
     file
@@ -105,3 +108,24 @@ def test_what_a_missing_package_is_said_to_need():
         "Install it with: pip install mpi4py mpich"
     )
     assert error.name == "mpi4py"
+
+
+def test_an_mpi4py_without_an_mpi_is_not_said_to_be_missing(tmp_path):
+    """As where mpi4py's wheel meets a machine without the library that it wants."""
+    package = tmp_path / "mpi4py"
+    package.mkdir()
+    (package / "__init__.py").write_text("class rc: initialize = True; finalize = None; threads = True\n")
+    (package / "MPI.py").write_text("raise ImportError('libmpi.so.12: cannot open shared object file')\n")
+    program = "import distopt; distopt.distribute.get_replica_context()"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "PMI_SIZE": "2", "PMI_RANK": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+    last = done.stderr.strip().splitlines()[-1]
+    assert "mpi4py cannot load one: libmpi.so.12: cannot open shared object file" in last
+    assert "not installed" not in last

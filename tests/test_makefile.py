@@ -58,6 +58,12 @@ def test_what_runs_without_a_launcher_has_no_limit(make):
     assert done.returncode == 0, done.stderr
 
 
+def test_help_names_what_people_type(make):
+    shown = make("help", 1).stdout
+    named = {word for line in shown.splitlines() for word in line[:23].split()}
+    assert {"train", "test", "test-all", "test-torch", "check", "bench", "dist", "clean"} <= named
+
+
 def commands(make, target):
     """The words that each program was called with, in order."""
     done = make(target, 50, python='echo "python: $*"', mpiexec='echo "mpiexec: $*"')

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 
+import distopt
+
 ROOT = Path(__file__).resolve().parent.parent
 #: What is packed, and no more of the working copy: the rest may be large.
-SOURCES = ["distopt", "launch", "tests", "docs", "examples", "benchmarks", "chaos"]
+SOURCES = ["distopt", "launch", "tests", "docs", "examples", "benchmarks", "chaos", "packaging"]
 MADE = shutil.ignore_patterns("__pycache__", "*.egg-info", "build", "*.pyc", "*.nb[ic]")
 
 BUILD = """
@@ -33,7 +35,7 @@ def made_from_the_repository(place):
         shutil.copytree(ROOT / folder, place / folder, ignore=MADE)
     for file in [
         *ROOT.glob("*.md"),
-        *map(ROOT.joinpath, ["LICENSE", "MANIFEST.in", "Makefile", "pyproject.toml", "setup.py"]),
+        *map(ROOT.joinpath, ["CITATION.cff", "LICENSE", "MANIFEST.in", "Makefile", "pyproject.toml", "setup.py"]),
     ]:
         shutil.copy(file, place)
     return place
@@ -84,6 +86,35 @@ def test_the_wheel_holds_all_packages_and_recipes(built):
     packed = {name for name in files(wheel) if ".dist-info/" not in name}
     expected = {name for name in files(source) if name.startswith(("distopt/", "launch/"))}
     assert packed == {re.sub("^launch/", "distopt_launch/", name) for name in expected}
+
+
+def test_the_wheel_says_that_it_has_types(built):
+    """As PEP 561 asks: type checkers then read the annotations of the installed packages."""
+    _, _, wheel, _ = built
+    assert {"distopt/py.typed", "distopt_launch/py.typed"} <= files(wheel)
+
+
+def test_metadata_are_complete(built):
+    _, _, wheel, _ = built
+    (file,) = wheel.glob("*.dist-info/METADATA")
+    metadata = email.message_from_string(file.read_text())
+    assert metadata["Version"] == distopt.__version__
+    assert metadata["Author"] == "The distopt developers"
+    lowest = int(metadata["Requires-Python"].removeprefix(">=3."))
+    versions = re.findall(r"^Classifier: .*:: 3\.(\d+)$", file.read_text(), re.MULTILINE)
+    assert versions == [str(number) for number in range(lowest, lowest + len(versions))]
+    assert f"## [{distopt.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_extra_all_holds_every_extra_of_users(built):
+    """MPIs are left out: two cannot be installed together. So is what developers need."""
+    _, _, wheel, _ = built
+    (file,) = wheel.glob("*.dist-info/METADATA")
+    metadata = email.message_from_string(file.read_text())
+    (own,) = [text for text in metadata.get_all("Requires-Dist") if re.search(r'extra == "all"', text)]
+    extras = set(re.findall(r"[\w]+", own.partition("[")[2].partition("]")[0]))
+    others = {"all", "bench", "docs", "lint", "mpi", "mpich", "openmpi", "release", "test"}
+    assert extras == set(metadata.get_all("Provides-Extra")) - others
 
 
 def test_building_warns_of_nothing(built):

@@ -16,7 +16,7 @@ NAMES = [str(file.relative_to(ROOT)) for file in FILES]
 
 #: From the bottom to the top; siblings in one row do not know each other.
 LEVELS = [
-    {"errors", "launched", "typing", "file_access", "suggestions"},
+    {"errors", "launched", "typing", "file_access", "suggestions", "version"},
     {"file_writing", "settings", "telemetry", "tensor_files", "trace"},
     {"tracebacks"},
     {"core"},

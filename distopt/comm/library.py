@@ -5,6 +5,7 @@ The only module that imports mpi4py.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from typing import Any
 
@@ -49,7 +50,7 @@ def load_mpi(settings: Settings) -> Any:
     except LaunchError:
         raise
     except (ImportError, RuntimeError) as error:
-        raise MissingExtra.of("running under MPI", "mpi4py", "mpich") from error
+        raise _missing(error) from error
     require_running(MPI)
     if job is not None and job.size > 1 and MPI.COMM_WORLD.size == 1:
         MPI.Finalize()  # nothing of it stays in memory
@@ -57,6 +58,19 @@ def load_mpi(settings: Settings) -> Any:
     guard_finalization(MPI)
     disconnect()
     return MPI
+
+
+def _missing(error: Exception) -> MissingExtra:
+    """What to install, or that mpi4py is there and finds no MPI library, or another than it is made for."""
+    if importlib.util.find_spec("mpi4py") is None:
+        return MissingExtra.of("running under MPI", "mpi4py", "mpich")
+    return MissingExtra(
+        f"running under MPI needs an MPI library, and mpi4py cannot load one: {str(error).strip()}. "
+        "On a cluster load the module of the site's MPI, and install mpi4py for it: "
+        "pip install --no-binary mpi4py mpi4py. "
+        f"Elsewhere: pip install mpich",
+        name="mpi4py.MPI",
+    )
 
 
 def _start(job: Launched | None) -> None:

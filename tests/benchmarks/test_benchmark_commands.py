@@ -76,6 +76,7 @@ def test_runs(name, tmp_path):
     assert all(row[column] > 0 for row in found["rows"])
     assert all({"what", "value", "limit", "met"} <= set(target) for target in found["targets"])
     assert json.loads((tmp_path / f"{name}.json").read_text()) == found
+    assert json.loads((tmp_path / "all.json").read_text())["reports"] == [found]
     if name == "calls":  # the only figures that do not depend on the machine
         assert all(target["met"] for target in found["targets"]), found["targets"]
     assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")

@@ -80,7 +80,9 @@ def test_history_holds_every_epoch_and_draws_it(tmp_path: Path) -> None:
         "val_mae": 2,
     }
     assert [axes.get_title() for axes in history.plot(tmp_path / "curve.png").axes] == ["loss", "mae"]
-    assert len(history.plot().axes[0].get_lines()) == 2
+    axes = history.plot().axes[0]
+    assert len(axes.get_lines()) == 2
+    assert all(epoch == int(epoch) for epoch in axes.get_xticks()), "there is no epoch 1.5"
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ValueError, match="no epoch"):
         C.History().plot(tmp_path / "none.png")

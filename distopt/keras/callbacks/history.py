@@ -86,6 +86,7 @@ class History(Callback):
                     epochs = [epoch + 1 for epoch in self._epochs[curve]]
                     axes.plot(epochs, self.history[curve], marker=".", label=label)
             axes.set_xlabel("epoch")
+            axes.xaxis.get_major_locator().set_params(integer=True)
             axes.set_title(name)
             axes.grid(alpha=0.3)
             axes.legend()
