@@ -35,7 +35,10 @@ def made_from_the_repository(place):
         shutil.copytree(ROOT / folder, place / folder, ignore=MADE)
     for file in [
         *ROOT.glob("*.md"),
-        *map(ROOT.joinpath, ["CITATION.cff", "LICENSE", "MANIFEST.in", "Makefile", "pyproject.toml", "setup.py"]),
+        *map(
+            ROOT.joinpath,
+            ["CITATION.cff", "LICENSE", "MANIFEST.in", "Makefile", "pyproject.toml", "setup.py"],
+        ),
     ]:
         shutil.copy(file, place)
     return place

@@ -197,8 +197,8 @@ def closing_words(report: Report) -> str:
         f"distopt: {100 * report.lost:.0f} % of this job's {report.seconds:.0f} s was lost by waiting, most "
         f"of it for one replica. Replica {found.replica} came last in {where}, and cost most by "
         f"{found.cause} ({found.times:,} times); the others waited {found.seconds:.1f} s for it in all. "
-        f"{_ADVICE[found.cause]}. More: distopt.report(), docs/stragglers.md; DISTOPT_STRAGGLERS=0 silences "
-        f"this."
+        f"{_ADVICE[found.cause]}. More: distopt.report(), docs/howto/stragglers.md; DISTOPT_STRAGGLERS=0 "
+        f"silences this."
     )
 
 
