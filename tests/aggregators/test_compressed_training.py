@@ -17,6 +17,7 @@ from distopt.errors import ReplicaFailed, ReplicaMismatch
 
 SCRIPT = Path(compressed_training.__file__)
 KEEPING = pytest.mark.parametrize("name", ["power_sgd", "top_k"])
+WITH_STATE = pytest.mark.parametrize("name", ["power_sgd", "top_k", "signum"])
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def continued(name, folder, count):
     return values, before, digest(variables, optimizer), waiting(optimizer)
 
 
-@KEEPING
+@WITH_STATE
 def test_a_restart_has_the_same_bits(pretend, name, tmp_path):
     pretend(2)
 
@@ -83,7 +84,7 @@ def test_what_waits_reaches_its_owner(pretend, name, tmp_path):
             np.testing.assert_allclose(now + left, was, rtol=0, atol=1e-5)
 
 
-@KEEPING
+@WITH_STATE
 def test_a_failed_step_leaves_nothing_behind(pretend, name):
     pretend(2)
 
