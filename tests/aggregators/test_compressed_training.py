@@ -196,3 +196,28 @@ def test_through_torch(pretend):
 
     for value, mean in on_replicas(4, program):
         np.testing.assert_allclose(value, -mean, rtol=0, atol=1e-6)
+
+
+@pytest.mark.torch
+def test_a_torch_restart_takes_the_aggregator_along(pretend, tmp_path):
+    torch = pytest.importorskip("torch")
+    import distopt.torch as dt
+
+    pretend(2)
+
+    def trained(folder, first, count):
+        model, aggregator = torch.nn.Linear(40, 48, bias=False), MAKERS["top_k"]()
+        torch.nn.init.zeros_(model.weight)
+        optimizer = dt.SGD(model, lr=1.0, aggregator=aggregator)
+        manager = CheckpointManager(folder, model=model, optimizer=optimizer, aggregator=aggregator)
+        manager.restore()
+        for step in range(first, first + count):
+            gradient = np.random.default_rng([step, rank()]).normal(size=(48, 40))
+            model.weight.grad = torch.from_numpy(gradient.astype("f4"))
+            optimizer.step()
+        manager.save()
+        return model.weight.detach().numpy().tobytes()
+
+    on_replicas(4, lambda: trained(tmp_path / "parts", 0, 3))
+    continued = on_replicas(4, lambda: trained(tmp_path / "parts", 3, 2))
+    assert continued == on_replicas(4, lambda: trained(tmp_path / "whole", 0, 5))
