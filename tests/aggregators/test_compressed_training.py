@@ -198,6 +198,7 @@ def test_through_torch(pretend):
         np.testing.assert_allclose(value, -mean, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.torch
 def test_a_torch_restart_takes_the_aggregator_along(pretend, tmp_path):
     torch = pytest.importorskip("torch")
