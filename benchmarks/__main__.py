@@ -8,6 +8,7 @@ import json
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import compare
@@ -52,7 +53,7 @@ def main() -> int:
     options = _parse()
     # So that what a benchmark has set up (network namespaces, jobs) is taken down again.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    effort = EFFORTS[options.effort]
+    effort = replace(EFFORTS[options.effort], only=options.only)
     failed, documents = False, []
     for name in options.names or BENCHMARKS:
         begin = time.perf_counter()
@@ -100,6 +101,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, default=ROOT / "out" / "bench", help="folder of JSON files and pictures"
     )
+    parser.add_argument("--only", default="", metavar="WORDS", help="compression: cases with these words")
     parser.set_defaults(effort="quick")
     options = parser.parse_args()
     for name in options.names:

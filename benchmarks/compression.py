@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import jobs
@@ -18,16 +20,24 @@ MOST = 0.5
 EXACT = "exact mean"
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What optimizers depend on: the number of steps, and SGD's rate, which the validation split has told."""
+
+    steps: int
+    rate: float
+
+
 def _adam(aggregator: Any) -> Any:
     from distopt.optimizers import Adam
 
     return Adam(1e-3, gradient_aggregator=aggregator)
 
 
-def _sgd(rate: float, aggregator: Any) -> Any:
+def _sgd(rate: Any, aggregator: Any, momentum: float = 0.0) -> Any:
     from distopt.optimizers import SGD
 
-    return SGD(rate, gradient_aggregator=aggregator)
+    return SGD(rate, momentum=momentum, gradient_aggregator=aggregator)
 
 
 def _aggregator(name: str, **arguments: Any) -> Any:
@@ -48,17 +58,34 @@ def _nesterov(momentum: float) -> Any:
     return SGD(0.7, momentum=momentum, nesterov=True)
 
 
-#: By name: makes the optimizer.
-CASES: dict[str, Callable[[], Any]] = {
-    EXACT: lambda: _adam("mean"),
-    "mean as bf16": lambda: _adam(_aggregator("Mean", wire="bf16")),
-    "mean as fp16": lambda: _adam(_aggregator("Mean", wire="fp16")),
-    "mean as int8": lambda: _adam(_aggregator("Mean", wire="int8")),
-    "LocalSGD, every 20": lambda: _local("LocalSGD"),
-    "DiLoCo, every 20, outer momentum 0.5": lambda: _local("DiLoCo", outer=_nesterov(0.5)),
-    "PowerSGD, rank 4": lambda: _adam(_aggregator("PowerSGD", rank=4)),
-    "TopK, 1 %": lambda: _adam(_aggregator("TopK", fraction=0.01)),
-    "SignSGD, SGD at 0.0005": lambda: _sgd(5e-4, _aggregator("SignSGD")),
+def _signum(task: _Task) -> Any:
+    from distopt.optimizers import schedules
+
+    falling = schedules.PolynomialDecay(2e-3, task.steps, 0.0)
+    return _sgd(falling, _aggregator("SignSGD", momentum=0.9))
+
+
+_SGD_EXACT = "exact mean, SGD with momentum 0.9"
+#: By name: what it is compared with, and what makes the optimizer.
+CASES: dict[str, tuple[str, Callable[[_Task], Any]]] = {
+    EXACT: (EXACT, lambda _: _adam("mean")),
+    "mean as bf16": (EXACT, lambda _: _adam(_aggregator("Mean", wire="bf16"))),
+    "mean as fp16": (EXACT, lambda _: _adam(_aggregator("Mean", wire="fp16"))),
+    "mean as int8": (EXACT, lambda _: _adam(_aggregator("Mean", wire="int8"))),
+    "LocalSGD, every 20": (EXACT, lambda _: _local("LocalSGD")),
+    "DiLoCo, every 20, outer momentum 0.5": (EXACT, lambda _: _local("DiLoCo", outer=_nesterov(0.5))),
+    "PowerSGD, rank 4": (EXACT, lambda _: _adam(_aggregator("PowerSGD", rank=4))),
+    "SignSGD with momentum, SGD": (EXACT, _signum),
+    "TopK, 1 %, Adam": (EXACT, lambda _: _adam(_aggregator("TopK", fraction=0.01))),
+    _SGD_EXACT: (_SGD_EXACT, lambda task: _sgd(task.rate, "mean", 0.9)),
+    "TopK, 1 %, SGD with momentum": (
+        _SGD_EXACT,
+        lambda task: _sgd(task.rate, _aggregator("TopK", fraction=0.01), 0.9),
+    ),
+    "TopK, 1 %, SGD at 10 times the rate": (
+        _SGD_EXACT,
+        lambda task: _sgd(10 * task.rate, _aggregator("TopK", fraction=0.01)),
+    ),
 }
 
 
@@ -70,15 +97,17 @@ def report(effort: Effort) -> Report:
         Picture("bars", "model", "case", "accuracy, %"),
     )
     pretended = {"DISTOPT_NODES": str(REPLICAS)}
-    rows = jobs.run("compression", {"tiny": effort.tiny}, REPLICAS, 4 * effort.timeout, pretended)
-    exact: dict[str, float] = {}
+    config = {"tiny": effort.tiny, "only": effort.only}
+    rows = jobs.run("compression", config, REPLICAS, 4 * effort.timeout, pretended)
+    exact: dict[tuple[str, str], float] = {}
     for row in rows:
         accuracies = [100 * accuracy for accuracy in row.pop("accuracies")]
         mean = statistics.mean(accuracies)
-        before = exact.setdefault(row["model"], mean)
+        base = CASES[row["case"]][0]
+        before = exact.setdefault((row["model"], base), mean)  # its row comes first
         spread = {"accuracy, %": mean, "+-": statistics.stdev(accuracies), "to exact": mean - before}
         found.rows.append({**row, **spread, "all": accuracies})
-        if row["case"] != EXACT:
+        if row["case"] != base:
             words = f"{row['model']}, {row['case']}: points lost"
             found.targets.append(Target(words, before - mean, MOST))
     found.notes.append("+-: standard deviation over seeds of first weights and of the order of examples.")
@@ -90,13 +119,21 @@ def work(config: dict[str, Any]) -> list[dict[str, Any]] | None:
     from distopt.distribute import get_replica_context
 
     rows = []
-    for model, (load, widths, batch, epochs) in MODELS.items():
+    for model, (load, widths, batch, epochs, rate) in MODELS.items():
         data = load(config["tiny"])
-        for case, make in CASES.items():
-            count = 1 if config["tiny"] else epochs
-            accuracies = [_trained(data, widths, batch, count, make(), seed) for seed in SEEDS]
+        count, seeds = (1, SEEDS[:2]) if config["tiny"] else (epochs, SEEDS)
+        task = _Task(count * math.ceil(len(data[0]) / batch), rate)
+        for case in _wanted(model, config["only"]):
+            make = CASES[case][1]
+            accuracies = [_trained(data, widths, batch, count, make(task), seed) for seed in seeds]
             rows.append({"model": model, "case": case, "accuracies": accuracies})
     return rows if get_replica_context().replica_id_in_sync_group == 0 else None
+
+
+def _wanted(model: str, only: str) -> list[str]:
+    """The cases that have ``only`` in the names of model and case, and what they are compared with."""
+    chosen = [case for case in CASES if only.lower() in f"{model}, {case}".lower()]
+    return [case for case in CASES if case in chosen or any(CASES[c][0] == case for c in chosen)]
 
 
 def _digits(tiny: bool) -> tuple[Any, Any, Any, Any]:
@@ -145,8 +182,10 @@ def _trained(data: Any, widths: list[int], batch: int, epochs: int, optimizer: A
     return float(model.evaluate(test_x, test_y, verbose=0)[1])
 
 
-#: By name: the data, widths of hidden layers, the global batch, and epochs.
+#: By name: the data, widths of hidden layers, the global batch, epochs, and SGD's rate with momentum 0.9.
+#: fit gives each replica its part of the global mean, which the mean over two replicas halves: so rates are
+#: twice those of a sum.
 MODELS = {
-    "digits": (_digits, [128, 128], 64, 20),
-    "characters": (_characters, [128], 128, 4),
+    "digits": (_digits, [128, 128], 64, 20, 0.2),
+    "characters": (_characters, [128], 128, 4, 0.6),
 }

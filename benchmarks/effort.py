@@ -17,12 +17,14 @@ class Effort:
         rounds: how often each peer has its turn.
         seconds: about how long a turn lasts.
         timeout: after so many seconds a job is killed.
+        only: a part of the names of the cases that are wanted, where a benchmark has such names; "" for all.
     """
 
     name: str
     rounds: int
     seconds: float
     timeout: float
+    only: str = ""
 
     @property
     def tiny(self) -> bool:

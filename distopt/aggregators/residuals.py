@@ -21,9 +21,14 @@ __all__ = ["Residuals"]
 
 
 class Residuals:
-    """Those of one aggregator."""
+    """Those of one aggregator.
 
-    def __init__(self) -> None:
+    Args:
+        name: what their names end with.
+    """
+
+    def __init__(self, name: str = "residual") -> None:
+        self._name = name
         self._all: dict[int, tuple[Variable, Variable]] = {}
 
     def add(self, variable: Variable) -> None:
@@ -32,7 +37,7 @@ class Residuals:
             residual = Variable(
                 np.zeros(variable.shape, variable.dtype),
                 trainable=False,
-                name=f"{variable.name.removesuffix(':0')}/residual",
+                name=f"{variable.name.removesuffix(':0')}/{self._name}",
                 synchronization=VariableSynchronization.ON_READ,
                 aggregation=VariableAggregation.SUM,
             )

@@ -1,18 +1,21 @@
 """SignSGD: each node's sum votes for a direction, element by element.
 
 Source: Bernstein et al., "signSGD: Compressed Optimisation for Non-Convex Problems", ICML 2018, algorithm 3
-(majority vote).
+(majority vote); with momentum its Signum, algorithm 2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from distopt.aggregators.base import Aggregator
+from distopt.aggregators.residuals import Residuals
 from distopt.aggregators.sum import Sum
+from distopt.core.checks import shown
 from distopt.core.dtypes import is_narrow, kind_of
 from distopt.core.indexed_slices import IndexedSlices, sum_duplicates
 from distopt.core.split import share
@@ -33,10 +36,53 @@ class SignSGD(Aggregator):
     :class:`~distopt.IndexedSlices` it is the sign of the sum over all replicas.
 
     It sends two bits an element: there is a vote, and which.
+
+    With momentum, a node votes with the moving average of its sums, ``m = momentum * m + (1 - momentum) * g``
+    (Signum): noise cancels out before the sign is taken. Each replica keeps that of its own gradients, of
+    dense float32 and float64 variables; an optimizer should have no momentum besides.
+
+    Args:
+        momentum: from 0 up to, but not including, 1.
+
+    Raises:
+        ValueError: a momentum out of range.
     """
 
+    def __init__(self, momentum: float = 0.0) -> None:
+        if not isinstance(momentum, (int, float)) or isinstance(momentum, bool) or not 0 <= momentum < 1:
+            raise ValueError(f"SignSGD: momentum must be at least 0 and below 1; got {shown(momentum)}")
+        self.momentum = float(momentum)
+        self._averages = Residuals("momentum")
+
+    def get_config(self) -> dict[str, Any]:
+        """The momentum, if there is one."""
+        return {"momentum": self.momentum} if self.momentum else {}
+
     def __str__(self) -> str:
-        return "majority of the signs of the nodes' sums"
+        of = (
+            f"averages (momentum {self.momentum:.3g}) of the nodes' sums"
+            if self.momentum
+            else "the nodes' sums"
+        )
+        return f"majority of the signs of {of}"
+
+    def build(self, variables: Sequence[Variable]) -> None:
+        """See Aggregator."""
+        for v in variables if self.momentum else ():
+            if v.dtype in (np.float32, np.float64):
+                self._averages.add(v)
+
+    @property
+    def weights(self) -> list[Variable]:
+        """The moving averages of each replica's gradients."""
+        return self._averages.weights
+
+    def finish_step(self) -> None:
+        """See Aggregator."""
+        for variable, average in _pending(require_replica_context("an aggregator")).pop(self, {}).items():
+            own = self._averages.own(variable)
+            np.copyto(own, average, where=np.isfinite(average))  # as before where a gradient is not finite
+            self._averages.written(variable)
 
     def __call__(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> list[tuple[Any, Variable]]:
         """See Aggregator.
@@ -55,10 +101,32 @@ class SignSGD(Aggregator):
             for i, (total, _) in zip(rows, Sum()([pairs[i] for i in rows]), strict=True):
                 results[i] = _signs_of_rows(total)
         if dense:
-            arrays = [as_array(results[i]) for i in dense]
+            arrays = self._averaged(context, [(as_array(results[i]), pairs[i][1]) for i in dense])
             for i, signs in zip(dense, _majority(context, arrays), strict=True):
                 results[i] = Tensor.from_numpy(signs)
         return [(result, v) for result, (_, v) in zip(results, pairs, strict=True)]
+
+    def _averaged(self, context: ReplicaContext, pairs: list[tuple[Array, Variable]]) -> list[Array]:
+        """This replica's moving averages after the step; of several gradients the first one's."""
+        found: dict[Variable, Array] = {}
+        arrays = []
+        for gradient, v in pairs:
+            if v in self._averages and v not in found:
+                own, kind = self._averages.own(v), v.dtype.type
+                found[v] = kind(self.momentum) * own + kind(1 - self.momentum) * gradient
+                arrays.append(found[v])
+            else:
+                arrays.append(gradient)
+        _pending(context)[self] = found
+        return arrays
+
+
+def _pending(context: ReplicaContext) -> WeakKeyDictionary[SignSGD, dict[Variable, Array]]:
+    """What calls have left for the end of a step; each replica has its own."""
+    pending: WeakKeyDictionary[SignSGD, dict[Variable, Array]] = context.attached.setdefault(
+        SignSGD, WeakKeyDictionary()
+    )
+    return pending
 
 
 def _signs_of_rows(total: IndexedSlices) -> IndexedSlices:

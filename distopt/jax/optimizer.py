@@ -156,6 +156,7 @@ class Optimizer:
                 leaf.replace(value.numpy())
         self._tree, self._updates = tree, self._make_updates(traits)
         self._updates.make_slots(tree.variables)
+        self._updates.build_aggregator(tree.variables)
         return tree.value()
 
     def _traits(self, tree: ParameterTree, params: Any) -> dict[Variable, LeafTraits]:

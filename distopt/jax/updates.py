@@ -159,6 +159,11 @@ class TreeUpdates(RuleOptimizer):
     def set_scalars(self, values: Mapping[str, float]) -> None:
         """Goes back to these."""
 
+    def build_aggregator(self, variables: Sequence[Variable]) -> None:
+        """Makes the aggregator's state now, so that a checkpoint of it can be restored before a step."""
+        if isinstance(self.gradient_aggregator, Aggregator):
+            self.gradient_aggregator.build(variables)
+
     def means(self, variables: Sequence[Variable]) -> list[Array]:
         """For each variable the values to evaluate, where those in training are others."""
         raise TypeError(f"{self._name} has no parameters to evaluate besides those of training")

@@ -158,6 +158,9 @@ class _Aggregating(torch.optim.Optimizer):
         with torch.no_grad():
             for tensor, value in zip(new, values, strict=True):
                 tensor.copy_(self._parameters[id(tensor)].tensor_of(value.numpy()))
+        if isinstance(self._aggregator, aggregators.Aggregator):  # a checkpoint of it may come before a step
+            trained = [tensor for tensor in new if tensor.requires_grad]
+            self._aggregator.build([self._parameters[id(tensor)].variable for tensor in trained])
         self._statistics.take_in(tensors, self._model)
 
 

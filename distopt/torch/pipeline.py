@@ -93,6 +93,7 @@ class Pipeline:
         known.add(f"{self._name}()", named)
         for place, new in added:
             self.updates.cohorts.put([known.of(t).variable for t in new], place, self._update.scalars)
+        self.updates.build_aggregator([known.of(t).variable for t in tensors if t.requires_grad])
         self._statistics.take_in(list(self._tensors()), self._module)
         engine = StepEngine.of(require_replica_context(self._name))
         if engine.replicas > 1:

@@ -198,6 +198,11 @@ class GroupUpdates(RuleOptimizer):
         """To be called when cohorts have changed."""
         self._plans.clear()
 
+    def build_aggregator(self, variables: Sequence[Variable]) -> None:
+        """Makes the aggregator's state now, so that a checkpoint of it can be restored before a step."""
+        if isinstance(self.gradient_aggregator, Aggregator):
+            self.gradient_aggregator.build(variables)
+
     def _create_slots(self, var_list: list[Variable]) -> None:
         self.make_slots(var_list)
 

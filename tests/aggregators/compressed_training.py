@@ -16,7 +16,10 @@ MAKERS = {
     "power_sgd": lambda: aggregators.PowerSGD(2, start_after=1),
     "top_k": lambda: aggregators.TopK(0.02),
     "sign_sgd": aggregators.SignSGD,
+    "signum": lambda: aggregators.SignSGD(0.9),
 }
+#: What the names of variables end with that have a value on each replica.
+OF_REPLICAS = ("/residual:0", "/momentum:0")
 
 
 def training(name):
@@ -36,14 +39,14 @@ def steps(variables, optimizer, first, count):
 
 def waiting(optimizer):
     """What has not been applied yet, of all replicas."""
-    names = [w for w in optimizer.weights if w.name.endswith("/residual:0")]
+    names = [w for w in optimizer.weights if w.name.endswith(OF_REPLICAS)]
     return [np.asarray(get_replica_context().all_reduce("sum", w)) for w in names]
 
 
 def digest(variables, optimizer):
     """The hash."""
     hashed = hashlib.sha256()
-    common = [w for w in optimizer.weights if not w.name.endswith("/residual:0")]
+    common = [w for w in optimizer.weights if not w.name.endswith(OF_REPLICAS)]
     for array in (*variables, *common, *waiting(optimizer)):
         hashed.update(np.asarray(array).tobytes())
     return hashed.hexdigest()

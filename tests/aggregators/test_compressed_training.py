@@ -17,6 +17,9 @@ from distopt.errors import ReplicaFailed, ReplicaMismatch
 
 SCRIPT = Path(compressed_training.__file__)
 KEEPING = pytest.mark.parametrize("name", ["power_sgd", pytest.param("top_k", marks=pytest.mark.slow)])
+WITH_STATE = pytest.mark.parametrize(
+    "name", ["power_sgd", *(pytest.param(name, marks=pytest.mark.slow) for name in ("top_k", "signum"))]
+)
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ def continued(name, folder, count):
     return values, before, digest(variables, optimizer), waiting(optimizer)
 
 
-@KEEPING
+@WITH_STATE
 def test_a_restart_has_the_same_bits(pretend, name, tmp_path):
     pretend(2)
 
@@ -83,7 +86,7 @@ def test_what_waits_reaches_its_owner(pretend, name, tmp_path):
             np.testing.assert_allclose(now + left, was, rtol=0, atol=1e-5)
 
 
-@KEEPING
+@WITH_STATE
 def test_a_failed_step_leaves_nothing_behind(pretend, name):
     pretend(2)
 
@@ -195,3 +198,29 @@ def test_through_torch(pretend):
 
     for value, mean in on_replicas(4, program):
         np.testing.assert_allclose(value, -mean, rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_a_torch_restart_takes_the_aggregator_along(pretend, tmp_path):
+    torch = pytest.importorskip("torch")
+    import distopt.torch as dt
+
+    pretend(2)
+
+    def trained(folder, first, count):
+        model, aggregator = torch.nn.Linear(40, 48, bias=False), MAKERS["top_k"]()
+        torch.nn.init.zeros_(model.weight)
+        optimizer = dt.SGD(model, lr=1.0, aggregator=aggregator)
+        manager = CheckpointManager(folder, model=model, optimizer=optimizer, aggregator=aggregator)
+        manager.restore()
+        for step in range(first, first + count):
+            gradient = np.random.default_rng([step, rank()]).normal(size=(48, 40))
+            model.weight.grad = torch.from_numpy(gradient.astype("f4"))
+            optimizer.step()
+        manager.save()
+        return model.weight.detach().numpy().tobytes()
+
+    on_replicas(4, lambda: trained(tmp_path / "parts", 0, 3))
+    continued = on_replicas(4, lambda: trained(tmp_path / "parts", 3, 2))
+    assert continued == on_replicas(4, lambda: trained(tmp_path / "whole", 0, 5))

@@ -140,6 +140,16 @@ def test_signs_of_the_majority():
 CONFIGS = [aggregators.PowerSGD(2, min_compression=1), aggregators.TopK(0.1), aggregators.SignSGD()]
 
 
+def test_averages_vote():
+    averages = [[np.zeros(s) for s in SHAPES] for _ in range(2)]
+    for step, (found, _) in enumerate(totals(lambda: aggregators.SignSGD(0.75), steps=4, dtype="f8")):
+        for average, sums in zip(averages, node_sums(step), strict=True):
+            for m, g in zip(average, sums, strict=True):
+                m += 0.25 * (g - m)
+        for one, other, result in zip(*averages, found, strict=True):
+            np.testing.assert_array_equal(result, np.sign(np.sign(one) + np.sign(other)))
+
+
 @pytest.mark.parametrize("nodes", [1, 2])
 @pytest.mark.parametrize("aggregator", CONFIGS, ids=["power_sgd", "top_k", "sign_sgd"])
 def test_conforms(aggregator, nodes, monkeypatch):
@@ -213,6 +223,7 @@ def test_the_first_steps_are_exact():
         (lambda: aggregators.PowerSGD(start_after=-1), "start_after must be at least 0"),
         (lambda: aggregators.TopK(0.0), "fraction must be above 0"),
         (lambda: aggregators.TopK(float("nan")), "fraction must be above 0"),
+        (lambda: aggregators.SignSGD(1), "momentum must be at least 0 and below 1"),
     ],
 )
 def test_arguments(make, words):
