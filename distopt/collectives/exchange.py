@@ -8,7 +8,7 @@ from time import perf_counter_ns
 import numpy as np
 
 from distopt.collectives.node_rounds import OWN, RECEIVED, SUMS, Message, NodeRounds, Span
-from distopt.comm import Communicator, SpanRecorder
+from distopt.comm import Arrivals, Communicator, SpanRecorder
 from distopt.core.split import shares
 from distopt.typing import Array
 
@@ -125,8 +125,11 @@ class Exchange:
         sent = [(message.peer, self._packed(message)) for message in now.sent]
         self._incoming = [(message, self._room(message, k)) for k, message in enumerate(now.received)]
         received = [(message.peer, room) for message, room in self._incoming]
+        waits = self._cross.waits
+        # Later messages depend on what their senders wait for, and so tell nothing of the senders.
+        came = Arrivals(waits) if waits is not None and self._round == 0 else None
         self._arrived: Callable[[], bool] = self._cross.begin_messages(
-            sent, received, self._tag + self._round
+            sent, received, self._tag + self._round, came
         )
         #: When, if spans are wanted; otherwise 0.
         self._begun = perf_counter_ns() if self.trace is not None and self.trace.spans.on else 0
