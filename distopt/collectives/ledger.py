@@ -95,7 +95,9 @@ class Ledger:
         if self.stamped and not self.virtual:
             self._compare_clocks(world)
             numbers, wire = mine[Mine.PEER : Mine.APART], mine[Mine.OWN + Phase.WIRE :][:1]
-            world.cross.waits = PeerWaits(numbers, wire, world.cross.size)
+            world.cross.waits = PeerWaits(numbers, wire, np.arange(world.cross.size))
+            # Where no memory is shared messages go between any two replicas.
+            world.comm.waits = PeerWaits(numbers, wire, self.nodes)
         elif self.stamped:
             self._clocks[:, 1:] = 0
         first = self.rank == min(members)

@@ -25,7 +25,8 @@ _ADVICE = {
     "input": "Its data come too slowly: look at its disk or network, at the workers that read ahead, and at "
     "what it does to each example",
     "saving": "It saves while the others wait: use save(background=True), save less often, or deal it out",
-    "wire": "Its messages come late: look at its network (distoptrun --check measures it)",
+    "wire": "Messages come late to it: look at its network, and at those of who sends to it "
+    "(distoptrun --check measures them)",
     "sum and update": "It is slow within the step itself: look at its machine's load and memory",
 }
 
@@ -201,18 +202,17 @@ class Report:
     def short(self) -> str:
         """``waits 18 % (replica 3, own code)`` for a progress bar; empty if there is nothing to tell."""
         found = self.straggler
+        if self.wire is not None and (found is None or found.cause == "wire"):
+            return f"waits {100 * self.wire.seconds / self.seconds:.0f} % (node {self.wire.node}, wire)"
         if found is None:
-            wire = self.wire
-            if wire is None:
-                return ""
-            return f"waits {100 * wire.seconds / self.seconds:.0f} % (node {wire.node}, wire)"
+            return ""
         return f"waits {100 * self.lost:.0f} % (replica {found.replica}, {found.cause})"
 
 
 def closing_words(report: Report) -> str:
     """A paragraph for the end of a job; empty unless one replica has cost it much."""
     found = report.straggler
-    if found is None:
+    if found is None or (found.cause == "wire" and report.wire is not None):
         return _wire_words(report)
     if report.virtual or report.calls < _CALLS or found.seconds < _SECONDS:
         return ""
@@ -236,8 +236,9 @@ def _wire_words(report: Report) -> str:
     whose = "those of" if wire.to is None else "those from"
     return (
         f"distopt: {100 * wire.seconds / report.seconds:.0f} % of this job's {report.seconds:.0f} s was lost "
-        f"by waiting for messages (wire), most of all {whose} {wire}: {wire.seconds:.1f} s. "
-        f"{_ADVICE['wire']}. More: distopt.report(), docs/stragglers.md; DISTOPT_STRAGGLERS=0 silences this."
+        f"by waiting for messages (wire), most of all {whose} {wire}: {wire.seconds:.1f} s. Look at its "
+        f"network (distoptrun --check measures it). More: distopt.report(), docs/stragglers.md; "
+        f"DISTOPT_STRAGGLERS=0 silences this."
     )
 
 

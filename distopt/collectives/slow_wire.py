@@ -11,10 +11,10 @@ from distopt.typing import Array
 __all__ = ["SlowWire", "slow_wire"]
 
 #: Of the waits that are known by peer one node must have a share that is nearer to all of it than to an equal
-#: one, by this part of the way.
-_CLEAR = 0.7
+#: one, by this part of the way; of two nodes one must have sent so much of them.
+_CLEAR, _ONE_WAY = 0.7, 0.8
 #: ... and they must be this part of all the waits for messages, else they tell little of them.
-_KNOWN = 0.1
+_KNOWN = 0.01
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ def slow_wire(nodes: Array, waits: Array, wire: Array) -> SlowWire | None:
     received = np.bincount(nodes, waits[:, 2], count)
     sent = np.bincount(peers, waits[:, 1], count)
     blamed = sent if count == 2 else sent + received
-    equal = 1 / 2 if count == 2 else 2 / count
+    least = _ONE_WAY if count == 2 else _CLEAR + (1 - _CLEAR) * 2 / count
     who = int(blamed.argmax())
     share = float(blamed[who]) / known
-    if share < equal + _CLEAR * (1 - equal):
+    if share < least:
         return None
     replicas = tuple(np.flatnonzero(nodes == who).tolist())
     return SlowWire(who, replicas, float(wire.mean()), share, 1 - who if count == 2 else None)

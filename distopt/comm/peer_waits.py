@@ -18,12 +18,12 @@ class PeerWaits:
         numbers: memory for three numbers, which others read: the peer that was waited for longest, for how
             many nanoseconds, and the nanoseconds that are known by peer, all together.
         total: memory for the nanoseconds of all waits.
-        size: the replicas in the group.
+        names: for each peer, by its number in the group, the number that it is counted under.
     """
 
-    def __init__(self, numbers: Array, total: Array, size: int) -> None:
-        self._numbers, self._total = numbers, total
-        self._by_peer = np.zeros(size, np.int64)
+    def __init__(self, numbers: Array, total: Array, names: Array) -> None:
+        self._numbers, self._total, self._names = numbers, total, names
+        self._by_name = np.zeros(int(names.max()) + 1, np.int64)
         self._depth, self._since, self._known = 0, 0, 0
 
     def begin(self) -> None:
@@ -52,11 +52,11 @@ class PeerWaits:
             return
         now = monotonic_ns()
         since, self._known = max(begun, self._known), now
-        by_peer, numbers = self._by_peer, self._numbers
-        by_peer[peer] += now - since
+        by_name, numbers, name = self._by_name, self._numbers, self._names[peer]
+        by_name[name] += now - since
         numbers[2] += now - since
-        if by_peer[peer] >= numbers[1]:
-            numbers[0], numbers[1] = peer, by_peer[peer]
+        if by_name[name] >= numbers[1]:
+            numbers[0], numbers[1] = name, by_name[name]
 
 
 class Arrivals:

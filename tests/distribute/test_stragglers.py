@@ -82,6 +82,35 @@ def test_replicas_that_take_turns(fault):
     assert "take turns" in str(found)
 
 
+def test_replicas_that_take_turns_on_two_nodes(monkeypatch):
+    """A node's replicas are seen by the other; inner steps of LocalSGD are own work of who makes them."""
+    monkeypatch.setenv("DISTOPT_NODES", "2")
+
+    def program():
+        inner = tf.optimizers.SGD(0.1, gradient_aggregator="mean")
+        optimizer = tf.optimizers.LocalSGD(inner, every=4)
+        pairs = [(np.ones(10, np.float32), tf.Variable(np.zeros(10, np.float32)))]
+        optimizer.apply_gradients(pairs)
+        before, worked = tf.report(), np.zeros(1)
+        for _ in range(12):
+            begin = time.monotonic()
+            time.sleep(0.02 if rank() == 3 else 0)
+            worked += time.monotonic() - begin
+            optimizer.apply_gradients(pairs)
+        tf.distribute.get_replica_context().all_reduce("sum", 1.0)
+        return tf.report().since(before), worked[0]
+
+    shown = on_replicas(4, program)
+    worked = shown[3][1]
+    for found, _ in shown:
+        spent = found.to_dict()["spent"]
+        assert spent["own code"][3] - spent["own code"][1] == pytest.approx(worked, rel=0.2)
+        assert min(spent["waiting"][:3]) >= 0.8 * worked
+        # Node 1's replica 2 comes to a round when 3 does, having waited for it in each step.
+        assert (found.straggler.replica, found.straggler.cause) == (3, "own code")
+        assert found.straggler.seconds == pytest.approx(worked, rel=0.2)
+
+
 def test_no_straggler_is_made_up():
     def program():
         time.sleep(0.005)
