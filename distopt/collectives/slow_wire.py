@@ -11,8 +11,9 @@ from distopt.typing import Array
 __all__ = ["SlowWire", "slow_wire"]
 
 #: Of the waits that are known by peer one node must have a share that is nearer to all of it than to an equal
-#: one, by this part of the way; of two nodes one must have sent so much of them.
-_CLEAR, _ONE_WAY = 0.7, 0.8
+#: one, by this part of the way; of two nodes one must have sent so much of them: what it receives waits for
+#: its own answers.
+_CLEAR, _ONE_WAY = 0.7, 2 / 3
 #: ... and they must be this part of all the waits for messages, else they tell little of them.
 _KNOWN = 0.01
 

@@ -1,6 +1,7 @@
 """Who is slow, in what, and what it costs: the ledger's figures, with faults made by sleeping."""
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -18,7 +19,13 @@ from distopt.collectives import recently_last
 PROGRAM = Path(__file__).parent / "slow_replica.py"
 LATE, STEPS = 0.05, 50
 #: What each fault costs, and what is said of it.
-COST = {"own code": LATE * STEPS, "input": LATE * STEPS, "saving": LATE * STEPS, "stopped": 1.0}
+COST = {
+    "own code": LATE * STEPS,
+    "input": LATE * STEPS,
+    "saving": LATE * STEPS,
+    "stopped": 1.0,
+    "checkpoint": LATE * STEPS,
+}
 
 
 class Slow:
@@ -165,6 +172,25 @@ def test_fit_and_checkpoints_say_what_they_do(tmp_path):
     assert 0.2 <= found["spent"]["saving"][1] < 0.4  # replica 0 writes the files
 
 
+def test_the_bar_of_a_training_names_who_is_late(monkeypatch, capsys):
+    pytest.importorskip("rich")
+    monkeypatch.setenv("DISTOPT_LAUNCH_TTY", "1")
+
+    def program():
+        def batches():
+            for _ in range(5):
+                time.sleep(0.03 if rank() == 1 else 0)
+                yield np.ones((2, 3), np.float32), np.ones((2, 1), np.float32)
+
+        model = keras.Sequential([keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        model.fit(keras.data.Dataset.from_generator(batches), epochs=2)
+
+    on_replicas(2, program)
+    last = capsys.readouterr().out.splitlines()[-1].split("\r")[-1]
+    assert re.search(r"waits \d\d % \(replica 1, input\)", last), last
+
+
 def run(fault, replicas, steps=STEPS, **variables):
     begin = time.monotonic()
     command = [jobs.MPIEXEC, "-n", replicas, sys.executable, PROGRAM, fault, steps]
@@ -175,7 +201,7 @@ def run(fault, replicas, steps=STEPS, **variables):
 
 def check(fault, replicas, stats, said):
     """The right replica, phase and cost, and the paragraph at the end."""
-    cause = "own code" if fault == "stopped" else fault
+    cause = {"stopped": "own code", "checkpoint": "saving"}.get(fault, fault)
     straggler = stats["straggler"]
     assert (straggler["replica"], straggler["cause"]) == (replicas - 1, cause)
     assert straggler["seconds"] == pytest.approx(stats["expected"], rel=0.2)
