@@ -112,9 +112,9 @@ def work(config: dict[str, Any]) -> dict[str, Any] | None:
     counted = np.zeros(2, np.int64)
     plain = MPICommunicator.begin_messages
 
-    def counting(self: Any, sent: Any, received: Any, tag: int = 0) -> Any:
+    def counting(self: Any, sent: Any, received: Any, tag: int = 0, came: Any = None) -> Any:
         counted[:] += (len(sent), sum(array.nbytes for _, array in sent))
-        return plain(self, sent, received, tag)
+        return plain(self, sent, received, tag, came)
 
     MPICommunicator.begin_messages = counting  # type: ignore[method-assign]
     seconds = [turn(everyone, peer, 1) for _ in range(config["steps"])]

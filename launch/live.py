@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -50,8 +51,11 @@ def run_live(words: Sequence[str]) -> int:
 def _number(words: Sequence[str]) -> int:
     if not words:
         return 0
-    if len(words) > 1 or not (words[0].isascii() and words[0].isdigit() and 0 < len(words[0]) < 10):
-        raise JobStartError(f"--live takes the number of a process: distoptrun --live [PID]; got {words}")
+    plain_number = words[0].isascii() and words[0].isdigit() and 0 < len(words[0]) < 10
+    if len(words) > 1 or not plain_number or not int(words[0]):
+        raise JobStartError(
+            f"--live takes the number of a process: distoptrun --live [PID]; got {shlex.join(words)}"
+        )
     return int(words[0])
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from .errors import JobStartError
 from .job_record import JobRecord
 from .metrics_file import exposition
 from .options import Options
@@ -43,6 +44,12 @@ class Observer:
         for option in ("report", "metrics", "timeline"):
             if name := getattr(options, option):
                 check_writable(f"--{option}", Path(name))
+        wanted = [path.resolve() for path in (self._report, self._metrics, self._timeline) if path]
+        for path in wanted:
+            if wanted.count(path) > 1:
+                raise JobStartError(f"--report, --metrics and --timeline: two of them would write {path}")
+            if path.suffix == ".py":  # a program, whose name was taken for the option's value
+                raise JobStartError(f"{path} is a program: --report, --metrics and --timeline write files")
         self.record = JobRecord(options.program[0], shlex.join(["distoptrun", *argv]), processes)
         self._spans = Timeline(options.timeline_steps)
         telemetry = self._report is not None or self._metrics is not None

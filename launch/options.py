@@ -234,6 +234,8 @@ def _agree(options: Options) -> None:
         raise JobStartError("--break and --post-mortem need a terminal for pdb: use them with --in-process N")
     if options.hosts and options.hostfile:
         raise JobStartError("-H and --hostfile both name the hosts: give one of them")
+    if options.timeline_steps != Options.timeline_steps and not options.timeline:
+        raise JobStartError("--timeline-steps is of --timeline F.json, which is missing")
     if options.tee and not options.log_dir:
         raise JobStartError("--tee shows output on the terminal besides --log-dir, which is missing")
 

@@ -192,13 +192,21 @@ class CollectiveCheck:
     def _meet(self, own: bytes, ahead: Callable[[], None] | None = None) -> list[bytes]:
         """All replicas' headers. What has been begun ahead of them stands if all agree and all have begun."""
         if self._job is not None:
-            return self._comm.exchange(own)
+            return self._meet_apart(own)
         ledger = self.ledger or self._opened()
         ledger.arrive(ledger.address, self._calls, self.steps)
         together = True
         if 1 < self._node.size < self._comm.size:
             together = _same(self._node.exchange(own))
         return self._exchange(own, ahead if together else None)
+
+    def _meet_apart(self, own: bytes) -> list[bytes]:
+        """The headers of a call that only some replicas make; the job's ledger learns of the wait."""
+        job = self._job
+        if job is None or job.ledger is None or self._comm.size == 1:
+            return self._comm.exchange(own)
+        with job.ledger.meeting_apart():
+            return self._comm.exchange(own)
 
     def _opened(self) -> Ledger:
         """The ledger; all replicas of the job make it together, before any of them opens a call."""

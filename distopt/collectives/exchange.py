@@ -8,7 +8,7 @@ from time import perf_counter_ns
 import numpy as np
 
 from distopt.collectives.node_rounds import OWN, RECEIVED, SUMS, Message, NodeRounds, Span
-from distopt.comm import Communicator, SpanRecorder
+from distopt.comm import Arrivals, Communicator, SpanRecorder
 from distopt.core.split import shares
 from distopt.typing import Array
 
@@ -69,6 +69,8 @@ class Exchange:
             it is not known yet whether they have the same one. By default a message has the room it needs.
         empty: gives the memory for sums, and for messages without a room; as ``np.empty``.
         trace: writes down when messages travel; None for not at all.
+        free: whether no node had to wait for others before it began this exchange: when its first messages
+            come tells of the network between two nodes then.
     """
 
     def __init__(
@@ -81,7 +83,9 @@ class Exchange:
         rooms: Sequence[Sequence[Array]] | None = None,
         empty: Callable[..., Array] = np.empty,
         trace: MessageTrace | None = None,
+        free: bool = True,
     ) -> None:
+        self._free = free
         self._cross, self._rounds, self._ufunc, self._rooms = cross, plan.rounds, ufunc, rooms
         self._empty = empty
         length, self._dtype = own[0].size, own[0].dtype
@@ -125,8 +129,11 @@ class Exchange:
         sent = [(message.peer, self._packed(message)) for message in now.sent]
         self._incoming = [(message, self._room(message, k)) for k, message in enumerate(now.received)]
         received = [(message.peer, room) for message, room in self._incoming]
+        waits = self._cross.waits
+        # Later messages depend on what their senders wait for, and so tell nothing of the senders.
+        came = Arrivals(waits) if waits is not None and self._free and self._round == 0 else None
         self._arrived: Callable[[], bool] = self._cross.begin_messages(
-            sent, received, self._tag + self._round
+            sent, received, self._tag + self._round, came
         )
         #: When, if spans are wanted; otherwise 0.
         self._begun = perf_counter_ns() if self.trace is not None and self.trace.spans.on else 0

@@ -100,11 +100,12 @@ class InterNodeReduce:
         travelling: deque[_Travelling] = deque()
         if ahead and self._ahead is not None:
             travelling.append(self._ahead)
-        self._ahead = None
+        self._ahead, free = None, True
         for rows in blocks:
-            travelling.append(self._send(rows))
+            travelling.append(self._travelling(self.begin(rows, free=free)))
             if len(travelling) > AHEAD:
                 yield travelling.popleft().total()
+                free = False
         while travelling:
             yield travelling.popleft().total()
 
@@ -118,19 +119,17 @@ class InterNodeReduce:
             own = [row.copy() if any(row is given for given in rows) else row for row in own]
         return own
 
-    def _send(self, rows: Sequence[Array]) -> _Travelling:
-        """Begins the sum of a block."""
-        return self._travelling(self.begin(rows))
-
-    def begin(self, rows: Sequence[Array], empty: Callable[..., Array] = np.empty) -> Exchange:
+    def begin(
+        self, rows: Sequence[Array], empty: Callable[..., Array] = np.empty, free: bool = True
+    ) -> Exchange:
         """Begins the exchange of a block, which goes on when it is looked at; rows as in :meth:`totals`.
 
-        Its memory comes from ``empty``.
+        Its memory comes from ``empty``; ``free`` as in :class:`Exchange`.
         """
         own = self.subtotals(rows)
         rule = cheapest_rule(self._members, rows[0].nbytes, self._link)
         plan = node_rounds(self._members, rule, self._cross.rank)
-        return Exchange(self._cross, plan, own, self._ufunc, self._number(), empty=empty, trace=self._trace)
+        return Exchange(self._cross, plan, own, self._ufunc, self._number(), None, empty, self._trace, free)
 
     def _send_ahead(self, own: Sequence[Array]) -> _Travelling:
         """The same by the rule of the longest blocks, whatever this one is: so all nodes have one plan."""

@@ -12,7 +12,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ from distopt.collectives.ledger_layout import (
     Phase,
     Row,
 )
-from distopt.comm import World
+from distopt.comm import PeerWaits, World
 from distopt.comm.memory import thread_block
 from distopt.typing import Array
 
@@ -58,6 +59,7 @@ class Ledger:
         arrive, settle: compiled functions, called before and after the replicas meet at a header.
         account: a compiled function, called when another phase begins.
         address: of the replica's state, which these take.
+        nodes: the number of each replica's node.
         stamped: whether rows travel with headers, since some replicas share no memory with this one.
     """
 
@@ -88,25 +90,39 @@ class Ledger:
         self._clocks = np.zeros((self.replicas, CLOCK_ITEMS), np.int64)
         self._clocks[:, Clock.LOW], self._clocks[:, Clock.HIGH] = -_UNKNOWN, _UNKNOWN
         self._clocks[members] = (1, 0, 0, 0)
-        self.stamped = world.node.size < self.replicas and job.asynchronous
-        if self.stamped:
+        self.stamped = world.node.size < self.replicas
+        self.nodes = self._nodes(world)
+        if self.stamped and not self.virtual:
             self._compare_clocks(world)
-            world.cross.waited = self._waited
+            numbers, wire = mine[Mine.PEER : Mine.APART], mine[Mine.OWN + Phase.WIRE :][:1]
+            world.cross.waits = PeerWaits(numbers, wire, np.arange(world.cross.size))
+            # Where no memory is shared messages go between any two replicas.
+            world.comm.waits = PeerWaits(numbers, wire, self.nodes)
+        elif self.stamped:
+            self._clocks[:, 1:] = 0
         first = self.rank == min(members)
-        self._begin(first)
+        # Replicas of a process have a time of their own, which is the same on all.
+        base = int(job.broadcast(np.array([time.monotonic_ns()]))[0]) if self.virtual else 0
+        self._begin(first, base)
         self.address: int = mine.ctypes.data
         if first:
             self._write_head(members)
 
-    def _begin(self, first: bool) -> None:
-        """The replica's state at the start."""
+    def _nodes(self, world: World) -> Array:
+        """The number of each replica's node; collective."""
+        if not self.stamped:
+            return np.zeros(self.replicas, np.int64)
+        return np.concatenate(world.comm.all_gather(np.array([world.cross.rank])))
+
+    def _begin(self, first: bool, base: int) -> None:
+        """The replica's state at the start, for replicas of one process with the base of their time."""
         mine, now = self._mine, time.monotonic_ns()
         mine[Mine.RING], mine[Mine.CLOCKS] = self._ring.ctypes.data, self._clocks.ctypes.data
         mine[Mine.TOTALS] = self._totals.ctypes.data if first else 0
         mine[Mine.REPLICAS], mine[Mine.LENGTH], mine[Mine.RANK] = self.replicas, self.length, self.rank
         mine[Mine.VIRTUAL] = self.virtual
         mine[Mine.MARK] = mine[Mine.BEGUN] = mine[Mine.WIDENED] = now
-        mine[Mine.BASE] = now if self.virtual else 0
+        mine[Mine.BASE] = base
         self.started = now
 
     def _compare_clocks(self, world: World) -> None:
@@ -158,9 +174,21 @@ class Ledger:
             self.account(self.address, int(phase))
         return before
 
-    def _waited(self, nanoseconds: int) -> None:
-        """This replica has waited so long for messages of other nodes, in a collective call."""
-        self._mine[Mine.OWN + Phase.WIRE] += nanoseconds
+    @contextmanager
+    def meeting_apart(self) -> Iterator[None]:
+        """This replica meets others in a call that not all make, whose end is noted as of any."""
+        mine, waiting = self._mine, Mine.OWN + Phase.WAITING
+        if threading.get_ident() != self._thread:
+            yield
+            return
+        # Of replicas that take turns nobody knows what they would wait for within a node.
+        before, waited = self.enter(Phase.IN_CALL if self.virtual else Phase.WAITING), int(mine[waiting])
+        try:
+            yield
+        finally:
+            self.enter(before)
+            mine[Mine.APART] += mine[waiting] - waited
+            mine[Mine.INSIDE] = 1
 
     # -- what it tells
     def stamp(self, call: int) -> bytes:
@@ -176,6 +204,12 @@ class Ledger:
         """Nanoseconds of each replica in each phase, as of its last call: ``[replicas, PHASES]`` int64."""
         newest = self._ring[:, :, Row.CALL].argmax(0)
         found: Array = self._ring[newest, np.arange(self.replicas), Row.OWN : Row.OWN + len(PHASES)]
+        return found
+
+    def waited_for(self) -> Array:
+        """Each replica's ``Row.PEER``, ``PEER_WAITED`` and ``PEERS_WAITED``: ``[replicas, 3]`` int64."""
+        newest = self._ring[:, :, Row.CALL].argmax(0)
+        found: Array = self._ring[newest, np.arange(self.replicas), Row.PEER : Row.APART]
         return found
 
     def rows(self) -> Array:

@@ -56,11 +56,15 @@ class Row(IntEnum):
     OWN = 4  # and on: time in each phase since the start, as of the arrival
     MET = 10  # when it saw all others there; 0 before that, and on other nodes
     MET_BEFORE = 11  # the same of the call before, by the replica's own clock
+    PEER = 12  # the node whose messages it has waited for longest since the start
+    PEER_WAITED = 13  # and for how long
+    PEERS_WAITED = 14  # the same for all nodes together
+    APART = 15  # how long it has waited in calls that not all replicas make
 
 
 ROW_FIELDS = (
     *("call", "step", "arrival", "begun", "own_code", "input", "saving", "wire", "in_call", "waiting"),
-    *("met", "met_before", "reserved0", "reserved1", "reserved2", "reserved3"),
+    *("met", "met_before", "peer", "peer_waited", "peers_waited", "apart"),
 )
 
 
@@ -110,3 +114,5 @@ class Mine(IntEnum):
     WIRE_SEEN = 15  # of the time on the wire what has been taken out of that in calls
     WIDENED = 16  # when the bounds of clocks were widened last
     OWN = 17  # and on: time in each phase since the start
+    PEER = 23  # and on: what a row has from there on
+    APART = 26

@@ -10,6 +10,7 @@ import numpy as np
 
 from distopt.collectives.ledger import Ledger
 from distopt.collectives.ledger_layout import CAUSES, PHASES, Phase, Row, Total
+from distopt.collectives.slow_wire import SlowWire, slow_wire
 from distopt.typing import Array
 
 __all__ = ["Report", "Straggler", "closing_words", "recently_last"]
@@ -24,7 +25,8 @@ _ADVICE = {
     "input": "Its data come too slowly: look at its disk or network, at the workers that read ahead, and at "
     "what it does to each example",
     "saving": "It saves while the others wait: use save(background=True), save less often, or deal it out",
-    "wire": "Its messages come late: look at its network (distoptrun --check measures it)",
+    "wire": "Messages come late to it: look at its network, and at those of who sends to it "
+    "(distoptrun --check measures them)",
     "sum and update": "It is slow within the step itself: look at its machine's load and memory",
 }
 
@@ -64,6 +66,9 @@ class Report:
         cost: seconds that the others have waited for it, on average, by cause: ``[replicas, 5]``.
         clock_error: by how many seconds times of other nodes may be wrong.
         virtual: whether replicas take turns in one process; what they would have waited for is told.
+        nodes: the number of each replica's node.
+        waited_for: of each replica the node whose messages it waited for longest since the start, for how
+            many seconds, and for how many seconds it waited for any node's: ``[replicas, 3]``.
     """
 
     replica: int
@@ -77,6 +82,8 @@ class Report:
     cost: Array
     clock_error: float
     virtual: bool
+    nodes: Array
+    waited_for: Array
 
     @classmethod
     def of(cls, ledger: Ledger, calls: int, steps: int) -> Report:
@@ -100,6 +107,8 @@ class Report:
             totals[:, Total.COST : Total.COST + len(CAUSES)] / 1e9,
             ledger.clock_error(),
             ledger.virtual,
+            ledger.nodes,
+            ledger.waited_for() / [1, 1e9, 1e9],
         )
 
     def since(self, before: Report) -> Report:
@@ -116,6 +125,8 @@ class Report:
             self.cost - before.cost,
             self.clock_error,
             self.virtual,
+            self.nodes,
+            self.waited_for,
         )
 
     @property
@@ -139,9 +150,17 @@ class Report:
         times = int(self.last_causes[who, most])
         return Straggler(who, CAUSES[most], float(by_replica[who]), int(self.last_steps[who]), times)
 
+    @property
+    def wire(self) -> SlowWire | None:
+        """The node whose network is to blame; None if little was lost, or none is known to be."""
+        wire = self.spent[:, Phase.WIRE]
+        if wire.mean() <= _LOST * self.seconds:
+            return None
+        return slow_wire(self.nodes, self.waited_for, wire)
+
     def to_dict(self) -> dict[str, Any]:
         """The same in plain numbers."""
-        found = self.straggler
+        found, wire = self.straggler, self.wire
         return {
             "replicas": self.replicas,
             "seconds": self.seconds,
@@ -153,6 +172,7 @@ class Report:
             "cost": {name: self.cost[:, i].tolist() for i, name in enumerate(CAUSES)},
             "lost": self.lost,
             "straggler": None if found is None else found.__dict__,
+            "wire": None if wire is None else wire.__dict__,
             "clock_error": self.clock_error,
         }
 
@@ -164,6 +184,8 @@ class Report:
             parts = "".join(f"{s:>9.2f} s {100 * s / whole:>3.0f} %" for s in row)
             lines.append(f"{r:>7} {parts} {self.last_steps[r]:>6} steps")
         lines.append(self._summary())
+        if self.wire is not None:
+            lines.append(f"messages were slow, most of all those of {self.wire}: {self.wire.seconds:.1f} s")
         if self.clock_error:
             lines.append(f"clocks of other nodes are known to {1e6 * self.clock_error:,.0f} us")
         if self.virtual:
@@ -180,6 +202,8 @@ class Report:
     def short(self) -> str:
         """``waits 18 % (replica 3, own code)`` for a progress bar; empty if there is nothing to tell."""
         found = self.straggler
+        if self.wire is not None and (found is None or found.cause == "wire"):
+            return f"waits {100 * self.wire.seconds / self.seconds:.0f} % (node {self.wire.node}, wire)"
         if found is None:
             return ""
         return f"waits {100 * self.lost:.0f} % (replica {found.replica}, {found.cause})"
@@ -188,7 +212,9 @@ class Report:
 def closing_words(report: Report) -> str:
     """A paragraph for the end of a job; empty unless one replica has cost it much."""
     found = report.straggler
-    if found is None or report.virtual or report.calls < _CALLS or found.seconds < _SECONDS:
+    if found is None or (found.cause == "wire" and report.wire is not None):
+        return _wire_words(report)
+    if report.virtual or report.calls < _CALLS or found.seconds < _SECONDS:
         return ""
     where = f"{found.steps:,} of {report.steps:,} steps"
     if not report.steps:
@@ -202,6 +228,20 @@ def closing_words(report: Report) -> str:
     )
 
 
+def _wire_words(report: Report) -> str:
+    """The same of a node whose network is slow."""
+    wire = report.wire
+    if wire is None or report.calls < _CALLS or wire.seconds < _SECONDS:
+        return ""
+    whose = "those of" if wire.to is None else "those from"
+    return (
+        f"distopt: {100 * wire.seconds / report.seconds:.0f} % of this job's {report.seconds:.0f} s was lost "
+        f"by waiting for messages (wire), most of all {whose} {wire}: {wire.seconds:.1f} s. Look at its "
+        f"network (distoptrun --check measures it). More: distopt.report(), docs/stragglers.md; "
+        f"DISTOPT_STRAGGLERS=0 silences this."
+    )
+
+
 def recently_last(ledger: Ledger, steps: int = 100) -> str:
     """``replica 3 was last in 92 of the last 100 steps (input)``; empty unless it is mostly one replica."""
     rows = ledger.rows()
@@ -209,7 +249,7 @@ def recently_last(ledger: Ledger, steps: int = 100) -> str:
         return ""
     spent = np.diff(rows[:, :, Row.OWN : Row.OWN + Phase.WAITING], axis=0)  # [calls, replicas, causes]
     begins = np.diff(rows[:, 0, Row.STEP]) > 0
-    arrivals = rows[1:, :, Row.ARRIVAL]
+    arrivals = rows[1:, :, Row.ARRIVAL] - np.diff(rows[:, :, Row.APART], axis=0)
     chosen = np.flatnonzero(begins if begins.any() else np.ones(len(begins), bool))[-steps:]
     last = arrivals[chosen].argmax(1)
     counts = np.bincount(last, minlength=ledger.replicas)

@@ -36,6 +36,7 @@ _PHASE, _MARK, _INSIDE, _ENDED, _MET, _BEGUN, _ARRIVAL = (
     int(m) for m in (Mine.PHASE, Mine.MARK, Mine.INSIDE, Mine.ENDED, Mine.MET, Mine.BEGUN, Mine.ARRIVAL)
 )
 _ACC, _WIRE_SEEN, _BASE, _WIDENED = (int(m) for m in (Mine.OWN, Mine.WIRE_SEEN, Mine.BASE, Mine.WIDENED))
+_PEER, _R_PEER, _R_APART, _EXTRA = int(Mine.PEER), int(Row.PEER), int(Row.APART), ROW_ITEMS - int(Row.PEER)
 _OWN, _INPUT, _SAVING, _WIRE, _IN_CALL, _WAITING = range(6)
 _R_CALL, _R_STEP, _R_ARRIVAL, _R_BEGUN, _R_ACC, _R_MET, _R_BEFORE = (
     int(r) for r in (Row.CALL, Row.STEP, Row.ARRIVAL, Row.BEGUN, Row.OWN, Row.MET, Row.MET_BEFORE)
@@ -73,10 +74,9 @@ def _account(mine, now):  # type: ignore[no-untyped-def]
     """Adds the time since the last mark to what it was spent in."""
     start, phase = mine[_MARK], mine[_PHASE]
     if mine[_INSIDE]:
-        if mine[_ENDED] > mine[_MET]:  # the call has ended
-            ended = max(mine[_ENDED], start)
-            mine[_ACC + _IN_CALL] += ended - start
-            start = ended
+        if mine[_ENDED] > start:  # the call has ended
+            mine[_ACC + _IN_CALL] += mine[_ENDED] - start
+            start = mine[_ENDED]
             mine[_INSIDE] = 0
             mine[_BEGUN] = start
         elif phase == _OWN:  # another header of the same call
@@ -125,6 +125,8 @@ def arrive(address, call, step):  # type: ignore[no-untyped-def]
     row[_R_MET], row[_R_BEFORE] = 0, mine[_MET]
     for phase in range(6):
         row[_R_ACC + phase] = mine[_ACC + phase]
+    for k in range(_EXTRA):
+        row[_R_PEER + k] = mine[_PEER + k]
     fence()
     row[_R_CALL] = call
 
@@ -159,13 +161,18 @@ def _take_in(mine, clocks, received, stride, call, now):  # type: ignore[no-unty
         if clocks[r * _CLOCK_ITEMS + _C_HERE]:
             continue
         sent = array_at(received + r * stride, _ITEMS, types.int64)
+        row = array_at(begin + r * _ITEMS * 8, _ITEMS, types.int64)
+        if mine[_VIRTUAL]:  # of one time everywhere
+            for k in range(1, _ITEMS):
+                row[k] = sent[k]
+            row[_R_CALL] = call
+            continue
         # It came before all were met here, and was met there after this replica had come to the call before.
         most = sent[_R_BEFORE] - mine[_BASE] if sent[_R_BEFORE] and mine[_BASE] else 1 << 62
         _observe(clocks, r, sent[_R_ARRIVAL] - now, most)
         ahead = (clocks[r * _CLOCK_ITEMS + _C_LOW] + clocks[r * _CLOCK_ITEMS + _C_HIGH]) // 2
         if clocks[r * _CLOCK_ITEMS + _C_HIGH] > 1 << 61:
             ahead = clocks[r * _CLOCK_ITEMS + _C_LOW]
-        row = array_at(begin + r * _ITEMS * 8, _ITEMS, types.int64)
         for k in range(1, _ITEMS):
             row[k] = sent[k]
         row[_R_ARRIVAL] -= ahead
@@ -194,8 +201,11 @@ def _cause(now_rows, before_rows, replicas, last, causes):  # type: ignore[no-un
 
 
 @inlined
-def _blame(mine, rows, call, last, cost):  # type: ignore[no-untyped-def]
-    """Counts for the last one what the others have waited for it."""
+def _blame(mine, rows, call, cost):  # type: ignore[no-untyped-def]
+    """Counts for the last one what the others have waited for it.
+
+    Who has waited for others in between, in calls that not all make, was late by so much less of its own.
+    """
     replicas = mine[_REPLICAS]
     size = replicas * _ITEMS
     before = array_at(mine[_RING] + ((call - 1) % mine[_LENGTH]) * size * 8, size, types.int64)
@@ -204,6 +214,12 @@ def _blame(mine, rows, call, last, cost):  # type: ignore[no-untyped-def]
         known = known and before[r * _ITEMS + _R_CALL] == call - 1
     if not known:  # the first call: those who started late are no stragglers
         return
+    last, latest = 0, 0
+    for r in range(replicas):
+        apart = rows[r * _ITEMS + _R_APART] - before[r * _ITEMS + _R_APART]
+        came = rows[r * _ITEMS + _R_ARRIVAL] - apart
+        if r == 0 or came > latest:
+            last, latest = r, came
     # What virtual replicas do in calls they do one after the other.
     phase = _cause(rows, before, replicas, last, _WIRE if mine[_VIRTUAL] else _CAUSES)
     total = array_at(mine[_TOTALS] + last * _TOTAL_ITEMS * 8, _TOTAL_ITEMS, types.int64)
@@ -232,14 +248,13 @@ def settle(address, call, received, stride):  # type: ignore[no-untyped-def]
         _take_in(mine, clocks, received, stride, call, now)
     size = replicas * _ITEMS
     rows = array_at(mine[_RING] + (call % mine[_LENGTH]) * size * 8, size, types.int64)
-    last, latest, total, count = mine[_RANK], arrival, 0.0, 0
+    latest, total, count = arrival, 0.0, 0
     for r in range(replicas):
         if rows[r * _ITEMS + _R_CALL] == call:
             came = rows[r * _ITEMS + _R_ARRIVAL]
             total += came - arrival
             count += 1
-            if came > latest:
-                last, latest = r, came
+            latest = max(latest, came)
     if mine[_VIRTUAL]:
         mine[_ACC + _WAITING] += latest - arrival
         mine[_BASE] = latest - mine[_ACC + _OWN] - mine[_ACC + _INPUT] - mine[_ACC + _SAVING]
@@ -257,4 +272,4 @@ def settle(address, call, received, stride):  # type: ignore[no-untyped-def]
     rows[mine[_RANK] * _ITEMS + _R_MET] = now
     if mine[_TOTALS] and count == replicas:
         cost = (latest - arrival) - (total - (latest - arrival)) / (replicas - 1)
-        _blame(mine, rows, call, last, cost)
+        _blame(mine, rows, call, cost)

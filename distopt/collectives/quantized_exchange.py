@@ -18,7 +18,7 @@ from distopt.collectives.partition import PIECE, Partition
 from distopt.collectives.reused_memory import ReusedMemory
 from distopt.collectives.tree import reduce_rows
 from distopt.collectives.wire_formats import WireFormat
-from distopt.comm import Communicator
+from distopt.comm import Arrivals, Communicator
 from distopt.typing import Array
 
 __all__ = ["BlockPart", "QuantizedExchange", "block_parts"]
@@ -108,7 +108,9 @@ class QuantizedExchange:
         self._contributions = [
             self._messages[cross.rank] if n == cross.rank else self._room(mine) for n in self._nodes
         ]
-        self._arrived = self._begin(self._messages, self._contributions)
+        waits = cross.waits
+        came = None if waits is None else Arrivals(waits)  # totals wait for others, and tell less
+        self._arrived = self._begin(self._messages, self._contributions, came)
         self._steps = [self._add, self._take]
 
     @property
@@ -139,13 +141,16 @@ class QuantizedExchange:
         for part, message in zip(self._parts, self._totals, strict=True):
             self._decode(message, part, self.total[part.place])
 
-    def _begin(self, sent: Sequence[Array], received: Sequence[Array]) -> Callable[[], bool]:
+    def _begin(
+        self, sent: Sequence[Array], received: Sequence[Array], came: Arrivals | None = None
+    ) -> Callable[[], bool]:
         """Begins a message to each node and one from each; nothing where there is nothing to say."""
         others = [n for n in self._nodes if n != self._cross.rank]
         return self._cross.begin_messages(
             [(n, sent[n]) for n in others if sent[n].size],
             [(n, received[n]) for n in others if received[n].size],
             self._tag,
+            came,
         )
 
     def _room(self, part: BlockPart) -> Array:

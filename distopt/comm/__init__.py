@@ -8,6 +8,7 @@ from distopt.comm.local import LocalGroup
 from distopt.comm.memory import SharedBlock
 from distopt.comm.output import flush, say
 from distopt.comm.pages import same_bytes
+from distopt.comm.peer_waits import Arrivals, PeerWaits
 from distopt.comm.private_view import PrivateView, private_view
 from distopt.comm.solo import SoloCommunicator, solo_world
 from distopt.comm.spans import Span, SpanRecorder
@@ -17,9 +18,11 @@ from distopt.comm.world import StatusWriter, World
 __all__ = [
     "HEADER_BYTES",
     "SIGNAL_WAIT",
+    "Arrivals",
     "Communicator",
     "LocalGroup",
     "NodeCommunicator",
+    "PeerWaits",
     "PrivateView",
     "SharedBlock",
     "SoloCommunicator",

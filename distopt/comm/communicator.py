@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from distopt.comm.compiled import CompiledCode, open_barrier
 from distopt.comm.memory import SharedBlock
+from distopt.comm.peer_waits import Arrivals, PeerWaits
 from distopt.typing import Array
 
 __all__ = ["HEADER_BYTES", "Communicator", "NodeCommunicator"]
@@ -25,13 +26,13 @@ class Communicator(ABC):
         rank: this replica's number in the group.
         size: the number of replicas in the group.
         asynchronous: whether a replica can begin messages before the others are in the same call.
-        waited: told of each wait for what is tracked how many nanoseconds it took.
+        waits: how long this replica has waited for what is tracked, and for whom; None if nobody asks.
     """
 
     rank: int
     size: int
     asynchronous = False
-    waited: Callable[[int], None] | None = None
+    waits: PeerWaits | None = None
 
     @abstractmethod
     def barrier(self) -> None:
@@ -59,7 +60,11 @@ class Communicator(ABC):
 
     @abstractmethod
     def begin_messages(
-        self, sent: Sequence[tuple[int, Array]], received: Sequence[tuple[int, Array]], tag: int = 0
+        self,
+        sent: Sequence[tuple[int, Array]],
+        received: Sequence[tuple[int, Array]],
+        tag: int = 0,
+        came: Arrivals | None = None,
     ) -> Callable[[], bool]:
         """Begins to send arrays to single replicas, and to receive arrays from single ones.
 
@@ -72,6 +77,7 @@ class Communicator(ABC):
                 ``asynchronous``, any room for as many bytes. Between two replicas there is one message each
                 way at most.
             tag: tells calls apart that are on their way at once, below 2**15.
+            came: told of each message that comes, if the group is ``asynchronous``.
 
         Returns:
             a function that goes on with it, if it can, and tells whether it is finished.

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from distopt.comm.communicator import HEADER_BYTES, Communicator, NodeCommunicator
+from distopt.comm.communicator import Communicator, NodeCommunicator
 from distopt.comm.local import LocalGroup
 from distopt.comm.memory import SharedBlock, thread_block
 from distopt.comm.node_width import node_width
+from distopt.comm.peer_waits import Arrivals
 from distopt.comm.solo import SoloCommunicator, solo_world
 from distopt.comm.turn_scheduler import TurnScheduler
 from distopt.comm.world import StatusWriter, World
@@ -144,7 +145,7 @@ class InProcessCommunicator(Communicator):
                 return headers
             rows = self._outer.all_gather(np.frombuffer(b"".join(headers), np.uint8))
             flat = b"".join(row.tobytes() for row in rows)
-            return [flat[i : i + HEADER_BYTES] for i in range(0, len(flat), HEADER_BYTES)]
+            return [flat[i : i + len(header)] for i in range(0, len(flat), len(header))]
 
         result: list[bytes] = self._threads.run_once(header, function)
         return result
@@ -180,7 +181,11 @@ class InProcessCommunicator(Communicator):
         return result[self._threads.rank]
 
     def begin_messages(
-        self, sent: Sequence[tuple[int, Array]], received: Sequence[tuple[int, Array]], tag: int = 0
+        self,
+        sent: Sequence[tuple[int, Array]],
+        received: Sequence[tuple[int, Array]],
+        tag: int = 0,
+        came: Arrivals | None = None,
     ) -> Callable[[], bool]:
         """See Communicator; it is finished when the call returns."""
         local, process = self._threads.size, self._outer.rank
@@ -287,7 +292,11 @@ class InProcessCross(Communicator):
         return result
 
     def begin_messages(
-        self, sent: Sequence[tuple[int, Array]], received: Sequence[tuple[int, Array]], tag: int = 0
+        self,
+        sent: Sequence[tuple[int, Array]],
+        received: Sequence[tuple[int, Array]],
+        tag: int = 0,
+        came: Arrivals | None = None,
     ) -> Callable[[], bool]:
         """See Communicator; it is finished when the call returns."""
         self._for_each((sent, received), lambda own: _finish(self._outer, own[0], own[1], tag))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
-from time import monotonic_ns
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from distopt.comm.memory import (
     release_handle,
 )
 from distopt.comm.output import say_once
+from distopt.comm.peer_waits import Arrivals
 from distopt.comm.running import require_running
 from distopt.comm.shared_barrier import SharedBarrier
 from distopt.comm.watchdog import Watchdog
@@ -112,31 +112,54 @@ class MPICommunicator(Communicator):
         return list(target)
 
     def begin_messages(
-        self, sent: Sequence[tuple[int, Array]], received: Sequence[tuple[int, Array]], tag: int = 0
+        self,
+        sent: Sequence[tuple[int, Array]],
+        received: Sequence[tuple[int, Array]],
+        tag: int = 0,
+        came: Arrivals | None = None,
     ) -> Callable[[], bool]:
         """See Communicator."""
         comm = self._comm
         requests = [comm.Irecv(_bytes(array), source, tag) for source, array in received]
         requests += [comm.Isend(_bytes(array), target, tag) for target, array in sent]
-        test = self._mpi.Request.Testall
-        return lambda: bool(test(requests))
+        if came is None:
+            test = self._mpi.Request.Testall
+            return lambda: bool(test(requests))
+        return lambda: self._look(requests, [source for source, _ in received], came)
+
+    def _look(self, requests: list[Any], sources: list[int], came: Arrivals) -> bool:
+        """Whether messages have come and gone; those that have come are told, once each."""
+        found = self._mpi.Request.Testsome(requests)
+        if found is None:  # none was left
+            return True
+        for k in found:
+            if k < len(sources):
+                came.add(sources[k])
+        return not any(requests)
 
     def channel(self) -> Communicator | None:
         """See Communicator."""
         mpi = self._mpi
         if mpi.Query_thread() < mpi.THREAD_MULTIPLE:
             return None
-        return MPICommunicator(mpi, self._comm.Dup(), self._watchdog)
+        channel = MPICommunicator(mpi, self._comm.Dup(), self._watchdog)
+        channel.waits = self.waits
+        return channel
 
     def track(self, done: Callable[[], bool]) -> Callable[[], None]:
         """See Communicator."""
         arrive = self._watchdog.track(done)
 
         def wait() -> None:
-            begin = monotonic_ns()
-            arrive()
-            if self.waited is not None:
-                self.waited(monotonic_ns() - begin)
+            waits = self.waits
+            if waits is None:
+                arrive()
+                return
+            waits.begin()
+            try:
+                arrive()
+            finally:
+                waits.end()
 
         return wait
 

@@ -8,6 +8,7 @@ from distopt.comm.communicator import NodeCommunicator
 from distopt.comm.compiled import CompiledCode, open_barrier
 from distopt.comm.local import LocalGroup
 from distopt.comm.memory import SharedBlock, thread_block
+from distopt.comm.peer_waits import Arrivals
 from distopt.comm.world import World
 from distopt.typing import Array
 
@@ -40,7 +41,11 @@ class SoloCommunicator(NodeCommunicator):
         return [parts[0]]
 
     def begin_messages(
-        self, sent: Sequence[tuple[int, Array]], received: Sequence[tuple[int, Array]], tag: int = 0
+        self,
+        sent: Sequence[tuple[int, Array]],
+        received: Sequence[tuple[int, Array]],
+        tag: int = 0,
+        came: Arrivals | None = None,
     ) -> Callable[[], bool]:
         """Nobody to send to: what is sent is received."""
         for (_, source), (_, target) in zip(sent, received, strict=True):

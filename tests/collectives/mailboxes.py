@@ -21,10 +21,12 @@ class Network:
 class Node:
     """One node's end: only what an exchange needs of a communicator."""
 
+    waits = None
+
     def __init__(self, network, rank, size):
         self.network, self.rank, self.size = network, rank, size
 
-    def begin_messages(self, sent, received, tag=0):
+    def begin_messages(self, sent, received, tag=0, came=None):
         network = self.network
         assert len({peer for peer, _ in sent}) == len(sent)
         assert len({peer for peer, _ in received}) == len(received)

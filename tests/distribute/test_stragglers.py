@@ -1,6 +1,7 @@
 """Who is slow, in what, and what it costs: the ledger's figures, with faults made by sleeping."""
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -18,7 +19,13 @@ from distopt.collectives import recently_last
 PROGRAM = Path(__file__).parent / "slow_replica.py"
 LATE, STEPS = 0.05, 50
 #: What each fault costs, and what is said of it.
-COST = {"own code": LATE * STEPS, "input": LATE * STEPS, "saving": LATE * STEPS, "stopped": 1.0}
+COST = {
+    "own code": LATE * STEPS,
+    "input": LATE * STEPS,
+    "saving": LATE * STEPS,
+    "stopped": 1.0,
+    "checkpoint": LATE * STEPS,
+}
 
 
 class Slow:
@@ -82,6 +89,35 @@ def test_replicas_that_take_turns(fault):
     assert "take turns" in str(found)
 
 
+def test_replicas_that_take_turns_on_two_nodes(monkeypatch):
+    """A node's replicas are seen by the other; inner steps of LocalSGD are own work of who makes them."""
+    monkeypatch.setenv("DISTOPT_NODES", "2")
+
+    def program():
+        inner = tf.optimizers.SGD(0.1, gradient_aggregator="mean")
+        optimizer = tf.optimizers.LocalSGD(inner, every=4)
+        pairs = [(np.ones(10, np.float32), tf.Variable(np.zeros(10, np.float32)))]
+        optimizer.apply_gradients(pairs)
+        before, worked = tf.report(), np.zeros(1)
+        for _ in range(12):
+            begin = time.monotonic()
+            time.sleep(0.02 if rank() == 3 else 0)
+            worked += time.monotonic() - begin
+            optimizer.apply_gradients(pairs)
+        tf.distribute.get_replica_context().all_reduce("sum", 1.0)
+        return tf.report().since(before), worked[0]
+
+    shown = on_replicas(4, program)
+    worked = shown[3][1]
+    for found, _ in shown:
+        spent = found.to_dict()["spent"]
+        assert spent["own code"][3] - spent["own code"][1] == pytest.approx(worked, rel=0.2)
+        assert min(spent["waiting"][:3]) >= 0.8 * worked
+        # Node 1's replica 2 comes to a round when 3 does, having waited for it in each step.
+        assert (found.straggler.replica, found.straggler.cause) == (3, "own code")
+        assert found.straggler.seconds == pytest.approx(worked, rel=0.2)
+
+
 def test_no_straggler_is_made_up():
     def program():
         time.sleep(0.005)
@@ -136,6 +172,25 @@ def test_fit_and_checkpoints_say_what_they_do(tmp_path):
     assert 0.2 <= found["spent"]["saving"][1] < 0.4  # replica 0 writes the files
 
 
+def test_the_bar_of_a_training_names_who_is_late(monkeypatch, capsys):
+    pytest.importorskip("rich")
+    monkeypatch.setenv("DISTOPT_LAUNCH_TTY", "1")
+
+    def program():
+        def batches():
+            for _ in range(5):
+                time.sleep(0.03 if rank() == 1 else 0)
+                yield np.ones((2, 3), np.float32), np.ones((2, 1), np.float32)
+
+        model = keras.Sequential([keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        model.fit(keras.data.Dataset.from_generator(batches), epochs=2)
+
+    on_replicas(2, program)
+    last = capsys.readouterr().out.splitlines()[-1].split("\r")[-1]
+    assert re.search(r"waits \d\d % \(replica 1, input\)", last), last
+
+
 def run(fault, replicas, steps=STEPS, **variables):
     begin = time.monotonic()
     command = [jobs.MPIEXEC, "-n", replicas, sys.executable, PROGRAM, fault, steps]
@@ -146,7 +201,7 @@ def run(fault, replicas, steps=STEPS, **variables):
 
 def check(fault, replicas, stats, said):
     """The right replica, phase and cost, and the paragraph at the end."""
-    cause = "own code" if fault == "stopped" else fault
+    cause = {"stopped": "own code", "checkpoint": "saving"}.get(fault, fault)
     straggler = stats["straggler"]
     assert (straggler["replica"], straggler["cause"]) == (replicas - 1, cause)
     assert straggler["seconds"] == pytest.approx(stats["expected"], rel=0.2)

@@ -1,5 +1,6 @@
 """Optimizers for pytrees: the numbers of optax, arrays that never change, and leaves of all kinds."""
 
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -353,3 +354,23 @@ def test_the_norm_of_leaves_of_several_dtypes_is_clipped_as_optax_does():
     for name, leaf in tree.items():
         expected = np.asarray(leaf, "c8") - np.asarray(clipped[name], "c8")
         np.testing.assert_allclose(np.asarray(found[name], "c8"), expected, rtol=4e-3)
+
+
+def test_statistics_name_who_is_late():
+    def program():
+        optimizer = dj.sgd(0.1)
+        now = optimizer.init(params())
+        for step in range(10):
+            time.sleep(0.02 if rank() == 1 else 0)
+            now = optimizer.apply(gradient(now, X, Y))
+            if step == 1:  # what compiles is over
+                before = np.array(optimizer.stats()["cost"]["own code"])
+        stats = optimizer.stats()
+        return stats, np.array(stats["cost"]["own code"]) - before
+
+    for found, cost in on_replicas(2, program):
+        assert (found["iterations"], found["replicas"]) == (10, 2)
+        assert cost[1] >= 0.8 * 8 * 0.02 > 2 * cost[0]
+    optimizer = dj.sgd(0.1)
+    optimizer.init(params())
+    assert optimizer.stats() == {"iterations": 0}

@@ -96,7 +96,11 @@ def test_a_job_that_is_killed_leaves_its_report_behind(launch, tmp_path):
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_the_start(launch, tmp_path):
-    for path, why in [("no/report.html", "there is no folder"), (".", "this name is taken")]:
+    for path, why in [
+        ("no/report.html", "there is no folder"),
+        (".", "this name is taken"),
+        ("train.py", "is a program"),
+    ]:
         done = launch("", "-n", "2", "--report", str(tmp_path / path))
         assert done.code == 2
         assert why in done.last

@@ -69,6 +69,7 @@ def test_a_value_may_begin_with_a_dash():
         (["--in-process", "2", "-n", "2", "a.py"], "without -n"),
         (["-n", "2", "--break", "1", "a.py"], "--in-process"),
         (["-n", "2", "--tee", "a.py"], "--log-dir"),
+        (["-n", "2", "--timeline-steps", "3:9", "a.py"], "--timeline F.json"),
         (["-H", "a", "--hostfile", "b", "a.py"], "give one of them"),
     ],
 )

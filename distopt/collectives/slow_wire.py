@@ -1,0 +1,72 @@
+"""Which node's network is the slow one: whose messages the replicas of other nodes wait for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from distopt.typing import Array
+
+__all__ = ["SlowWire", "slow_wire"]
+
+#: Of the waits that are known by peer one node must have a share that is nearer to all of it than to an equal
+#: one, by this part of the way; of two nodes one must have sent so much of them: what it receives waits for
+#: its own answers.
+_CLEAR, _ONE_WAY = 0.7, 2 / 3
+#: ... and they must be this part of all the waits for messages, else they tell little of them.
+_KNOWN = 0.01
+
+
+@dataclass(frozen=True)
+class SlowWire:
+    """The network of one node, or with two nodes one direction of it.
+
+    Attributes:
+        node: the number of the node.
+        replicas: its replicas.
+        seconds: how long replicas have waited for messages, on average.
+        share: the part of the waits known by peer in which the node was on either side, or, with two nodes,
+            the sender.
+        to: with two nodes the other one, to which messages are slow; else None.
+    """
+
+    node: int
+    replicas: tuple[int, ...]
+    seconds: float
+    share: float
+    to: int | None
+
+    def __str__(self) -> str:
+        numbers = ", ".join(map(str, self.replicas[:8])) + (", ..." if len(self.replicas) > 8 else "")
+        plural = "s" if len(self.replicas) > 1 else ""
+        way = "" if self.to is None else f" to node {self.to}"
+        return f"node {self.node} (replica{plural} {numbers}){way}"
+
+
+def slow_wire(nodes: Array, waits: Array, wire: Array) -> SlowWire | None:
+    """The one that most waits are due to; None if that is not clear.
+
+    A node whose network is slow waits for all others, and they for it. With two nodes that is the same for
+    both; then only a slow direction tells.
+
+    Args:
+        nodes: the number of each replica's node.
+        waits: of each replica the node that it waited for longest, for how many seconds, and for how many
+            seconds it waited for any; ``[replicas, 3]``.
+        wire: the seconds of each replica's waits for messages, also of those of which no peer is known.
+    """
+    count, known = int(nodes.max()) + 1, float(waits[:, 2].sum())
+    if count == 1 or known <= _KNOWN * wire.sum():
+        return None
+    peers = waits[:, 0].astype(np.int64)
+    received = np.bincount(nodes, waits[:, 2], count)
+    sent = np.bincount(peers, waits[:, 1], count)
+    blamed = sent if count == 2 else sent + received
+    least = _ONE_WAY if count == 2 else _CLEAR + (1 - _CLEAR) * 2 / count
+    who = int(blamed.argmax())
+    share = float(blamed[who]) / known
+    if share < least:
+        return None
+    replicas = tuple(np.flatnonzero(nodes == who).tolist())
+    return SlowWire(who, replicas, float(wire.mean()), share, 1 - who if count == 2 else None)

@@ -1,0 +1,70 @@
+"""A host behind a slow network is told, with what it costs."""
+
+import json
+import sys
+from pathlib import Path
+
+import jobs
+import numpy as np
+import pytest
+
+from benchmarks.namespaces import Unavailable, relayed
+from distopt.collectives.slow_wire import slow_wire
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = Path(__file__).parent / "wire_program.py"
+STEPS, SIZE = 20, 250_000
+FAST, SLOW = "20e6", "3e6"
+
+
+def named(nodes, waits):
+    """Who is named, if replicas have waited for nodes for so many seconds each, row by row."""
+    waits = np.array(waits, float)
+    rows = np.stack([waits.argmax(1), waits.max(1), waits.sum(1)], axis=1)
+    found = slow_wire(np.array(nodes), rows, 1.1 * waits.sum(1))
+    return None if found is None else (found.node, found.replicas, found.to)
+
+
+def test_who_is_named():
+    nodes = [0, 0, 1, 1, 2, 2]
+    # Node 1 sends slowly, receives slowly, or both; or all are alike.
+    out = [[0, 1, 0.1], [0, 1, 0.1], [0, 0, 0], [0, 0, 0], [0.1, 1, 0], [0, 1, 0]]
+    into = [[0, 0, 0]] * 2 + [[1, 0, 1]] * 2 + [[0, 0, 0.0]] * 2
+    assert named(nodes, out) == named(nodes, into) == (1, (2, 3), None)
+    assert named(nodes, np.add(out, into)) == (1, (2, 3), None)
+    assert named(nodes, [[0, 1, 1]] * 2 + [[1, 0, 1]] * 2 + [[1, 1, 0]] * 2) is None
+    assert named([0, 1], [[0, 1], [0.1, 0]]) == (1, (1,), 0)
+    assert named([0, 1], [[0, 1], [0.8, 0]]) is None
+    assert named([0, 1], [[0, 0], [0, 0]]) is None
+    assert named([0, 0], [[1], [1]]) is None
+
+
+def train(hosts, count):
+    """Trains over the hosts; returns what the ledger says, and what is said at the end."""
+    command = [*hosts.prefix(count, 1), sys.executable, PROGRAM, STEPS, SIZE]
+    done = jobs.run(command, **hosts.env, PYTHONPATH=str(ROOT))
+    assert done.code == 0, done.err
+    return json.loads(done.out), done.err
+
+
+@pytest.mark.launches
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_host_behind_a_slow_network(count):
+    pytest.importorskip("mpi4py")
+    try:
+        with relayed(count) as hosts:
+            hosts.say(f"all rate {FAST}")
+            fast, _ = train(hosts, count)
+            hosts.say(f"1 rate {SLOW}")
+            slow, said = train(hosts, count)
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    wire = slow["wire"]
+    assert (wire["node"], wire["replicas"], wire["to"]) == (1, [1], 0 if count == 2 else None)
+    assert "(node 1, wire)" in slow["short"]
+    assert "node 1 (replica 1)" in said
+    # What the slow network costs: waits for messages, and for those that come late because of them.
+    lost = [np.mean(run["spent"]["wire"]) + np.mean(run["spent"]["waiting"]) for run in (slow, fast)]
+    assert lost[0] - lost[1] == pytest.approx(slow["took"] - fast["took"], rel=0.2)
+    assert wire["seconds"] == pytest.approx(slow["took"] - fast["took"], rel=0.2)
