@@ -31,6 +31,9 @@ class WireAggregator(Aggregator):
         ValueError: no such format.
     """
 
+    #: Also of classes whose constructors do not call this one.
+    _wire = EXACT
+
     def __init__(self, wire: str = EXACT) -> None:
         self._wire = as_wire(wire)
 

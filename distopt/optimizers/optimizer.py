@@ -168,7 +168,7 @@ class Optimizer(BaseOptimizer):
             RuntimeError: called in cross-replica context, or sparse rows for a variable with a constraint.
             FloatingPointError: ``on_nonfinite="raise"`` and a gradient of some replica is not finite.
         """
-        call, context, made = self._call(), distribute.get_replica_context(), len(self._slots.weights)
+        call, made, context = self._call(), len(self._slots.weights), distribute.get_replica_context()
         engine = None if context is None else StepEngine.of(context)
         try:
             batch, plan, apply_state = self._check_and_prepare(engine, grads_and_vars)
@@ -222,8 +222,8 @@ class Optimizer(BaseOptimizer):
 
     def _call(self) -> str:
         """The name of this step's collective calls; it has the stages in it, so that replicas must agree."""
-        policies = (self._name, self._nonfinite, self._clip)
-        stages = (*policies, self.gradient_aggregator, *self.gradient_transformers)
+        policies = (self._name, self._nonfinite, self._clip, self.gradient_aggregator)
+        stages = (*policies, *self.gradient_transformers)
         if self._named[0] != stages:
             text = stages_text(self)
             self._named = stages, f"{self._step_call} of {self._name}{f' ({text})' if text else ''}"
@@ -264,9 +264,8 @@ class Optimizer(BaseOptimizer):
         self, engine: StepEngine, call: str, pairs: Pairs, apply_state: ApplyState, alone: bool
     ) -> None:
         """Updates with final gradients, which all replicas have in common unless they update ``alone``."""
-        jobs = [
-            (v, (v, *self._slots.of(v).values()), partial(self._update, g, v, apply_state)) for g, v in pairs
-        ]
+        slots = self._slots.of
+        jobs = [(v, (v, *slots(v).values()), partial(self._update, g, v, apply_state)) for g, v in pairs]
         costs = [self._update_cost(v) for _, v in pairs]
         engine.run(call, jobs, settings_text(self, apply_state), alone, costs)
 
@@ -282,7 +281,8 @@ class Optimizer(BaseOptimizer):
 
     def _count(self, apply_state: ApplyState) -> None:
         """Counts the step, and lets the rule finish it."""
-        self._described = self._described or tell_pipeline(self)
+        if not self._described:
+            self._described = tell_pipeline(self)
         self._finish_step(apply_state)
         assert self._iterations is not None
         self._iterations.count_up()

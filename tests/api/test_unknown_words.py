@@ -38,6 +38,7 @@ PARTS = [
 ]
 #: Not made by users, or, as CheckpointManager, with arguments that take any name.
 NOT_MADE = {"InputSpec", "PerReplica", "ReduceOp", "Reduction", "ReplicaContext", "CallbackList"}
+NOT_MADE |= {"ReplicaGroup", "Report", "TimedIterable"}
 
 
 def classes():

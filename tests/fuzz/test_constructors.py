@@ -58,6 +58,7 @@ ABSTRACT = (
         "WholeVariableOptimizer",
         "LearningRateSchedule",
         "Aggregator",
+        "WireAggregator",
         "Strategy",
         "ReplicaContext",
         "PerReplica",

@@ -43,6 +43,7 @@ def test_open_mpi():
         *("--map-by", "slot:OVERSUBSCRIBE", "--allow-run-as-root", "-x", "A"),
         *("-x", "DISTOPT_LAUNCH_RESTART", "-x", "DISTOPT_LAUNCH_JOB"),  # what all hosts are to know
         *("-x", "DISTOPT_LAUNCH_CHANNEL", "-x", "DISTOPT_LAUNCH_IGNORED"),
+        *("-x", "DISTOPT_LAUNCH_WISHES"),
         *("python", "my script.py", "$x"),
     ]
     own = variables(plan("openmpi", root=True))
