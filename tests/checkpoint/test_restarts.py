@@ -74,6 +74,7 @@ def whole(tmp_path_factory):
         pytest.param("2 processes, private memory", "1 process of 2", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_a_job_goes_on_elsewhere_with_the_same_bits(tmp_path, whole, before, after):
     (p, n, e), (q, m, f) = LAYOUTS[before], LAYOUTS[after]
     digest(p, n, tmp_path / "parts", 5, 5, **e)

@@ -281,6 +281,7 @@ def test_workers_that_come_before_distopt_are_alone(tmp_path, how):
     assert done.out.count("2 [(1, '1\\n'), (1, '1\\n')]") == 2, done.out
 
 
+@pytest.mark.slow
 def test_a_job_that_a_replica_starts_is_a_job(tmp_path):
     pytest.importorskip("mpi4py")
     script = tmp_path / "outer.py"

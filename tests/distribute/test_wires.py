@@ -183,7 +183,7 @@ def test_they_are_aggregators_like_all_others(nodes, wire):
 @pytest.mark.parametrize(
     ("replicas", "words"),
     [
-        (4, lambda: jobs.mpi(2, *jobs.inprocess(2, program.__file__))),
+        pytest.param(4, lambda: jobs.mpi(2, *jobs.inprocess(2, program.__file__)), marks=pytest.mark.slow),
         pytest.param(8, lambda: jobs.mpi(8, program.__file__), marks=pytest.mark.slow),
         pytest.param(8, lambda: jobs.mpi(2, *jobs.inprocess(4, program.__file__)), marks=pytest.mark.slow),
         pytest.param(8, lambda: jobs.python(*jobs.inprocess(8, program.__file__)), marks=pytest.mark.slow),

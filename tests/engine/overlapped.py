@@ -8,12 +8,15 @@ sys.path.append(str(Path(__file__).parent.parent / "distribute"))
 import jobs
 
 
-def compare(module, processes, nodes, folder):
+def compare(module, processes, nodes, folder, names=None):
     """Runs a module with ``PROGRAMS`` as a job; their bits agree, and so much was sent early as they say."""
-    done = jobs.run(jobs.mpi(processes, Path(module.__file__), folder), 300, DISTOPT_NODES=str(nodes))
+    names = list(module.PROGRAMS if names is None else names)
+    words = (Path(module.__file__), folder, *names)
+    done = jobs.run(jobs.mpi(processes, *words), 300, DISTOPT_NODES=str(nodes))
     assert done.code == 0, done.err
     results = [json.loads(Path(folder, f"{rank}.json").read_text()) for rank in range(processes)]
-    for name, (_, least) in module.PROGRAMS.items():
+    for name in names:
+        _, least = module.PROGRAMS[name]
         with_it, without = zip(*(result[name] for result in results), strict=True)
         assert {bits for bits, _ in with_it} == {bits for bits, _ in without}, name
         assert len({bits for bits, _ in without}) == 1, name

@@ -210,6 +210,7 @@ RULE = Rule("mine", _update)
 """
 
 
+@pytest.mark.slow
 def test_kernels_are_kept_on_disk_and_follow_the_rules_source(tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
 

@@ -29,6 +29,7 @@ DISTOPTRUN = Path(sys.executable).parent / "distoptrun"
         pytest.param(4, {"DISTOPT_MEMORY": "private"}, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_one_hash_under_every_layout(processes, variables):
     first, *others = on_replicas(4, steps_of_jax.main)
     assert others == [first] * 3

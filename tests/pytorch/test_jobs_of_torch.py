@@ -40,6 +40,7 @@ def expected():
         pytest.param(4, {"DISTOPT_NODES": "4"}, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_one_hash_under_every_layout(expected, processes, variables):
     words = [PROGRAM] if processes == 4 else jobs.inprocess(4 // processes, PROGRAM)
     done = jobs.run(jobs.mpi(processes, *words), **variables)

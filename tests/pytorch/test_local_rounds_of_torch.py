@@ -85,7 +85,7 @@ def test_parameters_are_those_of_pytorch(kind):
     assert not torch.equal(found[0]["0.weight"], found[2]["0.weight"])
 
 
-@pytest.mark.parametrize("kind", ["LocalSGD", "DiLoCo"])
+@pytest.mark.parametrize("kind", [pytest.param("LocalSGD", marks=pytest.mark.slow), "DiLoCo"])
 def test_a_run_from_the_middle_of_a_round_has_the_same_bits(kind, tmp_path):
     whole = on_replicas(4, partial(train, kind))
     on_replicas(4, partial(train, kind, 0, 4, tmp_path))

@@ -254,6 +254,7 @@ def test_a_compiled_module_is_compiled_once(names):
 
 
 @pytest.mark.filterwarnings("ignore:.*Dynamo:UserWarning")
+@pytest.mark.slow
 def test_a_compiled_step():
     """torch.compile() leaves step() as it is."""
 
