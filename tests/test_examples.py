@@ -50,6 +50,7 @@ def last_line(pattern, out):
         pytest.param("mpiexec", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_plain_numpy_finds_the_best_weights_of_all_rows(way, tmp_path):
     out = run(way, "plain_numpy.py", tmp_path)
     replicas, weights, off = last_line(r".*(\d) replica\(s\): w = \[(.*)\], off the best by (\S+)", out)

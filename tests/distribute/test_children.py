@@ -199,6 +199,7 @@ def starts(script):
         pytest.param("distoptrun", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_how_a_forked_child_ends_is_nobodys_business(tmp_path, how):
     if how in ("mpiexec", "distoptrun"):
         pytest.importorskip("mpi4py")
@@ -272,6 +273,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("how", ["mpiexec", pytest.param("distoptrun", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_workers_that_come_before_distopt_are_alone(tmp_path, how):
     pytest.importorskip("mpi4py")
     script = tmp_path / "before.py"

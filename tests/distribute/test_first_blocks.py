@@ -109,6 +109,7 @@ if __name__ == "__main__":
         pytest.param(8, 8, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_disagreements_after_the_first_block_is_sent(tmp_path, processes, nodes):
     done = jobs.run(jobs.mpi(processes, __file__), FOUND=str(tmp_path), DISTOPT_NODES=str(nodes))
     assert done.code == 0, done.err

@@ -12,6 +12,7 @@ PROGRAM = Path(local_rounds_program.__file__)
 
 
 @pytest.mark.launches
+@pytest.mark.slow
 def test_a_job_has_the_bits_of_threads_and_an_early_end_is_told(monkeypatch):
     monkeypatch.setenv("DISTOPT_NODES", "2")
     expected = on_replicas(4, local_rounds_program.main)

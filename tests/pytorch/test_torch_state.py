@@ -59,6 +59,7 @@ def sides(size):
 
 @every_rule
 @pytest.mark.parametrize("path", [(0, 2, 0), pytest.param((2, 1, 4), marks=pytest.mark.slow)], ids=str)
+@pytest.mark.slow
 def test_training_goes_on_elsewhere(rule, path):
     """With torch.optim (0) and on other numbers of replicas, through files."""
 

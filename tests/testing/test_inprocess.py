@@ -57,6 +57,7 @@ def test_one_replica_has_no_prefix(start):
     ).stdout == ("0 __main__ ['--x', '--', '--replicas']\n")
 
 
+@pytest.mark.slow
 def test_each_replica_has_its_own_main(start):
     text = """
 import pickle
@@ -108,6 +109,7 @@ def test_the_first_failing_replicas_traceback_is_last_and_whole(start):
     assert lines[-1] == "[1] ValueError: this is wrong"
 
 
+@pytest.mark.slow
 def test_the_cause_wins_over_what_it_caused(start):
     """Replica 0 hears of the failure first, and turns it into an error of its own."""
     done = start(
@@ -144,6 +146,7 @@ def test_exit_codes(start, given, code, said):
     assert start(f"meet()\nsys.exit({given})", code=code).stderr == said
 
 
+@pytest.mark.slow
 def test_one_replica_leaves_with_a_code(start):
     done = start("if replica == 1: sys.exit(7)\nmeet()", replicas=3, code=7)
     assert done.stderr == "[1] ended with exit code 7\n"
@@ -235,6 +238,7 @@ def test_break_at_a_replica_that_is_not_there(start):
     assert "--break 2: the replicas are 0 to 1" in start("", "--break", "2", code=2).stderr
 
 
+@pytest.mark.slow
 def test_commands_of_ones_own_are_run_first(start, tmp_path):
     (tmp_path / ".pdbrc").write_text("p 'from the file'\n")
     assert "from the file" in start("", "--break", "0", stdin="c\n", replicas=1).stdout
@@ -244,6 +248,7 @@ def test_commands_of_ones_own_are_run_first(start, tmp_path):
     assert ".pdbrc is not read: another user could have written it" in done.stderr
 
 
+@pytest.mark.slow
 def test_stepping_over_a_collective_call(start):
     text = "total = context.all_reduce('sum', np.float32(replica + 1))\nmark = 1\nprint('end')\n"
     done = start(text, "--break", "0", stdin="b 10\nc\np ('total', float(total))\nc\n")
@@ -251,6 +256,7 @@ def test_stepping_over_a_collective_call(start):
     assert done.stdout.count("end\n") == 2
 
 
+@pytest.mark.slow
 def test_quitting_ends_the_job(start):
     done = start("print('never')\nmeet()", "--break", "0", stdin="q\n", code=1)
     assert "[0] never" not in done.stdout
@@ -285,6 +291,7 @@ print(draws)
 """
 
 
+@pytest.mark.slow
 def test_seeded_random_numbers_are_those_of_processes(start, tmp_path):
     in_process = start(DRAWS, replicas=2).stdout
     job = [sys.executable, "-m", "distopt_launch", "-n", "2", "program.py"]
@@ -294,6 +301,7 @@ def test_seeded_random_numbers_are_those_of_processes(start, tmp_path):
     assert drawn[0] == drawn[1]
 
 
+@pytest.mark.slow
 def test_unseeded_random_numbers_differ_between_replicas(start):
     lines = start("print(np.random.rand(), random.random())").stdout.splitlines()
     assert len({number for line in lines for number in line.split()[1:]}) == 4

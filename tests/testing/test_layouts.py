@@ -98,6 +98,7 @@ def command(tmp_path, *words):
 @pytest.mark.parametrize(
     "expected", [("1x2", "2x1"), pytest.param(("1x4", "2x2", "4x1"), marks=pytest.mark.slow)]
 )
+@pytest.mark.slow
 def test_layouts_agree(tmp_path, expected):
     done = command(tmp_path, "--replicas", expected[0][-1])
     assert done.returncode == 0, done.stdout + done.stderr
