@@ -121,7 +121,9 @@ class ViewedBlock:
             self._written = self._view.written()
 
     def _alive(self) -> list[tuple[Variable, _Entry]]:
-        return [(v, entry) for entry in self._entries.values() if (v := entry.variable()) is not None]
+        # A copy: a garbage collection in the middle may remove entries.
+        entries = list(self._entries.values())
+        return [(v, entry) for entry in entries if (v := entry.variable()) is not None]
 
     def _differs(self, entry: _Entry, written: Sequence[tuple[int, int]]) -> bool:
         """Whether a variable's bytes differ between view and block; outside of ``written`` none do."""

@@ -225,11 +225,12 @@ class Optimizer:
             pairs = tree.arrays(call, grads)
             if not pairs:
                 raise ValueError(f"{call}: no leaf has a gradient")
+            stepped = [variable for _, variable in pairs]
+            self._updates.prepare("" if len(pairs) == len(tree.trained) else tree.absent(stepped), examples)
         except Exception as error:
             engine.coordinator.broadcast_error(call, error)
             raise
-        absent = "" if len(pairs) == len(tree.trained) else tree.absent([variable for _, variable in pairs])
-        self._updates.step(pairs, absent, examples)
+        self._updates.apply_gradients(pairs)
 
     # -- the state
     def state_dict(self) -> dict[str, Any]:

@@ -76,20 +76,21 @@ class TreeUpdates(RuleOptimizer):
         self._numbers = 0.0, 0.0
         self._absent = ""
 
-    def step(self, pairs: Sequence[tuple[Any, Variable]], absent: str, examples: int | None) -> None:
-        """One step.
+    def prepare(self, absent: str, examples: int | None) -> None:
+        """Before a step, which is ``apply_gradients``.
 
         Args:
-            pairs: gradients, none of them None, and variables; a variable comes once.
             absent: says which leaves have no gradient; replicas compare it.
             examples: how many this replica's gradients are the mean of; None if all replicas weigh alike.
+
+        Raises:
+            ValueError: ``examples`` is no count, or the aggregator is no mean.
         """
         self._weights.weigh(examples)
         self._absent = f", without a gradient of {absent}" if absent else ""
         made = self._steps_made()
         rate, decay = self._rates()
         self._numbers = value_at(rate, made, "learning_rate"), value_at(decay, made, "weight_decay")
-        self.apply_gradients(pairs)
 
     def _call(self) -> str:
         return super()._call() + self._weights.text + self._absent

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from distopt.aggregators import WeightedMean, label
+from distopt.core.checks import shown
 
 __all__ = ["ExampleWeights", "mean_by_default"]
 
@@ -48,8 +49,8 @@ class ExampleWeights:
             ValueError: it is no count, or the aggregator is no mean.
         """
         aggregator = self._aggregator
-        if examples is not None and (int(examples) != examples or examples < 0):
-            raise ValueError(f"{self._call}(examples=...) takes a count, 0 or more; got {examples!r}")
+        if examples is not None and not _is_count(examples):
+            raise ValueError(f"{self._call}(examples=...) takes a count, 0 or more; got {shown(examples)}")
         if isinstance(aggregator, WeightedMean):
             aggregator.examples = self._usual if examples is None else examples
         elif examples is not None:
@@ -58,3 +59,10 @@ class ExampleWeights:
                 f"{label(aggregator)}: leave one of the two out"
             )
         self.text = "" if examples is None else ", weighed by examples"
+
+
+def _is_count(examples: Any) -> bool:
+    try:
+        return bool(int(examples) == examples and examples >= 0)
+    except (TypeError, ValueError, OverflowError):  # no number, NaN, infinity
+        return False

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from distopt.optimizers.limits import BELOW_ONE, NOT_NEGATIVE, within
+from distopt.optimizers.limits import NOT_NEGATIVE, within
+from distopt.torch.arguments import check_betas, check_rate
 from distopt.torch.optimizer import Optimizer, StepOptions
 from distopt.torch.rules.adabelief import AdaBeliefUpdate
 
@@ -62,10 +63,10 @@ class AdaBelief(Optimizer, torch.optim.Optimizer):
         print_change_log: bool = True,
         **options: Unpack[StepOptions],
     ) -> None:
-        for name, value in (("lr", float(lr)), ("eps", eps), ("weight_decay", weight_decay)):
+        check_rate(lr, "AdaBelief")
+        check_betas(betas, "AdaBelief")
+        for name, value in (("eps", eps), ("weight_decay", weight_decay)):
             within(NOT_NEGATIVE, value, f"{name} of AdaBelief")
-        for place, beta in enumerate(betas):
-            within(BELOW_ONE, beta, f"betas[{place}] of AdaBelief")
         numbers = {
             "lr": lr,
             "betas": betas,

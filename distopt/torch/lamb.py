@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from distopt.optimizers.limits import BELOW_ONE, NOT_NEGATIVE, within
+from distopt.optimizers.limits import NOT_NEGATIVE, within
+from distopt.torch.arguments import check_betas, check_rate
 from distopt.torch.optimizer import Optimizer, StepOptions
 from distopt.torch.rules.lamb import LAMBUpdate
 
@@ -58,10 +59,10 @@ class LAMB(Optimizer):
         trust_clip: bool = False,
         **options: Unpack[StepOptions],
     ) -> None:
-        for name, value in (("lr", lr), ("eps", eps), ("weight_decay", weight_decay)):
+        check_rate(lr, "LAMB")
+        check_betas(betas, "LAMB")
+        for name, value in (("eps", eps), ("weight_decay", weight_decay)):
             within(NOT_NEGATIVE, value, f"{name} of LAMB")
-        for value in betas:
-            within(BELOW_ONE, value, "each of betas of LAMB")
         defaults = {
             "lr": lr,
             "betas": betas,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from distopt.optimizers.limits import BELOW_ONE, NOT_NEGATIVE, within
+from distopt.optimizers.limits import NOT_NEGATIVE, within
+from distopt.torch.arguments import check_betas, check_rate
 from distopt.torch.optimizer import Optimizer, StepOptions
 from distopt.torch.rules.lion import LionUpdate
 
@@ -47,10 +48,9 @@ class Lion(Optimizer, torch.optim.Optimizer):
         maximize: bool = False,
         **options: Unpack[StepOptions],
     ) -> None:
-        within(NOT_NEGATIVE, float(lr), "lr of Lion")
+        check_rate(lr, "Lion")
+        check_betas(betas, "Lion")
         within(NOT_NEGATIVE, weight_decay, "weight_decay of Lion")
-        for place, beta in enumerate(betas):
-            within(BELOW_ONE, beta, f"betas[{place}] of Lion")
         numbers = {"lr": lr, "betas": betas, "weight_decay": weight_decay, "maximize": maximize}
         with self._over_replicas(params, options) as given:
             super().__init__(given, numbers)

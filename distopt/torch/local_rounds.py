@@ -76,11 +76,12 @@ class LocalRoundsOptimizer(torch.optim.Optimizer, abc.ABC):
         Raises:
             ReplicaMismatch: replicas of this node are in different calls, or nodes at the end of a round.
         """
+        context = require_replica_context(f"step() of {type(self).__name__}")
         loss = None
         if closure is not None:
-            with torch.enable_grad():
+            barrier = self.inner._pipeline.error_barrier("step", distribute.node_context(context))
+            with barrier, torch.enable_grad():
                 loss = closure()
-        context = require_replica_context(f"step() of {type(self).__name__}")
         if self._loaded:
             self._begin(context)
         # Of a GradScaler.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, ClassVar, TypedDict
 
 import torch
 
 from distopt.core.keywords import argument_names, refuse_unknown
 from distopt.core.numbers import as_clip
-from distopt.distribute import collective_call
+from distopt.distribute import collective_call, require_replica_context
 from distopt.torch.eager import eager
 from distopt.torch.names import module_behind
 from distopt.torch.pipeline import Pipeline
@@ -104,20 +104,20 @@ class Optimizer(torch.optim.Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """See ``torch.optim.Optimizer``; all replicas add it together, and get replica 0's values."""
-        # Not its wrapper, which imports PyTorch's compiler.
-        inspect.unwrap(torch.optim.Optimizer.add_param_group)(self, param_group)
-        group = self.param_groups[-1]
+        before = len(self.param_groups)
         try:
-            if group.get("differentiable") or group.get("capturable"):
-                raise ValueError(
-                    f"{type(self).__name__}: differentiable and capturable must be False: parameters are "
-                    f"updated outside of PyTorch, on the CPU"
-                )
+            with self._error_barrier("add_param_group") if self._made else nullcontext():
+                # Not its wrapper, which imports PyTorch's compiler.
+                inspect.unwrap(torch.optim.Optimizer.add_param_group)(self, param_group)
+                _check_group(self.param_groups[-1], type(self).__name__)
             if self._made:
                 self._add_parameters()
         except BaseException:
-            self.param_groups.pop()
+            del self.param_groups[before:]
             raise
+
+    def _error_barrier(self, call: str) -> AbstractContextManager[None]:
+        return self._pipeline.error_barrier(call, require_replica_context(f"{call}()"))
 
     @collective_call
     def _add_parameters(self) -> None:
@@ -145,11 +145,12 @@ class Optimizer(torch.optim.Optimizer):
                 parameters that the program has changed otherwise. Nothing was applied.
             RuntimeError: within :meth:`no_sync`.
         """
-        self._check_step()
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        with self._error_barrier("step"):
+            self._check_step()
+            loss = None
+            if closure is not None:
+                with torch.enable_grad():
+                    loss = closure()
         scale, found_inf = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
         self._pipeline.step(examples, not self._aggregated, scale, found_inf)
         self._aggregated = False
@@ -246,3 +247,12 @@ class Optimizer(torch.optim.Optimizer):
         For example: ``mean over 4 replicas -> clip global norm 1 -> AdamW(lr=0.001, ...)``.
         """
         return self._pipeline.updates.describe()
+
+
+def _check_group(group: Mapping[str, Any], name: str) -> None:
+    """ValueError for options that no optimizer here has."""
+    if group.get("differentiable") or group.get("capturable"):
+        raise ValueError(
+            f"{name}: differentiable and capturable must be False: parameters are updated outside of "
+            f"PyTorch, on the CPU"
+        )

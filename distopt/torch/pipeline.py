@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -137,6 +138,10 @@ class Pipeline:
             self._names = names_in(self._module) | self._names
 
     # -- a step
+    def error_barrier(self, call: str, context: ReplicaContext) -> AbstractContextManager[None]:
+        """A block before ``call``, which the replicas of ``context`` make; its errors stop all of them."""
+        return StepEngine.of(context).coordinator.error_barrier(f"{call} of {self._name}")
+
     def prepare(self) -> StepEngine:
         """Takes in what the program has done since the last step: parameters, their values, the state."""
         self.add_parameters()
@@ -170,8 +175,10 @@ class Pipeline:
             found_inf: of shape (); above 0 if this replica asks for the step to be left out.
         """
         engine = self.prepare()
-        if aggregate:
-            self.gradient_watch.check()
+        with engine.coordinator.error_barrier(f"step of {self._name}"):
+            self.updates.weigh(examples)
+            if aggregate:
+                self.gradient_watch.check()
         if found_inf is not None:
             if examples == 0:  # the mean over no examples is NaN, which counts nothing
                 found_inf = torch.zeros_like(found_inf)
@@ -182,7 +189,7 @@ class Pipeline:
         pairs = self.pairs(engine)
         self._settle(engine, [variable for _, variable in pairs])
         if pairs:
-            self.updates.step(pairs, examples, aggregate)
+            self.updates.step(pairs, aggregate)
         else:
             self.updates.check_absence(engine)
         self._statistics.average()
@@ -196,9 +203,10 @@ class Pipeline:
     def aggregate(self, examples: int | None) -> None:
         """Puts the gradients of all replicas together in the place of this replica's."""
         engine = self.prepare()
-        self.gradient_watch.check()
-        pairs = self.pairs(engine)
-        totals = self.updates.aggregate(pairs, examples)
+        with engine.coordinator.error_barrier(f"aggregate of {self._name}"):
+            self.updates.weigh(examples)
+            self.gradient_watch.check()
+        totals = self.updates.aggregate(self.pairs(engine))
         for parameter in map(self._parameters.of, self._tensors()):
             total = totals.get(parameter.variable)
             if total is not None:

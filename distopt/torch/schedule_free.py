@@ -10,7 +10,8 @@ import torch
 from distopt.core.checks import as_count, shown
 from distopt.core.numbers import as_scalar
 from distopt.engine.schedule_free import Z
-from distopt.optimizers.limits import BELOW_ONE, FINITE, NOT_NEGATIVE, within
+from distopt.optimizers.limits import FINITE, NOT_NEGATIVE, within
+from distopt.torch.arguments import check_betas, check_rate
 from distopt.torch.eager import eager
 from distopt.torch.optimizer import Optimizer, StepOptions
 from distopt.torch.rules.schedule_free import (
@@ -154,8 +155,8 @@ class AdamWScheduleFree(_TwoWeights, torch.optim.Optimizer):
         foreach: bool | None = None,
         **options: Unpack[StepOptions],
     ) -> None:
+        check_betas(betas, "AdamWScheduleFree")
         _open_fraction(betas[0], "betas[0] of AdamWScheduleFree")
-        within(BELOW_ONE, betas[1], "betas[1] of AdamWScheduleFree")
         within(NOT_NEGATIVE, eps, "eps of AdamWScheduleFree")
         numbers = {
             "lr": lr,
@@ -241,7 +242,7 @@ def _open_fraction(value: Any, argument: str) -> float:
 
 
 def _check(numbers: Mapping[str, Any], name: str) -> None:
-    within(NOT_NEGATIVE, float(numbers["lr"]), f"lr of {name}")
+    check_rate(numbers["lr"], name)
     within(NOT_NEGATIVE, numbers["weight_decay"], f"weight_decay of {name}")
     for key in ("r", "weight_lr_power"):
         within(FINITE, numbers[key], f"{key} of {name}")

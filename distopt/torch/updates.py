@@ -79,24 +79,32 @@ class GroupUpdates(RuleOptimizer):
         self.absent = ""
 
     # -- a step
-    def step(self, pairs: Sequence[tuple[Any, Variable]], examples: int | None, aggregate: bool) -> bool:
+    def weigh(self, examples: int | None) -> None:
+        """Before :meth:`step` or :meth:`aggregate`.
+
+        Args:
+            examples: how many this replica's gradients are the mean of; None if all replicas weigh alike.
+
+        Raises:
+            ValueError: it is no count, or the aggregator is no mean.
+        """
+        self._weights.weigh(examples)
+
+    def step(self, pairs: Sequence[tuple[Any, Variable]], aggregate: bool) -> bool:
         """One step; whether it was made, the same on all replicas.
 
         Args:
             pairs: gradients, none of them None, and variables; a variable comes once.
-            examples: how many this replica's gradients are the mean of; None if all replicas weigh alike.
             aggregate: False if the gradients are aggregated already.
         """
-        self._weights.weigh(examples)
         if self.cohorts.join([variable for _, variable in pairs]):
             self._plans.clear()
         made = self._steps_made()
         self.apply_gradients(pairs, experimental_aggregate_gradients=aggregate)
         return self._steps_made() > made
 
-    def aggregate(self, pairs: Sequence[tuple[Any, Variable]], examples: int | None) -> dict[Variable, Any]:
-        """The gradients aggregated over replicas, by variable; collective. Arguments as for :meth:`step`."""
-        self._weights.weigh(examples)
+    def aggregate(self, pairs: Sequence[tuple[Any, Variable]]) -> dict[Variable, Any]:
+        """The gradients aggregated over replicas, by variable; collective."""
         call = f"aggregate of {self._name}{self._weights.text}{self.absent}"
         return aggregate_pairs(call, pairs, self.gradient_aggregator, self._steps_before())
 

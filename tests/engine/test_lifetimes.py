@@ -82,3 +82,30 @@ def test_views_go_with_their_variables():
         return mapped() == before
 
     assert VirtualStrategy(2).run(program) is True
+
+
+def test_a_collection_in_the_middle_of_a_walk_through_the_views():
+    """Variables in reference cycles die when the collector runs, which may be at any allocation."""
+
+    def program():
+        engine = StepEngine.of(get_replica_context())
+        variables = [tf.Variable(np.zeros(4, np.float32)) for _ in range(3)]
+        for v in variables:
+            v.storage.copy_on_write = True
+        engine.share("share()", variables)
+        kept, dropped = variables[0], variables[1:]
+        kept.assign(np.ones(4, np.float32))
+        block = engine.parameters.of(kept).block
+        entry = block._entries[id(kept)]
+        reference = entry.variable
+        entry.variable = lambda: (gc.collect(), reference())[1]
+        dropped.append(dropped)
+        del v, variables, dropped
+        engine.parameters.discard_edits([kept])  # which looks at all that are alive
+        return len(block._entries)
+
+    gc.disable()
+    try:
+        assert VirtualStrategy(2).run(program) == 1
+    finally:
+        gc.enable()

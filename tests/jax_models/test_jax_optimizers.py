@@ -296,6 +296,17 @@ def test_what_replicas_do_otherwise_is_named():
         on_replicas(2, lambda: one_step(GRADS, clip=0.5 if rank() else None))
 
 
+def test_a_wrong_count_of_examples_stops_all_and_no_later_step():
+    def program():
+        optimizer = dj.sgd(0.5)
+        optimizer.init(jnp.ones(2))
+        with pytest.raises(ValueError if rank() else ReplicaFailed, match="takes a count, 0 or more; got nan"):
+            optimizer.apply(jnp.ones(2), examples=float("nan") if rank() else 1)
+        return optimizer.apply(jnp.ones(2)).tolist()
+
+    assert on_replicas(2, program) == [[0.5, 0.5]] * 2
+
+
 def test_words_for_what_is_not_there():
     with pytest.raises(RuntimeError, match=r"apply\(\) of adam before init\(params\)"):
         dj.adam(0.1).apply({})
