@@ -15,9 +15,9 @@ x_mine, y_mine = x[rank::replicas], y[rank::replicas]
 w = distopt.Variable(np.zeros(3), name="w")
 optimizer = distopt.optimizers.SGD(learning_rate=0.1)
 for _ in range(200):
-    gradient = 2 * x_mine.T @ (x_mine @ w - y_mine) / len(x)  # by the rows of all: gradients are summed
+    gradient = 2 * x_mine.T @ (x_mine @ w - y_mine) / len(x)  # all rows, because the step sums the gradients
     optimizer.apply_gradients([(gradient, w)])
 
 if rank == 0:
-    best = np.linalg.lstsq(x, y, rcond=None)[0]  # from all rows at once
-    print(f"{replicas} replica(s): w = {w.numpy()}, off the best by {abs(w - best).max():.1e}")
+    best = np.linalg.lstsq(x, y, rcond=None)[0]  # the exact solution
+    print(f"{replicas} replica(s): w = {w.numpy()}, error: {abs(w - best).max():.1e}")

@@ -53,7 +53,7 @@ def last_line(pattern, out):
 @pytest.mark.slow
 def test_plain_numpy_finds_the_best_weights_of_all_rows(way, tmp_path):
     out = run(way, "plain_numpy.py", tmp_path)
-    replicas, weights, off = last_line(r".*(\d) replica\(s\): w = \[(.*)\], off the best by (\S+)", out)
+    replicas, weights, off = last_line(r".*(\d) replica\(s\): w = \[(.*)\], error: (\S+)", out)
     assert int(replicas) == (1 if way == "python" else 2)
     assert [round(float(w)) for w in weights.split()] == [2, -1, 1]
     assert float(off) < 1e-12

@@ -14,7 +14,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_all_blocks_run_in_order(capsys):
     names = run_page("README.md")
-    assert re.match(r"1 replica\(s\): w = \[.*\], off the best by \d\.\de-1\d\n", capsys.readouterr().out)
+    assert re.match(r"1 replica\(s\): w = \[.*\], error: \d\.\de-1\d\n", capsys.readouterr().out)
     assert int(names["model"].optimizer.iterations) == 2 * 4
     w = names["tf"].Variable([0.0])
     names["optimizer"].apply_gradients([([2.0], w)])
@@ -38,7 +38,7 @@ def test_all_blocks_run_on_two_replicas(capsys):
     assert result[0] == pytest.approx([-0.5])  # the largest of both, at a rate of 0.1
     assert isinstance(result[1], list), "the replicas' weights differ"
     out = capsys.readouterr().out
-    assert re.fullmatch(r"2 replica\(s\): w = \[.*\], off the best by \d\.\de-1\d\n", out)
+    assert re.fullmatch(r"2 replica\(s\): w = \[.*\], error: \d\.\de-1\d\n", out)
 
 
 def test_the_smallest_program_is_the_example():

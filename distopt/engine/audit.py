@@ -1,4 +1,4 @@
-"""The audit: from time to time replicas compare what they hold, so that none drifts away unseen."""
+"""The audit: from time to time the replicas compare their state, so that none diverges silently."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def audit(
         context: this replica.
         call: who asks, for messages.
         state: the arrays to compare, in the same order everywhere, each with its name.
-        advice: why an array may part the replicas.
+        advice: why an array may differ.
         settings: a description of the hyperparameters.
 
     Raises:
-        ReplicaMismatch: on every replica, naming the first array, element and replicas that part.
-        ReplicaFailed: another replica could not come to this.
+        ReplicaMismatch: on every replica, naming the first array, element and replicas that differ.
+        ReplicaFailed: another replica failed before the audit.
     """
     # A header of its own, since what came before may have failed on one replica only.
     context.collective_check.check(f"audit of {call}", 0, lambda: f"audit of {call}")
@@ -46,16 +46,18 @@ def audit(
     other = int(apart[0])
     numbers = context.numbers
     parted = ", ".join(str(numbers[int(r)]) for r in apart)
-    who = f"replica{'s' if len(apart) > 1 else ''} {parted} from replica {numbers[0]}"
+    who = f"replica{'s' if len(apart) > 1 else ''} {parted}"
     if place == len(state):
         described = [text.decode() for text in comm.gather_bytes(settings.encode())]
         raise ReplicaMismatch(
-            f"audit of {call}: the hyperparameters of {who} differ: {described[other]} instead of "
-            f"{described[0]}. Set them alike on all replicas"
+            f"audit of {call}: the hyperparameters of {who} differ from those of replica {numbers[0]}: "
+            f"{described[other]} instead of {described[0]}. Set them alike on all replicas"
         )
     name, array = state[place]
     where = _where(comm, array, other)
-    raise ReplicaMismatch(f"audit of {call}: {name} parts {who}, {where}. {advice}")
+    raise ReplicaMismatch(
+        f"audit of {call}: {name} on {who} differs from that on replica {numbers[0]}, {where}. {advice}"
+    )
 
 
 def _where(comm: Communicator, array: Array, other: int) -> str:

@@ -103,7 +103,9 @@ def test_what_is_a_replicas_own_is_not_compared_but_the_rest_is(top_k):
         steps(SGD(1.0, gradient_aggregator=make()), w, 0, 2)
 
     on_replicas(2, lambda: program(top_k))
-    with pytest.raises(tf.errors.ReplicaMismatch, match="'common:0' parts replica 1 from replica 0"):
+    with pytest.raises(
+        tf.errors.ReplicaMismatch, match="'common:0' on replica 1 differs from that on replica 0"
+    ):
         on_replicas(2, lambda: program(Parted))
 
 

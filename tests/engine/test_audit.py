@@ -1,4 +1,4 @@
-"""The audit: what parts on one replica is found and named."""
+"""The audit: a difference on one replica is found and named."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,9 @@ def test_an_element_that_parts_is_named(private):
             as_array(v)[1, 3] += 1  # behind everybody's back
         opt.apply_gradients([(np.ones((3, 4), np.float32), v)])
 
-    with pytest.raises(ReplicaMismatch, match=r"'v:0' parts replica 2 from replica 0, .* element \(1, 3\)"):
+    with pytest.raises(
+        ReplicaMismatch, match=r"'v:0' on replica 2 differs from that on replica 0, .* element \(1, 3\)"
+    ):
         VirtualStrategy(4).run(program)
 
 
@@ -73,7 +75,7 @@ def test_a_slot_that_parts_is_named(private):
             as_array(opt.get_slot(v, "momentum"))[2] = 7
         opt.apply_gradients([(np.zeros(3, np.float32), tf.Variable(np.zeros(3, np.float32), name="w"))])
 
-    with pytest.raises(ReplicaMismatch, match=r"momentum:0' parts replica 1"):
+    with pytest.raises(ReplicaMismatch, match=r"momentum:0' on replica 1 differs"):
         VirtualStrategy(2).run(program)
 
 

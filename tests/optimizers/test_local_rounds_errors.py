@@ -137,7 +137,7 @@ def test_the_audit_compares_within_a_node(nodes):
         if (step, rank()) == (1, 3):
             as_array(w)[1] += 1
 
-    with pytest.raises(ReplicaMismatch, match="'w:0' parts replica 3 from replica 2"):
+    with pytest.raises(ReplicaMismatch, match="'w:0' on replica 3 differs from that on replica 2"):
         on_replicas(4, lambda: steps(behind))
 
 

@@ -190,7 +190,7 @@ def test_replicas_that_drift_apart_are_found_out(monkeypatch):
                 module[2].bias.data.add_(1.0)
             optimizer.step()
 
-    with pytest.raises(ReplicaMismatch, match=r"audit of step of SGD: '2\.bias' parts replica 1"):
+    with pytest.raises(ReplicaMismatch, match=r"audit of step of SGD: '2\.bias' on replica 1 differs"):
         on_replicas(2, program)
 
 
