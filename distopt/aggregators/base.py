@@ -19,7 +19,7 @@ class Aggregator(KnownArguments, ABC):
     A class is needed for arguments that belong into a config, and for state that is saved with the
     optimizer's. State is Variables: made in :meth:`build`, listed in :attr:`weights`, read in ``__call__``,
     and changed in :meth:`finish_step`. It is the same on all replicas, or each replica's own, such as
-    the error of a compression; then the Variable is ``ON_READ``. See docs/howto/aggregators.md.
+    the error of a compression; then the Variable is ``ON_READ``. See docs/howto/aggregators-state.md.
     """
 
     @abstractmethod
