@@ -1,4 +1,4 @@
-"""VariableFactors: what learning rate and weight decay are multiplied by, variable by variable."""
+"""VariableFactors: factors of the learning rate and the weight decay of individual variables."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ class VariableFactors:
 
     Args:
         optimizer: its name, for messages.
-        learning_rate: gives each variable's multiplier of the learning rate; None for 1.
-        weight_decay: the same for the weight decay.
+        learning_rate: returns the multiplier of a variable's learning rate; None for 1.
+        weight_decay: likewise for the weight decay.
 
     Attributes:
         undecayed: the variables without weight decay.
         unadapted: those whose learning rate does not follow their norms.
 
     Raises:
-        TypeError: something that cannot be called.
+        TypeError: a multiplier is not callable.
     """
 
     def __init__(

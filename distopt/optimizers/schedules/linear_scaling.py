@@ -24,15 +24,15 @@ class LinearScaling(LearningRateSchedule):
     The rate rises linearly from ``learning_rate`` to ``learning_rate`` times the number of replicas.
 
     Use it if the global batch grows with the number of replicas and gradients are means over the global
-    batch, as in ``fit`` and with the aggregator "mean". If each replica's gradient is a mean and the gradients
-    are summed, the step already grows with the number of replicas.
+    batch, as in ``fit`` and with the aggregator "mean". If each replica's gradient is a mean and the
+    gradients are summed, the step already grows with the number of replicas.
 
     Source: Goyal et al. 2017, "Accurate, Large Minibatch SGD", arXiv:1706.02677, sections 2.1 and 2.2.
 
     Args:
         learning_rate: the rate for one replica: a number or a schedule.
         warmup_steps: the length of the warm-up, 5 epochs in the paper; 0 for none.
-        replicas: the number of replicas; None for that of the current job, which may change with a restart.
+        replicas: the number of replicas; None for that of the current job, which a restart may change.
         name: a label.
 
     Raises:

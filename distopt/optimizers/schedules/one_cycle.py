@@ -30,7 +30,7 @@ class OneCycle(LearningRateSchedule):
         anneal_strategy: the shape of the rise and the fall: "cos" (half a wave) or "linear".
         div_factor: the highest rate divided by the initial one.
         final_div_factor: the initial rate divided by the final one.
-        three_phase: whether the fall has two parts: back to the initial rate, as long as the rise, and then to
+        three_phase: whether the fall has two parts: to the initial rate, as long as the rise, and then to
             the final rate.
         name: a label.
 

@@ -32,7 +32,7 @@ class LearningRateSchedule(KnownArguments):
             step: a number, an array or a variable of any shape.
 
         Returns:
-            A tensor with the shape of the step and the dtype of the initial rate (float32 for Python numbers).
+            A tensor with the shape of the step and the dtype of the initial rate (Python numbers: float32).
 
         Raises:
             NotImplementedError: the subclass does not override it.
