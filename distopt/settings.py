@@ -1,7 +1,7 @@
-"""What the user set in the environment: limits and debugging aids, in variables named ``DISTOPT_*``.
+"""Settings from the environment: limits and debugging aids in variables named ``DISTOPT_*``.
 
-An unknown ``DISTOPT_*`` name is an error, since a typing error there would
-otherwise be silent.
+An unknown ``DISTOPT_*`` name is an error, because a typo would otherwise go
+unnoticed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Names for the argument forms that the public functions take."""
+"""Types of the arguments of public functions, for annotations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who the replicas are, and how the program's code is run on them."""
+"""Replicas, and how to run code on them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ __all__ = [
 def has_strategy() -> bool:
     """Whether a strategy other than the default is in force.
 
-    At a program's top level that is so when the job has more than one replica.
+    At the top level of a program this is true if the job has more than one replica.
     """
     frame = _current_frame()
     if frame.kind == "base" and frame.strategy.num_replicas_in_sync == 1:

@@ -1,4 +1,4 @@
-"""ReplicaContext: what code in a replica sees of the job, and how it talks to the others."""
+"""ReplicaContext: what code in a replica knows of the job, and how it communicates."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ __all__ = ["ReplicaContext"]
 
 
 class ReplicaContext:
-    """One replica's place in its job.
+    """The place of one replica in its job.
 
     Args:
         strategy: the strategy that it runs under.
-        world: how it reaches the other replicas.
+        world: its connections to the other replicas.
         job: the context that this one is a part of, see ``within_node``; None for the whole job.
-        numbers: for each replica of ``world`` its number in the job; those of the world by default.
+        numbers: for each replica of ``world``, its number in the job; that in the world by default.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class ReplicaContext:
 
     @property
     def job(self) -> ReplicaContext:
-        """That of the whole job: this one, if it is not that of a node."""
+        """The context of the whole job. It differs from this one only in the context of a node."""
         found = None if self._job is None else self._job()
         return found or self
 
     @property
     def replica_id_in_sync_group(self) -> int:
-        """This replica's number, from 0."""
+        """The number of this replica, starting at 0."""
         return self.comm.rank
 
     @property
@@ -89,7 +89,7 @@ class ReplicaContext:
     # Not cached properties: Python 3.11 holds a lock of the class over them, and replicas may be threads.
     @property
     def shards(self) -> ShardReduce:
-        """Sums shards over all replicas; made, collectively, within the first call that needs it."""
+        """Sums shards over all replicas. The first call that needs it creates it, collectively."""
         if self._shards is None:
             self._shards = ShardReduce(self.world, self._strategy.options)
         return self._shards
@@ -105,11 +105,11 @@ class ReplicaContext:
 
     @property
     def node(self) -> ReplicaGroup:
-        """The replicas that share memory with this one; on all nodes as many.
+        """The group of replicas that share memory with this one. It has the same size on all nodes.
 
-        Where nodes of a job have different numbers of replicas, each is divided into groups of equal size.
-        A call is between these alone: it sends nothing to other nodes, and does not wait for them. Sums are
-        made in the order of a binary tree over the ranks in the node.
+        If the nodes of a job have different numbers of replicas, each node is divided into groups of equal
+        size. Calls in this group send nothing to other nodes and do not wait for them. Sums are computed in
+        the order of a binary tree over the ranks in the node.
         """
         if self._node is None:
             world = self.world
@@ -120,10 +120,10 @@ class ReplicaContext:
 
     @property
     def nodes(self) -> ReplicaGroup:
-        """One replica a node: those of this one's rank in their nodes, by the number of the node.
+        """The group of replicas with the same rank within their nodes: one per node, in order.
 
-        All replicas of the job make the call, each on its part of what nodes exchange: so shapes have to be
-        the same on those of equal rank only.
+        All replicas of the job make a call together, each on its part of what the nodes exchange. Shapes
+        need to agree only between replicas of the same rank.
         """
         if self._nodes is None:
             world = self.world
@@ -135,7 +135,7 @@ class ReplicaContext:
         return self._sum(arrays, wire, self.steps_made)
 
     def _sums_in(self, world: World) -> Callable[[Sequence[Array], str], list[Array]]:
-        """What sums over a group; its parts are made at the first call."""
+        """What sums over a group. Its parts are created at the first call."""
         made: list[NodeAllReduce] = []
 
         def sum_up(arrays: Sequence[Array], wire: str) -> list[Array]:
@@ -148,7 +148,7 @@ class ReplicaContext:
     def _check_nodes(
         self, call: str, fingerprint: int, describe: Callable[[], str], error: Exception | None
     ) -> None:
-        """The header of a call among nodes: of all replicas; those of equal rank compare fingerprints."""
+        """The header of a call between nodes, by all replicas. Those of one rank compare fingerprints."""
         check = self.collective_check.check
         flags = check(call, 0, describe, error, flags=fingerprint >> 1)  # one bit less: flags have a sign
         if self._by_rank is None:
@@ -163,50 +163,50 @@ class ReplicaContext:
     def all_reduce(
         self, reduce_op: ReduceOp | str, value: Nested, options: Any = None, *, wire: str = EXACT
     ) -> Nested:
-        """Combines a value over all replicas; all get the same bits. Tapes follow sums and means.
+        """Combines a value over all replicas. All of them get the same bits. Tapes follow sums and means.
 
         Args:
             reduce_op: ``"sum"``, ``"mean"``, ``"min"`` or ``"max"``, in any case, or a ReduceOp.
-            value: array, tensor, Variable, number or IndexedSlices, or lists, tuples and dicts of
-                them. Shapes and dtypes must be the same on every replica. IndexedSlices come back
-                as such, the replicas' rows joined in their order; only sum and mean.
+            value: an array, tensor, Variable, number or IndexedSlices, or lists, tuples and dicts of
+                them. Shapes and dtypes must be the same on every replica. For IndexedSlices, only sum and
+                mean are allowed. The result has the rows of all replicas, in the order of the replicas.
             options: accepted and ignored.
-            wire: how float32 values of a sum or mean travel between nodes: ``"float32"``, ``"bf16"``,
-                ``"fp16"`` or ``"int8"``, see ``aggregators.WireAggregator``.
+            wire: the format in which nodes exchange float32 values of a sum or mean: ``"float32"``,
+                ``"bf16"``, ``"fp16"`` or ``"int8"``, see ``aggregators.WireAggregator``.
 
         Returns:
-            the same structure of tensors. A mean of integers and Booleans is float64, and as exact as that
-            can be; a mean of float16 or bfloat16 is summed in float32; a sum of Booleans is a count, int64.
-            Other sums have their values' dtype, and its range.
+            the same structure of tensors. Sums keep the dtype of their values, and its range; a sum of
+            Booleans is a count in int64. A mean of integers or Booleans is float64, rounded once. A mean of
+            float16 or bfloat16 is summed in float32.
 
         Raises:
-            ValueError: an unknown op or wire, or None among the values.
-            ReplicaMismatch: the replicas' values differ in number, shape or dtype, or their wires.
+            ValueError: the op or wire is unknown, or a value is None.
+            ReplicaMismatch: number, shapes or dtypes of the values differ between replicas, or wires do.
         """
         return self._everyone.all_reduce(reduce_op, value, options, wire=wire)
 
     def all_gather(self, value: Nested, axis: int, options: Any = None) -> Nested:
-        """Joins the replicas' arrays along ``axis``, in the order of the replicas. Tapes follow it.
+        """Concatenates the arrays of all replicas along ``axis``, in replica order. Tapes follow it.
 
         Args:
-            value: arrays or structures of them; they may differ in length along ``axis`` only.
-            axis: the axis to join along.
+            value: arrays or structures of them. They may differ in length along ``axis`` only.
+            axis: the axis along which to concatenate.
             options: accepted and ignored.
 
         Raises:
             ValueError: an array has no such axis.
-            TypeError: something that is no array of numbers.
-            ReplicaMismatch: the replicas' arrays differ otherwise.
+            TypeError: a value is not an array of numbers.
+            ReplicaMismatch: the arrays differ between replicas in another way.
         """
         return self._everyone.all_gather(value, axis, options)
 
     def broadcast(self, value: Nested, root: int = 0) -> Nested:
-        """Replica ``root``'s value on every replica; shapes and dtypes must agree.
+        """Returns the value of replica ``root`` on every replica. Shapes and dtypes must agree.
 
         Raises:
-            ValueError: no such replica.
-            TypeError: something that is no array of numbers.
-            ReplicaMismatch: the replicas' values differ in number, shape or dtype.
+            ValueError: there is no such replica.
+            TypeError: a value is not an array of numbers.
+            ReplicaMismatch: number, shapes or dtypes of the values differ between replicas.
         """
         return self._everyone.broadcast(value, root)
 
@@ -214,16 +214,16 @@ class ReplicaContext:
     def merge_call(
         self, merge_fn: Callable[..., Any], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Calls ``merge_fn(strategy, *args, **kwargs)`` once a process, in cross-replica context.
+        """Calls ``merge_fn(strategy, *args, **kwargs)`` once per process, in cross-replica context.
 
         Args:
-            merge_fn: what to call when all replicas have come here.
-            args: this replica's arguments; those that differ between the replicas of one process
-                arrive as PerReplica.
+            merge_fn: the function, called when all replicas have reached this call.
+            args: this replica's arguments. Those that differ between the replicas of a process
+                are passed as PerReplica.
             kwargs: likewise.
 
         Returns:
-            the function's result; of a PerReplica in it, this replica's value.
+            the result of the function; if it contains a PerReplica, this replica's value.
         """
         name = getattr(merge_fn, "__name__", "merge_fn")
         self.collective_check.check("merge_call", digest(name), lambda: f"merge_call({name})")
@@ -238,7 +238,7 @@ class ReplicaContext:
         return select(local.run_once((args, kwargs or {}), merge), local.rank)
 
     def finish(self) -> None:
-        """Reports that this replica has ended its program, so that waiting replicas learn of it.
+        """Reports that this replica has ended its program, so that replicas that wait for it learn of it.
 
         Raises:
             ReplicaMismatch: other replicas are still in a collective call.

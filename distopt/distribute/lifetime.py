@@ -1,7 +1,7 @@
-"""From the start of an MPI program to its end, also a bad one.
+"""The lifetime of an MPI program, from its start to its end, including failures.
 
-An exception that nobody catches ends the whole job, with its traceback; a program that ends while
-other replicas still wait for it tells them so. What becomes of a child that was forked is nobody's business.
+An exception that nobody catches ends the whole job and shows its traceback. A program that ends while
+other replicas still wait for it tells them. Forked children are not tracked.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""ReduceOp: how values of replicas become one."""
+"""ReduceOp: the ways to combine the values of replicas."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["ReduceOp"]
 
 
 class ReduceOp(enum.Enum):
-    """The ways to combine values over replicas."""
+    """A way to combine values over replicas."""
 
     SUM = "sum"
     MEAN = "mean"
@@ -17,10 +17,10 @@ class ReduceOp(enum.Enum):
 
     @staticmethod
     def from_any(op: ReduceOp | str) -> ReduceOp:
-        """A ReduceOp from itself or its name in any case.
+        """Returns the ReduceOp for a ReduceOp or its name, in any case.
 
         Raises:
-            ValueError: no such op.
+            ValueError: there is no such op.
         """
         if isinstance(op, ReduceOp):
             return op
