@@ -181,8 +181,8 @@ def custom_gradient(func: Callable[..., Any]) -> Callable[..., Any]:
         levels = [value._trace for value in values if type(value) is TensorBox]
         if levels:
             # The gradient itself is to be differentiated by tapes further out: let them see it.
-            outer = [tape for tape in dispatch.active_recorders() if tape.trace <= max(levels)]  # type:
-            ignore[attr-defined] with _only(outer):
+            outer = [tape for tape in dispatch.active_recorders() if tape.trace <= max(levels)]  # type: ignore[attr-defined]
+            with _only(outer):
                 grad_fn = _pair(func(*(_tensor(v) for v in values), **kwargs), name)[1]
         else:
             grad_fn = kept[0]

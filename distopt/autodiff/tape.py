@@ -335,8 +335,8 @@ def _weights(structure: Any, targets: list[TensorLike], output_gradients: Any) -
     weights = []
     for value, target in zip(given, targets, strict=True):
         if value is not None:
-            value = live_value(value) if isinstance(value, TensorLike) else np.asarray(value, target.dtype)
-            # noqa: PLW2901 if value.shape != target.shape:
+            value = live_value(value) if isinstance(value, TensorLike) else np.asarray(value, target.dtype)  # noqa: PLW2901
+            if value.shape != target.shape:
                 raise ValueError(
                     f"output_gradients must have the target's shape {target.shape}; got {tuple(value.shape)}"
                 )

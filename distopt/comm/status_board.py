@@ -1,4 +1,4 @@
-"""What the replicas of a node are doing: a row for each process in memory that they share."""
+"""What the replicas of a node are doing: one row per process in memory that they share."""
 
 from __future__ import annotations
 
