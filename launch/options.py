@@ -55,8 +55,8 @@ class Options:
 
 
 _DOES = (
-    "Starts N replicas of a program with the mpiexec of the MPI that mpi4py uses, or in one process "
-    "(--in-process); sets their thread counts, keeps their lines apart, and ends all when one fails."
+    "Starts N replicas of a program, with the mpiexec of the MPI that mpi4py uses, or in one process "
+    "(--in-process). Sets thread counts, labels each line of output, and ends all replicas if one fails."
 )
 
 
@@ -122,37 +122,59 @@ def _parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument
-    add("-n", "-np", "--nproc", type=_count, metavar="N", help="processes to start")
-    add("-H", "--hosts", metavar="a:4,b:4", help="hosts, with the processes that each takes")
-    add("--hostfile", metavar="F", help="the same from a file, one host a line")
-    add("--launcher", choices=("auto", "mpiexec", "srun"), help="auto: the MPI's own mpiexec, else srun")
-    add("--max-restarts", type=_number, metavar="K", help="start a failed job again, up to K times")
+    add("-n", "-np", "--nproc", type=_count, metavar="N", help="number of processes")
+    add("-H", "--hosts", metavar="a:4,b:4", help="hosts, with their numbers of processes")
+    add("--hostfile", metavar="F", help="read the hosts from a file, one per line")
+    add("--launcher", choices=("auto", "mpiexec", "srun"), help="auto: the mpiexec of the MPI, or srun")
+    add("--max-restarts", type=_number, metavar="K", help="restart a failed job, up to K times")
     add("--timeout", type=_seconds, metavar="S", help="end the job after S seconds, with exit code 124")
     add("--grace", type=_seconds, metavar="S", help="seconds from SIGTERM to SIGKILL (30)")
-    add("--log-dir", metavar="D", help="one output file for each replica, instead of the terminal")
-    add("--tee", action="store_true", help="with --log-dir: the terminal as well")
+    add("--log-dir", metavar="D", help="write the output of each replica to a file in D")
+    add("--tee", action="store_true", help="with --log-dir: write to the terminal as well")
     add("--ranks-filter", type=_numbers, metavar="R,...", help="show only these replicas on the terminal")
-    add("--timestamps", action="store_true", help="the time before each line")
-    add("--threads-per-replica", type=_threads, metavar="auto|N", help="auto: the machine's cores divided")
-    add("--bind", choices=("auto", "none"), help="auto: to a share of the cores, between NUMA nodes")
-    add("--oversubscribe", action="store_true", help="more processes than places are wanted")
-    add("--env", type=_variable, action="append", metavar="NAME[=V]", help="set, or pass on, a variable")
-    add("--mpi-args", metavar='"..."', help="further arguments for mpiexec")
+    add("--timestamps", action="store_true", help="print the time before each line")
+    add(
+        "--threads-per-replica",
+        type=_threads,
+        metavar="auto|N",
+        help="auto: the cores divided by the replicas",
+    )
+    add(
+        "--bind",
+        choices=("auto", "none"),
+        help="auto: bind replicas to shares of the cores if there are several NUMA nodes",
+    )
+    add("--oversubscribe", action="store_true", help="allow more processes than slots")
+    add(
+        "--env",
+        type=_variable,
+        action="append",
+        metavar="NAME[=V]",
+        help="set or forward an environment variable",
+    )
+    add("--mpi-args", metavar='"..."', help="extra arguments for mpiexec")
     add("-m", dest="module", action="store_true", help="the program is a module")
-    add("--in-process", type=_count, metavar="N", help="N replicas in one process, without MPI")
-    add("--replicas-per-process", type=_count, metavar="K", help="K replicas in each process")
-    add("--break", dest="break_at", type=_number, metavar="R", help="in process: stop replica R under pdb")
-    add("--post-mortem", action="store_true", help="in process: open pdb where a replica raised")
-    add("--report", metavar="F.html", help="write a page about the job: time, memory, who was slow")
-    add("--timeline", metavar="F.json", help="write what each replica did when, for ui.perfetto.dev")
-    add("--timeline-steps", type=_steps, metavar="A:B", help="of the steps from A on, before B (1:101)")
-    add("--metrics", metavar="F.prom", help="keep a text file of numbers for Prometheus up to date")
-    add("--live", action="store_true", help="show what a job that runs does: distoptrun --live [PID]")
-    add("--dry-run", action="store_true", help="print the command and start nothing")
-    add("--check", action="store_true", help="look at this installation and its hosts; start no program")
-    add("--config", metavar="F", help="options from a TOML file; the command line wins")
-    add("--version", action="store_true", help="print the version")
-    add("-h", "--help", action="help", help="print this")
+    add("--in-process", type=_count, metavar="N", help="run N replicas in one process, without MPI")
+    add("--replicas-per-process", type=_count, metavar="K", help="run K replicas in each process")
+    add(
+        "--break", dest="break_at", type=_number, metavar="R", help="with --in-process: stop replica R in pdb"
+    )
+    add("--post-mortem", action="store_true", help="with --in-process: open pdb where a replica raised")
+    add("--report", metavar="F.html", help="write a report: time, memory, slow replicas")
+    add("--timeline", metavar="F.json", help="write a timeline of the replicas for ui.perfetto.dev")
+    add(
+        "--timeline-steps",
+        type=_steps,
+        metavar="A:B",
+        help="steps of the timeline, from A to before B (1:101)",
+    )
+    add("--metrics", metavar="F.prom", help="keep a metrics file for Prometheus up to date")
+    add("--live", action="store_true", help="show a running job: distoptrun --live [PID]")
+    add("--dry-run", action="store_true", help="print the command line and exit")
+    add("--check", action="store_true", help="check this installation and its hosts")
+    add("--config", metavar="F", help="read options from a TOML file; the command line overrides it")
+    add("--version", action="store_true", help="print the version and exit")
+    add("-h", "--help", action="help", help="print this help and exit")
     return parser
 
 
