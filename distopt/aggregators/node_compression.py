@@ -137,7 +137,7 @@ class NodeCompression(Aggregator):
 
     @property
     def weights(self) -> list[Variable]:
-        """The residuals: what each node has not sent yet, as a part of the mean."""
+        """The residuals, which each node has not sent yet, as parts of the mean."""
         return self._residuals.weights
 
     def __call__(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> _Pairs:

@@ -120,7 +120,7 @@ class ReplicaContext:
 
     @property
     def nodes(self) -> ReplicaGroup:
-        """The group of replicas with the same rank within their nodes: one per node, in order.
+        """The group of replicas with the same rank within their nodes, one per node, in order.
 
         All replicas of the job make a call together, each on its part of what the nodes exchange. Shapes
         need to agree only between replicas of the same rank.

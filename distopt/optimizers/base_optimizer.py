@@ -223,7 +223,7 @@ class BaseOptimizer(abc.ABC):
     # -- variables
     @property
     def iterations(self) -> Variable:
-        """The number of steps made: an int64 variable of shape (), created at its first use.
+        """The number of steps made, an int64 variable of shape (). It is created at its first use.
 
         You can set another variable before that.
 

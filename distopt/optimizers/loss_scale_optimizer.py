@@ -90,12 +90,12 @@ class LossScaleOptimizer(KnownArguments, Optimizer):
     # -- the scale
     @property
     def dynamic_scale(self) -> Variable:
-        """The scale: a float32 variable of shape ()."""
+        """The scale, a float32 variable of shape ()."""
         return self._variables()[0]
 
     @property
     def step_counter(self) -> Variable:
-        """The number of finite steps since the scale last changed: an int64 variable of shape ()."""
+        """The number of finite steps since the scale last changed, an int64 variable of shape ()."""
         return self._variables()[1]
 
     @property
