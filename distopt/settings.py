@@ -1,7 +1,7 @@
-"""Settings from the environment: limits and debugging aids in variables named ``DISTOPT_*``.
+"""What the user set in the environment: limits and debugging aids, in variables named ``DISTOPT_*``.
 
-An unknown ``DISTOPT_*`` name is an error, because a typo would otherwise go
-unnoticed.
+An unknown ``DISTOPT_*`` name is an error, since a typing error there would
+otherwise be silent.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ __all__ = ["Settings", "settings"]
 
 @dataclass(frozen=True)
 class Settings:
-    """The ``DISTOPT_*`` environment variables; each field is one, in upper case.
+    """What ``DISTOPT_*`` environment variables say; each field is one, in upper case.
 
     Attributes:
         stall_seconds: seconds in one collective call until a report names the missing replicas (0: never).
         abort_seconds: seconds in one collective call until the job ends (0: never).
         audit_every: number of steps between two comparisons of the replicas' state (0: never).
         memory: default of ``MPIStrategy(memory=...)``.
-        nodes: for tests: the number of nodes to simulate. The processes, or the replicas of one process, are
-            divided among them (0: the real nodes).
+        nodes: number of nodes that the processes, or the replicas of one process, are divided into, for
+            tests (0: the real nodes).
         abort_on_exception: whether an uncaught exception ends the whole job.
         array_specs: whether compiled code reads the dtypes, shapes and addresses of many gradients at once.
-        large_pages: whether to request large pages for shared memory.
-        stores: how gradients are written for other replicas: ``streaming`` bypasses the caches, ``ordinary``
-            does not, ``auto`` uses the faster one.
-        overlap: whether gradients are sent to other nodes during the backward pass: ``on``, ``off``, or
-            ``auto`` for the faster one.
-        stragglers: whether a message at the end of the job names a replica that the others waited for.
+        large_pages: whether to ask for large pages of shared memory.
+        stores: how gradients are written for other replicas: ``streaming`` past the caches, ``ordinary``, or
+            ``auto`` for whichever is faster.
+        overlap: whether gradients travel to other nodes during the backward pass: ``on``, ``off``, or
+            ``auto`` for whichever is faster.
+        stragglers: whether a job's end names the replica that the others waited for, if it was one.
         debug: whether tracebacks show the frames inside distopt.
-        record: a directory in which replica 0 records the values of the variables after each step.
+        record: a directory in which replica 0 records the variables' values after each step.
     """
 
     stall_seconds: float = 60.0

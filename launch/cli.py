@@ -139,7 +139,7 @@ def _observer(plan: LaunchPlan, options: Options, argv: Sequence[str], display: 
 
 
 def _in_process(options: Options, environ: dict[str, str]) -> int:
-    """Replaces this process with the program's, so that pdb has the terminal."""
+    """Replaces this process by the program's, so that pdb has the terminal."""
     argv = running(*in_process_argv(options, program_of(options)))
     given, passed = variables_of(options, environ)
     own = {**threads(options.threads_per_replica, usable(len(cores())), 1, environ), **dict(given)}

@@ -16,18 +16,18 @@ Spec = tuple[Shape, "np.dtype[Any]"]
 
 
 def packed(arrays: Iterable[Array]) -> Array:
-    """Concatenates the bytes of the arrays: 1-D uint8."""
+    """Their bytes, one after the other: 1-D uint8."""
     parts = [np.ascontiguousarray(array).reshape(-1).view(np.uint8) for array in arrays]
     return np.concatenate([np.empty(0, np.uint8), *parts])
 
 
 def size_of(specs: Iterable[Spec]) -> int:
-    """The number of bytes of arrays with these specs."""
+    """The bytes of arrays."""
     return sum(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize for shape, dtype in specs)
 
 
 def unpacked(data: Array, specs: Sequence[Spec]) -> list[Array]:
-    """Returns the arrays that :func:`packed` got. You may write to them."""
+    """The arrays that :func:`packed` was given; they may be written to."""
     arrays, start = [], 0
     for spec in specs:
         stop = start + size_of([spec])

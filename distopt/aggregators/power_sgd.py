@@ -74,7 +74,7 @@ class PowerSGD(NodeCompression):
         return [*super().weights, *self._factors.values(), *steps]
 
     def _matrix(self, variable: Variable) -> tuple[int, int]:
-        """The number of rows and columns of a variable's gradient."""
+        """Rows and columns of a variable's gradient."""
         ends = np.cumprod(variable.shape, dtype=np.int64).tolist()
         return min(((n, variable.size // n) for n in ends[:-1] if n), key=sum)
 
@@ -133,7 +133,7 @@ class PowerSGD(NodeCompression):
         return found, parts, (mine, nexts)
 
     def _specs(self, variables: list[Variable]) -> list[Spec]:
-        """The specs of the left factors, then those of the right ones."""
+        """Those of the left factors, then of the right ones."""
         shapes = [(*self._matrix(v), self._rank(v), v.dtype) for v in variables]
         lefts: list[Spec] = [((rows, rank), dtype) for rows, _, rank, dtype in shapes]
         return [*lefts, *(((rank, columns), dtype) for _, columns, rank, dtype in shapes)]

@@ -1,4 +1,4 @@
-"""Spans: what a replica did when, in the steps that ``distoptrun --timeline`` records."""
+"""Spans: what a replica did when, in the steps that ``distoptrun --timeline`` asks for."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _Row = tuple[Any, ...]
 
 
 class SpanRecorder:
-    """Keeps the spans of one replica until its steps are over, then sends them.
+    """Keeps one replica's spans until its steps are over, then sends them.
 
     Times are ``time.perf_counter_ns()``, which all processes of a machine share.
 
     Attributes:
         armed: whether spans are wanted, now or later.
-        on: whether spans are wanted now.
-        ahead: by how many nanoseconds the clock of replica 0 is ahead of this one; None if unknown.
+        on: whether they are wanted just now.
+        ahead: by how many nanoseconds replica 0's clock is ahead of the own one; None if that is not known.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class SpanRecorder:
             atexit.register(self._send)
 
     def step_began(self, replica: int, step: int) -> None:
-        """A step starts; ``step`` is its number, from 1 on."""
+        """A step is being made, the one of this number, from 1 on."""
         self._replica = replica
         first, stop = self._steps or (0, 0)
         if self.on and step >= stop:
@@ -59,7 +59,7 @@ class SpanRecorder:
 
     @contextmanager
     def call(self, name: str) -> Iterator[None]:
-        """A call of the program starts. The time since the last one was its own code."""
+        """A call of the program's; what was between the last one and this one was its own code."""
         begin = time.perf_counter_ns()
         if self._depth == 0:
             self._own, self._before = (self._free, begin), len(self._rows)
@@ -77,22 +77,22 @@ class SpanRecorder:
                 self._send()
 
     def add(self, name: str, begin: int, end: int, **arguments: Any) -> None:
-        """Adds a span of the program's thread. Spans may be nested."""
+        """A span of the program's thread; spans may lie in one another."""
         if len(self._rows) < _MOST:
             self._rows.append(("X", name, begin, end, arguments))
 
     def add_later(self, spans: Callable[[], Sequence[Span]]) -> None:
-        """Adds spans that are computed when they are sent, which costs the step less."""
+        """Spans that are made when they are sent, which costs the step less."""
         if len(self._rows) < _MOST:
             self._rows.append(("later", spans))
 
     def add_since(self, name: str, begin: int, **arguments: Any) -> None:
-        """Adds a span that ends now, if spans are wanted."""
+        """A span that ends now, if spans are wanted."""
         if self.on:
             self.add(name, begin, time.perf_counter_ns(), **arguments)
 
     def travelled(self, begin: int, end: int, **arguments: Any) -> None:
-        """Adds the time of a message on its way. Several messages may overlap."""
+        """A message was on its way; several may be at once."""
         if len(self._rows) < _MOST:
             self._rows.append(("W", "wire", begin, end, arguments))
 
@@ -101,7 +101,7 @@ class SpanRecorder:
         self._rows.append(("s", message, at))
 
     def received(self, message: str, at: int) -> None:
-        """A message of that name has arrived."""
+        """A message of that name has come."""
         self._rows.append(("f", message, at))
 
     def _send(self) -> None:

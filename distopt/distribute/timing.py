@@ -91,11 +91,10 @@ def step_stats(steps: int) -> dict[str, Any]:
 def report() -> Report | None:
     """Returns where the time of this job went so far: by replica and phase, who came last, and what it cost.
 
-    A single replica may call it, because it involves no other replica. Times end at the last collective call
-    of each replica.
+    A single replica may call it: it involves no other. Times end at each replica's last collective call.
 
     Returns:
-        the report, whose ``str`` is a table; None with one replica, and before the first collective call.
+        the report, whose ``str`` is a table; None for one replica, and before the first collective call.
     """
     context = current_frame().context
     if context is None or context.collective_check.ledger is None:
