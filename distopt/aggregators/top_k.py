@@ -21,7 +21,7 @@ from distopt.typing import Array
 
 __all__ = ["TopK"]
 
-#: Variables of fewer elements go as they are.
+#: Variables with fewer elements are exchanged exactly.
 _LEAST = 1024
 _INDEX = np.dtype(np.int32)
 

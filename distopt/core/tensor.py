@@ -240,8 +240,8 @@ class Tensor(TensorLike):
 
     __slots__ = ("__weakref__", "_value", "of_mean")
 
-    #: True on the gradients of a mean, not set elsewhere: an optimizer that sums them over replicas
-    #: may want to say so.
+    #: True on the gradients of a mean and nowhere else, so that an optimizer that sums them over
+    #: replicas can warn.
     of_mean: bool
 
     def __init__(self, value: Any, dtype: DTypeLike = None) -> None:

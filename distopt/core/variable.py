@@ -106,7 +106,7 @@ class Variable(TensorLike):
         self._constraint = constraint
         self._synchronization = synchronization
         self._aggregation = aggregation
-        #: Gives what takes this variable's gradient as soon as a tape has it, or None.
+        #: Returns what receives this variable's gradient as soon as a tape has it, or None.
         self.gradient_listener: Callable[[], Callable[[Variable, Any], None] | None] | None = None
 
     # -- reading

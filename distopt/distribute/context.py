@@ -43,11 +43,11 @@ class ReplicaContext:
     ) -> None:
         self._strategy = strategy
         self._job = None if job is None else weakref.ref(job)  # which keeps this one
-        #: For each replica its number in the job.
+        #: The number of each replica in the job.
         self.numbers: Sequence[int] = range(world.comm.size) if numbers is None else numbers
         #: The groups that this replica belongs to.
         self.world = world
-        #: The communicator of the job, for code that moves bytes itself.
+        #: The communicator of the job, for code that sends messages itself.
         self.comm = world.comm
         #: The headers that open every collective call.
         of_job: CollectiveCheck | None = None if job is None else job.collective_check
@@ -58,11 +58,11 @@ class ReplicaContext:
         self._node: ReplicaGroup | None = None
         self._nodes: ReplicaGroup | None = None
         self._by_rank: Array | None = None
-        #: Held by the thread that is in a collective call.
+        #: The lock that a thread holds during a collective call.
         self.lock = CollectiveLock(self.collective_check.ended)
-        #: How many steps an optimizer has made that makes one now, or made the last one.
+        #: The step count of the optimizer that makes a step now, or made the last one.
         self.steps_made = 0
-        #: State that lives as long as this replica's membership in the job, e.g. the step engine's.
+        #: State that lives as long as this replica is part of the job, such as the step engine.
         self.attached: dict[Any, Any] = {}
 
     @property

@@ -26,7 +26,7 @@ __all__ = ["Strategy", "reduce_over_axis"]
 class Strategy(KnownArguments, ABC):
     """The replicas of a job, and how to run code on them."""
 
-    #: How the step engine is to keep this strategy's variables and updates.
+    #: How the step engine stores this strategy's variables and updates them.
     options: Settings
 
     @property

@@ -49,7 +49,7 @@ class BaseOptimizer(abc.ABC):
     takes effect.
     """
 
-    #: Intervals for hyperparameters; one that is not listed may be any number.
+    #: Intervals of hyperparameters. One that is not listed may be any number.
     _limits: ClassVar[Mapping[str, Limit]] = {"learning_rate": FINITE, "decay": NOT_NEGATIVE}
 
     _clip: Clip | None = None

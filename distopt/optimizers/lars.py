@@ -76,7 +76,7 @@ class LARS(TrustRatioOptimizer):
         **TrustRatioOptimizer._limits,
         "trust_coefficient": NOT_NEGATIVE,
     }
-    #: Decoupled weight decay, which there is none of.
+    #: There is no decoupled weight decay.
     _weight_decay = None
 
     def __init__(

@@ -104,7 +104,7 @@ class Muon(WholeVariableOptimizer):
         self.nesterov = as_flag(nesterov, "nesterov")
         self.rms_rate = _optional(rms_rate, "rms_rate")
 
-    #: For the base class: here there are two decays, which the updates make.
+    #: For the base class. Here there are two decays, and the updates apply them.
     _weight_decay: float | None = None
 
     @property

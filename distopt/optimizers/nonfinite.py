@@ -26,13 +26,13 @@ _log = logging.getLogger("distopt")
 class NonFinitePolicy(Enum):
     """What to do with NaN and infinity in the gradients of any replica, before they are aggregated."""
 
-    #: Nothing, as in Keras.
+    #: Do nothing, like Keras.
     PROPAGATE = "propagate"
-    #: FloatingPointError on every replica.
+    #: Raise FloatingPointError on every replica.
     RAISE = "raise"
-    #: The step is left out on every replica.
+    #: Skip the step on every replica.
     SKIP = "skip"
-    #: Zeros take the place of such elements.
+    #: Set such elements to zero.
     ZERO = "zero"
 
     @classmethod

@@ -217,7 +217,7 @@ class Optimizer(BaseOptimizer):
         self._check_hypers()
         return batch, plan, self._prepare_step(plan)
 
-    #: The call that users know as a step, for messages.
+    #: The user's call of a step, for messages.
     _step_call: ClassVar[str] = "apply_gradients"
 
     def _call(self) -> str:
@@ -291,7 +291,7 @@ class Optimizer(BaseOptimizer):
         """The value of :attr:`iterations`, without the cost of its property if possible."""
         return int((self.iterations if self._iterations is None else self._iterations).scalar())
 
-    #: A hook: how many steps come before this one, also those before a restart.
+    #: A hook: the number of steps before this one, including those before a restart.
     _steps_before = _steps_made
 
     def _overrides(self, base: type, hooks: tuple[str, ...]) -> bool:
