@@ -1,4 +1,4 @@
-"""CheckpointManager: saves the state of a program and restores it."""
+"""CheckpointManager: saves what a program has learned, and goes on from it."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ _log = logging.getLogger("distopt")
 class CheckpointManager:
     """Saves objects in numbered checkpoints and restores the newest complete one.
 
-    Every replica creates one, with its own objects. All replicas call :meth:`save` and :meth:`restore`
-    together. The global random generators of NumPy, Python and, if the program has imported it, PyTorch are
-    saved as well.
+    Every replica makes one, with its own objects, and calls :meth:`save` and :meth:`restore` together
+    with the others. Beside the objects, the global random generators of NumPy, Python and, where the
+    program has imported it, PyTorch are saved.
 
     Args:
-        directory: where the checkpoints are; all replicas must see it. Only one job at a time may write
-            there, from its first :meth:`save` until its managers are gone. Any number may restore from it.
-        keep: the number of complete checkpoints to keep. Older ones are removed when a new one is complete.
-        **objects: what to save, each under its own name: variables (or lists, tuples and dicts of them),
+        directory: where the checkpoints are; all replicas must see it. One job at a time may write there,
+            from its first :meth:`save` on until its managers are gone; any number may restore from it.
+        keep: the number of complete checkpoints to keep; older ones are removed when a new one is complete.
+        **objects: what to save, each by a name of its own: variables (or lists, tuples and dicts of them),
             optimizers, models and metrics (anything with ``weights``), random generators, objects with
             ``get_state()`` and ``set_state()``, or with PyTorch's ``state_dict()`` and
             ``load_state_dict()``, and dicts or lists of numbers, strings, arrays and tensors, which are
-            changed in place. They must include the variables that an optimizer trains.
+            changed in place. The variables that an optimizer trains must be among them.
 
     Raises:
         ValueError: ``keep`` is below 1, or there are no objects.
@@ -71,12 +71,12 @@ class CheckpointManager:
 
     @property
     def checkpoints(self) -> list[str]:
-        """Returns the paths of the checkpoints in the directory, the oldest first."""
+        """The paths of the checkpoints in the directory, the oldest first."""
         return files.checkpoints(self.directory)
 
     @property
     def latest(self) -> str | None:
-        """Returns the path of the newest checkpoint, or None."""
+        """The path of the newest checkpoint, or None."""
         return next(reversed(self.checkpoints), None)
 
     @collective_call
@@ -85,17 +85,17 @@ class CheckpointManager:
         """Writes a checkpoint. All replicas must call it.
 
         Args:
-            background: whether to return once the values have been copied and to write them in a thread. An
-                error is raised by the next ``save`` or ``wait``.
+            background: return when the values have been copied, and write them in a thread. The next
+                ``save``, or ``wait``, raises what goes wrong.
 
         Returns:
-            the path of the checkpoint.
+            the checkpoint's path.
 
         Raises:
-            OSError: it could not be written. Older checkpoints are untouched, and the job can continue.
-            TypeError: an object cannot be saved.
-            ValueError: a variable of an optimizer is not among the objects.
-            RuntimeError: another job writes to the directory; the message names it.
+            OSError: it could not be written; the older checkpoints are untouched, and the job can go on.
+            TypeError: an object that cannot be saved.
+            ValueError: an optimizer's variable is not among the objects.
+            RuntimeError: another job writes into the directory; it is named.
             ReplicaFailed: one of these happened on another replica.
             ReplicaMismatch: the replicas have different objects.
         """
@@ -130,10 +130,10 @@ class CheckpointManager:
     @collective_call
     @saving
     def wait(self) -> None:
-        """Waits until a save in the background is complete. All replicas must call it.
+        """Returns when a save in the background is complete. All replicas must call it.
 
         Raises:
-            OSError: it could not be written. Older checkpoints are untouched.
+            OSError: it could not be written; the older checkpoints are untouched.
             ReplicaFailed: this happened on another replica.
         """
         context = require_replica_context("CheckpointManager.wait()")
@@ -156,17 +156,17 @@ class CheckpointManager:
     @collective_call
     @saving
     def restore(self) -> bool:
-        """Restores the newest checkpoint that is complete on all replicas. All of them must call it.
+        """Restores the newest checkpoint that is whole on all replicas, which must all call this.
 
-        Incomplete checkpoints are skipped with a warning. The number of replicas may differ from that at
-        the time of saving.
+        One that is not whole is passed over, with a warning. The number of replicas may be another
+        than when it was saved.
 
         Returns:
-            whether there was a checkpoint.
+            whether there was one.
 
         Raises:
-            ValueError: the checkpoint has other objects. The message lists the differences; nothing changes.
-            RuntimeError: there are checkpoints, but none is complete.
+            ValueError: the checkpoint is of other objects; the differences are listed, nothing changed.
+            RuntimeError: there are checkpoints, but none is whole.
             OSError: the directory cannot be read.
             ReplicaFailed: one of these happened on another replica.
         """
@@ -225,11 +225,11 @@ class CheckpointManager:
     @collective_call
     @saving
     def clear(self) -> None:
-        """Removes all checkpoints of the directory, and the directory if it is then empty; collective.
+        """Removes all checkpoints of the directory, and the directory if it is empty then; collective.
 
         Raises:
-            OSError: a checkpoint could not be removed.
-            RuntimeError: another job writes to the directory; the message names it.
+            OSError: one could not be removed.
+            RuntimeError: another job writes into the directory; it is named.
             ReplicaFailed: this happened on replica 0.
         """
         self.wait()
@@ -248,12 +248,12 @@ class CheckpointManager:
 
     # -- one job at a time
     def lock(self) -> None:
-        """Reserves the directory for this job now, like the first :meth:`save`. All replicas must call it.
+        """Takes the directory for this job now, as the first :meth:`save` would. All replicas must call it.
 
-        It does not check whether the directory is writable; :meth:`save` does.
+        Whether it can be written is left to :meth:`save`.
 
         Raises:
-            RuntimeError: another job writes to the directory; the message names it.
+            RuntimeError: another job writes into the directory; it is named.
             ReplicaFailed: this happened on replica 0.
         """
         context = require_replica_context("CheckpointManager.lock()")
@@ -268,7 +268,7 @@ class CheckpointManager:
         context.collective_check.check(call, digest(call), lambda: call, error)
 
     def unlock(self) -> None:
-        """Releases the directory for other jobs until the next :meth:`save`, unless a save is in progress."""
+        """Leaves the directory to other jobs, until the next :meth:`save`; not while one is being written."""
         if not self._savings:
             lock.let_go(self.directory, self)
 
@@ -279,10 +279,10 @@ class CheckpointManager:
 
     # -- preemption
     def on_preemption(self, signals: Iterable[int] = (signal.SIGTERM,)) -> None:
-        """Makes these signals request a final checkpoint, which :meth:`step` writes.
+        """Makes these signals request a last checkpoint, which :meth:`step` writes.
 
         Raises:
-            ValueError: called outside the main thread.
+            ValueError: called outside of the main thread.
         """
         context = require_replica_context("CheckpointManager.on_preemption()")
         if context.world.local.rank == 0:  # the others of this process are its threads
@@ -296,12 +296,12 @@ class CheckpointManager:
 
     @collective_call
     def step(self) -> None:
-        """Saves and ends the program after a signal. All replicas call it after each step.
+        """Saves and ends the program after a signal; all replicas call it after each step.
 
-        If any replica has received a signal, all of them save and exit with code 143.
+        If a signal has come to any of them, all save and exit with code 143.
 
         Raises:
-            SystemExit: after a signal.
+            SystemExit: that exit.
         """
         context = require_replica_context("CheckpointManager.step()")
         call = "CheckpointManager.step"

@@ -13,11 +13,11 @@ __all__ = ["IndexedSlices", "sum_duplicates"]
 
 
 class IndexedSlices:
-    """Rows of a tensor: row ``indices[i]`` is ``values[i]``, and all other rows are zero.
+    """Rows of a tensor: row ``indices[i]`` is ``values[i]``, all others are zero.
 
     Args:
         values: ``[n, ...]``, the rows.
-        indices: ``[n]`` integers in any order. Rows with the same index are summed.
+        indices: ``[n]`` integers, in any order; a row may come several times, then its parts add up.
         dense_shape: the shape of the whole tensor, if known.
     """
 
@@ -30,17 +30,17 @@ class IndexedSlices:
 
     @property
     def values(self) -> Any:
-        """``[n, ...]``: the rows as given."""
+        """``[n, ...]``: the rows, as given."""
         return self._values
 
     @property
     def indices(self) -> Any:
-        """``[n]``: the indices of the rows as given."""
+        """``[n]``: the numbers of the rows, as given."""
         return self._indices
 
     @property
     def dense_shape(self) -> Any:
-        """The shape of the whole tensor, or None."""
+        """The whole tensor's shape, or None."""
         return self._dense_shape
 
     @property
@@ -50,17 +50,17 @@ class IndexedSlices:
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """The shape of the whole tensor, or None if it is not known."""
+        """The whole tensor's shape, or None when it is not known."""
         return None if self._dense_shape is None else tuple(int(n) for n in as_array(self._dense_shape))
 
     def to_dense(self, shape: tuple[int, ...] | None = None) -> Array:
-        """Returns the whole tensor. Rows with the same index are summed.
+        """The whole tensor, duplicates summed.
 
         Args:
-            shape: the shape of the result; ``dense_shape`` by default.
+            shape: the shape to fill; ``dense_shape`` by default.
 
         Raises:
-            ValueError: neither is known, or rows or indices do not fit the shape.
+            ValueError: neither is known, or rows or indices do not fit it.
         """
         target = shape if shape is not None else self.shape
         if target is None:

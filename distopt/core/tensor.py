@@ -37,10 +37,10 @@ _PLAIN = frozenset({np.ndarray, int, float, np.float32, np.float64})
 
 
 class TensorLike(NDArrayOperatorsMixin):
-    """The base of values that NumPy functions and operators accept and tapes can follow.
+    """Anything that NumPy functions and operators take as an array and tapes can follow.
 
-    It has operators, indexing, NumPy's functions and common array methods. Subclasses
-    return their array in :meth:`_array`.
+    Subclasses say where their array lies (:meth:`_array`); everything else is here: operators,
+    indexing, NumPy's functions, and the array methods in common use.
     """
 
     __slots__ = ()
@@ -51,7 +51,7 @@ class TensorLike(NDArrayOperatorsMixin):
         """The value as a plain array, not copied."""
 
     def numpy(self) -> Any:
-        """Returns the value as a NumPy array, or as a NumPy scalar for shape ()."""
+        """The value as a NumPy array, or as a NumPy scalar for shape ()."""
         value = self._array()
         return value[()] if value.ndim == 0 else value
 
@@ -194,40 +194,40 @@ class TensorLike(NDArrayOperatorsMixin):
         return dispatch.call(run_eager, func, args, kwargs)
 
     def reshape(self, *shape: Any) -> Any:
-        """Returns the same elements in another shape: ``reshape(2, 3)`` or ``reshape((2, 3))``."""
+        """The same elements in another shape: ``reshape(2, 3)`` or ``reshape((2, 3))``."""
         return self._call(np.reshape, shape[0] if len(shape) == 1 else shape)
 
     def transpose(self, *axes: Any) -> Any:
-        """Returns the value with permuted axes, reversed by default."""
+        """The value with its axes permuted, reversed by default."""
         order = axes[0] if len(axes) == 1 else axes
         return self._call(np.transpose, order or None)
 
     def astype(self, dtype: DTypeLike) -> Any:
-        """Returns the value in another dtype."""
+        """The value in another dtype."""
         return self._call(astype, np.dtype(dtype))
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Any:
-        """Returns the sum over ``axis``, all axes by default."""
+        """The sum over ``axis``, all axes by default."""
         return self._call(np.sum, axis=axis, keepdims=keepdims)
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> Any:
-        """Returns the mean over ``axis``, all axes by default."""
+        """The mean over ``axis``, all axes by default."""
         return self._call(np.mean, axis=axis, keepdims=keepdims)
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Any:
-        """Returns the largest element over ``axis``, all axes by default."""
+        """The largest element over ``axis``, all axes by default."""
         return self._call(np.max, axis=axis, keepdims=keepdims)
 
     def min(self, axis: Any = None, keepdims: bool = False) -> Any:
-        """Returns the smallest element over ``axis``, all axes by default."""
+        """The smallest element over ``axis``, all axes by default."""
         return self._call(np.min, axis=axis, keepdims=keepdims)
 
     def item(self) -> Any:
-        """Returns the only element as a Python number."""
+        """The only element as a Python number."""
         return self._array().item()
 
     def tolist(self) -> Any:
-        """Returns the value as nested lists of Python numbers."""
+        """The value as nested lists of Python numbers."""
         return self._array().tolist()
 
 
@@ -240,8 +240,8 @@ class Tensor(TensorLike):
 
     __slots__ = ("__weakref__", "_value", "of_mean")
 
-    #: True on the gradients of a mean and nowhere else, so that an optimizer that sums them over
-    #: replicas can warn.
+    #: True on the gradients of a mean, not set elsewhere: an optimizer that sums them over replicas
+    #: may want to say so.
     of_mean: bool
 
     def __init__(self, value: Any, dtype: DTypeLike = None) -> None:
@@ -254,7 +254,7 @@ class Tensor(TensorLike):
 
     @classmethod
     def from_numpy(cls, array: Array) -> Tensor:
-        """Creates a tensor that shares the memory of ``array``, like ``torch.from_numpy``."""
+        """A tensor that shares the memory of ``array``, as ``torch.from_numpy`` does."""
         self = cls.__new__(cls)
         self._value = array
         return self
@@ -268,18 +268,18 @@ class Tensor(TensorLike):
 
 
 def constant(value: Any, dtype: DTypeLike = None, shape: Any = None, name: str | None = None) -> Tensor:  # noqa: ARG001
-    """Creates a tensor that holds a copy of ``value``.
+    """A tensor holding a copy of ``value``.
 
     Args:
-        value: a number, nested lists, an array or a tensor. Python floats become float32 and Python
-            ints int32, as in TensorFlow; arrays keep their dtype.
-        dtype: the element type, to override the default.
+        value: number, nested lists, array or tensor. Python floats become float32 and Python ints
+            int32, as in TensorFlow; arrays keep their dtype.
+        dtype: the element type, if another one is wanted.
         shape: the shape to fill or reshape to.
         name: accepted and ignored.
 
     Raises:
-        TypeError: ``value`` holds objects, or ``dtype`` is not a dtype of numbers.
-        ValueError: rows have different lengths, or the number of elements does not fit ``shape``.
+        TypeError: objects, or no dtype of numbers.
+        ValueError: rows of unequal lengths, or another number of elements than ``shape`` has.
     """
     array = array_of(value, dtype, "the value of a constant")
     if shape is not None:
@@ -292,7 +292,7 @@ def constant(value: Any, dtype: DTypeLike = None, shape: Any = None, name: str |
 
 
 def convert_to_tensor(value: Any, dtype: DTypeLike = None, name: str | None = None) -> Any:  # noqa: ARG001
-    """Converts ``value`` to a tensor. Tensors and traced values of that dtype are returned unchanged."""
+    """``value`` as a tensor; tensors and traced values of that dtype are returned as they are."""
     if isinstance(value, TensorLike) and not hasattr(value, "assign"):
         return value if dtype is None or value.dtype == as_dtype(dtype) else value.astype(dtype)
     return constant(value, dtype)

@@ -24,7 +24,7 @@ __all__ = [
 
 
 class VariableSynchronization(enum.Enum):
-    """When the replicas' values of a variable are combined."""
+    """When the replicas' values of a variable are brought together."""
 
     AUTO = 0
     NONE = 1
@@ -33,7 +33,7 @@ class VariableSynchronization(enum.Enum):
 
 
 class VariableAggregation(enum.Enum):
-    """How to combine the values that replicas assign."""
+    """How the values that replicas assign become one."""
 
     NONE = 0
     SUM = 1
@@ -42,24 +42,24 @@ class VariableAggregation(enum.Enum):
 
 
 class Variable(TensorLike):
-    """A named array whose value can change. Its shape and dtype are fixed.
+    """A named array that keeps its shape and dtype and changes its value.
 
     Args:
-        initial_value: a number, nested lists, an array, a tensor, or a callable without arguments that
+        initial_value: number, nested lists, array, tensor, or a callable without arguments that
             returns one. Python floats become float32 and Python ints int32; arrays keep their dtype.
-        trainable: whether tapes watch it automatically. None means True, except with ON_READ.
+        trainable: whether tapes watch it by themselves; None means True, but for ON_READ.
         name: its name, ``"Variable"`` by default; ``.name`` ends in ``":0"``, as in TensorFlow.
-        dtype: the element type, to override the default; ``"bfloat16"`` needs the package ml_dtypes.
+        dtype: the element type, if another one is wanted; ``"bfloat16"`` needs the package ml_dtypes.
         constraint: called with the variable after each dense update; its result is assigned.
-        synchronization: ON_READ keeps one value per replica.
-        aggregation: how to combine the values that replicas assign; NONE assigns locally.
+        synchronization: ON_READ keeps one value a replica.
+        aggregation: how values assigned by the replicas become one; NONE assigns locally.
         shape: the shape that ``initial_value`` must have.
 
     Attributes:
-        storage: the memory of the value, for code that moves it or updates it in place.
+        storage: where the value lies, for code that moves it or updates it in place.
 
     Raises:
-        ValueError: the shape is wrong, or ``trainable`` is True with ON_READ.
+        ValueError: the shape does not fit, or ``trainable=True`` with ON_READ.
 
     >>> v = Variable([1.0, 2.0], name="v")
     >>> v.assign_add([1.0, 1.0]).numpy().tolist()
@@ -106,7 +106,7 @@ class Variable(TensorLike):
         self._constraint = constraint
         self._synchronization = synchronization
         self._aggregation = aggregation
-        #: Returns what receives this variable's gradient as soon as a tape has it, or None.
+        #: Gives what takes this variable's gradient as soon as a tape has it, or None.
         self.gradient_listener: Callable[[], Callable[[Variable, Any], None] | None] | None = None
 
     # -- reading
@@ -127,34 +127,34 @@ class Variable(TensorLike):
         return value
 
     def scalar(self) -> Any:
-        """Returns the value of a variable of shape () as a NumPy scalar."""
+        """The value of a variable of shape () as a NumPy scalar."""
         storage = self.storage
         return storage.array[()] if storage.per_replica is None else self._array()[()]
 
     def numpy(self) -> Any:
-        """Returns a copy of the value, as an array, or a NumPy scalar for shape ()."""
+        """A copy of the value, as an array, or a NumPy scalar for shape ()."""
         value = self._array()
         return value[()] if value.ndim == 0 else value.copy()
 
     def read_value(self) -> Tensor:
-        """Returns the current value as a tensor that later assignments do not change."""
+        """The value now, as a tensor that later assignments do not change."""
         return self + self.dtype.type(0) if self.dtype.kind == "b" else +self  # type: ignore[no-any-return]
 
     value = read_value
 
     @property
     def name(self) -> str:
-        """The name, which ends in ``":0"``, as in TensorFlow."""
+        """The name, with ``":0"`` at the end, as in TensorFlow."""
         return self._name + ":0"
 
     @property
     def device(self) -> str:
-        """The name of the device in TensorFlow. There is only one kind."""
+        """Where it lies: there is one kind of device, named as in TensorFlow."""
         return "CPU:0"
 
     @property
     def trainable(self) -> bool:
-        """Whether tapes watch it automatically."""
+        """Whether tapes watch it by themselves."""
         return self._trainable
 
     @property
@@ -164,31 +164,31 @@ class Variable(TensorLike):
 
     @property
     def synchronization(self) -> VariableSynchronization:
-        """When the replicas' values are combined."""
+        """When the replicas' values are brought together."""
         return self._synchronization
 
     @property
     def aggregation(self) -> VariableAggregation:
-        """How the values that replicas assign are combined."""
+        """How values assigned by the replicas become one."""
         return self._aggregation
 
     def ref(self) -> Variable:
-        """Returns a hashable reference: the variable itself, because variables hash by identity."""
+        """A hashable stand-in: the variable itself, since variables hash by identity."""
         return self
 
     # -- writing
     def assign(
         self, value: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
     ) -> Variable:
-        """Sets the value. It must have the variable's shape; its dtype is cast.
+        """Sets the value; the shape must be the variable's, the dtype is cast.
 
-        In a replica, with an ``aggregation`` other than NONE, the values that the replicas assign are
-        combined first. All replicas must then make the assignment.
+        In a replica, an ``aggregation`` other than NONE first makes one value of those that all
+        replicas assign, which all of them must do then.
 
         Raises:
-            TypeError: ``value`` does not hold numbers.
-            ValueError: the shape is wrong, or a replica assigns to a variable that all replicas of a
-                VirtualStrategy share and whose aggregation is NONE.
+            TypeError: no numbers.
+            ValueError: another shape; or a replica assigns to a variable that all replicas of a
+                VirtualStrategy share, and its aggregation is NONE.
         """
         self._write(self._checked(value, "assign"), lambda _, new: new)
         return self

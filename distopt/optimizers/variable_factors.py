@@ -19,13 +19,13 @@ Multiplier: TypeAlias = Callable[[str], float]
 
 
 class Factors(NamedTuple):
-    """In place of the device in the kind of a variable (see ``Kind``) where not all have the same numbers.
+    """Replaces the device in the kind of a variable (see ``Kind``) if variables have different factors.
 
     Attributes:
-        device: the variable's.
-        learning_rate: what the learning rate is multiplied by.
-        weight_decay: what the weight decay is multiplied by; 0 for none.
-        adapts: whether its learning rate follows its norm, where the rule has that.
+        device: the device of the variable.
+        learning_rate: the factor of the learning rate.
+        weight_decay: the factor of the weight decay; 0 for none.
+        adapts: whether its learning rate follows its norm, if the rule does that.
     """
 
     device: Any
