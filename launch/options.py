@@ -55,7 +55,7 @@ class Options:
 
 
 _DOES = (
-    "Starts N replicas of a program, with the mpiexec of the MPI that mpi4py uses, or in one process "
+    "Starts N replicas of a program, with the mpiexec of the MPI that mpi4py uses or in one process "
     "(--in-process). Sets thread counts, labels each line of output, and ends all replicas if one fails."
 )
 
@@ -122,59 +122,37 @@ def _parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument
-    add("-n", "-np", "--nproc", type=_count, metavar="N", help="number of processes")
-    add("-H", "--hosts", metavar="a:4,b:4", help="hosts, with their numbers of processes")
+    add("-n", "-np", "--nproc", type=_count, metavar="N", help="number of processes to start")
+    add("-H", "--hosts", metavar="a:4,b:4", help="hosts, each with its number of processes")
     add("--hostfile", metavar="F", help="read the hosts from a file, one per line")
-    add("--launcher", choices=("auto", "mpiexec", "srun"), help="auto: the mpiexec of the MPI, or srun")
-    add("--max-restarts", type=_number, metavar="K", help="restart a failed job, up to K times")
+    add("--launcher", choices=("auto", "mpiexec", "srun"), help="auto: the mpiexec of the MPI, else srun")
+    add("--max-restarts", type=_number, metavar="K", help="restart a failed job up to K times")
     add("--timeout", type=_seconds, metavar="S", help="end the job after S seconds, with exit code 124")
-    add("--grace", type=_seconds, metavar="S", help="seconds from SIGTERM to SIGKILL (30)")
-    add("--log-dir", metavar="D", help="write the output of each replica to a file in D")
-    add("--tee", action="store_true", help="with --log-dir: write to the terminal as well")
+    add("--grace", type=_seconds, metavar="S", help="seconds between SIGTERM and SIGKILL (30)")
+    add("--log-dir", metavar="D", help="write output to one file per replica, not to the terminal")
+    add("--tee", action="store_true", help="with --log-dir: write to the terminal too")
     add("--ranks-filter", type=_numbers, metavar="R,...", help="show only these replicas on the terminal")
-    add("--timestamps", action="store_true", help="print the time before each line")
-    add(
-        "--threads-per-replica",
-        type=_threads,
-        metavar="auto|N",
-        help="auto: the cores divided by the replicas",
-    )
-    add(
-        "--bind",
-        choices=("auto", "none"),
-        help="auto: bind replicas to shares of the cores if there are several NUMA nodes",
-    )
-    add("--oversubscribe", action="store_true", help="allow more processes than slots")
-    add(
-        "--env",
-        type=_variable,
-        action="append",
-        metavar="NAME[=V]",
-        help="set or forward an environment variable",
-    )
-    add("--mpi-args", metavar='"..."', help="extra arguments for mpiexec")
-    add("-m", dest="module", action="store_true", help="the program is a module")
+    add("--timestamps", action="store_true", help="put the time before each line")
+    add("--threads-per-replica", type=_threads, metavar="auto|N", help="auto: divide the machine's cores")
+    add("--bind", choices=("auto", "none"), help="auto: bind to cores if there are several NUMA nodes")
+    add("--oversubscribe", action="store_true", help="allow more processes than cores or slots")
+    add("--env", type=_variable, action="append", metavar="NAME[=V]", help="set or pass on a variable")
+    add("--mpi-args", metavar='"..."', help="additional arguments for mpiexec")
+    add("-m", dest="module", action="store_true", help="run a module, like python -m")
     add("--in-process", type=_count, metavar="N", help="run N replicas in one process, without MPI")
     add("--replicas-per-process", type=_count, metavar="K", help="run K replicas in each process")
-    add(
-        "--break", dest="break_at", type=_number, metavar="R", help="with --in-process: stop replica R in pdb"
-    )
-    add("--post-mortem", action="store_true", help="with --in-process: open pdb where a replica raised")
+    add("--break", dest="break_at", type=_number, metavar="R", help="in process: stop replica R in pdb")
+    add("--post-mortem", action="store_true", help="in process: open pdb where a replica raises")
     add("--report", metavar="F.html", help="write a report: time, memory, slow replicas")
-    add("--timeline", metavar="F.json", help="write a timeline of the replicas for ui.perfetto.dev")
-    add(
-        "--timeline-steps",
-        type=_steps,
-        metavar="A:B",
-        help="steps of the timeline, from A to before B (1:101)",
-    )
-    add("--metrics", metavar="F.prom", help="keep a metrics file for Prometheus up to date")
+    add("--timeline", metavar="F.json", help="write a timeline of all replicas, for ui.perfetto.dev")
+    add("--timeline-steps", type=_steps, metavar="A:B", help="the steps of the timeline, without B (1:101)")
+    add("--metrics", metavar="F.prom", help="write metrics for Prometheus to a file, every 5 s")
     add("--live", action="store_true", help="show a running job: distoptrun --live [PID]")
-    add("--dry-run", action="store_true", help="print the command line and exit")
-    add("--check", action="store_true", help="check this installation and its hosts")
-    add("--config", metavar="F", help="read options from a TOML file; the command line overrides it")
-    add("--version", action="store_true", help="print the version and exit")
-    add("-h", "--help", action="help", help="print this help and exit")
+    add("--dry-run", action="store_true", help="print the command, but do not run it")
+    add("--check", action="store_true", help="check this installation and the hosts")
+    add("--config", metavar="F", help="read options from a TOML file; the command line takes precedence")
+    add("--version", action="store_true", help="print the version")
+    add("-h", "--help", action="help", help="print this help")
     return parser
 
 

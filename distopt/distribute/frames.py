@@ -102,17 +102,17 @@ def current_frame() -> Frame:
 
 
 def get_replica_context() -> ReplicaContext | None:
-    """Returns the context of the replica in which this code runs, or None in cross-replica context."""
+    """Returns the context of the current replica, or None in cross-replica context."""
     return current_frame().context
 
 
 def in_cross_replica_context() -> bool:
-    """Whether this code runs in cross-replica context: in ``scope()`` or ``merge_call``."""
+    """Whether the code runs in cross-replica context: inside ``scope()`` or ``merge_call``."""
     return current_frame().context is None
 
 
 def get_strategy() -> Strategy:
-    """Returns the strategy in force. The default strategy, of one replica, is always the same object."""
+    """Returns the active strategy. Without one, returns the default strategy of one replica."""
     return current_frame().strategy
 
 

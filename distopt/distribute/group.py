@@ -62,25 +62,27 @@ class ReplicaGroup:
     def all_reduce(
         self, reduce_op: ReduceOp | str, value: Nested, options: Any = None, *, wire: str = EXACT
     ) -> Nested:
-        """Combines a value over the group. All replicas get the same bits. Tapes follow sums and means.
+        """Reduces a value over all replicas, which all get the same bits. Tapes record sums and means.
+
+        Collective.
 
         Args:
             reduce_op: ``"sum"``, ``"mean"``, ``"min"`` or ``"max"``, in any case, or a ReduceOp.
-            value: an array, tensor, Variable, number or IndexedSlices, or lists, tuples and dicts of
-                them. Shapes and dtypes must be the same on every replica. For IndexedSlices, only sum and
-                mean are allowed. The result has the rows of all replicas, in the order of the replicas.
+            value: an array, tensor, Variable, number or IndexedSlices, or lists, tuples and dicts of them.
+                Shapes and dtypes must be the same on all replicas. IndexedSlices are supported by sum and
+                mean only: the result is IndexedSlices with the rows of all replicas, in their order.
             options: accepted and ignored.
-            wire: the format in which nodes exchange float32 values of a sum or mean: ``"float32"``,
-                ``"bf16"``, ``"fp16"`` or ``"int8"``, see ``aggregators.WireAggregator``.
+            wire: the format in which float32 values of a sum or mean are sent between nodes: ``"float32"``,
+                ``"bf16"``, ``"fp16"`` or ``"int8"``. See ``aggregators.WireAggregator``.
 
         Returns:
-            the same structure of tensors. Sums keep the dtype of their values, and its range; a sum of
-            Booleans is a count in int64. A mean of integers or Booleans is float64, rounded once. A mean of
-            float16 or bfloat16 is summed in float32.
+            The same structure of tensors. The mean of integers or Booleans is float64 and as exact as float64
+            allows. The mean of float16 or bfloat16 is summed in float32. The sum of Booleans is a count, in
+            int64. Other sums have the dtype of the values, and its range.
 
         Raises:
-            ValueError: the op or wire is unknown, or a value is None.
-            ReplicaMismatch: number, shapes or dtypes of the values differ between replicas, or wires do.
+            ValueError: the op or the wire is unknown, or a value is None.
+            ReplicaMismatch: the values of replicas differ in number, shape or dtype, or their wires differ.
         """
         op, wire = ReduceOp.from_any(reduce_op), as_wire(wire)
         by = "" if wire == EXACT else f", wire={wire!r}"
@@ -92,17 +94,20 @@ class ReplicaGroup:
 
     @collective_call
     def all_gather(self, value: Nested, axis: int, options: Any = None) -> Nested:
-        """Concatenates the arrays of all replicas along ``axis``, in replica order. Tapes follow it.
+        """Joins the arrays of all replicas along ``axis``, in the order of the replicas. Tapes record it.
+
+        Collective.
 
         Args:
-            value: arrays or structures of them. They may differ in length along ``axis`` only.
-            axis: the axis along which to concatenate.
+            value: arrays or structures of them. Their lengths may differ between replicas along ``axis``
+                only.
+            axis: the axis to join along.
             options: accepted and ignored.
 
         Raises:
-            ValueError: an array has no such axis.
+            ValueError: an array lacks the axis.
             TypeError: a value is not an array of numbers.
-            ReplicaMismatch: the arrays differ between replicas in another way.
+            ReplicaMismatch: the arrays of replicas differ in another way.
         """
         call, leaves = f"{self._prefix}all_gather(axis={axis})", nest.flatten(value)
         error: Exception | None = None
@@ -121,12 +126,12 @@ class ReplicaGroup:
 
     @collective_call
     def broadcast(self, value: Nested, root: int = 0) -> Nested:
-        """Returns the value of replica ``root`` on every replica. Shapes and dtypes must agree.
+        """Returns the value of replica ``root`` on all replicas. Shapes and dtypes must agree. Collective.
 
         Raises:
-            ValueError: there is no such replica.
+            ValueError: ``root`` is not a replica.
             TypeError: a value is not an array of numbers.
-            ReplicaMismatch: number, shapes or dtypes of the values differ between replicas.
+            ReplicaMismatch: the values of replicas differ in number, shape or dtype.
         """
         values = [native(as_array(x)) for x in nest.flatten(value)]
         call = f"{self._prefix}broadcast(root={root})"

@@ -37,7 +37,7 @@ class ReplicaStrategy(Strategy):
 
     @property
     def context(self) -> ReplicaContext:
-        """The context of the replica that the program is."""
+        """The context of the replica that this program is."""
         return self._context
 
     def base_frame(self) -> Frame:
@@ -95,20 +95,20 @@ class DefaultStrategy(ReplicaStrategy):
 
 
 class MPIStrategy(ReplicaStrategy):
-    """Every process of an MPI job is one replica.
+    """A strategy in which every process of an MPI job is one replica.
 
-    A program that an MPI launcher started uses this strategy automatically. Create one to set options. The
-    first one that is created before any other use of the job becomes that of the program.
+    A program that an MPI launcher started uses this strategy automatically. Create one only to set options,
+    before any other use of the job.
 
     Args:
-        memory: where parameters and slots are. ``"shared"`` keeps one copy per node, of which each replica
-            updates a shard. ``"private"`` keeps one copy per process, which updates all of it. ``"auto"``
-            shares if the memory of the node can be shared. The default is the setting ``DISTOPT_MEMORY``.
-        comm: an mpi4py communicator to use instead of COMM_WORLD; it is duplicated.
+        memory: ``"shared"`` keeps one copy of parameters and slots on each node, and each replica updates its
+            shard. ``"private"`` keeps one copy in each process, which updates all of it. ``"auto"`` shares
+            memory if the node allows it. By default the setting ``DISTOPT_MEMORY``.
+        comm: an mpi4py communicator to use instead of COMM_WORLD. It is duplicated.
 
     Raises:
-        MissingExtra: mpi4py or its MPI library is missing.
-        LaunchError: the launcher belongs to a different MPI.
+        MissingExtra: mpi4py or its MPI library is not installed.
+        LaunchError: the launcher belongs to another MPI library.
         ValueError: ``memory`` is unknown.
     """
 

@@ -16,7 +16,7 @@ class PerReplica:
     """The values of the replicas of this process, by local number.
 
     Attributes:
-        values: one for each replica of this process.
+        values: one value for each replica of this process.
     """
 
     __slots__ = ("_values",)

@@ -33,8 +33,8 @@ _MOST = 1 << 14
 class VirtualStrategy(Strategy):
     """Runs ``num_replicas`` replicas as threads of this process, which take turns.
 
-    Exactly one of them runs at a time, and they switch only at collective calls. Output therefore appears in
-    order, and pdb has the program to itself. Replica 0 runs in the caller's thread.
+    Exactly one replica runs at a time, and replicas switch only at collective calls. Output is therefore in
+    order, and pdb works. Replica 0 runs in the thread of the caller.
 
     Args:
         num_replicas: the number of replicas, at least 1.
@@ -62,7 +62,7 @@ class VirtualStrategy(Strategy):
 
     @property
     def local_replicas(self) -> int:
-        """All of them."""
+        """The number of replicas."""
         return self._size
 
     def run(
@@ -76,17 +76,17 @@ class VirtualStrategy(Strategy):
 
         Args:
             fn: called as ``fn(*args, **kwargs)`` in replica context.
-            args: passed to all replicas. If they contain a PerReplica, each replica gets its own value.
-            kwargs: likewise.
+            args: the arguments, the same for all. Of a PerReplica in them, each replica gets its own value.
+            kwargs: keyword arguments, treated in the same way.
             options: accepted and ignored.
 
         Returns:
-            a PerReplica of the results, inside structures if the results are structures. If all replicas
-            return the same object, the result is that object.
+            The results as PerReplica, nested in their structures. If all replicas return the same object,
+            that object.
 
         Raises:
             RuntimeError: called inside ``run()``.
-            Exception: what a replica raised.
+            Exception: the exception that a replica raised.
         """
         require_cross_replica("run()")
         return self._on_replicas((args, kwargs or {}), lambda _, own: fn(*own[0], **own[1]))
