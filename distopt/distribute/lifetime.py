@@ -1,7 +1,7 @@
-"""The lifetime of an MPI program, from its start to its end, including failures.
+"""From the start of an MPI program to its end, also a bad one.
 
-An exception that nobody catches ends the whole job and shows its traceback. A program that ends while
-other replicas still wait for it tells them. Forked children are not tracked.
+An exception that nobody catches ends the whole job, with its traceback; a program that ends while
+other replicas still wait for it tells them so. What becomes of a child that was forked is nobody's business.
 """
 
 from __future__ import annotations
