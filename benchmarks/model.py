@@ -1,4 +1,4 @@
-"""What a step costs on many nodes: a model. See docs/explanation/performance.md."""
+"""What a step costs on many nodes: a model. See docs/explanation/many-nodes.md."""
 
 from __future__ import annotations
 

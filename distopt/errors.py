@@ -21,15 +21,15 @@ __all__ = ["LaunchError", "MissingExtra", "ReplicaFailed", "ReplicaMismatch", "R
 
 
 class MissingExtra(ImportError):
-    """An optional dependency is missing; the message says what to install."""
+    """An optional dependency is missing. The message says what to install."""
 
     @classmethod
     def of(cls, feature: str, package: str, *more: str) -> MissingExtra:
-        """The error to raise if ``feature`` needs ``package``.
+        """Returns the error to raise if ``feature`` needs ``package``.
 
         Args:
-            feature: what was called.
-            package: what could not be imported; its distribution has the same name.
+            feature: the feature that was used.
+            package: the package that could not be imported; its distribution has the same name.
             more: distributions to install with it.
         """
         # Not as an extra of ours: an index may have another project under our name.
@@ -41,11 +41,11 @@ class MissingExtra(ImportError):
 
 
 class ReplicaMismatch(RuntimeError):
-    """Replicas disagree about the current call; raised on every replica."""
+    """The replicas disagree about the current call. Every replica raises it."""
 
 
 class ReplicaFailed(RuntimeError):
-    """Another replica raised an exception; the message ends with that replica's traceback."""
+    """Another replica raised an exception. The message ends with the traceback of that replica."""
 
 
 class ReplicaStalled(RuntimeError):
@@ -53,4 +53,4 @@ class ReplicaStalled(RuntimeError):
 
 
 class LaunchError(RuntimeError):
-    """The launcher does not match the MPI library that this process loads, or MPI does not run (any more)."""
+    """The launcher does not match the MPI library that this process loads, or MPI is not running."""

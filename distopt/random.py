@@ -1,4 +1,4 @@
-"""Random numbers of a replica's own, the same wherever the replica runs.
+"""Random numbers for a replica, which do not depend on where the replica runs.
 
 >>> a, b = stream(seed=1, step=3), stream(seed=1, step=3)
 >>> bool((a.normal(size=4) == b.normal(size=4)).all())
@@ -16,18 +16,18 @@ __all__ = ["stream"]
 
 
 def stream(seed: int, step: int = 0, purpose: int = 0, replica: int | None = None) -> np.random.Generator:
-    """A generator of its own for each (seed, replica, step, purpose), under every layout of the replicas.
+    """Returns a separate generator for each (seed, replica, step, purpose), the same in every layout.
 
     Args:
-        seed: the job's seed, from 0 to 2**64 - 1.
-        step: the training step, or epoch.
-        purpose: tells several uses within one step apart.
-        replica: whose; the one that this code runs in by default. The same number on all replicas gives
-            all the same numbers.
+        seed: the seed of the job, from 0 to 2**64 - 1.
+        step: the training step or epoch.
+        purpose: distinguishes several uses within one step.
+        replica: the number of the replica; that of the current one by default. Pass the same number on all
+            replicas to get the same numbers on all.
 
     Raises:
         RuntimeError: ``replica`` is None in cross-replica context.
-        ValueError: a negative number, or one above 2**64 - 1.
+        ValueError: a number is negative, or above 2**64 - 1.
     """
     if replica is None:
         replica = require_replica_context("random.stream()", "pass replica=...").replica_id_in_sync_group

@@ -1,4 +1,4 @@
-"""Names for the argument forms that the public functions take."""
+"""Types of the arguments of public functions, for annotations."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ DTypeLike: TypeAlias = npt.DTypeLike | None
 Shape: TypeAlias = Sequence[int]
 #: One value, or lists, tuples and dicts of values.
 Nested: TypeAlias = Any
-#: What stands in a gradient's place: an array, a tensor, sparse rows, or anything NumPy can read.
+#: A gradient: an array, a tensor, sparse rows, or anything that NumPy can read.
 Gradient: TypeAlias = "Array | TensorLike | IndexedSlices | np.generic | Sequence[Any] | float"
-#: A step's currency: pairs of a gradient and the variable that it belongs to.
+#: Pairs of a gradient and its variable.
 GradsAndVars: TypeAlias = "Iterable[tuple[Any, Variable]]"
-#: Sums, means, ... gradients over replicas: pairs in, pairs out, every variable kept.
+#: Combines gradients over replicas. It takes pairs and returns a pair for every variable.
 Aggregator: TypeAlias = Callable[[Any], Any]
-#: Changes gradients after aggregation: pairs in, pairs out.
+#: Changes gradients after aggregation. It takes pairs and returns pairs.
 Transformer: TypeAlias = Callable[[Any], Any]

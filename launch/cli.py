@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; ``sys.argv[1:]`` by default.
 
     Returns:
-        0; the first failing replica's exit code, 128 + signal if it was killed; 124 after ``--timeout``,
-        130 after Ctrl-C; 2 for a job that cannot be started.
+        the exit code: 0, or that of the replica that failed first, or 128 + n if signal n killed it. 124
+        after ``--timeout``, 130 after Ctrl-C, 2 if the job cannot be started.
     """
     open_standard_streams()
     try:
@@ -92,7 +92,7 @@ def _dispatch(options: Options, argv: Sequence[str]) -> int:
 
 
 def run_plan(plan: LaunchPlan, options: Options, environ: dict[str, str], argv: Sequence[str] = ()) -> int:
-    """Runs a plan, restarting it after failures as the options say; returns the exit code."""
+    """Runs a plan, restarts it after failures as the options say, and returns the exit code."""
     open_files_for(plan.processes)
     logs = Path(options.log_dir) if options.log_dir else None
     named = options.replicas_per_process is not None
@@ -126,7 +126,7 @@ def run_plan(plan: LaunchPlan, options: Options, environ: dict[str, str], argv: 
 
 
 def _observer(plan: LaunchPlan, options: Options, argv: Sequence[str], display: Display) -> Observer | None:
-    """What looks on, if any file is wanted of it."""
+    """Creates the observer, if the options ask for a file that it writes."""
     if not (options.report or options.timeline or options.metrics):
         return None
     from .observer import Observer  # with what it needs, which takes time to load

@@ -1,4 +1,4 @@
-"""``--live``: what a running job does, in the terminal, from its ledger; the job does not notice."""
+"""``--live``: shows in the terminal what a running job does, by its ledger, without slowing the job."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LONG = 1.0
 
 
 def run_live(words: Sequence[str]) -> int:
-    """Shows a job until it ends, or Ctrl-C; once, if standard output is no terminal.
+    """Shows a job until it ends, or until Ctrl-C. If standard output is not a terminal, it shows it once.
 
     Args:
         words: the number of one of its processes; empty for the only job of this user on this machine.
@@ -62,14 +62,14 @@ def _number(words: Sequence[str]) -> int:
 # -- looks
 @dataclass(frozen=True)
 class Look:
-    """What the ledger says at one time.
+    """The contents of the ledger at one time.
 
     Attributes:
-        at: when, in seconds of the machine's monotonic clock.
-        call: the latest call to which all have come.
-        rows: all replicas' rows of it.
-        newest: each replica's latest row.
-        last: how often each one came last.
+        at: the time, in seconds of the machine's monotonic clock.
+        call: the latest call that all replicas have reached.
+        rows: the rows of all replicas for it.
+        newest: the latest row of each replica.
+        last: how often each replica came last.
     """
 
     at: float
@@ -80,7 +80,7 @@ class Look:
 
 
 def look(ledger: LedgerView) -> Look:
-    """Looks."""
+    """Reads the ledger."""
     call = ledger.latest_of_all()
     newest = [ledger.row(call + 1, r) or ledger.row(call, r) for r in range(ledger.replicas)]
     totals = [ledger.total(r) for r in range(ledger.replicas)]
@@ -90,13 +90,13 @@ def look(ledger: LedgerView) -> Look:
 
 @dataclass(frozen=True)
 class Line:
-    """One replica between two looks.
+    """One replica between two readings of the ledger.
 
     Attributes:
-        shares: of its time, by phase.
-        last: in how many of the calls it came last, as a share.
-        late: seconds after the first one, in the last call.
-        state: what it does now.
+        shares: the fraction of its time in each phase.
+        last: the fraction of the calls in which it came last.
+        late: seconds after the first replica, in the last call.
+        state: what it is doing now.
     """
 
     shares: tuple[float, ...]
@@ -106,7 +106,7 @@ class Line:
 
 
 def lines(before: Look, now: Look) -> list[Line]:
-    """What each replica did between two looks."""
+    """What each replica did between two readings."""
     found = []
     calls = max(1, now.call - before.call)
     first = min((row.arrival for row in now.rows), default=0.0)
@@ -140,7 +140,7 @@ def title(ledger: LedgerView, before: Look, now: Look) -> str:
 
 
 def plain(ledger: LedgerView, before: Look, now: Look) -> list[str]:
-    """The same as text, for pipes and files."""
+    """The display as text, for pipes and files."""
     heads = ("replica", *PHASES, "last", "late by", "now")
     rows = [
         (
@@ -161,7 +161,7 @@ def plain(ledger: LedgerView, before: Look, now: Look) -> list[str]:
 
 
 def span(seconds: float) -> str:
-    """A short time in words."""
+    """Formats a short time."""
     for unit, name in ((1.0, "s"), (1e-3, "ms")):
         if seconds >= unit:
             return f"{seconds / unit:.3g} {name}"

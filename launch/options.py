@@ -55,8 +55,8 @@ class Options:
 
 
 _DOES = (
-    "Starts N replicas of a program with the mpiexec of the MPI that mpi4py uses, or in one process "
-    "(--in-process); sets their thread counts, keeps their lines apart, and ends all when one fails."
+    "Starts N replicas of a program, with the mpiexec of the MPI that mpi4py uses or in one process "
+    "(--in-process). Sets thread counts, labels each line of output, and ends all replicas if one fails."
 )
 
 

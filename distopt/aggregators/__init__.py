@@ -1,6 +1,7 @@
-"""Gradient aggregators: ``[(gradient, variable)] -> [(gradient, variable)]``, over all replicas.
+"""Gradient aggregators combine the gradients of all replicas.
 
-Found by name through the entry-point group ``distopt.aggregators``, plugins and built-ins alike.
+An aggregator takes ``(gradient, variable)`` pairs and returns such pairs. Built-in aggregators and
+plugins are registered under the entry-point group ``distopt.aggregators``.
 """
 
 from distopt.aggregators.adasum import Adasum

@@ -1,8 +1,8 @@
-"""Adasum: between the sum and the mean, as the directions of the gradients tell.
+"""Adasum adds orthogonal gradients and averages parallel ones.
 
-Source: Maleki et al., "Scaling Distributed Training with Adaptive Summation", MLSys 2021: two
-gradients become ``(1 - a.b / 2|a|^2) a + (1 - a.b / 2|b|^2) b``: their sum when orthogonal, their mean
-when parallel. More than two are combined pair by pair in a tree.
+Source: Maleki et al., "Scaling Distributed Training with Adaptive Summation", MLSys 2021. Two
+gradients become ``(1 - a.b / 2|a|^2) a + (1 - a.b / 2|b|^2) b``: their sum if they are orthogonal,
+their mean if they are parallel. More than two are combined pair by pair in a tree.
 """
 
 from __future__ import annotations
@@ -24,7 +24,14 @@ __all__ = ["Adasum"]
 
 
 class Adasum(Aggregator):
-    """Combines each variable's gradients by the rule above, in the tree over replica numbers."""
+    """Adds gradients that are orthogonal and averages those that are parallel.
+
+    Two gradients ``a`` and ``b`` of a variable become
+    ``(1 - a.b / 2|a|^2) a + (1 - a.b / 2|b|^2) b``. More than two are combined pair by pair, in a binary
+    tree over the replica numbers.
+
+    Source: Maleki et al., "Scaling Distributed Training with Adaptive Summation", MLSys 2021.
+    """
 
     def __call__(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> list[tuple[Any, Variable]]:
         """See Aggregator."""

@@ -1,4 +1,4 @@
-"""What an aggregator is: pairs of this replica in, pairs of all replicas together out."""
+"""The interface of aggregators."""
 
 from __future__ import annotations
 
@@ -14,47 +14,57 @@ __all__ = ["Aggregator"]
 
 
 class Aggregator(KnownArguments, ABC):
-    """Combines the replicas' gradients. A plain function of the same signature does as well.
+    """The base class of aggregators, which combine the gradients of all replicas.
 
-    A class is needed for arguments that belong into a config, and for state that is saved with the
-    optimizer's. State is Variables: made in :meth:`build`, listed in :attr:`weights`, read in ``__call__``,
-    and changed in :meth:`finish_step`. It is the same on all replicas, or each replica's own, such as
-    the error of a compression; then the Variable is ``ON_READ``. See docs/howto/aggregators.md.
+    A plain function with the signature of ``__call__`` works too. Derive a class to take arguments that
+    are saved in a config, or to keep state that is saved with the optimizer.
+
+    State consists of Variables. Create them in :meth:`build`, list them in :attr:`weights`, read them in
+    ``__call__`` and change them in :meth:`finish_step`. State is either the same on all replicas, or each
+    replica has its own, such as the error of a compression. In the latter case the Variable must be
+    ``ON_READ``. See docs/howto/aggregators-state.md.
     """
 
     @abstractmethod
     def __call__(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> list[tuple[Any, Variable]]:
-        """The pairs of all replicas together, every variable's once, shapes and dtypes kept.
+        """Aggregates the gradients of all replicas.
 
-        Called in replica context, with all of ReplicaContext at its service. It changes neither the
-        gradients that it gets nor state: of several replicas in one process, each may call it on this
-        one object, and a step that fails must leave nothing behind.
+        It runs in replica context and can use every method of ReplicaContext. It must change neither the
+        gradients nor any state, because several replicas of a process may call the same object, and a step
+        that fails must not leave anything behind.
 
-        An optimizer passes no gradient that is None. Whoever else calls it may; those come back as they are.
+        Optimizers remove pairs whose gradient is None. Other callers may pass them; such pairs are returned
+        unchanged.
+
+        Args:
+            grads_and_vars: the pairs of this replica.
+
+        Returns:
+            A pair for every variable, exactly once. Shapes and dtypes do not change.
         """
 
     def build(self, variables: Sequence[Variable]) -> None:
-        """A hook: makes the state for new variables; called before each aggregation."""
+        """Creates the state for new variables. It is called before each aggregation."""
 
     @property
     def weights(self) -> list[Variable]:
-        """The state: variables, which follow the optimizer's own weights, in a fixed order."""
+        """The Variables of the state, in a fixed order. They follow the optimizer's own weights."""
         return []
 
     def finish_step(self) -> None:
-        """A hook: updates the state with the results of ``__call__``; called after the update.
+        """Updates the state after the update of the variables.
 
-        Called in replica context, once a step; if replicas of one process share this object and some of
-        :attr:`weights` are ON_READ, once by each of them. What ``__call__`` leaves is then a replica's own
-        too.
+        It runs in replica context, once a step. If replicas of one process share this object and some of
+        :attr:`weights` are ON_READ, it runs once on each of these replicas. What ``__call__`` stores for
+        it must then belong to the replica, too.
         """
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, as JSON can hold them."""
+        """Returns the arguments of the constructor as a dict that JSON can represent."""
         return {}
 
     def reduction(self) -> FusedReduction | None:
-        """How the step engine can aggregate in its own pass; None if it cannot."""
+        """Returns how the step engine can aggregate in its own pass, or None if it cannot."""
         return None
 
     def __str__(self) -> str:

@@ -14,7 +14,7 @@ __all__ = ["Chain", "chain"]
 
 
 class Chain(Aggregator):
-    """Passes the pairs through several aggregators (or functions on pairs), in order.
+    """Runs several aggregators in order; each one gets the result of the one before.
 
     Args:
         aggregators: aggregators, callables, names or configs.
@@ -29,7 +29,7 @@ class Chain(Aggregator):
         """See Aggregator.
 
         Raises:
-            TypeError: a part returned something that holds no pairs.
+            TypeError: a part returned something other than pairs.
         """
         pairs = list(grads_and_vars)
         for part in self.parts:
@@ -43,17 +43,17 @@ class Chain(Aggregator):
         return pairs
 
     def build(self, variables: Sequence[Variable]) -> None:
-        """That of all parts."""
+        """Builds all parts."""
         for part in self._parts_with_state():
             part.build(variables)
 
     @property
     def weights(self) -> list[Variable]:
-        """Those of all parts."""
+        """The weights of all parts."""
         return [v for part in self._parts_with_state() for v in part.weights]
 
     def finish_step(self) -> None:
-        """That of all parts."""
+        """Finishes the step of all parts."""
         for part in self._parts_with_state():
             part.finish_step()
 
@@ -61,7 +61,7 @@ class Chain(Aggregator):
         return [part for part in self.parts if isinstance(part, Aggregator)]
 
     def get_config(self) -> dict[str, Any]:
-        """The parts' own configs."""
+        """Returns the configs of the parts."""
         return {"aggregators": [serialize(part) for part in self.parts]}
 
     def __str__(self) -> str:
@@ -69,7 +69,9 @@ class Chain(Aggregator):
 
 
 def chain(*aggregators: Any) -> Chain:
-    """Several aggregators, callables, names or configs, one after the other.
+    """Returns an aggregator that runs the given aggregators in order.
+
+    Each of them is an aggregator, a callable, a name or a config.
 
     >>> str(chain("mean", "adasum"))
     'mean -> adasum'

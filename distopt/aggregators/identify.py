@@ -1,4 +1,4 @@
-"""Aggregators by name, config or themselves."""
+"""Finds aggregators by name or config."""
 
 from __future__ import annotations
 
@@ -16,11 +16,16 @@ registry = Registry("aggregator", group="distopt.aggregators")
 
 
 def get(identifier: Any) -> Callable[[Any], Any]:
-    """An aggregator from None (the sum), a name, a config ``{"class_name", "config"}``, or a callable.
+    """Returns the aggregator that ``identifier`` describes.
+
+    Args:
+        identifier: None (the sum), a name, a config ``{"class_name": ..., "config": {...}}``, or a callable,
+            which is returned unchanged.
 
     Raises:
-        ValueError: an unknown name.
-        TypeError: anything else, or a config with an argument that the aggregator does not take.
+        ValueError: the name is unknown.
+        TypeError: ``identifier`` is something else, or a config has an argument that the aggregator does
+            not take.
     """
     if identifier is None:
         return sum_over_replicas
@@ -41,10 +46,10 @@ def get(identifier: Any) -> Callable[[Any], Any]:
 
 
 def serialize(aggregator: Callable[[Any], Any]) -> dict[str, Any]:
-    """The config that :func:`get` makes an equal aggregator from.
+    """Returns a config from which :func:`get` creates an equal aggregator.
 
     Raises:
-        ValueError: a function or class that is registered under no name.
+        ValueError: the function or class is not registered under a name.
     """
     target = type(aggregator) if hasattr(aggregator, "get_config") else aggregator
     for name in registry.names():
@@ -62,7 +67,7 @@ def serialize(aggregator: Callable[[Any], Any]) -> dict[str, Any]:
 
 
 def label(aggregator: Callable[[Any], Any]) -> str:
-    """Who made it, for error texts: module and name, such as ``"my_aggregator.TrimmedMean"``."""
+    """Returns the module and name of an aggregator for messages, such as ``"my_aggregator.TrimmedMean"``."""
     named = aggregator if hasattr(aggregator, "__qualname__") else type(aggregator)
     return f"{named.__module__}.{named.__qualname__}"
 

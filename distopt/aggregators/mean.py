@@ -21,9 +21,12 @@ __all__ = ["Mean", "WeightedMean"]
 
 
 class Mean(WireAggregator):
-    """Divides the sum over all replicas by their number: right when all have batches of one size.
+    """The sum over all replicas, divided by their number.
 
-    Arguments: see WireAggregator.
+    This is the mean over all examples if all batches have the same size.
+
+    Args:
+        wire: see WireAggregator.
     """
 
     def __call__(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> list[tuple[Any, Variable]]:
@@ -31,23 +34,23 @@ class Mean(WireAggregator):
         return self._reduced("mean", grads_and_vars)
 
     def reduction(self) -> FusedReduction:
-        """All weigh 1."""
+        """Every replica has weight 1."""
         return FusedReduction(weight=1, wire=self._wire)
 
 
 class WeightedMean(WireAggregator):
-    """The mean over all examples: each replica's gradient weighs as many examples as it saw.
+    """The mean over all examples. Each replica's gradient has its number of examples as its weight.
 
-    Exact for batches of unequal sizes, also empty ones, when each replica's gradient is the mean
+    It is exact for batches of different sizes, including empty ones, if each replica's gradient is the mean
     over its own examples.
 
     Args:
-        examples: how many examples this replica's gradients are the mean of, or a callable that
-            tells it, called at each step. The attribute may be set before each step.
+        examples: the number of examples that this replica's gradients are the mean of. Pass a callable to
+            compute it in each step, or set the attribute before each step.
         wire: see WireAggregator.
 
     Raises:
-        ValueError: no such ``wire``; at a step, when it is not a count, or when all replicas have none.
+        ValueError: ``wire`` is unknown. In a step: ``examples`` is not a count, or no replica has examples.
     """
 
     def __init__(self, examples: int | Callable[[], int] = 1, wire: str = EXACT) -> None:
@@ -65,7 +68,7 @@ class WeightedMean(WireAggregator):
         """See Aggregator.
 
         Raises:
-            ValueError: ``examples`` is no count, no replica has any, or all gradients are None.
+            ValueError: ``examples`` is not a count, no replica has examples, or all gradients are None.
         """
         pairs = list(grads_and_vars)
         count = self._count()
@@ -82,11 +85,11 @@ class WeightedMean(WireAggregator):
         ]
 
     def reduction(self) -> FusedReduction:
-        """Weighs this replica's count."""
+        """The weight of a replica is its number of examples."""
         return FusedReduction(self._count(), self._wire)
 
     def get_config(self) -> dict[str, Any]:
-        """``examples`` as it is; a callable is not kept."""
+        """Returns ``examples`` unchanged. A callable is left out."""
         own = {} if callable(self.examples) else {"examples": self.examples}
         return {**own, **super().get_config()}
 

@@ -1,4 +1,4 @@
-"""NodeCompression: means of which nodes exchange less than all, and keep the rest for later steps."""
+"""NodeCompression is the base of means that nodes exchange in compressed form."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _Pairs = list[tuple[Any, Variable]]
 
 @dataclass
 class Contribution:
-    """What a node has to say of one variable: ``scale * gradient + rest``.
+    """A node's contribution to the result of one variable: ``scale * gradient + rest``.
 
     Attributes:
         variable: the variable.
-        gradient: the sum over the node's replicas, ``[n]``, contiguous; not to be written to.
-        rest: the node's residual, ``[n]``; likewise.
-        scale: makes a sum over all replicas their mean.
+        gradient: the sum over the node's replicas, ``[n]``, contiguous; read-only.
+        rest: the node's residual, ``[n]``; read-only.
+        scale: turns a sum over all replicas into their mean.
     """
 
     variable: Variable
@@ -48,14 +48,14 @@ class Contribution:
 
 @dataclass
 class NodeExchange:
-    """What nodes tell each other in one step; on each replica a part.
+    """What the nodes exchange in one step; each replica has a part of it.
 
     Attributes:
         context: the replica.
-        dealt: for each replica of the node the variables whose contributions are compressed there.
-        own: the contributions of this one.
-        exact: this replica's parts of node sums that go as they are, 1-D, of different dtypes.
-        parts: for each replica of the node the specs of its exact parts.
+        dealt: for each replica of the node, the variables whose contributions it compresses.
+        own: the contributions of this replica.
+        exact: this replica's parts of node sums that are sent uncompressed, 1-D, of different dtypes.
+        parts: for each replica of the node, the specs of its exact parts.
     """
 
     context: ReplicaContext
@@ -67,11 +67,11 @@ class NodeExchange:
 
 @dataclass
 class _PendingStep:
-    """What a call has left for the end of the step.
+    """What a call leaves for the end of the step.
 
     Attributes:
         own: the contributions whose residuals this replica keeps.
-        left: what the compression has left of them.
+        left: what the compression left out of them.
         others: variables whose residuals are zero here.
         step: the number of the step.
     """
@@ -83,11 +83,12 @@ class _PendingStep:
 
 
 class NodeCompression(Aggregator):
-    """The mean over all replicas, compressed where nodes exchange it.
+    """The mean over all replicas, which nodes exchange in compressed form.
 
-    Replicas of a node sum exactly; on one node all of the mean is exact. What a compression leaves out is
-    added to the node's gradients in the next step. What waits when a job goes on with one node is applied in
-    its first step. A gradient that is not finite gives a result that is not, and what waits is as before.
+    The replicas of a node sum exactly. On a single node the whole mean is exact. The residual, which is what
+    the compression leaves out, is added to the node's gradients in the next step. If a job continues on a
+    single node, its first step applies all residuals. If a gradient is not finite, neither is the result, and
+    the residuals do not change.
     """
 
     def __init__(self) -> None:
@@ -103,7 +104,7 @@ class NodeCompression(Aggregator):
         """Makes state beside the residual of a variable that is compressed."""
 
     def _step(self) -> int:
-        """How many steps have been made, where that matters."""
+        """The number of steps made, for aggregators that need it."""
         return 0
 
     def _is_exact(self, step: int) -> bool:
@@ -112,19 +113,19 @@ class NodeCompression(Aggregator):
 
     @abstractmethod
     def _exchange(self, exchange: NodeExchange) -> tuple[dict[int, Array], list[list[Array]], Any]:
-        """Brings the nodes' contributions together; collective.
+        """Combines the contributions of the nodes; collective.
 
         Returns:
             for each compressed variable, by id, the sum of all nodes' contributions, ``[n]``; for each
-            replica of the node the totals of its exact parts; and what ``_keep`` and ``_finish`` need.
+            replica of the node, the totals of its exact parts; and what ``_keep`` and ``_finish`` need.
         """
 
     @abstractmethod
     def _keep(self, contribution: Contribution, rest: Array, left: Any) -> None:
-        """Makes ``rest``, which is the contribution's, what was left out of it."""
+        """Sets ``rest``, the residual of the contribution, to what was left out of it."""
 
     def _finish(self, left: Any, step: int) -> None:
-        """Moves on other state after a step; ``left`` is None after an exact one."""
+        """Updates other state after a step; ``left`` is None after an exact one."""
 
     # -- Aggregator
     def build(self, variables: Sequence[Variable]) -> None:
@@ -136,7 +137,7 @@ class NodeCompression(Aggregator):
 
     @property
     def weights(self) -> list[Variable]:
-        """The residuals: what each node has not sent yet, as a part of the mean."""
+        """The residuals, which each node has not sent yet, as parts of the mean."""
         return self._residuals.weights
 
     def __call__(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> _Pairs:
@@ -171,7 +172,7 @@ class NodeCompression(Aggregator):
 
     # -- the two ways
     def _exactly(self, context: ReplicaContext, pairs: _Pairs, dense: list[int]) -> _Pairs:
-        """The mean, and all that has waited."""
+        """The mean, with all residuals applied."""
         result = Mean()(pairs)
         here = [result[i][1] for i in dense if result[i][1] in self._residuals]
         waiting = self._residuals.of_job(context, dict.fromkeys(here))
@@ -208,7 +209,7 @@ class NodeCompression(Aggregator):
         return [(_result(values[i], v), v) for i, (_, v) in enumerate(pairs)]
 
     def _dealt(self, context: ReplicaContext, sums: dict[Variable, Array], flat: list[Array]) -> NodeExchange:
-        """Deals the work out to the replicas of the node."""
+        """Distributes the work over the replicas of the node."""
         size, rank, variables = context.node.size, context.node.rank, list(sums)
         chosen = owners([v.size for v in variables], size)
         dealt: list[list[Variable]] = [[] for _ in range(size)]
@@ -229,7 +230,7 @@ class NodeCompression(Aggregator):
 
 
 def _pending(context: ReplicaContext) -> WeakKeyDictionary[NodeCompression, _PendingStep]:
-    """What calls have left; of the replica, whoever shares the aggregator with it."""
+    """What calls have left for the end of the step; each replica has its own."""
     pending: WeakKeyDictionary[NodeCompression, _PendingStep] = context.attached.setdefault(
         NodeCompression, WeakKeyDictionary()
     )
@@ -237,12 +238,12 @@ def _pending(context: ReplicaContext) -> WeakKeyDictionary[NodeCompression, _Pen
 
 
 def _wide(array: Array) -> Array:
-    """In a dtype that can hold sums."""
+    """The array in a dtype that can hold sums."""
     return array.astype(np.float32) if is_narrow(array.dtype) else array
 
 
 def _by_dtype(arrays: Sequence[Array]) -> list[Array]:
-    """Arrays one after the other, 1-D, one for each dtype."""
+    """The arrays concatenated, 1-D, one result per dtype."""
     groups: dict[Any, list[Array]] = {}
     for array in arrays:
         groups.setdefault(array.dtype, []).append(array.reshape(-1))
@@ -250,7 +251,7 @@ def _by_dtype(arrays: Sequence[Array]) -> list[Array]:
 
 
 def _split(wholes: Sequence[Array], like: Sequence[Array]) -> list[Array]:
-    """The arrays that :func:`_by_dtype` was given, of their totals."""
+    """Splits totals into arrays like those that :func:`_by_dtype` got."""
     place = {whole.dtype: 0 for whole in wholes}
     by_dtype = {whole.dtype: whole for whole in wholes}
     result = []

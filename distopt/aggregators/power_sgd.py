@@ -1,4 +1,4 @@
-"""PowerSGD: nodes exchange factors of low rank.
+"""PowerSGD: nodes exchange low-rank factors.
 
 Source: Vogels, Karimireddy, Jaggi, "PowerSGD: Practical Low-Rank Gradient Compression for Distributed
 Optimization", NeurIPS 2019: algorithm 1, with the error feedback of algorithm 2 and warm start.
@@ -22,22 +22,27 @@ __all__ = ["PowerSGD"]
 
 
 class PowerSGD(NodeCompression):
-    """The mean, of which nodes exchange an approximation of low rank; the rest waits (error feedback).
+    """The mean over replicas, which nodes exchange as a low-rank approximation with error feedback.
 
-    A variable's gradient is taken as the matrix that is nearest to a square: its first axes are the rows, the
-    others the columns. One step of power iteration on the nodes' sum, from the last step's factor, gives the
-    approximation. Vectors, matrices that this would make less than ``min_compression`` times smaller,
-    variables of other dtypes than float32 and float64, and rows of :class:`~distopt.IndexedSlices` go
-    exactly. On one node the mean is exact.
+    The gradient of a variable is treated as a matrix whose shape is as close to a square as possible: its
+    first axes are the rows, the others the columns. One step of power iteration on the nodes' sum, starting
+    from the factor of the last step, gives the approximation. The rest is added to the next step.
+
+    Some gradients are exchanged exactly: vectors, matrices that would become less than ``min_compression``
+    times smaller, variables of dtypes other than float32 and float64, and rows of
+    :class:`~distopt.IndexedSlices`. On a single node the mean is exact.
 
     Args:
-        rank: that of the approximation, from 1 on.
-        start_after: how many steps are exact at first: gradients change fast then.
+        rank: the rank of the approximation, at least 1.
+        start_after: the number of exact steps at the start, when gradients change fast.
         min_compression: see above; at least 1.
 
     Raises:
-        ValueError: an argument out of range.
-        TypeError: a rank or number of steps that is no int.
+        ValueError: an argument is out of range.
+        TypeError: ``rank`` or ``start_after`` is not an int.
+
+    Source: Vogels, Karimireddy, Jaggi, "PowerSGD: Practical Low-Rank Gradient Compression for Distributed
+    Optimization", NeurIPS 2019.
     """
 
     def __init__(self, rank: int = 4, start_after: int = 0, min_compression: float = 2.0) -> None:
@@ -64,7 +69,7 @@ class PowerSGD(NodeCompression):
     # -- state
     @property
     def weights(self) -> list[Variable]:
-        """The residuals, the factors that the next step begins with, and the number of steps made."""
+        """The residuals, the factors that the next step starts from, and the number of steps made."""
         steps = [] if self._steps is None else [self._steps]
         return [*super().weights, *self._factors.values(), *steps]
 
@@ -156,6 +161,6 @@ class PowerSGD(NodeCompression):
 
 
 def _next_factor(p: Array, q: Array, before: Array) -> Array:
-    """The factor to begin the next step with; what a zero column has found nothing for stays as it was."""
+    """The factor that the next step starts from. A zero column keeps its previous value."""
     found: Array = np.asarray(p.any(axis=0))
     return np.where(found[:, np.newaxis], q, before)

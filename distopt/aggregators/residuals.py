@@ -1,7 +1,8 @@
-"""Residuals: what a compression has left out of each variable's gradients, one a node (error feedback).
+"""Residuals: what a compression leaves out of each variable's gradients, one per node (error feedback).
 
-A node's residual is the sum over its replicas: after a step one of them has all of it, the others zero. So it
-follows the variables' rules: a checkpoint has all values, and at another number of replicas keeps their sum.
+A node's residual is the sum over its replicas. After a step, one of them holds all of it and the others
+hold zero. Residuals follow the rules of variables: a checkpoint has all values, and their sum is kept if
+the number of replicas changes.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ __all__ = ["Residuals"]
 
 
 class Residuals:
-    """Those of one aggregator.
+    """The residuals of one aggregator.
 
     Args:
-        name: what their names end with.
+        name: the suffix of their names.
     """
 
     def __init__(self, name: str = "residual") -> None:
@@ -32,7 +33,7 @@ class Residuals:
         self._all: dict[int, tuple[Variable, Variable]] = {}
 
     def add(self, variable: Variable) -> None:
-        """Makes a residual, zero, for a variable that has none."""
+        """Creates a zero residual for a variable that does not have one."""
         if id(variable) not in self._all:
             residual = Variable(
                 np.zeros(variable.shape, variable.dtype),
@@ -48,18 +49,18 @@ class Residuals:
 
     @property
     def weights(self) -> list[Variable]:
-        """The variables that hold them."""
+        """The variables that hold the residuals."""
         return [residual for _, residual in self._all.values()]
 
     def own(self, variable: Variable) -> Array:
-        """This replica's part, to be read and written in place."""
+        """This replica's part, to read and to write in place."""
         return as_array(self._all[id(variable)][1])
 
     # -- reading
     def of_node(self, context: ReplicaContext, variables: Iterable[Variable]) -> dict[int, Array]:
-        """The node's residuals of variables, by id, for whoever has held them; collective in the node.
+        """The node's residuals of the variables, by id, whichever replica holds them; collective in the node.
 
-        Empty if they are where the last step has put them, so that each owner has its own.
+        It is empty if each residual is where the last step has put it, so that every owner has its own.
         """
         if context.node.size == 1 or not _any(context.node.all_gather(self._moved(context), axis=0)):
             return {}
@@ -70,7 +71,7 @@ class Residuals:
     def of_job(self, context: ReplicaContext, variables: Iterable[Variable]) -> dict[int, Array]:
         """The sums over all nodes that are not zero, by id; collective.
 
-        Looked at only if something has changed them since the last step, such as a checkpoint.
+        They are computed only if something, such as a checkpoint, has changed them since the last step.
         """
         chosen = list(variables)
         if not chosen or not _any(context.all_gather(self._moved(context), axis=0)):
@@ -80,7 +81,7 @@ class Residuals:
         return {key: total for key, total in found.items() if total.any()}
 
     def _moved(self, context: ReplicaContext) -> Array:
-        """Whether this replica has something that the last step has not left, ``[1]``."""
+        """Whether this replica's values differ from those that the last step left, ``[1]``."""
         seen = _seen(context)
         if seen.get(self) == self._versions():
             return np.zeros(1, np.int8)
@@ -91,17 +92,17 @@ class Residuals:
 
     # -- writing
     def written(self, variable: Variable) -> None:
-        """Notes that the own part was written to."""
+        """Records that this replica's part has been written to."""
         self._all[id(variable)][1].storage.changed()
 
     def clear(self, variable: Variable) -> None:
-        """Makes the own part zero."""
+        """Sets this replica's part to zero."""
         residual = self._all[id(variable)][1]
         if _stored(residual).any():
             residual.assign(np.zeros(residual.shape, residual.dtype))
 
     def settle(self, context: ReplicaContext) -> None:
-        """Notes that all are where a step has put them."""
+        """Records that all residuals are where a step has put them."""
         _seen(context)[self] = self._versions()
 
     def _versions(self) -> tuple[int, ...]:
@@ -109,7 +110,7 @@ class Residuals:
 
 
 def _seen(context: ReplicaContext) -> WeakKeyDictionary[Residuals, tuple[int, ...]]:
-    """The versions after each one's last step; of the replica, whoever shares the aggregator with it."""
+    """The versions after each residual's last step; each replica has its own."""
     seen: WeakKeyDictionary[Residuals, tuple[int, ...]] = context.attached.setdefault(
         Residuals, WeakKeyDictionary()
     )
@@ -117,7 +118,7 @@ def _seen(context: ReplicaContext) -> WeakKeyDictionary[Residuals, tuple[int, ..
 
 
 def _stored(residual: Variable) -> Array:
-    """The own part, without memory of its own for one that was never written to."""
+    """This replica's part, without allocating memory for one that was never written to."""
     storage = residual.storage
     replica = placement().replica(storage.owner)
     own = storage.per_replica or {}

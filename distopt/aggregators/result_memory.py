@@ -1,6 +1,6 @@
-"""ResultMemory: memory for results, used again once nobody holds the last one any more.
+"""ResultMemory reuses the memory of results that nobody holds any more.
 
-To take new memory of the system takes as long as to fill it.
+Allocating memory from the system takes as long as filling it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["ResultMemory"]
 
 
 class ResultMemory:
-    """Arrays that results are views of; as many of each size as are in use at a time."""
+    """A pool of arrays that results are views of. It has as many arrays of a size as are in use at a time."""
 
     def __init__(self) -> None:
         self._arrays: dict[tuple[int, np.dtype[Any]], list[Array]] = {}
@@ -25,7 +25,7 @@ class ResultMemory:
         return ResultMemory()
 
     def take(self, size: int, dtype: np.dtype[Any]) -> Array:
-        """``[size]`` with any contents."""
+        """Returns an array ``[size]`` with arbitrary contents."""
         arrays = self._arrays.setdefault((size, dtype), [])
         for array in arrays:
             if sys.getrefcount(array) == 3:  # the list, the loop and the call; a view would be another

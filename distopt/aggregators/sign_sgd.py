@@ -1,7 +1,7 @@
-"""SignSGD: each node's sum votes for a direction, element by element.
+"""SignSGD: the sum of each node votes for a direction, element by element.
 
 Source: Bernstein et al., "signSGD: Compressed Optimisation for Non-Convex Problems", ICML 2018, algorithm 3
-(majority vote); with momentum its Signum, algorithm 2.
+(majority vote), and algorithm 2 (Signum) with momentum.
 """
 
 from __future__ import annotations
@@ -28,24 +28,27 @@ __all__ = ["SignSGD"]
 
 
 class SignSGD(Aggregator):
-    """The majority of the signs of the nodes' sums: 1, -1, or 0 where as many nodes are for either.
+    """The majority vote over the signs of the nodes' sums: 1, -1, or 0 if the votes are even.
 
-    A node whose sum is 0 has no vote. On one node it is the sign of the sum. The magnitude of gradients is
-    lost, so a step is as long as the learning rate, for each element: it has to be much smaller than that of
-    SGD, about that of Adam. An element is NaN where the sum of any node is. Of rows of
-    :class:`~distopt.IndexedSlices` it is the sign of the sum over all replicas.
+    A node whose sum is 0 has no vote. On a single node the result is the sign of the sum. The magnitude of
+    the gradients is lost, so each element moves by the learning rate. Use a learning rate near that of Adam,
+    which is much smaller than that of SGD. An element is NaN if the sum of any node is. For rows of
+    :class:`~distopt.IndexedSlices` the result is the sign of the sum over all replicas.
 
-    It sends two bits an element: there is a vote, and which.
+    Each node sends two bits per element: whether it votes, and for which sign.
 
-    With momentum, a node votes with the moving average of its sums, ``m = momentum * m + (1 - momentum) * g``
-    (Signum): noise cancels out before the sign is taken. Each replica keeps that of its own gradients, of
-    dense float32 and float64 variables; an optimizer should have no momentum besides.
+    With momentum, a node votes with the moving average of its sums,
+    ``m = momentum * m + (1 - momentum) * g`` (Signum), so noise cancels out before the sign is taken. Each
+    replica keeps the average of its own gradients of dense float32 and float64 variables. The optimizer
+    should then have no momentum.
 
     Args:
-        momentum: from 0 up to, but not including, 1.
+        momentum: at least 0 and below 1.
 
     Raises:
-        ValueError: a momentum out of range.
+        ValueError: ``momentum`` is out of range.
+
+    Source: Bernstein et al., "signSGD: Compressed Optimisation for Non-Convex Problems", ICML 2018.
     """
 
     def __init__(self, momentum: float = 0.0) -> None:
@@ -55,7 +58,7 @@ class SignSGD(Aggregator):
         self._averages = Residuals("momentum")
 
     def get_config(self) -> dict[str, Any]:
-        """The momentum, if there is one."""
+        """Returns the momentum, unless it is 0."""
         return {"momentum": self.momentum} if self.momentum else {}
 
     def __str__(self) -> str:
@@ -88,7 +91,7 @@ class SignSGD(Aggregator):
         """See Aggregator.
 
         Raises:
-            TypeError: a complex gradient.
+            TypeError: a gradient is complex.
         """
         context, pairs = require_replica_context("an aggregator"), list(grads_and_vars)
         results = [g for g, _ in pairs]
@@ -107,7 +110,7 @@ class SignSGD(Aggregator):
         return [(result, v) for result, (_, v) in zip(results, pairs, strict=True)]
 
     def _averaged(self, context: ReplicaContext, pairs: list[tuple[Array, Variable]]) -> list[Array]:
-        """This replica's moving averages after the step; of several gradients the first one's."""
+        """This replica's moving averages after the step, by the first gradient of each variable."""
         found: dict[Variable, Array] = {}
         arrays = []
         for gradient, v in pairs:
@@ -156,7 +159,7 @@ def _majority(context: ReplicaContext, arrays: Sequence[Array]) -> list[Array]:
 
 
 def _bits(total: Array, sign: int) -> Array:
-    """Where a sum is above 0, or below; both where it is NaN."""
+    """Where a sum is above 0, or below 0; both are set where it is NaN."""
     flat = total.reshape(-1)
     return np.packbits(~(flat <= 0) if sign > 0 else ~(flat >= 0))
 
@@ -166,7 +169,7 @@ def _joined(bits: Iterable[Array]) -> Array:
 
 
 def _vote(context: ReplicaContext, planes: Array) -> Array:
-    """The majority of the nodes' ``[2, bytes]``; each node counts a part, and tells it to all."""
+    """The majority of the nodes' ``[2, bytes]``. Each node counts a part and sends the result to all."""
     nodes = context.nodes
     if nodes.size == 2:  # what each would count of the other's half is as long as the half itself
         rows = as_array(nodes.all_gather(planes[np.newaxis], axis=0))

@@ -1,4 +1,4 @@
-"""The sum over all replicas: the default."""
+"""The sum over all replicas, which is the default."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ __all__ = ["Sum", "sum_over_replicas"]
 
 
 class Sum(WireAggregator):
-    """Sums each gradient over all replicas; None gradients keep their places.
+    """The sum of each gradient over all replicas. None gradients keep their places.
 
-    Arguments: see WireAggregator.
+    Args:
+        wire: see WireAggregator.
     """
 
     def __call__(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> list[tuple[Any, Variable]]:

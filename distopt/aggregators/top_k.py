@@ -21,25 +21,30 @@ from distopt.typing import Array
 
 __all__ = ["TopK"]
 
-#: Variables of fewer elements go as they are.
+#: Variables with fewer elements are exchanged exactly.
 _LEAST = 1024
 _INDEX = np.dtype(np.int32)
 
 
 class TopK(NodeCompression):
-    """The mean, of which nodes exchange the largest elements; the rest waits (error feedback).
+    """The mean over replicas, of which nodes exchange the largest elements, with error feedback.
 
-    Of each variable a node sends the ``ceil(fraction * n)`` elements of largest absolute value of its sum and
-    what has waited; of equal ones those that come first. What several nodes send of one element is added up.
-    Variables of fewer than 1,024 elements, of other dtypes than float32 and float64, and rows of
-    :class:`~distopt.IndexedSlices` go exactly. On one node the mean is exact.
+    Each node adds its residual to its sum and sends the ``ceil(fraction * n)`` elements of each variable with
+    the largest absolute values. If several are equal, the first ones are sent. The rest is the new residual.
+    Elements that several nodes send are summed.
+
+    Some gradients are exchanged exactly: variables with fewer than 1,024 elements, variables of dtypes other
+    than float32 and float64, and rows of :class:`~distopt.IndexedSlices`. On a single node the mean is exact.
 
     Args:
-        fraction: how much of each variable is sent, above 0 and up to 1. Each element takes an index too:
-            from a half on it is no saving.
+        fraction: the fraction of each variable that is sent, above 0 and at most 1. Each element is sent
+            with its index, so a fraction of a half or more saves nothing.
 
     Raises:
-        ValueError: a fraction out of range.
+        ValueError: ``fraction`` is out of range.
+
+    Source: Stich et al., "Sparsified SGD with Memory", NeurIPS 2018; Aji & Heafield, "Sparse Communication
+    for Distributed Gradient Descent", EMNLP 2017.
     """
 
     def __init__(self, fraction: float = 0.01) -> None:
@@ -62,7 +67,7 @@ class TopK(NodeCompression):
         return math.ceil(self.fraction * variable.size)
 
     def _specs(self, variables: list[Variable]) -> list[Spec]:
-        """Where the elements of variables are, then which they are."""
+        """The indices of the elements of the variables, then their values."""
         counts = [(self._count(v),) for v in variables]
         values = [(count, v.dtype) for count, v in zip(counts, variables, strict=True)]
         return [*((count, _INDEX) for count in counts), *values]

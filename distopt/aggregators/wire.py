@@ -1,4 +1,4 @@
-"""Aggregators that are sums, whose float32 gradients may travel between nodes in fewer bytes."""
+"""Sums and means whose float32 gradients can be sent between nodes in fewer bytes."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ __all__ = ["WireAggregator"]
 class WireAggregator(Aggregator):
     """The base of sums and means over replicas.
 
+    A node computes its sum exactly. The sum is rounded once to the wire format, and the total over all nodes
+    is rounded once. On a single node nothing is rounded. Sparse gradients and other dtypes are sent
+    unchanged. Replicas that do not share memory count as separate nodes.
+
     Args:
-        wire: how float32 gradients travel between nodes: ``"float32"``, as they are; ``"bf16"``, rounded to
-            bfloat16; ``"fp16"``, to half precision, scaled by a power of two for each 4,096 elements;
-            ``"int8"``, to one of 255 levels, with a scale for each 512 elements, up or down at random so that
-            the expected value is exact. The sum of a node is made first, exactly. It is rounded once, and the
-            total over nodes once. On one node nothing is rounded. Sparse gradients and other dtypes travel
-            as they are. Where replicas do not share memory, each is a node.
+        wire: the format in which nodes exchange float32 gradients. ``"float32"`` changes nothing. ``"bf16"``
+            rounds to bfloat16. ``"fp16"`` rounds to half precision, scaled by a power of two for each 4,096
+            elements. ``"int8"`` rounds to one of 255 levels, with a scale for each 512 elements. It rounds
+            up or down at random, so that the expected value is exact.
 
     Raises:
-        ValueError: no such format.
+        ValueError: ``wire`` is unknown.
     """
 
     #: Also of classes whose constructors do not call this one.
@@ -39,15 +41,15 @@ class WireAggregator(Aggregator):
 
     @property
     def wire(self) -> str:
-        """How float32 gradients travel between nodes."""
+        """The format in which nodes exchange float32 gradients."""
         return self._wire
 
     def get_config(self) -> dict[str, Any]:
-        """The format, if it is not the default."""
+        """Returns the format, unless it is the default."""
         return {} if self._wire == EXACT else {"wire": self._wire}
 
     def _reduced(self, op: str, grads_and_vars: Iterable[tuple[Any, Variable]]) -> list[tuple[Any, Variable]]:
-        """The pairs with every gradient reduced over all replicas; None gradients keep their places."""
+        """The pairs with every gradient reduced over all replicas. None gradients keep their places."""
         pairs = list(grads_and_vars)
         if pairs and all(gradient is None for gradient, _ in pairs):
             raise ValueError(f"No gradients provided for any variable: {[v.name for _, v in pairs]}")
@@ -61,6 +63,6 @@ class WireAggregator(Aggregator):
         return [(total, variable) for total, (_, variable) in zip(result, pairs, strict=True)]
 
     def _wire_of(self, gradient: Any, variable: Variable) -> str:
-        """How one gradient travels: narrow ones, whose means are made in float32, as they always do."""
+        """The format for one gradient. Narrow dtypes stay exact; their means are computed in float32."""
         rounded = variable.dtype == np.float32 and not isinstance(gradient, IndexedSlices)
         return self._wire if rounded else EXACT

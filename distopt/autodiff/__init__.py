@@ -1,4 +1,4 @@
-"""Gradients: the tape, and how custom functions become differentiable."""
+"""Gradients: the tape, and tools to make functions differentiable."""
 
 from distopt.autodiff.gather import gather
 from distopt.autodiff.primitives import custom_gradient, defvjp, defvjp_argnums, primitive, stop_gradient

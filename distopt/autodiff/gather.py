@@ -13,7 +13,7 @@ __all__ = ["gather"]
 
 
 def gather(params: Any, indices: Any) -> Any:
-    """Rows of a table: ``params[indices]`` along axis 0, with an IndexedSlices gradient.
+    """Looks up rows: ``params[indices]`` along axis 0. Its gradient is an IndexedSlices.
 
     Args:
         params: ``[n, ...]`` variable, tensor or array.
@@ -23,8 +23,8 @@ def gather(params: Any, indices: Any) -> Any:
         ``[*indices.shape, ...]``, a tensor.
 
     Raises:
-        TypeError: indices that are not integers.
-        ValueError: an index out of range, or ``params`` without axes.
+        TypeError: indices are not integers.
+        ValueError: an index is out of range, or ``params`` has no axes.
 
     >>> gather(np.array([[1.0], [2.0]]), [1, 1]).numpy().tolist()
     [[2.0], [2.0]]

@@ -1,4 +1,4 @@
-"""How custom functions become differentiable: ``primitive``, ``defvjp``, ``custom_gradient``."""
+"""Makes functions differentiable: ``primitive``, ``defvjp``, ``custom_gradient``."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["custom_gradient", "defvjp", "defvjp_argnums", "primitive", "stop_gra
 
 
 def primitive(func: Callable[..., Any]) -> Callable[..., Any]:
-    """Makes a function of plain arrays one that tapes follow; :func:`defvjp` gives its derivative.
+    """Makes tapes follow a function of plain arrays. Set its derivative with :func:`defvjp`.
 
-    Inside, ``func`` sees plain arrays. Outside it may be called with variables, tensors, traced
-    values and arrays, standing as arguments by place (not inside lists). As with NumPy's functions,
-    the result is a tensor, or a traced value under a tape, if one of the arguments was one of
-    distopt's, and what ``func`` returned if all were plain.
+    Inside, ``func`` gets plain arrays. You can call it with variables, tensors, traced values and arrays,
+    as positional arguments (not inside lists). As with NumPy's functions, the result is a tensor, or a
+    traced value under a tape, if one of the arguments is a variable, tensor or traced value. Otherwise
+    the result of ``func`` is returned unchanged.
 
     >>> @primitive
     ... def double(x):
@@ -60,15 +60,15 @@ def _traced(func: Callable[..., Any], caller: str) -> Callable[..., Any]:
 def defvjp(
     func: Callable[..., Any], *makers: Callable[..., Any] | None, argnums: Sequence[int] | None = None
 ) -> None:
-    """Gives the derivatives of a primitive, one maker for each argument in order.
+    """Sets the derivatives of a primitive, with one maker for each argument in order.
 
     Args:
         func: a function made with :func:`primitive`.
-        makers: ``maker(answer, *args, **kwargs)`` returns ``vjp(g)``, which carries the cotangent
-            of the answer (same shape and dtype) to that of the argument (same shape; an array, or
-            IndexedSlices). None: no gradient. Makers that call NumPy functions, or other primitives,
-            on what they get can be differentiated again.
-        argnums: the arguments that the makers stand for, ``0, 1, 2, ...`` by default.
+        makers: ``maker(answer, *args, **kwargs)`` returns ``vjp(g)``. This maps the cotangent of the
+            answer (same shape and dtype) to that of the argument (same shape; an array, or
+            IndexedSlices). None means no gradient. If makers use NumPy functions and other primitives,
+            their result can be differentiated again.
+        argnums: the arguments that the makers belong to, ``0, 1, 2, ...`` by default.
 
     Raises:
         TypeError: ``func`` is not a primitive.
@@ -83,14 +83,14 @@ def defvjp(
 def defvjp_argnums(
     func: Callable[..., Any], maker: Callable[..., Any], argnums: Sequence[int] | None = None
 ) -> None:
-    """Gives the derivatives of a primitive, for all traced arguments at once.
+    """Sets the derivatives of a primitive for all traced arguments at once.
 
     Args:
         func: a function made with :func:`primitive`.
         maker: ``maker(argnums, answer, args, kwargs)`` returns ``vjp(g)``, which returns (or yields)
             one cotangent (or None) for each number in ``argnums``, in that order: variables come first.
-        argnums: the arguments that it knows the derivative for, all by default; where another one is
-            traced, asking for a gradient is an error.
+        argnums: the arguments that have a derivative, all by default. Asking for the gradient of another
+            one is an error.
 
     Raises:
         TypeError: ``func`` is not a primitive.
@@ -109,7 +109,7 @@ def _only_for(known: frozenset[int], maker: Callable[..., Any]) -> Callable[...,
 
 
 def stop_gradient(input: Any, name: str | None = None) -> Any:  # noqa: A002, ARG001 (TensorFlow's names)
-    """``input`` (a tensor, or a nested structure of them) as a constant that no tape follows."""
+    """Returns ``input`` (a tensor, or a nested structure of them) as a constant that no tape follows."""
     return nest.map_structure(_stopped, input)
 
 
@@ -151,12 +151,12 @@ def _only(recorders: list[Any]) -> Iterator[None]:
 
 
 def custom_gradient(func: Callable[..., Any]) -> Callable[..., Any]:
-    """Gives a function the gradient that it returns beside its value (as ``tf.custom_gradient``).
+    """Gives a function the gradient that it returns beside its value, like ``tf.custom_gradient``.
 
     Args:
-        func: ``func(*args)`` returns ``(y, grad_fn)``: ``y`` a tensor or a tuple or list of them, and
-            ``grad_fn(*dy)`` the gradient of each positional argument (one, or a tuple or list). Trainable
-            variables that ``func`` uses must be arguments of it.
+        func: ``func(*args)`` returns ``(y, grad_fn)``. ``y`` is a tensor, or a tuple or list of them.
+            ``grad_fn(*dy)`` returns the gradient of each positional argument (one, or a tuple or list).
+            Trainable variables that ``func`` uses must be its arguments.
 
     Raises:
         TypeError: at the call, if ``func`` does not return a pair, or uses a trainable variable that is

@@ -26,7 +26,7 @@ __all__ = ["GradientTape", "UnconnectedGradients"]
 
 
 class UnconnectedGradients(enum.Enum):
-    """What the gradient of something that the target does not depend on is."""
+    """What the gradient is if the target does not depend on the source."""
 
     NONE = "none"
     ZERO = "zero"
@@ -44,17 +44,17 @@ _OWN_GRADIENT = (
 
 
 class GradientTape:
-    """Records the computations inside its ``with`` block, to give gradients of their results.
+    """Records the computations in its ``with`` block and computes gradients of their results.
 
-    NumPy functions and operators on variables and tensors are recorded, not on plain arrays.
-    Trainable variables are watched when they are read; tensors, and variables that are not trainable,
-    after ``watch``. Tapes nest: the gradient that an inner one gives can be differentiated by an outer
-    one that is open. Open tapes belong to the thread that opened them.
+    It records NumPy functions and operators on variables and tensors, but not on plain arrays. Trainable
+    variables are watched when they are read. Watch tensors, and variables that are not trainable, with
+    ``watch``. Tapes nest: an outer tape that is open can differentiate the gradient that an inner one
+    computes. An open tape belongs to the thread that opened it.
 
     Args:
-        persistent: ``gradient`` may be called several times. Values of variables are copied then;
-            otherwise they must not be assigned between their use and ``gradient``.
-        watch_accessed_variables: watch trainable variables when they are read.
+        persistent: whether you can call ``gradient`` repeatedly. The tape then copies the values of
+            variables. Otherwise do not assign to variables between their use and ``gradient``.
+        watch_accessed_variables: whether to watch trainable variables when they are read.
 
     >>> from distopt.core import Variable
     >>> v = Variable(3.0)
@@ -111,7 +111,7 @@ class GradientTape:
 
     @contextmanager
     def stop_recording(self) -> Iterator[None]:
-        """Within this block nothing is recorded on this tape.
+        """Pauses this tape for the duration of a ``with`` block.
 
         Raises:
             ValueError: the tape is not recording.
@@ -129,7 +129,7 @@ class GradientTape:
             self._open = True
 
     def reset(self) -> None:
-        """Forgets everything recorded and watched; recording goes on if the tape is open."""
+        """Forgets everything recorded and watched. Recording continues if the tape is open."""
         was_open = self._open
         if was_open:
             self._pop()
@@ -140,10 +140,10 @@ class GradientTape:
 
     # -- watching
     def watch(self, tensor: Any) -> None:
-        """Watches tensors or variables (nested structures too); tensors are known by identity.
+        """Watches tensors or variables, also in nested structures. Tensors are identified by identity.
 
         Raises:
-            TypeError: an array or number, which has no identity of its own.
+            TypeError: an array or number, which has no identity.
         """
         for value in nest.flatten(tensor):
             if not isinstance(value, TensorLike):
@@ -154,7 +154,7 @@ class GradientTape:
             self._recording.watch(value)
 
     def watched_variables(self) -> tuple[Variable, ...]:
-        """The variables watched so far, in the order of their first use."""
+        """Returns the variables watched so far, in the order of their first use."""
         watched = (root.watched for root in self._recording.roots.values())
         return tuple(value for value in watched if isinstance(value, Variable))
 
@@ -166,26 +166,27 @@ class GradientTape:
         output_gradients: Any = None,
         unconnected_gradients: UnconnectedGradients | str = UnconnectedGradients.NONE,
     ) -> Any:
-        """The gradient of the sum of ``target`` with respect to each source.
+        """Computes the gradient of the sum of ``target`` with respect to each source.
 
         Args:
-            target: a tensor computed inside the tape, or a nested structure of them (their sum counts).
-            sources: variables, watched tensors or values computed inside the tape, nested as you like.
-            output_gradients: weights of the target's elements, structured and shaped like ``target``;
+            target: a tensor computed inside the tape, or a nested structure of them, which is summed.
+            sources: variables, watched tensors or values computed inside the tape, also nested.
+            output_gradients: weights of the target's elements, with the structure and shapes of ``target``;
                 ones by default.
-            unconnected_gradients: None (``"none"``) or zeros (``"zero"``) for sources that the target
-                does not depend on.
+            unconnected_gradients: ``"none"`` or ``"zero"``: whether the gradient is None or zeros for sources
+                that the target does not depend on.
 
         Returns:
-            A structure like ``sources`` of tensors with the source's shape and dtype, IndexedSlices (for
-            variables read with ``gather`` only), or None. Under an open outer tape they are traced by it.
+            A structure like ``sources``. Each element is a tensor with the source's shape and dtype,
+            IndexedSlices (for variables that are read only with ``gather``), or None. An open outer tape
+            traces them.
 
         Raises:
-            RuntimeError: a second call on a tape that is not persistent; a variable was assigned
+            RuntimeError: a second call on a tape that is not persistent, or a variable was assigned
                 between its use and this call.
-            TypeError: a plain array or number as target or source.
-            ValueError: output_gradients that do not fit, an unknown ``unconnected_gradients``.
-            NotImplementedError: a function on the way has no derivative.
+            TypeError: a target or source is a plain array or number.
+            ValueError: output_gradients do not fit, or ``unconnected_gradients`` is unknown.
+            NotImplementedError: a function has no derivative.
         """
         fill = _unconnected(unconnected_gradients)
         targets = _tensors(target, "target")
@@ -223,7 +224,7 @@ class GradientTape:
         parallel_iterations: int | None = None,
         experimental_use_pfor: bool = True,
     ) -> Any:
-        """The derivatives of every element of ``target``, one pass backward for each.
+        """Computes the derivatives of every element of ``target``, with one backward pass for each.
 
         Args:
             target: a tensor computed inside the tape.

@@ -1,4 +1,4 @@
-"""Collectives: how a group of replicas exchanges bytes, and what one that shares memory can do besides."""
+"""Collectives: how a group of replicas exchanges bytes, and what one that shares memory can also do."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ HEADER_BYTES = 64
 
 
 class Communicator(ABC):
-    """A group of replicas, seen from one of them.
+    """A group of replicas, as one of them sees it.
 
     All methods are collective: every replica of the group calls them in the same order, which the headers of
-    ``distopt.collectives.collective_check`` ensure. Arrays are contiguous; none of them is written to.
+    ``distopt.collectives.collective_check`` ensure. Arrays are contiguous; none of them is modified.
 
     Attributes:
         rank: this replica's number in the group.
         size: the number of replicas in the group.
-        asynchronous: whether a replica can begin messages before the others are in the same call.
-        waits: how long this replica has waited for what is tracked, and for whom; None if nobody asks.
+        asynchronous: whether a replica can start messages before the others are in the same call.
+        waits: how long this replica has waited for tracked messages, and for whom; None if nobody asks.
     """
 
     rank: int
@@ -40,16 +40,16 @@ class Communicator(ABC):
 
     @abstractmethod
     def exchange(self, header: bytes) -> list[bytes]:
-        """Gives each replica's header (:data:`HEADER_BYTES` long) to all, by rank; a barrier too."""
+        """Sends each replica's header (:data:`HEADER_BYTES` long) to all, by rank. It is also a barrier."""
 
     def begin_exchange(self, header: bytes) -> Callable[[], list[bytes]]:
-        """The same; what is returned waits for the others, if this call has not."""
+        """Starts :meth:`exchange` and returns a function that waits for the others, if this call has not."""
         rows = self.exchange(header)
         return lambda: rows
 
     @abstractmethod
     def all_gather(self, array: Array) -> list[Array]:
-        """Each replica's array, by rank; shapes and dtypes are the same everywhere."""
+        """Returns the array of each replica, by rank. Shapes and dtypes are the same everywhere."""
 
     @abstractmethod
     def all_to_all(self, parts: Sequence[Array]) -> list[Array]:
@@ -66,37 +66,37 @@ class Communicator(ABC):
         tag: int = 0,
         came: Arrivals | None = None,
     ) -> Callable[[], bool]:
-        """Begins to send arrays to single replicas, and to receive arrays from single ones.
+        """Starts to send arrays to single replicas and to receive arrays from single replicas.
 
-        Every replica of the group makes the call, also one that has nothing to send and to receive; calls on
-        their way at once may be finished in any order.
+        Every replica of the group makes the call, even if it has nothing to send or receive. Calls that
+        are in progress at the same time may be finished in any order.
 
         Args:
-            sent: to whom, and what: 1-D, to be left as it is until the call is finished.
-            received: from whom, and where to: of the same length and dtype as what is sent; if the group is
-                ``asynchronous``, any room for as many bytes. Between two replicas there is one message each
-                way at most.
-            tag: tells calls apart that are on their way at once, below 2**15.
-            came: told of each message that comes, if the group is ``asynchronous``.
+            sent: pairs of a destination and a 1-D array, which must not change until the call is finished.
+            received: pairs of a source and a buffer with the length and dtype of what is sent. If the group
+                is ``asynchronous``, any buffer with the same number of bytes works. Between two replicas
+                there is at most one message in each direction.
+            tag: distinguishes calls that are in progress at the same time; below 2**15.
+            came: is told of each message that arrives, if the group is ``asynchronous``.
 
         Returns:
-            a function that goes on with it, if it can, and tells whether it is finished.
+            a function that makes progress, if possible, and returns whether the call is finished.
         """
 
     def channel(self) -> Communicator | None:
-        """The same group with messages of its own, which each replica may begin at any time; collective.
+        """Returns the same group with its own messages, which a replica may start at any time; collective.
 
         Returns:
-            one that another thread may use too; None where the replicas have to meet for each message, or
-            only one thread may send any.
+            a group that another thread may use too; None if the replicas must meet for each message, or if
+            only one thread may send.
         """
         return None
 
     def track(self, done: Callable[[], bool]) -> Callable[[], None]:
-        """Looks after something that goes on only while it is looked at, in whatever is waited for.
+        """Makes progress on an operation while this replica waits for anything else.
 
         Args:
-            done: looks, and tells whether it is finished.
+            done: makes progress and returns whether the operation is finished.
 
         Returns:
             a function that waits for it.
@@ -110,11 +110,11 @@ class Communicator(ABC):
 
     @abstractmethod
     def broadcast(self, array: Array, root: int = 0) -> Array:
-        """``root``'s array on every replica; the others' arrays give shape and dtype."""
+        """Returns ``root``'s array on every replica. The arrays of the others give its shape and dtype."""
 
     @abstractmethod
     def gather_bytes(self, data: bytes) -> list[bytes]:
-        """Each replica's bytes, of any length, by rank. For small things: texts and shapes."""
+        """Returns the bytes of each replica, of any length, by rank. Use it for small data."""
 
 
 class NodeCommunicator(Communicator):
@@ -122,21 +122,21 @@ class NodeCommunicator(Communicator):
 
     @abstractmethod
     def shared_block(self, nbytes: int, views: bool = False) -> SharedBlock | None:
-        """Zero-filled memory that all replicas of the group see, or None where there is no room.
+        """Creates zero-filled memory that all replicas of the group see, or returns None if there is no room.
 
-        All replicas get a block or none does.
+        Either all replicas get a block or none does.
 
         Args:
             nbytes: its length.
-            views: whether ``comm.private_view`` is asked for views of it.
+            views: whether ``comm.private_view`` will be called for it.
         """
 
     def run(self, code: CompiledCode, parts: int) -> None:
         """Runs compiled code in parts, with a barrier between two parts.
 
         Args:
-            code: the code, called as :data:`distopt.comm.compiled.CompiledCode` says.
-            parts: how many there are, the same on all replicas.
+            code: the code, called as :data:`distopt.comm.compiled.CompiledCode` describes.
+            parts: the number of parts, the same on all replicas.
         """
         for part in range(parts):
             if part > 0:

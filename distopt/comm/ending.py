@@ -1,4 +1,4 @@
-"""Ending the whole job at once."""
+"""Ends the whole job at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["abort_job"]
 
 
 def abort_job(code: int) -> NoReturn:
-    """Ends all processes of the job, with an exit code, after what was written has been read."""
+    """Ends all processes of the job with an exit code, after their output has been read."""
     drain()
     mpi = sys.modules.get("mpi4py.MPI")
     if mpi is None or not mpi.Is_initialized():

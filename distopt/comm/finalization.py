@@ -1,9 +1,9 @@
-"""The end of MPI, which only the replica's own process may bring about.
+"""The finalization of MPI, which only the replica's own process may do.
 
-mpi4py finalizes MPI at the very end of the interpreter, in forked children too, where it would take the
-replica's connections down. MPI first deletes the attributes of COMM_SELF (MPI 4.1, section 11.4.1); here
-that fails in a child, which ends MPICH's finalization. Open MPI goes on all the same, so there the child
-ends at this point, with exit code 1 after an exception, otherwise 0.
+mpi4py finalizes MPI at the very end of the interpreter, in forked children too. There it would close
+the replica's connections. MPI first deletes the attributes of COMM_SELF (MPI 4.1, section 11.4.1). In a
+child this fails here, which ends MPICH's finalization. Open MPI continues nevertheless, so the child
+ends at this point, with exit code 1 after an exception and 0 otherwise.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _delete(_comm: Any, _key: Any, _value: Any, facts: Any) -> int:
 
 
 def guard_finalization(mpi: Any) -> None:
-    """Keeps children that end as Python programs do from finalizing MPI for the replica.
+    """Prevents children that end like Python programs from finalizing MPI for the replica.
 
     Args:
         mpi: the module ``mpi4py.MPI``.

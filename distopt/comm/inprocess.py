@@ -1,4 +1,4 @@
-"""Replicas as threads of one process; with an outer world, of several processes."""
+"""Replicas as threads of one process, or of several processes in an outer world."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ __all__ = ["in_process_world"]
 def in_process_world(
     scheduler: TurnScheduler, index: int, outer: World | None = None, nodes: int = 0
 ) -> World:
-    """The world of one of ``scheduler.size`` replicas in this process.
+    """Returns the world of one of ``scheduler.size`` replicas in this process.
 
     Args:
         scheduler: decides which thread of this process runs.
         index: the number of this thread.
-        outer: the processes, each holding ``scheduler.size`` replicas; this one alone by default.
-        nodes: pretend that so many nodes share the threads out, if there is one process; 0 for the truth.
+        outer: the processes, each with ``scheduler.size`` replicas; only this one by default.
+        nodes: with one process, the number of nodes to simulate; 0 for the real one.
     """
     outer = outer or solo_world()
     threads = ThreadGroup(scheduler, index)
@@ -54,7 +54,7 @@ def in_process_world(
 
 
 def _pretended(scheduler: TurnScheduler, index: int, width: int) -> tuple[NodeCommunicator, Communicator]:
-    """The node of a thread, and those of equal rank in other nodes, if a node has ``width`` threads."""
+    """The simulated node of a thread, of ``width`` threads, and those of equal rank in other nodes."""
     first, alone = index // width * width, SoloCommunicator()
     node = ThreadGroup(scheduler, index, range(first, first + width))
     cross = ThreadGroup(scheduler, index, range(index % width, scheduler.size, width))
@@ -62,7 +62,7 @@ def _pretended(scheduler: TurnScheduler, index: int, width: int) -> tuple[NodeCo
 
 
 class ThreadGroup(LocalGroup):
-    """Threads of a process, of which the first runs what is run once.
+    """Threads of a process. The first of them runs what is run once.
 
     Args:
         scheduler: decides which thread runs.

@@ -9,7 +9,7 @@ __all__ = ["LocalGroup"]
 
 
 class LocalGroup:
-    """The replicas of this process, seen from one of them: here the only one.
+    """The replicas of this process, as one of them sees it; here the only one.
 
     Attributes:
         rank: this replica's number among them.
@@ -20,12 +20,12 @@ class LocalGroup:
     size: int = 1
 
     def run_once(self, contribution: Any, function: Callable[[list[Any]], Any]) -> Any:
-        """Runs ``function`` once a process, on what its replicas contribute; all of them get its result.
+        """Runs ``function`` once per process on the contributions of its replicas. All get its result.
 
-        Collective among the replicas of the process.
+        It is collective among the replicas of the process.
 
         Args:
-            contribution: this replica's.
+            contribution: that of this replica.
             function: called with all contributions, by rank.
         """
         return function([contribution])

@@ -1,8 +1,8 @@
-"""Memory that the processes of a node share, and that vanishes with them.
+"""Memory that the processes of a node share and that vanishes with them.
 
-The memory has no name in any file system: an anonymous file (``memfd_create``) that the others open
-through ``/proc``, so that not even ``kill -9`` leaves anything behind. Its pages are reserved at
-once; a block that does not fit is refused here, not with a bus error later.
+The memory has no name in any file system. It is an anonymous file (``memfd_create``) that the others open
+through ``/proc``, so nothing is left behind, even after ``kill -9``. Its pages are reserved at
+once: a block that does not fit is refused here, instead of causing a bus error later.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class SharedBlock:
 
     Attributes:
         bytes: the block as a 1-D array of uint8.
-        handle: by which other processes of the node find it; empty where there are none.
-        file: the open file that it is, where views are made of it; else None.
+        handle: how other processes of the node find it; empty if there are none.
+        file: the open file behind it, if views are made of it; otherwise None.
     """
 
     def __init__(self, data: Array, handle: bytes = b"") -> None:

@@ -1,4 +1,4 @@
-"""How many replicas each node has, if nodes are pretended."""
+"""The number of replicas of each node, if nodes are simulated."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ["node_width", "pretended_node"]
 
 
 def pretended_node(rank: int, size: int, nodes: int) -> int:
-    """The node of a replica, if ``nodes`` of them share ``size`` replicas out."""
+    """The node of a replica, if ``size`` replicas are divided among ``nodes`` nodes."""
     return rank * min(nodes, size) // size
 
 
 def node_width(size: int, nodes: int) -> int:
-    """How many of ``size`` replicas form a node: equal numbers, so that those across nodes are regular.
+    """The number of replicas in a node: the same in each, so that groups across nodes are regular.
 
     >>> [node_width(8, nodes) for nodes in (0, 1, 2, 3, 4, 9)]
     [8, 8, 4, 1, 2, 1]

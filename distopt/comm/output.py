@@ -1,4 +1,4 @@
-"""Writing messages, also right before a job is ended: what still lies in a pipe then is lost."""
+"""Writes messages, also right before a job ends, when data that are still in a pipe are lost."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _PASSED_ON = 0.1
 
 
 def flush() -> None:
-    """Writes out what standard output and errors still hold, if the program has left them in order.
+    """Flushes standard output and standard error, if the program has left them usable.
 
-    It may have closed them, or put None or objects of its own there; the end of a job must not fail for that.
+    The program may have closed or replaced them; the end of a job must not fail because of that.
     """
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
@@ -24,7 +24,7 @@ def flush() -> None:
 
 
 def say(text: str) -> None:
-    """Writes text and a line end to standard error, likewise; in one piece, since others may write too."""
+    """Writes a line to standard error, in one piece, because others may write too."""
     if not text:
         return
     with suppress(Exception):
@@ -34,15 +34,15 @@ def say(text: str) -> None:
 
 @cache
 def say_once(text: str) -> None:
-    """As :func:`say`, the first time that the text comes up in this process."""
+    """Like :func:`say`, but writes each text only once per process."""
     say(text)
 
 
 def drain(limit: float = 2.0) -> None:
-    """Waits until standard output and errors have been read by whoever holds the other end.
+    """Waits until the reader has read all of standard output and standard error.
 
     Args:
-        limit: seconds to wait at most.
+        limit: the maximum number of seconds to wait.
     """
     end = time.monotonic() + limit
     flush()

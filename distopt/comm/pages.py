@@ -1,11 +1,11 @@
-"""Mapping a file of memory so that the processor reaches it by large pages.
+"""Maps a file of memory in large pages.
 
-``DISTOPT_LARGE_PAGES=0`` does without (``python -m benchmarks tricks``). Measured with 300 MB: the block
-takes 128 ms to make in place of 61, its first touch 1.3 ms in place of 151 in each process, and a step of
-25 M parameters 1.3 to 1.8 % less. Shared memory gets large pages only where the system's administrator says
-so, unless one asks for each block (``MADV_COLLAPSE``, Linux 6.1;
-https://man7.org/linux/man-pages/man2/madvise.2.html), and only at addresses that are multiples of their
-size, which ``mmap.mmap`` cannot promise.
+``DISTOPT_LARGE_PAGES=0`` turns this off (``python -m benchmarks tricks``). Measured with 300 MB: creating
+the block takes 128 ms instead of 61, touching it first takes 1.3 ms in each process instead of 151, and a
+step of 25 M parameters takes 1.3 to 1.8 % less time. Shared memory gets large pages only if the system's
+administrator enables them, or if a program requests them for each block (``MADV_COLLAPSE``, Linux 6.1;
+https://man7.org/linux/man-pages/man2/madvise.2.html). Its address must then be a multiple of their size,
+which ``mmap.mmap`` cannot guarantee.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _MADV_COLLAPSE = 25
 
 
 def map_file(fd: int, nbytes: int, kind: int = mmap.MAP_SHARED) -> Array:
-    """The first ``nbytes`` of a file as a 1-D array of uint8, at a multiple of a large page's size.
+    """Maps the first ``nbytes`` of a file as a 1-D array of uint8, at a multiple of the size of a large page.
 
     They stay mapped as long as the array or a view of it lives.
 
     Args:
         fd: the file.
-        nbytes: how many bytes of it.
-        kind: what is written goes to the file (``MAP_SHARED``), or to copies of its pages (``MAP_PRIVATE``).
+        nbytes: the number of bytes.
+        kind: whether writes go to the file (``MAP_SHARED``) or to copies of its pages (``MAP_PRIVATE``).
 
     Raises:
         OSError: it cannot be mapped.
@@ -59,17 +59,17 @@ def map_file(fd: int, nbytes: int, kind: int = mmap.MAP_SHARED) -> Array:
 
 
 def collapse(memory: Array) -> None:
-    """Moves memory of :func:`map_file` to large pages, as far as the system has them to give."""
+    """Moves memory of :func:`map_file` to large pages, as far as the system has any."""
     whole = memory.size // LARGE * LARGE
     if whole:
         _c().madvise(memory.ctypes.data, whole, _MADV_COLLAPSE)
 
 
 def discard(memory: Array) -> None:
-    """Gives back the copies of pages that lie in this memory; it begins with a page.
+    """Returns the copies of pages in this memory to the system. The memory starts at a page.
 
     Raises:
-        OSError: the system keeps them, as it does with memory that is locked.
+        OSError: the system keeps them, as it does with locked memory.
     """
     if _c().madvise(memory.ctypes.data, memory.size, mmap.MADV_DONTNEED):
         number = ctypes.get_errno()
@@ -77,7 +77,7 @@ def discard(memory: Array) -> None:
 
 
 def same_bytes(a: Array, b: Array) -> bool:
-    """Whether two contiguous arrays of one length hold the same bytes; no memory is taken for it."""
+    """Whether two contiguous arrays of the same length hold the same bytes. It allocates no memory."""
     return _c().memcmp(a.ctypes.data, b.ctypes.data, a.nbytes) == 0  # type: ignore[no-any-return]
 
 

@@ -1,4 +1,4 @@
-"""How long a replica waits for messages, and for whose."""
+"""How long a replica waits for messages, and from whom."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["Arrivals", "PeerWaits"]
 
 
 class PeerWaits:
-    """The waits for messages in one group, of which one may lie in another.
+    """The waits for messages in one group. A wait may include another one.
 
     Args:
-        numbers: memory for three numbers, which others read: the peer that was waited for longest, for how
-            many nanoseconds, and the nanoseconds that are known by peer, all together.
+        numbers: memory for three numbers that others read: the peer with the longest wait, that wait in
+            nanoseconds, and the nanoseconds of all waits whose peer is known.
         total: memory for the nanoseconds of all waits.
-        names: for each peer, by its number in the group, the number that it is counted under.
+        names: for each peer, by its number in the group, the number under which it is counted.
     """
 
     def __init__(self, numbers: Array, total: Array, names: Array) -> None:
@@ -27,13 +27,13 @@ class PeerWaits:
         self._depth, self._since, self._known = 0, 0, 0
 
     def begin(self) -> None:
-        """A wait begins."""
+        """Starts a wait."""
         self._depth += 1
         if self._depth == 1:
             self._since = self._known = monotonic_ns()
 
     def end(self) -> None:
-        """It is over."""
+        """Ends a wait."""
         self._depth -= 1
         if self._depth == 0:
             self._total += monotonic_ns() - self._since
@@ -60,15 +60,15 @@ class PeerWaits:
 
 
 class Arrivals:
-    """Messages that this replica waits for from now on; without waits, nobody is told.
+    """Messages that this replica waits for from now on. Without waits it does nothing.
 
     Args:
-        waits: is told of those that come.
+        waits: is told of those that arrive.
     """
 
     def __init__(self, waits: PeerWaits) -> None:
         self._waits, self._begun = waits, monotonic_ns()
 
     def add(self, peer: int) -> None:
-        """That of a peer has come."""
+        """The message of a peer has arrived."""
         self._waits.came(peer, self._begun)

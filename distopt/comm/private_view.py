@@ -36,29 +36,29 @@ class PrivateView(ABC):
     """One replica's view of a block.
 
     Attributes:
-        bytes: the view, a 1-D array of uint8 as long as the block, which may be written to.
+        bytes: the view, a writable 1-D array of uint8 as long as the block.
     """
 
     bytes: Array
 
     @abstractmethod
     def written(self) -> list[tuple[int, int]]:
-        """Where the replica may have written since that was last discarded.
+        """Returns where the replica may have written since the last discard.
 
         Returns:
-            begin and end of ranges of bytes, in order and apart; they begin at pages and end at pages, or
-            at the block's end.
+            start and end of byte ranges, in order and disjoint. They start and end at page boundaries, or at
+            the end of the block.
         """
 
     @abstractmethod
     def discard(self, ranges: Sequence[tuple[int, int]]) -> None:
-        """Shows the block again in ranges that :meth:`written` gave."""
+        """Shows the block again in ranges that :meth:`written` returned."""
 
     @abstractmethod
     def refresh(self) -> None:
-        """Shows what was written to the block, if the view does not do so by itself.
+        """Shows what was written to the block, if the view does not do so automatically.
 
-        What the replica has written and not discarded may be lost.
+        Data that the replica has written and not discarded may be lost.
         """
 
 
@@ -149,7 +149,7 @@ class CopiedView(PrivateView):
 
 
 def private_view(block: SharedBlock) -> PrivateView:
-    """A view of a block that was made for views: mapped if the system can do it, else a copy."""
+    """Returns a view of a block that was created for views: a mapping if possible, otherwise a copy."""
     try:
         return MappedView(block)
     except OSError:

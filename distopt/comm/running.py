@@ -1,4 +1,4 @@
-"""Whether MPI runs: a program may say that it starts and ends it itself."""
+"""Checks whether MPI is running, because a program may start and end it itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["require_running"]
 
 
 def require_running(mpi: Any) -> None:
-    """Raises LaunchError if MPI has not been initialized, or has been finalized; MPI would end the process.
+    """Raises LaunchError if MPI is not initialized or has been finalized. MPI would end the process.
 
     Args:
         mpi: the module ``mpi4py.MPI``.

@@ -1,4 +1,4 @@
-"""A barrier in memory that the processes of a node share, at which each may leave a header for all."""
+"""A barrier in memory that the processes of a node share. Each of them can leave a header for all."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["SharedBarrier"]
 
 
 class SharedBarrier:
-    """One row a replica: a counter, and two headers for odd and even phases.
+    """A barrier with one row per replica: a counter, and two headers for odd and even phases.
 
-    A phase is: write the own row, raise the own counter, wait for all counters. Two headers are
+    In a phase, a replica writes its row, increments its counter, and waits for all counters. Two headers are
     enough, because no replica can be two phases ahead of another.
 
     Args:
         block: zero-filled shared bytes, :meth:`room` of them.
-        rank: the own row.
+        rank: the row of this replica.
         size: the number of rows.
     """
 
@@ -35,7 +35,7 @@ class SharedBarrier:
 
     @staticmethod
     def room(size: int) -> int:
-        """The bytes that ``size`` rows take."""
+        """The number of bytes of ``size`` rows."""
         return size * (STRIDE * 8 + 2 * HEADER_BYTES)
 
     def wait(self, header: bytes | None, wait_until: Callable[[Callable[[], bool]], None]) -> list[bytes]:
@@ -62,11 +62,11 @@ class SharedBarrier:
         return [rows[i : i + HEADER_BYTES] for i in range(0, len(rows), HEADER_BYTES)]
 
     def run(self, code: CompiledCode, parts: int, wait_until: Callable[[Callable[[], bool]], None]) -> None:
-        """Runs compiled code that waits by itself between its parts, without headers.
+        """Runs compiled code that waits between its parts by itself, without headers.
 
         Args:
             code: the code.
-            parts: how many there are.
+            parts: the number of parts.
             wait_until: as for :meth:`wait`.
         """
         start = self._phase

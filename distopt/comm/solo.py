@@ -1,4 +1,4 @@
-"""The world of a job of one replica: every collective is the identity."""
+"""The world of a job with one replica: every collective is the identity."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["SoloCommunicator", "solo_world"]
 
 
 class SoloCommunicator(NodeCommunicator):
-    """One replica, alone; never imports mpi4py."""
+    """A group with a single replica. It never imports mpi4py."""
 
     rank = 0
     size = 1
@@ -25,19 +25,19 @@ class SoloCommunicator(NodeCommunicator):
         """Returns at once."""
 
     def run(self, code: CompiledCode, parts: int) -> None:
-        """All parts at once."""
+        """Runs all parts at once."""
         code(open_barrier(1), 0, 0, parts)
 
     def exchange(self, header: bytes) -> list[bytes]:
-        """The own header."""
+        """Returns its own header."""
         return [header]
 
     def all_gather(self, array: Array) -> list[Array]:
-        """The own array."""
+        """Returns its own array."""
         return [array]
 
     def all_to_all(self, parts: Sequence[Array]) -> list[Array]:
-        """The own part."""
+        """Returns its own part."""
         return [parts[0]]
 
     def begin_messages(
@@ -47,21 +47,21 @@ class SoloCommunicator(NodeCommunicator):
         tag: int = 0,
         came: Arrivals | None = None,
     ) -> Callable[[], bool]:
-        """Nobody to send to: what is sent is received."""
+        """Receives what it sends."""
         for (_, source), (_, target) in zip(sent, received, strict=True):
             target[:] = source
         return lambda: True
 
     def broadcast(self, array: Array, root: int = 0) -> Array:
-        """The own array."""
+        """Returns its own array."""
         return array
 
     def gather_bytes(self, data: bytes) -> list[bytes]:
-        """The own bytes."""
+        """Returns its own bytes."""
         return [data]
 
     def shared_block(self, nbytes: int, views: bool = False) -> SharedBlock | None:
-        """Memory of this process."""
+        """Returns memory of this process."""
         return thread_block(nbytes, views)
 
 
@@ -76,7 +76,7 @@ class _NoStatus:
 
 
 def solo_world() -> World:
-    """One replica, alone."""
+    """Returns the world of a single replica."""
     alone = SoloCommunicator()
     return World(alone, alone, alone, LocalGroup(), _NoStatus(), _exit)
 

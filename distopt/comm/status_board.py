@@ -1,4 +1,4 @@
-"""What the replicas of a node are doing: a row for each process in memory that they share."""
+"""What the replicas of a node are doing: one row per process in memory that they share."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ class ReplicaStatus:
 
 
 class StatusBoard:
-    """One row a process; each writes its own, all read.
+    """One row per process. Each process writes its own row; all of them read.
 
-    A reader may catch a row half written: it is for messages to people, and nothing else.
+    A reader may see a row that is only partly written, so use it only for messages to people.
 
     Args:
         block: zero-filled shared bytes, :meth:`room` of them.
-        row: the own row.
+        row: the row of this process.
         size: the number of rows.
 
     Attributes:
-        remark: what this process says about a long wait beside everyone's status.
+        remark: what this process adds to a message about a long wait.
     """
 
     def __init__(self, block: Array, row: int, size: int) -> None:

@@ -1,7 +1,7 @@
-"""Cooperative scheduling of threads: exactly one runs, and they change only where all wait for each other.
+"""Cooperative scheduling of threads: exactly one runs, and they switch only where all wait for each other.
 
-So prints come in the order of the replicas, a debugger has the program to itself, and a rendezvous
-that cannot happen any more is known at once, without a clock.
+Output appears in the order of the replicas, and a debugger has the program to itself. If a
+rendezvous has become impossible, this is known at once, without a timeout.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ SIGNAL_WAIT = 0.5
 
 
 class TurnScheduler:
-    """``size`` threads taking turns in the order of their numbers.
+    """``size`` threads that take turns in the order of their numbers.
 
     Args:
         size: the number of threads.
-        first: the job-wide number of thread 0's replica, for messages.
-        save: called by a thread before another one runs; what it returns is called when its turn comes
-            again, and restores. So each thread can have for its own what belongs to the process; at its first
-            turn, a thread sets that itself.
+        first: the number of thread 0's replica in the job, for messages.
+        save: called by a thread before another one runs. The function that it returns is called when the
+            thread's next turn starts, and restores. So each thread can have its own version of what belongs
+            to the process. Before its first turn a thread sets that itself.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class TurnScheduler:
         self._failure: tuple[int, str] | None = None
 
     def reset(self) -> None:
-        """Makes the scheduler ready for other ``size`` threads, after all have left."""
+        """Prepares the scheduler for ``size`` other threads, after all have left."""
         self._pid = os.getpid()
         self._done = [False] * self.size
         self._arrived = [False] * self.size
@@ -57,7 +57,7 @@ class TurnScheduler:
 
     # -- a thread's life
     def enter(self, index: int) -> None:
-        """Waits for the first turn; thread 0 is let in by :meth:`start`."""
+        """Waits for the first turn. :meth:`start` admits thread 0."""
         self._await_turn(index)
 
     def start(self) -> None:
@@ -65,29 +65,29 @@ class TurnScheduler:
         self._turn[0].release()
 
     def leave(self, index: int, failure: str | None = None) -> None:
-        """Ends a thread's part, with its traceback if it raised; the next one runs."""
+        """Ends a thread's part, with its traceback if it raised. The next thread runs."""
         self._done[index] = True
         if failure is not None and self._failure is None:
             self._failure = (index, failure)
         self._run_next(index)
 
     def set_status(self, index: int, text: str) -> None:
-        """Says where the thread is, for messages."""
+        """Records where the thread is, for messages."""
         self._statuses[index] = text
 
     # -- rendezvous
     def rendezvous(self, index: int, contribution: Any, members: Sequence[int] | None = None) -> list[Any]:
-        """Waits until every thread has called it, and returns what all of them contributed, by number.
+        """Waits until every thread has called it and returns the contributions of all, by number.
 
         Args:
-            index: the thread's number.
-            contribution: what it gives the others.
-            members: the threads that are to call it, in order; all of them by default.
+            index: the number of the thread.
+            contribution: what it passes to the others.
+            members: the threads that call it, in order; all by default.
 
         Raises:
             ReplicaFailed: a thread has raised.
             ReplicaMismatch: a thread has ended or waits for others, so the rendezvous can never happen.
-            RuntimeError: in a child that was forked from the process.
+            RuntimeError: called in a forked child of the process.
         """
         require_own_process(self._pid)
         group = self._groups[index] = range(self.size) if members is None else members

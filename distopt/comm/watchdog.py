@@ -1,4 +1,4 @@
-"""Waiting for others with a watchdog: quickly at first, asleep later, never silently."""
+"""Waits for others under a watchdog: busy at first, sleeping later, never silently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""World: the groups that a replica belongs to, each with an interface of its own."""
+"""World: the groups that a replica belongs to, each with its own interface."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ __all__ = ["StatusWriter", "World"]
 
 
 class StatusWriter(Protocol):
-    """Takes down where this replica is, for the messages of those that wait for it."""
+    """Records where this replica is, for the messages of replicas that wait for it."""
 
     def write(self, place: str, call: int, step: int) -> None:
-        """Says where this replica is.
+        """Records where this replica is.
 
         Args:
             place: the call and its source line.
             call: the number of the collective call.
-            step: how many optimizer steps this replica has begun.
+            step: the number of optimizer steps that this replica has started.
         """
 
     def add_remark(self, remark: Callable[[], str]) -> None:
-        """What else this replica's message about a long wait says: a sentence, or nothing."""
+        """Adds a remark to messages about a long wait: a function that returns a sentence or nothing."""
 
 
 @dataclass(frozen=True)
 class World:
-    """All replicas of a job, seen from one of them.
+    """All replicas of a job, as one of them sees it.
 
     Attributes:
-        comm: all of them.
-        node: those that share memory with this one; on all nodes as many.
-        cross: those of equal rank within their nodes, one a node.
-        local: those of this process.
-        status: where this replica says what it is doing.
+        comm: all replicas.
+        node: the replicas that share memory with this one; their number is the same on all nodes.
+        cross: the replicas of equal rank within their nodes, one per node.
+        local: the replicas of this process.
+        status: where this replica records what it is doing.
         abort: ends the whole job at once with an exit code.
-        local_node: those of this process that are of this node; the one, by default.
-        spans: what this replica did when, if somebody wants to know.
+        local_node: the replicas of this process that are on this node; by default the only one.
+        spans: what this replica did when, if that is recorded.
     """
 
     comm: Communicator

@@ -26,15 +26,15 @@ def _tell() -> None:
 
 
 def function(func: Callable[..., Any] | None = None, *_options: Any, **_ignored: Any) -> Any:
-    """Returns the function itself, as a decorator with or without options; says so once in the log.
+    """Returns the function itself, as a decorator with or without options. It logs this once.
 
     Args:
         func: the function.
-        _options: those of ``tf.function`` (``input_signature``, ``autograph``, ...), which mean nothing here.
+        _options: those of ``tf.function`` (``input_signature``, ``autograph``, ...), which are ignored.
         _ignored: likewise, by name.
 
     Raises:
-        TypeError: ``func`` cannot be called.
+        TypeError: ``func`` is not callable.
 
     >>> @function(autograph=False)
     ... def double(x):

@@ -37,10 +37,10 @@ _PLAIN = frozenset({np.ndarray, int, float, np.float32, np.float64})
 
 
 class TensorLike(NDArrayOperatorsMixin):
-    """Anything that NumPy functions and operators take as an array and tapes can follow.
+    """The base of values that NumPy functions and operators accept and tapes can follow.
 
-    Subclasses say where their array lies (:meth:`_array`); everything else is here: operators,
-    indexing, NumPy's functions, and the array methods in common use.
+    It has operators, indexing, NumPy's functions and common array methods. Subclasses
+    return their array in :meth:`_array`.
     """
 
     __slots__ = ()
@@ -51,7 +51,7 @@ class TensorLike(NDArrayOperatorsMixin):
         """The value as a plain array, not copied."""
 
     def numpy(self) -> Any:
-        """The value as a NumPy array, or as a NumPy scalar for shape ()."""
+        """Returns the value as a NumPy array, or as a NumPy scalar for shape ()."""
         value = self._array()
         return value[()] if value.ndim == 0 else value
 
@@ -130,7 +130,7 @@ class TensorLike(NDArrayOperatorsMixin):
     # -- shape and kind
     @property
     def shape(self) -> tuple[int, ...]:
-        """The lengths of the axes."""
+        """The shape."""
         return self._array().shape
 
     @property
@@ -194,40 +194,40 @@ class TensorLike(NDArrayOperatorsMixin):
         return dispatch.call(run_eager, func, args, kwargs)
 
     def reshape(self, *shape: Any) -> Any:
-        """The same elements in another shape: ``reshape(2, 3)`` or ``reshape((2, 3))``."""
+        """Reshapes the elements: ``reshape(2, 3)`` or ``reshape((2, 3))``."""
         return self._call(np.reshape, shape[0] if len(shape) == 1 else shape)
 
     def transpose(self, *axes: Any) -> Any:
-        """The value with its axes permuted, reversed by default."""
+        """Returns the value with permuted axes, reversed by default."""
         order = axes[0] if len(axes) == 1 else axes
         return self._call(np.transpose, order or None)
 
     def astype(self, dtype: DTypeLike) -> Any:
-        """The value in another dtype."""
+        """Returns the value in another dtype."""
         return self._call(astype, np.dtype(dtype))
 
     def sum(self, axis: Any = None, keepdims: bool = False) -> Any:
-        """The sum over ``axis``, all axes by default."""
+        """Returns the sum over ``axis``, all axes by default."""
         return self._call(np.sum, axis=axis, keepdims=keepdims)
 
     def mean(self, axis: Any = None, keepdims: bool = False) -> Any:
-        """The mean over ``axis``, all axes by default."""
+        """Returns the mean over ``axis``, all axes by default."""
         return self._call(np.mean, axis=axis, keepdims=keepdims)
 
     def max(self, axis: Any = None, keepdims: bool = False) -> Any:
-        """The largest element over ``axis``, all axes by default."""
+        """Returns the largest element over ``axis``, all axes by default."""
         return self._call(np.max, axis=axis, keepdims=keepdims)
 
     def min(self, axis: Any = None, keepdims: bool = False) -> Any:
-        """The smallest element over ``axis``, all axes by default."""
+        """Returns the smallest element over ``axis``, all axes by default."""
         return self._call(np.min, axis=axis, keepdims=keepdims)
 
     def item(self) -> Any:
-        """The only element as a Python number."""
+        """Returns the only element as a Python number."""
         return self._array().item()
 
     def tolist(self) -> Any:
-        """The value as nested lists of Python numbers."""
+        """Returns the value as nested lists of Python numbers."""
         return self._array().tolist()
 
 
@@ -240,8 +240,8 @@ class Tensor(TensorLike):
 
     __slots__ = ("__weakref__", "_value", "of_mean")
 
-    #: True on the gradients of a mean, not set elsewhere: an optimizer that sums them over replicas
-    #: may want to say so.
+    #: True on the gradients of a mean and nowhere else, so that an optimizer that sums them over
+    #: replicas can warn.
     of_mean: bool
 
     def __init__(self, value: Any, dtype: DTypeLike = None) -> None:
@@ -254,7 +254,7 @@ class Tensor(TensorLike):
 
     @classmethod
     def from_numpy(cls, array: Array) -> Tensor:
-        """A tensor that shares the memory of ``array``, as ``torch.from_numpy`` does."""
+        """Creates a tensor that shares the memory of ``array``, like ``torch.from_numpy``."""
         self = cls.__new__(cls)
         self._value = array
         return self
@@ -268,18 +268,18 @@ class Tensor(TensorLike):
 
 
 def constant(value: Any, dtype: DTypeLike = None, shape: Any = None, name: str | None = None) -> Tensor:  # noqa: ARG001
-    """A tensor holding a copy of ``value``.
+    """Returns a tensor with a copy of ``value``.
 
     Args:
         value: number, nested lists, array or tensor. Python floats become float32 and Python ints
             int32, as in TensorFlow; arrays keep their dtype.
-        dtype: the element type, if another one is wanted.
+        dtype: the dtype of the elements, to override this.
         shape: the shape to fill or reshape to.
         name: accepted and ignored.
 
     Raises:
-        TypeError: objects, or no dtype of numbers.
-        ValueError: rows of unequal lengths, or another number of elements than ``shape`` has.
+        TypeError: ``value`` has objects, or ``dtype`` is not a numeric dtype.
+        ValueError: rows differ in length, or the number of elements does not match ``shape``.
     """
     array = array_of(value, dtype, "the value of a constant")
     if shape is not None:
@@ -292,7 +292,7 @@ def constant(value: Any, dtype: DTypeLike = None, shape: Any = None, name: str |
 
 
 def convert_to_tensor(value: Any, dtype: DTypeLike = None, name: str | None = None) -> Any:  # noqa: ARG001
-    """``value`` as a tensor; tensors and traced values of that dtype are returned as they are."""
+    """Converts ``value`` to a tensor. Tensors and traced values of that dtype are returned unchanged."""
     if isinstance(value, TensorLike) and not hasattr(value, "assign"):
         return value if dtype is None or value.dtype == as_dtype(dtype) else value.astype(dtype)
     return constant(value, dtype)
@@ -328,7 +328,7 @@ def array_of(value: Any, dtype: DTypeLike, what: str) -> Array:
     """A new array of numbers, texts or dates, in TensorFlow's default dtype if none is asked for.
 
     Raises:
-        TypeError: objects, or no dtype of numbers.
+        TypeError: ``value`` has objects, or ``dtype`` is not a numeric dtype.
         ValueError: rows of unequal lengths, texts that are no numbers, or nested too deeply.
     """
     try:

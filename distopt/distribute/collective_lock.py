@@ -1,4 +1,4 @@
-"""One thread of a replica at a time is in a collective call."""
+"""Lets only one thread of a replica at a time make a collective call."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _R = TypeVar("_R")
 
 
 class CollectiveLock:
-    """A ``with`` block that two threads cannot be in at once; one thread may be in it several times.
+    """A ``with`` block that only one thread at a time can be in. A thread may enter it repeatedly.
 
-    The calls of two threads would reach the other replicas in any order, each time another.
+    Without it, the calls of two threads would reach the other replicas in an unpredictable order.
 
     Args:
-        ended: the first item is set to the time when a call has ended, in nanoseconds.
+        ended: the first item is set to the time at which a call ended, in nanoseconds.
     """
 
     def __init__(self, ended: MutableSequence[int]) -> None:
@@ -34,10 +34,10 @@ class CollectiveLock:
         self._last = 0  # the thread that has ended the program; functions at its exit may still call
 
     def __enter__(self) -> None:
-        """Begins a call.
+        """Starts a call.
 
         Raises:
-            RuntimeError: another thread is in one, or has ended the program.
+            RuntimeError: another thread is in a call, or has ended the program.
         """
         if self._last and self._last != threading.get_ident():
             raise RuntimeError(
@@ -57,20 +57,23 @@ class CollectiveLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Ends it."""
+        """Ends a call."""
         self._ended[0] = monotonic_ns()
         self._lock.release()
 
     @contextmanager
     def last(self) -> Iterator[None]:
-        """The program's last call: waits for another thread's, and lets it begin no more."""
+        """The last call of the program: waits for the call of another thread and lets it start no more."""
         self._last = threading.get_ident()
         with self._lock:
             yield
 
 
 def collective_call(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Marks a function with collective calls; another thread of the replica cannot make one meanwhile."""
+    """Marks a function that makes collective calls.
+
+    Other threads of the replica cannot make one meanwhile.
+    """
 
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         context = current_frame().context

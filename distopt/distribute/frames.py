@@ -73,7 +73,7 @@ _process = _Process()
 
 
 def set_process_frame(make: Callable[[], Frame]) -> None:
-    """Names the function that makes the frame below all stacks, when it is first needed."""
+    """Sets the function that creates the frame below all stacks, when it is first needed."""
     _process.make = make
 
 
@@ -102,23 +102,23 @@ def current_frame() -> Frame:
 
 
 def get_replica_context() -> ReplicaContext | None:
-    """The context of the replica that this code runs in, or None in cross-replica context."""
+    """Returns the context of the current replica, or None in cross-replica context."""
     return current_frame().context
 
 
 def in_cross_replica_context() -> bool:
-    """Whether this code speaks for all replicas: in ``scope()`` or ``merge_call``."""
+    """Whether the code runs in cross-replica context: inside ``scope()`` or ``merge_call``."""
     return current_frame().context is None
 
 
 def get_strategy() -> Strategy:
-    """The strategy in force; without one, the default of one replica, always the same object."""
+    """Returns the active strategy. Without one, returns the default strategy of one replica."""
     return current_frame().strategy
 
 
 @contextmanager
 def frame(strategy: Strategy, context: ReplicaContext | None, kind: str) -> Iterator[None]:
-    """Pushes a frame for the time of a ``with`` block."""
+    """Pushes a frame for the duration of a ``with`` block."""
     before = _frames.get()
     _frames.set((*before, Frame(strategy, context, kind)))
     try:
@@ -130,7 +130,7 @@ def frame(strategy: Strategy, context: ReplicaContext | None, kind: str) -> Iter
 
 @contextmanager
 def thread_replicas(replicas: int) -> Iterator[None]:
-    """While so many replicas are threads of this process: other threads must say which one they belong to."""
+    """Declares that this many replicas are threads of this process. Other threads must then name theirs."""
     if replicas > 1:
         _process.thread_counts.append(replicas)
     try:
@@ -151,14 +151,14 @@ os.register_at_fork(after_in_child=_forked)
 
 
 def require_replica_context(call: str, instead: str = "") -> ReplicaContext:
-    """The context of the replica that this code runs in.
+    """Returns the context of the replica in which this code runs.
 
     Args:
-        call: the user's, for the message.
-        instead: what else the user could do.
+        call: the name of the user's call, for the message.
+        instead: an alternative for the user, for the message.
 
     Raises:
-        RuntimeError: in cross-replica context.
+        RuntimeError: called in cross-replica context.
     """
     context = current_frame().context
     if context is None:

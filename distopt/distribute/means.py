@@ -1,4 +1,4 @@
-"""Sums and means over replicas of numbers that their own dtype cannot add up."""
+"""Sums and means over replicas of numbers whose own dtype cannot hold the sums."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The context of a replica among those of its node: collective calls there send nothing to other nodes."""
+"""The context of a replica within its node. Its collective calls send nothing to other nodes."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["node_context", "within_node"]
 
 
 def node_context(context: ReplicaContext) -> ReplicaContext:
-    """The replica among those that share memory with it; collective over the job where it is made.
+    """Returns the context of the replica within its node. Creating it is collective over the job.
 
     Args:
         context: the replica in its job.
 
     Returns:
-        ``context`` itself if the job is one node; else always the same object.
+        ``context`` itself if the job has one node; otherwise always the same object.
     """
     world = context.world
     if world.node.size == world.comm.size:
@@ -39,7 +39,7 @@ def node_context(context: ReplicaContext) -> ReplicaContext:
 
 @contextmanager
 def within_node(context: ReplicaContext) -> Iterator[ReplicaContext]:
-    """A ``with`` block in which this replica sees its node alone: steps and collective calls are the node's.
+    """A ``with`` block in which the replica sees only its node. Steps and collective calls stay in the node.
 
     Args:
         context: the replica in its job.

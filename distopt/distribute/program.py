@@ -1,4 +1,4 @@
-"""What a program is at its top level: one replica of an MPI job, or of one."""
+"""What a program is at its top level: one replica of an MPI job, or a single one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Strategy: who the replicas are."""
+"""Strategy: what the replicas are."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ __all__ = ["Strategy", "reduce_over_axis"]
 
 
 class Strategy(KnownArguments, ABC):
-    """The replicas of a job, and how code is run on them."""
+    """The replicas of a job, and how to run code on them."""
 
-    #: How the step engine is to keep this strategy's variables and updates.
+    #: How the step engine stores this strategy's variables and updates them.
     options: Settings
 
     @property
@@ -36,7 +36,7 @@ class Strategy(KnownArguments, ABC):
 
     @property
     def local_replicas(self) -> int:
-        """The number of replicas that run() starts in this process."""
+        """The number of replicas that ``run()`` starts in this process."""
         return 1
 
     @abstractmethod
@@ -47,18 +47,21 @@ class Strategy(KnownArguments, ABC):
         kwargs: dict[str, Any] | None = None,
         options: Any = None,
     ) -> Any:
-        """Runs ``fn`` in replica context on every replica; PerReplica arguments are split."""
+        """Runs ``fn`` in replica context on every replica.
+
+        Of a PerReplica argument, each replica gets its own value.
+        """
 
     @abstractmethod
     def _on_replicas(self, value: Nested, call: Callable[[ReplicaContext, Any], Any]) -> Any:
-        """Runs a collective on all replicas, each with its own part of ``value``."""
+        """Makes a collective call on all replicas, each with its own part of ``value``."""
 
     @contextmanager
     def scope(self) -> Iterator[Strategy]:
-        """Makes this strategy the one in force, in cross-replica context.
+        """Puts this strategy in force, in cross-replica context.
 
         Raises:
-            RuntimeError: inside ``run()``, or inside the scope of another strategy.
+            RuntimeError: called inside ``run()``, or inside the scope of another strategy.
         """
         require_cross_replica("scope()")
         require_unmixed(self)
@@ -66,29 +69,29 @@ class Strategy(KnownArguments, ABC):
             yield self
 
     def reduce(self, reduce_op: ReduceOp | str, value: Nested, axis: int | None) -> Nested:
-        """Combines what ``run`` returned over all replicas.
+        """Reduces a result of ``run`` over all replicas.
 
         Args:
             reduce_op: sum, mean, min or max.
-            value: the replicas' values, or a structure of them.
-            axis: None, or the axis of each value to reduce over as well; a mean then divides by the
-                total length, so that replicas of different lengths weigh rightly.
+            value: the values of the replicas, or a structure of them.
+            axis: None, or an axis of each value to reduce over as well. A mean then divides by the total
+                length, so that values of different lengths are weighted correctly.
 
         Raises:
-            RuntimeError: inside ``run()``.
-            ValueError: an unknown op.
+            RuntimeError: called inside ``run()``.
+            ValueError: the op is unknown.
         """
         require_cross_replica("reduce()")
         op = ReduceOp.from_any(reduce_op)
         return self._on_replicas(value, lambda context, own: reduce_over_axis(context, op, own, axis))
 
     def gather(self, value: Nested, axis: int) -> Nested:
-        """Joins what ``run`` returned along ``axis``, in the order of the replicas."""
+        """Joins a result of ``run`` along ``axis``, in the order of the replicas."""
         require_cross_replica("gather()")
         return self._on_replicas(value, lambda context, own: context.all_gather(own, axis))
 
     def experimental_local_results(self, value: Any) -> tuple[Any, ...]:
-        """The values of this process's replicas."""
+        """Returns the values of the replicas of this process."""
         return value.values if isinstance(value, PerReplica) else (value,)
 
 

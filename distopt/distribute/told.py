@@ -1,4 +1,4 @@
-"""What a replica tells distoptrun of its training, for its report and files."""
+"""What a replica reports to distoptrun about its training, for reports and files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["log_metrics", "tell", "tell_metrics", "telemetry_of"]
 
 
 def telemetry_of(context: ReplicaContext) -> Telemetry:
-    """A replica's telemetry."""
+    """The telemetry of a replica."""
     found: Telemetry | None = context.attached.get(Telemetry)
     if found is None:
         found = context.attached[Telemetry] = Telemetry()
@@ -24,30 +24,30 @@ def telemetry_of(context: ReplicaContext) -> Telemetry:
 
 
 def tell(context: ReplicaContext, kind: str, **members: Any) -> None:
-    """Sends a message about all of the job: replica 0 does."""
+    """Sends a message about the whole job. Only replica 0 does."""
     if context.replica_id_in_sync_group == 0:
         telemetry_of(context).send(kind, **members)
 
 
 def tell_metrics(logs: Mapping[str, Any]) -> None:
-    """Tells the numbers among what an epoch has ended with."""
+    """Reports the numbers among the results of an epoch."""
     context = require_replica_context("fit()")
     values = {name: float(value) for name, value in logs.items() if isinstance(value, (int, float))}
     tell(context, "metrics", step=context.collective_check.steps, values=values)
 
 
 def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:
-    """Hands numbers of the training, its loss for example, to ``distoptrun --report`` and ``--metrics``.
+    """Sends numbers such as the loss to ``distoptrun --report`` and ``--metrics``.
 
-    Replica 0's are taken; the other replicas may call it or not. Without distoptrun nothing happens.
-    ``fit`` does so for each epoch. What comes within a tenth of a second is averaged.
+    Only the numbers of replica 0 are used; other replicas may call it or not. Without distoptrun it does
+    nothing. ``fit`` calls it for each epoch. Numbers that arrive within a tenth of a second are averaged.
 
     Args:
-        metrics: name -> number; ``val_loss`` is drawn beside ``loss``.
-        step: the step that they belong to; by default the number of optimizer steps made so far.
+        metrics: a dict from names to numbers. ``val_loss`` is plotted with ``loss``.
+        step: the step of the numbers. By default the number of optimizer steps so far.
 
     Raises:
-        TypeError: something else than numbers by name.
+        TypeError: ``metrics`` is not a dict from names to numbers.
         RuntimeError: called in cross-replica context.
     """
     context = require_replica_context("log_metrics()")

@@ -1,4 +1,4 @@
-"""PerReplica: one value for each replica of this process, as cross-replica code sees it."""
+"""PerReplica: a value for each replica of this process, as seen in cross-replica context."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["PerReplica", "regroup", "select"]
 
 
 class PerReplica:
-    """The replicas' values, by local number.
+    """The values of the replicas of this process, by local number.
 
     Attributes:
-        values: one for each replica of this process.
+        values: one value for each replica of this process.
     """
 
     __slots__ = ("_values",)
@@ -26,7 +26,7 @@ class PerReplica:
 
     @property
     def values(self) -> tuple[Any, ...]:
-        """One value for each replica of this process."""
+        """A value for each replica of this process."""
         return self._values
 
     def __repr__(self) -> str:
@@ -35,7 +35,7 @@ class PerReplica:
 
 
 def regroup(values: list[Any]) -> Any:
-    """Replicas' results as one: structures of PerReplica; the same Python object comes back bare."""
+    """Combines replica results into structures of PerReplica. An object that all share stays itself."""
     first = values[0]
     if len(values) == 1 or all(v is first for v in values[1:]):
         return first
@@ -59,7 +59,7 @@ def _equal(values: list[Any]) -> bool:
 
 
 def select(structure: Any, index: int) -> Any:
-    """``structure`` with every PerReplica in it replaced by the value of replica ``index``."""
+    """Returns ``structure`` with every PerReplica in it replaced by the value of replica ``index``."""
     if isinstance(structure, PerReplica):
         return structure.values[index]
     if isinstance(structure, dict):

@@ -1,8 +1,8 @@
-"""Mathematical functions under TensorFlow's names; differentiable, and thin over NumPy's.
+"""Mathematical functions under TensorFlow's names. They are differentiable and thin wrappers of NumPy.
 
 They take variables, tensors, arrays and numbers and return tensors. Lists of Python numbers become
-float32 or int32 tensors, as in TensorFlow; a Python number beside a tensor takes the tensor's dtype.
-All other NumPy functions work on tensors as they are.
+float32 or int32 tensors, as in TensorFlow. A Python number takes the dtype of the tensor it is combined with.
+All other NumPy functions work on tensors directly.
 """
 # ruff: noqa: A004 (names of TensorFlow)
 

@@ -1,4 +1,4 @@
-"""Functions of elements, reductions and products, thin over NumPy's."""
+"""Element-wise functions, reductions and products, as thin wrappers of NumPy."""
 # ruff: noqa: ARG001 (TensorFlow's functions take a name, which means nothing here)
 
 from __future__ import annotations
@@ -141,32 +141,32 @@ subtract = _binary(np.subtract, "subtract", "x - y")
 
 
 def matmul(a: Any, b: Any, transpose_a: bool = False, transpose_b: bool = False) -> Any:
-    """The product of matrices ``[..., n, k] @ [..., k, m]``, the last two axes swapped first if asked."""
+    """Returns the matrix product ``[..., n, k] @ [..., k, m]``, optionally with transposed matrices."""
     a, b = _pair(a, b)
     a = np.swapaxes(a, -1, -2) if transpose_a else a
     return np.matmul(a, np.swapaxes(b, -1, -2) if transpose_b else b)
 
 
 def argmax(input: Any, axis: int | None = None) -> Any:  # noqa: A002 (TensorFlow's name)
-    """The place of the largest element along ``axis``, the first axis by default; int64."""
+    """Returns the index of the largest element along ``axis``, the first axis by default; int64."""
     return np.argmax(as_tensor(input), axis=0 if axis is None else axis)
 
 
 def argmin(input: Any, axis: int | None = None) -> Any:  # noqa: A002 (TensorFlow's name)
-    """The place of the smallest element along ``axis``, the first axis by default; int64."""
+    """Returns the index of the smallest element along ``axis``, the first axis by default; int64."""
     return np.argmin(as_tensor(input), axis=0 if axis is None else axis)
 
 
 def cast(x: Any, dtype: DTypeLike, name: str | None = None) -> Any:
-    """``x`` in another dtype; gradients pass between floating dtypes only."""
+    """Converts ``x`` to another dtype. Gradients pass only between floating dtypes."""
     return as_tensor(x).astype(dtype)
 
 
 def ones(shape: Any, dtype: DTypeLike = np.float32) -> Any:
-    """A tensor of ones."""
+    """Returns a tensor of ones."""
     return convert_to_tensor(np.ones(shape, dtype))
 
 
 def zeros(shape: Any, dtype: DTypeLike = np.float32) -> Any:
-    """A tensor of zeros."""
+    """Returns a tensor of zeros."""
     return convert_to_tensor(np.zeros(shape, dtype))

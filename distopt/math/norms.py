@@ -1,6 +1,6 @@
-"""Norms, and what is clipped by them or by bounds, as TensorFlow 2.4 has them.
+"""Norms and clips, as in TensorFlow 2.4.
 
-The gradients of norms are 0 where the norm is, not NaN.
+The gradient of a norm is 0 where the norm is 0, not NaN.
 """
 # ruff: noqa: A002, ARG001 (TensorFlow's functions take a name, which means nothing here)
 
@@ -28,18 +28,19 @@ def norm(
     keepdims: bool | None = None,
     name: str | None = None,
 ) -> Any:
-    """A norm of vectors or matrices.
+    """Computes a norm of vectors or matrices.
 
     Args:
         tensor: numbers.
-        ord: ``"euclidean"`` or ``"fro"``, ``1``, ``2``, ``np.inf``; for vectors any number above 0. Of
-            matrices 1 and ``np.inf`` are the largest sums of columns and rows, 2 the largest singular value.
-        axis: None for all elements as one vector; an axis of vectors; two axes of matrices.
-        keepdims: whether these axes stay, with length 1.
+        ord: ``"euclidean"`` or ``"fro"``, ``1``, ``2`` or ``np.inf``; for vectors, any number above 0. For
+            matrices, 1 and ``np.inf`` are the largest sums of columns and rows, and 2 is the largest
+            singular value.
+        axis: None for all elements as one vector, an axis of vectors, or two axes of matrices.
+        keepdims: whether to keep these axes, with length 1.
         name: accepted and ignored.
 
     Raises:
-        ValueError: an unknown ``ord``, or axes that are none.
+        ValueError: ``ord`` is unknown, or the axes are invalid.
     """
     x, axes = as_tensor(tensor), as_axes(axis)
     keep = bool(keepdims)
@@ -77,7 +78,7 @@ def _matrix_norm(x: Any, ord: Any, axes: tuple[int, int], keep: bool) -> Any:
 
 
 def global_norm(t_list: Any, name: str | None = None) -> Any:
-    """The euclidean norm of all elements of several tensors or IndexedSlices together; None is left out."""
+    """Computes the joint euclidean norm of several tensors or IndexedSlices. None is ignored."""
     values = [_values(t) for t in _several(t_list) if t is not None]
     if not values:
         return as_tensor(0.0)
@@ -90,19 +91,20 @@ def global_norm(t_list: Any, name: str | None = None) -> Any:
 def clip_by_global_norm(
     t_list: Any, clip_norm: Any, use_norm: Any = None, name: str | None = None
 ) -> tuple[list[Any], Any]:
-    """Several tensors, scaled down by one factor if the norm of all together is above ``clip_norm``.
+    """Scales several tensors by the same factor if their joint norm is above ``clip_norm``.
 
     Args:
-        t_list: a list of tensors, IndexedSlices or None, which stays None.
+        t_list: a list of tensors, IndexedSlices or None, which remains None.
         clip_norm: a number.
-        use_norm: their norm, if it is known.
+        use_norm: their norm, if you know it.
         name: accepted and ignored.
 
     Returns:
-        ``(clipped, norm)``: a list of tensors, all NaN if the norm is not finite; and their norm before.
+        ``(clipped, norm)``: a list of tensors, all NaN if the norm is not finite, and the norm before
+        clipping.
 
     Raises:
-        TypeError: ``t_list`` is no list.
+        TypeError: ``t_list`` is not a list.
         ValueError: ``clip_norm`` is NaN or infinite.
     """
     as_clip(clip_norm, "clip_norm")
@@ -116,12 +118,12 @@ def clip_by_global_norm(
 
 
 def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = None) -> Any:
-    """``t`` scaled down to the euclidean norm ``clip_norm`` where its norm is above that.
+    """Scales ``t`` to the euclidean norm ``clip_norm`` if its norm is above that.
 
     Args:
         t: a tensor, or IndexedSlices, whose rows are clipped as given.
         clip_norm: a number.
-        axes: over which to take the norm; all by default.
+        axes: the axes over which to compute the norm; all by default.
         name: accepted and ignored.
 
     Raises:
@@ -138,7 +140,7 @@ def clip_by_norm(t: Any, clip_norm: Any, axes: Any = None, name: str | None = No
 
 
 def clip_by_value(t: Any, clip_value_min: Any, clip_value_max: Any, name: str | None = None) -> Any:
-    """``t``, a tensor or IndexedSlices, with every element in ``[clip_value_min, clip_value_max]``."""
+    """Clips every element of ``t``, a tensor or IndexedSlices, to ``[clip_value_min, clip_value_max]``."""
     return _mapped(lambda v: np.clip(v, _like(clip_value_min, v), _like(clip_value_max, v)), t)
 
 

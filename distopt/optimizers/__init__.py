@@ -1,4 +1,4 @@
-"""The optimizers of Keras, their base class, and learning-rate schedules."""
+"""The optimizers of Keras, their base classes, and learning-rate schedules."""
 
 from distopt.optimizers import schedules
 from distopt.optimizers.adabelief import AdaBelief

@@ -26,22 +26,25 @@ ADABELIEF = Rule("adabelief", _adabelief, ("m", "s"), Sparse.ALL, in_float32=Tru
 
 
 class AdaBelief(RuleOptimizer):
-    """Adam with the squared distance of gradients from their mean: steps are large where gradients agree.
+    """Adam with the squared distance of the gradient from its mean, instead of the squared gradient.
+
+    Steps are large where gradients are close to their mean.
 
     ``m += (g - m) * (1 - beta_1)``, ``s += ((g - m)**2 - s) * (1 - beta_2) + epsilon``,
     ``w -= lr * m / (1 - beta_1**t) / (sqrt(s / (1 - beta_2**t)) + epsilon)`` in step ``t = 1, 2, ...``. A
-    sparse gradient counts as a dense one with zeros: every row moves.
+    sparse gradient is treated as a dense one with zeros, so every row moves.
 
     Args:
         learning_rate: a number, a callable without arguments, or a schedule.
         beta_1: decay of the mean of the gradient.
-        beta_2: decay of the mean of the squared distance from it.
-        epsilon: keeps the divisor above zero; much smaller than Adam's, since distances are.
+        beta_2: decay of the mean of the squared distance.
+        epsilon: keeps the divisor above zero. It is much smaller than that of Adam, because the squared
+            distances are.
         name: prefix of the names of its variables.
         **kwargs: see :class:`~distopt.optimizers.Optimizer`.
 
     Raises:
-        ValueError: a negative ``epsilon``.
+        ValueError: ``epsilon`` is negative.
 
     Source: Zhuang et al. 2020, arXiv:2010.07468; ``optax.adabelief``.
     """
@@ -77,7 +80,7 @@ class AdaBelief(RuleOptimizer):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments with their values now."""
+        """Returns the arguments of the constructor with their current values."""
         return {
             **super().get_config(),
             "learning_rate": self._serialize_hyperparameter("learning_rate"),

@@ -24,15 +24,15 @@ ADADELTA = Rule("adadelta", _adadelta, ("accum_grad", "accum_var"))
 
 
 class Adadelta(RuleOptimizer):
-    """Gradients scaled by the ratio of the root mean squares of past steps and past gradients.
+    """Scales gradients by the ratio of the root mean squares of past steps and past gradients.
 
     ``a = rho * a + (1 - rho) * g**2``, ``u = sqrt(b + epsilon) / sqrt(a + epsilon) * g``,
-    ``w -= lr * u``, ``b = rho * b + (1 - rho) * u**2``. A sparse gradient changes its own rows only.
+    ``w -= lr * u``, ``b = rho * b + (1 - rho) * u**2``. A sparse gradient updates only its own rows.
 
     Args:
-        learning_rate: a number, a callable without arguments, or a schedule; 1.0 is the paper's form.
+        learning_rate: a number, a callable without arguments, or a schedule; the paper has 1.0.
         rho: decay of the running means.
-        epsilon: keeps the divisor above zero and makes the first steps; None and 0 mean 1e-7.
+        epsilon: keeps the divisor above zero and makes the first steps possible; None and 0 mean 1e-7.
         name: prefix of the names of its variables.
         **kwargs: see :class:`~distopt.optimizers.Optimizer`.
 
@@ -61,11 +61,11 @@ class Adadelta(RuleOptimizer):
         return {"rho": rho, "one_minus_rho": dtype.type(1) - rho, "epsilon": dtype.type(self._epsilon)}
 
     def set_weights(self, weights: Sequence[Any]) -> None:
-        """As in the base class; a list without the step count is taken as of step 0."""
+        """Like the base class. A list without the step count is taken to be from step 0."""
         super().set_weights(with_step_count(weights, len(self.weights)))
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments with their values now."""
+        """Returns the arguments of the constructor with their current values."""
         return {
             **super().get_config(),
             "learning_rate": self._serialize_hyperparameter("learning_rate"),

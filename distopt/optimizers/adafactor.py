@@ -25,30 +25,30 @@ __all__ = ["Adafactor"]
 
 
 class Adafactor(WholeVariableOptimizer):
-    """RMSprop that keeps a mean square for each row and each column, instead of each element.
+    """RMSprop with a mean square for each row and each column, instead of one for each element.
 
-    In step ``s = 1, 2, ...`` with ``beta = 1 - s**beta_2_decay``, for a variable of two or more axes
+    In step ``s = 1, 2, ...`` with ``beta = 1 - s**beta_2_decay``, for a variable with two or more axes:
 
-    - ``r = beta * r + (1 - beta) * mean(g**2 + epsilon_1, axis=-1)``, ``c`` likewise over axis -2,
+    - ``r = beta * r + (1 - beta) * mean(g**2 + epsilon_1, axis=-1)``, and ``c`` likewise over axis -2,
     - ``u = g / sqrt(r * c / mean(r))``, divided by ``max(1, rms(u) / clip_threshold)``,
     - ``w -= max(epsilon_2, rms(w)) * rho * u`` with ``rho = min(learning_rate, 1 / sqrt(s))``.
 
     Other variables keep the mean square ``v`` of each element. float16 and bfloat16 are computed in float32.
-    A sparse gradient counts as a dense one with zeros.
+    A sparse gradient is treated as a dense one with zeros.
 
     Args:
         learning_rate: a number, a callable without arguments, or a schedule; relative to the size of the
             variable's elements.
-        beta_2_decay: the power of the step with which ``1 - beta`` falls; at most 0.
-        epsilon_1: is added to squares of gradients.
-        epsilon_2: the least size of elements that counts.
+        beta_2_decay: the exponent of the step with which ``1 - beta`` decays; at most 0.
+        epsilon_1: is added to the squares of gradients.
+        epsilon_2: the lower limit of ``rms(w)``.
         clip_threshold: the largest root mean square of ``u``.
-        relative_step: as in Keras, where it changes nothing that ``rho`` does not.
+        relative_step: as in Keras, where it has no effect beyond that of ``rho``.
         name: prefix of the names of its variables.
         **kwargs: see :class:`~distopt.optimizers.Optimizer`.
 
-    Source: Shazeer & Stern 2018, arXiv:1804.04235; ``keras.optimizers.Adafactor`` of Keras 3.15, but for its
-    ``v`` of variables that have rows and columns, which nothing reads.
+    Source: Shazeer & Stern 2018, arXiv:1804.04235; ``keras.optimizers.Adafactor`` of Keras 3.15, without its
+    slot ``v`` of variables with rows and columns, which Keras never reads.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Adafactor(WholeVariableOptimizer):
         w -= u
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments with their values now."""
+        """Returns the arguments of the constructor with their current values."""
         return {
             **super().get_config(),
             "learning_rate": self._serialize_hyperparameter("learning_rate"),
@@ -127,6 +127,6 @@ class Adafactor(WholeVariableOptimizer):
 
 
 def _step(w: Array, size: float, numbers: Mapping[str, float]) -> float:
-    """What the scaled gradient, whose root mean square is ``size``, is multiplied by."""
+    """The factor of the scaled gradient, whose root mean square is ``size``."""
     alpha = float(np.maximum(numbers["epsilon_2"], root_mean_square(w))) * numbers["rho"]
     return alpha / float(np.maximum(1.0, size / numbers["clip_threshold"]))

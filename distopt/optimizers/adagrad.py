@@ -29,20 +29,20 @@ ADAGRAD = Rule("adagrad", _adagrad, ("accumulator",))
 
 
 class Adagrad(RuleOptimizer):
-    """Steps divided by the root of the sum of all squares so far.
+    """Divides steps by the square root of the sum of all squared gradients so far.
 
-    ``accumulator += g**2``, ``w -= lr * g / (sqrt(accumulator) + epsilon)``. A sparse gradient changes
-    its own rows only.
+    ``accumulator += g**2``, ``w -= lr * g / (sqrt(accumulator) + epsilon)``. A sparse gradient updates
+    only its own rows.
 
     Args:
         learning_rate: a number, a callable without arguments, or a schedule.
-        initial_accumulator_value: what the sums start with, at least 0.
+        initial_accumulator_value: the initial value of the sums, at least 0.
         epsilon: keeps the divisor above zero; None and 0 mean 1e-7.
         name: prefix of the names of its variables.
         **kwargs: see :class:`~distopt.optimizers.Optimizer`.
 
     Raises:
-        ValueError: a negative ``initial_accumulator_value``.
+        ValueError: ``initial_accumulator_value`` is negative.
 
     Source: Duchi et al. 2011, "Adaptive Subgradient Methods for Online Learning and Stochastic Optimization".
     """
@@ -72,11 +72,11 @@ class Adagrad(RuleOptimizer):
         return {"epsilon": dtype.type(self._epsilon)}
 
     def set_weights(self, weights: Sequence[Any]) -> None:
-        """As in the base class; a list without the step count is taken as of step 0."""
+        """Like the base class. A list without the step count is taken to be from step 0."""
         super().set_weights(with_step_count(weights, len(self.weights)))
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments with their values now."""
+        """Returns the arguments of the constructor with their current values."""
         return {
             **super().get_config(),
             "learning_rate": self._serialize_hyperparameter("learning_rate"),

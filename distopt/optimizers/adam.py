@@ -32,12 +32,12 @@ AMSGRAD = Rule("amsgrad", _amsgrad, ("m", "v", "vhat"), Sparse.ALL)
 
 
 class Adam(RuleOptimizer):
-    """A running mean of the gradient, divided by the root of a running mean of its square.
+    """Divides a running mean of the gradient by the square root of a running mean of its square.
 
     ``m += (g - m) * (1 - beta_1)``, ``v += (g**2 - v) * (1 - beta_2)``,
-    ``w -= lr * sqrt(1 - beta_2**s) / (1 - beta_1**s) * m / (sqrt(v) + epsilon)`` in step ``s = 1, 2, ...``
-    (the form before section 2.1 of the paper: epsilon is added to the uncorrected root). AMSGrad uses
-    the largest ``v`` so far. A sparse gradient counts as a dense one with zeros: every row moves.
+    ``w -= lr * sqrt(1 - beta_2**s) / (1 - beta_1**s) * m / (sqrt(v) + epsilon)`` in step ``s = 1, 2, ...``.
+    This is the form before section 2.1 of the paper: epsilon is added to the uncorrected root. AMSGrad uses
+    the largest ``v`` so far. A sparse gradient is treated as a dense one with zeros, so every row moves.
 
     Args:
         learning_rate: a number, a callable without arguments, or a schedule.
@@ -83,7 +83,7 @@ class Adam(RuleOptimizer):
         }
 
     def set_weights(self, weights: Sequence[Any]) -> None:
-        """As in the base class; the third part of an AMSGrad state is left out if this is plain Adam."""
+        """Like the base class. Plain Adam ignores the third part of an AMSGrad state."""
         expected = len(self.weights)
         weights = as_sequence(weights, "set_weights(): the weights")
         if not self.amsgrad and len(weights) == 3 * ((expected - 1) // 2) + 1:
@@ -91,7 +91,7 @@ class Adam(RuleOptimizer):
         super().set_weights(weights)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments with their values now."""
+        """Returns the arguments of the constructor with their current values."""
         return {
             **super().get_config(),
             "learning_rate": self._serialize_hyperparameter("learning_rate"),

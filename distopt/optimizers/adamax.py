@@ -23,11 +23,11 @@ ADAMAX = Rule("adamax", _adamax, ("m", "v"))
 
 
 class Adamax(RuleOptimizer):
-    """Adam with a decaying maximum of ``|g|`` in place of the root of a mean square.
+    """Adam with a decaying maximum of ``|g|`` instead of the root of a mean square.
 
     ``m += (g - m) * (1 - beta_1)``, ``v = max(beta_2 * v, |g|)``,
     ``w -= lr / (1 - beta_1**s) * m / (v + epsilon)`` in step ``s = 1, 2, ...``. A sparse gradient
-    changes its own rows only.
+    updates only its own rows.
 
     Args:
         learning_rate: a number, a callable without arguments, or a schedule.
@@ -70,7 +70,7 @@ class Adamax(RuleOptimizer):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments with their values now."""
+        """Returns the arguments of the constructor with their current values."""
         return {
             **super().get_config(),
             "learning_rate": self._serialize_hyperparameter("learning_rate"),

@@ -12,8 +12,8 @@ __all__ = ["AdamW"]
 class AdamW(Adam):
     """Adam with decoupled weight decay: ``w -= lr * weight_decay * w``, then a step of Adam.
 
-    A penalty on ``w**2`` in the loss would be divided by the same root as the gradient, and so would
-    shrink least where gradients are large.
+    A penalty on ``w**2`` in the loss would be divided by the same root as the gradient, so it would have the
+    least effect where gradients are large.
 
     Args:
         learning_rate: a number, a callable without arguments, or a schedule.
@@ -26,7 +26,7 @@ class AdamW(Adam):
         **kwargs: see :class:`~distopt.optimizers.Optimizer`.
 
     Raises:
-        ValueError: ``weight_decay`` is None, or negative.
+        ValueError: ``weight_decay`` is None or negative.
 
     Source: Loshchilov & Hutter 2017, arXiv:1711.05101; ``keras.optimizers.AdamW`` of Keras 3.
     """

@@ -1,4 +1,4 @@
-"""BaseOptimizer: an optimizer's settings, hyperparameters and variables, under the names that Keras has."""
+"""BaseOptimizer: the settings, hyperparameters and variables of an optimizer, under their Keras names."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ _MULTIPLIERS = ("learning_rate_multiplier", "weight_decay_multiplier")
 
 
 class BaseOptimizer(abc.ABC):
-    """The part of an optimizer that is not the step; see Optimizer for its arguments.
+    """The part of an optimizer that does not make steps. See Optimizer for its arguments.
 
-    HyperSet, SlotStore and NonFinitePolicy do the work. The methods here are the names under which programs
-    and subclasses reach them. The optimizer itself goes through these methods too, so that an override
+    HyperSet, SlotStore and NonFinitePolicy do the work. Programs and subclasses reach them through the
+    methods here. The optimizer itself calls these methods too, so an override
     takes effect.
     """
 
-    #: Intervals for hyperparameters; one that is not listed may be any number.
+    #: Intervals of hyperparameters. One that is not listed may be any number.
     _limits: ClassVar[Mapping[str, Limit]] = {"learning_rate": FINITE, "decay": NOT_NEGATIVE}
 
     _clip: Clip | None = None
@@ -83,11 +83,11 @@ class BaseOptimizer(abc.ABC):
 
     @property
     def on_nonfinite(self) -> str:
-        """What is done about NaN and infinity in the gradients of any replica.
+        """What to do with NaN and infinity in the gradients of any replica.
 
-        ``"propagate"``: nothing, as in Keras. ``"raise"``: FloatingPointError on every replica.
-        ``"skip"``: the step is left out on every replica. ``"zero"``: zeros take the place of such elements
-        before gradients are aggregated.
+        ``"propagate"`` does nothing, like Keras. ``"raise"`` raises FloatingPointError on every replica.
+        ``"skip"`` skips the step on every replica. ``"zero"`` sets these elements to zero before the
+        gradients are aggregated.
 
         Raises:
             ValueError: set to anything else.
@@ -101,14 +101,14 @@ class BaseOptimizer(abc.ABC):
     # -- weight decay
     @property
     def weight_decay(self) -> float | None:
-        """The decoupled weight decay: a variable loses this times the learning rate times itself in a step.
+        """The decoupled weight decay. A step subtracts ``lr * weight_decay * w`` from each variable ``w``.
 
-        It loses that before the update, whose size it does not change. None or 0 for none; at least 0. With
+        The subtraction precedes the update and does not affect its size. None or 0 turns it off. With
         a sparse gradient all rows decay.
 
         Raises:
-            TypeError: set to no number.
-            ValueError: set to a number below 0, or not finite.
+            TypeError: set to something that is not a number.
+            ValueError: set to a number that is negative or not finite.
         """
         return self._weight_decay
 
@@ -120,17 +120,17 @@ class BaseOptimizer(abc.ABC):
     def exclude_from_weight_decay(
         self, var_list: Iterable[Variable] | None = None, var_names: Iterable[str] | None = None
     ) -> None:
-        """Lets variables keep their values but for the update; to be called before the first step.
+        """Excludes variables from weight decay. Call it before the first step.
 
-        A later call takes the place of an earlier one.
+        A later call replaces an earlier one.
 
         Args:
             var_list: variables.
-            var_names: regular expressions; variables in whose names (without ``":0"``) one is found.
+            var_names: regular expressions that are searched in the names of variables, without ``":0"``.
 
         Raises:
-            TypeError: something that is no variable, or no str.
-            ValueError: a step has been made, or no regular expression.
+            TypeError: ``var_list`` has something that is not a variable, or ``var_names`` a non-string.
+            ValueError: a step has been made, or a regular expression is invalid.
         """
         if self._iterations is not None and self._iterations.scalar() > 0:
             raise ValueError(
@@ -142,58 +142,58 @@ class BaseOptimizer(abc.ABC):
     # -- moving averages
     @property
     def use_ema(self) -> bool:
-        """Whether a moving average of each variable is kept: its slot ``average``."""
+        """Whether a moving average of each variable is kept, in its slot ``average``."""
         return self._average is not None
 
     @property
     def ema_momentum(self) -> float | None:
-        """What the averages keep of themselves in a step; None without averages."""
+        """The fraction of the average that remains after a step; None without averages."""
         return None if self._average is None else self._average.momentum
 
     @property
     def ema_overwrite_frequency(self) -> int | None:
-        """After how many steps, again and again, the variables become their averages; None for never."""
+        """The number of steps after which variables are set to their averages, repeatedly; None for never."""
         return None if self._average is None else self._average.overwrite_frequency
 
     def train(self) -> None:  # noqa: B027 - a hook that few need
-        """Gives the variables the values to train with: those that they have, but for ScheduleFree."""
+        """Sets the variables to the values for training. Only ScheduleFree changes them."""
 
     def eval(self) -> AbstractContextManager[None]:
-        """Gives the variables the values to evaluate with, within a ``with`` or until :meth:`train`.
+        """Sets the variables to the values for evaluation, within a ``with`` block or until :meth:`train`.
 
-        They are those that they have, but for ScheduleFree.
+        Only ScheduleFree changes them.
         """
         return nullcontext()
 
     def finalize_variable_values(self, var_list: Iterable[Variable]) -> None:
-        """Assigns their averages to the variables, if ``use_ema`` is set; ``fit`` does so at its end.
+        """Assigns the averages to the variables if ``use_ema`` is set. ``fit`` calls it at its end.
 
         Args:
-            var_list: the model's variables; those that never were in a step keep their values.
+            var_list: the variables of the model; those that were never in a step keep their values.
         """
         if self._average is not None:
             self._average.finalize(self, list(var_list))
 
     # -- hyperparameters, which are attributes too
     def _set_hyper(self, name: str, value: Any) -> None:
-        """A hook: sets the hyperparameter ``name``, which is an attribute of that name from then on."""
+        """A hook: sets the hyperparameter ``name``, which becomes an attribute."""
         self._hypers.set(name, value)
 
     def _get_hyper(self, name: str, dtype: DTypeLike = None) -> Any:
-        """A hook: the value of the hyperparameter ``name``, cast to ``dtype`` if given; or its schedule."""
+        """A hook: returns the hyperparameter ``name``, cast to ``dtype`` if given, or its schedule."""
         self._create_hypers()
         return self._hypers.get(name, dtype)
 
     def _create_hypers(self) -> None:
-        """A hook: makes variables of the hyperparameters that are numbers."""
+        """A hook: creates variables for the hyperparameters that are numbers."""
         self._hypers.create(self.add_weight)
 
     def _serialize_hyperparameter(self, name: str) -> Any:
-        """A hook: the hyperparameter as a config holds it, a number or a schedule's dict."""
+        """A hook: returns the hyperparameter for a config, as a number or the dict of a schedule."""
         return self._hypers.config(name)
 
     def _decayed_lr(self, var_dtype: DTypeLike) -> Any:
-        """A hook: the learning rate of this step, decay applied; a tensor of shape () and that dtype."""
+        """A hook: returns the learning rate of this step, after decay: shape (), that dtype."""
         return decayed_rate(self, var_dtype)
 
     def _hyper_named(self, attribute: str) -> str | None:
@@ -223,9 +223,9 @@ class BaseOptimizer(abc.ABC):
     # -- variables
     @property
     def iterations(self) -> Variable:
-        """The number of steps made: an int64 variable of shape (), made at first use.
+        """The number of steps made, an int64 variable of shape (). It is created at its first use.
 
-        Another variable may be set in its place before that.
+        You can set another variable before that.
 
         Raises:
             TypeError: set to anything but an integer variable of shape ().
@@ -253,7 +253,7 @@ class BaseOptimizer(abc.ABC):
 
     @property
     def weights(self) -> list[Variable]:
-        """The variables of this optimizer in the order in which they were made, then its aggregator's."""
+        """The variables of this optimizer in order of creation, then those of its aggregator."""
         own, aggregator = self._slots.weights, self.gradient_aggregator
         others = aggregator.weights if isinstance(aggregator, aggregators.Aggregator) else []
         return [*own, *others] if others else own
@@ -263,18 +263,18 @@ class BaseOptimizer(abc.ABC):
         return self.weights
 
     def get_weights(self) -> list[Any]:
-        """The values of the weights, copied: first the step count, then the slots as they were made."""
+        """Returns copies of the weights: first the step count, then the slots in order of creation."""
         return [weight.numpy() for weight in self.weights]
 
     def set_weights(self, weights: Sequence[Any]) -> None:
-        """Sets the values of the weights, all or none.
+        """Sets the values of all weights, or of none if there is an error.
 
         Args:
-            weights: as :meth:`get_weights` gives them, of an optimizer of the same kind.
+            weights: the result of :meth:`get_weights` of an optimizer of the same kind.
 
         Raises:
-            TypeError: no list, or an array that holds no numbers.
-            ValueError: another number of arrays, an array of another shape, or a step count that is no count.
+            TypeError: ``weights`` is not a list, or an array does not hold numbers.
+            ValueError: the number or shape of the arrays is wrong, or the step count is not a count.
         """
         assign_weights(self._name, self.weights, weights)
 
@@ -288,41 +288,41 @@ class BaseOptimizer(abc.ABC):
         synchronization: VariableSynchronization = VariableSynchronization.AUTO,
         aggregation: VariableAggregation = VariableAggregation.NONE,
     ) -> Variable:
-        """Makes a variable for the optimizer; it is not added to :attr:`weights`.
+        """Creates a variable for the optimizer. It is not added to :attr:`weights`.
 
         Args:
             name: its name.
             shape: its shape.
             dtype: its dtype, float32 by default.
             initializer: the name of an initializer, a callable ``(shape, dtype)``, or a value.
-            trainable: True by default, but for ON_READ.
-            synchronization: ON_READ keeps one value a replica.
-            aggregation: how values that replicas assign become one.
+            trainable: True by default, except with ON_READ.
+            synchronization: ON_READ keeps one value per replica.
+            aggregation: how values that replicas assign are combined.
 
         Raises:
-            ValueError: the name of no initializer, or ``trainable=True`` with ON_READ.
+            ValueError: the initializer is unknown, or ``trainable`` is True with ON_READ.
         """
         return self._slots.make(name, shape, dtype, initializer, trainable, synchronization, aggregation)
 
     def add_slot(self, var: Variable, slot_name: str, initializer: Any = "zeros") -> Variable:
-        """The slot ``slot_name`` of ``var``; made and added to :attr:`weights` if it does not exist.
+        """Returns the slot ``slot_name`` of ``var``. A new one is created and added to :attr:`weights`.
 
         Args:
             var: the variable that it belongs to.
             slot_name: its name, the same for all variables.
-            initializer: the name of an initializer, a callable ``(shape, dtype)``, or a value. What a
-                name or callable makes has the variable's shape; the dtype always is the variable's.
+            initializer: the name of an initializer, a callable ``(shape, dtype)``, or a value. A name or
+                callable fills the shape of the variable. The dtype is always that of the variable.
 
         Returns:
-            A variable that is not trained, named ``<variable>/<slot_name>``.
+            A non-trainable variable, named ``<variable>/<slot_name>``.
 
         Raises:
-            ValueError: the name of no initializer.
+            ValueError: the initializer is unknown.
         """
         return self._slots.add(var, slot_name, initializer)
 
     def get_slot(self, var: Variable, slot_name: str) -> Variable:
-        """The slot ``slot_name`` of ``var``.
+        """Returns the slot ``slot_name`` of ``var``.
 
         Raises:
             KeyError: the variable has no slots, or none of that name.
@@ -330,11 +330,11 @@ class BaseOptimizer(abc.ABC):
         return self._slots.get(var, slot_name)
 
     def get_slot_names(self) -> list[str]:
-        """The names of the slots, in the order in which they were first made; [] before the first step."""
+        """Returns the names of the slots in order of creation; [] before the first step."""
         return self._slots.names
 
     def _slot_owners(self) -> Iterable[tuple[Variable, str, Variable]]:
-        """A hook: for each slot that is saved the variable it belongs to, its name, and itself."""
+        """A hook: for each saved slot, the variable it belongs to, its name, and the slot."""
         return self._slots.owners()
 
     def _hyper_variables(self) -> dict[str, Variable]:
@@ -342,16 +342,16 @@ class BaseOptimizer(abc.ABC):
         return self._hypers.variables()
 
     def _loss_factor(self) -> float:
-        """A hook: what ``fit`` multiplies replicas' parts of a loss by: 1 if gradients are summed."""
+        """A hook: the factor by which ``fit`` multiplies the parts of a loss; 1 if gradients are summed."""
         return 1.0
 
     def _update_cost(self, variable: Variable) -> float:
-        """What the update of a variable costs, by which updates are dealt out to the replicas of a node."""
+        """The cost of updating a variable, by which updates are distributed over the replicas of a node."""
         return float(variable.size)
 
     # -- description and configs
     def describe(self) -> str:
-        """Prints the current pipeline and returns it.
+        """Prints the current pipeline and returns it as a string.
 
         For example: ``sum over 4 replicas -> clip global norm 1 -> Adam(learning_rate=0.001, ...)``.
         """
@@ -360,16 +360,16 @@ class BaseOptimizer(abc.ABC):
         return text
 
     def stats(self) -> dict[str, Any]:
-        """Where the job's time went, as :func:`distopt.report` tells it; ``"iterations"`` are its own."""
+        """Returns where the job's time went, like :func:`distopt.report`, with its own ``"iterations"``."""
         return step_stats(self._steps_made())
 
     def _title(self) -> str:
-        """What the update is called in a description."""
+        """The name of the update in a description."""
         return type(self).__name__
 
     @abc.abstractmethod
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments with their values now, as JSON can hold them."""
+        """Returns the arguments of the constructor with their current values, as JSON can represent them."""
         clips = {name: getattr(self, name) for name in ("clipnorm", "clipvalue", "global_clipnorm")}
         policy = {} if self.on_nonfinite == "propagate" else {"on_nonfinite": self.on_nonfinite}
         decay = {} if self.weight_decay is None else {"weight_decay": self.weight_decay}
@@ -378,15 +378,15 @@ class BaseOptimizer(abc.ABC):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
-        """An optimizer from what :meth:`get_config` returned.
+        """Creates an optimizer from the result of :meth:`get_config`.
 
         Args:
-            config: it is not changed. A dict as learning rate is a schedule's; ``lr`` is an old name.
-            custom_objects: the user's own schedules and multipliers by name.
+            config: not modified. A dict as learning rate is a schedule; ``lr`` is accepted as an old name.
+            custom_objects: your own schedules and multipliers by name.
 
         Raises:
-            TypeError: a key that the constructor does not take.
-            ValueError: an unknown schedule or multiplier.
+            TypeError: the constructor does not take one of the keys.
+            ValueError: a schedule or multiplier is unknown.
         """
         arguments = as_config(config, f"optimizer {cls.__name__}")
         if "lr" in arguments:

@@ -38,12 +38,13 @@ def check_keywords(optimizer: type, keywords: Mapping[str, Any]) -> None:
     """Checks the keyword arguments that every optimizer takes.
 
     Args:
-        optimizer: its class, whose constructor's arguments are named beside them.
-        keywords: those that the constructor does not know.
+        optimizer: its class; messages list its constructor arguments too.
+        keywords: those that the constructor does not name.
 
     Raises:
-        TypeError: an unknown keyword, ``decay=None``, or no number.
-        ValueError: a negative number, a clip that is none, or both ``clipnorm`` and ``global_clipnorm``.
+        TypeError: a keyword is unknown, ``decay`` is None, or a value is not a number.
+        ValueError: a number is negative, a clip is invalid, or both ``clipnorm`` and ``global_clipnorm`` are
+            given.
     """
     for name, value in keywords.items():
         if name not in _KEYWORDS:
@@ -64,7 +65,7 @@ def check_keywords(optimizer: type, keywords: Mapping[str, Any]) -> None:
 
 
 def check_not_negative_number(name: str, value: Any, optional: bool) -> None:
-    """TypeError if ``value`` is no number (or None, if ``optional``), ValueError if it is out of range."""
+    """TypeError if ``value`` is not a number (or None, if ``optional``), ValueError if it is out of range."""
     if optional and value is None:
         return
     if value is None:
@@ -76,10 +77,10 @@ def check_not_negative_number(name: str, value: Any, optional: bool) -> None:
 
 
 def check_transformers(transformers: Any) -> list[Transformer]:
-    """The transformers as a new list.
+    """Returns the transformers as a new list.
 
     Raises:
-        TypeError: no list, or something in it that cannot be called.
+        TypeError: it is not a list, or an element is not callable.
     """
     found = [] if transformers is None else list(as_sequence(transformers, "gradient_transformers"))
     for transformer in found:
@@ -91,7 +92,7 @@ def check_transformers(transformers: Any) -> list[Transformer]:
 
 
 class ClipLimit:
-    """A descriptor: the limit of one clip of an optimizer, checked when it is set; None for no clip.
+    """A descriptor for the limit of one clip of an optimizer, checked when it is set; None for no clip.
 
     Args:
         field: its name in :class:`~distopt.engine.clip.Clip`.
@@ -114,7 +115,7 @@ class ClipLimit:
 
 
 def clip_config(clips: Mapping[str, float | None]) -> dict[str, float]:
-    """Those of the clips that are set."""
+    """The clips that are set."""
     return {name: value for name, value in clips.items() if value is not None}
 
 

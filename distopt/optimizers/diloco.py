@@ -1,4 +1,4 @@
-"""DiLoCo: nodes train on their own, and an outer optimizer follows the mean of where they have gone."""
+"""DiLoCo: nodes train separately, and an outer optimizer follows their mean."""
 
 from __future__ import annotations
 
@@ -28,24 +28,25 @@ _ANCHOR = "anchor"
 
 
 class DiLoCo(LocalRounds):
-    """Makes ``every`` steps on each node alone; then ``outer`` makes one with the mean of what they did.
+    """Makes ``every`` steps on each node separately; then ``outer`` makes one step with their mean.
 
-    The outer gradient is the weights after the last exchange minus the weights now, averaged over the nodes.
-    ``outer`` applies it to the weights after the last exchange, and all nodes go on from the result. It is
-    the same on one node. All other state of ``inner`` stays each node's own; that of ``outer`` is the same
-    everywhere.
+    The outer gradient is the weights after the last exchange minus the current weights, averaged over the
+    nodes. ``outer`` applies it to the weights after the last exchange, and all nodes continue from there.
+    It does the same on a single node. All other state of ``inner`` belongs to each node. The state of
+    ``outer`` is the same everywhere.
 
     Args:
-        inner: makes the steps of a node; AdamW in the paper. With ``gradient_aggregator="mean"``.
-        outer: makes one step a round. The default sum over replicas becomes the mean; a mean that sends
-            fewer bytes stays. By default ``SGD(0.7, momentum=0.9, nesterov=True)``, as in the paper.
+        inner: makes the steps of a node; AdamW in the paper. It needs ``gradient_aggregator="mean"``.
+        outer: makes one step per round. A sum over replicas, the default, is replaced by the mean. A mean
+            that sends fewer bytes is kept. The default is ``SGD(0.7, momentum=0.9, nesterov=True)``, as in
+            the paper.
         every: the number of steps between two exchanges.
         name: its name.
 
     Raises:
-        TypeError: ``inner`` or ``outer`` is no optimizer, or one of those that wrap another.
-        ValueError: ``inner`` does not take the mean, ``outer`` keeps averages, both are one, or ``every`` is
-            below 1.
+        TypeError: ``inner`` or ``outer`` is not an optimizer, or wraps another one.
+        ValueError: ``inner`` does not use the mean, ``outer`` keeps averages, both are the same object, or
+            ``every`` is below 1.
 
     Source: Douillard et al. 2023, "DiLoCo: Distributed Low-Communication Training of Language Models",
     arXiv:2311.08105.
@@ -68,7 +69,7 @@ class DiLoCo(LocalRounds):
     # -- the state
     @property
     def weights(self) -> list[Variable]:
-        """The inner optimizer's, the weights after the last exchange among them; then the outer one's."""
+        """The inner optimizer's weights, including those after the last exchange, then the outer one's."""
         return [*super().weights, *self.outer.weights]
 
     def _create_all_weights(self, var_list: list[Variable]) -> None:
@@ -96,7 +97,7 @@ class DiLoCo(LocalRounds):
         return f"weights before minus weights now -> {stages_of(self.outer, replicas)}"
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments with their values now."""
+        """Returns the arguments of the constructor with their current values."""
         return {**super().get_config(), "outer": part_config(self.outer)}
 
 

@@ -1,4 +1,4 @@
-"""Exclusions: the variables that something an optimizer does leaves out."""
+"""Exclusions: the variables to which something in an optimizer does not apply."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["Exclusions"]
 class Exclusions:
     """Variables, and patterns of their names.
 
-    Copies know variables by name, shape and dtype, since they train others.
+    Copies know variables by name, shape and dtype, since they train other ones.
 
     Args:
-        call: the method that says which, for messages.
+        call: the method that sets them, for messages.
     """
 
     def __init__(self, call: str) -> None:
@@ -28,15 +28,15 @@ class Exclusions:
         self._pattern: re.Pattern[str] | None = None
 
     def set(self, variables: Iterable[Variable] | None, names: Iterable[str] | None) -> None:
-        """Takes the place of what was excluded before.
+        """Replaces what was excluded before.
 
         Args:
             variables: variables.
-            names: regular expressions; variables in whose names (without ``":0"``) one is found.
+            names: regular expressions that are searched in the names of variables, without ``":0"``.
 
         Raises:
-            TypeError: something that is no variable, or no str.
-            ValueError: no regular expression.
+            TypeError: something that is not a variable, or not a str.
+            ValueError: an invalid regular expression.
         """
         listed = [] if variables is None else list(as_sequence(variables, "var_list"))
         for variable in listed:

@@ -1,6 +1,6 @@
-"""Second moments of gradients that are kept as means of rows and columns, as Adafactor does.
+"""Second moments of gradients, kept as means of rows and columns, as in Adafactor.
 
-All works on blocks that stay in the cache; sums are added in an order that depends on shapes alone.
+Everything works on blocks that stay in the cache. The order of sums depends only on shapes.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _BLOCK = 1 << 15
 
 
 def as_matrices(x: Array, axes: tuple[int, int] = (-2, -1)) -> Array:
-    """``[batch, rows, columns]``: the two axes last, all others as one; a view if memory allows."""
+    """``[batch, rows, columns]``: the two axes last, all others merged; a view if possible."""
     moved = np.moveaxis(x, axes, (-2, -1))
     batch = int(np.prod(moved.shape[:-2], dtype=np.int64))
     return np.ascontiguousarray(moved).reshape(batch, *moved.shape[-2:])
 
 
 def root_mean_square(x: Array) -> float:
-    """That of all elements, computed in float64; NaN if there are none."""
+    """The root mean square of all elements, computed in float64; NaN if there are none."""
     squares = sum_of_pieces([sums_of_squares(np.ascontiguousarray(x).reshape(-1))])
     return float(np.sqrt(squares / x.size)) if x.size else float("nan")
 
@@ -51,7 +51,7 @@ def mean_squares(g: Array, epsilon: float) -> tuple[Array, Array]:
 
 
 def move_mean(mean: Array, value: Array, share: float) -> None:
-    """A running mean takes its share of a value."""
+    """Moves a running mean towards a value: it takes ``share`` of it."""
     mean *= 1 - share
     mean += share * value
 
@@ -65,10 +65,10 @@ def scaled(
         g: ``[batch, rows, columns]``, contiguous.
         rows: ``[batch, rows]``.
         columns: ``[batch, columns]``.
-        floor: the least that a second moment counts.
+        floor: the lower limit of a second moment.
 
     Yields:
-        A block's place in the first two axes, and its values, which the next block takes the place of.
+        The position of a block in the first two axes, and its values, which the next block overwrites.
     """
     scratch = np.empty(max(_BLOCK, g.shape[2]), g.dtype)
     for part in _blocks(g.shape):
@@ -82,7 +82,7 @@ def scaled(
 
 
 def scaled_rms(g: Array, rows: Array, columns: Array, floor: float) -> float:
-    """The root of the mean square of :func:`scaled`, computed in float64; NaN if there are no elements."""
+    """The root mean square of :func:`scaled`, computed in float64; NaN if there are no elements."""
     squares = [
         sums_of_squares(np.ascontiguousarray(block).reshape(-1))
         for _, block in scaled(g, rows, columns, floor)
@@ -91,7 +91,7 @@ def scaled_rms(g: Array, rows: Array, columns: Array, floor: float) -> float:
 
 
 def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
-    """Parts of the first two of three axes: some whole matrices, or some rows of one."""
+    """Blocks of the first two of three axes: some whole matrices, or some rows of one."""
     batch, rows, columns = shape
     if 0 in shape:
         return

@@ -39,26 +39,26 @@ POWER = Rule("ftrl_power", _power, _SLOTS)
 
 
 class Ftrl(RuleOptimizer):
-    """Follows the leader with l1 and l2 regularization; makes many weights exactly zero.
+    """Follow the regularized leader, with l1 and l2 regularization. Many weights become exactly zero.
 
     With ``p = -learning_rate_power``, ``L2 = l2 + beta / (2 * lr)`` and
     ``gs = g + 2 * l2_shrinkage * w``: ``n_new = n + g**2``, ``z += gs - (n_new**p - n**p) / lr * w``,
     ``w = (sign(z) * l1 - z) / (n_new**p / lr + 2 * L2)`` where ``|z| > l1``, else 0. A sparse gradient
-    changes its own rows only.
+    updates only its own rows.
 
     Args:
         learning_rate: a number, a callable without arguments, or a schedule.
         learning_rate_power: at most 0; 0 for a fixed learning rate.
-        initial_accumulator_value: what ``n`` starts with, at least 0.
+        initial_accumulator_value: the initial value of ``n``, at least 0.
         l1_regularization_strength: at least 0.
-        l2_regularization_strength: at least 0; a penalty that stabilizes.
+        l2_regularization_strength: at least 0; a stabilizing penalty.
         name: prefix of the names of its variables.
-        l2_shrinkage_regularization_strength: at least 0; a penalty on the size of ``w``.
-        beta: the paper's beta.
+        l2_shrinkage_regularization_strength: at least 0; a penalty on the magnitude of ``w``.
+        beta: the beta of the paper.
         **kwargs: see :class:`~distopt.optimizers.Optimizer`; ``lr`` is accepted and ignored.
 
     Raises:
-        ValueError: one of the arguments is out of its range.
+        ValueError: an argument is out of range.
 
     Source: McMahan et al. 2013, "Ad Click Prediction: a View from the Trenches", algorithm 1.
     """
@@ -107,7 +107,7 @@ class Ftrl(RuleOptimizer):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments with their values now."""
+        """Returns the arguments of the constructor with their current values."""
         return {
             **super().get_config(),
             "learning_rate": self._serialize_hyperparameter("learning_rate"),

@@ -35,14 +35,14 @@ def _names_state(function: Callable[..., Any]) -> bool:
 
 
 def update_by_hooks(optimizer: Optimizer, gradient: Any, variable: Variable, apply_state: ApplyState) -> None:
-    """Updates a variable by the hooks ``_resource_apply_dense`` and ``_resource_apply_sparse``.
+    """Updates a variable with the hooks ``_resource_apply_dense`` and ``_resource_apply_sparse``.
 
     Args:
-        optimizer: whose.
-        gradient: final.
-        variable: what to update.
+        optimizer: the optimizer.
+        gradient: the final gradient.
+        variable: the variable to update.
         apply_state: the coefficients of the step. The hooks find those of the variable by its device and
-            dtype, without weight decay, which comes before them.
+            dtype, without weight decay, which is applied before.
     """
     kind = optimizer._factors.kind(variable)
     state = apply_state

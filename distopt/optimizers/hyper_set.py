@@ -1,4 +1,4 @@
-"""HyperSet: the hyperparameters of an optimizer, which may be overwritten between steps."""
+"""HyperSet: the hyperparameters of an optimizer, which may be set between steps."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ __all__ = ["HyperSet", "decayed_rate"]
 class HyperSet:
     """The hyperparameters of one optimizer.
 
-    A number becomes a float32 variable at the first step or first reading. A tensor, a variable, a callable
-    without arguments or a schedule stays what it is.
+    A number becomes a float32 variable at the first step or the first reading. Tensors, variables, callables
+    without arguments and schedules stay as they are.
 
     Args:
         optimizer: its name, for messages.
-        limits: the interval allowed, by name; a hyperparameter without one may be any number.
+        limits: the allowed interval, by name; a hyperparameter without one may be any number.
 
     Attributes:
         values: the hyperparameters by name.
@@ -43,11 +43,11 @@ class HyperSet:
         return iter(self.values)
 
     def set(self, name: str, value: Any) -> None:
-        """Sets the hyperparameter ``name``, or overwrites it.
+        """Sets the hyperparameter ``name``.
 
         Raises:
-            TypeError: neither a number nor callable; or a callable in place of a number that is a variable
-                already.
+            TypeError: the value is neither a number nor callable, or is a callable for a number that is
+                already a variable.
             ValueError: an array whose shape is not (), or a number outside the limits.
         """
         previous = self.values.get(name)
@@ -64,7 +64,7 @@ class HyperSet:
         self.values[name] = float(value) if isinstance(value, (bool, int, np.integer)) else value
 
     def create(self, add_weight: Callable[..., Variable]) -> None:
-        """Makes variables of the numbers, by calls of ``add_weight``; only the first time."""
+        """Creates variables for the numbers, by calls of ``add_weight``; only the first time."""
         if self._created:
             return
         for name, value in sorted(self.values.items()):
@@ -75,11 +75,11 @@ class HyperSet:
         self._created = True
 
     def get(self, name: str, dtype: DTypeLike = None) -> Any:
-        """The hyperparameter ``name``: a schedule itself, what a callable returns, or the variable.
+        """Returns the hyperparameter ``name``: a schedule itself, the result of a callable, or the variable.
 
         Args:
             name: as in :meth:`set`.
-            dtype: cast to it, if given. Python floats pass through float32 on the way.
+            dtype: the dtype to cast to, if given. Python floats pass through float32 on the way.
 
         Raises:
             KeyError: there is no such hyperparameter.
@@ -94,7 +94,7 @@ class HyperSet:
         return value if dtype is None else _cast(value, dtype)
 
     def config(self, name: str) -> Any:
-        """The hyperparameter as a config holds it: a number, or a schedule's dict.
+        """Returns the hyperparameter for a config: a number, or the dict of a schedule.
 
         Raises:
             KeyError: there is no such hyperparameter.
@@ -107,16 +107,16 @@ class HyperSet:
         return value.numpy() if isinstance(value, TensorLike) else value
 
     def variables(self) -> dict[str, Variable]:
-        """Those that are variables, sorted by name."""
+        """Returns the hyperparameters that are variables, sorted by name."""
         return {name: value for name, value in sorted(self.values.items()) if isinstance(value, Variable)}
 
     def allowed(self, name: str, value: Any, dtype: Any) -> Any:
-        """``value``, if the hyperparameter may be this number, kept in ``dtype``; see :func:`within`."""
+        """Returns ``value`` if the hyperparameter may have it in ``dtype``; see :func:`within`."""
         argument, limit = f"hyperparameter {name!r} of optimizer {self._optimizer!r}", self._limits.get(name)
         return as_number(value, argument) if limit is None else within(limit, value, argument, dtype)
 
     def check(self) -> None:
-        """ValueError if a variable holds a number outside its limits: anyone may have assigned to it."""
+        """Raises ValueError if a variable holds a number outside its limits, as after an assignment."""
         for name, value in self.values.items():
             if type(value) is Variable and name in self._limits:
                 limit, number = self._limits[name], value.scalar().item()

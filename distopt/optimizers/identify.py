@@ -1,4 +1,4 @@
-"""Optimizers by name, by config, and to config."""
+"""Finds optimizers by name or config, and converts them to configs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ registry = Registry(
 
 
 def serialize(optimizer: Optimizer | None) -> Any:
-    """``{"class_name": ..., "config": {...}}`` of an optimizer; None for None.
+    """Returns the config of an optimizer, ``{"class_name": ..., "config": {...}}``; None for None.
 
     >>> from distopt.optimizers import SGD
     >>> serialize(SGD(0.5))["config"]["learning_rate"]
@@ -50,16 +50,16 @@ def serialize(optimizer: Optimizer | None) -> Any:
 
 
 def deserialize(config: Mapping[str, Any], custom_objects: dict[str, Any] | None = None) -> Any:
-    """The optimizer that :func:`serialize` made ``config`` of.
+    """Creates an optimizer from the result of :func:`serialize`.
 
     Args:
-        config: it is not changed. Names of the built-in classes may be in any case.
-        custom_objects: custom classes by name, in exact case.
+        config: not modified. The names of built-in classes are case-insensitive.
+        custom_objects: your own classes by name, case-sensitive.
 
     Raises:
-        KeyError: no ``"class_name"``.
-        TypeError: a config that is no dict, or with arguments that the class does not take.
-        ValueError: no ``"config"``, or an unknown class.
+        KeyError: ``"class_name"`` is missing.
+        TypeError: ``config`` is not a dict, or has arguments that the class does not take.
+        ValueError: ``"config"`` is missing, or the class is unknown.
     """
     config = as_config(config, "an optimizer, with 'class_name' and 'config',")
     if "class_name" not in config:
@@ -70,10 +70,13 @@ def deserialize(config: Mapping[str, Any], custom_objects: dict[str, Any] | None
 
 
 def get(identifier: Any) -> Any:
-    """An optimizer from an instance, a name (with default arguments), or a config.
+    """Returns the optimizer that ``identifier`` describes.
+
+    Args:
+        identifier: an optimizer, which is returned unchanged, a name (for default arguments), or a config.
 
     Raises:
-        ValueError: ``identifier`` is none of these, or unknown.
+        ValueError: ``identifier`` is something else, or unknown.
 
     >>> get("adam").get_config()["beta_1"]
     0.9

@@ -1,4 +1,4 @@
-"""LAMB: Adam's direction, with a step length of each variable's own."""
+"""LAMB: the direction of Adam, with a step length for each variable."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ RULE = TrustRatioRule("lamb", DIRECTION, _ratio, Rule("lamb_step", _step, in_flo
 
 
 class LAMB(TrustRatioOptimizer):
-    """Adam's direction, scaled for each variable to the norm of the variable: for large batches.
+    """The direction of Adam, scaled to the norm of each variable. It is meant for large batches.
 
     ``m += (g - m) * (1 - beta_1)``, ``v += (g**2 - v) * (1 - beta_2)``,
     ``u = m / (1 - beta_1**s) / (sqrt(v / (1 - beta_2**s)) + epsilon)`` in step ``s = 1, 2, ...``, then
-    ``w -= lr * norm(w) / norm(u) * u``, with norms of the whole variable; where one is 0, the ratio is 1.
-    A sparse gradient counts as a dense one with zeros: every row moves.
+    ``w -= lr * norm(w) / norm(u) * u``. The norms are those of the whole variable. If one of them is 0, the
+    ratio is 1. A sparse gradient is treated as a dense one with zeros, so every row moves.
 
     Args:
         learning_rate: a number, a callable without arguments, or a schedule.
@@ -84,7 +84,7 @@ class LAMB(TrustRatioOptimizer):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments with their values now."""
+        """Returns the arguments of the constructor with their current values."""
         return {
             **super().get_config(),
             "learning_rate": self._serialize_hyperparameter("learning_rate"),

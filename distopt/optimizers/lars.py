@@ -1,4 +1,4 @@
-"""LARS: gradient descent with momentum, with a learning rate of each variable's own."""
+"""LARS: gradient descent with momentum, with a learning rate for each variable."""
 
 from __future__ import annotations
 
@@ -47,20 +47,21 @@ MOMENTUM, NESTEROV = [
 
 
 class LARS(TrustRatioOptimizer):
-    """Momentum, with a learning rate for each variable that follows its norm: for large batches.
+    """Momentum with a learning rate that follows the norm of each variable. It is meant for large batches.
 
-    ``u = g + weight_decay * w``, ``r = trust_coefficient * norm(w) / (norm(u) + epsilon)`` with norms of
-    the whole variable; where one is 0, the ratio is 1. Then ``m = momentum * m - lr * r * u; w += m``, and
-    with Nesterov's ``w += momentum * m - lr * r * u`` for the new ``m``.
-    A sparse gradient counts as a dense one with zeros: every row moves.
+    ``u = g + weight_decay * w``, ``r = trust_coefficient * norm(w) / (norm(u) + epsilon)``. The norms are
+    those of the whole variable. If one of them is 0, the ratio is 1. Then
+    ``m = momentum * m - lr * r * u; w += m``, and with Nesterov momentum
+    ``w += momentum * m - lr * r * u`` for the new ``m``.
+    A sparse gradient is treated as a dense one with zeros, so every row moves.
 
     Args:
         learning_rate: a number, a callable without arguments, or a schedule.
         momentum: in [0, 1].
-        weight_decay: times the variable is added to its gradient, before norms are taken.
-        trust_coefficient: the ratio where variable and direction have the same norm.
+        weight_decay: is multiplied by the variable and added to its gradient, before norms are computed.
+        trust_coefficient: the ratio if variable and direction have the same norm.
         epsilon: is added to the norm of the direction; may be 0.
-        nesterov: whether to use Nesterov's form.
+        nesterov: whether to use Nesterov momentum.
         name: prefix of the names of its variables.
         **kwargs: see :class:`~distopt.optimizers.Optimizer`.
 
@@ -75,7 +76,7 @@ class LARS(TrustRatioOptimizer):
         **TrustRatioOptimizer._limits,
         "trust_coefficient": NOT_NEGATIVE,
     }
-    #: Decoupled weight decay, which there is none of.
+    #: There is no decoupled weight decay.
     _weight_decay = None
 
     def __init__(
@@ -100,7 +101,7 @@ class LARS(TrustRatioOptimizer):
 
     @property
     def weight_decay(self) -> float:
-        """The weight decay, which norms and momentum have a part in; at least 0."""
+        """The weight decay, which is included in the norms and in the momentum; at least 0."""
         return self._coupled_decay
 
     @weight_decay.setter
@@ -121,7 +122,7 @@ class LARS(TrustRatioOptimizer):
         apply_state[var_device, var_dtype]["coupled_decay"] = np.float64(self._coupled_decay * factor)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments with their values now."""
+        """Returns the arguments of the constructor with their current values."""
         return {
             **super().get_config(),
             "learning_rate": self._serialize_hyperparameter("learning_rate"),

@@ -1,4 +1,4 @@
-"""Limits of hyperparameters: numbers that make no sense are refused before a step uses them."""
+"""Limits of hyperparameters: invalid numbers are rejected before a step uses them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = [
 
 
 class Limit(NamedTuple):
-    """An interval of finite numbers; NaN and infinity are in none.
+    """An interval of finite numbers; NaN and infinity are never allowed.
 
     Attributes:
         lowest: the smallest number allowed.
@@ -46,16 +46,16 @@ NOT_POSITIVE = Limit(-_LARGEST, 0.0, "<= 0 and finite")
 
 
 def within(limit: Limit, value: Any, argument: str, dtype: Any = np.float64) -> Any:
-    """``value``, unchanged, if it is a number within ``limit``.
+    """Returns ``value``, unchanged, if it is a number within ``limit``.
 
     Args:
-        limit: the interval allowed.
-        value: a number, an array or tensor of shape ().
+        limit: the allowed interval.
+        value: a number, or an array or tensor of shape ().
         argument: its name, for messages.
-        dtype: the dtype it will be stored in, where large numbers become infinite.
+        dtype: the dtype in which it will be stored, where large numbers become infinite.
 
     Raises:
-        TypeError: it is no number.
+        TypeError: it is not a number.
         ValueError: it is outside the interval, or its shape is not ().
     """
     number = as_number(value, argument)

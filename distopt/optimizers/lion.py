@@ -21,13 +21,13 @@ LION = Rule("lion", _lion, ("momentum",), Sparse.ALL, in_float32=True)
 
 
 class Lion(RuleOptimizer):
-    """Steps of one size: the sign of a running mean of the gradient.
+    """Moves all elements by the same amount: the sign of a running mean of the gradient.
 
     ``w -= lr * sign(beta_1 * m + (1 - beta_1) * g)``, then ``m = beta_2 * m + (1 - beta_2) * g``. A sparse
-    gradient counts as a dense one with zeros: every row moves.
+    gradient is treated as a dense one with zeros, so every row moves.
 
-    All elements move by ``lr``, so it should be 3 to 10 times smaller than Adam's, and the weight decay as
-    many times larger. Half the state of Adam; made for large batches.
+    The learning rate should be 3 to 10 times smaller than that of Adam, and the weight decay larger by the
+    same factor. Lion has half the state of Adam and is meant for large batches.
 
     Args:
         learning_rate: a number, a callable without arguments, or a schedule.
@@ -66,7 +66,7 @@ class Lion(RuleOptimizer):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments with their values now."""
+        """Returns the arguments of the constructor with their current values."""
         return {
             **super().get_config(),
             "learning_rate": self._serialize_hyperparameter("learning_rate"),

@@ -1,4 +1,4 @@
-"""LocalRounds: each node makes some steps on its own, then all nodes exchange what these have led to."""
+"""LocalRounds: each node makes some steps separately, then all nodes exchange the results."""
 
 from __future__ import annotations
 
@@ -48,19 +48,19 @@ _SETTINGS = (
 
 
 class LocalRounds(KnownArguments, Optimizer):
-    """The base of optimizers whose nodes exchange something after every so many steps, not in each.
+    """The base of optimizers whose nodes exchange something after several steps, instead of in each step.
 
-    In a step the replicas of a node are together: their gradients are averaged over the node, and no byte
-    goes to another one. The nodes come to differ. A subclass brings them together at the end of a round.
+    In a step the gradients are averaged over the replicas of a node, and nothing is sent to other nodes. The
+    nodes diverge. At the end of a round, a subclass brings them together.
 
     Args:
-        inner: makes the steps of a node. Its state is each node's own.
-        every: the steps of a round.
+        inner: makes the steps of a node. Each node has its own state of it.
+        every: the number of steps in a round.
         name: its name.
 
     Raises:
-        TypeError: no optimizer, or one that is not to be used so.
-        ValueError: an inner optimizer that does not take the mean, or ``every`` below 1.
+        TypeError: ``inner`` is not an optimizer, or one that cannot be wrapped.
+        ValueError: ``inner`` does not use the mean, or ``every`` is below 1.
     """
 
     def __init__(self, inner: Optimizer, every: int, name: str | None) -> None:
@@ -86,7 +86,7 @@ class LocalRounds(KnownArguments, Optimizer):
         name: str | None = None,
         experimental_aggregate_gradients: bool = True,
     ) -> StepResult | None:
-        """Makes one step on each node; after the last of a round the nodes come together.
+        """Makes one step on each node. After the last step of a round, the nodes exchange.
 
         Args:
             grads_and_vars: see the base class.
@@ -94,11 +94,11 @@ class LocalRounds(KnownArguments, Optimizer):
             experimental_aggregate_gradients: must be True.
 
         Returns:
-            The new number of steps of this node; None without any pair.
+            The new step count of this node; None if there are no pairs.
 
         Raises:
-            ValueError: see the base class; or gradients that are aggregated already.
-            ReplicaMismatch: replicas of this node are in different calls, or nodes at the end of a round.
+            ValueError: see the base class; or the gradients are already aggregated.
+            ReplicaMismatch: replicas of this node are in different calls, or nodes at the end of a round are.
         """
         context = distribute.require_replica_context(f"apply_gradients() of {self._name}")
         engine, call = StepEngine.of(context), self._call()
@@ -126,7 +126,7 @@ class LocalRounds(KnownArguments, Optimizer):
     def exchange(self) -> None:
         """Ends the round now, so that all nodes have the same weights; collective.
 
-        Nothing happens if no step has been made since the last exchange.
+        It does nothing if no step has been made since the last exchange.
         """
         context = distribute.require_replica_context(f"exchange() of {self._name}")
         steps = int(self._counter().scalar())
@@ -137,15 +137,15 @@ class LocalRounds(KnownArguments, Optimizer):
     def _exchange(
         self, context: ReplicaContext, variables: Sequence[Variable], parts: SharedParameters
     ) -> list[Array]:
-        """Brings the nodes together, which have come here with the same variables, in the same order.
+        """Brings the nodes together. All of them call it with the same variables in the same order.
 
         Args:
             context: the replica in its job.
-            variables: all that have been met.
-            parts: knows which part of each is this replica's.
+            variables: all variables that have been in a step.
+            parts: knows which part of each variable is this replica's.
 
         Returns:
-            what these parts become; nothing if they stay as they are.
+            the new values of these parts; nothing if they do not change.
         """
 
     def _end_round(self, context: ReplicaContext, steps: int) -> None:
@@ -162,13 +162,13 @@ class LocalRounds(KnownArguments, Optimizer):
 
     # -- the variables
     def _met(self, context: ReplicaContext) -> dict[Variable, None]:
-        """The variables that it has met on this replica, in order."""
+        """The variables that have been in a step on this replica, in order."""
         everyone = context.attached.setdefault(LocalRounds, WeakKeyDictionary())
         found: dict[Variable, None] = everyone.setdefault(self, {})
         return found
 
     def _taken_in(self, context: ReplicaContext, grads_and_vars: Any, aggregate: bool) -> list[Pair]:
-        """The pairs, which are looked at where there are new variables."""
+        """The pairs; they are inspected if there are new variables."""
         if not aggregate:
             raise ValueError(
                 f"{self._name} averages gradients over each node itself: apply_gradients(..., "
@@ -181,7 +181,7 @@ class LocalRounds(KnownArguments, Optimizer):
         return pairs
 
     def _meet(self, context: ReplicaContext, call: str, new: Sequence[Variable]) -> None:
-        """Takes in variables, with replica 0's values; all nodes come here together."""
+        """Registers variables, with the values of replica 0; all nodes call it together."""
         met = self._met(context)
         begun = bool(met) or not int(self.iterations.scalar())
         if context.num_replicas_in_sync > 1:
@@ -216,7 +216,7 @@ class LocalRounds(KnownArguments, Optimizer):
         make_weights(self.inner, var_list)
 
     def finalize_variable_values(self, var_list: Iterable[Variable]) -> None:
-        """Ends the round, so that all replicas have the same weights; ``fit`` does so at its end."""
+        """Ends the round, so that all replicas have the same weights. ``fit`` calls it at its end."""
         self.exchange()
 
     # -- what is the inner optimizer's
@@ -253,7 +253,7 @@ class LocalRounds(KnownArguments, Optimizer):
         """A description of what nodes exchange."""
 
     def describe(self) -> str:
-        """Prints what a node does, and what nodes exchange when, and returns it."""
+        """Prints what a node does and what the nodes exchange when, and returns it as a string."""
         context = distribute.require_replica_context("describe()")
         world = context.world
         nodes = world.comm.size // world.node.size
@@ -269,7 +269,7 @@ class LocalRounds(KnownArguments, Optimizer):
         return text
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments with their values now."""
+        """Returns the arguments of the constructor with their current values."""
         return {"name": self._name, "inner": part_config(self.inner), "every": self.every}
 
     @classmethod
@@ -283,7 +283,7 @@ class LocalRounds(KnownArguments, Optimizer):
 
 
 def part_config(optimizer: Optimizer) -> dict[str, Any]:
-    """The config of an optimizer, with its aggregator: one of the user's functions is left out."""
+    """The config of an optimizer, with its aggregator unless that is a function of the user."""
     config: dict[str, Any] = serialize(optimizer)
     with suppress(ValueError):
         config["aggregator"] = aggregators.serialize(optimizer.gradient_aggregator)
@@ -298,18 +298,18 @@ def _part(config: Any, custom_objects: dict[str, Any] | None) -> Any:
 
 
 def common_start(context: ReplicaContext, call: str, state: Sequence[Array]) -> list[Array] | None:
-    """What all begin with after state was restored; collective.
+    """Chooses what all replicas start with after state has been restored; collective.
 
-    It may be each node's own. But if replicas of a node have different values, since it was saved on other
-    nodes, all begin with the mean over all replicas, and with replica 0's integers.
+    Each node may have its own state. But if replicas of a node have different values, because the state was
+    saved on other nodes, all start with the mean over all replicas, and with the integers of replica 0.
 
     Args:
         context: the replica in its job.
-        call: who asks, for messages.
+        call: the caller, for messages.
         state: this replica's arrays, of the same shapes and dtypes on all replicas.
 
     Returns:
-        the arrays to begin with; None if all replicas go on with their own.
+        the arrays to start with; None if all replicas continue with their own.
     """
     mark = zlib.crc32(b"".join(array.tobytes() for array in state))
     differ = int(any(other != mark for other in context.world.node.all_gather(np.array([mark]))))
@@ -344,7 +344,7 @@ def _stage(optimizer: Optimizer) -> str:
 
 
 def _check_sharing(context: ReplicaContext, optimizer: Optimizer, variables: Sequence[Variable]) -> None:
-    """ValueError if replicas of this process that are on different nodes have objects in common."""
+    """ValueError if replicas of this process that are on different nodes share objects."""
     world = context.world
     if world.local.size == world.local_node.size:
         return

@@ -1,4 +1,4 @@
-"""LocalSGD: nodes train on their own, and average their weights from time to time."""
+"""LocalSGD: nodes train separately and average their weights from time to time."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ __all__ = ["LocalSGD"]
 
 
 class LocalSGD(LocalRounds):
-    """Makes ``every`` steps on each node alone; then the weights become their mean over the nodes.
+    """Makes ``every`` steps on each node separately, then averages the weights over the nodes.
 
-    The replicas of a node make each step together, as with ``inner`` alone. Between two exchanges nothing
-    goes from node to node. On one node it is ``inner``. All other state of ``inner``, such as momentum, stays
-    each node's own.
+    The replicas of a node make each step together, as with ``inner`` alone. Between two exchanges, nodes send
+    each other nothing. On a single node it is the same as ``inner``. All other state of ``inner``, such as
+    momentum, belongs to each node.
 
     Args:
         inner: SGD or any other optimizer, with ``gradient_aggregator="mean"``.
-        every: the number of steps between two exchanges; 1 for one after each step.
+        every: the number of steps between two exchanges; 1 exchanges after each step.
         name: its name.
 
     Raises:
-        TypeError: ``inner`` is no optimizer, or one of those that wrap another.
-        ValueError: ``inner`` does not take the mean, or ``every`` is below 1.
+        TypeError: ``inner`` is not an optimizer, or wraps another one.
+        ValueError: ``inner`` does not use the mean, or ``every`` is below 1.
 
     Source: Stich 2018, "Local SGD Converges Fast and Communicates Little", arXiv:1805.09767.
     """

@@ -34,7 +34,7 @@ _log = logging.getLogger("distopt")
 def compute_gradients(
     optimizer: Optimizer, loss: Any, var_list: Any, grad_loss: Any = None, tape: Any = None
 ) -> list[Pair]:
-    """The pairs that ``Optimizer.minimize`` applies; takes its arguments, and calls the optimizer's hooks."""
+    """The pairs that ``Optimizer.minimize`` applies. It takes the same arguments and calls the hooks."""
     if not callable(loss) and tape is None:
         raise ValueError(
             f"`tape` is required when a value is passed as the loss; got loss={shown(loss)} and no tape. "
@@ -56,7 +56,7 @@ def compute_gradients(
 
 
 def all_gradients(optimizer: Optimizer, loss: Any, params: Any) -> list[Any]:
-    """The gradient of each variable; takes the arguments of ``Optimizer.get_gradients``."""
+    """The gradient of each variable. It takes the arguments of ``Optimizer.get_gradients``."""
     if not callable(loss):
         raise ValueError(
             "get_gradients() cannot follow a value back to variables: pass a callable that computes the "
@@ -81,12 +81,12 @@ def check_dtypes(variables: Sequence[Variable]) -> None:
 
 
 def loss_factor(optimizer: Optimizer) -> float:
-    """What each replica's part of the loss of a global batch is to be multiplied by, for this optimizer."""
+    """Returns the factor by which to multiply each replica's part of the loss of a global batch."""
     return optimizer._loss_factor()
 
 
 def warn_of_means(optimizer: Optimizer, gradients: Sequence[Any]) -> None:
-    """Warns, on replica 0, if the gradients of means over single replicas are summed."""
+    """Warns, on replica 0, if gradients that are means over single replicas are summed."""
     context = get_replica_context()
     if context is None:
         return

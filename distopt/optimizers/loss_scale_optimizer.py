@@ -1,4 +1,4 @@
-"""LossScaleOptimizer: a factor of the loss that keeps small gradients of float16 above zero."""
+"""LossScaleOptimizer: scales the loss so that small float16 gradients do not become zero."""
 
 from __future__ import annotations
 
@@ -36,30 +36,30 @@ _SMALLEST, _LARGEST = np.finfo(np.float32).tiny, np.finfo(np.float32).max
 
 
 class LossScaleOptimizer(KnownArguments, Optimizer):
-    """Scales the loss by an adaptive factor, and divides the gradients by it.
+    """Multiplies the loss by an adaptive scale and divides the gradients by it.
 
-    If the gradients of any replica are not finite, all replicas skip the step, and the scale is
-    halved. After ``dynamic_growth_steps`` finite steps in a row it is doubled. So all replicas have the same
-    scale, bit by bit.
+    If the gradients of any replica are not finite, all replicas skip the step and halve the scale. After
+    ``dynamic_growth_steps`` finite steps in a row, the scale is doubled. All replicas have the same scale,
+    bit for bit.
 
-    ``minimize`` and ``fit`` do all that is needed. A custom loop differentiates ``scale_loss(loss)`` and
-    calls ``apply_gradients`` with what :meth:`get_unscaled_gradients` makes of the gradients, or
-    :meth:`apply` with the gradients as they are.
+    ``minimize`` and ``fit`` do all that is needed. A custom loop differentiates ``scale_loss(loss)``. It then
+    calls ``apply_gradients`` with the result of :meth:`get_unscaled_gradients`, or :meth:`apply` with the
+    gradients as they are.
 
     Args:
-        inner_optimizer: makes the steps. Its clips and other settings are in force, on gradients that are
-            not scaled; it shares its variables and its learning rate. Its ``on_nonfinite`` becomes
-            ``"skip"``.
-        initial_scale: the first scale, above 0: a large one, since it falls faster than it rises.
-        dynamic_growth_steps: after so many finite steps in a row the scale is doubled.
+        inner_optimizer: makes the steps. Its clips and other settings apply to the unscaled gradients. The
+            wrapper shares its variables and its learning rate, and sets its ``on_nonfinite`` to ``"skip"``.
+        initial_scale: the initial scale, above 0. Choose a large one, because the scale falls faster than it
+            rises.
+        dynamic_growth_steps: the number of finite steps in a row after which the scale is doubled.
         name: its name.
 
     Raises:
-        TypeError: no optimizer, or no numbers.
-        ValueError: an inner optimizer that has another way to treat such gradients, or a number out of range.
+        TypeError: ``inner_optimizer`` is not an optimizer, or another argument is not a number.
+        ValueError: the inner optimizer handles such gradients in another way, or a number is out of range.
 
-    Source: Micikevicius et al. 2017, "Mixed Precision Training", arXiv:1710.03740; arguments and numbers of
-    Keras 3, and the methods of TF 2.4.
+    Source: Micikevicius et al. 2017, "Mixed Precision Training", arXiv:1710.03740, with the arguments and
+    numerics of Keras 3, and the methods of TF 2.4.
     """
 
     def __init__(
@@ -90,17 +90,17 @@ class LossScaleOptimizer(KnownArguments, Optimizer):
     # -- the scale
     @property
     def dynamic_scale(self) -> Variable:
-        """The scale: a float32 variable of shape ()."""
+        """The scale, a float32 variable of shape ()."""
         return self._variables()[0]
 
     @property
     def step_counter(self) -> Variable:
-        """The number of finite steps since the scale has changed: an int64 variable of shape ()."""
+        """The number of finite steps since the scale last changed, an int64 variable of shape ()."""
         return self._variables()[1]
 
     @property
     def loss_scale(self) -> Any:
-        """The scale, a float32 number."""
+        """The scale as a float32 number."""
         return self.dynamic_scale.scalar()
 
     def _variables(self) -> tuple[Variable, Variable]:
@@ -116,10 +116,10 @@ class LossScaleOptimizer(KnownArguments, Optimizer):
         return self._state
 
     def scale_loss(self, loss: Any) -> Any:
-        """``loss`` times the scale, to be differentiated; called inside the tape.
+        """Returns ``loss`` times the scale, to be differentiated. Call it inside the tape.
 
         Args:
-            loss: a number, a tensor, or a callable that returns one; the result is one too, then.
+            loss: a number, a tensor, or a callable that returns one. For a callable the result is a callable.
         """
         if callable(loss):
             function: Callable[[], Any] = loss
@@ -134,15 +134,15 @@ class LossScaleOptimizer(KnownArguments, Optimizer):
         return self.scale_loss(loss)
 
     def get_unscaled_gradients(self, grads: Iterable[Any]) -> list[Any]:
-        """Gradients of the scaled loss, divided by the scale, each in its dtype; None stays None."""
+        """Divides the gradients of the scaled loss by the scale. Each keeps its dtype; None stays None."""
         scale = self.loss_scale
         return [_divided(gradient, scale) for gradient in grads]
 
     def unscaled_gradients(self, tape: GradientTape, loss: Any, variables: Sequence[Variable]) -> list[Any]:
-        """The gradients of ``loss``, by way of those of the scaled loss.
+        """Returns the gradients of ``loss``, computed from those of the scaled loss.
 
         Args:
-            tape: has recorded how ``loss`` was computed.
+            tape: the tape that recorded the computation of ``loss``.
             loss: a tensor.
             variables: what to differentiate with respect to.
         """
@@ -156,7 +156,7 @@ class LossScaleOptimizer(KnownArguments, Optimizer):
         """Makes one step with gradients of the scaled loss, as in Keras 3.
 
         Args:
-            grads: one for each variable, or None.
+            grads: a gradient or None for each variable.
             trainable_variables: the variables.
 
         Returns:
@@ -172,15 +172,15 @@ class LossScaleOptimizer(KnownArguments, Optimizer):
         name: str | None = None,
         experimental_aggregate_gradients: bool = True,
     ) -> StepResult | None:
-        """Makes one step, or leaves it out, and adapts the scale; arguments as in the base class.
+        """Makes or skips one step and adapts the scale. The arguments are those of the base class.
 
         Args:
-            grads_and_vars: with gradients that are divided by the scale, as in TF 2.4.
+            grads_and_vars: pairs with gradients that have been divided by the scale, as in TF 2.4.
             name: accepted and ignored.
             experimental_aggregate_gradients: see the base class.
 
         Returns:
-            The new number of steps; the old one if the step was left out.
+            The new step count; the old one if the step was skipped.
         """
         self._variables()
         before = int(self.iterations.scalar())
@@ -227,7 +227,7 @@ class LossScaleOptimizer(KnownArguments, Optimizer):
 
     @property
     def weights(self) -> list[Variable]:
-        """Those of the inner optimizer, the scale and the counter of its steps among them."""
+        """The weights of the inner optimizer, including the scale and its step counter."""
         return self.inner_optimizer.weights
 
     def set_weights(self, weights: Sequence[Any]) -> None:
@@ -257,7 +257,7 @@ class LossScaleOptimizer(KnownArguments, Optimizer):
         make_weights(self.inner_optimizer, var_list)
 
     def describe(self) -> str:
-        """Prints the scale and the inner optimizer's pipeline, and returns them."""
+        """Prints the scale and the pipeline of the inner optimizer and returns them as a string."""
         text = self.inner_optimizer.describe()
         scale = (
             f"loss scale: {float(self.loss_scale):g}, doubled after {self.dynamic_growth_steps} finite steps"
@@ -267,7 +267,7 @@ class LossScaleOptimizer(KnownArguments, Optimizer):
 
     # -- configs
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments; the scale that has been reached is among the weights."""
+        """Returns the arguments of the constructor. The current scale is one of the weights instead."""
         return {
             "name": self._name,
             "inner_optimizer": serialize(self.inner_optimizer),

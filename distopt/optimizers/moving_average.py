@@ -1,4 +1,4 @@
-"""MovingAverage: the averages of variables that an optimizer keeps, as Keras 3 does."""
+"""MovingAverage: moving averages of an optimizer's variables, as in Keras 3."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _DEFAULTS: dict[str, Any] = {"use_ema": False, "ema_momentum": 0.99, "ema_overwr
 class MovingAverage:
     """Keeps ``average = momentum * average + (1 - momentum) * variable`` after each step.
 
-    The first step sets it to the variable. It is the average of what the variables are after the step, with
-    their constraints; a sparse gradient moves the averages of all rows.
+    The first step sets the average to the variable. The average includes the effect of constraints. A sparse
+    gradient updates the averages of all rows.
 
     Args:
         momentum: from 0 to 1.
-        overwrite_frequency: after so many steps the variables become their averages, again and again; None
-            for never.
+        overwrite_frequency: the number of steps after which variables are set to their averages, repeatedly;
+            None for never.
 
-    Source: Polyak and Juditsky 1992; arguments and numbers of Keras 3.
+    Source: Polyak and Juditsky 1992, with the arguments and numerics of Keras 3.
     """
 
     def __init__(self, momentum: float, overwrite_frequency: int | None) -> None:
@@ -43,7 +43,7 @@ class MovingAverage:
         self.overwrite_frequency = overwrite_frequency
 
     def make(self, optimizer: BaseOptimizer, variables: Sequence[Variable]) -> None:
-        """Makes the averages that are not there yet, with the variables' values."""
+        """Creates the missing averages, with the values of the variables."""
         for variable in optimizer._slots.lacking(variables, (_SLOT,)):
             optimizer.add_slot(variable, _SLOT, variable.numpy())
 
@@ -52,7 +52,7 @@ class MovingAverage:
         return tuple([optimizer.get_slot(variable, _SLOT) for variable in variables])
 
     def move(self, engine: StepEngine, optimizer: BaseOptimizer, variables: Sequence[Variable]) -> None:
-        """Moves averages after the update of a step that has not been counted yet."""
+        """Updates the averages after the update of a step that has not been counted yet."""
         made = int(optimizer.iterations.scalar())
         often = self.overwrite_frequency
         step = AverageStep(self.momentum if made else 0.0, often is not None and (made + 1) % often == 0)
@@ -60,7 +60,7 @@ class MovingAverage:
         engine.average(distinct, self.of(optimizer, distinct), step)
 
     def finalize(self, optimizer: BaseOptimizer, variables: Sequence[Variable]) -> None:
-        """Assigns their averages to those of the variables that have one."""
+        """Assigns the averages to the variables that have one."""
         for variable in variables:
             average = optimizer._slots.of(variable).get(_SLOT)
             if average is not None:
@@ -68,15 +68,15 @@ class MovingAverage:
 
 
 def moving_average(optimizer: str, keywords: Mapping[str, Any]) -> MovingAverage | None:
-    """What an optimizer's keyword arguments ask for; None without ``use_ema``.
+    """Creates the averages that an optimizer's keyword arguments ask for; None without ``use_ema``.
 
     Args:
         optimizer: its name, for messages.
-        keywords: those of the constructor.
+        keywords: the keyword arguments of the constructor.
 
     Raises:
-        TypeError: a value of another kind.
-        ValueError: a momentum outside [0, 1], or a frequency below 1.
+        TypeError: a value has a wrong type.
+        ValueError: the momentum is outside [0, 1], or the frequency is below 1.
     """
     use, momentum, often = ({**_DEFAULTS, **keywords}[name] for name in _DEFAULTS)
     momentum = float(within(FRACTION, momentum, f"ema_momentum of optimizer {optimizer!r}", np.float64))

@@ -29,34 +29,34 @@ _LEAST_NORM = 1e-7
 
 
 class Muon(WholeVariableOptimizer):
-    """Steps of matrices whose singular values are all about 1: momentum, orthogonalized.
+    """Orthogonalizes the momentum of matrices, so that the singular values of a step are all about 1.
 
     For a matrix ``[m, n]``: ``v = momentum * v + g``, ``u = g + momentum * v`` (Nesterov) or ``v``,
     ``w -= learning_rate * rms_rate * sqrt(max(m, n)) * orthogonal(u)``, after
-    ``w -= learning_rate * weight_decay * w``. All other variables are updated by Adam after a decay with
-    ``adam_weight_decay``: those that are no matrices, embeddings, and those named by ``exclude_layers``. As a
-    rule the output layer should be among them.
+    ``w -= learning_rate * weight_decay * w``. Adam with a decay of ``adam_weight_decay`` updates all other
+    variables: those that are not matrices, embeddings, and those in ``exclude_layers``. Put the output layer
+    there, too.
 
-    Each matrix is orthogonalized by one replica of a node, in its dtype, float16 and bfloat16 in float32. The
-    bits depend neither on a BLAS nor on its threads. A sparse gradient counts as a dense one with zeros.
+    One replica of a node orthogonalizes a matrix, in its dtype, or in float32 for float16 and bfloat16. The
+    bits do not depend on a BLAS or its threads. A sparse gradient is treated as a dense one with zeros.
 
     Args:
         learning_rate: a number, a callable without arguments, or a schedule.
         adam_beta_1: Adam's decay of the mean of the gradient.
         adam_beta_2: Adam's decay of the mean of its square.
-        adam_weight_decay: decay of Adam's variables; None for none.
-        epsilon: Adam's; None and 0 mean 1e-7.
-        weight_decay: decay of the matrices; None for none.
-        exclude_layers: regular expressions; where one is found in a variable's name, Adam updates it.
+        adam_weight_decay: the decay of the variables that Adam updates; None for none.
+        epsilon: that of Adam; None and 0 mean 1e-7.
+        weight_decay: the decay of the matrices; None for none.
+        exclude_layers: regular expressions; if one is found in a variable's name, Adam updates it.
         exclude_embeddings: whether Adam updates variables with "embedding" in their name, in any case.
         muon_a, muon_b, muon_c: coefficients of the polynomial, see
             ``newton_schulz``.
-        adam_lr_ratio: times the learning rate is Adam's.
+        adam_lr_ratio: Adam's learning rate relative to ``learning_rate``.
         momentum: decay of the sum of gradients.
-        ns_steps: how many steps orthogonalize.
-        nesterov: whether to use Nesterov's momentum.
-        rms_rate: the root mean square of ``w``'s step in units of the learning rate; with None the step is
-            ``learning_rate * orthogonal(u)``.
+        ns_steps: the number of iterations that orthogonalize.
+        nesterov: whether to use Nesterov momentum.
+        rms_rate: the root mean square of the step of ``w`` in units of the learning rate. With None the step
+            is ``learning_rate * orthogonal(u)``.
         name: prefix of the names of its variables.
         **kwargs: see :class:`~distopt.optimizers.Optimizer`.
 
@@ -104,7 +104,7 @@ class Muon(WholeVariableOptimizer):
         self.nesterov = as_flag(nesterov, "nesterov")
         self.rms_rate = _optional(rms_rate, "rms_rate")
 
-    #: For the base class: here there are two decays, which the updates make.
+    #: For the base class. Here there are two decays, and the updates apply them.
     _weight_decay: float | None = None
 
     @property
@@ -124,7 +124,7 @@ class Muon(WholeVariableOptimizer):
         return any(re.search(pattern, name) for pattern in self.exclude_layers)
 
     def _decay_factor(self, variable: Variable) -> float:
-        """What the decay of the variable is multiplied by; 0 where it is excluded from weight decay."""
+        """The factor of the variable's weight decay; 0 if it is excluded."""
         place, _ = self._factors.kind(variable)
         return place.weight_decay if isinstance(place, Factors) else 1.0
 
@@ -191,7 +191,7 @@ class Muon(WholeVariableOptimizer):
         w -= numbers["lr_t"] * longer * direction
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments with their values now."""
+        """Returns the arguments of the constructor with their current values."""
         names = (
             *("adam_beta_1", "adam_beta_2", "adam_weight_decay", "epsilon", "weight_decay"),
             *("exclude_layers", "exclude_embeddings", "muon_a", "muon_b", "muon_c", "adam_lr_ratio"),

@@ -1,4 +1,4 @@
-"""Nadam: Adam with Nesterov's momentum."""
+"""Nadam: Adam with Nesterov momentum."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ NADAM = Rule("nadam", _nadam, ("m", "v"), Sparse.DECAY)
 
 
 class Nadam(RuleOptimizer):
-    """Adam with Nesterov's momentum and a momentum that grows with the steps.
+    """Adam with Nesterov momentum that grows with the number of steps.
 
     In step ``s = 1, 2, ...`` with ``mu_s = beta_1 * (1 - 0.5 * 0.96**(schedule_decay * s))`` and
     ``P_s = mu_1 * ... * mu_s``: ``m = beta_1 * m + (1 - beta_1) * g``,
     ``v = beta_2 * v + (1 - beta_2) * g**2``, ``bar = (1 - mu_s) * g / (1 - P_s) + mu_(s+1) * m /
-    (1 - P_(s+1))``, ``w -= lr * bar / (sqrt(v / (1 - beta_2**s)) + epsilon)``. A sparse gradient changes
-    its own rows of ``w`` only, but ``m`` and ``v`` decay in all rows.
+    (1 - P_(s+1))``, ``w -= lr * bar / (sqrt(v / (1 - beta_2**s)) + epsilon)``. A sparse gradient updates
+    only its own rows of ``w``, but ``m`` and ``v`` decay in all rows.
 
     Args:
         learning_rate: a number or a callable without arguments; it does not decay.
@@ -61,11 +61,11 @@ class Nadam(RuleOptimizer):
         beta_2: decay of the mean of its square.
         epsilon: keeps the divisor above zero; None and 0 mean 1e-7.
         name: prefix of the names of its variables.
-        **kwargs: see :class:`~distopt.optimizers.Optimizer`; ``schedule_decay`` (0.004), of the
-            momentum, takes the place of ``decay``.
+        **kwargs: see :class:`~distopt.optimizers.Optimizer`. ``schedule_decay`` (0.004), the decay of the
+            momentum, replaces ``decay``.
 
     Raises:
-        ValueError: a schedule as learning rate.
+        ValueError: the learning rate is a schedule.
 
     Source: Dozat 2015, "Incorporating Nesterov Momentum into Adam".
     """
@@ -141,14 +141,14 @@ class Nadam(RuleOptimizer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
-        """As in the base class; ``decay`` in a config of Nadam is its schedule decay."""
+        """Like the base class; ``decay`` in a config of Nadam is its schedule decay."""
         arguments = dict(config)
         if "decay" in arguments:
             arguments["schedule_decay"] = arguments.pop("decay")
         return super().from_config(arguments, custom_objects)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments with their values now."""
+        """Returns the arguments of the constructor with their current values."""
         return {
             **super().get_config(),
             "learning_rate": self._serialize_hyperparameter("learning_rate"),

@@ -1,4 +1,4 @@
-"""Orthogonalizing matrices by the iteration of Newton and Schulz."""
+"""Orthogonalizes matrices by Newton-Schulz iteration."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _PER_ELEMENT = 12
 
 
 def frobenius_norm(x: Array) -> float:
-    """The root of the sum of squares of a matrix, computed in float64, whoever computes it."""
+    """The root of the sum of squares of a matrix, computed in float64 with the same bits on all replicas."""
     return float(np.sqrt(sum_of_pieces([sums_of_squares(np.ascontiguousarray(x).reshape(-1))])))
 
 
 def newton_schulz(x: Array, steps: int, coefficients: tuple[float, float, float]) -> Array:
-    """Brings the singular values of a matrix near 1, and leaves its singular vectors alone.
+    """Brings the singular values of a matrix close to 1 and keeps its singular vectors.
 
-    Each step is ``x = a * x + (b * s + c * s @ s) @ x`` with ``s = x @ x.T``, in the matrix's dtype.
+    Each step is ``x = a * x + (b * s + c * s @ s) @ x`` with ``s = x @ x.T``, in the dtype of the matrix.
 
     Args:
-        x: ``[m, n]`` float32 or float64, of a norm of at most 1.
-        steps: how many.
+        x: ``[m, n]`` float32 or float64, with a norm of at most 1.
+        steps: the number of steps.
         coefficients: ``(a, b, c)``.
 
     Returns:
@@ -51,6 +51,6 @@ def newton_schulz(x: Array, steps: int, coefficients: tuple[float, float, float]
 
 
 def cost(shape: Shape, steps: int) -> float:
-    """What an update by :func:`newton_schulz` costs, in elements that are read and written."""
+    """The cost of an update by :func:`newton_schulz`, in elements that are read and written."""
     m, n = shape
     return m * n * (1.0 + steps * min(m, n) / _PER_ELEMENT)

@@ -1,4 +1,4 @@
-"""NonFinitePolicy: what an optimizer does about NaN and infinity in gradients, before they are applied."""
+"""NonFinitePolicy: what an optimizer does with NaN and infinity in gradients, before they are applied."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _log = logging.getLogger("distopt")
 
 
 class NonFinitePolicy(Enum):
-    """What is done about NaN and infinity in the gradients of any replica, before they are aggregated."""
+    """What to do with NaN and infinity in the gradients of any replica, before they are aggregated."""
 
-    #: Nothing, as in Keras.
+    #: Do nothing, like Keras.
     PROPAGATE = "propagate"
-    #: FloatingPointError on every replica.
+    #: Raise FloatingPointError on every replica.
     RAISE = "raise"
-    #: The step is left out on every replica.
+    #: Skip the step on every replica.
     SKIP = "skip"
-    #: Zeros take the place of such elements.
+    #: Set such elements to zero.
     ZERO = "zero"
 
     @classmethod
@@ -45,15 +45,15 @@ class NonFinitePolicy(Enum):
         raise ValueError(f"on_nonfinite must be one of {', '.join(known)}; got {value!r:.80}{hint}")
 
     def apply(self, engine: StepEngine, call: str, batch: GradientBatch) -> GradientBatch | None:
-        """The gradients to use, or None if all replicas leave this step out.
+        """Returns the gradients to use, or None if all replicas skip this step.
 
         Args:
-            engine: that of this replica.
+            engine: the engine of this replica.
             call: the name of the call, for messages.
             batch: this replica's gradients, which are not changed.
 
         Raises:
-            FloatingPointError: the policy is RAISE and some replica has such a gradient.
+            FloatingPointError: the policy is RAISE and a replica has such a gradient.
         """
         if self is NonFinitePolicy.PROPAGATE:
             return batch
@@ -92,7 +92,7 @@ def _with_zeros(batch: GradientBatch, arrays: Sequence[Array], bad: Sequence[int
 
 
 def _message(batch: GradientBatch, arrays: Sequence[Array], bad: Sequence[int]) -> str:
-    """A message: the first such element, and how many there are."""
+    """A message with the first such element and their number."""
     array, gradient = arrays[bad[0]], batch.gradients[bad[0]]
     wrong = np.argwhere(~np.isfinite(array))
     first = [int(i) for i in wrong[0]]

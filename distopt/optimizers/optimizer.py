@@ -46,25 +46,25 @@ class Optimizer(BaseOptimizer):
     """The base of all optimizers: aggregates gradients over replicas, transforms them, updates variables.
 
     A custom optimizer overrides ``get_config``, ``_resource_apply_dense``,
-    ``_resource_apply_sparse`` and, if it keeps state beside the variables, ``_create_slots``.
+    ``_resource_apply_sparse`` and, if it keeps state for variables, ``_create_slots``.
 
     Args:
         name: prefix of the names of its variables; None for the class's name in snake case.
-        gradient_aggregator: combines the replicas' gradients: pairs in, every variable's pair out.
-            None for the sum over all replicas; or the name or config of an aggregator.
+        gradient_aggregator: combines the gradients of the replicas; it takes pairs and returns a pair
+            for every variable. It can be a name or a config. None is the sum over all replicas.
         gradient_transformers: called one after the other on the aggregated pairs, after the clips;
-            pairs in, pairs out.
-        **kwargs: ``clipvalue`` (each element to ``[-c, c]``), ``clipnorm`` (each gradient's norm),
-            ``global_clipnorm`` (the norm of all together), ``decay`` (the learning rate is divided by
-            ``1 + decay * iterations``), ``lr`` (the same as learning_rate), ``on_nonfinite`` (what is done
-            about NaN and infinity in gradients: see the attribute), ``weight_decay`` (see the attribute),
-            ``learning_rate_multiplier`` and ``weight_decay_multiplier`` (functions that return, for the
-            name of a variable, what learning rate and weight decay are multiplied by for it), ``use_ema``,
-            ``ema_momentum`` (0.99) and ``ema_overwrite_frequency`` (see the attributes).
+            each takes pairs and returns pairs.
+        **kwargs: ``clipvalue`` (clips each element to ``[-c, c]``), ``clipnorm`` (clips each gradient's
+            norm), ``global_clipnorm`` (clips the joint norm), ``decay`` (divides the learning rate by
+            ``1 + decay * iterations``), ``lr`` (the same as learning_rate), ``on_nonfinite`` (see the
+            attribute), ``weight_decay`` (see the attribute), ``learning_rate_multiplier`` and
+            ``weight_decay_multiplier`` (functions of a variable's name that return a factor for its
+            learning rate or weight decay), ``use_ema``, ``ema_momentum`` (0.99) and
+            ``ema_overwrite_frequency`` (see the attributes).
 
     Raises:
-        TypeError: an unknown keyword, or an argument of a wrong kind.
-        ValueError: a negative number among the keywords, or both norms.
+        TypeError: a keyword is unknown, or an argument has a wrong type.
+        ValueError: a number among the keywords is negative, or both norms are given.
 
     Source: tf.keras.optimizers.Optimizer of TensorFlow 2.4.
     """
@@ -89,31 +89,31 @@ class Optimizer(BaseOptimizer):
 
         Args:
             loss: a callable without arguments that returns the value to minimize, or such a value
-                together with the tape that computed it. A value that is no scalar is summed.
+                together with the tape that recorded it. A value that is not a scalar is summed.
             var_list: the variables: nested lists, or a callable that returns them, called after ``loss``.
-            grad_loss: a factor for each element of the loss, of its shape.
+            grad_loss: a factor for each element of the loss, with the shape of the loss.
             name: accepted and ignored.
-            tape: the tape that computed ``loss``, or that is to record it.
+            tape: the tape that recorded ``loss``, or that should record it.
 
         Returns:
-            The new number of steps; None when ``var_list`` is empty.
+            The new step count; None if ``var_list`` is empty.
 
         Raises:
-            ValueError: a value without its tape, something that is no variable, or no gradient at all.
+            ValueError: the tape is missing, ``var_list`` is invalid, or there are no gradients.
             RuntimeError: called in cross-replica context.
         """
         return self.apply_gradients(self._compute_gradients(loss, var_list, grad_loss, tape), name)
 
     def get_updates(self, loss: Any, params: Any) -> list[StepResult | None]:
-        """Makes one step on ``loss``, a callable, see :meth:`get_gradients`; its result in a list."""
+        """Makes one step on ``loss``, a callable; see :meth:`get_gradients`. Returns the result in a list."""
         pairs = zip(self.get_gradients(loss, params), variables_in(params), strict=True)
         return [self.apply_gradients(list(pairs))]
 
     def get_gradients(self, loss: Any, params: Any) -> list[Any]:
-        """The gradients of ``loss`` with respect to ``params``.
+        """Returns the gradients of ``loss`` with respect to ``params``.
 
         Args:
-            loss: a callable without arguments. A value will not do: it does not record how it was computed.
+            loss: a callable without arguments, not a value, which does not record its computation.
             params: the variables.
 
         Raises:
@@ -124,17 +124,17 @@ class Optimizer(BaseOptimizer):
     def _compute_gradients(
         self, loss: Any, var_list: Any, grad_loss: Any = None, tape: Any = None
     ) -> list[Pair]:
-        """A hook: the pairs that ``minimize`` applies."""
+        """A hook: returns the pairs that ``minimize`` applies."""
         return compute_gradients(self, loss, var_list, grad_loss, tape)
 
     def _transform_loss(self, loss: Any) -> Any:
-        """A hook: the loss to differentiate, from the one computed; called inside the tape."""
+        """A hook: returns the loss to differentiate. It gets the computed one, inside the tape."""
         return loss
 
     def _get_gradients(
         self, tape: Any, loss: Any, var_list: list[Variable], grad_loss: Any = None
     ) -> list[Pair]:
-        """A hook: the pairs of gradients (None where there is none) and variables."""
+        """A hook: returns pairs of gradients (None if there is none) and variables."""
         return list(zip(tape.gradient(loss, var_list, grad_loss), var_list, strict=True))
 
     def _assert_valid_dtypes(self, tensors: Sequence[Any]) -> None:
@@ -149,24 +149,24 @@ class Optimizer(BaseOptimizer):
         name: str | None = None,
         experimental_aggregate_gradients: bool = True,
     ) -> StepResult | None:
-        """Makes one step: aggregate over replicas, transform, update, on all replicas alike.
+        """Makes one step on all replicas: aggregates gradients, transforms them, updates variables.
 
-        All pairs are checked before anything is changed. Pairs with gradient None are left out.
+        All pairs are checked before anything changes. Pairs whose gradient is None are left out.
 
         Args:
             grads_and_vars: pairs of a gradient (tensor, array, nested lists, number or
                 :class:`~distopt.IndexedSlices`, of the variable's shape and dtype) and a variable.
             name: accepted and ignored.
-            experimental_aggregate_gradients: False if the gradients are aggregated already.
+            experimental_aggregate_gradients: False if the gradients are already aggregated.
 
         Returns:
-            The new number of steps; the old one if ``on_nonfinite`` left it out; None without any pair.
+            The new step count; the old one if ``on_nonfinite`` skipped the step; None without pairs.
 
         Raises:
-            TypeError: malformed pairs, or a gradient of another dtype; also in what the aggregator returned.
-            ValueError: no gradient, one of another shape, an index out of range, or an aggregator lost one.
+            TypeError: pairs are malformed, or a dtype is wrong, also in the result of the aggregator.
+            ValueError: no gradient, a wrong shape or index, or the aggregator lost a variable.
             RuntimeError: called in cross-replica context, or sparse rows for a variable with a constraint.
-            FloatingPointError: ``on_nonfinite="raise"`` and a gradient of some replica is not finite.
+            FloatingPointError: ``on_nonfinite="raise"`` and a gradient of a replica is not finite.
         """
         call, made, context = self._call(), len(self._slots.weights), distribute.get_replica_context()
         engine = None if context is None else StepEngine.of(context)
@@ -206,7 +206,7 @@ class Optimizer(BaseOptimizer):
     def _check_and_prepare(
         self, engine: StepEngine | None, grads_and_vars: GradsAndVars
     ) -> tuple[GradientBatch, StepPlan, ApplyState]:
-        """Checks arguments and hyperparameters; returns the gradients, their plan and the coefficients."""
+        """Checks arguments and hyperparameters. Returns the gradients, their plan and the coefficients."""
         batch, plan = take_in(grads_and_vars, self._name, self._plans, engine, self._told)
         if not self._has_weights(plan):
             make_weights(self, batch.variables)
@@ -217,11 +217,11 @@ class Optimizer(BaseOptimizer):
         self._check_hypers()
         return batch, plan, self._prepare_step(plan)
 
-    #: The call that users know as a step, for messages.
+    #: The user's call of a step, for messages.
     _step_call: ClassVar[str] = "apply_gradients"
 
     def _call(self) -> str:
-        """The name of this step's collective calls; it has the stages in it, so that replicas must agree."""
+        """The name of this step's collective calls. It includes the stages, so that replicas must agree."""
         policies = (self._name, self._nonfinite, self._clip, self.gradient_aggregator)
         stages = (*policies, *self.gradient_transformers)
         if self._named[0] != stages:
@@ -238,7 +238,7 @@ class Optimizer(BaseOptimizer):
         apply_state: ApplyState,
         aggregate: bool,
     ) -> None:
-        """Aggregate, transform, update."""
+        """Aggregates, transforms and updates."""
         received: Any = engine.coordinator.unified_pairs(call, batch) if aggregate else batch.pairs()
         with engine.coordinator.error_barrier(call):
             if aggregate:
@@ -257,20 +257,20 @@ class Optimizer(BaseOptimizer):
         self._apply(engine, call, transformed, apply_state, alone)
 
     def _are_alike(self, engine: StepEngine, variables: Sequence[Variable]) -> bool:
-        """Whether gradients that were not aggregated here are the same on all replicas nevertheless."""
+        """Whether gradients that were not aggregated here are still the same on all replicas."""
         return engine.shares(variables)
 
     def _apply(
         self, engine: StepEngine, call: str, pairs: Pairs, apply_state: ApplyState, alone: bool
     ) -> None:
-        """Updates with final gradients, which all replicas have in common unless they update ``alone``."""
+        """Updates with final gradients, which are the same on all replicas unless they update ``alone``."""
         slots = self._slots.of
         jobs = [(v, (v, *slots(v).values()), partial(self._update, g, v, apply_state)) for g, v in pairs]
         costs = [self._update_cost(v) for _, v in pairs]
         engine.run(call, jobs, settings_text(self, apply_state), alone, costs)
 
     def _finish_aggregation(self, engine: StepEngine) -> None:
-        """Lets the aggregator move its state on: each replica's own, or the one that they share."""
+        """Finishes the step of the aggregator, for each replica's own state or the shared one."""
         aggregator = self.gradient_aggregator
         if not isinstance(aggregator, aggregators.Aggregator):
             return
@@ -288,10 +288,10 @@ class Optimizer(BaseOptimizer):
         self._iterations.count_up()
 
     def _steps_made(self) -> int:
-        """The value of :attr:`iterations`, without its property where it can be avoided."""
+        """The value of :attr:`iterations`, without the cost of its property if possible."""
         return int((self.iterations if self._iterations is None else self._iterations).scalar())
 
-    #: A hook: how many steps come before this one, also those before a restart.
+    #: A hook: the number of steps before this one, including those before a restart.
     _steps_before = _steps_made
 
     def _overrides(self, base: type, hooks: tuple[str, ...]) -> bool:
@@ -299,16 +299,16 @@ class Optimizer(BaseOptimizer):
         return overrides(type(self), base, hooks) or not vars(self).keys().isdisjoint(hooks)
 
     def _forget_slots(self, made: int) -> None:
-        """Removes the slots made by a step that failed; before it there were ``made`` weights."""
+        """Removes the slots that a failed step created. Before it there were ``made`` weights."""
         self._slots.remove_since(made)
         self._plans.clear()
 
     def _has_weights(self, plan: StepPlan) -> bool:
-        """Whether ``_create_all_weights``, which may be overridden, need not be called for this plan."""
+        """Whether this plan does not need a call of ``_create_all_weights``, which may be overridden."""
         return False
 
     def _check_hypers(self) -> None:
-        """ValueError if a hyperparameter was assigned a number outside its limits."""
+        """ValueError if a hyperparameter was set to a number outside its limits."""
         self._hypers.check()
 
     # -- prepare
@@ -316,7 +316,7 @@ class Optimizer(BaseOptimizer):
         """A hook: calls ``add_slot`` for each variable; called in every step."""
 
     def _create_all_weights(self, var_list: list[Variable]) -> None:
-        """A hook: makes the step count, the hyperparameters, the slots, and the aggregator's variables."""
+        """A hook: creates the step count, the hyperparameters, the slots and the aggregator's variables."""
         _ = self.iterations
         self._create_hypers()
         self._create_slots(var_list)
@@ -324,7 +324,7 @@ class Optimizer(BaseOptimizer):
             self.gradient_aggregator.build(var_list)
 
     def _prepare_step(self, plan: StepPlan) -> ApplyState:
-        """The coefficients of this step for each device and dtype among the variables."""
+        """The coefficients of this step for each device and dtype of the variables."""
         apply_state: ApplyState = {}
         for kind in plan.kinds:
             apply_state[kind] = {}
@@ -334,7 +334,7 @@ class Optimizer(BaseOptimizer):
         return apply_state
 
     def _prepare_local(self, var_device: Any, var_dtype: Any, apply_state: ApplyState) -> None:
-        """A hook: adds to ``apply_state[var_device, var_dtype]`` what depends on the step only."""
+        """A hook: adds to ``apply_state[var_device, var_dtype]`` what depends only on the step."""
         if isinstance(var_device, Factors) and var_device.learning_rate != 1.0:
             raise TypeError(
                 f"learning_rate_multiplier needs a compiled rule, which {type(self).__name__} has not"
@@ -350,16 +350,16 @@ class Optimizer(BaseOptimizer):
 
     # -- aggregate
     def _transform_unaggregated_gradients(self, grads_and_vars: Pairs) -> Any:
-        """A hook: the pairs to aggregate, from those of this replica."""
+        """A hook: returns the pairs to aggregate, given those of this replica."""
         return grads_and_vars
 
     def _aggregate_gradients(self, grads_and_vars: Any) -> Any:
-        """A hook: the pairs aggregated over all replicas; calls ``gradient_aggregator``."""
+        """A hook: returns the pairs aggregated over all replicas. It calls ``gradient_aggregator``."""
         return self.gradient_aggregator(grads_and_vars)
 
     # -- transform
     def _transform_gradients(self, grads_and_vars: Any) -> Any:
-        """A hook: the pairs to apply: clipvalue, clipnorm, global_clipnorm, then the transformers."""
+        """A hook: returns the pairs to apply, after clipvalue, clipnorm, global_clipnorm and transformers."""
         if self.clipvalue is not None:
             grads_and_vars = ClipByValue(self.clipvalue)(grads_and_vars)
         if self.clipnorm is not None:
@@ -396,4 +396,4 @@ class Optimizer(BaseOptimizer):
         return self._resource_apply_sparse(rows, handle, distinct, **kwargs)
 
     def _finish_step(self, apply_state: ApplyState) -> None:
-        """A hook: updates what belongs to no variable, after all variables were updated."""
+        """A hook: updates what does not belong to a variable, after all variables have been updated."""

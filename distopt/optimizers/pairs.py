@@ -1,4 +1,4 @@
-"""The pairs of a step: converted and checked before anything is changed."""
+"""The pairs of a step, converted and checked before anything changes."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ _ARRAY, _DENSE = {np.ndarray}, {np.ndarray, Tensor}
 def take_in(
     grads_and_vars: Any, optimizer: str, plans: PlanCache, engine: object, told: set[tuple[str, ...]]
 ) -> tuple[GradientBatch, StepPlan]:
-    """The pairs whose gradient is not None, checked, with their plan; a warning names the others.
+    """Returns the pairs whose gradient is not None, checked, with their plan. A warning names the others.
 
     Args:
         grads_and_vars: the argument of ``apply_gradients``.
         optimizer: its name, for messages.
-        plans: the optimizer's plans.
-        engine: the replica's; None in cross-replica context.
-        told: the variables that the optimizer's warnings have named, each time together.
+        plans: the plans of the optimizer.
+        engine: the engine of the replica; None in cross-replica context.
+        told: the sets of variables that warnings of the optimizer have already named.
 
     Raises:
-        TypeError: no iterable, an element that is no pair or has no variable, or a wrong dtype.
+        TypeError: not an iterable, an element that is not a pair or has no variable, or a wrong dtype.
         ValueError: all gradients are None, or a shape or index is wrong.
         RuntimeError: sparse rows for a variable with a constraint.
     """
@@ -99,16 +99,16 @@ def checked(grads_and_vars: Any, call: str) -> Pairs:
 
 
 def aggregated(before: Pairs, after: Any, aggregator: str) -> list[Pair]:
-    """The result of an aggregator, checked: every variable it was given, as often, and no other.
+    """Checks the result of an aggregator: every variable that was passed in, as often, and no other.
 
     Args:
-        before: the pairs it was given.
-        after: the pairs it returned.
+        before: the pairs passed to the aggregator.
+        after: the pairs that it returned.
         aggregator: its name, for error messages.
 
     Raises:
-        TypeError: it returned something that is not pairs, or a gradient of another dtype.
-        ValueError: a variable is missing, new, or in it more often than before, or a gradient has another
+        TypeError: the result is not pairs, or a gradient has a wrong dtype.
+        ValueError: a variable is missing, new, or appears more often than before, or a gradient has a wrong
             shape.
     """
     if after is before:

@@ -1,4 +1,4 @@
-"""RAdam: Adam that corrects the variance of its first steps."""
+"""RAdam: Adam with a corrected variance in its first steps."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ RADAM = Rule("radam", _radam, ("m", "v"), Sparse.ALL, in_float32=True)
 
 
 class RAdam(RuleOptimizer):
-    """Adam with a rectified step: without the root at first, then with a growing factor.
+    """Adam with a rectified step: first without the root, then with a growing factor. It needs no warm-up.
 
     ``m`` and ``v`` are Adam's running means, ``m_hat = m / (1 - beta_1**s)``, ``v_hat = v / (1 - beta_2**s)``
     in step ``s = 1, 2, ...``. ``rho = rho_inf - 2 * s * beta_2**s / (1 - beta_2**s)`` with ``rho_inf =
-    2 / (1 - beta_2) - 1`` says of how many squares ``v`` is a mean. From ``threshold`` on,
+    2 / (1 - beta_2) - 1`` estimates how many squares ``v`` averages. Once ``rho`` reaches ``threshold``,
     ``w -= lr * r * m_hat / (sqrt(v_hat) + epsilon)`` with ``r**2 = (rho - 4) * (rho - 2) * rho_inf /
-    ((rho_inf - 4) * (rho_inf - 2) * rho)``; before, ``w -= lr * m_hat``. So it needs no warm-up. A
-    sparse gradient counts as a dense one with zeros: every row moves.
+    ((rho_inf - 4) * (rho_inf - 2) * rho)``; before that, ``w -= lr * m_hat``. A sparse gradient is treated
+    as a dense one with zeros, so every row moves.
 
     Args:
         learning_rate: a number, a callable without arguments, or a schedule.
         beta_1: decay of the mean of the gradient.
         beta_2: decay of the mean of its square.
         epsilon: keeps the divisor above zero.
-        threshold: the smallest ``rho`` with which ``v`` is used; more than 4.
+        threshold: the smallest ``rho`` for which ``v`` is used; above 4.
         name: prefix of the names of its variables.
         **kwargs: see :class:`~distopt.optimizers.Optimizer`.
 
     Raises:
-        ValueError: a beta outside [0, 1), a negative ``epsilon``, or a ``threshold`` of at most 4.
+        ValueError: a beta is outside [0, 1), ``epsilon`` is negative, or ``threshold`` is at most 4.
 
     Source: Liu et al. 2019, arXiv:1908.03265, algorithm 2; ``optax.radam``.
     """
@@ -96,7 +96,7 @@ class RAdam(RuleOptimizer):
         }
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments with their values now."""
+        """Returns the arguments of the constructor with their current values."""
         return {
             **super().get_config(),
             "learning_rate": self._serialize_hyperparameter("learning_rate"),

@@ -1,4 +1,4 @@
-"""The rectification of RAdam, a number that all its forms have in common."""
+"""The rectification of RAdam, which all its variants share."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["check_threshold", "rectification"]
 
 
 def rectification(beta_2: float, step: float, threshold: float = 5.0) -> float | None:
-    """What the step is multiplied by; None while the mean of squares is of too few to be used.
+    """The factor of the step; None while the mean covers too few squares to be used.
 
     Args:
         beta_2: decay of the mean of squares, below 1.
         step: the number of this step, from 1.
-        threshold: the smallest length of the mean, in steps, with which it is used; more than 4.
+        threshold: the smallest length of the mean, in steps, for which it is used; above 4.
 
     Source: Liu et al. 2019, arXiv:1908.03265, algorithm 2.
     """
@@ -28,15 +28,15 @@ def rectification(beta_2: float, step: float, threshold: float = 5.0) -> float |
 
 
 def check_threshold(threshold: Any, argument: str) -> float:
-    """``threshold`` as a float.
+    """Returns ``threshold`` as a float.
 
     Args:
         threshold: for :func:`rectification`.
         argument: its name, for messages.
 
     Raises:
-        TypeError: it is no number.
-        ValueError: it is not above 4, up to where the rectification is the root of a negative number.
+        TypeError: it is not a number.
+        ValueError: it is at most 4. There the rectification would be the root of a negative number.
     """
     found = float(within(NOT_NEGATIVE, threshold, argument))
     if found <= 4:

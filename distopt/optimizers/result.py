@@ -1,4 +1,4 @@
-"""What a step returns."""
+"""The result of a step."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ __all__ = ["StepResult"]
 
 @dataclass(frozen=True, eq=False, repr=False, slots=True)
 class StepResult(TensorLike):
-    """The number of steps made, an int64 of shape (): what ``apply_gradients`` and ``minimize`` return.
+    """The step count, an int64 of shape (). ``apply_gradients`` and ``minimize`` return it.
 
-    In TensorFlow's graphs this is an operation that is still to be run. Here the step has been made;
-    programs may call :meth:`run` nevertheless.
+    In TensorFlow graphs the result is an operation that has not run yet. Here the step has been made.
+    Programs may still call :meth:`run`.
     """
 
     _value: int

@@ -53,17 +53,17 @@ CENTERED_MOMENTUM = Rule("rmsprop_centered_momentum", _centered_momentum, ("rms"
 
 
 class RMSprop(RuleOptimizer):
-    """Steps divided by the root of a running mean of the gradient's square.
+    """Divides steps by the square root of a running mean of the squared gradient.
 
-    ``rms = rho * rms + (1 - rho) * g**2``, ``w -= lr * g / (sqrt(rms) + epsilon)``; with momentum
-    ``m = momentum * m + lr * g / sqrt(rms + epsilon)``, ``w -= m``. Centered, the square of a running
-    mean ``mg`` of the gradient is taken from ``rms`` in the divisor. A sparse gradient changes its own
-    rows of ``w`` only; without momentum ``rms`` and ``mg`` decay in all rows.
+    ``rms = rho * rms + (1 - rho) * g**2``, ``w -= lr * g / (sqrt(rms) + epsilon)``. With momentum,
+    ``m = momentum * m + lr * g / sqrt(rms + epsilon)``, ``w -= m``. If centered, the square of a running
+    mean ``mg`` of the gradient is subtracted from ``rms`` in the divisor. A sparse gradient updates only its
+    own rows of ``w``; without momentum, ``rms`` and ``mg`` decay in all rows.
 
     Args:
         learning_rate: a number, a callable without arguments, or a schedule.
         rho: decay of the running means.
-        momentum: in [0, 1]. If 0 here, there is no momentum later either.
+        momentum: in [0, 1]. If it is 0 here, you cannot turn momentum on later.
         epsilon: keeps the divisor above zero; None and 0 mean 1e-7.
         centered: whether to divide by the root of an estimate of the variance.
         name: prefix of the names of its variables.
@@ -109,11 +109,11 @@ class RMSprop(RuleOptimizer):
         }
 
     def set_weights(self, weights: Sequence[Any]) -> None:
-        """As in the base class; a list without the step count is taken as of step 0."""
+        """Like the base class. A list without the step count is taken to be from step 0."""
         super().set_weights(with_step_count(weights, len(self.weights)))
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments with their values now."""
+        """Returns the arguments of the constructor with their current values."""
         return {
             **super().get_config(),
             "learning_rate": self._serialize_hyperparameter("learning_rate"),

@@ -44,9 +44,9 @@ _RATE = ("_decayed_lr",)
 
 
 class RuleOptimizer(Optimizer):
-    """The base of the optimizers whose update is a :class:`~distopt.engine.rule.Rule`.
+    """The base of optimizers whose update is a :class:`~distopt.engine.rule.Rule`.
 
-    A subclass returns the rule (``_rule``) and its coefficients for this step (``_coefficients``).
+    A subclass returns the rule (``_rule``) and its coefficients for the current step (``_coefficients``).
     """
 
     _limits: ClassVar[Mapping[str, Limit]] = {
@@ -71,22 +71,22 @@ class RuleOptimizer(Optimizer):
         """The rule that the attributes currently select.
 
         Args:
-            coefficients: those of this step; none if the question is which slots to make.
+            coefficients: those of this step; empty if only the slots to create matter.
         """
 
     @abc.abstractmethod
     def _coefficients(self, lr: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
-        """The rule's coefficients by name, scalars of ``dtype``, computed in it.
+        """The coefficients of the rule by name, as scalars of ``dtype``, computed in that dtype.
 
         Args:
             lr: the learning rate of this step, a scalar of ``dtype``.
-            dtype: what the rule computes the variables in: their dtype, or float32 for a narrow one.
+            dtype: the dtype in which the rule computes: that of the variables, or float32 for a narrow one.
         """
 
     def _step_rule(
         self, device: Any, dtype: np.dtype[Any], apply_state: ApplyState | None
     ) -> tuple[AnyRule, tuple[Any, ...]]:
-        """The rule and its coefficients for variables of one device and dtype, as the kernels take them.
+        """The rule and its coefficients for variables of one device and dtype, in the form that kernels take.
 
         Args:
             device: the device of the variables.
@@ -125,7 +125,7 @@ class RuleOptimizer(Optimizer):
     def _reduction(self, engine: StepEngine, plan: StepPlan, batch: GradientBatch) -> FusedReduction | None:
         """The reduction with which the engine can make the whole step in one pass; None if it cannot.
 
-        It cannot if a stage is the user's code, if a clip needs the norm of gradients of several dtypes, if
+        It cannot if a stage is code of the user, if a clip needs the norm of gradients of several dtypes, if
         both norms are clipped, or if compiled code does not support a dtype: complex numbers, and float16 and
         bfloat16, whose means are summed in float32, and which a rule may round after each operation.
         """
@@ -161,7 +161,7 @@ class RuleOptimizer(Optimizer):
     def _with_rules(
         self, plan: StepPlan, batch: GradientBatch, apply_state: ApplyState
     ) -> tuple[StepPlan, GradientBatch, Coefficients]:
-        """The plan with the current rules, the batch, and the rules' coefficients."""
+        """The plan with the current rules, the batch, and the coefficients of the rules."""
         found = [self._step_rule(*kind, apply_state) for kind in plan.kinds]
         rules, coefficients = zip(*found, strict=True) if found else ((), ())
         if plan.rules != rules:
@@ -177,7 +177,7 @@ class RuleOptimizer(Optimizer):
         return plan, batch, coefficients
 
     def _has_weights(self, plan: StepPlan) -> bool:
-        """See Optimizer; a plan that has rules has their slots."""
+        """See Optimizer. If a plan has rules, it has their slots."""
         build = getattr(type(self.gradient_aggregator), "build", None)
         made = build in (None, Aggregator.build) and not self._overrides(RuleOptimizer, _MAKERS)
         return made and bool(plan.rules)
@@ -204,7 +204,7 @@ class RuleOptimizer(Optimizer):
             values.update(self._coefficients(_scalar(values["lr_t"], dtype), dtype))
 
     def _check_hypers(self) -> None:
-        """See Optimizer; here each is checked where it is read."""
+        """See Optimizer. Here each hyperparameter is checked where it is read."""
 
     def _scalar(self, name: str, dtype: np.dtype[Any]) -> Any:
         """The hyperparameter ``name`` as a scalar of ``dtype``."""
@@ -233,7 +233,7 @@ class RuleOptimizer(Optimizer):
 
 
 def _with_dense(batch: GradientBatch, dense: Sequence[bool]) -> GradientBatch:
-    """The batch with dense gradients of those variables that ask for them."""
+    """The batch, with dense gradients for the variables that need them."""
     if not any(dense[i] for i in batch.sparse):
         return batch
     pairs = zip(batch.variables, batch.gradients, dense, strict=True)
@@ -253,18 +253,18 @@ def _scalar(value: Any, dtype: np.dtype[Any]) -> Any:
 
 
 def epsilon_or_default(value: Any) -> Any:
-    """``value``, or 1e-7 for None and 0; TypeError if it is no number."""
+    """Returns ``value``, or 1e-7 for None and 0; TypeError if it is not a number."""
     if value is None or not as_number(value, "epsilon"):
         return DEFAULT_EPSILON
     return float(value) if isinstance(value, TensorLike) else value
 
 
 def not_negative(value: Any, name: str) -> Any:
-    """``value``, or an error if it is no number, not finite, or negative."""
+    """Returns ``value``; an error if it is not a number, not finite, or negative."""
     return within(NOT_NEGATIVE, value, name)
 
 
 def with_step_count(weights: Sequence[Any], expected: int) -> Sequence[Any]:
-    """``weights``, preceded by a step count of 0 if exactly one of the expected arrays is missing."""
+    """Returns ``weights``, with a step count of 0 in front if exactly one expected array is missing."""
     weights = as_sequence(weights, "set_weights(): the weights")
     return [np.array(0), *weights] if len(weights) == expected - 1 else weights

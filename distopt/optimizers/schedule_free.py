@@ -1,4 +1,4 @@
-"""ScheduleFree: another optimizer without a schedule, by averaging."""
+"""ScheduleFree: replaces the schedule of another optimizer by averaging."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ __all__ = ["ScheduleFree"]
 
 
 class ScheduleFree(KnownArguments, RuleOptimizer):
-    """Training without a schedule, and without a fixed number of steps.
+    """Trains without a learning-rate schedule and without a fixed number of steps.
 
-    The inner optimizer updates z; gradients are taken at ``y = (1 - beta_1) * z + beta_1 * x``. The
-    model is evaluated with x, the mean of all z. The variables hold y while training, x after
-    :meth:`eval`. ``fit`` and the other methods of models see to that: they evaluate, predict and save with
-    x, and x is what ``fit`` leaves in the model.
+    The inner optimizer updates z. Gradients are computed at ``y = (1 - beta_1) * z + beta_1 * x``, where x is
+    the mean of all z. The variables hold y during training. Evaluate the model with x, which the variables
+    hold after :meth:`eval`. In models, ``fit`` and the other methods do this: they evaluate, predict and save
+    with x, and ``fit`` leaves x in the model.
 
     Args:
-        inner_optimizer: SGD, Adam or another optimizer with a compiled rule; it has made no step, and makes
-            none itself. Its learning rate, its clips, its weight decay, which acts on y, and all its other
-            arguments are in force. It should have no momentum of its own: ``beta_1`` takes that place.
-        beta_1: how far y is from z on the way to x; above 0, at most 1.
+        inner_optimizer: SGD, Adam or another optimizer with a compiled rule. It has made no steps and will
+            make none itself. Its learning rate, clips, weight decay (which acts on y) and other arguments
+            apply. It should have no momentum; ``beta_1`` replaces it.
+        beta_1: the position of y between z (0) and x (1); above 0, at most 1.
         name: prefix of the names of its variables.
 
     Raises:
-        TypeError: ``inner_optimizer`` is no optimizer, or one without a compiled rule.
+        TypeError: ``inner_optimizer`` is not an optimizer, or has no compiled rule.
         ValueError: it has been used, or ``beta_1`` is out of range.
 
-    Source: Defazio et al. 2024, "The Road Less Scheduled", arXiv:2405.15682, with means that weigh all steps
-    alike, as in Keras 3.
+    Source: Defazio et al. 2024, "The Road Less Scheduled", arXiv:2405.15682. As in Keras 3, all steps have
+    the same weight in the means.
     """
 
     def __init__(
@@ -108,15 +108,15 @@ class ScheduleFree(KnownArguments, RuleOptimizer):
         return self._evaluating is not None and bool(self._evaluating.scalar())
 
     def train(self) -> None:
-        """Gives the variables the values to train with, y, if they do not have them; on all replicas."""
+        """Sets the variables to y, the values for training, if they are not. Call it on all replicas."""
         if self._is_evaluating:
             self._put([(v, _between(v, z, self.beta_1)) for v, z in self._pairs()], evaluating=False)
 
     def eval(self) -> AbstractContextManager[None]:
-        """Gives the variables the values to evaluate with, x, if they do not have them; on all replicas.
+        """Sets the variables to x, the values for evaluation, if they are not. Call it on all replicas.
 
         Returns:
-            a context manager: ``with optimizer.eval():`` gives back y, every bit of it, at its end.
+            a context manager. After ``with optimizer.eval():`` the variables are y again, bit for bit.
         """
         kept: list[tuple[Variable, Array]] = []
         if self._evaluating is not None and not self._is_evaluating:
@@ -125,7 +125,7 @@ class ScheduleFree(KnownArguments, RuleOptimizer):
         return _Evaluation(self, kept)
 
     def finalize_variable_values(self, var_list: Iterable[Variable]) -> None:
-        """Gives all variables that it trains the values to evaluate with, as :meth:`eval` does."""
+        """Sets all variables that it trains to the values for evaluation, like :meth:`eval`."""
         self.eval()
 
     def _pairs(self) -> list[tuple[Variable, Variable]]:
@@ -142,7 +142,7 @@ class ScheduleFree(KnownArguments, RuleOptimizer):
 
     # -- configs
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments with their values now."""
+        """Returns the arguments of the constructor with their current values."""
         return {
             "name": self._name,
             "inner_optimizer": serialize(self.inner_optimizer),
@@ -158,7 +158,7 @@ class ScheduleFree(KnownArguments, RuleOptimizer):
 
 
 class _Evaluation(AbstractContextManager[None]):
-    """Gives back the values to train with; nothing if there are none to give back."""
+    """Restores the values for training, if there are any to restore."""
 
     def __init__(self, optimizer: ScheduleFree, kept: list[tuple[Variable, Array]]) -> None:
         self._optimizer, self._kept = optimizer, kept
@@ -179,13 +179,13 @@ def _checked(inner: Any) -> RuleOptimizer:
 
 
 def _mean(y: Variable, z: Variable, beta_1: float) -> Array:
-    """x, from y and z."""
+    """Computes x from y and z."""
     (a, b), beta = _wide(y, z), _number(beta_1, y)
     return np.asarray((a - (1 - beta) * b) / beta, y.dtype)
 
 
 def _between(x: Variable, z: Variable, beta_1: float) -> Array:
-    """y, from x and z."""
+    """Computes y from x and z."""
     (a, b), beta = _wide(x, z), _number(beta_1, x)
     return np.asarray((1 - beta) * b + beta * a, x.dtype)
 

@@ -28,7 +28,7 @@ NORMALIZED = Rule("adam without a mean", _normalized, ("v",), Sparse.ALL)
 
 
 class _Normalized(RuleOptimizer):
-    """Gradients over the root of a running mean of their squares, which is corrected as in Adam."""
+    """Divides gradients by the root of a running mean of their squares, corrected as in Adam."""
 
     def __init__(
         self, learning_rate: Any, beta_2: Any, epsilon: Any, warmup_steps: int, **kwargs: Any
@@ -66,21 +66,21 @@ class _Normalized(RuleOptimizer):
 
 
 class ScheduleFreeAdamW(ScheduleFree):
-    """:class:`ScheduleFree` of Adam, without its mean of gradients: ``beta_1`` is how far y is from z.
+    """:class:`ScheduleFree` with Adam, without its mean of the gradients: ``beta_1`` replaces it.
 
     ``v += (g**2 - v) * (1 - beta_2)``, ``z -= lr * g / (sqrt(v / (1 - beta_2**s)) + epsilon)`` in step
     ``s = 1, 2, ...``, with the gradient at y.
 
     Args:
-        learning_rate: a number, a callable without arguments, or a schedule; constant, as a rule.
-        beta_1: above 0, at most 1.
+        learning_rate: a number, a callable without arguments, or a schedule; usually constant.
+        beta_1: the position of y between z (0) and x (1); above 0, at most 1.
         beta_2: decay of the mean of the gradient's square.
         epsilon: keeps the divisor above zero.
-        warmup_steps: so many steps the learning rate rises from 0; 0 for none.
+        warmup_steps: the number of steps in which the learning rate rises from 0; 0 for no warm-up.
         name: prefix of the names of its variables.
         **kwargs: see :class:`~distopt.optimizers.Optimizer`.
 
-    Source: Defazio et al. 2024, arXiv:2405.15682; arguments and numbers of Keras 3.
+    Source: Defazio et al. 2024, arXiv:2405.15682, with the arguments and numerics of Keras 3.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class ScheduleFreeAdamW(ScheduleFree):
         super().__init__(_Normalized(learning_rate, beta_2, epsilon, warmup_steps, **kwargs), beta_1, name)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments with their values now."""
+        """Returns the arguments of the constructor with their current values."""
         return {**self.inner_optimizer.get_config(), "name": self._name, "beta_1": self.beta_1}
 
     @classmethod

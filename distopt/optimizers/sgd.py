@@ -1,4 +1,4 @@
-"""Stochastic gradient descent, with momentum if wanted."""
+"""Stochastic gradient descent, optionally with momentum."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ NESTEROV = Rule("sgd_nesterov", _nesterov, ("momentum",))
 class SGD(RuleOptimizer):
     """Gradient descent: ``w -= lr * g``.
 
-    With momentum ``m = momentum * m - lr * g; w += m``, and with Nesterov's
-    ``w += momentum * m - lr * g`` for the new ``m``. The learning rate is inside the accumulator.
+    With momentum, ``m = momentum * m - lr * g; w += m``. With Nesterov momentum,
+    ``w += momentum * m - lr * g`` for the new ``m``. The learning rate is applied before the accumulation.
 
     Args:
         learning_rate: a number, a callable without arguments, or a schedule.
-        momentum: in [0, 1]. If 0 here, there is no momentum later either.
-        nesterov: whether to use Nesterov's form.
+        momentum: in [0, 1]. If it is 0 here, you cannot turn momentum on later.
+        nesterov: whether to use Nesterov momentum.
         name: prefix of the names of its variables.
         **kwargs: see :class:`~distopt.optimizers.Optimizer`.
 
@@ -77,7 +77,7 @@ class SGD(RuleOptimizer):
         return {"momentum": self._scalar("momentum", dtype)}
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments with their values now."""
+        """Returns the arguments of the constructor with their current values."""
         return {
             **super().get_config(),
             "learning_rate": self._serialize_hyperparameter("learning_rate"),

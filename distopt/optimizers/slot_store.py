@@ -1,4 +1,4 @@
-"""SlotStore: the variables of an optimizer, among them the slots beside each variable that it trains."""
+"""SlotStore: the variables of an optimizer, including the slots of each variable that it trains."""
 
 from __future__ import annotations
 
@@ -36,16 +36,17 @@ class _Copied(NamedTuple):
 class SlotStore:
     """The variables of one optimizer, and which of them are slots of which variable.
 
-    A copied or unpickled store matches its slots to variables again: to the variables' copies if they were
-    copied with it, else to the same variables, else to variables of the same names, shapes and dtypes.
+    A copied or unpickled store matches its slots to variables again: to copies of the variables if they were
+    copied with it, otherwise to the same variables, otherwise to variables of the same names, shapes and
+    dtypes.
 
     Args:
         optimizer: its name, for messages and for the names of variables.
 
     Attributes:
         optimizer: its name, with which the names of the variables begin.
-        weights: the variables to save, slots and others, in the order in which they were made.
-        names: the names of the slots, in the order in which they were first made.
+        weights: the variables to save, slots and others, in order of creation.
+        names: the names of the slots, in order of creation.
     """
 
     def __init__(self, optimizer: str) -> None:
@@ -60,7 +61,7 @@ class SlotStore:
 
     # -- making
     def prefixed(self) -> AbstractContextManager[None]:
-        """Variables made within are named ``<optimizer>/...``."""
+        """Variables created within are named ``<optimizer>/...``."""
         return _Prefixed(self)
 
     def make(
@@ -73,7 +74,7 @@ class SlotStore:
         synchronization: VariableSynchronization,
         aggregation: VariableAggregation,
     ) -> Variable:
-        """A variable, which is not added to :attr:`weights`; see ``Optimizer.add_weight``."""
+        """Creates a variable, which is not added to :attr:`weights`; see ``Optimizer.add_weight``."""
         kind = np.dtype(np.float32 if dtype is None else dtype)
         value = initial_value(initializer, tuple(shape), kind)
         weight = Variable(
@@ -90,9 +91,9 @@ class SlotStore:
         return weight
 
     def add(self, variable: Variable, name: str, initializer: Any, shape: Shape | None = None) -> Variable:
-        """The slot ``name`` of a variable, made if it does not exist; see ``Optimizer.add_slot``.
+        """Returns the slot ``name`` of a variable, created if necessary; see ``Optimizer.add_slot``.
 
-        It has the shape of the variable if ``shape`` is None.
+        If ``shape`` is None it has the shape of the variable.
         """
         if name not in self.names:
             self.names.append(name)
@@ -112,7 +113,7 @@ class SlotStore:
         return slots[name]
 
     def remove_since(self, count: int) -> None:
-        """Removes the slots made since there were ``count`` weights."""
+        """Removes the slots created since there were ``count`` weights."""
         own = [slot for slots in self._known.values() for slot in slots.values()]
         new = set(map(id, self.weights[count:])) & set(map(id, own))
         self.weights[:] = [weight for weight in self.weights if id(weight) not in new]
@@ -144,7 +145,7 @@ class SlotStore:
     def by_name(
         self, variables: Sequence[Variable], names: Sequence[tuple[str, ...]]
     ) -> tuple[tuple[Variable, ...], ...]:
-        """For each variable its slots of these names, all of which exist."""
+        """For each variable, its slots of these names, all of which exist."""
         slots = map(self.of, variables)
         return tuple([tuple([own[n] for n in wanted]) for own, wanted in zip(slots, names, strict=True)])
 
@@ -154,7 +155,7 @@ class SlotStore:
         return [v for v in variables if not all(map(self._known.get(v, none).__contains__, names))]
 
     def owners(self) -> Iterator[tuple[Variable, str, Variable]]:
-        """For each slot the variable it belongs to, its name, and itself."""
+        """For each slot, the variable it belongs to, its name, and the slot."""
         for variable, slots in self._known.items():
             for name, slot in slots.items():
                 yield variable, name, slot

@@ -31,7 +31,7 @@ class NamedVariable(NamedTuple):
 
 
 def make_weights(optimizer: Optimizer, variables: Iterable[Variable]) -> None:
-    """Makes the variables that the optimizer needs for a step on ``variables`` and does not have yet."""
+    """Creates the variables that the optimizer needs for a step on ``variables`` and does not have yet."""
     with optimizer._slots.prefixed():
         optimizer._create_all_weights(list(variables))
         if optimizer._average is not None:
@@ -51,5 +51,5 @@ def named_variables(optimizer: Optimizer) -> list[NamedVariable]:
 
 
 def sort_weights(optimizer: Optimizer, key: Callable[[Variable], int]) -> None:
-    """Puts the optimizer's weights into another order."""
+    """Sorts the optimizer's weights by ``key``."""
     optimizer._slots.weights.sort(key=key)

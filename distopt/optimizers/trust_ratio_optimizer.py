@@ -1,4 +1,4 @@
-"""TrustRatioOptimizer: an optimizer whose learning rate is adapted to each variable's norm."""
+"""TrustRatioOptimizer: scales the learning rate by each variable's norm."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ __all__ = ["TrustRatioOptimizer"]
 class TrustRatioOptimizer(RuleOptimizer):
     """The base of optimizers whose rule is a :class:`~distopt.engine.trust_ratio.TrustRatioRule`.
 
-    The rule has a coefficient ``adapts``: 0 for variables whose ratio is 1, 1 for others.
+    The rule has a coefficient ``adapts``: 0 for variables whose ratio is fixed at 1, and 1 for all others.
     """
 
     def exclude_from_layer_adaptation(
         self, var_list: Iterable[Variable] | None = None, var_names: Iterable[str] | None = None
     ) -> None:
-        """Gives variables, such as biases, the ratio 1; to be called before the first step.
+        """Fixes the ratio of variables, such as biases, at 1. Call it before the first step.
 
-        A later call takes the place of an earlier one.
+        A later call replaces an earlier one.
 
         Args:
             var_list: variables.
-            var_names: regular expressions; variables in whose names (without ``":0"``) one is found.
+            var_names: regular expressions that are searched in the names of variables, without ``":0"``.
 
         Raises:
-            TypeError: something that is no variable, or no str.
-            ValueError: a step has been made, or no regular expression.
+            TypeError: ``var_list`` has something that is not a variable, or ``var_names`` a non-string.
+            ValueError: a step has been made, or a regular expression is invalid.
         """
         if self._iterations is not None and self._iterations.scalar() > 0:
             raise ValueError(

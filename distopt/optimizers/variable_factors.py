@@ -1,4 +1,4 @@
-"""VariableFactors: what learning rate and weight decay are multiplied by, variable by variable."""
+"""VariableFactors: factors of the learning rate and the weight decay of individual variables."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Multiplier: TypeAlias = Callable[[str], float]
 
 
 class Factors(NamedTuple):
-    """In place of the device in the kind of a variable (see ``Kind``) where not all have the same numbers.
+    """Replaces the device in the kind of a variable (see ``Kind``) if variables have different factors.
 
     Attributes:
-        device: the variable's.
-        learning_rate: what the learning rate is multiplied by.
-        weight_decay: what the weight decay is multiplied by; 0 for none.
-        adapts: whether its learning rate follows its norm, where the rule has that.
+        device: the device of the variable.
+        learning_rate: the factor of the learning rate.
+        weight_decay: the factor of the weight decay; 0 for none.
+        adapts: whether its learning rate follows its norm, if the rule does that.
     """
 
     device: Any
@@ -39,15 +39,15 @@ class VariableFactors:
 
     Args:
         optimizer: its name, for messages.
-        learning_rate: gives each variable's multiplier of the learning rate; None for 1.
-        weight_decay: the same for the weight decay.
+        learning_rate: returns the multiplier of a variable's learning rate; None for 1.
+        weight_decay: likewise for the weight decay.
 
     Attributes:
         undecayed: the variables without weight decay.
         unadapted: those whose learning rate does not follow their norms.
 
     Raises:
-        TypeError: something that cannot be called.
+        TypeError: a multiplier is not callable.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Decoupled weight decay among the coefficients of a step."""
+"""Decoupled weight decay as one of the coefficients of a step."""
 
 from __future__ import annotations
 

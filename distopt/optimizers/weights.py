@@ -1,4 +1,4 @@
-"""The values of an optimizer's weights: initial ones, and those that are set."""
+"""The values of an optimizer's weights: initial values and values that are set."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["assign_weights", "initial_value"]
 
 
 def assign_weights(optimizer: str, weights: Sequence[Variable], given: Any) -> None:
-    """Sets the values of the weights, all or none; see ``Optimizer.set_weights``.
+    """Sets the values of all weights, or of none if there is an error; see ``Optimizer.set_weights``.
 
     Args:
         optimizer: its name, for messages.
@@ -60,7 +60,7 @@ def initial_value(initializer: Any, shape: tuple[int, ...], dtype: np.dtype[Any]
     """The value that ``initializer`` (a name, a callable, or a value) gives for a shape and a dtype.
 
     Raises:
-        ValueError: the name of no initializer.
+        ValueError: the initializer is unknown.
     """
     if isinstance(initializer, (str, dict)) or callable(initializer):
         return initializers.get(initializer)(shape, dtype)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Optimizers whose update of an element needs the whole variable: its norm, its rows, products of it."""
+"""Optimizers whose update needs the whole variable: its norm, its rows, or products of it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ ArrayUpdate = Callable[[Array, Array, dict[str, Array]], None]
 class WholeVariableOptimizer(Optimizer):
     """The base of optimizers whose rule needs whole variables.
 
-    A variable and its slots are updated by one replica of each node. The replicas of a node share the
-    variables out by what their updates cost.
+    One replica of each node updates a variable and its slots. The replicas of a node distribute the variables
+    among them by the cost of their updates.
     """
 
     @abc.abstractmethod
@@ -36,7 +36,7 @@ class WholeVariableOptimizer(Optimizer):
 
     @abc.abstractmethod
     def _coefficients(self, rate: float) -> dict[str, float]:
-        """The numbers of this step by name, which replicas must have in common.
+        """The coefficients of this step by name, which must be the same on all replicas.
 
         Args:
             rate: the learning rate of this step.
@@ -46,14 +46,14 @@ class WholeVariableOptimizer(Optimizer):
     def _update_array(
         self, variable: Variable, w: Array, g: Array, slots: dict[str, Array], numbers: Mapping[str, float]
     ) -> None:
-        """Updates a variable in place, and its slots.
+        """Updates a variable and its slots in place.
 
         Args:
-            variable: which one it is.
-            w: its value; where the variable is float16 or bfloat16, in float32. So are the others.
-            g: the gradient, which is not to be changed.
+            variable: the variable.
+            w: its value. All arrays are float32 if the variable is float16 or bfloat16.
+            g: the gradient; read-only.
             slots: its slots, by name.
-            numbers: those of :meth:`_coefficients`.
+            numbers: the result of :meth:`_coefficients`.
         """
 
     def _create_slots(self, var_list: list[Variable]) -> None:
@@ -93,7 +93,7 @@ def update_arrays(
 ) -> None:
     """Runs an update on the memory of a variable and its slots.
 
-    What is float16 or bfloat16 is computed in float32, and rounded once.
+    float16 and bfloat16 are computed in float32 and rounded once.
     """
     state = (variable, *slots.values())
     arrays = [as_array(v) for v in state]

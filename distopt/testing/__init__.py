@@ -1,4 +1,4 @@
-"""Tools to test programs and plugins: replicas in one process, comparison of layouts, plugin checks.
+"""Tools for testing programs and plugins: replicas in one process, comparison of layouts, plugin checks.
 
 ``python -m distopt.testing.inprocess`` and ``python -m distopt.testing.layouts`` run whole scripts.
 """

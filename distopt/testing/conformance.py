@@ -1,4 +1,4 @@
-"""The conformance test for aggregators: what a plugin must do on any number of replicas."""
+"""The conformance test for aggregators: the requirements on any number of replicas."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ NONE_ADVICE = (
 
 @dataclass(frozen=True)
 class Finding:
-    """One violation by an aggregator.
+    """One requirement that an aggregator violates.
 
     Attributes:
-        case: the name of the gradients that it was given.
+        case: the name of the gradients that it got.
         replicas: the number of replicas; 0 if it does not matter.
         reason: what is wrong.
     """
@@ -55,7 +55,7 @@ class AggregatorReport:
     """The result of :func:`check_aggregator`; ``str(report)`` is a readable table.
 
     Attributes:
-        name: the aggregator's.
+        name: the name of the aggregator.
         cases: the names of the cases that were run.
         findings: the violations; empty for an aggregator that conforms.
     """
@@ -84,20 +84,25 @@ class AggregatorReport:
 def check_aggregator(aggregator: Any, skip: Collection[str] = ()) -> AggregatorReport:
     """Runs an aggregator on 1, 2 and 4 replicas in this process, with every kind of gradient.
 
-    It must return every pair once, with the same shape and dtype; leave inputs, variables and its state
-    unchanged; make the same calls and return the same bits on every replica, and on every call; return the
-    gradients of a single replica unchanged (``"identity"``); be rebuilt by its config, if it has one; and, if
-    it has a ``finish_step``, continue alike from its ``weights``, also where replicas share it (``"state"``).
+    The aggregator must:
+
+    - return every pair once, with the same shape and dtype,
+    - leave inputs, variables and its state unchanged,
+    - make the same calls and return the same bits on every replica and in every call,
+    - return the gradients of a single replica unchanged (``"identity"``),
+    - be rebuilt by its config, if it has one (``"config"``),
+    - if it has a ``finish_step``, continue in the same way from its ``weights``, also if replicas share it
+      (``"state"``).
 
     Args:
         aggregator: a callable, or the name or config of one. Each replica gets a deep copy.
         skip: requirements to leave out: names of cases (``"sparse"``, ``"None gradients"``, ...),
-            ``"identity"``, ``"config"`` or ``"state"``. An optimizer passes no None gradients to an
+            ``"identity"``, ``"config"`` or ``"state"``. Optimizers never pass None gradients to an
             aggregator; other callers may.
 
     Raises:
         AssertionError: the aggregator does not conform; the message is the report.
-        ValueError: an unknown name in ``skip``.
+        ValueError: ``skip`` has an unknown name.
 
     >>> check_aggregator("mean").passed
     True

@@ -23,7 +23,7 @@ __all__ = ["KEEPING_STATE", "keeps_state", "state_reasons"]
 KEEPING_STATE = """\
 What lasts from step to step belongs in Variables: make them in build(), list them in weights, read them in
 __call__(), assign them in finish_step(). What is a replica's own, such as the rest that a compression keeps,
-needs synchronization=tf.VariableSynchronization.ON_READ. Example: docs/howto/aggregators.md"""
+needs synchronization=tf.VariableSynchronization.ON_READ. Example: docs/howto/aggregators-state.md"""
 
 STEPS = 2
 

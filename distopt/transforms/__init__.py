@@ -1,4 +1,7 @@
-"""Gradient transformers, called after aggregation: ``[(gradient, variable)] -> [(gradient, variable)]``."""
+"""Gradient transformers change the aggregated gradients.
+
+A transformer takes ``(gradient, variable)`` pairs and returns such pairs.
+"""
 
 from distopt.transforms.clip_by_global_norm import ClipByGlobalNorm
 from distopt.transforms.clip_by_norm import ClipByNorm

@@ -1,4 +1,4 @@
-"""Clipping the norm of all gradients together."""
+"""Clips the norm of all gradients together."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["ClipByGlobalNorm"]
 
 @dataclass(frozen=True)
 class ClipByGlobalNorm:
-    """Scales all gradients down by one factor if the l2 norm of all together is above ``limit``.
+    """Scales all gradients by the same factor if their joint l2 norm is above ``limit``.
 
-    A norm that is not finite makes all gradients NaN. Of sparse gradients the rows count as given,
-    before rows of equal index are summed.
+    If the norm is not finite, all gradients become NaN. The rows of a sparse gradient count as given, before
+    rows with equal indices are summed.
 
     Source: ``tf.clip_by_global_norm``.
     """
@@ -32,10 +32,10 @@ class ClipByGlobalNorm:
         as_clip(self.limit, "the norm's limit")
 
     def __call__(self, grads_and_vars: GradsAndVars) -> list[tuple[Any, Any]]:
-        """The pairs with clipped gradients.
+        """Returns the pairs with clipped gradients.
 
         Raises:
-            ValueError: the gradients have several dtypes.
+            ValueError: the gradients have different dtypes.
         """
         pairs = list(grads_and_vars)
         values = [values_of(gradient) for gradient, _ in pairs]

@@ -1,4 +1,4 @@
-"""Clipping the norm of each gradient alone."""
+"""Clips the norm of each gradient."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["ClipByNorm"]
 
 @dataclass(frozen=True)
 class ClipByNorm:
-    """Scales each gradient whose l2 norm is above ``limit`` down to that norm: ``g * c / max(norm, c)``.
+    """Scales each gradient whose l2 norm is above ``limit`` to that norm: ``g * limit / max(norm, limit)``.
 
-    An infinite element becomes NaN and makes all others of its gradient 0. Of a sparse gradient the
-    norm is that of the rows as given, before rows of equal index are summed.
+    An infinite element becomes NaN, and all other elements of its gradient become 0. The rows of a sparse
+    gradient count as given, before rows with equal indices are summed.
 
     Source: ``tf.clip_by_norm``.
     """
@@ -32,7 +32,7 @@ class ClipByNorm:
         as_clip(self.limit, "the norm's limit")
 
     def __call__(self, grads_and_vars: GradsAndVars) -> list[tuple[Any, Any]]:
-        """The pairs with clipped gradients."""
+        """Returns the pairs with clipped gradients."""
         return [(map_values(self._clip, gradient), variable) for gradient, variable in grads_and_vars]
 
     def _clip(self, values: Array) -> Array:

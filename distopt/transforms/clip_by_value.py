@@ -1,4 +1,4 @@
-"""Clipping each element."""
+"""Clips each element."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["ClipByValue"]
 
 @dataclass(frozen=True)
 class ClipByValue:
-    """Moves each element of each gradient into ``[-limit, limit]``; NaN stays.
+    """Clips each element of each gradient to ``[-limit, limit]``. NaN remains NaN.
 
-    Of a sparse gradient the rows are clipped as given, before rows of equal index are summed.
+    The rows of a sparse gradient are clipped as given, before rows with equal indices are summed.
     """
 
     limit: float
@@ -26,5 +26,5 @@ class ClipByValue:
         as_clip(self.limit, "limit")
 
     def __call__(self, grads_and_vars: GradsAndVars) -> list[tuple[Any, Any]]:
-        """The pairs with clipped gradients."""
+        """Returns the pairs with clipped gradients."""
         return [(map_values(lambda g: clip_value(g, self.limit), g), v) for g, v in grads_and_vars]

@@ -1,4 +1,4 @@
-"""Clipping the norm of all gradients together, of whatever dtypes they are, as PyTorch and optax do."""
+"""Clips the norm of all gradients together, for mixed dtypes, as PyTorch and optax do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ClipMixedNorm:
         as_clip(self.limit, "the norm's limit")
 
     def __call__(self, grads_and_vars: GradsAndVars) -> list[tuple[Any, Any]]:
-        """The pairs with clipped gradients."""
+        """Returns the pairs with clipped gradients."""
         pairs = list(grads_and_vars)
         sums = [norms.sums_of_squares(_parts(values_of(gradient))) for gradient, _ in pairs]
         squares = norms.sum_of_pieces(sums)
@@ -45,11 +45,11 @@ class ClipMixedNorm:
 
 
 def _wide(values: Array) -> Array:
-    """Contiguous, and no narrower than float32."""
+    """The values as a contiguous array of at least float32."""
     return np.ascontiguousarray(values, np.float32 if values.dtype.itemsize < 4 else values.dtype)
 
 
 def _parts(values: Array) -> Array:
-    """All numbers, 1-D: of complex ones their real and imaginary parts."""
+    """All numbers as a 1-D array; complex numbers as their real and imaginary parts."""
     wide = _wide(values).reshape(-1)
     return wide.view(wide.real.dtype)

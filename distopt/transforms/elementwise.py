@@ -1,4 +1,4 @@
-"""Applying a function of arrays to gradients, be they dense or sparse."""
+"""Applies functions of arrays to gradients, dense or sparse."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["map_values", "values_of"]
 
 
 def values_of(gradient: Any) -> Array:
-    """The gradient's array; of a sparse one the rows as given, duplicates not summed."""
+    """The array of a gradient. For a sparse one these are the rows as given; duplicates are not summed."""
     return as_array(gradient.values if isinstance(gradient, IndexedSlices) else gradient)
 
 
 def map_values(function: Callable[[Array], Any], gradient: Any) -> Any:
-    """A gradient of the same kind, with ``function`` applied to :func:`values_of` it."""
+    """Applies ``function`` to :func:`values_of` the gradient and returns a gradient of the same kind."""
     with np.errstate(all="ignore"):
         values = Tensor.from_numpy(np.asarray(function(values_of(gradient))))
     if isinstance(gradient, IndexedSlices):

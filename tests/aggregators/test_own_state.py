@@ -14,7 +14,7 @@ from distopt.optimizers import SGD, Adam
 
 @pytest.fixture(scope="module")
 def top_k():
-    return run_page("docs/howto/aggregators.md")["TopK"]
+    return run_page("docs/howto/aggregators-state.md")["TopK"]
 
 
 def steps(optimizer, w, first, count):

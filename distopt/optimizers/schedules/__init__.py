@@ -1,4 +1,4 @@
-"""Learning rates that depend on the step."""
+"""Learning-rate schedules: learning rates that depend on the step."""
 
 from distopt.optimizers.schedules.cosine_decay import CosineDecay
 from distopt.optimizers.schedules.cosine_decay_restarts import CosineDecayRestarts

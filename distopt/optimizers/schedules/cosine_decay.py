@@ -1,4 +1,4 @@
-"""CosineDecay: half a cosine wave, with a linear warm-up if wanted."""
+"""CosineDecay: half a cosine wave, with an optional linear warm-up."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ __all__ = ["CosineDecay"]
 
 
 class CosineDecay(LearningRateSchedule):
-    """``rate * ((1 - alpha) * (1 + cos(pi * min(step, n) / n)) / 2 + alpha)``, n = ``decay_steps``.
+    """Decays the learning rate along half a cosine wave, after an optional linear warm-up.
 
-    Source: Loshchilov and Hutter, "SGDR" (2016); arguments of TF 2.4 and, for the warm-up, 2.15.
+    ``rate * ((1 - alpha) * (1 + cos(pi * min(step, n) / n)) / 2 + alpha)``, n = ``decay_steps``.
+
+    Source: Loshchilov and Hutter, "SGDR" (2016). The arguments are those of TF 2.4; those of the warm-up are
+    from TF 2.15.
 
     Args:
         initial_learning_rate: the rate at step 0.
         decay_steps: the length of the decay in steps.
-        alpha: the last rate as a fraction of the first.
+        alpha: the final rate as a fraction of the initial one.
         name: a label.
-        warmup_target: the rate that the warm-up rises to and the decay starts from; None: no warm-up.
-        warmup_steps: the length of the warm-up, in front of the decay.
+        warmup_target: the rate at the end of the warm-up, from which the decay starts; None for no warm-up.
+        warmup_steps: the length of the warm-up, which precedes the decay.
 
     >>> float(CosineDecay(1.0, decay_steps=10, alpha=0.25)(10))
     0.25
@@ -48,7 +51,7 @@ class CosineDecay(LearningRateSchedule):
         self.warmup_steps = warmup_steps
 
     def __call__(self, step: Any) -> Tensor:
-        """The learning rate at ``step``, of its shape."""
+        """Returns the learning rate at ``step``, with the shape of ``step``."""
         initial = rate_array(self.initial_learning_rate)
         dtype = initial.dtype
         now = step_array(step, dtype)
@@ -68,7 +71,7 @@ class CosineDecay(LearningRateSchedule):
             return np.asarray(rate * ((1 - alpha) * cosine + alpha))
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the arguments of the constructor."""
         config = {
             "initial_learning_rate": self.initial_learning_rate,
             "decay_steps": self.decay_steps,

@@ -1,4 +1,4 @@
-"""CosineDecayRestarts: cosine decays one after the other, each longer and lower than the last."""
+"""CosineDecayRestarts: a series of cosine decays of different lengths and heights."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ __all__ = ["CosineDecayRestarts"]
 
 
 class CosineDecayRestarts(LearningRateSchedule):
-    """Cosine decay that restarts when it has ended.
+    """Cosine decay with restarts.
 
-    Source: Loshchilov and Hutter, "SGDR" (2016); arguments of TF 2.4. Period i lasts
-    ``first_decay_steps * t_mul ** i`` steps and starts at ``initial_learning_rate * m_mul ** i``.
+    Period i lasts ``first_decay_steps * t_mul ** i`` steps and starts at
+    ``initial_learning_rate * m_mul ** i``.
+
+    Source: Loshchilov and Hutter, "SGDR" (2016), with the arguments of TF 2.4.
 
     Args:
         initial_learning_rate: the rate at step 0.
         first_decay_steps: the length of the first period in steps.
-        t_mul: the ratio of each period's length to that of the period before.
-        m_mul: the ratio of each period's first rate to that of the period before.
+        t_mul: the length of each period relative to the previous one.
+        m_mul: the initial rate of each period relative to that of the previous one.
         alpha: the lowest rate as a fraction of ``initial_learning_rate``.
         name: a label.
 
@@ -49,7 +51,7 @@ class CosineDecayRestarts(LearningRateSchedule):
         self.name = name
 
     def __call__(self, step: Any) -> Tensor:
-        """The learning rate at ``step``, of its shape."""
+        """Returns the learning rate at ``step``, with the shape of ``step``."""
         initial = rate_array(self.initial_learning_rate)
         dtype = initial.dtype
         t_mul, m_mul = step_array(self._t_mul, dtype), step_array(self._m_mul, dtype)
@@ -69,7 +71,7 @@ class CosineDecayRestarts(LearningRateSchedule):
             return tensor_of(initial * ((1 - alpha) * cosine + alpha), dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the arguments of the constructor."""
         return {
             "initial_learning_rate": self.initial_learning_rate,
             "first_decay_steps": self.first_decay_steps,

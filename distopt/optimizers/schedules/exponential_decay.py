@@ -1,4 +1,4 @@
-"""ExponentialDecay: ``rate`` times smaller every so many steps."""
+"""ExponentialDecay: multiplies the rate by a constant factor every so many steps."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["ExponentialDecay"]
 
 
 class ExponentialDecay(LearningRateSchedule):
-    """``initial_learning_rate * decay_rate ** (step / decay_steps)`` (TF 2.4).
+    """Decays exponentially: ``initial_learning_rate * decay_rate ** (step / decay_steps)`` (TF 2.4).
 
     Args:
         initial_learning_rate: the rate at step 0.
-        decay_steps: the number of steps in which the rate decays once.
-        decay_rate: the factor of one decay.
-        staircase: whether the exponent is rounded down, so that the rate moves in steps.
+        decay_steps: the number of steps after which the rate has been multiplied by ``decay_rate`` once.
+        decay_rate: the factor.
+        staircase: whether to round the exponent down, so that the rate changes in discrete steps.
         name: a label.
 
     >>> float(ExponentialDecay(1.0, decay_steps=10, decay_rate=0.5)(20))
@@ -43,7 +43,7 @@ class ExponentialDecay(LearningRateSchedule):
         self.name = name
 
     def __call__(self, step: Any) -> Tensor:
-        """The learning rate at ``step``, of its shape."""
+        """Returns the learning rate at ``step``, with the shape of ``step``."""
         initial = rate_array(self.initial_learning_rate)
         dtype = initial.dtype
         with np.errstate(all="ignore"):
@@ -53,7 +53,7 @@ class ExponentialDecay(LearningRateSchedule):
             return tensor_of(initial * np.power(step_array(self.decay_rate, dtype), exponent), dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the arguments of the constructor."""
         return {
             "initial_learning_rate": self.initial_learning_rate,
             "decay_steps": self.decay_steps,

@@ -1,4 +1,4 @@
-"""InverseTimeDecay: falls like one over the step."""
+"""InverseTimeDecay: divides the rate by a linear function of the step."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ __all__ = ["InverseTimeDecay"]
 
 
 class InverseTimeDecay(LearningRateSchedule):
-    """``initial_learning_rate / (1 + decay_rate * step / decay_steps)`` (TF 2.4).
+    """Decays with the inverse of the step.
+
+    ``initial_learning_rate / (1 + decay_rate * step / decay_steps)`` (TF 2.4).
 
     Args:
         initial_learning_rate: the rate at step 0.
-        decay_steps: how often to apply the decay.
+        decay_steps: the unit of the step, see the formula.
         decay_rate: the weight of the step.
-        staircase: whether ``step / decay_steps`` is rounded down.
+        staircase: whether to round ``step / decay_steps`` down.
         name: a label.
 
     >>> float(InverseTimeDecay(1.0, decay_steps=1, decay_rate=0.5)(2))
@@ -43,7 +45,7 @@ class InverseTimeDecay(LearningRateSchedule):
         self.name = name
 
     def __call__(self, step: Any) -> Tensor:
-        """The learning rate at ``step``, of its shape."""
+        """Returns the learning rate at ``step``, with the shape of ``step``."""
         initial = rate_array(self.initial_learning_rate)
         dtype = initial.dtype
         with np.errstate(all="ignore"):
@@ -53,7 +55,7 @@ class InverseTimeDecay(LearningRateSchedule):
             return tensor_of(initial / (1 + step_array(self.decay_rate, dtype) * times), dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the arguments of the constructor."""
         return {
             "initial_learning_rate": self.initial_learning_rate,
             "decay_steps": self.decay_steps,

@@ -1,4 +1,4 @@
-"""LinearCosineDecay: a cosine wave under a falling line."""
+"""LinearCosineDecay: a cosine wave times a line that falls."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ __all__ = ["LinearCosineDecay"]
 
 
 class LinearCosineDecay(LearningRateSchedule):
-    """``rate * ((alpha + (n - s) / n) * (1 + cos(2 pi num_periods s / n)) / 2 + beta)``.
+    """Decays along a cosine wave that is multiplied by a line.
 
-    Here n = ``decay_steps`` and s = min(step, n). Source: Bello et al., "Neural Optimizer Search with
-    Reinforcement Learning" (2017); arguments of TF 2.4.
+    ``rate * ((alpha + (n - s) / n) * (1 + cos(2 pi num_periods s / n)) / 2 + beta)`` with
+    n = ``decay_steps`` and s = min(step, n).
+
+    Source: Bello et al., "Neural Optimizer Search with Reinforcement Learning" (2017), with the arguments of
+    TF 2.4.
 
     Args:
-        initial_learning_rate: the rate that all is a multiple of.
+        initial_learning_rate: the factor of the whole formula.
         decay_steps: the length of the decay in steps.
-        num_periods: the number of cosine periods in it.
-        alpha: added to the line.
-        beta: added to the product, the fraction of the rate that stays.
+        num_periods: the number of cosine periods in the decay.
+        alpha: is added to the line.
+        beta: is added to the product; the fraction of the rate that remains.
         name: a label.
 
     >>> float(LinearCosineDecay(1.0, decay_steps=10, beta=0.5)(10))
@@ -48,7 +51,7 @@ class LinearCosineDecay(LearningRateSchedule):
         self.name = name
 
     def __call__(self, step: Any) -> Tensor:
-        """The learning rate at ``step``, of its shape."""
+        """Returns the learning rate at ``step``, with the shape of ``step``."""
         initial = rate_array(self.initial_learning_rate)
         dtype = initial.dtype
         total = step_array(self.decay_steps, dtype)
@@ -61,7 +64,7 @@ class LinearCosineDecay(LearningRateSchedule):
             return tensor_of(initial * ((alpha + line) * cosine + beta), dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the arguments of the constructor."""
         return {
             "initial_learning_rate": self.initial_learning_rate,
             "decay_steps": self.decay_steps,

@@ -19,23 +19,25 @@ __all__ = ["LinearScaling"]
 
 
 class LinearScaling(LearningRateSchedule):
-    """``learning_rate`` times the number of replicas, reached from ``learning_rate`` in a linear rise.
+    """Scales the learning rate linearly with the number of replicas, after a warm-up.
 
-    For a global batch that grows with the replicas, and gradients that are means over it, as those of ``fit``
-    and of the aggregator "mean" are. Where each replica's gradient is a mean and they are summed, the step
-    grows with the replicas already.
+    The rate rises linearly from ``learning_rate`` to ``learning_rate`` times the number of replicas.
+
+    Use it if the global batch grows with the number of replicas and gradients are means over the global
+    batch, as in ``fit`` and with the aggregator "mean". If each replica's gradient is a mean and the
+    gradients are summed, the step already grows with the number of replicas.
 
     Source: Goyal et al. 2017, "Accurate, Large Minibatch SGD", arXiv:1706.02677, sections 2.1 and 2.2.
 
     Args:
         learning_rate: the rate for one replica: a number or a schedule.
-        warmup_steps: the length of the rise; the paper takes 5 epochs. 0 for none.
-        replicas: their number; None for that of the job that asks, which may change with a restart.
+        warmup_steps: the length of the warm-up, 5 epochs in the paper; 0 for none.
+        replicas: the number of replicas; None for that of the current job, which a restart may change.
         name: a label.
 
     Raises:
         ValueError: ``replicas`` is below 1.
-        TypeError: it is no whole number.
+        TypeError: ``replicas`` is not a whole number.
 
     >>> schedule = LinearScaling(0.5, warmup_steps=10, replicas=8)
     >>> [float(schedule(step)) for step in (0, 5, 10, 99)]
@@ -56,7 +58,7 @@ class LinearScaling(LearningRateSchedule):
         self.name = name
 
     def __call__(self, step: Any) -> Tensor:
-        """The learning rate at ``step``, of its shape."""
+        """Returns the learning rate at ``step``, with the shape of ``step``."""
         base = self.learning_rate
         rate = as_array(base(step)) if isinstance(base, LearningRateSchedule) else rate_array(base)
         dtype = rate.dtype
@@ -68,7 +70,7 @@ class LinearScaling(LearningRateSchedule):
         return tensor_of(rate * (1 + more * done), dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the arguments of the constructor."""
         base = self.learning_rate
         return {
             "learning_rate": serialize(base) if isinstance(base, LearningRateSchedule) else base,
@@ -79,7 +81,7 @@ class LinearScaling(LearningRateSchedule):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """A schedule from what :meth:`get_config` returned."""
+        """Creates a schedule from the result of :meth:`get_config`."""
         arguments = as_config(config, cls.__name__)
         if isinstance(arguments.get("learning_rate"), dict):
             arguments["learning_rate"] = deserialize(arguments["learning_rate"])

@@ -1,4 +1,4 @@
-"""NoisyLinearCosineDecay: LinearCosineDecay with noise that decays."""
+"""NoisyLinearCosineDecay: LinearCosineDecay with decaying noise."""
 
 from __future__ import annotations
 
@@ -19,24 +19,27 @@ _PURPOSE = 0x5C4ED
 
 
 class NoisyLinearCosineDecay(LearningRateSchedule):
-    """``rate * ((alpha + (n - s) / n + noise) * (1 + cos(2 pi num_periods s / n)) / 2 + beta)``.
+    """Adds decaying noise to :class:`LinearCosineDecay`.
 
-    Here n = ``decay_steps``, s = min(step, n), and the noise is normal with the variance
-    ``initial_variance / (1 + s) ** variance_decay``. It depends on (seed, step) only: every
-    replica gets the same rate, and a run can be repeated.
-    Source: Bello et al., "Neural Optimizer Search with Reinforcement Learning" (2017); arguments of TF 2.4,
-    ``seed`` of later versions.
+    ``rate * ((alpha + (n - s) / n + noise) * (1 + cos(2 pi num_periods s / n)) / 2 + beta)`` with
+    n = ``decay_steps`` and s = min(step, n).
+
+    The noise is normal with the variance ``initial_variance / (1 + s) ** variance_decay``. It depends only on
+    the seed and the step, so all replicas get the same rate and a run can be repeated.
+
+    Source: Bello et al., "Neural Optimizer Search with Reinforcement Learning" (2017), with the arguments of
+    TF 2.4, and ``seed`` of later versions.
 
     Args:
-        initial_learning_rate: the factor of the whole.
+        initial_learning_rate: the factor of the whole formula.
         decay_steps: the length of the decay in steps.
-        initial_variance: the noise's variance at step 0.
-        variance_decay: the power of the step that the variance falls with.
+        initial_variance: the variance of the noise at step 0.
+        variance_decay: the exponent with which the variance decays.
         num_periods: the number of cosine periods.
-        alpha: added to the line.
-        beta: added to the product.
+        alpha: is added to the line.
+        beta: is added to the product.
         name: a label.
-        seed: chooses the noise; None is seed 0.
+        seed: the seed of the noise; None is 0.
 
     >>> schedule = NoisyLinearCosineDecay(0.1, decay_steps=10)
     >>> float(schedule(3)) == float(schedule(3))
@@ -67,7 +70,7 @@ class NoisyLinearCosineDecay(LearningRateSchedule):
         self.seed = as_seed(seed)
 
     def __call__(self, step: Any) -> Tensor:
-        """The learning rate at ``step``, of its shape."""
+        """Returns the learning rate at ``step``, with the shape of ``step``."""
         initial = rate_array(self.initial_learning_rate)
         dtype = initial.dtype
         total = step_array(self.decay_steps, dtype)
@@ -87,7 +90,7 @@ class NoisyLinearCosineDecay(LearningRateSchedule):
         return np.array(drawn, dtype).reshape(steps.shape)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the arguments of the constructor."""
         config = {
             "initial_learning_rate": self.initial_learning_rate,
             "decay_steps": self.decay_steps,

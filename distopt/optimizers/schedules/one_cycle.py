@@ -1,4 +1,4 @@
-"""OneCycle: up to a high rate and down to a very low one."""
+"""OneCycle: a rise to a high rate, then a fall to a very low one."""
 
 from __future__ import annotations
 
@@ -15,26 +15,27 @@ __all__ = ["OneCycle"]
 
 
 class OneCycle(LearningRateSchedule):
-    """From ``max / div_factor`` up to ``max``, then down to ``max / div_factor / final_div_factor``.
+    """Raises the learning rate to a maximum, then lowers it to a very small value.
 
-    With the numbers of PyTorch's OneCycleLR: the peak is at step ``pct_start * total_steps - 1``, the last
-    rate at step ``total_steps - 1``, and it stays.
+    The rate goes from ``max / div_factor`` to ``max``, then to ``max / div_factor / final_div_factor``. The
+    numerics are those of PyTorch's OneCycleLR. The maximum is at step ``pct_start * total_steps - 1``. The
+    final rate is reached at step ``total_steps - 1`` and remains.
 
-    Source: Smith and Topin 2017, "Super-Convergence", arXiv:1708.07120; arguments of PyTorch.
+    Source: Smith and Topin 2017, "Super-Convergence", arXiv:1708.07120, with the arguments of PyTorch.
 
     Args:
         max_learning_rate: the highest rate.
         total_steps: the length of the cycle.
-        pct_start: the share of it that rises, between 0 and 1.
-        anneal_strategy: the shape of rise and fall: "cos" (half a wave) or "linear".
-        div_factor: the highest rate by the first one.
-        final_div_factor: the first rate by the last one.
-        three_phase: whether the fall has two parts: back to the first rate, as long as the rise, then on to
-            the last one.
+        pct_start: the fraction of the cycle in which the rate rises, between 0 and 1.
+        anneal_strategy: the shape of the rise and the fall: "cos" (half a wave) or "linear".
+        div_factor: the highest rate divided by the initial one.
+        final_div_factor: the initial rate divided by the final one.
+        three_phase: whether the fall has two parts: to the initial rate, as long as the rise, and then to
+            the final rate.
         name: a label.
 
     Raises:
-        ValueError: another shape.
+        ValueError: ``anneal_strategy`` is unknown.
 
     >>> schedule = OneCycle(1.0, total_steps=10, pct_start=0.5, div_factor=4.0, final_div_factor=8.0)
     >>> [float(schedule(step)) for step in (0, 2, 4, 9)]
@@ -63,7 +64,7 @@ class OneCycle(LearningRateSchedule):
         self.name = name
 
     def __call__(self, step: Any) -> Tensor:
-        """The learning rate at ``step``, of its shape."""
+        """Returns the learning rate at ``step``, with the shape of ``step``."""
         highest = rate_array(self.max_learning_rate)
         dtype = highest.dtype
         now, total = step_array(step, dtype), step_array(self.total_steps, dtype)
@@ -86,7 +87,7 @@ class OneCycle(LearningRateSchedule):
         return tensor_of(rate, dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the arguments of the constructor."""
         return {
             "max_learning_rate": self.max_learning_rate,
             "total_steps": self.total_steps,

@@ -1,4 +1,4 @@
-"""PiecewiseConstantDecay: a staircase given by its boundaries."""
+"""PiecewiseConstantDecay: a constant rate between boundaries."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["PiecewiseConstantDecay"]
 
 
 class PiecewiseConstantDecay(LearningRateSchedule):
-    """``values[k]``, k the number of boundaries below the step (TF 2.4).
+    """Returns ``values[k]``, where k is the number of boundaries below the step (TF 2.4).
 
-    A boundary belongs to the value before it.
+    At a boundary, the value before it still applies.
 
     Args:
-        boundaries: n step numbers, increasing; they are cast to the step's dtype.
+        boundaries: n increasing step numbers; they are cast to the dtype of the step.
         values: n + 1 rates; the result has the dtype of the first one.
         name: a label.
 
     Raises:
-        ValueError: there is not one value more than boundaries.
+        ValueError: ``values`` does not have exactly one element more than ``boundaries``.
 
     >>> schedule = PiecewiseConstantDecay([10, 20], [1.0, 0.5, 0.25])
     >>> schedule([0, 10, 11, 21]).numpy().tolist()
@@ -46,7 +46,7 @@ class PiecewiseConstantDecay(LearningRateSchedule):
         self.name = name
 
     def __call__(self, step: Any) -> Tensor:
-        """The rate at ``step``.
+        """Returns the rate at ``step``.
 
         Raises:
             IndexError: there are no boundaries.
@@ -60,5 +60,5 @@ class PiecewiseConstantDecay(LearningRateSchedule):
         return tensor_of(rates[passed], dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the arguments of the constructor."""
         return {"boundaries": self.boundaries, "values": self.values, "name": self.name}

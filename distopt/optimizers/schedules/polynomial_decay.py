@@ -1,4 +1,4 @@
-"""PolynomialDecay: from one rate to another along a power."""
+"""PolynomialDecay: from one rate to another along a polynomial."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ __all__ = ["PolynomialDecay"]
 
 
 class PolynomialDecay(LearningRateSchedule):
-    """``(initial - end) * (1 - min(step, n) / n) ** power + end`` with n = ``decay_steps`` (TF 2.4).
+    """Decays from one rate to another along a polynomial (TF 2.4).
+
+    ``(initial - end) * (1 - min(step, n) / n) ** power + end`` with n = ``decay_steps``.
 
     Args:
         initial_learning_rate: the rate at step 0.
-        decay_steps: the number of steps until ``end_learning_rate``.
-        end_learning_rate: the last rate.
-        power: 1 is linear.
-        cycle: whether n grows to its next multiple when the step passes it, instead of staying at the end.
+        decay_steps: the number of steps until the rate is ``end_learning_rate``.
+        end_learning_rate: the final rate.
+        power: the exponent; 1 is linear.
+        cycle: whether n grows to its next multiple once the step passes it. Otherwise the rate stays at its
+            final value.
         name: a label.
 
     >>> float(PolynomialDecay(1.0, decay_steps=4, end_learning_rate=0.5)(2))
@@ -46,7 +49,7 @@ class PolynomialDecay(LearningRateSchedule):
         self.name = name
 
     def __call__(self, step: Any) -> Tensor:
-        """The learning rate at ``step``, of its shape."""
+        """Returns the learning rate at ``step``, with the shape of ``step``."""
         initial = rate_array(self.initial_learning_rate)
         dtype = initial.dtype
         now, total = step_array(step, dtype), step_array(self.decay_steps, dtype)
@@ -59,7 +62,7 @@ class PolynomialDecay(LearningRateSchedule):
             return tensor_of((initial - end) * np.power(1 - now / total, power) + end, dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the arguments of the constructor."""
         return {
             "initial_learning_rate": self.initial_learning_rate,
             "decay_steps": self.decay_steps,

@@ -19,21 +19,20 @@ __all__ = ["LearningRateSchedule", "rate_array", "step_array", "tensor_of"]
 
 
 class LearningRateSchedule(KnownArguments):
-    """A function of the step that an optimizer takes as its learning rate.
+    """The base class of schedules, functions of the step that optimizers take as their learning rate.
 
-    Subclasses override ``__call__`` and :meth:`get_config`; what ``get_config`` returns must be the
-    keyword arguments of the constructor. Calling a schedule must have no side effect and give the same
-    value on every replica.
+    Subclasses override ``__call__`` and :meth:`get_config`, which must return the keyword arguments of the
+    constructor. A call must have no side effects and must return the same value on every replica.
     """
 
     def __call__(self, step: Any) -> Any:
-        """The learning rate at ``step``.
+        """Returns the learning rate at ``step``.
 
         Args:
             step: a number, an array or a variable of any shape.
 
         Returns:
-            A tensor of the step's shape and the initial rate's dtype (float32 for Python numbers).
+            A tensor with the shape of the step and the dtype of the initial rate (Python numbers: float32).
 
         Raises:
             NotImplementedError: the subclass does not override it.
@@ -41,7 +40,7 @@ class LearningRateSchedule(KnownArguments):
         raise NotImplementedError("Learning rate schedule must override __call__")
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments.
+        """Returns the arguments of the constructor.
 
         Raises:
             NotImplementedError: the subclass does not override it.
@@ -50,21 +49,21 @@ class LearningRateSchedule(KnownArguments):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """A schedule from what :meth:`get_config` returned."""
+        """Creates a schedule from the result of :meth:`get_config`."""
         return cls(**as_config(config, cls.__name__))
 
 
 def rate_array(rate: Any) -> Array:
-    """``rate`` as an array, float32 unless it already is of another floating dtype."""
+    """Returns ``rate`` as an array, in float32 unless it has another floating dtype."""
     value = as_numbers(constant(rate), "a learning rate")
     return value if value.dtype.kind == "f" else value.astype(np.float32)
 
 
 def step_array(step: Any, dtype: np.dtype[Any]) -> Array:
-    """``step`` in the dtype that the schedule computes in."""
+    """Returns ``step`` in the dtype in which the schedule computes."""
     return as_numbers(step, "the step, and each number of a schedule,").astype(dtype)
 
 
 def tensor_of(value: Any, dtype: np.dtype[Any]) -> Tensor:
-    """A schedule's result."""
+    """Returns the result of a schedule as a tensor."""
     return Tensor(np.asarray(value), dtype)

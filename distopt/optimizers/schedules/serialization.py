@@ -1,4 +1,4 @@
-"""Schedules to configs and back."""
+"""Converts schedules to configs and back."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ registry = Registry(
 
 
 def serialize(learning_rate_schedule: LearningRateSchedule) -> Any:
-    """``{"class_name": ..., "config": {...}}`` of a schedule.
+    """Returns the config of a schedule, ``{"class_name": ..., "config": {...}}``.
 
     >>> from distopt.optimizers.schedules import ExponentialDecay
     >>> serialize(ExponentialDecay(0.1, 10, 0.5))["class_name"]
@@ -48,11 +48,11 @@ def serialize(learning_rate_schedule: LearningRateSchedule) -> Any:
 
 
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The schedule that :func:`serialize` made ``config`` of.
+    """Creates a schedule from the result of :func:`serialize`.
 
     Args:
-        config: ``{"class_name": ..., "config": {...}}``; class names in exact case.
-        custom_objects: custom classes by name.
+        config: ``{"class_name": ..., "config": {...}}``. Class names are case-sensitive.
+        custom_objects: your own classes by name.
 
     Raises:
         ValueError: the class is unknown, or the config is malformed.

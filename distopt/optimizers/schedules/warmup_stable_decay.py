@@ -1,4 +1,4 @@
-"""WarmupStableDecay: a rise, a plateau, and a fall at the end."""
+"""WarmupStableDecay: a warm-up, a plateau, and a decay at the end."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ _SHAPES = {
 
 
 class WarmupStableDecay(LearningRateSchedule):
-    """A linear rise to ``learning_rate``, so many steps at it, then a fall to ``end_learning_rate``.
+    """Rises linearly to ``learning_rate``, keeps it, and decays to ``end_learning_rate`` at the end.
 
-    The plateau may be trained on for as long as one likes: only the fall needs to know the end.
+    You can prolong the plateau as long as you like. Only the decay depends on the end of the training.
 
-    Source: Hu et al. 2024, "MiniCPM", arXiv:2404.06395; the fall as 1 - sqrt by Hägele et al. 2024,
+    Source: Hu et al. 2024, "MiniCPM", arXiv:2404.06395. The decay of 1 - sqrt is from Hägele et al. 2024,
     arXiv:2405.18392.
 
     Args:
         learning_rate: the rate of the plateau.
-        warmup_steps: the length of the rise; 0 for none.
+        warmup_steps: the length of the warm-up; 0 for none.
         stable_steps: the length of the plateau.
-        decay_steps: the length of the fall; 0: the rate drops at once.
-        initial_learning_rate: the rate at step 0, if there is a rise.
-        end_learning_rate: the rate after the fall.
-        decay: the fall's shape: "linear", "cosine" (half a wave) or "sqrt" (1 minus the root of the share of
-            it that is over).
+        decay_steps: the length of the decay; with 0 the rate drops at once.
+        initial_learning_rate: the rate at step 0, if there is a warm-up.
+        end_learning_rate: the rate after the decay.
+        decay: the shape of the decay: "linear", "cosine" (half a wave) or "sqrt" (1 minus the square root of
+            the fraction that has passed).
         name: a label.
 
     Raises:
-        ValueError: another shape.
+        ValueError: ``decay`` is unknown.
 
     >>> schedule = WarmupStableDecay(1.0, warmup_steps=4, stable_steps=10, decay_steps=8)
     >>> [float(schedule(step)) for step in (0, 2, 4, 14, 20, 22)]
@@ -69,7 +69,7 @@ class WarmupStableDecay(LearningRateSchedule):
         self.name = name
 
     def __call__(self, step: Any) -> Tensor:
-        """The learning rate at ``step``, of its shape."""
+        """Returns the learning rate at ``step``, with the shape of ``step``."""
         rate = rate_array(self.learning_rate)
         dtype = rate.dtype
         now, rise = step_array(step, dtype), step_array(self.warmup_steps, dtype)
@@ -85,7 +85,7 @@ class WarmupStableDecay(LearningRateSchedule):
         return tensor_of(np.where(now < rise, rising, np.where(over, last, stable)), dtype)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the arguments of the constructor."""
         return {
             "learning_rate": self.learning_rate,
             "warmup_steps": self.warmup_steps,
