@@ -300,7 +300,9 @@ def test_a_wrong_count_of_examples_stops_all_and_no_later_step():
     def program():
         optimizer = dj.sgd(0.5)
         optimizer.init(jnp.ones(2))
-        with pytest.raises(ValueError if rank() else ReplicaFailed, match="takes a count, 0 or more; got nan"):
+        with pytest.raises(
+            ValueError if rank() else ReplicaFailed, match="takes a count, 0 or more; got nan"
+        ):
             optimizer.apply(jnp.ones(2), examples=float("nan") if rank() else 1)
         return optimizer.apply(jnp.ones(2)).tolist()
 
