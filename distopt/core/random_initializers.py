@@ -61,7 +61,7 @@ class RandomUniform(Initializer):
         return Tensor(_uniform(rng, shape, self.minval, self.maxval, _floating(self, kind)))
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {"minval": self.minval, "maxval": self.maxval, "seed": self.seed}
 
 
@@ -90,7 +90,7 @@ class RandomNormal(Initializer):
         return Tensor((drawn * self.stddev + self.mean), kind)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {"mean": self.mean, "stddev": self.stddev, "seed": self.seed}
 
 
@@ -162,7 +162,7 @@ class VarianceScaling(Initializer):
         return Tensor(_truncated(rng, shape) * (math.sqrt(variance) / _TRUNCATED_STDDEV), kind)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {"scale": self.scale, "mode": self.mode, "distribution": self.distribution, "seed": self.seed}
 
 
@@ -170,7 +170,7 @@ class _Named(VarianceScaling):
     """A VarianceScaling that has its arguments from the paper of its name; only the seed is left."""
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {"seed": self.seed}
 
 
@@ -248,7 +248,7 @@ class Orthogonal(Initializer):
         return Tensor((self.gain * (q if rows >= columns else q.T)).reshape(shape), kind)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {"gain": self.gain, "seed": self.seed}
 
 

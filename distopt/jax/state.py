@@ -34,7 +34,7 @@ def load_state(
         state: as :func:`state_of` made it.
 
     Raises:
-        KeyError: it lacks something. Nothing was changed.
+        KeyError: an entry is missing. Nothing was changed.
         ValueError: it has something more, or of another shape or kind. Nothing was changed.
     """
     variables, scalars = _variables(tree, updates), updates.scalars

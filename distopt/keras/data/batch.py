@@ -20,10 +20,10 @@ class Batch:
     """One replica's share of a global batch.
 
     Attributes:
-        x: the inputs: an array ``[local, ...]``, or lists, tuples and dicts of such.
-        y: the labels, likewise, or None.
+        x: the inputs: an array ``[local, ...]``, or lists, tuples and dicts of arrays.
+        y: the labels in the same form, or None.
         sample_weight: ``[local]`` or the shape of the losses, or None.
-        local: the number of examples here; 0 if this replica got none.
+        local: the number of examples of this replica; may be 0.
         size: the number of examples on all replicas.
     """
 

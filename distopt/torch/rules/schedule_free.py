@@ -31,7 +31,7 @@ class Averaging(NamedTuple):
         decay: decay of z by y, times the learning rate.
         r: the share of step k in the mean is in proportion to ``k**r * largest_lr**power``.
         power: see ``r``.
-        warmup_steps: so many steps the learning rate rises from 0.
+        warmup_steps: the number of steps in which the learning rate rises from 0.
     """
 
     beta: float
