@@ -1,4 +1,4 @@
-"""Checkpoints: a job that ends, in whatever way, goes on from the last one with the same bits."""
+"""Checkpoints. A job that was interrupted continues from the last one with the same bits."""
 
 from distopt.checkpoint.holders import Stateful
 from distopt.checkpoint.manager import CheckpointManager

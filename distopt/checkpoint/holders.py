@@ -19,14 +19,14 @@ __all__ = ["Checked", "GlobalStreams", "StateDict", "Stateful", "holder_of"]
 class Stateful(Protocol):
     """An object with a state to save and restore, such as a position in the data.
 
-    A state consists of numbers, texts, arrays, None, and lists, tuples and dicts of them.
+    A state consists of numbers, strings, arrays, None, and lists, tuples and dicts of them.
     """
 
     def get_state(self) -> Any:
         """Returns the current state."""
 
     def set_state(self, state: Any) -> None:
-        """Goes back to what :meth:`get_state` returned, in this run or an earlier one."""
+        """Restores a state that :meth:`get_state` returned, in this run or an earlier one."""
 
 
 @runtime_checkable

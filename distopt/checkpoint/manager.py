@@ -30,19 +30,20 @@ _log = logging.getLogger("distopt")
 class CheckpointManager:
     """Saves objects in numbered checkpoints and restores the newest complete one.
 
-    Every replica makes one, with its own objects, and calls :meth:`save` and :meth:`restore` together
-    with the others. Beside the objects, the global random generators of NumPy, Python and, where the
-    program has imported it, PyTorch are saved.
+    Every replica creates a manager with its own objects. All replicas call :meth:`save` and :meth:`restore`
+    together. The states of the global random generators of NumPy and Python are saved too, and that of
+    PyTorch if the program has imported it.
 
     Args:
-        directory: where the checkpoints are; all replicas must see it. One job at a time may write there,
-            from its first :meth:`save` on until its managers are gone; any number may restore from it.
-        keep: the number of complete checkpoints to keep; older ones are removed when a new one is complete.
-        **objects: what to save, each by a name of its own: variables (or lists, tuples and dicts of them),
-            optimizers, models and metrics (anything with ``weights``), random generators, objects with
-            ``get_state()`` and ``set_state()``, or with PyTorch's ``state_dict()`` and
-            ``load_state_dict()``, and dicts or lists of numbers, strings, arrays and tensors, which are
-            changed in place. The variables that an optimizer trains must be among them.
+        directory: the directory of the checkpoints, which all replicas must see. Only one job at a time may
+            write to it, from its first :meth:`save` until its managers are deleted. Any number of jobs may
+            restore from it.
+        keep: the number of complete checkpoints to keep. Older ones are removed when a new one is complete.
+        **objects: the objects to save, by name: variables (or lists, tuples and dicts of them), optimizers,
+            models and metrics (anything with ``weights``), random generators, objects with ``get_state()``
+            and ``set_state()`` or with PyTorch's ``state_dict()`` and ``load_state_dict()``, and dicts or
+            lists of numbers, strings, arrays and tensors, which are changed in place. The variables that an
+            optimizer trains must be among them.
 
     Raises:
         ValueError: ``keep`` is below 1, or there are no objects.
@@ -71,7 +72,7 @@ class CheckpointManager:
 
     @property
     def checkpoints(self) -> list[str]:
-        """The paths of the checkpoints in the directory, the oldest first."""
+        """The paths of the checkpoints in the directory, oldest first."""
         return files.checkpoints(self.directory)
 
     @property
@@ -82,22 +83,23 @@ class CheckpointManager:
     @collective_call
     @saving
     def save(self, background: bool = False) -> str:
-        """Writes a checkpoint. All replicas must call it.
+        """Writes a checkpoint. Collective.
 
         Args:
-            background: return when the values have been copied, and write them in a thread. The next
-                ``save``, or ``wait``, raises what goes wrong.
+            background: whether to return once the values are copied, and write them in a thread. The next
+                ``save`` or ``wait`` raises its errors.
 
         Returns:
-            the checkpoint's path.
+            The path of the checkpoint.
 
         Raises:
-            OSError: it could not be written; the older checkpoints are untouched, and the job can go on.
-            TypeError: an object that cannot be saved.
-            ValueError: an optimizer's variable is not among the objects.
-            RuntimeError: another job writes into the directory; it is named.
-            ReplicaFailed: one of these happened on another replica.
-            ReplicaMismatch: the replicas have different objects.
+            OSError: the checkpoint cannot be written. Older checkpoints are unchanged, and the job can
+                continue.
+            TypeError: an object cannot be saved.
+            ValueError: a variable of an optimizer is not among the objects.
+            RuntimeError: another job writes to the directory. The message names it.
+            ReplicaFailed: one of these errors happened on another replica.
+            ReplicaMismatch: replicas have different objects.
         """
         self.wait()
         context = require_replica_context("CheckpointManager.save()")
@@ -130,10 +132,10 @@ class CheckpointManager:
     @collective_call
     @saving
     def wait(self) -> None:
-        """Returns when a save in the background is complete. All replicas must call it.
+        """Waits until a save in the background is complete. Collective.
 
         Raises:
-            OSError: it could not be written; the older checkpoints are untouched.
+            OSError: the checkpoint cannot be written. Older checkpoints are unchanged.
             ReplicaFailed: this happened on another replica.
         """
         context = require_replica_context("CheckpointManager.wait()")
@@ -156,19 +158,19 @@ class CheckpointManager:
     @collective_call
     @saving
     def restore(self) -> bool:
-        """Restores the newest checkpoint that is whole on all replicas, which must all call this.
+        """Restores the newest checkpoint that is complete on all replicas. Collective.
 
-        One that is not whole is passed over, with a warning. The number of replicas may be another
-        than when it was saved.
+        Incomplete checkpoints are skipped with a warning. The number of replicas may have changed.
 
         Returns:
-            whether there was one.
+            Whether there was a checkpoint.
 
         Raises:
-            ValueError: the checkpoint is of other objects; the differences are listed, nothing changed.
-            RuntimeError: there are checkpoints, but none is whole.
+            ValueError: the checkpoint is of other objects. The message lists the differences, and nothing was
+                changed.
+            RuntimeError: there are checkpoints, but none is complete.
             OSError: the directory cannot be read.
-            ReplicaFailed: one of these happened on another replica.
+            ReplicaFailed: one of these errors happened on another replica.
         """
         self.wait()
         context = require_replica_context("CheckpointManager.restore()")
@@ -225,11 +227,11 @@ class CheckpointManager:
     @collective_call
     @saving
     def clear(self) -> None:
-        """Removes all checkpoints of the directory, and the directory if it is empty then; collective.
+        """Removes all checkpoints, and the directory if it is then empty. Collective.
 
         Raises:
-            OSError: one could not be removed.
-            RuntimeError: another job writes into the directory; it is named.
+            OSError: a checkpoint cannot be removed.
+            RuntimeError: another job writes to the directory. The message names it.
             ReplicaFailed: this happened on replica 0.
         """
         self.wait()
@@ -248,12 +250,12 @@ class CheckpointManager:
 
     # -- one job at a time
     def lock(self) -> None:
-        """Takes the directory for this job now, as the first :meth:`save` would. All replicas must call it.
+        """Locks the directory for this job now instead of in the first :meth:`save`. Collective.
 
-        Whether it can be written is left to :meth:`save`.
+        It does not check whether the directory can be written.
 
         Raises:
-            RuntimeError: another job writes into the directory; it is named.
+            RuntimeError: another job writes to the directory. The message names it.
             ReplicaFailed: this happened on replica 0.
         """
         context = require_replica_context("CheckpointManager.lock()")
@@ -268,7 +270,10 @@ class CheckpointManager:
         context.collective_check.check(call, digest(call), lambda: call, error)
 
     def unlock(self) -> None:
-        """Leaves the directory to other jobs, until the next :meth:`save`; not while one is being written."""
+        """Releases the directory to other jobs, until the next :meth:`save`.
+
+        Does nothing while a save in the background is running.
+        """
         if not self._savings:
             lock.let_go(self.directory, self)
 
@@ -279,29 +284,29 @@ class CheckpointManager:
 
     # -- preemption
     def on_preemption(self, signals: Iterable[int] = (signal.SIGTERM,)) -> None:
-        """Makes these signals request a last checkpoint, which :meth:`step` writes.
+        """Makes signals request a final checkpoint, which :meth:`step` writes.
 
         Raises:
-            ValueError: called outside of the main thread.
+            ValueError: not called in the main thread.
         """
         context = require_replica_context("CheckpointManager.on_preemption()")
         if context.world.local.rank == 0:  # the others of this process are its threads
             self._handlers.update(preemption.listen(signals))
 
     def release_preemption(self) -> None:
-        """Restores the previous handlers of the signals of :meth:`on_preemption`."""
+        """Restores the signal handlers from before :meth:`on_preemption`."""
         if require_replica_context("CheckpointManager.release_preemption()").world.local.rank == 0:
             preemption.release(self._handlers)
             self._handlers.clear()
 
     @collective_call
     def step(self) -> None:
-        """Saves and ends the program after a signal; all replicas call it after each step.
+        """Saves and ends the program after a signal. All replicas call it after each step.
 
-        If a signal has come to any of them, all save and exit with code 143.
+        If any replica has received a signal, all replicas save and exit with code 143.
 
         Raises:
-            SystemExit: that exit.
+            SystemExit: to exit.
         """
         context = require_replica_context("CheckpointManager.step()")
         call = "CheckpointManager.step"

@@ -17,8 +17,8 @@ class IndexedSlices:
 
     Args:
         values: ``[n, ...]``, the rows.
-        indices: ``[n]`` integers, in any order; a row may come several times, then its parts add up.
-        dense_shape: the shape of the whole tensor, if known.
+        indices: ``[n]`` integers, in any order. Values of repeated rows are added.
+        dense_shape: the shape of the whole tensor, or None.
     """
 
     __slots__ = ("_dense_shape", "_indices", "_values")
@@ -40,7 +40,7 @@ class IndexedSlices:
 
     @property
     def dense_shape(self) -> Any:
-        """The whole tensor's shape, or None."""
+        """The shape of the whole tensor, or None."""
         return self._dense_shape
 
     @property
@@ -50,17 +50,17 @@ class IndexedSlices:
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        """The whole tensor's shape, or None when it is not known."""
+        """The shape of the whole tensor, or None if unknown."""
         return None if self._dense_shape is None else tuple(int(n) for n in as_array(self._dense_shape))
 
     def to_dense(self, shape: tuple[int, ...] | None = None) -> Array:
-        """The whole tensor, duplicates summed.
+        """Returns the whole tensor, with repeated rows added.
 
         Args:
-            shape: the shape to fill; ``dense_shape`` by default.
+            shape: the shape of the result. By default ``dense_shape``.
 
         Raises:
-            ValueError: neither is known, or rows or indices do not fit it.
+            ValueError: the shape is unknown, or rows or indices do not fit it.
         """
         target = shape if shape is not None else self.shape
         if target is None:

@@ -58,7 +58,7 @@ class Ones(Initializer):
 
 
 class Constant(Initializer):
-    """One value everywhere, or an array of values of the shape.
+    """A constant, or the values of an array.
 
     Args:
         value: a number, or an array that broadcasts to the shape.

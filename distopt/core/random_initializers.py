@@ -39,8 +39,8 @@ class RandomUniform(Initializer):
     """Uniform numbers from ``[minval, maxval)``.
 
     Args:
-        minval: the least value.
-        maxval: the bound above; for integer dtypes it is not taken itself.
+        minval: the lower bound, included.
+        maxval: the upper bound, excluded.
         seed: see :class:`Initializer`.
     """
 
@@ -95,7 +95,7 @@ class RandomNormal(Initializer):
 
 
 class TruncatedNormal(RandomNormal):
-    """Normal numbers, those beyond two standard deviations drawn again.
+    """Normal numbers. Those beyond two standard deviations are drawn again.
 
     Args:
         mean: the mean.
@@ -118,12 +118,12 @@ class VarianceScaling(Initializer):
 
     Args:
         scale: a positive number.
-        mode: what n is: "fan_in" (inputs), "fan_out" (outputs), "fan_avg" (their mean).
+        mode: the meaning of n: "fan_in" (inputs), "fan_out" (outputs) or "fan_avg" (their mean).
         distribution: "truncated_normal" (also "normal"), "untruncated_normal" or "uniform".
         seed: see :class:`Initializer`.
 
     Raises:
-        ValueError: an argument is none of these.
+        ValueError: an argument is invalid.
     """
 
     def __init__(
@@ -219,7 +219,7 @@ class HeNormal(_Named):
 class Orthogonal(Initializer):
     """An orthogonal matrix, from the QR decomposition of normal numbers (Saxe et al. 2014).
 
-    More than two axes: all but the last are taken as rows.
+    With more than two axes, all but the last are combined into rows.
 
     Args:
         gain: a factor.

@@ -130,7 +130,7 @@ class TensorLike(NDArrayOperatorsMixin):
     # -- shape and kind
     @property
     def shape(self) -> tuple[int, ...]:
-        """The lengths of the axes."""
+        """The shape."""
         return self._array().shape
 
     @property
@@ -194,7 +194,7 @@ class TensorLike(NDArrayOperatorsMixin):
         return dispatch.call(run_eager, func, args, kwargs)
 
     def reshape(self, *shape: Any) -> Any:
-        """The same elements in another shape: ``reshape(2, 3)`` or ``reshape((2, 3))``."""
+        """Reshapes the elements: ``reshape(2, 3)`` or ``reshape((2, 3))``."""
         return self._call(np.reshape, shape[0] if len(shape) == 1 else shape)
 
     def transpose(self, *axes: Any) -> Any:
@@ -268,18 +268,18 @@ class Tensor(TensorLike):
 
 
 def constant(value: Any, dtype: DTypeLike = None, shape: Any = None, name: str | None = None) -> Tensor:  # noqa: ARG001
-    """A tensor holding a copy of ``value``.
+    """Returns a tensor with a copy of ``value``.
 
     Args:
         value: number, nested lists, array or tensor. Python floats become float32 and Python ints
             int32, as in TensorFlow; arrays keep their dtype.
-        dtype: the element type, if another one is wanted.
+        dtype: the dtype of the elements, to override this.
         shape: the shape to fill or reshape to.
         name: accepted and ignored.
 
     Raises:
-        TypeError: objects, or no dtype of numbers.
-        ValueError: rows of unequal lengths, or another number of elements than ``shape`` has.
+        TypeError: ``value`` has objects, or ``dtype`` is not a numeric dtype.
+        ValueError: rows differ in length, or the number of elements does not match ``shape``.
     """
     array = array_of(value, dtype, "the value of a constant")
     if shape is not None:
@@ -292,7 +292,7 @@ def constant(value: Any, dtype: DTypeLike = None, shape: Any = None, name: str |
 
 
 def convert_to_tensor(value: Any, dtype: DTypeLike = None, name: str | None = None) -> Any:  # noqa: ARG001
-    """``value`` as a tensor; tensors and traced values of that dtype are returned as they are."""
+    """Converts ``value`` to a tensor. Tensors and traced values of that dtype are returned unchanged."""
     if isinstance(value, TensorLike) and not hasattr(value, "assign"):
         return value if dtype is None or value.dtype == as_dtype(dtype) else value.astype(dtype)
     return constant(value, dtype)
@@ -328,7 +328,7 @@ def array_of(value: Any, dtype: DTypeLike, what: str) -> Array:
     """A new array of numbers, texts or dates, in TensorFlow's default dtype if none is asked for.
 
     Raises:
-        TypeError: objects, or no dtype of numbers.
+        TypeError: ``value`` has objects, or ``dtype`` is not a numeric dtype.
         ValueError: rows of unequal lengths, texts that are no numbers, or nested too deeply.
     """
     try:

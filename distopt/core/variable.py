@@ -24,7 +24,7 @@ __all__ = [
 
 
 class VariableSynchronization(enum.Enum):
-    """When the replicas' values of a variable are brought together."""
+    """When to combine the values that replicas have of a variable."""
 
     AUTO = 0
     NONE = 1
@@ -33,7 +33,7 @@ class VariableSynchronization(enum.Enum):
 
 
 class VariableAggregation(enum.Enum):
-    """How the values that replicas assign become one."""
+    """How to combine the values that replicas assign."""
 
     NONE = 0
     SUM = 1
@@ -42,21 +42,22 @@ class VariableAggregation(enum.Enum):
 
 
 class Variable(TensorLike):
-    """A named array that keeps its shape and dtype and changes its value.
+    """A named array with a fixed shape and dtype whose value can change.
 
     Args:
         initial_value: number, nested lists, array, tensor, or a callable without arguments that
             returns one. Python floats become float32 and Python ints int32; arrays keep their dtype.
-        trainable: whether tapes watch it by themselves; None means True, but for ON_READ.
-        name: its name, ``"Variable"`` by default; ``.name`` ends in ``":0"``, as in TensorFlow.
-        dtype: the element type, if another one is wanted; ``"bfloat16"`` needs the package ml_dtypes.
-        constraint: called with the variable after each dense update; its result is assigned.
-        synchronization: ON_READ keeps one value a replica.
-        aggregation: how values assigned by the replicas become one; NONE assigns locally.
+        trainable: whether tapes watch it automatically. None means True, except with ON_READ.
+        name: the name, by default ``"Variable"``. As in TensorFlow, ``.name`` ends in ``":0"``.
+        dtype: the dtype of the elements, to override this. ``"bfloat16"`` needs the package ml_dtypes.
+        constraint: a function that is called with the variable after each dense update. Its result is
+            assigned.
+        synchronization: ON_READ keeps one value for each replica.
+        aggregation: how to combine values that replicas assign. NONE assigns locally.
         shape: the shape that ``initial_value`` must have.
 
     Attributes:
-        storage: where the value lies, for code that moves it or updates it in place.
+        storage: the memory of the value, for code that moves it or updates it in place.
 
     Raises:
         ValueError: the shape does not fit, or ``trainable=True`` with ON_READ.
@@ -127,17 +128,17 @@ class Variable(TensorLike):
         return value
 
     def scalar(self) -> Any:
-        """The value of a variable of shape () as a NumPy scalar."""
+        """Returns the value of a variable of shape () as a NumPy scalar."""
         storage = self.storage
         return storage.array[()] if storage.per_replica is None else self._array()[()]
 
     def numpy(self) -> Any:
-        """A copy of the value, as an array, or a NumPy scalar for shape ()."""
+        """Returns a copy of the value as an array, or as a NumPy scalar for shape ()."""
         value = self._array()
         return value[()] if value.ndim == 0 else value.copy()
 
     def read_value(self) -> Tensor:
-        """The value now, as a tensor that later assignments do not change."""
+        """Returns the current value as a tensor, which later assignments do not change."""
         return self + self.dtype.type(0) if self.dtype.kind == "b" else +self  # type: ignore[no-any-return]
 
     value = read_value
@@ -149,12 +150,12 @@ class Variable(TensorLike):
 
     @property
     def device(self) -> str:
-        """Where it lies: there is one kind of device, named as in TensorFlow."""
+        """The device, named as in TensorFlow. There is only one kind."""
         return "CPU:0"
 
     @property
     def trainable(self) -> bool:
-        """Whether tapes watch it by themselves."""
+        """Whether tapes watch it automatically."""
         return self._trainable
 
     @property
@@ -164,31 +165,31 @@ class Variable(TensorLike):
 
     @property
     def synchronization(self) -> VariableSynchronization:
-        """When the replicas' values are brought together."""
+        """When the values of replicas are combined."""
         return self._synchronization
 
     @property
     def aggregation(self) -> VariableAggregation:
-        """How values assigned by the replicas become one."""
+        """How values that replicas assign are combined."""
         return self._aggregation
 
     def ref(self) -> Variable:
-        """A hashable stand-in: the variable itself, since variables hash by identity."""
+        """Returns a hashable reference: the variable itself, since variables hash by identity."""
         return self
 
     # -- writing
     def assign(
         self, value: Any, use_locking: bool = False, name: str | None = None, read_value: bool = True
     ) -> Variable:
-        """Sets the value; the shape must be the variable's, the dtype is cast.
+        """Sets the value. The shape must be that of the variable; the dtype is cast.
 
-        In a replica, an ``aggregation`` other than NONE first makes one value of those that all
-        replicas assign, which all of them must do then.
+        In a replica, an ``aggregation`` other than NONE first combines the values of all replicas. The call
+        is then collective.
 
         Raises:
-            TypeError: no numbers.
-            ValueError: another shape; or a replica assigns to a variable that all replicas of a
-                VirtualStrategy share, and its aggregation is NONE.
+            TypeError: the value is not numeric.
+            ValueError: the shape differs, or a replica assigns to a variable with aggregation NONE that all
+                replicas of a VirtualStrategy share.
         """
         self._write(self._checked(value, "assign"), lambda _, new: new)
         return self

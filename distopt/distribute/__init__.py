@@ -1,4 +1,4 @@
-"""Who the replicas are, and how the program's code is run on them."""
+"""The replicas of a job, and how to run code on them."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ __all__ = [
 
 
 def has_strategy() -> bool:
-    """Whether a strategy other than the default is in force.
+    """Whether a strategy other than the default is active.
 
-    At a program's top level that is so when the job has more than one replica.
+    At the top level of a program, this is true if the job has more than one replica.
     """
     frame = _current_frame()
     if frame.kind == "base" and frame.strategy.num_replicas_in_sync == 1:

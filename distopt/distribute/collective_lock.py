@@ -70,7 +70,10 @@ class CollectiveLock:
 
 
 def collective_call(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Marks a function with collective calls; another thread of the replica cannot make one meanwhile."""
+    """Marks a function that makes collective calls.
+
+    Other threads of the replica cannot make one meanwhile.
+    """
 
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         context = current_frame().context

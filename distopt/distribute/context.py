@@ -25,13 +25,13 @@ __all__ = ["ReplicaContext"]
 
 
 class ReplicaContext:
-    """One replica's place in its job.
+    """A replica and its job: its number, the number of replicas, and the collective calls.
 
     Args:
-        strategy: the strategy that it runs under.
-        world: how it reaches the other replicas.
-        job: the context that this one is a part of, see ``within_node``; None for the whole job.
-        numbers: for each replica of ``world`` its number in the job; those of the world by default.
+        strategy: the strategy of the replica.
+        world: the communicator to the other replicas.
+        job: the context of the job if this is the context of a node; None for the whole job.
+        numbers: the number in the job of each replica of ``world``. By default that in ``world``.
     """
 
     def __init__(
@@ -67,18 +67,18 @@ class ReplicaContext:
 
     @property
     def strategy(self) -> Strategy:
-        """The strategy in force."""
+        """The active strategy."""
         return self._strategy
 
     @property
     def job(self) -> ReplicaContext:
-        """That of the whole job: this one, if it is not that of a node."""
+        """The context of the whole job, which is this one unless it is that of a node."""
         found = None if self._job is None else self._job()
         return found or self
 
     @property
     def replica_id_in_sync_group(self) -> int:
-        """This replica's number, from 0."""
+        """The number of this replica, from 0."""
         return self.comm.rank
 
     @property
@@ -89,7 +89,7 @@ class ReplicaContext:
     # Not cached properties: Python 3.11 holds a lock of the class over them, and replicas may be threads.
     @property
     def shards(self) -> ShardReduce:
-        """Sums shards over all replicas; made, collectively, within the first call that needs it."""
+        """Sums shards over all replicas. The first call that needs it creates it, collectively."""
         if self._shards is None:
             self._shards = ShardReduce(self.world, self._strategy.options)
         return self._shards
@@ -105,11 +105,11 @@ class ReplicaContext:
 
     @property
     def node(self) -> ReplicaGroup:
-        """The replicas that share memory with this one; on all nodes as many.
+        """The replicas that share memory with this one. All nodes have the same number.
 
-        Where nodes of a job have different numbers of replicas, each is divided into groups of equal size.
-        A call is between these alone: it sends nothing to other nodes, and does not wait for them. Sums are
-        made in the order of a binary tree over the ranks in the node.
+        If the nodes of a job differ in their numbers of replicas, each is divided into groups of equal size.
+        Calls involve only these replicas: they send nothing to other nodes and do not wait for them. Sums
+        follow a binary tree over the ranks in the node.
         """
         if self._node is None:
             world = self.world
@@ -120,10 +120,10 @@ class ReplicaContext:
 
     @property
     def nodes(self) -> ReplicaGroup:
-        """One replica a node: those of this one's rank in their nodes, by the number of the node.
+        """The replicas of the same rank on all nodes, one for each node, ordered by node.
 
-        All replicas of the job make the call, each on its part of what nodes exchange: so shapes have to be
-        the same on those of equal rank only.
+        All replicas of the job make the call, each for its part of the exchange. Shapes must be the same only
+        on replicas of equal rank.
         """
         if self._nodes is None:
             world = self.world
@@ -163,50 +163,55 @@ class ReplicaContext:
     def all_reduce(
         self, reduce_op: ReduceOp | str, value: Nested, options: Any = None, *, wire: str = EXACT
     ) -> Nested:
-        """Combines a value over all replicas; all get the same bits. Tapes follow sums and means.
+        """Reduces a value over all replicas, which all get the same bits. Tapes record sums and means.
+
+        Collective.
 
         Args:
             reduce_op: ``"sum"``, ``"mean"``, ``"min"`` or ``"max"``, in any case, or a ReduceOp.
-            value: array, tensor, Variable, number or IndexedSlices, or lists, tuples and dicts of
-                them. Shapes and dtypes must be the same on every replica. IndexedSlices come back
-                as such, the replicas' rows joined in their order; only sum and mean.
+            value: an array, tensor, Variable, number or IndexedSlices, or lists, tuples and dicts of them.
+                Shapes and dtypes must be the same on all replicas. IndexedSlices are supported by sum and
+                mean only: the result is IndexedSlices with the rows of all replicas, in their order.
             options: accepted and ignored.
-            wire: how float32 values of a sum or mean travel between nodes: ``"float32"``, ``"bf16"``,
-                ``"fp16"`` or ``"int8"``, see ``aggregators.WireAggregator``.
+            wire: the format in which float32 values of a sum or mean are sent between nodes: ``"float32"``,
+                ``"bf16"``, ``"fp16"`` or ``"int8"``. See ``aggregators.WireAggregator``.
 
         Returns:
-            the same structure of tensors. A mean of integers and Booleans is float64, and as exact as that
-            can be; a mean of float16 or bfloat16 is summed in float32; a sum of Booleans is a count, int64.
-            Other sums have their values' dtype, and its range.
+            The same structure of tensors. The mean of integers or Booleans is float64 and as exact as float64
+            allows. The mean of float16 or bfloat16 is summed in float32. The sum of Booleans is a count, in
+            int64. Other sums have the dtype of the values, and its range.
 
         Raises:
-            ValueError: an unknown op or wire, or None among the values.
-            ReplicaMismatch: the replicas' values differ in number, shape or dtype, or their wires.
+            ValueError: the op or the wire is unknown, or a value is None.
+            ReplicaMismatch: the values of replicas differ in number, shape or dtype, or their wires differ.
         """
         return self._everyone.all_reduce(reduce_op, value, options, wire=wire)
 
     def all_gather(self, value: Nested, axis: int, options: Any = None) -> Nested:
-        """Joins the replicas' arrays along ``axis``, in the order of the replicas. Tapes follow it.
+        """Joins the arrays of all replicas along ``axis``, in the order of the replicas. Tapes record it.
+
+        Collective.
 
         Args:
-            value: arrays or structures of them; they may differ in length along ``axis`` only.
+            value: arrays or structures of them. Their lengths may differ between replicas along ``axis``
+                only.
             axis: the axis to join along.
             options: accepted and ignored.
 
         Raises:
-            ValueError: an array has no such axis.
-            TypeError: something that is no array of numbers.
-            ReplicaMismatch: the replicas' arrays differ otherwise.
+            ValueError: an array lacks the axis.
+            TypeError: a value is not an array of numbers.
+            ReplicaMismatch: the arrays of replicas differ in another way.
         """
         return self._everyone.all_gather(value, axis, options)
 
     def broadcast(self, value: Nested, root: int = 0) -> Nested:
-        """Replica ``root``'s value on every replica; shapes and dtypes must agree.
+        """Returns the value of replica ``root`` on all replicas. Shapes and dtypes must agree. Collective.
 
         Raises:
-            ValueError: no such replica.
-            TypeError: something that is no array of numbers.
-            ReplicaMismatch: the replicas' values differ in number, shape or dtype.
+            ValueError: ``root`` is not a replica.
+            TypeError: a value is not an array of numbers.
+            ReplicaMismatch: the values of replicas differ in number, shape or dtype.
         """
         return self._everyone.broadcast(value, root)
 
@@ -214,16 +219,16 @@ class ReplicaContext:
     def merge_call(
         self, merge_fn: Callable[..., Any], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Calls ``merge_fn(strategy, *args, **kwargs)`` once a process, in cross-replica context.
+        """Calls ``merge_fn(strategy, *args, **kwargs)`` once in each process, in cross-replica context.
 
         Args:
-            merge_fn: what to call when all replicas have come here.
-            args: this replica's arguments; those that differ between the replicas of one process
-                arrive as PerReplica.
-            kwargs: likewise.
+            merge_fn: the function to call when all replicas have made this call.
+            args: the arguments of this replica. Those that differ between the replicas of a process are
+                passed as PerReplica.
+            kwargs: keyword arguments, treated in the same way.
 
         Returns:
-            the function's result; of a PerReplica in it, this replica's value.
+            The result of the function. From a PerReplica in it, each replica gets its own value.
         """
         name = getattr(merge_fn, "__name__", "merge_fn")
         self.collective_check.check("merge_call", digest(name), lambda: f"merge_call({name})")

@@ -102,17 +102,17 @@ def current_frame() -> Frame:
 
 
 def get_replica_context() -> ReplicaContext | None:
-    """The context of the replica that this code runs in, or None in cross-replica context."""
+    """Returns the context of the current replica, or None in cross-replica context."""
     return current_frame().context
 
 
 def in_cross_replica_context() -> bool:
-    """Whether this code speaks for all replicas: in ``scope()`` or ``merge_call``."""
+    """Whether the code runs in cross-replica context: inside ``scope()`` or ``merge_call``."""
     return current_frame().context is None
 
 
 def get_strategy() -> Strategy:
-    """The strategy in force; without one, the default of one replica, always the same object."""
+    """Returns the active strategy. Without one, returns the default strategy of one replica."""
     return current_frame().strategy
 
 

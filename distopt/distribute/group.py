@@ -61,25 +61,27 @@ class ReplicaGroup:
     def all_reduce(
         self, reduce_op: ReduceOp | str, value: Nested, options: Any = None, *, wire: str = EXACT
     ) -> Nested:
-        """Combines a value over the group; all get the same bits. Tapes follow sums and means.
+        """Reduces a value over all replicas, which all get the same bits. Tapes record sums and means.
+
+        Collective.
 
         Args:
             reduce_op: ``"sum"``, ``"mean"``, ``"min"`` or ``"max"``, in any case, or a ReduceOp.
-            value: array, tensor, Variable, number or IndexedSlices, or lists, tuples and dicts of
-                them. Shapes and dtypes must be the same on every one. IndexedSlices come back
-                as such, the replicas' rows joined in their order; only sum and mean.
+            value: an array, tensor, Variable, number or IndexedSlices, or lists, tuples and dicts of them.
+                Shapes and dtypes must be the same on all replicas. IndexedSlices are supported by sum and
+                mean only: the result is IndexedSlices with the rows of all replicas, in their order.
             options: accepted and ignored.
-            wire: how float32 values of a sum or mean travel between nodes: ``"float32"``, ``"bf16"``,
-                ``"fp16"`` or ``"int8"``, see ``aggregators.WireAggregator``.
+            wire: the format in which float32 values of a sum or mean are sent between nodes: ``"float32"``,
+                ``"bf16"``, ``"fp16"`` or ``"int8"``. See ``aggregators.WireAggregator``.
 
         Returns:
-            the same structure of tensors. A mean of integers and Booleans is float64, and as exact as that
-            can be; a mean of float16 or bfloat16 is summed in float32; a sum of Booleans is a count, int64.
-            Other sums have their values' dtype, and its range.
+            The same structure of tensors. The mean of integers or Booleans is float64 and as exact as float64
+            allows. The mean of float16 or bfloat16 is summed in float32. The sum of Booleans is a count, in
+            int64. Other sums have the dtype of the values, and its range.
 
         Raises:
-            ValueError: an unknown op or wire, or None among the values.
-            ReplicaMismatch: the replicas' values differ in number, shape or dtype, or their wires.
+            ValueError: the op or the wire is unknown, or a value is None.
+            ReplicaMismatch: the values of replicas differ in number, shape or dtype, or their wires differ.
         """
         op, wire = ReduceOp.from_any(reduce_op), as_wire(wire)
         by = "" if wire == EXACT else f", wire={wire!r}"
@@ -91,17 +93,20 @@ class ReplicaGroup:
 
     @collective_call
     def all_gather(self, value: Nested, axis: int, options: Any = None) -> Nested:
-        """Joins the replicas' arrays along ``axis``, in the order of the replicas. Tapes follow it.
+        """Joins the arrays of all replicas along ``axis``, in the order of the replicas. Tapes record it.
+
+        Collective.
 
         Args:
-            value: arrays or structures of them; they may differ in length along ``axis`` only.
+            value: arrays or structures of them. Their lengths may differ between replicas along ``axis``
+                only.
             axis: the axis to join along.
             options: accepted and ignored.
 
         Raises:
-            ValueError: an array has no such axis.
-            TypeError: something that is no array of numbers.
-            ReplicaMismatch: the replicas' arrays differ otherwise.
+            ValueError: an array lacks the axis.
+            TypeError: a value is not an array of numbers.
+            ReplicaMismatch: the arrays of replicas differ in another way.
         """
         call, leaves = f"{self._prefix}all_gather(axis={axis})", nest.flatten(value)
         error: Exception | None = None
@@ -120,12 +125,12 @@ class ReplicaGroup:
 
     @collective_call
     def broadcast(self, value: Nested, root: int = 0) -> Nested:
-        """Replica ``root``'s value on every replica; shapes and dtypes must agree.
+        """Returns the value of replica ``root`` on all replicas. Shapes and dtypes must agree. Collective.
 
         Raises:
-            ValueError: no such replica.
-            TypeError: something that is no array of numbers.
-            ReplicaMismatch: the replicas' values differ in number, shape or dtype.
+            ValueError: ``root`` is not a replica.
+            TypeError: a value is not an array of numbers.
+            ReplicaMismatch: the values of replicas differ in number, shape or dtype.
         """
         values = [native(as_array(x)) for x in nest.flatten(value)]
         call = f"{self._prefix}broadcast(root={root})"

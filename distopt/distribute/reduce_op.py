@@ -8,7 +8,7 @@ __all__ = ["ReduceOp"]
 
 
 class ReduceOp(enum.Enum):
-    """The ways to combine values over replicas."""
+    """The ways to reduce values over replicas."""
 
     SUM = "sum"
     MEAN = "mean"
@@ -17,10 +17,10 @@ class ReduceOp(enum.Enum):
 
     @staticmethod
     def from_any(op: ReduceOp | str) -> ReduceOp:
-        """A ReduceOp from itself or its name in any case.
+        """Returns a ReduceOp from itself or its name, in upper or lower case.
 
         Raises:
-            ValueError: no such op.
+            ValueError: the op is unknown.
         """
         if isinstance(op, ReduceOp):
             return op

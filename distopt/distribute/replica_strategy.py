@@ -37,7 +37,7 @@ class ReplicaStrategy(Strategy):
 
     @property
     def context(self) -> ReplicaContext:
-        """The context of the replica that the program is."""
+        """The context of the replica that this program is."""
         return self._context
 
     def base_frame(self) -> Frame:
@@ -51,10 +51,10 @@ class ReplicaStrategy(Strategy):
         kwargs: dict[str, Any] | None = None,
         options: Any = None,
     ) -> Any:
-        """Runs ``fn(*args, **kwargs)`` in replica context, once in each process; returns its result.
+        """Runs ``fn(*args, **kwargs)`` in replica context, once in each process, and returns its result.
 
         Raises:
-            RuntimeError: inside ``run()``.
+            RuntimeError: called inside ``run()``.
         """
         require_cross_replica("run()")
         return self._on_replicas((args, kwargs or {}), lambda _, own: fn(*own[0], **own[1]))
@@ -95,21 +95,21 @@ class DefaultStrategy(ReplicaStrategy):
 
 
 class MPIStrategy(ReplicaStrategy):
-    """Every process of an MPI job is one replica.
+    """A strategy in which every process of an MPI job is one replica.
 
-    A program that an MPI launcher started is under this strategy without asking. Make one to choose
-    options; the first that is made before any other use of the job becomes the program's own.
+    A program that an MPI launcher started uses this strategy automatically. Create one only to set options,
+    before any other use of the job.
 
     Args:
-        memory: ``"shared"`` keeps one copy of parameters and slots a node, of which each replica updates its
-            shard; ``"private"`` one a process, which updates all of it; ``"auto"`` shares where the node's
-            memory can be shared. The setting ``DISTOPT_MEMORY`` by default.
-        comm: an mpi4py communicator other than COMM_WORLD; it is duplicated.
+        memory: ``"shared"`` keeps one copy of parameters and slots on each node, and each replica updates its
+            shard. ``"private"`` keeps one copy in each process, which updates all of it. ``"auto"`` shares
+            memory if the node allows it. By default the setting ``DISTOPT_MEMORY``.
+        comm: an mpi4py communicator to use instead of COMM_WORLD. It is duplicated.
 
     Raises:
-        MissingExtra: mpi4py or its MPI library is missing.
-        LaunchError: the launcher belongs to another MPI.
-        ValueError: unknown ``memory``.
+        MissingExtra: mpi4py or its MPI library is not installed.
+        LaunchError: the launcher belongs to another MPI library.
+        ValueError: ``memory`` is unknown.
     """
 
     def __init__(self, memory: str | None = None, comm: Any = None) -> None:

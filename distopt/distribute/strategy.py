@@ -24,7 +24,7 @@ __all__ = ["Strategy", "reduce_over_axis"]
 
 
 class Strategy(KnownArguments, ABC):
-    """The replicas of a job, and how code is run on them."""
+    """The replicas of a job, and how to run code on them."""
 
     #: How the step engine is to keep this strategy's variables and updates.
     options: Settings
@@ -47,7 +47,10 @@ class Strategy(KnownArguments, ABC):
         kwargs: dict[str, Any] | None = None,
         options: Any = None,
     ) -> Any:
-        """Runs ``fn`` in replica context on every replica; PerReplica arguments are split."""
+        """Runs ``fn`` in replica context on every replica.
+
+        Of a PerReplica argument, each replica gets its own value.
+        """
 
     @abstractmethod
     def _on_replicas(self, value: Nested, call: Callable[[ReplicaContext, Any], Any]) -> Any:
@@ -66,29 +69,29 @@ class Strategy(KnownArguments, ABC):
             yield self
 
     def reduce(self, reduce_op: ReduceOp | str, value: Nested, axis: int | None) -> Nested:
-        """Combines what ``run`` returned over all replicas.
+        """Reduces a result of ``run`` over all replicas.
 
         Args:
             reduce_op: sum, mean, min or max.
-            value: the replicas' values, or a structure of them.
-            axis: None, or the axis of each value to reduce over as well; a mean then divides by the
-                total length, so that replicas of different lengths weigh rightly.
+            value: the values of the replicas, or a structure of them.
+            axis: None, or an axis of each value to reduce over as well. A mean then divides by the total
+                length, so that values of different lengths are weighted correctly.
 
         Raises:
-            RuntimeError: inside ``run()``.
-            ValueError: an unknown op.
+            RuntimeError: called inside ``run()``.
+            ValueError: the op is unknown.
         """
         require_cross_replica("reduce()")
         op = ReduceOp.from_any(reduce_op)
         return self._on_replicas(value, lambda context, own: reduce_over_axis(context, op, own, axis))
 
     def gather(self, value: Nested, axis: int) -> Nested:
-        """Joins what ``run`` returned along ``axis``, in the order of the replicas."""
+        """Joins a result of ``run`` along ``axis``, in the order of the replicas."""
         require_cross_replica("gather()")
         return self._on_replicas(value, lambda context, own: context.all_gather(own, axis))
 
     def experimental_local_results(self, value: Any) -> tuple[Any, ...]:
-        """The values of this process's replicas."""
+        """Returns the values of the replicas of this process."""
         return value.values if isinstance(value, PerReplica) else (value,)
 
 

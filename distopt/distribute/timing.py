@@ -34,7 +34,7 @@ def in_phase(phase: Phase) -> Iterator[None]:
 
 
 def saving(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """A function whose time is spent in saving."""
+    """Marks a function whose time counts as saving."""
 
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         with in_phase(Phase.SAVING):
@@ -44,7 +44,7 @@ def saving(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 class TimedIterable(Generic[_T]):
-    """What :func:`timed` returns: iterates over ``items``, and has their length if they have one."""
+    """The result of :func:`timed`: an iterable over ``items``, with their length if they have one."""
 
     def __init__(self, items: Iterable[_T]) -> None:
         self._items = items
@@ -71,10 +71,10 @@ class TimedIterable(Generic[_T]):
 
 
 def timed(loader: Iterable[_T]) -> TimedIterable[_T]:
-    """The same items; the time that they take to come is accounted to input.
+    """Iterates over a loader and counts the time spent waiting for it as input.
 
-    ``fit``, Datasets and ``distopt.torch.DataLoader`` do so by themselves. Items are those of ``loader``,
-    which is read anew by each ``for`` loop, if it can be.
+    ``fit``, Datasets and ``distopt.torch.DataLoader`` do this automatically. Each ``for`` loop reads
+    ``loader`` again, if it can be read again.
 
     >>> [item for item in timed([1, 2])]
     [1, 2]
@@ -83,18 +83,19 @@ def timed(loader: Iterable[_T]) -> TimedIterable[_T]:
 
 
 def step_stats(steps: int) -> dict[str, Any]:
-    """What :func:`report` tells, in plain numbers, with the steps of one optimizer as ``"iterations"``."""
+    """Returns the numbers of :func:`report`, with the steps of one optimizer as ``"iterations"``."""
     found = report()
     return {"iterations": steps, **({} if found is None else found.to_dict())}
 
 
 def report() -> Report | None:
-    """Where the time of this job went until now, by replica and phase; who came last, and what that cost.
+    """Returns where the time of this job went so far, by replica and phase, and which replicas came last.
 
-    One replica may call it alone: it asks nobody. Seconds are those until the replicas' last collective call.
+    Not collective: a single replica may call it. Times are those up to the last collective call of each
+    replica.
 
     Returns:
-        the report, whose ``str`` is a table; None for one replica, and before the first collective call.
+        The report, whose ``str`` is a table. None with one replica, and before the first collective call.
     """
     context = current_frame().context
     if context is None or context.collective_check.ledger is None:

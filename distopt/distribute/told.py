@@ -37,17 +37,17 @@ def tell_metrics(logs: Mapping[str, Any]) -> None:
 
 
 def log_metrics(metrics: Mapping[str, float], step: int | None = None) -> None:
-    """Hands numbers of the training, its loss for example, to ``distoptrun --report`` and ``--metrics``.
+    """Sends numbers such as the loss to ``distoptrun --report`` and ``--metrics``.
 
-    Replica 0's are taken; the other replicas may call it or not. Without distoptrun nothing happens.
-    ``fit`` does so for each epoch. What comes within a tenth of a second is averaged.
+    Only the numbers of replica 0 are used; other replicas may call it or not. Without distoptrun it does
+    nothing. ``fit`` calls it for each epoch. Numbers that arrive within a tenth of a second are averaged.
 
     Args:
-        metrics: name -> number; ``val_loss`` is drawn beside ``loss``.
-        step: the step that they belong to; by default the number of optimizer steps made so far.
+        metrics: a dict from names to numbers. ``val_loss`` is plotted with ``loss``.
+        step: the step of the numbers. By default the number of optimizer steps so far.
 
     Raises:
-        TypeError: something else than numbers by name.
+        TypeError: ``metrics`` is not a dict from names to numbers.
         RuntimeError: called in cross-replica context.
     """
     context = require_replica_context("log_metrics()")

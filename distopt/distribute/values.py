@@ -13,10 +13,10 @@ __all__ = ["PerReplica", "regroup", "select"]
 
 
 class PerReplica:
-    """The replicas' values, by local number.
+    """The values of the replicas of this process, by local number.
 
     Attributes:
-        values: one for each replica of this process.
+        values: one value for each replica of this process.
     """
 
     __slots__ = ("_values",)

@@ -31,13 +31,13 @@ _MOST = 1 << 14
 
 
 class VirtualStrategy(Strategy):
-    """``num_replicas`` replicas as threads of this process that take turns.
+    """Runs ``num_replicas`` replicas as threads of this process, which take turns.
 
-    Exactly one runs at a time, and they switch only at collective calls. So prints come in order, and
-    pdb has the program to itself. Replica 0 runs in the caller's own thread.
+    Exactly one replica runs at a time, and replicas switch only at collective calls. Output is therefore in
+    order, and pdb works. Replica 0 runs in the thread of the caller.
 
     Args:
-        num_replicas: how many, at least 1.
+        num_replicas: the number of replicas, at least 1.
 
     >>> strategy = VirtualStrategy(2)
     >>> strategy.run(lambda: get_id()).values  # doctest: +SKIP
@@ -62,7 +62,7 @@ class VirtualStrategy(Strategy):
 
     @property
     def local_replicas(self) -> int:
-        """All of them."""
+        """The number of replicas."""
         return self._size
 
     def run(
@@ -76,23 +76,23 @@ class VirtualStrategy(Strategy):
 
         Args:
             fn: called as ``fn(*args, **kwargs)`` in replica context.
-            args: handed to all; of a PerReplica in it each replica gets its own value.
-            kwargs: likewise.
+            args: the arguments, the same for all. Of a PerReplica in them, each replica gets its own value.
+            kwargs: keyword arguments, treated in the same way.
             options: accepted and ignored.
 
         Returns:
-            PerReplica of the results, structures inside structures; the same object from all
-            replicas comes back bare.
+            The results as PerReplica, nested in their structures. If all replicas return the same object,
+            that object.
 
         Raises:
-            RuntimeError: inside ``run()``.
-            Exception: what a replica raised.
+            RuntimeError: called inside ``run()``.
+            Exception: the exception that a replica raised.
         """
         require_cross_replica("run()")
         return self._on_replicas((args, kwargs or {}), lambda _, own: fn(*own[0], **own[1]))
 
     def reduce(self, reduce_op: ReduceOp | str, value: Nested, axis: int | None) -> Nested:
-        """See Strategy; a value that is the same everywhere has a mean, but no sum."""
+        """See Strategy. A value that is the same everywhere has a mean, but no sum."""
         require_cross_replica("reduce()")
         op = ReduceOp.from_any(reduce_op)
         if isinstance(value, TensorLike) and self._size > 1:

@@ -74,8 +74,7 @@ def muon(
         mu_dtype: must be None. The running mean has the dtype of the parameter.
         nesterov: whether to use Nesterov momentum, in Adam too.
         adaptive: whether to scale updates by the dual norm of the running mean.
-        preconditioning: how matrices are scaled first: "frobenius", "aol" or "schatten". "spectral" is not
-            supported.
+        preconditioning: how matrices are scaled first: "frobenius", "aol" or "schatten", not "spectral".
         adam_b1: see ``adamw``.
         adam_b2: see ``adamw``.
         adam_eps_root: see ``adamw``.

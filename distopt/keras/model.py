@@ -255,8 +255,7 @@ class Model(Container):
             callbacks: one or several callbacks, which are called on all replicas.
             validation_split: the fraction of the arrays, in [0, 1), to keep for validation. It is taken from
                 the end.
-            validation_data: ``(x, y)`` or ``(x, y, sample_weight)``, as tuples or lists, or an iterable of
-                batches.
+            validation_data: ``(x, y[, sample_weight])``, a tuple or list, or an iterable of batches.
             shuffle: whether to shuffle each epoch (arrays only).
             class_weight: a dict from class numbers to the weights of their examples in the loss.
             sample_weight: the weights of the examples in the loss, ``[n]`` or ``[n, steps]``. For several

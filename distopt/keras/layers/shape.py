@@ -84,5 +84,5 @@ class InputLayer(Layer):
 
 
 def Input(shape: Sequence[int | None], dtype: DTypeLike = None, name: str | None = None) -> InputLayer:  # noqa: N802
-    """Returns the first layer of a Sequential: it declares the shape of an example, without the batch axis."""
+    """Returns the first layer of a Sequential: it declares the shape of an example, without batch axis."""
     return InputLayer(input_shape=shape, dtype=dtype, name=name)
