@@ -105,7 +105,8 @@ class Container(Layer):
         weights = self.weights
         if not (weights or self.built):
             raise ValueError(
-                f"model {self.name!r} has no weights to save, not being built: call it or build() first"
+                f"model {self.name!r} has no weights to save, because it is not built: call it or build() "
+                f"first"
             )
         named = [(w._name, np.array(w)) for w in weights] if is_chief() else []
         done_together("save_weights()", lambda: write_weights(path, named) if is_chief() else None)

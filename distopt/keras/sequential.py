@@ -53,7 +53,7 @@ class Sequential(Model):
         if not isinstance(layer, Layer):
             raise TypeError(f"Sequential takes layers; got {shown(layer)}")
         if layer in self._stack or layer is self._input:
-            raise ValueError(f"layer {layer.name!r} is in this Sequential already")
+            raise ValueError(f"layer {layer.name!r} is already in this Sequential")
         if any(layer.name == other.name for other in self._stack):
             raise ValueError(
                 f"model {self.name!r} has a layer named {layer.name!r} already: give it another name"

@@ -71,7 +71,8 @@ class DistributedBatchSampler(torch.utils.data.Sampler[list[int]]):
         self._global_size = _global_size(batch_size, global_batch_size, self._replicas)
         if 0 < self._examples < self._replicas and not drop_last:
             raise ValueError(
-                f"{self._examples} examples cannot be dealt out to {self._replicas} replicas: each needs one"
+                f"{self._examples} examples cannot be distributed to {self._replicas} replicas: each needs "
+                f"one"
             )
         self._shuffle, self._seed, self._drop_last = shuffle, seed % 2**64, drop_last
         self._epoch = self._start = 0

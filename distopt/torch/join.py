@@ -69,7 +69,7 @@ def _without_rows(batch: Any) -> Any:
     """The batch with no example in it.
 
     Raises:
-        TypeError: it has other things in it than tensors, arrays, texts, numbers, and containers of these.
+        TypeError: it has other things in it than tensors, arrays, strings, numbers, and containers of these.
         ValueError: there was none.
     """
     if batch is _NONE:
@@ -92,5 +92,5 @@ def _without_rows(batch: Any) -> Any:
         return batch
     raise TypeError(
         f"{_CALL}() cannot make an empty batch of a {type(batch).__name__}: batches may consist of tensors, "
-        f"arrays, texts, numbers, and lists, tuples and dicts of these"
+        f"arrays, strings, numbers, and lists, tuples and dicts of these"
     )

@@ -61,9 +61,7 @@ def check_options(kind: type, options: Mapping[str, Any]) -> None:
     known = [*argument_names(kind), *StepOptions.__annotations__]
     for name in options:
         if name in _KERAS and name not in known:
-            raise TypeError(
-                f"{kind.__name__}() has no argument {name!r}: PyTorch's word for it is {_KERAS[name]!r}"
-            )
+            raise TypeError(f"{kind.__name__}() has no argument {name!r}: PyTorch calls it {_KERAS[name]!r}")
     refuse_unknown(
         kind.__name__, [name for name in options if name not in StepOptions.__annotations__], known
     )
@@ -160,7 +158,7 @@ class Optimizer(torch.optim.Optimizer):
         """Raises RuntimeError if it is no time for a step."""
         if self._taken_by:
             raise RuntimeError(
-                f"{type(self).__name__}.step(): {self._taken_by} has taken its parameters over; call "
+                f"{type(self).__name__}.step(): {self._taken_by} has taken over its parameters; call "
                 f"the step() of that one"
             )
         if self._accumulates:

@@ -112,7 +112,7 @@ def _check(name: str, module: _BatchNorm) -> None:
     kind = type(module)
     if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
         raise ValueError(
-            f"convert_sync_batchnorm: {name} ({kind.__name__}) does not know its shape yet: call the model "
+            f"convert_sync_batchnorm: {name} ({kind.__name__}) does not have its shape yet: call the model "
             f"on a batch before"
         )
     if kind.forward not in (_BatchNorm.forward, nn.SyncBatchNorm.forward) or parametrize.is_parametrized(

@@ -77,7 +77,7 @@ class History(Callback):
             OSError: the file cannot be written. An existing file is kept.
         """
         if not self.epoch:
-            raise ValueError("there is nothing to draw: the history holds no epoch")
+            raise ValueError("there is nothing to plot: the history has no epochs")
         names = [name for name in self.history if not name.startswith("val_")]
         figure = _figure(figsize=(4.5 * len(names), 3.5), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):

@@ -115,7 +115,7 @@ def count_examples(parts: dict[str, Any]) -> int:
             lengths[label] = len(leaf)
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-        raise ValueError(f"all data must hold the same number of examples; {shown}")
+        raise ValueError(f"all data must have the same number of examples; {shown}")
     count = next(iter(lengths.values()), 0)
     if count == 0:
         raise ValueError(f"there is no example in the data ({', '.join(lengths) or 'x'} is empty)")

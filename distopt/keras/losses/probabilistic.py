@@ -168,7 +168,7 @@ def _class_numbers(y_true: Any, shape: tuple[int, ...]) -> Array:
             f"{shape[-1] - 1}"
         )
     if given.dtype.kind == "f" and (given.reshape(labels.shape) != labels).any():
-        raise ValueError("sparse_categorical_crossentropy got labels that are no whole numbers")
+        raise ValueError("sparse_categorical_crossentropy got labels that are not integers")
     return labels
 
 
