@@ -26,7 +26,7 @@ __all__ = ["host_call"]
 
 
 def host_call(collective: Collective, values: list[Any]) -> list[jax.Array]:
-    """What becomes of arrays in a collective call, inside and outside of jit."""
+    """Returns the results of a collective call on arrays, inside and outside of jit."""
     return list(_primitive.bind(*values, collective=collective))
 
 

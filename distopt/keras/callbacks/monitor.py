@@ -23,7 +23,7 @@ _TO_BE_LARGE = (
 
 
 def more_is_better(name: str) -> bool:
-    """Whether a number of that name is to be large: an accuracy, say, but no loss and no error.
+    """Whether larger values of that name are better, as for an accuracy, but not for a loss or an error.
 
     >>> [more_is_better(name) for name in ("val_acc", "auc_1", "auction_loss", "precision_error", "vaccines")]
     [True, True, False, False, False]

@@ -1,4 +1,4 @@
-"""Sources: arrays, or iterables of batches, dealt out to the replicas batch by batch."""
+"""Sources: arrays or iterables of batches, which are distributed to the replicas batch by batch."""
 
 from __future__ import annotations
 

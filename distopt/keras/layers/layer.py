@@ -115,7 +115,7 @@ class Layer(Module):
 
     # -- calling
     def __call__(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
-        """Builds the layer if need be, and calls :meth:`call` with the inputs in the layer's dtype.
+        """Builds the layer if necessary, and calls :meth:`call` with the inputs in the layer's dtype.
 
         Args:
             inputs: an array or tensor ``[batch, ...]``, or lists, tuples and dicts of them.
