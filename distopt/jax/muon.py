@@ -68,8 +68,7 @@ def muon(
         ns_steps: the number of Newton-Schulz steps, unless ``ns_coeffs`` gives coefficients for each.
         beta: the decay rate of the running mean of the gradient.
         eps: added to the norm that a matrix is divided by, and to the denominator of Adam.
-        weight_decay: the coefficient of ``weight_decay * matrix``, which is added to its update. A number or
-            a schedule.
+        weight_decay: the coefficient of decoupled weight decay for matrices, a number or a schedule.
         weight_decay_mask: which matrices decay: a pytree of Booleans, or a function that returns one.
         mu_dtype: must be None. The running mean has the dtype of the parameter.
         nesterov: whether to use Nesterov momentum, in Adam too.

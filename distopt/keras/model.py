@@ -253,8 +253,7 @@ class Model(Container):
             epochs: the number of the last epoch.
             verbose: see :class:`~distopt.keras.callbacks.ProgressBar`.
             callbacks: one or several callbacks, which are called on all replicas.
-            validation_split: the fraction of the arrays, in [0, 1), to keep for validation. It is taken from
-                the end.
+            validation_split: the fraction of the arrays, in [0, 1), to keep for validation, from their end.
             validation_data: ``(x, y[, sample_weight])``, a tuple or list, or an iterable of batches.
             shuffle: whether to shuffle each epoch (arrays only).
             class_weight: a dict from class numbers to the weights of their examples in the loss.
