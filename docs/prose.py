@@ -1,10 +1,11 @@
-"""Checks the English of the pages: prints each phrase that is not plain, and what to write instead.
+"""Checks the English of pages and docstrings: prints what is not plain, and what to write instead.
 
 The rules name habits that translated English has. Code is not looked at.
 """
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from collections.abc import Iterator
@@ -38,6 +39,13 @@ RULES = {
     r"made on purpose": "deliberate, injected",
     r"step by step to the number": "say from what to what",
     r"\bwhatever else\b": "any other",
+    r"\bdealt out\b|\bdeals? out\b": "distributed; distribute",
+    r"\bcomes? twice\b": "is repeated",
+    r"\b(?:has|have) not (?:the|their|its)\b": "does not have, do not have",
+    r"\bis weighed by\b": "is weighted by",
+    r"\ball else\b(?= is\b| has\b)": "everything else",
+    r"\bmakes? no sense\b": "is out of range, is invalid",
+    r"\bno such (?:replica|state|axis)\b": "not a replica; lacks the axis",
     r"\butili[sz]e": "use",
     r"\bin order to\b": "to",
     r"\bsimply\b|\bobviously\b|\bof course\b": "nothing",
@@ -45,6 +53,8 @@ RULES = {
 }
 #: What was written before the rules, and the page that a program writes.
 _SKIPPED = ("CHANGELOG.md", "docs/reference/errors.md")
+#: The packages whose docstrings are checked too.
+_PACKAGES = ("torch", "jax", "keras", "checkpoint", "distribute")
 _CODE = re.compile(r"^```.*?^```|^    .*?$|``.*?``|`[^`\n]*`", re.DOTALL | re.MULTILINE)
 
 
@@ -56,9 +66,25 @@ def found(text: str) -> Iterator[tuple[int, str, str]]:
             yield text.count("\n", 0, match.start()) + 1, " ".join(match[0].split()), advice
 
 
+def docstrings(text: str) -> Iterator[tuple[int, str]]:
+    """First line and text of each docstring in a module."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            docstring = ast.get_docstring(node)
+            if docstring:
+                yield node.body[0].lineno, docstring
+
+
 def main() -> int:
-    """Prints what it finds in all pages; the exit code is 1 if there is any."""
+    """Prints what it finds in all pages and docstrings; the exit code is 1 if there is any."""
     findings = 0
+    for package in _PACKAGES:
+        for module in sorted((ROOT / "distopt" / package).rglob("*.py")):
+            for start, docstring in docstrings(module.read_text()):
+                for line, phrase, advice in found(docstring):
+                    findings += 1
+                    name = module.relative_to(ROOT).as_posix()
+                    print(f"{name}:{start + line - 1}: '{phrase}': write: {advice}")
     for page in [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]:
         name = page.relative_to(ROOT).as_posix()
         if name in _SKIPPED:

@@ -9,9 +9,11 @@ from pages import PAGES, ROOT, blocks, run_page
 from distopt.keras import activations, callbacks, layers, losses, metrics
 
 WITH_CODE = [page for page in PAGES if page.startswith("docs/") and blocks(page)]
+#: The pages on PyTorch models with code, by the end of their names.
+TORCH = ("", "-batch-norm", "-checkpoints", "-collectives", "-data", "-gradients", "-nodes", "-optimizers")
 #: Pages that need a package which the tests do without.
 NEEDS = {
-    "docs/howto/torch.md": ["torch"],
+    **{f"docs/howto/torch{part}.md": ["torch"] for part in TORCH},
     "docs/howto/jax.md": ["jax", "optax"],
     "docs/tutorial/torch.md": ["torch"],
     "docs/tutorial/jax.md": ["jax", "optax"],

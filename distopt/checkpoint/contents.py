@@ -50,7 +50,7 @@ class Contents:
 
 
 def collect(objects: Mapping[str, Any]) -> Contents:
-    """The contents of ``objects`` as they are now; a variable that comes twice is taken once.
+    """The current contents of ``objects``. A repeated variable is saved once.
 
     Raises:
         TypeError: an object that has neither variables nor state, or that could not be put back in place.

@@ -15,10 +15,10 @@ def floatx() -> str:
 
 
 def set_floatx(value: str) -> None:
-    """Sets the default dtype, for what is made from now on; every replica has to set the same.
+    """Sets the default dtype of new variables. All replicas must set the same.
 
     Raises:
-        ValueError: another dtype than float16, float32 and float64.
+        ValueError: the dtype is not float16, float32 or float64.
     """
     name = value if isinstance(value, str) else getattr(value, "__name__", str(value))
     if name not in _names:

@@ -20,11 +20,11 @@ __all__ = ["Constant", "Identity", "Initializer", "Ones", "Zeros", "dtype_or_def
 
 
 class Initializer(KnownArguments):
-    """A function from a shape and a dtype to a tensor; any such callable will do in its place.
+    """Base class of initializers: functions from a shape and a dtype to a tensor. Any callable works too.
 
-    The random ones take ``seed``. With an int each call gives the same numbers for the same shape. With
-    None the seed is drawn from NumPy's global generator, so ``numpy.random.seed`` makes a program
-    repeatable. All replicas get replica 0's values, whatever theirs are.
+    Random initializers take ``seed``. With an int, each call returns the same numbers for the same shape.
+    With None, the seed is drawn from NumPy's global generator, so ``numpy.random.seed`` makes a program
+    reproducible. All replicas get the values of replica 0.
     """
 
     def __call__(self, shape: Sequence[int], dtype: DTypeLike | None = None, **kwargs: Any) -> Tensor:
@@ -32,12 +32,12 @@ class Initializer(KnownArguments):
         raise NotImplementedError(f"{type(self).__name__} must override __call__")
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """An initializer from what :meth:`get_config` returned; ``dtype`` in it is ignored, as in Keras."""
+        """Returns an initializer from a result of :meth:`get_config`. As in Keras, ``dtype`` is ignored."""
         return cls(**{k: v for k, v in as_config(config, cls.__name__).items() if k != "dtype"})
 
 
@@ -58,7 +58,7 @@ class Ones(Initializer):
 
 
 class Constant(Initializer):
-    """One value everywhere, or an array of values of the shape.
+    """A constant, or the values of an array.
 
     Args:
         value: a number, or an array that broadcasts to the shape.
@@ -77,7 +77,7 @@ class Constant(Initializer):
         return Tensor(np.broadcast_to(as_array(self.value).astype(dtype_or_default(dtype)), as_shape(shape)))
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {"value": self.value}
 
 
@@ -99,7 +99,7 @@ class Identity(Initializer):
         return Tensor(self.gain * np.eye(shape[0], shape[1]), dtype_or_default(dtype))
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {"gain": self.gain}
 
 

@@ -32,21 +32,21 @@ registry = Registry(
 
 
 def serialize(initializer: Any) -> Any:
-    """``{"class_name": ..., "config": {...}}`` of an initializer, a function's name, None for None."""
+    """Returns the config of an initializer, the name of a function, or None for None."""
     return serialize_object(initializer)
 
 
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The initializer that :func:`serialize` made ``config`` of, or the one of that name.
+    """Returns the initializer of a config that :func:`serialize` returned, or of a name.
 
     Raises:
-        ValueError: unknown, or malformed.
+        ValueError: the config is malformed, or its class is unknown.
     """
     return registry.deserialize(config, custom_objects)
 
 
 def get(identifier: Any) -> Any:
-    """An initializer from a name, a config, a class, a callable, or None.
+    """Returns an initializer from a name, a config, a class, a callable, or None.
 
     Raises:
         ValueError: ``identifier`` is none of these, or unknown.

@@ -39,8 +39,8 @@ class RandomUniform(Initializer):
     """Uniform numbers from ``[minval, maxval)``.
 
     Args:
-        minval: the least value.
-        maxval: the bound above; for integer dtypes it is not taken itself.
+        minval: the lower bound, included.
+        maxval: the upper bound, excluded.
         seed: see :class:`Initializer`.
     """
 
@@ -61,7 +61,7 @@ class RandomUniform(Initializer):
         return Tensor(_uniform(rng, shape, self.minval, self.maxval, _floating(self, kind)))
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {"minval": self.minval, "maxval": self.maxval, "seed": self.seed}
 
 
@@ -90,12 +90,12 @@ class RandomNormal(Initializer):
         return Tensor((drawn * self.stddev + self.mean), kind)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {"mean": self.mean, "stddev": self.stddev, "seed": self.seed}
 
 
 class TruncatedNormal(RandomNormal):
-    """Normal numbers, those beyond two standard deviations drawn again.
+    """Normal numbers. Those beyond two standard deviations are drawn again.
 
     Args:
         mean: the mean.
@@ -118,12 +118,12 @@ class VarianceScaling(Initializer):
 
     Args:
         scale: a positive number.
-        mode: what n is: "fan_in" (inputs), "fan_out" (outputs), "fan_avg" (their mean).
+        mode: the meaning of n: "fan_in" (inputs), "fan_out" (outputs) or "fan_avg" (their mean).
         distribution: "truncated_normal" (also "normal"), "untruncated_normal" or "uniform".
         seed: see :class:`Initializer`.
 
     Raises:
-        ValueError: an argument is none of these.
+        ValueError: an argument is invalid.
     """
 
     def __init__(
@@ -162,7 +162,7 @@ class VarianceScaling(Initializer):
         return Tensor(_truncated(rng, shape) * (math.sqrt(variance) / _TRUNCATED_STDDEV), kind)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {"scale": self.scale, "mode": self.mode, "distribution": self.distribution, "seed": self.seed}
 
 
@@ -170,7 +170,7 @@ class _Named(VarianceScaling):
     """A VarianceScaling that has its arguments from the paper of its name; only the seed is left."""
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {"seed": self.seed}
 
 
@@ -219,7 +219,7 @@ class HeNormal(_Named):
 class Orthogonal(Initializer):
     """An orthogonal matrix, from the QR decomposition of normal numbers (Saxe et al. 2014).
 
-    More than two axes: all but the last are taken as rows.
+    With more than two axes, all but the last are combined into rows.
 
     Args:
         gain: a factor.
@@ -248,7 +248,7 @@ class Orthogonal(Initializer):
         return Tensor((self.gain * (q if rows >= columns else q.T)).reshape(shape), kind)
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {"gain": self.gain, "seed": self.seed}
 
 

@@ -1,7 +1,7 @@
 """From the start of an MPI program to its end, also a bad one.
 
-An exception that nobody catches ends the whole job, with its traceback; a program that ends while
-other replicas still wait for it tells them so. What becomes of a child that was forked is nobody's business.
+An uncaught exception ends the whole job, with its traceback. A program that ends while other replicas still
+wait for it tells them so. Forked child processes are ignored.
 """
 
 from __future__ import annotations

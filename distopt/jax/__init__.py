@@ -1,4 +1,4 @@
-"""Optimizers for JAX programs, and collectives inside and outside of jit, over all replicas of an MPI job."""
+"""JAX optimizers with a step that spans all replicas of an MPI job, and collective calls on pytrees."""
 
 from typing import Any
 

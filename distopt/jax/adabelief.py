@@ -26,12 +26,12 @@ def adabelief(
     """``optax.adabelief`` over all replicas.
 
     Args:
-        learning_rate: a number, or a function of the number of steps made, as optax's schedules are.
-        b1: decay of the mean of the gradient.
-        b2: decay of the mean of the squared distance from it.
-        eps: keeps the divisor above zero.
-        eps_root: is added to that mean in each step, and stays in it.
-        nesterov: whether the mean of the gradient is the one of the next step.
+        learning_rate: a number, or a schedule: a function of the number of steps made, as in optax.
+        b1: the decay rate of the running mean of the gradient.
+        b2: the decay rate of the running mean of the squared distance from that mean.
+        eps: added to the denominator for numerical stability.
+        eps_root: added to the running mean of squares in each step, where it stays.
+        nesterov: whether to use Nesterov momentum.
         **options: see ApplyOptions.
 
     Source: Zhuang et al. 2020, arXiv:2010.07468; ``optax.adabelief``.

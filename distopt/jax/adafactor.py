@@ -34,20 +34,21 @@ def adafactor(
     """``optax.adafactor`` over all replicas.
 
     Args:
-        learning_rate: a number, or a function of the number of steps made; None is 1.
-        min_dim_size_to_factor: leaves whose two longest axes have so many elements have a mean of squares for
-            each row and each column, instead of each element.
-        decay_rate: how fast a step's share in the means falls.
-        decay_offset: the number of the step at which the means begin.
-        multiply_by_parameter_scale: whether steps are relative to the size of the leaf's elements.
-        clipping_threshold: the largest root mean square of a scaled gradient; None for no limit.
-        momentum: decay of a mean of the steps; None for no mean.
-        dtype_momentum: must be float32; the mean has the dtype of the leaf.
-        weight_decay_rate: times the leaf is subtracted, whatever the rate is; a number or a schedule.
-        eps: is added to squares of gradients.
-        factored: whether any leaf has means of rows and columns.
-        weight_decay_mask: what decays: a pytree of Booleans like the parameters, or a function that
-            makes it of them.
+        learning_rate: a number, or a function of the number of steps made. None means 1.
+        min_dim_size_to_factor: if the two longest axes of a leaf have at least this length, means of squares
+            are kept for rows and columns instead of elements.
+        decay_rate: how fast the weight of a step in the running means falls.
+        decay_offset: the number of the step at which the running means start.
+        multiply_by_parameter_scale: whether steps are relative to the root mean square of the leaf.
+        clipping_threshold: the largest root mean square of a scaled gradient. None for no limit.
+        momentum: the decay rate of a running mean of the updates. None for no mean.
+        dtype_momentum: must be float32. The running mean has the dtype of the leaf.
+        weight_decay_rate: the coefficient of ``weight_decay_rate * leaf``, which is subtracted from the leaf
+            independent of the learning rate. A number or a schedule.
+        eps: added to the squared gradients.
+        factored: whether to keep means of rows and columns at all.
+        weight_decay_mask: which leaves decay: a pytree of Booleans like the parameters, or a function that
+            returns one.
         **options: see ApplyOptions.
 
     Source: Shazeer & Stern 2018, arXiv:1804.04235; ``optax.adafactor``.

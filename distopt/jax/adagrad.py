@@ -22,9 +22,9 @@ def adagrad(
     """``optax.adagrad`` over all replicas.
 
     Args:
-        learning_rate: a number, or a function of the number of steps made, as optax's schedules are.
-        initial_accumulator_value: what the sums of squares begin with.
-        eps: keeps the divisor above zero.
+        learning_rate: a number, or a schedule: a function of the number of steps made, as in optax.
+        initial_accumulator_value: the initial value of the sums of squares.
+        eps: added to the denominator for numerical stability.
         **options: see ApplyOptions.
 
     Source: Duchi et al. 2011, "Adaptive Subgradient Methods"; ``optax.adagrad``.

@@ -28,13 +28,13 @@ def adam(
     """``optax.adam`` over all replicas.
 
     Args:
-        learning_rate: a number, or a function of the number of steps made, as optax's schedules are.
-        b1: decay of the mean of the gradient.
-        b2: decay of the mean of its square.
-        eps: keeps the divisor above zero.
-        eps_root: is added to the square before its root is taken.
-        mu_dtype: must be None: the mean has the dtype of the parameter.
-        nesterov: whether to use Nesterov's momentum.
+        learning_rate: a number, or a schedule: a function of the number of steps made, as in optax.
+        b1: the decay rate of the running mean of the gradient.
+        b2: the decay rate of the running mean of the squared gradient.
+        eps: added to the denominator for numerical stability.
+        eps_root: added under the square root.
+        mu_dtype: must be None. The running mean has the dtype of the parameter.
+        nesterov: whether to use Nesterov momentum.
         **options: see ApplyOptions.
 
     Source: Kingma & Ba 2014, arXiv:1412.6980; ``optax.adam``.
@@ -59,15 +59,16 @@ def adamw(
     """``optax.adamw`` over all replicas: Adam with decoupled weight decay.
 
     Args:
-        learning_rate: a number, or a function of the number of steps made, as optax's schedules are.
-        b1: decay of the mean of the gradient.
-        b2: decay of the mean of its square.
-        eps: keeps the divisor above zero.
-        eps_root: is added to the square before its root is taken.
-        mu_dtype: must be None: the mean has the dtype of the parameter.
-        weight_decay: times the parameter is added to the update; a number or a schedule.
-        mask: a pytree of Booleans like the parameters, or a function that makes it of them: what decays.
-        nesterov: whether to use Nesterov's momentum.
+        learning_rate: a number, or a schedule: a function of the number of steps made, as in optax.
+        b1: the decay rate of the running mean of the gradient.
+        b2: the decay rate of the running mean of the squared gradient.
+        eps: added to the denominator for numerical stability.
+        eps_root: added under the square root.
+        mu_dtype: must be None. The running mean has the dtype of the parameter.
+        weight_decay: the coefficient of ``weight_decay * parameter``, which is added to the update. A number
+            or a schedule.
+        mask: which leaves decay: a pytree of Booleans like the parameters, or a function that returns one.
+        nesterov: whether to use Nesterov momentum.
         **options: see ApplyOptions.
 
     Source: Loshchilov & Hutter 2017, arXiv:1711.05101; ``optax.adamw``.
@@ -87,15 +88,15 @@ def nadam(
     mu_dtype: Any = None,
     **options: Unpack[ApplyOptions],
 ) -> Optimizer:
-    """``optax.nadam`` over all replicas: Adam with Nesterov's momentum.
+    """``optax.nadam`` over all replicas: Adam with Nesterov momentum.
 
     Args:
-        learning_rate: a number, or a function of the number of steps made, as optax's schedules are.
-        b1: decay of the mean of the gradient.
-        b2: decay of the mean of its square.
-        eps: keeps the divisor above zero.
-        eps_root: is added to the square before its root is taken.
-        mu_dtype: must be None: the mean has the dtype of the parameter.
+        learning_rate: a number, or a schedule: a function of the number of steps made, as in optax.
+        b1: the decay rate of the running mean of the gradient.
+        b2: the decay rate of the running mean of the squared gradient.
+        eps: added to the denominator for numerical stability.
+        eps_root: added under the square root.
+        mu_dtype: must be None. The running mean has the dtype of the parameter.
         **options: see ApplyOptions.
 
     Source: Dozat 2016, "Incorporating Nesterov Momentum into Adam"; ``optax.nadam``.
@@ -118,14 +119,15 @@ def nadamw(
     """``optax.nadamw`` over all replicas: NAdam with decoupled weight decay.
 
     Args:
-        learning_rate: a number, or a function of the number of steps made, as optax's schedules are.
-        b1: decay of the mean of the gradient.
-        b2: decay of the mean of its square.
-        eps: keeps the divisor above zero.
-        eps_root: is added to the square before its root is taken.
-        mu_dtype: must be None: the mean has the dtype of the parameter.
-        weight_decay: times the parameter is added to the update; a number or a schedule.
-        mask: a pytree of Booleans like the parameters, or a function that makes it of them: what decays.
+        learning_rate: a number, or a schedule: a function of the number of steps made, as in optax.
+        b1: the decay rate of the running mean of the gradient.
+        b2: the decay rate of the running mean of the squared gradient.
+        eps: added to the denominator for numerical stability.
+        eps_root: added under the square root.
+        mu_dtype: must be None. The running mean has the dtype of the parameter.
+        weight_decay: the coefficient of ``weight_decay * parameter``, which is added to the update. A number
+            or a schedule.
+        mask: which leaves decay: a pytree of Booleans like the parameters, or a function that returns one.
         **options: see ApplyOptions.
 
     Source: Dozat 2016, "Incorporating Nesterov Momentum into Adam"; ``optax.nadamw``.

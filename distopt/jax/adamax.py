@@ -23,10 +23,10 @@ def adamax(
     """``optax.adamax`` over all replicas.
 
     Args:
-        learning_rate: a number, or a function of the number of steps made, as optax's schedules are.
-        b1: decay of the mean of the gradient.
-        b2: decay of the largest absolute value of the gradient.
-        eps: is added to the absolute values.
+        learning_rate: a number, or a schedule: a function of the number of steps made, as in optax.
+        b1: the decay rate of the running mean of the gradient.
+        b2: the decay rate of the largest absolute value of the gradient.
+        eps: added to the absolute values.
         **options: see ApplyOptions.
 
     Source: Kingma & Ba 2014, arXiv:1412.6980; ``optax.adamax``.
@@ -46,12 +46,13 @@ def adamaxw(
     """``optax.adamaxw`` over all replicas: Adamax with decoupled weight decay.
 
     Args:
-        learning_rate: a number, or a function of the number of steps made, as optax's schedules are.
-        b1: decay of the mean of the gradient.
-        b2: decay of the largest absolute value of the gradient.
-        eps: is added to the absolute values.
-        weight_decay: times the parameter is added to the update; a number or a schedule.
-        mask: a pytree of Booleans like the parameters, or a function that makes it of them: what decays.
+        learning_rate: a number, or a schedule: a function of the number of steps made, as in optax.
+        b1: the decay rate of the running mean of the gradient.
+        b2: the decay rate of the largest absolute value of the gradient.
+        eps: added to the absolute values.
+        weight_decay: the coefficient of ``weight_decay * parameter``, which is added to the update. A number
+            or a schedule.
+        mask: which leaves decay: a pytree of Booleans like the parameters, or a function that returns one.
         **options: see ApplyOptions.
 
     Source: Loshchilov & Hutter 2017, arXiv:1711.05101; ``optax.adamaxw``.

@@ -15,10 +15,11 @@ __all__ = ["aggregate"]
 
 
 def aggregate(op: ReduceOp | str = "mean") -> optax.GradientTransformation:
-    """A gradient transformation that makes one gradient of those of all replicas.
+    """A gradient transformation that averages or sums the gradients of all replicas.
 
     ``optax.chain(dj.aggregate(), optax.clip_by_global_norm(1.0), optax.adam(1e-3))`` works inside and outside
-    of jit. Its state is empty. Parameters must begin alike: ``params = dj.broadcast(params)``.
+    of jit. The state is empty. Start with the same parameters on all replicas: ``params =
+    dj.broadcast(params)``.
 
     Args:
         op: ``"mean"`` or ``"sum"``.

@@ -27,7 +27,7 @@ class Collective(ABC):
 
     @abstractmethod
     def result(self, shape: tuple[int, ...], dtype: Any, replicas: int) -> tuple[tuple[int, ...], Any]:
-        """Shape and dtype of what becomes of an array."""
+        """The shape and dtype of the result for an array."""
 
     @abstractmethod
     def batched(self) -> Collective:

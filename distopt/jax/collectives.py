@@ -16,36 +16,40 @@ __all__ = ["all_gather", "all_reduce", "broadcast"]
 
 
 def all_reduce(tree: Any, op: ReduceOp | str = "sum") -> Any:
-    """Combines a pytree over all replicas; all get the same bits. Collective, in and out of jit.
+    """Reduces a pytree over all replicas, which all get the same bits.
 
-    The derivative of a sum is the sum of what comes back on all replicas, and so for means: the mean of all
-    replicas' gradients is the gradient of a loss that was reduced so.
+    Collective, inside and outside of jit.
+
+    The gradient of a sum is the sum of all replicas' gradients of the result; for means it is their mean. So
+    if a loss was reduced, the mean of all replicas' gradients is its gradient.
 
     Args:
         tree: arrays and numbers, of the same shapes and dtypes on all replicas.
         op: ``"sum"``, ``"mean"``, ``"min"`` or ``"max"``.
 
     Returns:
-        the same structure. Means of integers are floating-point numbers, sums of Booleans counts.
+        The same structure. Means of integers are floating-point numbers. Sums of Booleans are counts.
 
     Raises:
         ValueError: an unknown op.
-        ReplicaMismatch: the replicas' trees differ. Inside of jit it is within JAX's own error.
-        NotImplementedError: a derivative of a minimum or maximum is asked for.
+        ReplicaMismatch: the trees of replicas differ. Inside of jit, JAX wraps it in its own error.
+        NotImplementedError: the derivative of a minimum or maximum is needed.
     """
     return _on_leaves(Reduce(ReduceOp.from_any(op).value), tree)
 
 
 def all_gather(tree: Any, axis: int = 0) -> Any:
-    """Joins the replicas' arrays along an axis, in the order of the replicas. Collective, in and out of jit.
+    """Joins the arrays of all replicas along an axis, in the order of the replicas.
+
+    Collective, inside and outside of jit.
 
     Args:
-        tree: arrays. Outside of jit they may differ in length along ``axis``, inside they must not.
-        axis: which; all have it. Negative ones count from the end.
+        tree: arrays. Their lengths along ``axis`` may differ outside of jit, but not inside.
+        axis: the axis, which all arrays must have. A negative number counts from the end.
 
     Raises:
         ValueError: an array has no such axis.
-        ReplicaMismatch: the replicas' trees differ otherwise.
+        ReplicaMismatch: the trees of replicas differ in another way.
     """
     leaves, structure = jax.tree_util.tree_flatten(tree)
     for leaf in leaves:
@@ -61,15 +65,15 @@ def all_gather(tree: Any, axis: int = 0) -> Any:
 
 
 def broadcast(tree: Any, root: int = 0) -> Any:
-    """Replica ``root``'s values on all replicas. Collective, in and out of jit.
+    """Returns the values of replica ``root`` on all replicas. Collective, inside and outside of jit.
 
     Args:
         tree: arrays and numbers, of the same shapes and dtypes on all replicas.
         root: the number of a replica.
 
     Raises:
-        ValueError: no such replica.
-        ReplicaMismatch: the replicas' trees differ.
+        ValueError: ``root`` is not a replica.
+        ReplicaMismatch: the trees of replicas differ.
     """
     size = get_strategy().num_replicas_in_sync
     if not 0 <= root < size:

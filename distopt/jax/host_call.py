@@ -26,7 +26,7 @@ __all__ = ["host_call"]
 
 
 def host_call(collective: Collective, values: list[Any]) -> list[jax.Array]:
-    """What becomes of arrays in a collective call, inside and outside of jit."""
+    """Returns the results of a collective call on arrays, inside and outside of jit."""
     return list(_primitive.bind(*values, collective=collective))
 
 
@@ -35,7 +35,7 @@ def _call(collective: Collective, values: list[Array], wanted: list[tuple[Any, A
     if context.world.local.size > 1:
         raise RuntimeError(
             f"{collective} inside of jit, while {context.world.local.size} replicas run in this process: JAX "
-            f"runs such functions one after the other, so that they would wait for each other for ever. Run "
+            f"runs such functions one after the other, so that they would wait for each other forever. Run "
             f"it with one replica a process, or within jax.disable_jit()"
         )
     results = [np.asarray(as_array(r)) for r in collective.call(context, values)]

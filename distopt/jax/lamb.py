@@ -23,16 +23,17 @@ def lamb(
     mask: Any = None,
     **options: Unpack[ApplyOptions],
 ) -> Optimizer:
-    """``optax.lamb`` over all replicas: Adam's direction, with a step length of each leaf's own.
+    """``optax.lamb`` over all replicas: Adam with each step scaled to the norm of its leaf.
 
     Args:
-        learning_rate: a number, or a function of the number of steps made, as optax's schedules are.
-        b1: decay of the mean of the gradient.
-        b2: decay of the mean of its square.
-        eps: keeps the divisor above zero.
-        eps_root: is added to the square before its root is taken.
-        weight_decay: times the parameter is added to the direction; a number or a schedule.
-        mask: a pytree of Booleans like the parameters, or a function that makes it of them: what decays.
+        learning_rate: a number, or a schedule: a function of the number of steps made, as in optax.
+        b1: the decay rate of the running mean of the gradient.
+        b2: the decay rate of the running mean of the squared gradient.
+        eps: added to the denominator for numerical stability.
+        eps_root: added under the square root.
+        weight_decay: the coefficient of ``weight_decay * parameter``, which is added to the direction. A
+            number or a schedule.
+        mask: which leaves decay: a pytree of Booleans like the parameters, or a function that returns one.
         **options: see ApplyOptions.
 
     Source: You et al. 2019, arXiv:1904.00962; ``optax.lamb``.

@@ -24,18 +24,19 @@ def lars(
     nesterov: bool = False,
     **options: Unpack[ApplyOptions],
 ) -> Optimizer:
-    """``optax.lars`` over all replicas: momentum, with a learning rate of each leaf's own.
+    """``optax.lars`` over all replicas: momentum with a learning rate for each leaf.
 
     Args:
-        learning_rate: a number, or a function of the number of steps made, as optax's schedules are.
-        weight_decay: times the parameter is added to the gradient; a number or a schedule.
-        weight_decay_mask: a pytree of Booleans like the parameters, or a function that makes it of them:
-            what decays.
-        trust_coefficient: the ratio where parameter and direction have the same norm.
-        eps: is added to the norm of the direction.
-        trust_ratio_mask: likewise: what has a trust ratio.
-        momentum: decay of the sum of the steps.
-        nesterov: whether to use Nesterov's momentum.
+        learning_rate: a number, or a schedule: a function of the number of steps made, as in optax.
+        weight_decay: the coefficient of ``weight_decay * parameter``, which is added to the gradient. A
+            number or a schedule.
+        weight_decay_mask: which leaves decay: a pytree of Booleans like the parameters, or a function that
+            returns one.
+        trust_coefficient: the ratio if parameter and direction have the same norm.
+        eps: added to the norm of the direction.
+        trust_ratio_mask: which leaves have a trust ratio, in the same form.
+        momentum: the decay rate of the sum of the steps.
+        nesterov: whether to use Nesterov momentum.
         **options: see ApplyOptions.
 
     Source: You et al. 2017, arXiv:1708.03888; ``optax.lars``.

@@ -26,12 +26,13 @@ def lion(
     """``optax.lion`` over all replicas.
 
     Args:
-        learning_rate: a number, or a function of the number of steps made, as optax's schedules are.
-        b1: weight of the mean in the update.
-        b2: decay of the mean of the gradient.
-        mu_dtype: must be None: the mean has the dtype of the parameter.
-        weight_decay: times the parameter is added to the update; a number or a schedule.
-        mask: a pytree of Booleans like the parameters, or a function that makes it of them: what decays.
+        learning_rate: a number, or a schedule: a function of the number of steps made, as in optax.
+        b1: the weight of the running mean in the update.
+        b2: the decay rate of the running mean of the gradient.
+        mu_dtype: must be None. The running mean has the dtype of the parameter.
+        weight_decay: the coefficient of ``weight_decay * parameter``, which is added to the update. A number
+            or a schedule.
+        mask: which leaves decay: a pytree of Booleans like the parameters, or a function that returns one.
         **options: see ApplyOptions.
 
     Source: Chen et al. 2023, arXiv:2302.06675; ``optax.lion``.

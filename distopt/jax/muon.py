@@ -59,29 +59,31 @@ def muon(
     consistent_rms: float | None = None,
     **options: Unpack[ApplyOptions],
 ) -> Optimizer:
-    """``optax.contrib.muon`` over all replicas: steps of matrices are orthogonalized, AdamW has the rest.
+    """``optax.contrib.muon`` over all replicas: orthogonalized updates for matrices, AdamW for other leaves.
 
     Args:
-        learning_rate: a number, or a function of the number of steps made, as optax's schedules are.
-        ns_coeffs: three coefficients of all steps that orthogonalize, or of each; "standard" or "dion".
-        ns_steps: how many steps orthogonalize, unless each has its coefficients.
-        beta: decay of the mean of the gradient.
-        eps: is added to the norm by which a matrix is divided; Adam's, too.
-        weight_decay: times the matrix is added to its step; a number or a schedule.
-        weight_decay_mask: a pytree of Booleans, or a function that makes it: which matrices decay.
-        mu_dtype: must be None: the mean has the dtype of the parameter.
-        nesterov: whether to use Nesterov's momentum, in Adam, too.
-        adaptive: whether steps are scaled by the dual norm of the mean.
-        preconditioning: "frobenius", "aol" or "schatten": how matrices are scaled before; no "spectral".
+        learning_rate: a number, or a schedule: a function of the number of steps made, as in optax.
+        ns_coeffs: the coefficients of the Newton-Schulz steps: three numbers for all steps or for each,
+            "standard" or "dion".
+        ns_steps: the number of Newton-Schulz steps, unless ``ns_coeffs`` gives coefficients for each.
+        beta: the decay rate of the running mean of the gradient.
+        eps: added to the norm that a matrix is divided by, and to the denominator of Adam.
+        weight_decay: the coefficient of decoupled weight decay for matrices, a number or a schedule.
+        weight_decay_mask: which matrices decay: a pytree of Booleans, or a function that returns one.
+        mu_dtype: must be None. The running mean has the dtype of the parameter.
+        nesterov: whether to use Nesterov momentum, in Adam too.
+        adaptive: whether to scale updates by the dual norm of the running mean.
+        preconditioning: how matrices are scaled first: "frobenius", "aol" or "schatten", not "spectral".
         adam_b1: see ``adamw``.
         adam_b2: see ``adamw``.
         adam_eps_root: see ``adamw``.
         adam_weight_decay: see ``adamw``.
-        adam_learning_rate: Adam's, a number or a schedule; None for ``learning_rate``.
-        muon_weight_dimension_numbers: a pytree, or a function that makes it, of optax's
-            ``MuonDimensionNumbers``, and of None where Adam has the leaf. Without it, Adam has what has not
-            two axes.
-        consistent_rms: a step's root mean square in learning rates; None: wide matrices go further.
+        adam_learning_rate: the learning rate of Adam, a number or a schedule. None for ``learning_rate``.
+        muon_weight_dimension_numbers: a pytree of optax's ``MuonDimensionNumbers``, or a function that
+            returns one. Leaves with None are trained by Adam. By default all leaves that do not have two axes
+            are.
+        consistent_rms: the root mean square of an update, as a multiple of the learning rate. None to scale
+            updates by the shape of the matrix.
         **options: see ApplyOptions.
 
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers"; ``optax.contrib.muon``.
@@ -108,8 +110,8 @@ def _orthogonalizer(ns_coeffs: Any, ns_steps: int, preconditioning: str, eps: fl
     within(NOT_NEGATIVE, eps, "eps of muon()")
     if preconditioning == "spectral":
         raise ValueError(
-            "muon(): preconditioning='spectral' is not here: the bits of a largest singular value depend on "
-            "the library that computes it. Take 'frobenius', 'aol' or 'schatten'"
+            "muon(): preconditioning='spectral' is not supported: the bits of a largest singular value "
+            "depend on the library that computes it. Take 'frobenius', 'aol' or 'schatten'"
         )
     as_one_of(preconditioning, "preconditioning of muon()", _PRECONDITIONINGS)
     coefficients = _coefficients(ns_coeffs, as_count(ns_steps, "ns_steps of muon()"))

@@ -23,17 +23,17 @@ __all__ = ["ApplyOptions", "Optimizer"]
 
 
 class ApplyOptions(TypedDict, total=False):
-    """What all optimizers here take besides optax's own arguments.
+    """The options that all optimizers take in addition to optax's arguments.
 
     Attributes:
-        aggregator: what makes one gradient of those of all replicas: any of ``distopt.aggregators``, by
-            name, config or itself; or a function from pairs to pairs. The mean by default.
-        clip: the largest absolute value of an element of the aggregated gradients, as ``optax.clip``;
-            clipped first.
-        clip_by_global_norm: the largest norm of all aggregated gradients together, as
+        aggregator: combines the gradients of all replicas. An aggregator of ``distopt.aggregators``, its name
+            or its config, or a function from pairs to pairs. By default the mean.
+        clip: the largest absolute value of an element of the aggregated gradients, as in ``optax.clip``.
+            Applied first.
+        clip_by_global_norm: the largest norm of all aggregated gradients together, as in
             ``optax.clip_by_global_norm``.
-        on_nonfinite: what is done about NaN and infinity in the gradients of any replica: ``"propagate"``,
-            ``"raise"``, ``"skip"`` or ``"zero"``, see ``distopt.optimizers.Optimizer``.
+        on_nonfinite: what to do about NaN and infinity in the gradients of any replica: ``"propagate"``,
+            ``"raise"``, ``"skip"`` or ``"zero"``. See ``distopt.optimizers.Optimizer``.
     """
 
     aggregator: Any
@@ -48,25 +48,26 @@ LeafRules: TypeAlias = Callable[[ParameterTree, Any], Sequence[LeafUpdate]]
 
 @final
 class Optimizer:
-    """An optimizer of optax with a step over all replicas. ``dj.adam(...)`` and the like make one.
+    """An optax optimizer with a step over all replicas. Create one with ``dj.adam(...)``, for example.
 
-    It keeps the parameters, and updates them in memory that the replicas of a node share. What it returns
-    are copies, which never change.
+    The optimizer keeps the parameters and updates them in memory that the replicas of a node share. It
+    returns copies, which never change.
 
     Args:
-        name: that of the function, for messages.
-        rule: the algorithm with its numbers.
+        name: the name of the function, for messages.
+        rule: the update rule with its settings.
         learning_rate: a number, or a function of the number of steps made.
         options: see ApplyOptions.
-        weight_decay: likewise, times the parameter, is added to the update.
-        mask: a pytree of Booleans like the parameters, or a function that makes it of them: what decays.
-        trust_mask: likewise: what has a trust ratio, where the algorithm has any.
-        rules: gives each trained leaf its algorithm, from the leaves and the parameters; None if all have
-            ``rule``.
+        weight_decay: the coefficient of ``weight_decay * parameter``, which is added to the update. A number
+            or a schedule.
+        mask: which leaves decay: a pytree of Booleans like the parameters, or a function that returns one.
+        trust_mask: which leaves have a trust ratio, in the same form as ``mask``.
+        rules: a function that returns the update rule of each trained leaf, from the leaves and the
+            parameters. None if all use ``rule``.
 
     Raises:
-        TypeError: an unknown option; a rate that is no number.
-        ValueError: a number that makes no sense.
+        TypeError: an unknown option, or a rate that is not a number.
+        ValueError: a number is out of range.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class Optimizer:
 
     @property
     def learning_rate(self) -> Any:
-        """A number, or a function of the number of steps made. It may be set, on all replicas alike."""
+        """The learning rate, a number or a function of the number of steps made. Set it on all replicas."""
         return self._learning_rate
 
     @learning_rate.setter
@@ -120,20 +121,21 @@ class Optimizer:
 
     # -- parameters
     def init(self, params: Any) -> Any:
-        """Takes in parameters, with replica 0's values; collective. Another call begins anew with others.
+        """Initializes the optimizer and gives all replicas the parameters of replica 0. Collective.
+
+        Another call starts again with other parameters.
 
         Args:
-            params: a pytree of arrays on the CPU. Trained are arrays of floating-point or complex numbers;
-                of other leaves arrays of integers and Booleans get replica 0's values, too, and the rest
-                stays as it is.
+            params: a pytree of CPU arrays. Arrays of floating-point or complex numbers are trained. Arrays of
+                integers and Booleans get replica 0's values. All other leaves stay as they are.
 
         Returns:
-            the same pytree, of arrays that nothing changes later.
+            The same pytree, with arrays that never change.
 
         Raises:
-            TypeError: inside of a function that JAX transforms.
-            ValueError: there is nothing to train, or a leaf is on a GPU.
-            ReplicaMismatch: replicas have other pytrees.
+            TypeError: called inside a function that JAX transforms.
+            ValueError: no leaf can be trained, or a leaf is on a GPU.
+            ReplicaMismatch: the pytrees of replicas differ.
         """
         jax.effects_barrier()
         return self._init(params)
@@ -174,7 +176,7 @@ class Optimizer:
 
     @property
     def params(self) -> Any:
-        """The parameters now. They may be set, on all replicas alike, to a pytree like that of init()."""
+        """The current parameters. To change them, assign a pytree of the same structure on all replicas."""
         return self._initialized("params").value()
 
     @params.setter
@@ -194,22 +196,25 @@ class Optimizer:
 
     # -- a step
     def apply(self, grads: Any, *, examples: int | None = None) -> Any:
-        """One step on all replicas: aggregate the gradients, clip them, update all parameters alike.
+        """Makes one step on all replicas: aggregates the gradients, clips them and updates the parameters.
+
+        Collective.
 
         Args:
-            grads: a pytree like that of :meth:`init`, of this replica's gradients. None stands for a leaf
-                that is left out of this step; so do the gradients of integers.
-            examples: how many examples they are the mean of; the mean over replicas is weighed by it. All
-                replicas weigh alike without it.
+            grads: the gradients of this replica, in a pytree like that of :meth:`init`. A leaf whose gradient
+                is None is left out of this step. Gradients of integers are ignored.
+            examples: the number of examples that the gradients are the mean of. The mean over replicas is
+                weighted by it. By default all replicas have the same weight.
 
         Returns:
-            the new parameters. Arrays that were returned before keep their values.
+            The new parameters. Arrays that were returned before keep their values.
 
         Raises:
-            RuntimeError: before :meth:`init`.
-            TypeError: inside of a function that JAX transforms.
-            ValueError: another pytree, or a gradient of another shape.
-            ReplicaMismatch: replicas have gradients of other leaves, or other options. Nothing was applied.
+            RuntimeError: called before :meth:`init`.
+            TypeError: called inside a function that JAX transforms.
+            ValueError: the pytree, or the shape of a gradient, differs from that of the parameters.
+            ReplicaMismatch: replicas differ in which leaves have gradients, or in their options. Nothing was
+                applied.
         """
         tree = self._initialized("apply()")
         jax.effects_barrier()  # what JAX still calls, in threads of its own, comes first
@@ -234,38 +239,40 @@ class Optimizer:
 
     # -- the state
     def state_dict(self) -> dict[str, Any]:
-        """The state as NumPy arrays, copied: ``"count"``, each parameter by its path, and its slots.
+        """Returns the state as NumPy arrays: ``"count"``, the parameters by their paths, and their slots.
 
-        For example ``"params['w']"`` and ``"params['w']/mu"``; slots have the names of optax.
+        For example ``"params['w']"`` and ``"params['w']/mu"``. Slots have optax's names.
         """
         return state_of(self._initialized("state_dict()"), self._updates)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes back to a state, parameters included; :attr:`params` has them then.
+        """Restores a state of :meth:`state_dict`. Afterwards :attr:`params` has the restored parameters.
 
-        All replicas load the same state; the next step compares.
+        All replicas must load the same state. The next step compares them.
 
         Raises:
-            KeyError: it lacks something. Nothing was changed.
-            ValueError: it is that of another pytree. Nothing was changed.
+            KeyError: an entry is missing. Nothing was changed.
+            ValueError: the state is that of another pytree. Nothing was changed.
         """
         tree = self._initialized("load_state_dict()")
         load_state(tree, self._updates, self._engine("load_state_dict()").parameters, state)
 
     def means(self) -> Any:
-        """The parameters to evaluate of a schedule-free optimizer: see ``schedule_free_eval_params``."""
+        """Returns the parameters to evaluate, as ``schedule_free_eval_params`` does."""
         tree = self._initialized("the parameters to evaluate")
         return tree.with_arrays(self._updates.means(tree.variables))
 
     def stats(self) -> dict[str, Any]:
-        """Where the job's time went, as :func:`distopt.report` tells it, in plain numbers; not collective.
+        """Returns where the time of the job went, as in :func:`distopt.report`, as plain numbers.
 
-        ``"iterations"`` are this optimizer's own; one replica alone has nothing else to tell.
+        Not collective.
+
+        ``"iterations"`` counts the steps of this optimizer. In a job of one replica it is the only entry.
         """
         return self._updates.stats()
 
     def describe(self) -> str:
-        """Prints the pipeline in force and returns it.
+        """Prints and returns the pipeline of a step.
 
         For example: ``mean over 4 replicas -> clip global norm 1 -> adam(learning_rate=0.001, ...)``.
         """

@@ -27,13 +27,14 @@ def radam(
     """``optax.radam`` over all replicas.
 
     Args:
-        learning_rate: a number, or a function of the number of steps made, as optax's schedules are.
-        b1: decay of the mean of the gradient.
-        b2: decay of the mean of its square.
-        eps: keeps the divisor above zero.
-        eps_root: is added to the mean of the square, under the root.
-        threshold: how many squares their mean must stand for to be used; more than 4.
-        nesterov: whether the mean is the one of the next step.
+        learning_rate: a number, or a schedule: a function of the number of steps made, as in optax.
+        b1: the decay rate of the running mean of the gradient.
+        b2: the decay rate of the running mean of the squared gradient.
+        eps: added to the denominator for numerical stability.
+        eps_root: added under the square root.
+        threshold: the length of the approximated simple moving average from which on the variance is
+            rectified; more than 4.
+        nesterov: whether to use Nesterov momentum.
         **options: see ApplyOptions.
 
     Source: Liu et al. 2019, arXiv:1908.03265; ``optax.radam``.

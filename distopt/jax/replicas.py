@@ -25,23 +25,23 @@ def size() -> int:
 
 
 def key(seed: int) -> jax.Array:
-    """A random key of this replica's own, the same under all layouts of the replicas."""
+    """A random key that differs between replicas. It does not depend on the layout of replicas on nodes."""
     return jax.random.fold_in(jax.random.key(seed), rank())
 
 
 def shard(batches: Iterable[Any]) -> Iterator[Any]:
-    """This replica's contiguous share of each batch.
+    """Yields this replica's contiguous share of each batch.
 
     Args:
-        batches: pytrees of arrays whose first axis counts examples; the same on all replicas. Scalars and
-            leaves that are no arrays stay whole.
+        batches: pytrees of arrays with the examples along the first axis, the same on all replicas. Scalars
+            and leaves that are not arrays stay whole.
 
     Yields:
-        pytrees of the same structure. Shares differ by one example if the number does not divide: give
-        ``apply`` their number as ``examples=`` then.
+        Pytrees of the same structure. Shares differ by one example if the batch does not divide evenly. In
+        that case pass their size to ``apply`` as ``examples=``.
 
     Raises:
-        ValueError: arrays of a batch differ in length; there are fewer examples than replicas.
+        ValueError: the arrays of a batch differ in length, or there are fewer examples than replicas.
     """
     number, count = rank(), size()
     for i, batch in enumerate(batches):

@@ -28,15 +28,15 @@ def rmsprop(
     """``optax.rmsprop`` over all replicas.
 
     Args:
-        learning_rate: a number, or a function of the number of steps made, as optax's schedules are.
-        decay: decay of the means.
-        eps: keeps the divisor above zero.
-        initial_scale: what the means of squares begin with.
-        eps_in_sqrt: whether eps is added before the root is taken.
-        centered: whether the square of the mean is taken from the mean of the square.
-        momentum: decay of the trace of updates; None: there is no trace.
-        nesterov: whether to use Nesterov's momentum.
-        bias_correction: whether means are corrected for having begun with zero.
+        learning_rate: a number, or a schedule: a function of the number of steps made, as in optax.
+        decay: the decay rate of the running means.
+        eps: added to the denominator for numerical stability.
+        initial_scale: the initial value of the means of squares.
+        eps_in_sqrt: whether to add ``eps`` under the square root.
+        centered: whether to divide by the square root of the variance.
+        momentum: the decay rate of a trace of the updates. None for no trace.
+        nesterov: whether to use Nesterov momentum.
+        bias_correction: whether to correct the running means for their initial value.
         **options: see ApplyOptions.
 
     Source: Tieleman & Hinton 2012, lecture 6.5; Graves 2013, arXiv:1308.0850; ``optax.rmsprop``.

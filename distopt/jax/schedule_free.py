@@ -26,25 +26,26 @@ def schedule_free(
     weight_lr_power: float = 2.0,
     state_dtype: Any = None,
 ) -> Optimizer:
-    """``optax.contrib.schedule_free`` over all replicas: another optimizer without a schedule.
+    """``optax.contrib.schedule_free`` over all replicas: makes another optimizer schedule-free.
 
-    ``dj.schedule_free(dj.adam(rate, b1=0.0), rate)``. Gradients are taken at what ``apply`` returns;
-    :func:`schedule_free_eval_params` gives the parameters to evaluate.
+    For example ``dj.schedule_free(dj.adam(rate, b1=0.0), rate)``. Compute gradients at the parameters that
+    ``apply`` returns. Evaluate at those of :func:`schedule_free_eval_params`.
 
     Args:
-        base_optimizer: one of distopt.jax that updates each element for itself; it has not been
-            initialized, and is not used any more. Its options, such as clips, and its weight decay are in
-            force. It should have no momentum.
-        learning_rate: a number, or a function of the number of steps made: how much steps weigh in the
-            mean. It should be that of the base optimizer.
-        b1: how far the point of the gradients is from z, which the base optimizer moves, on the way to
-            the mean of z; above 0, at most 1.
-        weight_lr_power: steps weigh in proportion to this power of the largest learning rate so far.
-        state_dtype: must be None: z has the dtype of the parameter.
+        base_optimizer: an optimizer of distopt.jax that updates each element independently and is not
+            initialized. Its options, such as clips, and its weight decay apply. It should not use momentum.
+            Do not use it directly afterwards.
+        learning_rate: a number, or a function of the number of steps made. It gives the steps their weights
+            in the mean, and should be that of the base optimizer.
+        b1: the weight of the mean of z in the point where gradients are computed; above 0, at most 1. The
+            base optimizer updates z.
+        weight_lr_power: the weight of a step in the mean is proportional to this power of the largest
+            learning rate so far.
+        state_dtype: must be None. z has the dtype of the parameter.
 
     Raises:
-        TypeError: another base optimizer.
-        ValueError: it has been initialized; a number that makes no sense.
+        TypeError: ``base_optimizer`` is not such an optimizer.
+        ValueError: ``base_optimizer`` is already initialized, or a number is out of range.
 
     Source: Defazio et al. 2024, "The Road Less Scheduled", arXiv:2405.15682; ``optax.contrib.schedule_free``.
     """
@@ -77,9 +78,9 @@ def schedule_free_sgd(
 
     Args:
         learning_rate: a number.
-        warmup_steps: so many steps it rises from 0; None for none.
+        warmup_steps: the number of steps in which the learning rate rises from 0. None for no warmup.
         b1: see :func:`schedule_free`.
-        weight_decay: times the parameter is added to the gradient.
+        weight_decay: the coefficient of ``weight_decay * parameter``, which is added to the gradient.
         weight_lr_power: see :func:`schedule_free`.
         state_dtype: must be None.
         **options: see ApplyOptions.
@@ -107,11 +108,11 @@ def schedule_free_adamw(
 
     Args:
         learning_rate: a number.
-        warmup_steps: so many steps it rises from 0; None for none.
+        warmup_steps: the number of steps in which the learning rate rises from 0. None for no warmup.
         b1: see :func:`schedule_free`.
-        b2: decay of the mean of the gradient's square.
-        eps: keeps the divisor above zero.
-        weight_decay: times the parameter is added to the direction.
+        b2: the decay rate of the running mean of the squared gradient.
+        eps: added to the denominator for numerical stability.
+        weight_decay: the coefficient of ``weight_decay * parameter``, which is added to the direction.
         weight_lr_power: see :func:`schedule_free`.
         state_dtype: must be None.
         **options: see ApplyOptions.
@@ -125,17 +126,18 @@ def schedule_free_adamw(
 
 
 def schedule_free_eval_params(optimizer: Optimizer) -> Any:
-    """The parameters to evaluate: the mean of z.
+    """Returns the parameters to evaluate: the mean of z.
 
     Args:
-        optimizer: a schedule-free one, which keeps what optax has in its state and in the parameters.
+        optimizer: a schedule-free optimizer. It keeps both the state and the parameters, so nothing else is
+            needed.
 
     Returns:
-        a pytree like the parameters. No exchange between replicas is needed.
+        A pytree like the parameters. Not collective.
 
     Raises:
-        TypeError: it is not schedule-free.
-        RuntimeError: before ``init``.
+        TypeError: the optimizer is not schedule-free.
+        RuntimeError: ``init`` was not called.
     """
     if not isinstance(optimizer, Optimizer) or not isinstance(optimizer._rule, ScheduleFreeRule):
         raise TypeError(

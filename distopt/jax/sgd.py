@@ -24,10 +24,10 @@ def sgd(
     """``optax.sgd`` over all replicas.
 
     Args:
-        learning_rate: a number, or a function of the number of steps made, as optax's schedules are.
-        momentum: decay of the trace of gradients; None: there is no trace.
-        nesterov: whether to use Nesterov's momentum.
-        accumulator_dtype: must be None: the trace has the dtype of the parameter.
+        learning_rate: a number, or a schedule: a function of the number of steps made, as in optax.
+        momentum: the decay rate of a trace of the gradients. None for no trace.
+        nesterov: whether to use Nesterov momentum.
+        accumulator_dtype: must be None. The trace has the dtype of the parameter.
         **options: see ApplyOptions.
 
     Source: ``optax.sgd``.

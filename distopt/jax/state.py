@@ -34,7 +34,7 @@ def load_state(
         state: as :func:`state_of` made it.
 
     Raises:
-        KeyError: it lacks something. Nothing was changed.
+        KeyError: an entry is missing. Nothing was changed.
         ValueError: it has something more, or of another shape or kind. Nothing was changed.
     """
     variables, scalars = _variables(tree, updates), updates.scalars
@@ -44,7 +44,7 @@ def load_state(
             raise KeyError(f"the state has no {name!r}: it is that of other parameters or another optimizer")
     for name in state:
         if name not in known:
-            raise ValueError(f"the state has {name!r}, which is not here.{did_you_mean(name, known)}")
+            raise ValueError(f"the state has {name!r}, which does not exist here.{did_you_mean(name, known)}")
     values = {name: _fitting(name, variable, state[name]) for name, variable in variables.items()}
     numbers = {name: float(np.asarray(state[name])) for name in scalars}
     for name, variable in variables.items():

@@ -30,7 +30,7 @@ class ParameterTree:
         trained: the leaves that have a Variable.
 
     Raises:
-        TypeError: inside of a function that JAX transforms.
+        TypeError: called inside a function that JAX transforms.
         ValueError: nothing in it can be trained, or a leaf lies on a GPU.
     """
 

@@ -21,7 +21,7 @@ __all__ = ["WholeTreeUpdates", "updates_of"]
 
 
 class WholeTreeUpdates(TreeUpdates):
-    """As its base, but each leaf is updated by one replica of a node, dealt out by what that costs."""
+    """As its base, but one replica of a node updates each leaf. Leaves are distributed by their cost."""
 
     def _update_cost(self, variable: Variable) -> float:
         rule = self._rule_of(variable)

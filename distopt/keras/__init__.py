@@ -1,4 +1,4 @@
-"""Models, layers and training loops with the names of Keras, correct over replicas."""
+"""Models, layers and training loops with the API of Keras, for several replicas."""
 
 from distopt import optimizers
 from distopt.keras import (

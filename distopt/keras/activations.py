@@ -1,7 +1,7 @@
-"""Activations: functions between layers, by the names of Keras.
+"""Activation functions with Keras's names.
 
-All take arrays, tensors, variables and traced values of any floating dtype and keep shape and dtype;
-integers and Booleans become float32, and other dtypes are a TypeError.
+All accept arrays, tensors, variables and traced values of any floating dtype, and keep the shape and the
+dtype. Integers and Booleans become float32. Other dtypes raise a TypeError.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ defvjp(_activate, _activate_vjp)
 
 
 def linear(x: Any) -> Any:
-    """``x`` itself."""
+    """Returns ``x`` unchanged."""
     return x
 
 
@@ -89,11 +89,11 @@ def selu(x: Any) -> Any:
 
 
 def gelu(x: Any, approximate: bool = False) -> Any:
-    """``x`` times the normal distribution's share below it (Hendrycks and Gimpel 2016).
+    """``x`` times the cumulative normal distribution at ``x`` (Hendrycks and Gimpel 2016).
 
     Args:
         x: floats of any shape.
-        approximate: whether to use the tanh formula.
+        approximate: whether to use the approximation with tanh.
     """
     x = as_floats(x, "x")
     if approximate:
@@ -108,7 +108,7 @@ def sigmoid(x: Any) -> Any:
 
 
 def hard_sigmoid(x: Any) -> Any:
-    """``0.2 * x + 0.5`` cut off at 0 and 1."""
+    """``0.2 * x + 0.5``, clipped to [0, 1]."""
     return clip(0.2 * as_floats(x, "x") + 0.5, 0.0, 1.0)
 
 
@@ -178,24 +178,24 @@ registry = Registry(
 
 
 def serialize(activation: Any) -> Any:
-    """The name of an activation, or the config of an object; "linear" for None."""
+    """Returns the name of an activation, or the config of an object; "linear" for None."""
     return "linear" if activation is None else serialize_object(activation)
 
 
 def deserialize(name: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The activation of that name.
+    """Returns the activation of that name.
 
     Raises:
-        ValueError: unknown; the text names the nearest one.
+        ValueError: the name is unknown. The message names the closest one.
     """
     return registry.deserialize(name, custom_objects)
 
 
 def get(identifier: Any) -> Any:
-    """An activation from a name, a config, a callable, or None, which is :func:`linear`.
+    """Returns an activation from a name, a config, a callable, or None, which means :func:`linear`.
 
     Raises:
-        ValueError: unknown.
+        ValueError: the name is unknown.
         TypeError: ``identifier`` is none of these.
     """
     return linear if identifier is None else registry.get(identifier)

@@ -1,4 +1,4 @@
-"""Constraints: what a variable is set to after each dense update."""
+"""Constraints, which are applied to variables after each dense update."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ _EPSILON = 1e-7
 
 
 class Constraint(KnownArguments):
-    """A function from a variable to the value that it is given; any callable will do in its place."""
+    """Base class of constraints: functions from a variable to its new value. Any callable works too."""
 
     def __call__(self, w: Any) -> Any:
         """The constrained value, of ``w``'s shape and dtype."""
         raise NotImplementedError(f"{type(self).__name__} must override __call__")
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """A constraint from what :meth:`get_config` returned."""
+        """Returns a constraint from a result of :meth:`get_config`."""
         return cls(**as_config(config, cls.__name__))
 
 
 class NonNeg(Constraint):
-    """Negative weights become zero; NaN stays.
+    """Sets negative weights to zero. NaN stays NaN.
 
     >>> import numpy as np
     >>> (NonNeg()(np.array([-1.0, 2.0])) == [0.0, 2.0]).all()
@@ -64,11 +64,11 @@ class NonNeg(Constraint):
 
 
 class MaxNorm(Constraint):
-    """Weights whose norm is too large are scaled down: ``w * clip(n, 0, max_value) / (1e-7 + n)``.
+    """Limits the norm of weights: ``w * clip(n, 0, max_value) / (1e-7 + n)``.
 
     Args:
         max_value: the largest norm.
-        axis: the axis or axes that a norm goes over; 0 for the incoming weights of a Dense unit.
+        axis: the axis or axes of the norm. 0 for the incoming weights of a Dense unit.
     """
 
     def __init__(self, max_value: float = 2, axis: int | tuple[int, ...] = 0) -> None:
@@ -85,15 +85,15 @@ class MaxNorm(Constraint):
         return w * (np.clip(norms, 0, self.max_value) / (_EPSILON + norms))
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {"max_value": self.max_value, "axis": self.axis}
 
 
 class UnitNorm(Constraint):
-    """Weights get norm 1: ``w / (1e-7 + n)``.
+    """Scales weights to norm 1: ``w / (1e-7 + n)``.
 
     Args:
-        axis: the axis or axes that a norm goes over.
+        axis: the axis or axes of the norm.
     """
 
     def __init__(self, axis: int | tuple[int, ...] = 0) -> None:
@@ -108,20 +108,20 @@ class UnitNorm(Constraint):
         return w / (_EPSILON + _norms(w, self.axis))
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {"axis": self.axis}
 
 
 class MinMaxNorm(Constraint):
-    """Weights' norms are moved into an interval.
+    """Moves the norm of weights into an interval.
 
     ``w * d / (1e-7 + n)`` with ``d = rate * clip(n, min_value, max_value) + (1 - rate) * n``.
 
     Args:
         min_value: the smallest norm.
         max_value: the largest norm.
-        rate: how much of the way is gone at once; 1 is all of it.
-        axis: the axis or axes that a norm goes over.
+        rate: the fraction of the correction to apply each time; 1 for all of it.
+        axis: the axis or axes of the norm.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class MinMaxNorm(Constraint):
         return w * (desired / (_EPSILON + norms))
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {
             "min_value": self.min_value,
             "max_value": self.max_value,
@@ -177,21 +177,21 @@ registry = Registry("constraint", _classes | by_snake_case_name(_classes))
 
 
 def serialize(constraint: Any) -> Any:
-    """``{"class_name": ..., "config": {...}}`` of a constraint, a function's name, None for None."""
+    """Returns the config of a constraint, the name of a function, or None for None."""
     return serialize_object(constraint)
 
 
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The constraint that :func:`serialize` made ``config`` of.
+    """Returns the constraint of a config that :func:`serialize` returned.
 
     Raises:
-        ValueError: unknown, or malformed.
+        ValueError: the config is malformed, or its class is unknown.
     """
     return registry.deserialize(config, custom_objects)
 
 
 def get(identifier: Any) -> Any:
-    """A constraint from a name, a config, a callable, or None.
+    """Returns a constraint from a name, a config, a callable, or None.
 
     Raises:
         ValueError: ``identifier`` is none of these, or unknown.

@@ -26,8 +26,8 @@ class Container(Layer):
     """The part of a model that does not train: its layers and their weights.
 
     Args:
-        name: its name.
-        **kwargs: those of :class:`Layer`.
+        name: a name.
+        **kwargs: arguments of :class:`Layer`.
     """
 
     def __init__(self, name: str | None = None, **kwargs: Any) -> None:
@@ -37,23 +37,23 @@ class Container(Layer):
 
     # -- building
     def ensure_built(self, input_shape: Any) -> None:
-        """See Layer. The layers of a model that overrides ``call`` build themselves in it."""
+        """See Layer. If a model overrides ``call``, its layers are built there."""
         if not self.built and type(self).build is not Container.build:
             self.build(input_shape)
         self.built = True
 
     def build(self, input_shape: Any) -> None:
-        """Makes all weights by calling the model once, with an example of zeros.
+        """Creates all weights by calling the model once on an example of zeros.
 
         Args:
-            input_shape: the input's shape with the batch axis, None or a length.
+            input_shape: the shape of the input. The batch axis is None or a length.
         """
         zeros = map_shapes(lambda shape: np.zeros([n or 1 for n in shape], self._dtype), input_shape)
         self.call(zeros, **({"training": False} if self._takes_training else {}))
         self.built = True
 
     def take_first_weights(self) -> None:
-        """Gives all replicas the weights of replica 0, once, before anything is computed with them."""
+        """Gives all replicas the weights of replica 0, once, before they are used."""
         context = get_replica_context()
         if context is None or not self.built or this_replica() in self._begun:
             return
@@ -68,10 +68,10 @@ class Container(Layer):
     # -- weights
     @property
     def weights(self) -> list[Variable]:
-        """All weights, layer after layer, trained or not.
+        """All weights, trainable or not, layer by layer.
 
         Raises:
-            ValueError: the model makes them when it is built, and it is not yet.
+            ValueError: the model is not built yet.
         """
         self._check_created()
         tracked = self.tracked_attributes()
@@ -92,27 +92,30 @@ class Container(Layer):
             )
 
     def save_weights(self, filepath: str | os.PathLike[str]) -> None:
-        """Writes all weights into a ``.npz`` or ``.safetensors`` file; replica 0 does, all come back then.
+        """Writes all weights to a ``.npz`` or ``.safetensors`` file, on replica 0.
+
+        All replicas wait until the file is complete.
 
         Raises:
-            ValueError: another ending, or the model has no weights yet.
-            OSError: it could not be written; ReplicaFailed on the other replicas.
+            ValueError: the file has another ending, or the model has no weights yet.
+            OSError: the file cannot be written. The other replicas raise ReplicaFailed.
         """
         path = os.fspath(filepath)
         check_ending(path)
         weights = self.weights
         if not (weights or self.built):
             raise ValueError(
-                f"model {self.name!r} has no weights to save, not being built: call it or build() first"
+                f"model {self.name!r} has no weights to save, because it is not built: call it or build() "
+                f"first"
             )
         named = [(w._name, np.array(w)) for w in weights] if is_chief() else []
         done_together("save_weights()", lambda: write_weights(path, named) if is_chief() else None)
 
     def load_weights(self, filepath: str | os.PathLike[str]) -> None:
-        """Sets all weights from such a file, in order.
+        """Sets all weights, in order, from a file of :meth:`save_weights`.
 
         Raises:
-            ValueError: the weights do not fit, or the model has none yet.
+            ValueError: the weights do not match those of the model, or the model has none yet.
         """
         path = os.fspath(filepath)
 
@@ -128,10 +131,10 @@ class Container(Layer):
 
     # -- as a config, looking
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments; a subclass that has a config overrides this.
+        """Returns the constructor's arguments. Override it in a subclass that has a config.
 
         Raises:
-            NotImplementedError: the class does not override this: its layers are defined by its code.
+            NotImplementedError: the class does not override this method.
         """
         raise NotImplementedError(
             f"model {self.name!r} is of the class {type(self).__name__}, whose code defines its layers: "
@@ -139,15 +142,17 @@ class Container(Layer):
         )
 
     def to_json(self, **kwargs: Any) -> str:
-        """Its config as JSON, for :func:`distopt.keras.models.model_from_json`; without weights.
+        """Returns the config as JSON, for :func:`distopt.keras.models.model_from_json`.
+
+        Weights are not included.
 
         Args:
-            **kwargs: those of :func:`json.dumps`.
+            **kwargs: arguments of :func:`json.dumps`.
         """
         return json.dumps(serialize_object(self), **{"default": plain, **kwargs})
 
     def summary(self) -> None:
-        """Prints the layers, their output shapes and their weights; replica 0 does."""
+        """Prints the layers, their output shapes and their weights, on replica 0."""
         self._check_created()
         if is_chief():
             print(summary_text(self, self.layers, self._output_shapes()))

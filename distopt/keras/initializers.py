@@ -1,4 +1,4 @@
-"""Initializers: first values of weights, by the names of Keras."""
+"""Initializers of weights with Keras's names."""
 
 from distopt.core.initializer import Constant, Identity, Initializer, Ones, Zeros
 from distopt.core.initializers import deserialize, get, serialize

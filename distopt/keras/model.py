@@ -43,18 +43,18 @@ _log = logging.getLogger("distopt")
 class Model(Container):
     """A layer with ``compile``, ``fit``, ``evaluate`` and ``predict``.
 
-    Subclasses make layers in ``__init__`` and override ``call``; who wants another step overrides
-    :meth:`train_step`. Every replica runs the same program and is given the same whole arrays; each takes
-    its share of every batch, and results are those of all replicas together.
+    Create layers in ``__init__`` and override ``call``. To change the training step, override
+    :meth:`train_step`. Every replica runs the same program and passes the same whole arrays. Each replica
+    takes its share of every batch, and results are those of all replicas together.
 
     Args:
-        name: its name.
-        **kwargs: those of :class:`Layer`.
+        name: a name.
+        **kwargs: arguments of :class:`Layer`.
 
     Attributes:
         history: the :class:`History` of the last ``fit``.
-        fit_state: where the last ``fit`` stands.
-        stop_training: set by a callback to end training.
+        fit_state: the position of the last ``fit``.
+        stop_training: set it in a callback to end training.
     """
 
     def __init__(self, name: str | None = None, **kwargs: Any) -> None:
@@ -78,21 +78,21 @@ class Model(Container):
         run_eagerly: bool | None = None,
         steps_per_update: int = 1,
     ) -> None:
-        """Says how to train, and that what is trainable now is what ``fit`` and ``train_on_batch`` train.
+        """Configures training. ``fit`` and ``train_on_batch`` train the weights that are trainable now.
 
         Args:
-            optimizer: a name, a config or an optimizer.
-            loss: a name, a function ``(y_true, y_pred) -> losses`` or a Loss; for several outputs a list,
-                or a dict by the names of the outputs. Its mean is that of the global batch. None: the model
-                is trained on what ``add_loss`` adds.
-            metrics: names, functions or Metrics; they do not see sample weights.
-            loss_weights: a list or dict of numbers, one for each output's loss.
-            weighted_metrics: metrics that see sample weights.
-            run_eagerly: ignored, everything runs eagerly.
-            steps_per_update: so many batches make one update of the weights, by their common mean gradient.
+            optimizer: an optimizer, or its name or config.
+            loss: a name, a function ``(y_true, y_pred) -> losses`` or a Loss. For several outputs, a list or
+                a dict by the names of the outputs. Its mean is that of the global batch. With None, the model
+                is trained on the losses of ``add_loss``.
+            metrics: names, functions or Metrics. They ignore sample weights.
+            loss_weights: a list or dict of numbers, one for the loss of each output.
+            weighted_metrics: metrics that use sample weights.
+            run_eagerly: accepted and ignored. Everything runs eagerly.
+            steps_per_update: the number of batches for each update, which uses the mean of their gradients.
 
         Raises:
-            ValueError: an unknown name.
+            ValueError: a name is unknown.
         """
         if run_eagerly is not None and is_chief():
             _log.warning("compile(run_eagerly=%s) changes nothing: distopt always runs eagerly", run_eagerly)
@@ -105,10 +105,10 @@ class Model(Container):
 
     @property
     def compiled(self) -> Compiled:
-        """What :meth:`compile` made.
+        """The result of :meth:`compile`.
 
         Raises:
-            RuntimeError: it was not called.
+            RuntimeError: the model is not compiled.
         """
         if self._compiled is None:
             raise RuntimeError(
@@ -144,10 +144,10 @@ class Model(Container):
     def compiled_loss(
         self, y_true: Any, y_pred: Any, sample_weight: Any = None, regularization_losses: Sequence[Any] = ()
     ) -> Any:
-        """This replica's part of the batch's loss, for a custom ``train_step``.
+        """Returns this replica's part of the loss of the batch, for a custom ``train_step``.
 
         Raises:
-            RuntimeError: compile() was given no loss and there is none to add.
+            RuntimeError: compile() was called without a loss, and no layer adds one.
             ValueError: there are no labels.
         """
         given = self.compiled.loss.given
@@ -162,18 +162,18 @@ class Model(Container):
 
     @property
     def makes_own_steps(self) -> bool:
-        """Whether a step is overridden, and so may compare with something else than labels."""
+        """Whether a step is overridden, so that it may not need labels."""
         kind = type(self)
         return kind.train_step is not Model.train_step or kind.test_step is not Model.test_step
 
     @property
     def compiled_metrics(self) -> Any:
-        """The metrics given to ``compile``: ``update_state(y, y_pred)``."""
+        """The metrics of ``compile``, with ``update_state(y, y_pred)``."""
         return self.compiled.metrics
 
     @property
     def metrics(self) -> list[Any]:
-        """The losses and metrics of ``compile``, all known once a batch was seen, and those in attributes."""
+        """The losses and metrics of ``compile``, complete after the first batch, and those in attributes."""
         return ([] if self._compiled is None else self.compiled.all_metrics) + tracked_metrics(self)
 
     @property
@@ -183,22 +183,22 @@ class Model(Container):
 
     @property
     def metrics_names(self) -> list[str]:
-        """The names of what ``evaluate`` returns; known once a batch was seen."""
+        """The names of the results of ``evaluate``. They are known after the first batch."""
         return names(self)
 
     def reset_metrics(self) -> None:
-        """Resets the losses and metrics, as each epoch and each evaluation does."""
+        """Resets the losses and metrics. Each epoch and each evaluation does this."""
         reset(self)
 
     def train_step(self, data: Any) -> dict[str, Any] | None:
-        """One step on this replica's share of a batch.
+        """Makes one step on this replica's share of a batch.
 
         Args:
             data: ``(x, y)`` or ``(x, y, sample_weight)``.
 
         Returns:
-            None, and the compiled loss and metrics tell the results; or a dict of results, of which the
-            last one of an epoch counts, replica 0's on all.
+            None to report the compiled loss and metrics, or a dict of results. Of such results the last one
+            of an epoch counts, and all replicas report that of replica 0.
         """
         x, y, sample_weight = unpack(data)
         with GradientTape() as tape:
@@ -209,7 +209,7 @@ class Model(Container):
         return None
 
     def test_step(self, data: Any) -> dict[str, Any] | None:
-        """The same without training; see :meth:`train_step`."""
+        """Evaluates this replica's share of a batch. See :meth:`train_step`."""
         x, y, sample_weight = unpack(data)
         y_pred = self(x, training=False)
         self.compiled_loss(y, y_pred, sample_weight, regularization_losses=self.losses)
@@ -217,7 +217,7 @@ class Model(Container):
         return None
 
     def predict_step(self, data: Any) -> Any:
-        """The outputs for ``(x,)``."""
+        """Returns the outputs for ``(x,)``."""
         return self(unpack(data)[0], training=False)
 
     @known_arguments
@@ -241,34 +241,35 @@ class Model(Container):
         validation_freq: int | Collection[int] = 1,
         seed: int = 0,
     ) -> History:
-        """Trains, and returns the numbers of each epoch.
+        """Trains the model and returns a History with the logs of each epoch.
 
         Args:
-            x: inputs: arrays ``[n, ...]`` (``np.memmap`` too: a replica reads its share only), lists or dicts
-                of arrays; the same whole arrays on all replicas. Or an iterable of batches ``(x, y)`` or
-                ``(x, y, sample_weight)``, different ones on each replica; they may end at different times.
-            y: labels, likewise.
-            batch_size: examples in a global batch, which all replicas share; 32 by default.
+            x: the inputs: arrays ``[n, ...]``, or lists or dicts of arrays, the same whole arrays on all
+                replicas. Of an ``np.memmap``, each replica reads only its share. Or an iterable of batches
+                ``(x, y)`` or ``(x, y, sample_weight)`` that differ between replicas; the iterables may end at
+                different times.
+            y: the labels, in the same form.
+            batch_size: the number of examples in a global batch, which all replicas share. By default 32.
             epochs: the number of the last epoch.
             verbose: see :class:`~distopt.keras.callbacks.ProgressBar`.
-            callbacks: one or several; called at epochs and batches, on all replicas.
-            validation_split: the last part of the arrays, from 0 to less than 1, is kept for validation.
-            validation_data: ``(x, y)``, ``(x, y, sample_weight)``, as lists too, or an iterable of batches.
-            shuffle: whether each epoch has another order (arrays only).
-            class_weight: class number -> weight of its examples in the loss.
-            sample_weight: ``[n]``, weights of the examples in the loss, or ``[n, steps]``; a list or dict of
-                such for several outputs.
+            callbacks: one or several callbacks, which are called on all replicas.
+            validation_split: the fraction of the arrays, in [0, 1), to keep for validation, from their end.
+            validation_data: ``(x, y[, sample_weight])``, a tuple or list, or an iterable of batches.
+            shuffle: whether to shuffle each epoch (arrays only).
+            class_weight: a dict from class numbers to the weights of their examples in the loss.
+            sample_weight: the weights of the examples in the loss, ``[n]`` or ``[n, steps]``. For several
+                outputs, a list or dict of them.
             initial_epoch: the number of the first epoch.
-            steps_per_epoch: the most batches in an epoch.
-            validation_steps: the most batches in a validation.
+            steps_per_epoch: the maximum number of batches in an epoch.
+            validation_steps: the maximum number of batches in a validation.
             validation_batch_size: ``batch_size`` by default.
-            validation_freq: validate after every so many epochs, or the epochs, from 1 on, in a list.
-            seed: the order of the examples is a function of it and of the epoch's number.
+            validation_freq: the number of epochs between validations, or a list of epochs, counted from 1.
+            seed: the seed of the shuffling. The order depends on it and on the number of the epoch.
 
         Raises:
-            ValueError: data, model and loss do not fit together; nothing has been trained then.
-            TypeError: a number of epochs, batches or examples is no whole number.
-            RuntimeError: the model is not compiled, or this is cross-replica context.
+            ValueError: data, model and loss do not match. Nothing has been trained.
+            TypeError: a number of epochs, batches or examples is not an integer.
+            RuntimeError: the model is not compiled, or the call is made in cross-replica context.
         """
         _ = self.compiled
         validation = Validation(
@@ -291,10 +292,11 @@ class Model(Container):
         steps: int | None = None,
         return_dict: bool = False,
     ) -> Any:
-        """The loss and the metrics on all examples; arguments as for :meth:`fit`.
+        """Returns the loss and the metrics on all examples. Arguments are those of :meth:`fit`.
 
         Returns:
-            A list in the order of :attr:`metrics_names`, a single number alone; or a dict by name.
+            A list in the order of :attr:`metrics_names`, a single number if there is only one, or a dict by
+            name.
         """
         _ = self.compiled
         source = make_source(x, y, sample_weight, batch_size, call="evaluate()", steps=steps)
@@ -309,13 +311,14 @@ class Model(Container):
     def predict(
         self, x: Any, batch_size: int | None = None, verbose: Any = 0, steps: int | None = None
     ) -> Any:
-        """The outputs for all inputs, as arrays in the order of the inputs, whole on every replica.
+        """Returns the outputs for all inputs, in their order. All replicas get all outputs.
 
         Args:
-            x: arrays, or an iterable of batches: then the outputs of the replicas follow one another.
-            batch_size: inputs computed at a time, all replicas together; 32 by default.
+            x: arrays, or an iterable of batches. With an iterable, the outputs of the replicas follow one
+                another.
+            batch_size: the number of inputs to compute at a time over all replicas. By default 32.
             verbose: accepted and ignored.
-            steps: the most batches.
+            steps: the maximum number of batches.
         """
         with self._as_evaluated():
             return run_predict(self, x, batch_size, steps)
@@ -330,7 +333,10 @@ class Model(Container):
         reset_metrics: bool = True,
         return_dict: bool = False,
     ) -> Any:
-        """One step on one batch, of which each replica takes its share; results as of :meth:`evaluate`."""
+        """Makes one step on one batch, of which each replica takes its share.
+
+        The results are those of :meth:`evaluate`.
+        """
         if class_weight is not None:
             x, sample_weight = weigh_classes(x, y, sample_weight, class_weight)
         with self._as_compiled():
@@ -342,17 +348,20 @@ class Model(Container):
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
     ) -> Any:
-        """:meth:`evaluate` of one batch."""
+        """Runs :meth:`evaluate` on one batch."""
         replicas = require_replica_context("test_on_batch()").num_replicas_in_sync
         size = max(count_examples({"x": as_arrays(x)}), replicas)
         return self.evaluate(x, y, size, 0, sample_weight, return_dict=return_dict)
 
     def predict_on_batch(self, x: Any) -> Any:
-        """:meth:`predict` of one batch."""
+        """Runs :meth:`predict` on one batch."""
         return self.predict(x)
 
     def save_weights(self, filepath: str | PathLike[str]) -> None:
-        """See Container; with ScheduleFree the weights to evaluate with are saved."""
+        """Writes all weights to a ``.npz`` or ``.safetensors`` file, on replica 0.
+
+        With ScheduleFree it saves the weights for evaluation.
+        """
         with self._as_evaluated():
             super().save_weights(filepath)
 

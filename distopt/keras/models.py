@@ -1,4 +1,4 @@
-"""The models by the name of Keras's module, and models from configs."""
+"""Models under the name of Keras's module, and functions that create models from configs."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _registry = Registry("model", by_name(Sequential))
 
 
 def model_from_config(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """A model, with new weights, from ``{"class_name": ..., "config": {...}}``.
+    """Returns a model with new weights from ``{"class_name": ..., "config": {...}}``.
 
     Args:
-        config: it is not changed.
+        config: the config. It is not changed.
         custom_objects: custom classes and functions by name.
 
     Raises:
-        TypeError: arguments that a class does not take.
-        ValueError: malformed, or an unknown class; the text names the nearest one.
+        TypeError: a class does not accept the arguments.
+        ValueError: the config is malformed, or a class is unknown. The message names the closest one.
     """
     return _registry.deserialize(config, custom_objects)
 
 
 def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """A model, with new weights, from what its ``to_json`` gave; see :func:`model_from_config`.
+    """Returns a model with new weights from a result of ``to_json``. See :func:`model_from_config`.
 
     >>> from distopt.keras.layers import Dense
     >>> model_from_json(Sequential([Dense(2, input_shape=(3,))]).to_json()).count_params()
@@ -45,9 +45,9 @@ def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None =
 
 
 def clone_model(model: Model) -> Any:
-    """A model of the same config with new weights.
+    """Returns a model of the same config with new weights.
 
     Raises:
-        NotImplementedError: a custom class without ``get_config``.
+        NotImplementedError: a custom class has no ``get_config``.
     """
     return _registry.deserialize(serialize_object(model), by_name(type(model)))

@@ -1,4 +1,4 @@
-"""Regularizers: penalties on weights that are added to the loss."""
+"""Regularizers: penalties on weights, which are added to the loss."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ __all__ = ["L1", "L2", "L1L2", "Regularizer", "deserialize", "get", "l1", "l1_l2
 
 
 class Regularizer(KnownArguments):
-    """A function from a weight to a scalar penalty; any callable will do in its place."""
+    """Base class of regularizers: functions from a weight to a scalar penalty. Any callable works too."""
 
     def __call__(self, x: Any) -> Any:
         """The penalty, a scalar of ``x``'s dtype."""
         raise NotImplementedError(f"{type(self).__name__} must override __call__")
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         raise NotImplementedError(f"{type(self).__name__} must override get_config to be saved")
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """A regularizer from what :meth:`get_config` returned."""
+        """Returns a regularizer from a result of :meth:`get_config`."""
         return cls(**as_config(config, cls.__name__))
 
 
@@ -39,7 +39,7 @@ class L1(Regularizer):
     """``l1 * sum(|x|)``.
 
     Args:
-        l1: the penalty's factor, a finite number.
+        l1: the factor of the penalty, a finite number.
 
     Raises:
         ValueError: ``l1`` is not a finite number.
@@ -53,7 +53,7 @@ class L1(Regularizer):
         return self.l1 * np.sum(np.abs(x))
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {"l1": self.l1}
 
 
@@ -61,7 +61,7 @@ class L2(Regularizer):
     """``l2 * sum(x ** 2)``.
 
     Args:
-        l2: the penalty's factor, a finite number.
+        l2: the factor of the penalty, a finite number.
 
     Raises:
         ValueError: ``l2`` is not a finite number.
@@ -79,7 +79,7 @@ class L2(Regularizer):
         return self.l2 * np.sum(np.square(x))
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {"l2": self.l2}
 
 
@@ -103,7 +103,7 @@ class L1L2(Regularizer):
         return self.l1 * np.sum(np.abs(x)) + self.l2 * np.sum(np.square(x))
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {"l1": self.l1, "l2": self.l2}
 
 
@@ -126,15 +126,15 @@ registry = Registry("regularizer", by_name(L1, L2, L1L2) | by_snake_case_name(by
 
 
 def serialize(regularizer: Any) -> Any:
-    """``{"class_name": ..., "config": {...}}`` of a regularizer, a function's name, None for None."""
+    """Returns the config of a regularizer, the name of a function, or None for None."""
     return serialize_object(regularizer)
 
 
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The regularizer that :func:`serialize` made ``config`` of.
+    """Returns the regularizer of a config that :func:`serialize` returned.
 
     Raises:
-        ValueError: unknown, or malformed.
+        ValueError: the config is malformed, or its class is unknown.
     """
     if isinstance(config, str) and config == "l1_l2":
         return l1_l2()
@@ -142,7 +142,7 @@ def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) ->
 
 
 def get(identifier: Any) -> Any:
-    """A regularizer from a name, a config, a callable, or None.
+    """Returns a regularizer from a name, a config, a callable, or None.
 
     Raises:
         ValueError: ``identifier`` is none of these, or unknown.

@@ -18,14 +18,14 @@ __all__ = ["Sequential"]
 
 
 class Sequential(Model):
-    """Layers one after the other.
+    """A model of layers that are called in order.
 
-    Its weights are made when the shape of the input is known: from ``input_shape`` of the first layer, or
-    when it is called first.
+    The weights are created once the input shape is known: from ``input_shape`` of the first layer, or in the
+    first call.
 
     Args:
         layers: the layers, in order.
-        name: its name.
+        name: a name.
 
     >>> from distopt.keras.layers import Dense
     >>> model = Sequential([Dense(4, activation="relu", input_shape=(3,)), Dense(1)])
@@ -47,13 +47,13 @@ class Sequential(Model):
         """Appends a layer.
 
         Raises:
-            TypeError: it is no layer.
-            ValueError: it does not fit behind the last one, or one of its name is there already.
+            TypeError: the object is not a layer.
+            ValueError: the layer does not match the output of the last one, or its name is already used.
         """
         if not isinstance(layer, Layer):
             raise TypeError(f"Sequential takes layers; got {shown(layer)}")
         if layer in self._stack or layer is self._input:
-            raise ValueError(f"layer {layer.name!r} is in this Sequential already")
+            raise ValueError(f"layer {layer.name!r} is already in this Sequential")
         if any(layer.name == other.name for other in self._stack):
             raise ValueError(
                 f"model {self.name!r} has a layer named {layer.name!r} already: give it another name"
@@ -69,10 +69,10 @@ class Sequential(Model):
             self.built = True
 
     def pop(self) -> None:
-        """Takes the last layer away.
+        """Removes the last layer.
 
         Raises:
-            TypeError: there is none.
+            TypeError: there are no layers.
         """
         if not self._stack:
             raise TypeError("there are no layers in this Sequential")
@@ -88,7 +88,7 @@ class Sequential(Model):
         self._shapes = (*self._shapes, layer.compute_output_shape(self._shapes[-1]))
 
     def build(self, input_shape: Any = None) -> None:
-        """Builds all layers for inputs of that shape, the batch axis included."""
+        """Builds all layers for inputs of a shape, which includes the batch axis."""
         if not self._stack:
             raise ValueError(f"model {self.name!r} has no layers: add() some first")
         self._shapes = (input_shape,)
@@ -97,7 +97,7 @@ class Sequential(Model):
         self.built = True
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """The layers' result one after the other."""
+        """Returns the output of the last layer."""
         if self._input is not None:
             inputs = self._input._cast(inputs)
         for layer in self._stack:
@@ -112,7 +112,7 @@ class Sequential(Model):
 
     # -- as a config
     def get_config(self) -> dict[str, Any]:
-        """Its layers' configs, without weights and without what ``compile`` was given."""
+        """Returns the configs of the layers, without weights and without the arguments of ``compile``."""
         config: dict[str, Any] = {
             "name": self.name,
             "layers": [serialize(layer) for layer in (self._input, *self._stack) if layer is not None],
@@ -123,15 +123,15 @@ class Sequential(Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Self:
-        """A model from what :meth:`get_config` returned, with new weights.
+        """Returns a model with new weights from a result of :meth:`get_config`.
 
         Args:
-            config: it is not changed.
-            custom_objects: custom layers, activations, ... by name.
+            config: the config. It is not changed.
+            custom_objects: custom layers, activations and other objects, by name.
 
         Raises:
-            TypeError: arguments that a layer does not take.
-            ValueError: malformed, or an unknown class.
+            TypeError: a layer does not accept the arguments.
+            ValueError: the config is malformed, or a class is unknown.
         """
         arguments = as_config(config, f"model {cls.__name__}")
         layers = as_sequence(arguments.get("layers"), f"'layers' in the config of a {cls.__name__}")

@@ -1,4 +1,4 @@
-"""Optimizers of PyTorch whose step spans all replicas of an MPI job."""
+"""PyTorch optimizers with a step that spans all replicas of an MPI job."""
 
 from typing import Any
 

@@ -18,30 +18,30 @@ __all__ = ["AdaBelief"]
 
 
 class AdaBelief(Optimizer, torch.optim.Optimizer):
-    """Adam whose steps are large where gradients agree with their running mean, over all replicas.
+    """AdaBelief over all replicas: Adam with large steps where gradients are close to their running mean.
 
-    PyTorch has none: arguments, numbers, and the names in the state are those of the authors' program,
-    adabelief_pytorch 0.2. There, what follows ``amsgrad`` is the same for all groups; here each group may
-    have its own.
+    PyTorch does not have this optimizer. Arguments, results and state names are those of the authors'
+    package, adabelief_pytorch 0.2. There the arguments after ``amsgrad`` are the same for all groups; here
+    each group may have its own.
 
     Args:
-        params: the model, or what PyTorch takes: parameters, named parameters or groups of them.
+        params: the model, or anything that PyTorch accepts: parameters, named parameters or groups of them.
         lr: the learning rate.
-        betas: decays of the means of the gradient and of the square of its distance from that mean.
-        eps: is added to the second mean in each step, and to its root.
+        betas: decay rates of the running means of the gradient and of its squared distance from that mean.
+        eps: added to the second mean in each step, and to its square root.
         weight_decay: see ``weight_decouple``.
-        amsgrad: whether the largest second mean so far is the divisor; without ``rectify`` only.
-        weight_decouple: whether the parameter is multiplied by 1 - lr * weight_decay first; else weight_decay
-            times the parameter is added to the gradient.
-        fixed_decay: whether it is multiplied by 1 - weight_decay instead, whatever the learning rate.
-        rectify: whether steps are rectified as RAdam's.
-        degenerated_to_sgd: whether the steps that cannot be rectified yet go by the mean of the gradient
-            alone; else they are left out.
+        amsgrad: whether to divide by the largest second mean so far. Only without ``rectify``.
+        weight_decouple: whether to use decoupled weight decay, which first multiplies the parameter by ``1 -
+            lr * weight_decay``. Otherwise ``weight_decay * parameter`` is added to the gradient.
+        fixed_decay: whether to multiply by ``1 - weight_decay`` instead, independent of the learning rate.
+        rectify: whether to rectify steps as RAdam does.
+        degenerated_to_sgd: whether to use the mean of the gradient alone in early steps that cannot be
+            rectified. Otherwise these steps are skipped.
         print_change_log: accepted and ignored.
         **options: see StepOptions.
 
     Raises:
-        ValueError: a negative ``lr``, ``eps`` or ``weight_decay``, or a beta outside [0, 1).
+        ValueError: ``lr``, ``eps`` or ``weight_decay`` is negative, or a beta is outside [0, 1).
 
     Source: Zhuang et al. 2020, arXiv:2010.07468.
     """

@@ -19,14 +19,14 @@ class Adadelta(Optimizer, torch.optim.Adadelta):
     """``torch.optim.Adadelta`` over all replicas.
 
     Args:
-        params: the model, or what PyTorch takes: parameters, named parameters or groups of them.
+        params: the model, or anything that PyTorch accepts: parameters, named parameters or groups of them.
         lr: the learning rate.
-        rho: decay of the means of squares.
-        eps: keeps roots and the divisor above zero.
-        weight_decay: times the parameter is added to the gradient.
+        rho: the decay rate of the running means of squares.
+        eps: added for numerical stability, under the roots and to the divisor.
+        weight_decay: the coefficient of ``weight_decay * parameter``, which is added to the gradient.
         foreach: accepted and ignored.
         capturable: must be False.
-        maximize: whether to go up.
+        maximize: whether to maximize the loss instead of minimizing it.
         differentiable: must be False.
         **options: see StepOptions.
 

@@ -19,14 +19,15 @@ class Adafactor(Optimizer, torch.optim.Adafactor):
     """``torch.optim.Adafactor`` over all replicas.
 
     Args:
-        params: the model, or what PyTorch takes: parameters, named parameters or groups of them.
-        lr: the largest step, relative to the size of the parameter's elements.
-        beta2_decay: the power of the step with which a step's share in the means falls.
-        eps: the least root of a second moment (None for the dtype's resolution); the least size of elements.
-        d: the largest root mean square of a scaled gradient.
-        weight_decay: the parameter is multiplied by 1 - lr * weight_decay first.
+        params: the model, or anything that PyTorch accepts: parameters, named parameters or groups of them.
+        lr: the largest step, relative to the root mean square of the parameter.
+        beta2_decay: the exponent of the step number in the weight of a step in the running means.
+        eps: the smallest square root of a second moment (None for the resolution of the dtype), and the
+            smallest root mean square of a parameter.
+        d: the threshold for the root mean square of a scaled gradient, which is clipped to it.
+        weight_decay: decoupled weight decay: the parameter is first multiplied by ``1 - lr * weight_decay``.
         foreach: accepted and ignored.
-        maximize: whether to go up.
+        maximize: whether to maximize the loss instead of minimizing it.
         **options: see StepOptions.
 
     Source: Shazeer & Stern 2018, arXiv:1804.04235; ``torch.optim.Adafactor``.

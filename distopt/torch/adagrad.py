@@ -19,14 +19,14 @@ class Adagrad(Optimizer, torch.optim.Adagrad):
     """``torch.optim.Adagrad`` over all replicas.
 
     Args:
-        params: the model, or what PyTorch takes: parameters, named parameters or groups of them.
+        params: the model, or anything that PyTorch accepts: parameters, named parameters or groups of them.
         lr: the learning rate.
-        lr_decay: the learning rate is divided by 1 + steps * lr_decay.
-        weight_decay: times the parameter is added to the gradient.
-        initial_accumulator_value: what the sums of squares begin with.
-        eps: keeps the divisor above zero.
+        lr_decay: the decay of the learning rate, which is divided by ``1 + steps * lr_decay``.
+        weight_decay: the coefficient of ``weight_decay * parameter``, which is added to the gradient.
+        initial_accumulator_value: the initial value of the sums of squares.
+        eps: added to the denominator for numerical stability.
         foreach: accepted and ignored.
-        maximize: whether to go up.
+        maximize: whether to maximize the loss instead of minimizing it.
         differentiable: must be False.
         fused: accepted and ignored.
         **options: see StepOptions.

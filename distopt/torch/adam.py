@@ -19,18 +19,18 @@ class Adam(Optimizer, torch.optim.Adam):
     """``torch.optim.Adam`` over all replicas.
 
     Args:
-        params: the model, or what PyTorch takes: parameters, named parameters or groups of them.
+        params: the model, or anything that PyTorch accepts: parameters, named parameters or groups of them.
         lr: the learning rate.
-        betas: decays of the means of the gradient and of its square.
-        eps: keeps the divisor above zero.
-        weight_decay: times the parameter is added to the gradient.
-        amsgrad: whether the largest mean of the square so far is the divisor.
+        betas: decay rates of the running means of the gradient and of its square.
+        eps: added to the denominator for numerical stability.
+        weight_decay: the coefficient of ``weight_decay * parameter``, which is added to the gradient.
+        amsgrad: whether to divide by the largest mean of the squared gradient so far.
         foreach: accepted and ignored.
-        maximize: whether to go up.
+        maximize: whether to maximize the loss instead of minimizing it.
         capturable: must be False.
         differentiable: must be False.
         fused: accepted and ignored.
-        decoupled_weight_decay: whether weight decay is AdamW's.
+        decoupled_weight_decay: whether to use the decoupled weight decay of AdamW.
         **options: see StepOptions.
 
     Source: Kingma & Ba 2014, arXiv:1412.6980; ``torch.optim.Adam``.
@@ -76,13 +76,13 @@ class AdamW(Optimizer, torch.optim.AdamW):
     """``torch.optim.AdamW`` over all replicas.
 
     Args:
-        params: the model, or what PyTorch takes: parameters, named parameters or groups of them.
+        params: the model, or anything that PyTorch accepts: parameters, named parameters or groups of them.
         lr: the learning rate.
-        betas: decays of the means of the gradient and of its square.
-        eps: keeps the divisor above zero.
-        weight_decay: the parameter is multiplied by 1 - lr * weight_decay first.
-        amsgrad: whether the largest mean of the square so far is the divisor.
-        maximize: whether to go up.
+        betas: decay rates of the running means of the gradient and of its square.
+        eps: added to the denominator for numerical stability.
+        weight_decay: decoupled weight decay: the parameter is first multiplied by ``1 - lr * weight_decay``.
+        amsgrad: whether to divide by the largest mean of the squared gradient so far.
+        maximize: whether to maximize the loss instead of minimizing it.
         foreach: accepted and ignored.
         capturable: must be False.
         differentiable: must be False.

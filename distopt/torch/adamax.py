@@ -19,13 +19,13 @@ class Adamax(Optimizer, torch.optim.Adamax):
     """``torch.optim.Adamax`` over all replicas.
 
     Args:
-        params: the model, or what PyTorch takes: parameters, named parameters or groups of them.
+        params: the model, or anything that PyTorch accepts: parameters, named parameters or groups of them.
         lr: the learning rate.
-        betas: decays of the mean of the gradient and of its largest absolute value.
-        eps: keeps the divisor above zero.
-        weight_decay: times the parameter is added to the gradient.
+        betas: decay rates of the running mean of the gradient and of its largest absolute value.
+        eps: added to the denominator for numerical stability.
+        weight_decay: the coefficient of ``weight_decay * parameter``, which is added to the gradient.
         foreach: accepted and ignored.
-        maximize: whether to go up.
+        maximize: whether to maximize the loss instead of minimizing it.
         differentiable: must be False.
         capturable: must be False.
         **options: see StepOptions.

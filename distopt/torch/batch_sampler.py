@@ -20,29 +20,32 @@ _STATE = ("epoch", "position", "seed", "shuffle", "examples")
 
 
 class DistributedBatchSampler(torch.utils.data.Sampler[list[int]]):
-    """This replica's batches of a data set of known length, for ``DataLoader(data, batch_sampler=...)``.
+    """Samples the batches of this replica, for ``DataLoader(data, batch_sampler=...)``.
 
-    The order of an epoch depends on (seed, epoch) only. It is cut into global batches, and each of these is
-    dealt out to the replicas: so with the same global size, batch k holds the same examples at any number of
-    replicas. All replicas have the same number of batches, whose sizes differ by one at most;
-    ``optimizer.step(examples=len(x))`` weighs them. No example comes twice in an epoch, and none is left out:
-    a last global batch with fewer examples than there are replicas joins the one before.
+    The order of an epoch depends on the seed and the epoch only. It is cut into global batches, and each
+    replica gets a part of each. With the same global batch size, batch k therefore has the same examples with
+    any number of replicas. All replicas have the same number of batches. Their sizes differ by one at most;
+    ``optimizer.step(examples=len(x))`` weights them.
 
-    Nothing is exchanged, so all replicas must give the same arguments and epochs.
+    In an epoch every example is used exactly once. A last global batch with fewer examples than replicas is
+    merged with the one before.
+
+    The sampler does not communicate, so all replicas must pass the same arguments and epochs.
 
     Args:
-        data: the data set; only its length counts.
-        batch_size: examples in a batch of one replica, as everywhere in PyTorch.
-        global_batch_size: instead, examples in a batch of all replicas together.
-        shuffle: whether each epoch has an order of its own; else the order is that of the data.
-        seed: of these orders.
-        drop_last: whether to leave out a last global batch that is smaller than the others.
-        num_replicas: how many there are, if not as many as in this job.
-        rank: the number of this one.
+        data: the data set. Only its length is used.
+        batch_size: the number of examples in a batch of one replica, as in PyTorch.
+        global_batch_size: the number of examples in a batch of all replicas together. Pass it instead of
+            ``batch_size``.
+        shuffle: whether to shuffle each epoch. Otherwise the order is that of the data.
+        seed: the seed of the shuffling.
+        drop_last: whether to drop a last global batch that is smaller than the others.
+        num_replicas: the number of replicas. By default that of this job.
+        rank: the number of this replica. By default that in this job.
 
     Raises:
-        TypeError: the data have no length, or not just one of the two sizes is given.
-        ValueError: a size below 1, fewer examples than replicas, or no such replica.
+        TypeError: the data has no length, or not exactly one of the two sizes is given.
+        ValueError: a size is below 1, there are fewer examples than replicas, or ``rank`` is not a replica.
 
     >>> list(DistributedBatchSampler(range(7), 2, shuffle=False, num_replicas=3, rank=0))
     [[0, 1, 6]]
@@ -68,7 +71,8 @@ class DistributedBatchSampler(torch.utils.data.Sampler[list[int]]):
         self._global_size = _global_size(batch_size, global_batch_size, self._replicas)
         if 0 < self._examples < self._replicas and not drop_last:
             raise ValueError(
-                f"{self._examples} examples cannot be dealt out to {self._replicas} replicas: each needs one"
+                f"{self._examples} examples cannot be distributed to {self._replicas} replicas: each needs "
+                f"one"
             )
         self._shuffle, self._seed, self._drop_last = shuffle, seed % 2**64, drop_last
         self._epoch = self._start = 0
@@ -92,14 +96,14 @@ class DistributedBatchSampler(torch.utils.data.Sampler[list[int]]):
         return len(self._ends(0))
 
     def set_epoch(self, epoch: int) -> None:
-        """Says which epoch comes next. In the one that :meth:`load_state_dict` has set, its rest does."""
+        """Sets the next epoch. After :meth:`load_state_dict`, its own epoch continues where it was saved."""
         if epoch != self._epoch:
             self._epoch, self._start, self._pass = epoch, 0, None
 
     def state_dict(self) -> dict[str, Any]:
-        """The position in the data: the examples, of all replicas, whose batches the loader has handed out.
+        """Returns the position in the data: how many examples, over all replicas, the loader has handed out.
 
-        What the workers of a ``DataLoader`` have in store does not count.
+        Batches that workers of a ``DataLoader`` have prepared in advance do not count.
         """
         position = self._start if self._pass is None else self._pass.position
         return dict(
@@ -107,14 +111,16 @@ class DistributedBatchSampler(torch.utils.data.Sampler[list[int]]):
         )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on from :meth:`state_dict`: the next pass is the rest of that epoch, which may be empty.
+        """Restores a position of :meth:`state_dict`.
 
-        Batch size and number of replicas may be others than before. If less is left then than one example a
-        replica, it is left out.
+        The next pass is the rest of that epoch, which may be empty.
+
+        The batch size and the number of replicas may have changed. If fewer examples are left than there are
+        replicas, they are skipped.
 
         Raises:
-            KeyError: it is no such state.
-            ValueError: it is one of other data.
+            KeyError: the state is not that of a sampler.
+            ValueError: the state is that of a data set of another length.
         """
         epoch, position, seed, shuffle, examples = (state[name] for name in _STATE)
         for name, saved, own in (

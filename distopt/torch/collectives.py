@@ -22,24 +22,26 @@ __all__ = ["all_gather", "all_reduce", "broadcast"]
 @eager
 @collective_call
 def all_reduce(value: Any, op: ReduceOp | str = "sum") -> Any:
-    """Combines a value over all replicas; all get the same bits.
+    """Reduces a value over all replicas. All replicas get the same bits. Collective.
 
     Args:
-        value: a dense tensor on the CPU or a number, or lists, tuples, named tuples and dicts of them, with
-            the same shapes and dtypes on all replicas. It is not changed.
+        value: a dense CPU tensor or a number, or a structure of lists, tuples, named tuples and dicts of
+            them. Shapes and dtypes must be the same on all replicas. It is not changed.
         op: ``"sum"``, ``"mean"``, ``"min"`` or ``"max"``.
 
     Returns:
-        The same structure of new tensors, and of Python's numbers where it has those. A mean of integers and
-        Booleans is float64, a sum of Booleans a count, int64; all else has its value's dtype, and its range.
+        The same structure of new tensors, with Python numbers for Python numbers. The mean of integers or
+        Booleans is float64. The sum of Booleans is a count, in int64. All other results have the dtype of the
+        value, and its range.
 
-        Sums and means are differentiable, as often as one likes: what comes back to a replica's value is the
-        sum, or mean, of what comes back on all. ``backward()`` through them is collective too.
+        Sums and means are differentiable, to any order: the gradient of a replica's value is the sum, or
+        mean, of the gradients of all results. ``backward()`` through them is collective.
 
     Raises:
-        TypeError: something else, or a dtype that NumPy lacks; the least or largest of complex numbers.
-        ValueError: an unknown op; a tensor that is sparse or not on the CPU.
-        ReplicaMismatch: replicas' values differ in number, shape or dtype.
+        TypeError: a value is of another type or has a dtype that NumPy lacks; or the minimum or maximum of
+            complex numbers.
+        ValueError: an unknown op, or a tensor that is sparse or not on the CPU.
+        ReplicaMismatch: the values of replicas differ in number, shape or dtype.
     """
     context = require_replica_context("all_reduce()")
     call = f"all_reduce({getattr(op, 'value', op)!r})"
@@ -54,21 +56,21 @@ def all_reduce(value: Any, op: ReduceOp | str = "sum") -> Any:
 @eager
 @collective_call
 def all_gather(value: Any, dim: int = 0) -> Any:
-    """Joins the replicas' tensors along ``dim``, in the order of the replicas.
+    """Joins the tensors of all replicas along ``dim``, in the order of the replicas. Collective.
 
     Args:
-        value: a dense tensor on the CPU, or a structure of them as in :func:`all_reduce`. Their lengths
-            along ``dim`` may differ between replicas, and be 0.
-        dim: the axis to join along. Stack tensors, or those of shape (), by ``all_gather(x[None])``.
+        value: a dense CPU tensor, or a structure of them as in :func:`all_reduce`. The lengths along ``dim``
+            may differ between replicas, and may be 0.
+        dim: the axis to join along. To stack tensors, or to gather scalars, call ``all_gather(x[None])``.
 
     Returns:
-        The same structure of new tensors. They are differentiable: to each replica comes back the sum of
-        what all replicas make of its part. ``backward()`` through them is collective too.
+        The same structure of new tensors. They are differentiable: the gradient of a replica's tensor is its
+        part of the sum of all replicas' gradients. ``backward()`` through them is collective.
 
     Raises:
-        TypeError: something else, or a dtype that NumPy lacks.
-        ValueError: a tensor that has no such axis, is sparse or not on the CPU.
-        ReplicaMismatch: replicas' values differ in number, dtype or another axis.
+        TypeError: a value is of another type, or has a dtype that NumPy lacks.
+        ValueError: a tensor lacks the axis, is sparse or is not on the CPU.
+        ReplicaMismatch: the values of replicas differ in number, dtype or another axis.
     """
     context = require_replica_context("all_gather()")
     call = f"all_gather(dim={dim!r})"
@@ -86,20 +88,20 @@ def all_gather(value: Any, dim: int = 0) -> Any:
 @eager
 @collective_call
 def broadcast(value: Any, src: int = 0) -> Any:
-    """Replica ``src``'s value on every replica.
+    """Returns the value of replica ``src`` on all replicas. Collective.
 
     Args:
-        value: as in :func:`all_reduce`; from other replicas than ``src`` only shapes and dtypes are taken.
+        value: as in :func:`all_reduce`. On replicas other than ``src`` only its shapes and dtypes matter.
         src: the number of a replica.
 
     Returns:
-        The same structure of new tensors. They are differentiable: to replica ``src`` comes back the sum of
-        what comes back on all replicas, to the others zeros. ``backward()`` through them is collective too.
+        The same structure of new tensors. They are differentiable: the gradient is the sum of all replicas'
+        gradients on replica ``src``, and zero elsewhere. ``backward()`` through them is collective.
 
     Raises:
-        TypeError: something else, or a dtype that NumPy lacks.
-        ValueError: no such replica; a tensor that is sparse or not on the CPU.
-        ReplicaMismatch: replicas' values differ in number, shape or dtype.
+        TypeError: a value is of another type, or has a dtype that NumPy lacks.
+        ValueError: ``src`` is not a replica, or a tensor is sparse or not on the CPU.
+        ReplicaMismatch: the values of replicas differ in number, shape or dtype.
     """
     context = require_replica_context("broadcast()")
     call = f"broadcast(src={src!r})"

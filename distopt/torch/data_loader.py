@@ -13,9 +13,11 @@ __all__ = ["DataLoader"]
 
 
 class DataLoader(torch.utils.data.DataLoader[Any]):
-    """``torch.utils.data.DataLoader``, with all its arguments; ``distopt.report()`` knows how long it takes.
+    """``torch.utils.data.DataLoader`` whose time appears in ``distopt.report()``.
 
-    Any other loader does so as ``distopt.timed(loader)``.
+    It takes the same arguments.
+
+    For any other loader, use ``distopt.timed(loader)``.
     """
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]

@@ -28,25 +28,25 @@ def nesterov(anchors: list[torch.nn.Parameter]) -> Optimizer:
 
 
 class DiLoCo(LocalRoundsOptimizer):
-    """Makes ``every`` steps on each node alone; then an outer optimizer makes one with what they did.
+    """DiLoCo: makes ``every`` steps on each node alone, then one step of an outer optimizer on all nodes.
 
-    The outer gradient is the parameters after the last exchange minus the parameters now, averaged over the
-    nodes. The outer optimizer applies it to the parameters after the last exchange, and all nodes go on from
-    the result; also on one node. The state of ``inner`` stays each node's own; that of the outer one is the
-    same everywhere.
+    The outer gradient is the difference between the parameters after the last exchange and the parameters
+    now, averaged over the nodes. The outer optimizer applies it to the parameters after the last exchange,
+    and all nodes continue from the result. It does the same on one node. Each node keeps its own state of
+    ``inner``; the state of the outer optimizer is the same everywhere.
 
     Args:
-        inner: makes the steps of a node; AdamW in the paper. An optimizer of this package, which takes the
-            mean. It is not to be used on its own from then on.
-        outer: makes an optimizer of this package, which takes a mean, of a list of parameters. By default
-            ``SGD(lr=0.7, momentum=0.9, nesterov=True)``, as in the paper.
-        every: the number of steps between two exchanges.
+        inner: the optimizer that makes the steps of a node; AdamW in the paper. It must be an optimizer of
+            this package that takes the mean. Do not use it directly afterwards.
+        outer: a function that creates an optimizer of this package, which takes the mean, from a list of
+            parameters. By default ``SGD(lr=0.7, momentum=0.9, nesterov=True)``, as in the paper.
+        every: the number of steps between exchanges.
 
     Attributes:
         outer: the outer optimizer.
 
     Raises:
-        TypeError: ``inner`` is no optimizer of this package, or ``outer`` makes none.
+        TypeError: ``inner``, or the result of ``outer``, is not an optimizer of this package.
         ValueError: ``inner`` does not take the mean, or ``every`` is below 1.
 
     Source: Douillard et al. 2023, "DiLoCo: Distributed Low-Communication Training of Language Models",
@@ -64,7 +64,7 @@ class DiLoCo(LocalRoundsOptimizer):
         self.outer = _made(outer(list(self._anchors)))
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """See ``torch.optim.Optimizer``; all replicas add it together, and get replica 0's values."""
+        """Adds a parameter group, with the values of replica 0. Collective."""
         super().add_param_group(param_group)
         if self._made:
             new = [_anchor(p) for p in self.inner._pipeline.parameters[len(self._anchors) :]]
@@ -81,7 +81,7 @@ class DiLoCo(LocalRoundsOptimizer):
         return parts.own_parts([parameter.variable for parameter in self.outer._pipeline.parameters])
 
     def state_dict(self) -> dict[str, Any]:
-        """See the base class; the parameters after the last exchange are in it."""
+        """The state of this node, with the parameters after the last exchange."""
         anchors = [anchor.detach().clone() for anchor in self._anchors]
         return {**super().state_dict(), "outer": self.outer.state_dict(), "anchors": anchors}
 

@@ -26,24 +26,25 @@ _O = TypeVar("_O", bound=torch.optim.Optimizer)
 def DistributedOptimizer(  # noqa: N802  # the name that users of Horovod know
     optimizer: _O, model: torch.nn.Module | None = None, aggregator: Any = "mean"
 ) -> _O:
-    """An optimizer of the same class and state, whose step() gets the gradients of all replicas.
+    """Returns an optimizer of the same class and state whose step() aggregates gradients over all replicas.
 
-    For those that have no counterpart here: LBFGS with its closure, or a third party's. Parameters and state
-    stay each replica's own: all begin with replica 0's parameters and take the same steps. The optimizers of
-    this package take less time and memory.
+    Use it for optimizers that this package does not have, such as LBFGS or those of other packages. Each
+    replica keeps its own copy of parameters and state. All replicas start with replica 0's parameters and
+    make the same steps. The optimizers of this package take less time and memory.
 
     Args:
-        optimizer: makes the update. It is not to be used on its own from then on.
-        model: the model, whose names are for messages; None leaves parameters numbered. In either case its
-            buffers get replica 0's values, and running statistics of batch norms are averaged in each step.
-        aggregator: what makes one gradient of those of all replicas, as in StepOptions.
+        optimizer: the optimizer that makes the update. Do not use it directly afterwards.
+        model: the model, which gives parameters their names in messages. With None they are numbered. In both
+            cases its buffers get replica 0's values, and running statistics of batch norms are averaged in
+            each step.
+        aggregator: combines the gradients of all replicas. See StepOptions.
 
     Returns:
         The optimizer. The loss that a closure returns becomes the mean over replicas.
 
     Raises:
-        TypeError: no optimizer of PyTorch, or one that aggregates gradients already.
-        ValueError: a scheduler has been made of it already.
+        TypeError: ``optimizer`` is not an optimizer of PyTorch, or already aggregates gradients.
+        ValueError: a scheduler has already been created for it.
     """
     if not isinstance(optimizer, torch.optim.Optimizer) or isinstance(optimizer, (Optimizer, _Aggregating)):
         raise TypeError(
@@ -75,7 +76,7 @@ class _Aggregating(torch.optim.Optimizer):
         self._add_parameters()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """See ``torch.optim.Optimizer``; all replicas add it together, and get replica 0's values."""
+        """Adds a parameter group, with the values of replica 0. Collective."""
         super().add_param_group(param_group)
         self._add_parameters()
 

@@ -20,21 +20,21 @@ _NONE: Any = object()
 
 
 def join(loader: Iterable[_T]) -> Iterator[_T]:
-    """The batches of a loader, then empty ones until the loaders of all replicas have ended; collective.
+    """Yields the batches of a loader, then empty ones until the loaders of all replicas have ended.
 
-    For data whose length is not known, such as an ``IterableDataset``: all replicas make the same number of
-    steps, and no example is left out. An empty batch is the replica's last one without its rows: tensors
-    of shape ``[0, ...]``. Call ``optimizer.step(examples=len(x))``: so it counts nothing, even though the
-    mean over no examples is NaN. Each batch costs one exchange of headers.
+    Use it for data of unknown length, such as an ``IterableDataset``. All replicas make the same number of
+    steps, and no example is left out. An empty batch is the last batch of the replica without its rows:
+    tensors of shape ``[0, ...]``. Call ``optimizer.step(examples=len(x))``, so that it has no weight even
+    though the mean over no examples is NaN. Each batch is collective and costs one exchange of headers.
 
     Args:
-        loader: gives batches: tensors and arrays whose first axis is that of the examples, and lists, tuples
-            and dicts of them.
+        loader: an iterable of batches: tensors and arrays with the examples along the first axis, or lists,
+            tuples and dicts of them.
 
     Raises:
-        ValueError: a replica's loader gives no batch at all, while others do.
-        TypeError: a batch cannot be emptied: it has other things in it.
-        ReplicaFailed: the loader of another replica failed, or one of these happened there.
+        ValueError: the loader of a replica yields no batch at all, while others do.
+        TypeError: a batch contains other objects and cannot be emptied.
+        ReplicaFailed: the loader of another replica failed, or one of these errors happened there.
     """
     context = require_replica_context(f"{_CALL}()")
     batches, batch, ended = iter(loader), _NONE, False
@@ -69,7 +69,7 @@ def _without_rows(batch: Any) -> Any:
     """The batch with no example in it.
 
     Raises:
-        TypeError: it has other things in it than tensors, arrays, texts, numbers, and containers of these.
+        TypeError: it has other things in it than tensors, arrays, strings, numbers, and containers of these.
         ValueError: there was none.
     """
     if batch is _NONE:
@@ -92,5 +92,5 @@ def _without_rows(batch: Any) -> Any:
         return batch
     raise TypeError(
         f"{_CALL}() cannot make an empty batch of a {type(batch).__name__}: batches may consist of tensors, "
-        f"arrays, texts, numbers, and lists, tuples and dicts of these"
+        f"arrays, strings, numbers, and lists, tuples and dicts of these"
     )

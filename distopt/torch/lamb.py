@@ -16,28 +16,28 @@ __all__ = ["LAMB"]
 
 
 class LAMB(Optimizer):
-    """Adam's direction, scaled for each parameter to the norm of the parameter: for large batches.
+    """LAMB over all replicas, for large batches: Adam with each step scaled to the norm of its parameter.
 
-    ``u = m / (1 - beta1**s) / (sqrt(v / (1 - beta2**s)) + eps) + weight_decay * w`` in step ``s``, then
-    ``w -= lr * norm(w) / norm(u) * u``. The ratio is 1 where a norm is 0, and in groups without weight decay,
-    such as those of biases. Gradients are not clipped, as they are by default in apex and timm:
-    ``clip_grad_norm=1.0`` does that.
+    ``u = m / (1 - beta1**s) / (sqrt(v / (1 - beta2**s)) + eps) + weight_decay * w`` in step ``s``, then ``w
+    -= lr * norm(w) / norm(u) * u``. The ratio is 1 if a norm is 0, and in groups without weight decay, such
+    as biases. apex and timm clip gradients by default; this optimizer does not. Pass ``clip_grad_norm=1.0``
+    to do the same.
 
     Args:
-        params: the model, or what PyTorch takes: parameters, named parameters or groups of them.
+        params: the model, or anything that PyTorch accepts: parameters, named parameters or groups of them.
         lr: the learning rate.
-        betas: decays of the means of the gradient and of its square.
-        eps: keeps the divisor above zero.
-        weight_decay: times the parameter is added to the direction.
-        bias_correction: whether the means are divided by ``1 - beta**s``.
-        grad_averaging: whether the gradient is multiplied by ``1 - beta1`` in its mean.
-        maximize: whether to go up.
-        always_adapt: whether groups without weight decay have ratios, too.
-        trust_clip: whether ratios are at most 1.
+        betas: decay rates of the running means of the gradient and of its square.
+        eps: added to the denominator for numerical stability.
+        weight_decay: the coefficient of ``weight_decay * parameter``, which is added to the direction.
+        bias_correction: whether to divide the means by ``1 - beta**s``.
+        grad_averaging: whether to multiply the gradient by ``1 - beta1`` in its mean.
+        maximize: whether to maximize the loss instead of minimizing it.
+        always_adapt: whether to use ratios in groups without weight decay, too.
+        trust_clip: whether to limit ratios to 1.
         **options: see StepOptions.
 
     Raises:
-        ValueError: a number that makes no sense.
+        ValueError: a number is out of range.
 
     Source: You et al. 2019, "Large Batch Optimization for Deep Learning", arXiv:1904.00962.
     """

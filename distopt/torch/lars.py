@@ -15,28 +15,28 @@ __all__ = ["LARS"]
 
 
 class LARS(Optimizer):
-    """SGD with a learning rate for each parameter that follows its norm: for large batches.
+    """LARS over all replicas, for large batches: SGD with a learning rate for each parameter.
 
-    SGD's step with the gradient ``r * (g + weight_decay * w)``, where
-    ``r = trust_coefficient * norm(w) / (norm(g) + weight_decay * norm(w) + eps)``. The ratio is 1 where a
-    norm is 0, and in groups without weight decay, such as those of biases.
+    SGD's step with the gradient ``r * (g + weight_decay * w)``, where ``r = trust_coefficient * norm(w) /
+    (norm(g) + weight_decay * norm(w) + eps)``. The ratio is 1 if a norm is 0, and in groups without weight
+    decay, such as biases.
 
     Args:
-        params: the model, or what PyTorch takes: parameters, named parameters or groups of them.
+        params: the model, or anything that PyTorch accepts: parameters, named parameters or groups of them.
         lr: the learning rate.
-        momentum: how much of the last step is added to the next.
-        dampening: how much of the gradient is left out of the momentum.
-        weight_decay: times the parameter is added to the gradient.
+        momentum: the momentum factor.
+        dampening: the dampening of the momentum: the gradient enters it with the factor ``1 - dampening``.
+        weight_decay: the coefficient of ``weight_decay * parameter``, which is added to the gradient.
         nesterov: whether to use Nesterov momentum.
-        trust_coefficient: the ratio where parameter and gradient have the same norm.
-        eps: keeps the divisor above zero.
-        maximize: whether to go up.
-        always_adapt: whether groups without weight decay have ratios, too.
-        trust_clip: whether the learning rate times the ratio is at most the learning rate (LARC).
+        trust_coefficient: the ratio if parameter and gradient have the same norm.
+        eps: added to the denominator for numerical stability.
+        maximize: whether to maximize the loss instead of minimizing it.
+        always_adapt: whether to use ratios in groups without weight decay, too.
+        trust_clip: whether to limit the learning rate of a parameter to ``lr`` (LARC).
         **options: see StepOptions.
 
     Raises:
-        ValueError: a number that makes no sense.
+        ValueError: a number is out of range.
 
     Source: You et al. 2017, "Large Batch Training of Convolutional Networks", arXiv:1708.03888.
     """

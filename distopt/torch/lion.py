@@ -18,20 +18,21 @@ __all__ = ["Lion"]
 
 
 class Lion(Optimizer, torch.optim.Optimizer):
-    """Steps by the sign of a running mean of the gradient, over all replicas.
+    """Lion over all replicas: steps in the direction of the sign of a running mean of the gradient.
 
-    PyTorch has none: the arguments, and ``exp_avg`` in the state, are those of the authors' program.
+    PyTorch does not have this optimizer. The arguments, and ``exp_avg`` in the state, are those of the
+    authors' program.
 
     Args:
-        params: the model, or what PyTorch takes: parameters, named parameters or groups of them.
-        lr: the size of each element's step.
-        betas: the weight of the mean in the step, and the decay of the mean.
-        weight_decay: the parameter is multiplied by 1 - lr * weight_decay first.
-        maximize: whether to go up.
+        params: the model, or anything that PyTorch accepts: parameters, named parameters or groups of them.
+        lr: the step size of each element.
+        betas: the weight of the running mean in the step, and the decay rate of that mean.
+        weight_decay: decoupled weight decay: the parameter is first multiplied by ``1 - lr * weight_decay``.
+        maximize: whether to maximize the loss instead of minimizing it.
         **options: see StepOptions.
 
     Raises:
-        ValueError: a negative ``lr`` or ``weight_decay``, or a beta outside [0, 1).
+        ValueError: ``lr`` or ``weight_decay`` is negative, or a beta is outside [0, 1).
 
     Source: Chen et al. 2023, arXiv:2302.06675.
     """

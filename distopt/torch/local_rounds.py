@@ -38,7 +38,7 @@ class LocalRoundsOptimizer(torch.optim.Optimizer, abc.ABC):
         every: the steps of a round.
 
     Raises:
-        TypeError: ``inner`` is no optimizer of this package.
+        TypeError: ``inner`` is not an optimizer of this package.
         ValueError: ``inner`` does not take the mean, or ``every`` is below 1.
     """
 
@@ -64,17 +64,17 @@ class LocalRoundsOptimizer(torch.optim.Optimizer, abc.ABC):
     @torch.no_grad()
     @collective_call
     def step(self, closure: Callable[[], Any] | None = None, *, examples: int | None = None) -> Any:
-        """One step of this node; after the last of a round the nodes come together.
+        """Makes one step on this node. After the last step of a round, the nodes exchange. Collective.
 
         Args:
-            closure: computes the loss and its gradients anew.
-            examples: see :meth:`Optimizer.step`; the mean over the node is weighed by it.
+            closure: a function that recomputes the loss and its gradients.
+            examples: see :meth:`Optimizer.step`. It weights the mean over the node.
 
         Returns:
-            what the closure returned, this replica's loss; else None.
+            The result of the closure, which is this replica's loss. None without a closure.
 
         Raises:
-            ReplicaMismatch: replicas of this node are in different calls, or nodes at the end of a round.
+            ReplicaMismatch: replicas of this node make different calls, or nodes do at the end of a round.
         """
         context = require_replica_context(f"step() of {type(self).__name__}")
         loss = None
@@ -102,9 +102,9 @@ class LocalRoundsOptimizer(torch.optim.Optimizer, abc.ABC):
     @torch.no_grad()
     @collective_call
     def exchange(self) -> None:
-        """Ends the round now, so that all nodes have the same parameters.
+        """Ends the round now, so that all nodes have the same parameters. Collective.
 
-        Nothing happens if no step has been made since the last exchange.
+        Does nothing if no step has been made since the last exchange.
         """
         context = require_replica_context(f"exchange() of {type(self).__name__}")
         if self._steps:
@@ -144,7 +144,7 @@ class LocalRoundsOptimizer(torch.optim.Optimizer, abc.ABC):
     # -- what is the inner optimizer's
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The inner optimizer's."""
+        """The parameter groups of the inner optimizer."""
         return self.inner.param_groups
 
     @param_groups.setter
@@ -154,7 +154,7 @@ class LocalRoundsOptimizer(torch.optim.Optimizer, abc.ABC):
 
     @property
     def state(self) -> Any:
-        """The inner optimizer's: this node's own."""
+        """The state of the inner optimizer on this node."""
         return self.inner.state
 
     @state.setter
@@ -163,7 +163,7 @@ class LocalRoundsOptimizer(torch.optim.Optimizer, abc.ABC):
             self.inner.state = state
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """See ``torch.optim.Optimizer``; all replicas add it together, and get replica 0's values."""
+        """Adds a parameter group, with the values of replica 0. Collective."""
         if self._made:
             self.inner.add_param_group(param_group)
             self._move()
@@ -177,7 +177,7 @@ class LocalRoundsOptimizer(torch.optim.Optimizer, abc.ABC):
     @torch.no_grad()
     @collective_call
     def aggregate(self, *, examples: int | None = None) -> None:
-        """Puts the mean of the node's gradients in the place of this replica's, for the next step."""
+        """Replaces the gradients of this replica with their mean over the node, for the next step."""
         with distribute.within_node(require_replica_context("aggregate()")):
             self.inner.aggregate(examples=examples)
 
@@ -188,17 +188,17 @@ class LocalRoundsOptimizer(torch.optim.Optimizer, abc.ABC):
             yield
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of this node; those of other nodes differ from it until :meth:`exchange`."""
+        """The state of this node. The states of other nodes differ until :meth:`exchange`."""
         return {"inner": self.inner.state_dict(), "steps": self._steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes back what :meth:`state_dict` gave, on all replicas; on each node that node's own.
+        """Loads a result of :meth:`state_dict`. Call it on all replicas, with the state of their own node.
 
-        If replicas of a node have loaded different ones, as they were saved on other nodes, the next step
-        begins with the mean over all replicas.
+        If the replicas of a node load states of different nodes, the next step starts from the mean over all
+        replicas.
 
         Raises:
-            KeyError: it is the state of something else.
+            KeyError: the state is not that of such an optimizer.
         """
         steps = int(state_dict["steps"])
         self.inner.load_state_dict(state_dict["inner"])
@@ -220,7 +220,7 @@ class LocalRoundsOptimizer(torch.optim.Optimizer, abc.ABC):
         """A description of what nodes exchange."""
 
     def describe(self) -> str:
-        """Prints what a node does, and what nodes exchange when, and returns it."""
+        """Prints and returns the pipeline of a node, and what the nodes exchange when."""
         world = require_replica_context("describe()").world
         nodes = world.comm.size // world.node.size
         with distribute.within_node(require_replica_context("describe()")):

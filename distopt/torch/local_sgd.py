@@ -14,19 +14,19 @@ __all__ = ["LocalSGD"]
 
 
 class LocalSGD(LocalRoundsOptimizer):
-    """Makes ``every`` steps on each node alone; then the parameters become their mean over the nodes.
+    """Local SGD: makes ``every`` steps on each node alone, then averages the parameters over the nodes.
 
-    The replicas of a node make each step together, as with ``inner`` alone. The state of ``inner``, such as
-    momentum, stays each node's own. On one node it is ``inner``. Running statistics of batch norms are
-    averaged over the node in each step, over all replicas in an exchange.
+    The replicas of a node make each step together, as with ``inner`` alone. Each node keeps its own state of
+    ``inner``, such as momentum. On one node the result is that of ``inner``. Running statistics of batch
+    norms are averaged over the node in each step, and over all replicas in an exchange.
 
     Args:
-        inner: SGD or another optimizer of this package, which takes the mean. It is not to be used on its
-            own from then on.
-        every: the number of steps between two exchanges.
+        inner: SGD or another optimizer of this package that takes the mean. Do not use it directly
+            afterwards.
+        every: the number of steps between exchanges.
 
     Raises:
-        TypeError: ``inner`` is no optimizer of this package.
+        TypeError: ``inner`` is not an optimizer of this package.
         ValueError: ``inner`` does not take the mean, or ``every`` is below 1.
 
     Source: Stich 2018, "Local SGD Converges Fast and Communicates Little", arXiv:1805.09767.

@@ -17,21 +17,22 @@ __all__ = ["Muon"]
 
 
 class Muon(Optimizer, torch.optim.Muon):
-    """``torch.optim.Muon`` over all replicas, in float32 where PyTorch has bfloat16.
+    """``torch.optim.Muon`` over all replicas, in float32 where PyTorch uses bfloat16.
 
-    Each matrix is orthogonalized by one replica of a node. All parameters must be matrices: give the others,
-    embeddings and the output layer to AdamW.
+    One replica of each node orthogonalizes a matrix. All parameters must be matrices. Train the others,
+    embeddings and the output layer with AdamW.
 
     Args:
-        params: the model, or what PyTorch takes: parameters, named parameters or groups of them.
+        params: the model, or anything that PyTorch accepts: parameters, named parameters or groups of them.
         lr: the learning rate.
-        weight_decay: the parameter is multiplied by 1 - lr * weight_decay first.
-        momentum: decay of the mean of the gradient.
+        weight_decay: decoupled weight decay: the parameter is first multiplied by ``1 - lr * weight_decay``.
+        momentum: the decay rate of the running mean of the gradient.
         nesterov: whether to use Nesterov's momentum.
-        ns_coefficients: the coefficients of the polynomial that orthogonalizes.
-        eps: the least norm by which a matrix is divided.
-        ns_steps: how many steps orthogonalize.
-        adjust_lr_fn: how lr is adjusted to a matrix's shape: None, "original" or "match_rms_adamw".
+        ns_coefficients: the coefficients of the Newton-Schulz polynomial.
+        eps: the smallest norm that a matrix is divided by.
+        ns_steps: the number of Newton-Schulz steps.
+        adjust_lr_fn: how to adjust the learning rate to the shape of a matrix: None, "original" or
+            "match_rms_adamw".
         **options: see StepOptions.
 
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks";

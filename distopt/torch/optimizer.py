@@ -22,18 +22,19 @@ __all__ = ["Optimizer", "StepOptions"]
 
 
 class StepOptions(TypedDict, total=False):
-    """What all optimizers here take besides PyTorch's own arguments.
+    """The options that all optimizers take in addition to PyTorch's arguments.
 
     Attributes:
-        aggregator: what makes one gradient of those of all replicas: any of ``distopt.aggregators``, by
-            name, config or itself; or a function from pairs to pairs. The mean by default.
-        clip_grad_norm: the largest norm of all aggregated gradients together, as
-            ``torch.nn.utils.clip_grad_norm_`` clips it.
-        clip_grad_value: the largest absolute value of an element of the aggregated gradients; clipped first.
-        on_nonfinite: what is done about NaN and infinity in the gradients of any replica: ``"propagate"``,
-            ``"raise"``, ``"skip"`` or ``"zero"``, see ``distopt.optimizers.Optimizer``.
-        unused: ``"error"`` if a parameter must have a gradient on all replicas or on none; ``"zero"`` if
-            zeros take its place where it has none. The latter costs one more exchange a step.
+        aggregator: combines the gradients of all replicas. An aggregator of ``distopt.aggregators``, its name
+            or its config, or a function from pairs to pairs. By default the mean.
+        clip_grad_norm: the largest norm of all aggregated gradients together. Same formula as
+            ``torch.nn.utils.clip_grad_norm_``.
+        clip_grad_value: the largest absolute value of an element of the aggregated gradients. Applied before
+            ``clip_grad_norm``.
+        on_nonfinite: what to do about NaN and infinity in the gradients of any replica: ``"propagate"``,
+            ``"raise"``, ``"skip"`` or ``"zero"``. See ``distopt.optimizers.Optimizer``.
+        unused: what to do about a parameter that has a gradient on some replicas only. ``"error"`` raises;
+            ``"zero"`` uses zeros on the others and costs one more exchange a step.
     """
 
     aggregator: Any
@@ -60,9 +61,7 @@ def check_options(kind: type, options: Mapping[str, Any]) -> None:
     known = [*argument_names(kind), *StepOptions.__annotations__]
     for name in options:
         if name in _KERAS and name not in known:
-            raise TypeError(
-                f"{kind.__name__}() has no argument {name!r}: PyTorch's word for it is {_KERAS[name]!r}"
-            )
+            raise TypeError(f"{kind.__name__}() has no argument {name!r}: PyTorch calls it {_KERAS[name]!r}")
     refuse_unknown(
         kind.__name__, [name for name in options if name not in StepOptions.__annotations__], known
     )
@@ -72,11 +71,11 @@ def check_options(kind: type, options: Mapping[str, Any]) -> None:
 
 
 class Optimizer(torch.optim.Optimizer):
-    """The base of all optimizers here: aggregates gradients over replicas, and makes one update everywhere.
+    """Base class of all optimizers: aggregates gradients and makes the same update on all replicas.
 
-    Each derives from PyTorch's optimizer of the same name and has its arguments, defaults and numbers. Where
-    it is made, all parameters get replica 0's values; all replicas make it together. ``foreach`` and
-    ``fused`` change nothing: the update always is one pass over memory.
+    Each optimizer derives from PyTorch's optimizer of the same name, with the same arguments, defaults and
+    results. All replicas create it together, and all parameters get the values of replica 0. ``foreach`` and
+    ``fused`` have no effect: an update is always one pass over memory.
     """
 
     #: The algorithm.
@@ -103,7 +102,7 @@ class Optimizer(torch.optim.Optimizer):
         self._pipeline = Pipeline(name, self._update, lambda: self.param_groups, module, options)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """See ``torch.optim.Optimizer``; all replicas add it together, and get replica 0's values."""
+        """Adds a parameter group, with the values of replica 0. Collective."""
         before = len(self.param_groups)
         try:
             with self._error_barrier("add_param_group") if self._made else nullcontext():
@@ -128,22 +127,22 @@ class Optimizer(torch.optim.Optimizer):
     @torch.no_grad()
     @collective_call
     def step(self, closure: Callable[[], Any] | None = None, *, examples: int | None = None) -> Any:
-        """One step on all replicas: aggregate the gradients, clip them, update all parameters alike.
+        """Makes one step on all replicas: aggregates the gradients, clips them and updates the parameters.
 
-        A parameter whose gradient is None is left out, as in PyTorch.
+        As in PyTorch, a parameter without a gradient is left out. Collective.
 
         Args:
-            closure: computes the loss and its gradients anew.
-            examples: how many examples this replica's gradients are the mean of; the mean over replicas is
-                weighed by it. All replicas weigh alike without it.
+            closure: a function that recomputes the loss and its gradients.
+            examples: the number of examples that this replica's gradients are the mean of. The mean over
+                replicas is weighted by it. By default all replicas have the same weight.
 
         Returns:
-            what the closure returned, this replica's loss; else None.
+            The result of the closure, which is this replica's loss. None without a closure.
 
         Raises:
-            ReplicaMismatch: replicas have other parameters, gradients of other parameters, other options, or
-                parameters that the program has changed otherwise. Nothing was applied.
-            RuntimeError: within :meth:`no_sync`.
+            ReplicaMismatch: replicas differ in their parameters, in which parameters have gradients, in their
+                options, or in values that the program wrote to parameters. Nothing was applied.
+            RuntimeError: called inside :meth:`no_sync`.
         """
         with self._error_barrier("step"):
             self._check_step()
@@ -160,7 +159,7 @@ class Optimizer(torch.optim.Optimizer):
         """Raises RuntimeError if it is no time for a step."""
         if self._taken_by:
             raise RuntimeError(
-                f"{type(self).__name__}.step(): {self._taken_by} has taken its parameters over; call "
+                f"{type(self).__name__}.step(): {self._taken_by} has taken over its parameters; call "
                 f"the step() of that one"
             )
         if self._accumulates:
@@ -173,11 +172,10 @@ class Optimizer(torch.optim.Optimizer):
     @torch.no_grad()
     @collective_call
     def aggregate(self, *, examples: int | None = None) -> None:
-        """Puts the aggregate of all replicas' gradients in the place of each replica's own.
+        """Replaces the gradients of each replica with the aggregated gradients of all replicas. Collective.
 
-        The next step() takes them as they are then. Whatever looks at gradients between backward() and
-        step(), such as ``torch.nn.utils.clip_grad_norm_``, sees this replica's part only, if this is not
-        called before.
+        The next step() uses them as they are. Without this call, code between backward() and step(), such as
+        ``torch.nn.utils.clip_grad_norm_``, sees the gradients of this replica only.
 
         Args:
             examples: as in :meth:`step`.
@@ -194,9 +192,9 @@ class Optimizer(torch.optim.Optimizer):
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
-        """A block in which gradients add up on each replica, as DDP's; step() within it is an error.
+        """A block that accumulates gradients on each replica, as in DDP. Calling step() in it is an error.
 
-        Nothing is exchanged before step() in any case: the block says what is meant.
+        Gradients are not exchanged before step() in any case. The block only documents the intent.
         """
         before, self._accumulates = self._accumulates, True
         try:
@@ -207,9 +205,9 @@ class Optimizer(torch.optim.Optimizer):
     # -- the state
     @property
     def state(self) -> Any:
-        """The state of each parameter under PyTorch's names.
+        """The state of each parameter, under PyTorch's names.
 
-        Tensors in it are copies. What is changed in it counts in the next step, on all replicas alike.
+        Its tensors are copies. Changes take effect in the next step; make them on all replicas.
         """
         return self._pipeline.keeper.view()
 
@@ -235,14 +233,16 @@ class Optimizer(torch.optim.Optimizer):
         super().__setstate__(rest)
 
     def stats(self) -> dict[str, Any]:
-        """Where the job's time went, as :func:`distopt.report` tells it, in plain numbers; not collective.
+        """Returns where the time of the job went, as in :func:`distopt.report`, as plain numbers.
 
-        ``"iterations"`` are this optimizer's own; one replica alone has nothing else to tell.
+        Not collective.
+
+        ``"iterations"`` counts the steps of this optimizer. In a job of one replica it is the only entry.
         """
         return self._pipeline.updates.stats()
 
     def describe(self) -> str:
-        """Prints the pipeline in force and returns it.
+        """Prints and returns the pipeline of a step.
 
         For example: ``mean over 4 replicas -> clip global norm 1 -> AdamW(lr=0.001, ...)``.
         """

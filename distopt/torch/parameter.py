@@ -74,7 +74,7 @@ class Parameter:
         return self.array(gradient)
 
     def set_gradient(self, gradient: Any) -> None:
-        """Writes a gradient, a tensor or IndexedSlices of distopt, in the place of the tensor's."""
+        """Replaces the gradient of the tensor with a tensor or with IndexedSlices of distopt."""
         if isinstance(gradient, IndexedSlices):
             values, indices = (as_tensor(distopt_array(part)) for part in (gradient.values, gradient.indices))
             self.tensor.grad = torch.sparse_coo_tensor(

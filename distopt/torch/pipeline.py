@@ -201,7 +201,7 @@ class Pipeline:
         self._moves = placement().moves
 
     def aggregate(self, examples: int | None) -> None:
-        """Puts the gradients of all replicas together in the place of this replica's."""
+        """Replaces the gradients of this replica with the aggregated gradients of all replicas."""
         engine = self.prepare()
         with engine.coordinator.error_barrier(f"aggregate of {self._name}"):
             self.updates.weigh(examples)

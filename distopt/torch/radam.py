@@ -19,14 +19,14 @@ class RAdam(Optimizer, torch.optim.RAdam):
     """``torch.optim.RAdam`` over all replicas.
 
     Args:
-        params: the model, or what PyTorch takes: parameters, named parameters or groups of them.
+        params: the model, or anything that PyTorch accepts: parameters, named parameters or groups of them.
         lr: the learning rate.
-        betas: decays of the means of the gradient and of its square.
-        eps: keeps the divisor above zero.
-        weight_decay: times the parameter is added to the gradient.
-        decoupled_weight_decay: whether weight decay is AdamW's.
+        betas: decay rates of the running means of the gradient and of its square.
+        eps: added to the denominator for numerical stability.
+        weight_decay: the coefficient of ``weight_decay * parameter``, which is added to the gradient.
+        decoupled_weight_decay: whether to use the decoupled weight decay of AdamW.
         foreach: accepted and ignored.
-        maximize: whether to go up.
+        maximize: whether to maximize the loss instead of minimizing it.
         capturable: must be False.
         differentiable: must be False.
         **options: see StepOptions.

@@ -19,16 +19,16 @@ class RMSprop(Optimizer, torch.optim.RMSprop):
     """``torch.optim.RMSprop`` over all replicas.
 
     Args:
-        params: the model, or what PyTorch takes: parameters, named parameters or groups of them.
+        params: the model, or anything that PyTorch accepts: parameters, named parameters or groups of them.
         lr: the learning rate.
-        alpha: decay of the mean of the gradient's square.
-        eps: keeps the divisor above zero.
-        weight_decay: times the parameter is added to the gradient.
-        momentum: how much of the last step is added to the next.
-        centered: whether the divisor is the root of the variance.
+        alpha: the decay rate of the running mean of the squared gradient.
+        eps: added to the denominator for numerical stability.
+        weight_decay: the coefficient of ``weight_decay * parameter``, which is added to the gradient.
+        momentum: the momentum factor.
+        centered: whether to divide by the square root of the variance.
         capturable: must be False.
         foreach: accepted and ignored.
-        maximize: whether to go up.
+        maximize: whether to maximize the loss instead of minimizing it.
         differentiable: must be False.
         **options: see StepOptions.
 

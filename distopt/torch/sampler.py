@@ -16,16 +16,16 @@ __all__ = ["DistributedSampler"]
 class DistributedSampler(distributed.DistributedSampler[Any]):
     """``torch.utils.data.DistributedSampler`` for the replicas of this job, without a process group.
 
-    Its meaning is PyTorch's: where the examples cannot be divided evenly, some come twice, so that all
-    replicas have the same number. ``DistributedBatchSampler`` repeats none.
+    As in PyTorch, some examples are repeated if they do not divide evenly, so that all replicas have the same
+    number. ``DistributedBatchSampler`` repeats none.
 
     Args:
-        dataset: the data set; only its length counts.
-        num_replicas: how many there are, if not as many as in this job.
-        rank: the number of this one.
-        shuffle: whether each epoch has an order of its own, after ``set_epoch``.
-        seed: of these orders; the same on all replicas.
-        drop_last: whether to leave examples out instead of repeating some.
+        dataset: the data set. Only its length is used.
+        num_replicas: the number of replicas. By default that of this job.
+        rank: the number of this replica. By default that in this job.
+        shuffle: whether to shuffle. Call ``set_epoch`` to get another order in each epoch.
+        seed: the seed of the shuffling. It must be the same on all replicas.
+        drop_last: whether to drop examples instead of repeating some.
     """
 
     def __init__(

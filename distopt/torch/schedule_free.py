@@ -36,12 +36,12 @@ class _TwoWeights(Optimizer):
 
     @eager
     def train(self) -> None:
-        """Gives parameters the values to train with, on all replicas alike; needed before the first step."""
+        """Switches to the weights for training. Call it on all replicas before the first step."""
         self._switch(training=True)
 
     @eager
     def eval(self) -> None:
-        """Gives parameters the values to evaluate and to save, on all replicas alike."""
+        """Writes the weights for evaluation and saving to the parameters. Call it on all replicas."""
         self._switch(training=False)
 
     @torch.no_grad()
@@ -67,23 +67,24 @@ class _TwoWeights(Optimizer):
 
 
 class SGDScheduleFree(_TwoWeights, torch.optim.Optimizer):
-    """SGD without a schedule, over all replicas.
+    """Schedule-free SGD over all replicas.
 
-    PyTorch has none: arguments, numbers and state are those of the authors' package, schedulefree 1.4.
+    PyTorch does not have this optimizer. Arguments, results and state are those of the authors' package,
+    schedulefree 1.4.
 
     Args:
-        params: the model, or what PyTorch takes: parameters, named parameters or groups of them.
+        params: the model, or anything that PyTorch accepts: parameters, named parameters or groups of them.
         lr: the learning rate.
-        momentum: how far the point of the gradients is from z on the way to the mean of z.
-        weight_decay: times the parameter is added to the gradient.
-        warmup_steps: so many steps the learning rate rises from 0.
-        r: step k has a share in the mean in proportion to ``k**r``.
-        weight_lr_power: and to this power of the largest learning rate so far.
+        momentum: the weight of the mean of z in the point where gradients are computed.
+        weight_decay: the coefficient of ``weight_decay * parameter``, which is added to the gradient.
+        warmup_steps: the number of steps in which the learning rate rises from 0.
+        r: the weight of step k in the mean is proportional to ``k**r``.
+        weight_lr_power: the weight is also proportional to this power of the largest learning rate so far.
         foreach: accepted and ignored.
         **options: see StepOptions.
 
     Raises:
-        ValueError: a ``momentum`` outside (0, 1), another number that makes no sense.
+        ValueError: ``momentum`` is outside (0, 1), or another number is out of range.
 
     Source: Defazio et al. 2024, "The Road Less Scheduled", arXiv:2405.15682.
     """
@@ -117,25 +118,26 @@ class SGDScheduleFree(_TwoWeights, torch.optim.Optimizer):
 
 
 class AdamWScheduleFree(_TwoWeights, torch.optim.Optimizer):
-    """AdamW without a schedule, over all replicas.
+    """Schedule-free AdamW over all replicas.
 
-    PyTorch has none: arguments, numbers and state are those of the authors' package, schedulefree 1.4.
+    PyTorch does not have this optimizer. Arguments, results and state are those of the authors' package,
+    schedulefree 1.4.
 
     Args:
-        params: the model, or what PyTorch takes: parameters, named parameters or groups of them.
+        params: the model, or anything that PyTorch accepts: parameters, named parameters or groups of them.
         lr: the learning rate.
-        betas: how far the point of the gradients is from z on the way to the mean of z; decay of the mean
-            of the gradient's square.
-        eps: keeps the divisor above zero.
-        weight_decay: times the parameter is added to the direction.
-        warmup_steps: so many steps the learning rate rises from 0.
-        r: step k has a share in the mean in proportion to ``k**r``.
-        weight_lr_power: and to this power of the largest learning rate so far.
+        betas: the weight of the mean of z in the point where gradients are computed; the decay rate of the
+            running mean of the squared gradient.
+        eps: added to the denominator for numerical stability.
+        weight_decay: the coefficient of ``weight_decay * parameter``, which is added to the direction.
+        warmup_steps: the number of steps in which the learning rate rises from 0.
+        r: the weight of step k in the mean is proportional to ``k**r``.
+        weight_lr_power: the weight is also proportional to this power of the largest learning rate so far.
         foreach: accepted and ignored.
         **options: see StepOptions.
 
     Raises:
-        ValueError: a first beta outside (0, 1), another number that makes no sense.
+        ValueError: the first beta is outside (0, 1), or another number is out of range.
 
     Source: Defazio et al. 2024, "The Road Less Scheduled", arXiv:2405.15682.
     """
@@ -174,22 +176,23 @@ class AdamWScheduleFree(_TwoWeights, torch.optim.Optimizer):
 
 
 class ScheduleFree(_TwoWeights, torch.optim.Optimizer):
-    """Another optimizer without a schedule: its algorithm moves z, and parameters follow.
+    """Makes another optimizer schedule-free: its algorithm updates z, and the parameters follow.
 
-    It takes over the groups and the options of ``inner``, which is not used any more.
+    It takes over the parameter groups and the options of ``inner``. Do not use ``inner`` afterwards.
 
     Args:
-        inner: an optimizer of distopt.torch that updates each element for itself, such as RMSprop, and has
-            made no step. It should have no momentum of its own; its weight decay is by z.
-        weight_decay_at_y: this times the learning rate times the parameter is subtracted from z.
-        momentum: how far the point of the gradients is from z on the way to the mean of z.
-        weight_lr_power: step k has a share in the mean in proportion to this power of the largest learning
-            rate so far.
-        r: and to ``k**r``.
+        inner: an optimizer of distopt.torch that updates each element independently, such as RMSprop, and has
+            not made a step. It should not use momentum. Its weight decay applies to z.
+        weight_decay_at_y: the coefficient of weight decay at y: ``lr * weight_decay_at_y * parameter`` is
+            subtracted from z.
+        momentum: the weight of the mean of z in the point where gradients are computed.
+        weight_lr_power: the weight of a step in the mean is proportional to this power of the largest
+            learning rate so far.
+        r: the weight of step k is also proportional to ``k**r``.
 
     Raises:
-        TypeError: ``inner`` is no such optimizer.
-        ValueError: it has made steps; a number that makes no sense.
+        TypeError: ``inner`` is not such an optimizer.
+        ValueError: ``inner`` has made steps, or a number is out of range.
 
     Source: Defazio et al. 2024, "The Road Less Scheduled", arXiv:2405.15682; ``ScheduleFreeWrapper`` of the
     authors' package, schedulefree 1.4.

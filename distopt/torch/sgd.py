@@ -19,13 +19,13 @@ class SGD(Optimizer, torch.optim.SGD):
     """``torch.optim.SGD`` over all replicas.
 
     Args:
-        params: the model, or what PyTorch takes: parameters, named parameters or groups of them.
+        params: the model, or anything that PyTorch accepts: parameters, named parameters or groups of them.
         lr: the learning rate.
-        momentum: how much of the last step is added to the next.
-        dampening: how much of the gradient is left out of the momentum.
-        weight_decay: times the parameter is added to the gradient.
+        momentum: the momentum factor.
+        dampening: the dampening of the momentum: the gradient enters it with the factor ``1 - dampening``.
+        weight_decay: the coefficient of ``weight_decay * parameter``, which is added to the gradient.
         nesterov: whether to use Nesterov momentum.
-        maximize: whether to go up.
+        maximize: whether to maximize the loss instead of minimizing it.
         foreach: accepted and ignored.
         differentiable: must be False.
         fused: accepted and ignored.

@@ -16,14 +16,14 @@ __all__ = ["SparseAdam"]
 
 
 class SparseAdam(Optimizer, torch.optim.SparseAdam):
-    """``torch.optim.SparseAdam`` over all replicas: Adam on the rows that a gradient names, and no others.
+    """``torch.optim.SparseAdam`` over all replicas: Adam on only the rows that a sparse gradient has.
 
     Args:
-        params: the model, or what PyTorch takes: parameters, named parameters or groups of them.
+        params: the model, or anything that PyTorch accepts: parameters, named parameters or groups of them.
         lr: the learning rate.
-        betas: decays of the means of the gradient and of its square.
-        eps: keeps the divisor above zero.
-        maximize: whether to go up.
+        betas: decay rates of the running means of the gradient and of its square.
+        eps: added to the denominator for numerical stability.
+        maximize: whether to maximize the loss instead of minimizing it.
         **options: see StepOptions.
 
     Source: Kingma & Ba 2014, arXiv:1412.6980; ``torch.optim.SparseAdam``.

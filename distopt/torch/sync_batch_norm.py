@@ -16,27 +16,28 @@ __all__ = ["SyncBatchNorm", "convert_sync_batchnorm"]
 
 
 class SyncBatchNorm(_BatchNorm):
-    """Batch norm whose mean and variance are those of the batch on all replicas together.
+    """Batch norm over the batch of all replicas.
 
-    Forward and backward passes are what one replica makes of the whole batch, whatever each replica's share
-    is; it may be empty. Arguments, parameters and buffers are those of ``torch.nn.BatchNorm2d``, inputs have
-    two axes or more. Running statistics have the same bits on all replicas. While the module is training,
-    its calls are collective, and so are their backward passes; in ``eval()`` it exchanges nothing, and is
-    PyTorch's own. Second derivatives are right as well.
+    Forward and backward passes give the result of one replica on the whole batch. Shares may differ in size
+    and may be empty. Arguments, parameters and buffers are those of ``torch.nn.BatchNorm2d``. Inputs have two
+    or more axes. Running statistics have the same bits on all replicas.
 
-    Derivatives are those of the sum of all replicas' losses. So where shares differ in size, each loss should
-    be the sum over its examples, divided by the mean size of a share.
+    In training, forward and backward passes are collective. In ``eval()`` mode nothing is exchanged, and the
+    module is PyTorch's own. Second derivatives are supported.
+
+    Derivatives are those of the sum of all replicas' losses. If shares differ in size, compute each loss as
+    the sum over the replica's examples, divided by the mean size of a share.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """See ``torch.nn.BatchNorm2d``; collective in training.
+        """Normalizes a batch, as ``torch.nn.BatchNorm2d`` does. Collective in training.
 
         Args:
-            x: ``[examples, num_features, ...]``; the number of examples is each replica's own.
+            x: ``[examples, num_features, ...]``. The number of examples may differ between replicas.
 
         Raises:
-            ValueError: another shape; a single value of a channel on all replicas.
-            ReplicaMismatch: replicas do not all make this call, of a module of as many channels.
+            ValueError: ``x`` has another shape, or all replicas together have only one value of a channel.
+            ReplicaMismatch: replicas make different calls, or their modules differ in the number of channels.
         """
         context = get_replica_context()
         if not self.training or context is None or context.num_replicas_in_sync == 1:
@@ -77,20 +78,20 @@ class SyncBatchNorm(_BatchNorm):
 
 
 def convert_sync_batchnorm(module: nn.Module) -> nn.Module:
-    """The module with :class:`SyncBatchNorm` in place of each batch norm in it, as torch's of that name.
+    """Replaces each batch norm in a module with :class:`SyncBatchNorm`, as PyTorch's function does.
 
-    Parameters, buffers and hooks stay the same objects, so it does not matter whether an optimizer has been
-    made of them before.
+    Parameters, buffers and hooks stay the same objects, so you can call it before or after creating an
+    optimizer.
 
     Args:
-        module: changed, unless it is a batch norm itself.
+        module: the module. It is changed in place, unless it is a batch norm itself.
 
     Returns:
-        The module, or what takes its place.
+        The module, or its replacement if it is a batch norm.
 
     Raises:
-        TypeError: a batch norm with a ``forward`` of its own, or a parametrized one.
-        ValueError: one that is lazy and does not know its shape yet. Nothing was changed.
+        TypeError: a batch norm overrides ``forward`` or is parametrized. Nothing was changed.
+        ValueError: a lazy batch norm does not have its shape yet. Nothing was changed.
     """
     new: dict[int, nn.Module] = {}
     for name, found in module.named_modules():
@@ -111,7 +112,7 @@ def _check(name: str, module: _BatchNorm) -> None:
     kind = type(module)
     if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
         raise ValueError(
-            f"convert_sync_batchnorm: {name} ({kind.__name__}) does not know its shape yet: call the model "
+            f"convert_sync_batchnorm: {name} ({kind.__name__}) does not have its shape yet: call the model "
             f"on a batch before"
         )
     if kind.forward not in (_BatchNorm.forward, nn.SyncBatchNorm.forward) or parametrize.is_parametrized(

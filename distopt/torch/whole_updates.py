@@ -19,7 +19,7 @@ __all__ = ["WholeUpdates", "updates_of"]
 
 
 class WholeUpdates(GroupUpdates):
-    """As its base, but each parameter is updated by one replica of a node, dealt out by what that costs."""
+    """As its base, but one replica of a node updates each parameter. Their cost decides which one."""
 
     def _update_cost(self, variable: Variable) -> float:
         return cast(WholeUpdate, self._update_rule).cost(self._group_of(variable), variable.shape)

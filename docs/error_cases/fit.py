@@ -63,7 +63,7 @@ model.fit(x, np.eye(3, dtype='f4')[np.zeros(8, int)], verbose=0)  # here
     ),
     Case(
         "NaN in the data",
-        "An example holds NaN.",
+        "An example has NaN.",
         "Remove or fill it; its row is in the message.",
         _SETUP
         + """\
@@ -74,7 +74,7 @@ model.fit(x, y, verbose=0)  # here
     Case(
         "texts as data",
         "The data are no numbers.",
-        "Turn texts into numbers first, for example by `np.unique(..., return_inverse=True)`.",
+        "Convert strings to numbers first, for example by `np.unique(..., return_inverse=True)`.",
         _SETUP
         + """\
 model.fit(np.array([['a', 'b']] * 8), y, verbose=0)  # here

@@ -232,7 +232,7 @@ def test_the_state_goes_on_where_it_was_saved():
         optimizer.load_state_dict(wrong)
     with pytest.raises(KeyError, match="no 'count'"):
         optimizer.load_state_dict({})
-    with pytest.raises(ValueError, match=r"has 'cuont', which is not here. Did you mean 'count'"):
+    with pytest.raises(ValueError, match=r"has 'cuont', which does not exist here. Did you mean 'count'"):
         optimizer.load_state_dict({**saved, "cuont": 1})
     assert_close(optimizer.params, expected, 0)
 

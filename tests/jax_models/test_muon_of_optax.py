@@ -124,7 +124,7 @@ def test_arguments_and_errors():
     taken = {key: value.default for key, value in own.items() if key != "options"}
     assert taken == {key: value.default for key, value in its.items()}
     for wrong, message in {
-        "spectral": "'spectral' is not here",
+        "spectral": "'spectral' is not supported",
         "other": "preconditioning of muon",
     }.items():
         with pytest.raises(ValueError, match=message):

@@ -122,7 +122,7 @@ def test_arguments_and_errors():
         taken = {key: value.default for key, value in own.items() if key != "options"}
         assert taken == {key: value.default for key, value in its.items()}
     for base in (dj.adafactor(), dj.lamb(0.1), dj.schedule_free_sgd()):
-        with pytest.raises(TypeError, match="each element for itself"):
+        with pytest.raises(TypeError, match="each element independently"):
             dj.schedule_free(base, 0.1)
     with pytest.raises(TypeError, match=r"optimizer of distopt\.jax; got"):
         dj.schedule_free(optax.sgd(0.1), 0.1)

@@ -119,7 +119,7 @@ def test_best_weights_of_other_shapes(wrong: Any) -> None:
     model = keras.Sequential([L.Dense(1, input_shape=(2,))])
     stop.set_model(model)
     stop.check_state({**stop.get_state(), "best_weights": model.get_weights()})
-    with pytest.raises(ValueError, match="best_weights have not the shapes"):
+    with pytest.raises(ValueError, match="best_weights do not have the shapes"):
         stop.check_state({**stop.get_state(), "best_weights": wrong})
 
 

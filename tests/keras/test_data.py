@@ -85,7 +85,7 @@ def test_views_of_a_memmap_are_not_read_through(tmp_path: Path) -> None:
     for x, y in ((mapped, np.ones(9)), (np.asarray(mapped)[1:], labels[1:]), (mapped[2:][::2], np.ones(4))):
         history = model.fit(x, y, validation_split=0.3, verbose=0).history  # the parts are views as well
         assert np.isnan([history["loss"], history["val_loss"]]).all()
-    with pytest.raises(ValueError, match="x holds NaN"):
+    with pytest.raises(ValueError, match="x has NaN"):
         model.fit(np.array(mapped), np.ones(9), verbose=0)
 
 

@@ -19,7 +19,7 @@ def small_model() -> keras.Sequential:
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "nan": ({"x": np.where(X[7, 2] == X, np.nan, X)}, "x holds NaN, first in example 7"),
+    "nan": ({"x": np.where(X[7, 2] == X, np.nan, X)}, "x has NaN, first in example 7"),
     "lengths": ({"y": Y[:-1]}, "x has 43, y has 42"),
     "classes": ({"y": Y + 1}, "from 0 to 3, .* 4 outputs; got labels from 1 to 4"),
     "parts of classes": ({"y": Y / 4}, "class numbers, which are whole"),
@@ -70,7 +70,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no data": ({"x": None}, "x is None"),
     "batches and labels": ({"x": iter([(X, Y)])}, "labels and weights come in its batches"),
     "iterator": ({"x": iter([(X, Y)]), "y": None, "epochs": 2}, "read once only"),
-    "nan in a batch": ({"x": [(X * np.nan, Y)], "y": None}, "the first batch's x holds NaN"),
+    "nan in a batch": ({"x": [(X * np.nan, Y)], "y": None}, "the first batch's x has NaN"),
     "no batch": ({"x": [].__iter__(), "y": None}, "empty"),
     "no batch size": ({"batch_size": 0}, r"fit\(\): batch_size must be at least 1; got 0"),
     "part of a batch": ({"batch_size": 3.5}, "batch_size must be a whole number; got 3.5"),
@@ -79,7 +79,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "too many steps": ({"steps_per_epoch": 3}, "steps must be from 1 to 2, the batches of 32 in 43 examples"),
     "validation width": ({"validation_data": (X[:, :5], Y)}, "takes .*length 6 on axis -1"),
     "validation labels": ({"validation_data": (X, Y + 1)}, "got labels from 1 to 4"),
-    "validation nan": ({"validation_data": (X * np.nan, Y)}, r"fit\(validation_data=...\): x holds NaN"),
+    "validation nan": ({"validation_data": (X * np.nan, Y)}, r"fit\(validation_data=...\): x has NaN"),
     "validation iterator": ({"validation_data": iter([(X, Y)]), "epochs": 2}, "give validation_steps"),
     "validation frequency": ({"validation_data": (X, Y), "validation_freq": 0}, "validation_freq must be"),
 }

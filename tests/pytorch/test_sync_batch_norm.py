@@ -167,7 +167,7 @@ class Activated(nn.BatchNorm1d):
 @pytest.mark.parametrize(
     ("make", "error", "text"),
     [
-        (lambda: nn.LazyBatchNorm1d(), ValueError, r"1 \(LazyBatchNorm1d\) does not know its shape yet"),
+        (lambda: nn.LazyBatchNorm1d(), ValueError, r"1 \(LazyBatchNorm1d\) does not have its shape yet"),
         (lambda: Activated(3), TypeError, r"1 \(test_sync_batch_norm.Activated\) does more than"),
         (
             lambda: nn.utils.parametrizations.weight_norm(nn.BatchNorm1d(3), dim=None),

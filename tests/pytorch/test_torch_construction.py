@@ -102,9 +102,7 @@ def test_parameters_are_refused_in_torchs_words(make):
 
 
 def test_an_unknown_option_is_named():
-    with pytest.raises(
-        TypeError, match=r"Adam\(\) has no argument 'learning_rate': PyTorch's word for it is 'lr'"
-    ):
+    with pytest.raises(TypeError, match=r"Adam\(\) has no argument 'learning_rate': PyTorch calls it 'lr'"):
         dt.Adam(mlp().parameters(), learning_rate=0.1)
 
 

@@ -13,6 +13,8 @@ import distopt.torch as dt  # noqa: E402
 
 pytestmark = pytest.mark.torch
 PAGES = ["README.md", "docs/howto/torch.md"]
+#: All pages on PyTorch models.
+HOWTO = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs/howto").glob("torch*.md"))
 
 
 def changed(page, number=0):
@@ -52,26 +54,26 @@ def test_three_lines_are_changed(page):
     assert len(re.findall(r"^\+", text, re.MULTILINE)) == 3
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_what_the_other_changes_lead_to_runs(number, tmp_path):
+@pytest.mark.parametrize(("page", "number"), [("gradients", 0), ("port", 0), ("port", 1)])
+def test_what_the_other_changes_lead_to_runs(page, number, tmp_path):
     """Those of clips, and of programs for DDP and Horovod, with what these programs have before them."""
     data = torch.utils.data.TensorDataset(*load())
     names = {"torch": torch, "data": data, "path": tmp_path / "saved.pt"}
     names["Net"] = lambda: torch.nn.Linear(8, 1)
     names["model"] = model = names["Net"]()
     names |= {"optimizer": dt.SGD(model), "loss": model(data[:][0]).mean()}
-    exec(changed("docs/howto/torch.md", number)[1], names)
-    if number > 1:
+    exec(changed(f"docs/howto/torch-{page}.md", number)[1], names)
+    if page == "port":
         assert isinstance(names["optimizer"], dt.AdamW)
         assert len(names["loader"]) == 4
         saved = torch.load(names["path"])
         assert torch.equal(saved["weight"], names["model"].weight)
-    assert len(blocks("docs/howto/torch.md", "diff")) == 4
+    assert sum(len(blocks(name, "diff")) for name in HOWTO) == 4
 
 
 def test_states_of_torchmetrics_are_gathered_by_replica():
     """By a function of the page, as torchmetrics' own does: a list of each replica's tensor."""
-    text = next(text for _, text in blocks("docs/howto/torch.md") if "def gather" in text)
+    text = next(text for _, text in blocks("docs/howto/torch-collectives.md") if "def gather" in text)
     names = {"torch": torch, "dt": dt}
     exec(text, names)
 
@@ -85,8 +87,8 @@ def test_states_of_torchmetrics_are_gathered_by_replica():
         assert [x.tolist() for x in parts] == [[], [[1, 1]], [[2, 2], [2, 2]]]
 
 
-def test_the_page_names_all_optimizers_and_options():
-    page = (ROOT / "docs/howto/torch.md").read_text()
-    named = set(re.findall(r"`(?:dt\.)?(\w+)[`(=]", page))
+def test_the_pages_name_all_optimizers_and_options():
+    text = "".join((ROOT / page).read_text() for page in HOWTO)
+    named = set(re.findall(r"`(?:dt\.)?(\w+)[`(=]", text))
     assert {name for name in dt.__all__ if name not in ("Optimizer", "StepOptions", "rank", "size")} <= named
-    assert set(dt.StepOptions.__annotations__) <= set(re.findall(r"(\w+)=", page))
+    assert set(dt.StepOptions.__annotations__) <= set(re.findall(r"(\w+)=", text))

@@ -207,5 +207,5 @@ def test_arguments():
         dt.ScheduleFree(inner)
     inner = dt.SGD(parameter)
     dt.ScheduleFree(inner)
-    with pytest.raises(RuntimeError, match=r"SGD.step\(\): ScheduleFree has taken its parameters over"):
+    with pytest.raises(RuntimeError, match=r"SGD.step\(\): ScheduleFree has taken over its parameters"):
         inner.step()

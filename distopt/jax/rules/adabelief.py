@@ -28,7 +28,7 @@ ADABELIEF = Rule("optax_adabelief", _adabelief, ("mu", "nu"), in_float32=True)
 @final
 @dataclass(frozen=True)
 class AdaBeliefRule(LeafRule):
-    """``nu = b2 * nu + (1 - b2) * abs(g - mu)**2 + eps_root`` in the place of Adam's.
+    """``nu = b2 * nu + (1 - b2) * abs(g - mu)**2 + eps_root`` instead of Adam's.
 
     Source: Zhuang et al. 2020, arXiv:2010.07468.
     """

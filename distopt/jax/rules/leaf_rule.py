@@ -95,7 +95,7 @@ def mean_weights(b1: float, step: int, nesterov: bool) -> tuple[float, float]:
 
 
 def checked(rule: LeafUpdate, *, decays: tuple[str, ...] = (), others: tuple[str, ...] = ()) -> None:
-    """Raises ValueError if a number of the rule makes no sense.
+    """Raises ValueError if a number of the rule is out of range.
 
     Args:
         rule: whose.

@@ -67,8 +67,8 @@ def check_base(base: LeafUpdate) -> LeafRule:
         or isinstance(base.rule(), TrustRatioRule)
     ):
         raise TypeError(
-            f"schedule_free() takes an optimizer that updates each element for itself, such as sgd or adam; "
-            f"{base.name} is none"
+            f"schedule_free() takes an optimizer that updates each element independently, such as sgd or "
+            f"adam; got {base.name}"
         )
     return base
 

@@ -1,6 +1,6 @@
-"""What programs for ``tf.keras`` take from ``keras.backend``: settings, values of variables, functions.
+"""The parts of ``keras.backend`` that ``tf.keras`` programs use: settings, variables, functions.
 
-The functions are thin over NumPy's, take what NumPy's take here, and are followed by tapes.
+The functions are thin wrappers of NumPy's. They accept the same arguments, and tapes record them.
 
 >>> from distopt import Variable
 >>> v = Variable([1.0, 3.0])

@@ -135,22 +135,22 @@ def pow(x: Any, a: Any) -> Any:
 
 
 def maximum(x: Any, y: Any) -> Any:
-    """The larger one of each two elements."""
+    """The elementwise maximum."""
     return np.maximum(tensor(x), y)
 
 
 def minimum(x: Any, y: Any) -> Any:
-    """The smaller one of each two elements."""
+    """The elementwise minimum."""
     return np.minimum(tensor(x), y)
 
 
 def clip(x: Any, min_value: Any, max_value: Any) -> Any:
-    """``x`` brought into ``[min_value, max_value]``; None is no limit."""
+    """``x`` clipped to ``[min_value, max_value]``. None means no limit."""
     return np.clip(tensor(x), min_value, max_value)
 
 
 def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
-    """``log(sum(exp(x)))``, safe from overflow."""
+    """``log(sum(exp(x)))``, without overflow."""
     x, axis = tensor(x), tuple(axis) if isinstance(axis, list) else axis
     largest = np.max(as_array(x), axis=axis, keepdims=True)
     total = np.log(np.sum(np.exp(x - largest), axis=axis, keepdims=True)) + largest
@@ -164,17 +164,17 @@ def l2_normalize(x: Any, axis: Any = None) -> Any:
 
 
 def cast(x: Any, dtype: DTypeLike) -> Any:
-    """``x`` in another dtype; gradients pass between floating dtypes only."""
+    """Casts ``x`` to another dtype. Gradients flow between floating dtypes only."""
     return tensor(x).astype(dtype)
 
 
 def argmax(x: Any, axis: int = -1) -> Any:
-    """The place of the largest element along ``axis``."""
+    """The index of the largest element along ``axis``."""
     return tensor(np.argmax(as_array(x), axis=axis))
 
 
 def argmin(x: Any, axis: int = -1) -> Any:
-    """The place of the smallest element along ``axis``."""
+    """The index of the smallest element along ``axis``."""
     return tensor(np.argmin(as_array(x), axis=axis))
 
 
@@ -184,13 +184,13 @@ def dot(x: Any, y: Any) -> Any:
 
 
 def one_hot(indices: Any, num_classes: int) -> Any:
-    """1 at each index of a new last axis, 0 elsewhere; all 0 for an index out of range."""
+    """One-hot vectors along a new last axis; all zeros for an index out of range."""
     wanted = as_array(indices)[..., None] == np.arange(num_classes)
     return tensor(wanted.astype(np.float32))
 
 
 def switch(condition: Any, then_expression: Any, else_expression: Any) -> Any:
-    """The elements of one or the other; ``condition`` has their shape, or their first axes."""
+    """Selects elements by ``condition``, which has their shape or their first axes."""
     then, other = (e() if callable(e) else e for e in (then_expression, else_expression))
     then, which = tensor(then), as_array(condition)
     missing = then.ndim - which.ndim
@@ -199,17 +199,17 @@ def switch(condition: Any, then_expression: Any, else_expression: Any) -> Any:
 
 # -- shapes
 def reshape(x: Any, shape: Sequence[int]) -> Any:
-    """``x`` in another shape."""
+    """Reshapes ``x``."""
     return np.reshape(tensor(x), tuple(int(n) for n in shape))
 
 
 def flatten(x: Any) -> Any:
-    """``x`` in one axis."""
+    """Reshapes ``x`` to one axis."""
     return np.reshape(tensor(x), (-1,))
 
 
 def batch_flatten(x: Any) -> Any:
-    """``x`` in two axes, the first of which stays."""
+    """Reshapes ``x`` to two axes and keeps the first."""
     x = tensor(x)
     return np.reshape(x, (x.shape[0], int(np.prod(x.shape[1:]))))
 
@@ -235,15 +235,15 @@ def permute_dimensions(x: Any, pattern: Sequence[int]) -> Any:
 
 
 def concatenate(tensors: Sequence[Any], axis: int = -1) -> Any:
-    """Tensors one after the other along ``axis``."""
+    """Concatenates tensors along ``axis``."""
     return np.concatenate([tensor(x) for x in tensors], axis=axis)
 
 
 def stack(x: Sequence[Any], axis: int = 0) -> Any:
-    """Tensors beside each other along a new axis."""
+    """Stacks tensors along a new axis."""
     return np.stack([tensor(one) for one in x], axis=axis)
 
 
 def repeat_elements(x: Any, rep: int, axis: int) -> Any:
-    """Each element ``rep`` times along ``axis``."""
+    """Repeats each element ``rep`` times along ``axis``."""
     return np.repeat(tensor(x), rep, axis=axis)

@@ -23,5 +23,5 @@ def categorical_crossentropy(target: Any, output: Any, from_logits: bool = False
 def sparse_categorical_crossentropy(
     target: Any, output: Any, from_logits: bool = False, axis: int = -1
 ) -> Any:
-    """``-log(p)`` of the class with the target's number."""
+    """``-log(p)`` of the target class."""
     return losses.sparse_categorical_crossentropy(target, output, from_logits, axis)

@@ -22,15 +22,15 @@ _PURPOSE = 0x6B62
 def random_normal(
     shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: DTypeLike = None, seed: int | None = None
 ) -> Tensor:
-    """Numbers of a normal distribution.
+    """Draws numbers from a normal distribution.
 
     Args:
-        shape: of the tensor; a tensor will do.
-        mean: of the distribution.
-        stddev: of the distribution.
+        shape: the shape of the tensor, also as a tensor.
+        mean: the mean of the distribution.
+        stddev: the standard deviation of the distribution.
         dtype: :func:`floatx` by default.
-        seed: of a sequence of its own for each replica, other numbers at each call; NumPy's global generator
-            by default.
+        seed: the seed. Each replica gets its own sequence, and each call other numbers. By default numbers
+            come from NumPy's global generator.
     """
     drawn = _generator(seed).normal(mean, stddev, _shape(shape))
     return Tensor(np.asarray(drawn, as_dtype(dtype)))
@@ -39,7 +39,7 @@ def random_normal(
 def random_uniform(
     shape: Any, minval: float = 0.0, maxval: float = 1.0, dtype: DTypeLike = None, seed: int | None = None
 ) -> Tensor:
-    """Numbers between ``minval`` and ``maxval``; see :func:`random_normal`."""
+    """Draws numbers between ``minval`` and ``maxval``. See :func:`random_normal`."""
     drawn = _generator(seed).uniform(minval, maxval, _shape(shape))
     return Tensor(np.asarray(drawn, as_dtype(dtype)))
 

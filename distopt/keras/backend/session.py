@@ -26,15 +26,15 @@ _EPSILON = 1e-7
 
 
 def epsilon() -> float:
-    """The small number by which losses keep logarithms and divisors away from zero."""
+    """The small number that losses use to avoid division by zero and the logarithm of zero."""
     return _EPSILON
 
 
 def set_epsilon(value: float) -> None:
-    """Accepts the number that :func:`epsilon` is.
+    """Accepts only the value of :func:`epsilon`.
 
     Raises:
-        ValueError: another one.
+        ValueError: another value.
     """
     if value != _EPSILON:
         raise ValueError(
@@ -44,17 +44,17 @@ def set_epsilon(value: float) -> None:
 
 
 def cast_to_floatx(x: Any) -> Array:
-    """``x`` as an array of the dtype :func:`floatx`."""
+    """Returns ``x`` as an array of dtype :func:`floatx`."""
     return np.asarray(as_array(x), floatx())
 
 
 def image_data_format() -> str:
-    """How images lie: "channels_last", which is ``[batch, height, width, channels]``."""
+    """The layout of images: "channels_last", which is ``[batch, height, width, channels]``."""
     return "channels_last"
 
 
 def set_image_data_format(data_format: str) -> None:
-    """Accepts "channels_last".
+    """Accepts only "channels_last".
 
     Raises:
         ValueError: another format.
@@ -67,9 +67,9 @@ def set_image_data_format(data_format: str) -> None:
 
 
 def clear_session() -> None:
-    """Resets the names of layers and the numbers of seeded calls, as in a program just started.
+    """Resets the numbering of layer names and of seeded calls, as at the start of a program.
 
-    There is nothing else to clear: what no variable of the program holds is gone.
+    There is nothing else to clear: Python frees objects that the program no longer uses.
     """
     reset_names()
     reset_calls()

@@ -36,7 +36,7 @@ __all__ = [
 
 
 def get_value(x: Any) -> Any:
-    """A copy of the value of a variable or tensor, as an array; anything else as it is."""
+    """Returns a copy of the value of a variable or tensor as an array, and anything else unchanged."""
     if not isinstance(x, TensorLike):
         return x
     value = as_array(x)
@@ -47,10 +47,10 @@ eval = get_value  # noqa: A001 (the name of Keras)
 
 
 def set_value(x: Any, value: Any) -> None:
-    """Sets a variable, such as ``optimizer.learning_rate``; every replica has to set the same.
+    """Sets a variable, such as ``optimizer.learning_rate``. All replicas must set the same value.
 
     Raises:
-        TypeError: ``x`` is no variable.
+        TypeError: ``x`` is not a variable.
         ValueError: a value of another shape.
     """
     if not isinstance(x, Variable):
@@ -72,12 +72,12 @@ def batch_set_value(tuples: Iterable[tuple[Any, Any]]) -> None:
 def variable(
     value: Any, dtype: DTypeLike = None, name: str | None = None, constraint: Any = None
 ) -> Variable:
-    """A variable, of the dtype :func:`floatx` by default."""
+    """Creates a variable, by default of dtype :func:`floatx`."""
     return Variable(np.asarray(as_array(value), as_dtype(dtype)), name=name, constraint=constraint)
 
 
 def constant(value: Any, dtype: DTypeLike = None, shape: Any = None, name: str | None = None) -> Tensor:
-    """A tensor, of the dtype :func:`floatx` by default; one number may fill a shape."""
+    """Creates a tensor, by default of dtype :func:`floatx`. A single number fills the shape."""
     array = np.asarray(as_array(value), as_dtype(dtype))
     if shape is not None:
         array = np.full(shape, array) if array.ndim == 0 else array.reshape(shape)
@@ -85,27 +85,27 @@ def constant(value: Any, dtype: DTypeLike = None, shape: Any = None, name: str |
 
 
 def zeros(shape: Any, dtype: DTypeLike = None, name: str | None = None) -> Variable:
-    """A variable of zeros, of the dtype :func:`floatx` by default."""
+    """Creates a variable of zeros, by default of dtype :func:`floatx`."""
     return Variable(np.zeros(shape, as_dtype(dtype)), name=name)
 
 
 def ones(shape: Any, dtype: DTypeLike = None, name: str | None = None) -> Variable:
-    """A variable of ones, of the dtype :func:`floatx` by default."""
+    """Creates a variable of ones, by default of dtype :func:`floatx`."""
     return Variable(np.ones(shape, as_dtype(dtype)), name=name)
 
 
 def zeros_like(x: Any, dtype: DTypeLike = None, name: str | None = None) -> Tensor:
-    """A tensor of zeros of the shape and dtype of ``x``."""
+    """Creates a tensor of zeros with the shape and dtype of ``x``."""
     return Tensor(np.zeros_like(as_array(x), dtype))
 
 
 def ones_like(x: Any, dtype: DTypeLike = None, name: str | None = None) -> Tensor:
-    """A tensor of ones of the shape and dtype of ``x``."""
+    """Creates a tensor of ones with the shape and dtype of ``x``."""
     return Tensor(np.ones_like(as_array(x), dtype))
 
 
 def shape(x: Any) -> tuple[int, ...]:
-    """The lengths of the axes."""
+    """The shape, as a tuple of integers."""
     return tuple(tensor(x).shape)
 
 

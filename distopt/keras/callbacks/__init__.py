@@ -1,4 +1,4 @@
-"""Callbacks: what happens around epochs and batches."""
+"""Callbacks, which run before and after epochs and batches."""
 
 from distopt.keras.callbacks.averaging import ExponentialMovingAverage
 from distopt.keras.callbacks.backup import BackupAndRestore

@@ -21,13 +21,13 @@ class ExponentialMovingAverage(Callback):
 
     Args:
         decay: from 0 to less than 1.
-        swap: give the model the averages when training ends.
+        swap: whether to give the model the averages when training ends.
 
     Attributes:
-        averages: those of the model's trainable weights, in their order.
+        averages: the averages of the model's trainable weights, in their order.
 
     Raises:
-        ValueError: ``decay`` is outside of [0, 1).
+        ValueError: ``decay`` is outside [0, 1).
     """
 
     local_batches = True
@@ -45,15 +45,15 @@ class ExponentialMovingAverage(Callback):
         self.averages = [np.array(weight) for weight in self.model.trainable_weights]
 
     def get_state(self) -> list[Array]:
-        """For backups."""
+        """Returns the state for backups."""
         return self.averages
 
     def check_state(self, state: Any) -> None:
-        """Raises if :meth:`set_state` could not take this."""
+        """Raises an error if :meth:`set_state` would not accept this state."""
         check_arrays(state, self.model.trainable_weights, "the averages")
 
     def set_state(self, state: list[Array]) -> None:
-        """Restores what :meth:`get_state` returned."""
+        """Restores a state of :meth:`get_state`."""
         self.averages = state
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:

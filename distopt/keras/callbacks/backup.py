@@ -18,30 +18,30 @@ _log = logging.getLogger("distopt")
 
 
 class BackupAndRestore(Callback):
-    """Saves everything that ``fit`` needs to continue, and resumes from it when the program starts again.
+    """Saves the whole state of ``fit``, and resumes from it when the program starts again.
 
-    Weights, optimizer, random streams, the position in the data, the epoch's loss and metrics so far, and
-    the state of the callbacks that have one: the result has the same bits as without the interruption.
-    The backups are those of a :class:`~distopt.checkpoint.CheckpointManager`.
+    The state includes weights, optimizer, random streams, the position in the data, the loss and metrics of
+    the epoch so far, and the state of callbacks. The result has the same bits as without the interruption.
+    Backups are written by a :class:`~distopt.checkpoint.CheckpointManager`.
 
-    A backup that cannot be written is a warning; training continues, and older backups stay.
+    If a backup cannot be written, a warning is shown. Training continues, and older backups are kept.
 
-    When an interrupted epoch continues, ``on_epoch_begin`` of the callbacks is called for it again. An
-    iterable is read again up to the position of the backup.
+    When an interrupted epoch continues, ``on_epoch_begin`` is called again for it. An iterable is read again
+    up to the position of the backup.
 
     Args:
-        backup_dir: the directory; all replicas must see it. One ``fit`` at a time may use it.
-        save_freq: "epoch", or the number of batches between two backups.
-        delete_checkpoint: whether the backups are removed when training is complete. Otherwise the final
-            weights are saved too, and the same program does not train again.
-        save_before_preemption: whether SIGTERM saves at the end of the step and ends the program with exit
-            code 143. This needs ``fit`` in the main thread.
-        background: whether backups are written while training continues.
+        backup_dir: the directory, which all replicas must see. Only one ``fit`` at a time may use it.
+        save_freq: "epoch", or the number of batches between backups.
+        delete_checkpoint: whether to remove the backups when training is complete. Otherwise the final
+            weights are saved too, and running the program again does not train again.
+        save_before_preemption: whether SIGTERM saves a backup at the end of the step and ends the program
+            with exit code 143. ``fit`` must run in the main thread.
+        background: whether to write backups while training continues.
         keep: the number of backups to keep.
 
     Raises:
-        ValueError: another ``save_freq``, or ``keep`` below 1.
-        RuntimeError: in training, if another job writes into the directory.
+        ValueError: ``save_freq`` is invalid, or ``keep`` is below 1.
+        RuntimeError: in training, if another job writes to the directory.
         MissingExtra: in training, if safetensors is not installed.
     """
 
@@ -69,10 +69,10 @@ class BackupAndRestore(Callback):
 
     @property
     def manager(self) -> CheckpointManager:
-        """What saves and restores, in training.
+        """The checkpoint manager, during training.
 
         Raises:
-            RuntimeError: there is no training.
+            RuntimeError: not called during training.
         """
         if self._manager is None:
             raise RuntimeError("BackupAndRestore has no manager before fit() begins")

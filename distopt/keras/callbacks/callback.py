@@ -25,19 +25,19 @@ def is_chief() -> bool:
 
 
 class Callback(KnownArguments):
-    """Overrides the methods of the moments that it wants to know of; all replicas call them.
+    """Base class of callbacks. Override the methods that you need. All replicas call them.
 
     Attributes:
         model: the model in training.
-        params: ``epochs``, ``steps`` and ``samples`` of an epoch (None if not known), ``batch_size``,
-            ``replicas``.
-        local_batches: True if ``on_train_batch_end`` is content with this replica's loss. Otherwise
-            the logs of every batch are gathered from all replicas first, and if it sets
-            ``model.stop_training`` on one replica, all stop after this batch.
-        runs_last: True if its hooks must be called after those of the other callbacks.
+        params: a dict with ``epochs``, ``steps`` and ``samples`` of an epoch (None if unknown),
+            ``batch_size`` and ``replicas``.
+        local_batches: True if ``on_train_batch_end`` needs only the loss of this replica. Otherwise the logs
+            of every batch are first combined over all replicas, and if the callback sets
+            ``model.stop_training`` on one replica, all replicas stop after this batch.
+        runs_last: True if its methods must be called after those of the other callbacks.
 
-    One that remembers something, and is to go on after a restart as if there had been none, has
-    ``get_state()`` and ``set_state(state)`` of plain values: see ``BackupAndRestore``.
+    To restore the state of a callback after a restart, add ``get_state()`` and ``set_state(state)``. The
+    state consists of plain values. See ``BackupAndRestore``.
     """
 
     local_batches = False
@@ -48,45 +48,51 @@ class Callback(KnownArguments):
         self.params: dict[str, Any] = {}
 
     def set_model(self, model: Model) -> None:
-        """Says which model is trained."""
+        """Sets the model in training."""
         self.model = model
 
     def set_params(self, params: dict[str, Any]) -> None:
-        """Says how it is trained."""
+        """Sets the parameters of the training."""
         self.params = params
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
-        """Before the first epoch."""
+        """Called before the first epoch."""
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        """After the last epoch."""
+        """Called after the last epoch."""
 
     def close(self) -> None:
-        """At the very end, also if training ends with an exception: lets go of files and the like."""
+        """Called at the very end, also if training fails. Releases files and other resources."""
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        """Before an epoch."""
+        """Called before an epoch."""
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        """After an epoch and its validation; ``logs`` holds loss and metrics, the latter's as ``val_...``."""
+        """Called after an epoch and its validation.
+
+        ``logs`` has the loss and the metrics; those of validation start with ``val_``.
+        """
 
     def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
-        """Before a batch."""
+        """Called before a batch."""
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
-        """After a batch; ``logs`` holds the means since the epoch began, and ``size``, the global batch's."""
+        """Called after a batch.
+
+        ``logs`` has the means since the start of the epoch, and the global batch ``size``.
+        """
 
 
 class CallbackList:
-    """Several callbacks, called one after the other.
+    """Calls several callbacks in order.
 
     Args:
-        callbacks: in order.
+        callbacks: the callbacks, in order.
         model: the model in training.
         params: see :class:`Callback`.
 
     Raises:
-        TypeError: something that is no callback.
+        TypeError: an object is not a callback.
     """
 
     def __init__(self, callbacks: Sequence[Callback], model: Model, params: dict[str, Any]) -> None:
@@ -102,7 +108,7 @@ class CallbackList:
 
     @property
     def shares_batches(self) -> bool:
-        """Whether some callback wants the logs of each batch as they are over all replicas."""
+        """Whether a callback needs the logs of each batch combined over all replicas."""
         return any(not callback.local_batches for callback in self._at_end)
 
     def on_train_begin(self) -> None:
@@ -126,7 +132,7 @@ class CallbackList:
             callback.on_epoch_begin(epoch, {})
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        """See Callback; what a callback adds to ``logs`` the later ones see."""
+        """See Callback. Entries that a callback adds to ``logs`` are visible to later callbacks."""
         for callback in self._callbacks:
             callback.on_epoch_end(epoch, logs)
 

@@ -18,12 +18,12 @@ __all__ = ["CSVLogger", "ModelCheckpoint"]
 
 
 class CSVLogger(Callback):
-    """Writes the numbers of each epoch into a file, one line an epoch; NA where an epoch has none.
+    """Writes the logs of each epoch to a CSV file, one line an epoch, with NA for missing values.
 
     Args:
         filename: the file.
-        separator: between the columns.
-        append: go on with a file that is there, instead of replacing it.
+        separator: the separator of columns.
+        append: whether to append to an existing file instead of replacing it.
     """
 
     def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False) -> None:
@@ -68,24 +68,24 @@ class CSVLogger(Callback):
 
 
 class ModelCheckpoint(MonitorCallback):
-    """Saves the model's weights after an epoch.
+    """Saves the weights of the model after each epoch.
 
     Args:
-        filepath: the file, ending in ``.npz`` or ``.safetensors``; ``{epoch:02d}`` (from 1 on) and
-            names of the logs such as ``{val_loss:.3f}`` in it are filled in. After epochs without a
-            validation that it names, nothing is saved.
-        monitor: the number that says which weights are best; epochs that end without it do not count.
-        verbose: 1 to say what was saved.
-        save_best_only: save only when the number became better.
-        save_weights_only: accepted; weights are what is saved.
+        filepath: the file, ending in ``.npz`` or ``.safetensors``. It may contain ``{epoch:02d}``, which
+            counts from 1, and names of logs such as ``{val_loss:.3f}``. Nothing is saved after an epoch that
+            lacks a value which the name needs.
+        monitor: the name of the value that decides which weights are best. Epochs without it do not count.
+        verbose: 1 to print what was saved.
+        save_best_only: whether to save only when the value has improved.
+        save_weights_only: accepted and ignored: only weights are saved.
         mode: "min", "max" or "auto".
-        save_freq: "epoch", the only one.
+        save_freq: must be "epoch".
 
     Attributes:
-        best: the best value, of all trainings with this callback.
+        best: the best value in all trainings with this callback.
 
     Raises:
-        ValueError: another ending, or another ``save_freq``.
+        ValueError: the file has another ending, or ``save_freq`` is not "epoch".
     """
 
     def __init__(
@@ -140,13 +140,13 @@ class ModelCheckpoint(MonitorCallback):
         )
 
     def get_state(self) -> float:
-        """For backups."""
+        """Returns the state for backups."""
         return self.best
 
     def check_state(self, state: Any) -> None:
-        """Raises if :meth:`set_state` could not take this."""
+        """Raises an error if :meth:`set_state` would not accept this state."""
         check_number(state, "best")
 
     def set_state(self, state: float) -> None:
-        """Restores what :meth:`get_state` returned."""
+        """Restores a state of :meth:`get_state`."""
         self.best = state

@@ -20,14 +20,14 @@ _MOMENTS = (
 
 
 class LambdaCallback(Callback):
-    """A callback of functions, one for each moment, which take what the method of that name takes.
+    """A callback made of functions, which take the same arguments as the methods of :class:`Callback`.
 
     Args:
-        **functions: by the names of the methods of :class:`Callback`; ``on_batch_begin`` and
-            ``on_batch_end`` are short for those of training.
+        **functions: functions by the names of the methods. ``on_batch_begin`` and ``on_batch_end`` stand for
+            ``on_train_batch_begin`` and ``on_train_batch_end``.
 
     Raises:
-        TypeError: an unknown name.
+        TypeError: a name is unknown.
 
     >>> shout = LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch, logs["loss"]))
     """

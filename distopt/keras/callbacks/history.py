@@ -16,7 +16,7 @@ __all__ = ["History"]
 
 
 class History(Callback):
-    """Keeps what each epoch ended with; ``fit`` returns one.
+    """Records the logs of each epoch. ``fit`` returns one.
 
     Attributes:
         history: name -> the values, one for each epoch.
@@ -38,11 +38,11 @@ class History(Callback):
             self._epochs.setdefault(name, []).append(epoch)
 
     def get_state(self) -> dict[str, Any]:
-        """For backups."""
+        """Returns the state for backups."""
         return {"epoch": self.epoch, "history": self.history, "epochs": self._epochs}
 
     def check_state(self, state: Any) -> None:
-        """Raises if :meth:`set_state` could not take this."""
+        """Raises an error if :meth:`set_state` would not accept this state."""
         check_members(state, {"epoch", "history", "epochs"})
         history, epochs = state["history"], state["epochs"]
         if not isinstance(state["epoch"], list) or not isinstance(history, dict):
@@ -59,25 +59,25 @@ class History(Callback):
                 as_count(number, "epoch", least=0)
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restores what :meth:`get_state` returned."""
+        """Restores a state of :meth:`get_state`."""
         self.epoch, self.history, self._epochs = state["epoch"], state["history"], state["epochs"]
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
-        """Draws the curves, each metric beside its validation.
+        """Plots each metric together with its validation.
 
         Args:
-            path: the picture's file, which replica 0 writes; its ending says the format. None: no file.
+            path: the image file, which replica 0 writes. Its ending selects the format. None for no file.
 
         Returns:
-            the figure, of matplotlib, which notebooks show.
+            The matplotlib figure, which notebooks show.
 
         Raises:
             MissingExtra: matplotlib is not installed.
-            ValueError: there is no epoch yet.
-            OSError: the file could not be written; an older one stays.
+            ValueError: no epoch has ended yet.
+            OSError: the file cannot be written. An existing file is kept.
         """
         if not self.epoch:
-            raise ValueError("there is nothing to draw: the history holds no epoch")
+            raise ValueError("there is nothing to plot: the history has no epochs")
         names = [name for name in self.history if not name.startswith("val_")]
         figure = _figure(figsize=(4.5 * len(names), 3.5), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):

@@ -35,10 +35,11 @@ def learning_rate(optimizer: Optimizer, caller: str) -> float:
 
 
 class LearningRateScheduler(Callback):
-    """Sets the learning rate at the beginning of each epoch.
+    """Sets the learning rate at the start of each epoch.
 
     Args:
-        schedule: from (epoch, learning rate now), or from the epoch alone, to the new learning rate.
+        schedule: a function of (epoch, current learning rate), or of the epoch alone, that returns the new
+            learning rate.
         verbose: 1 to print it.
     """
 
@@ -64,31 +65,31 @@ class LearningRateScheduler(Callback):
             logs["lr"] = learning_rate(self.model.optimizer, "LearningRateScheduler")
 
     def get_state(self) -> float:
-        """The learning rate in force, for backups."""
+        """Returns the current learning rate for backups."""
         return learning_rate(self.model.optimizer, "LearningRateScheduler")
 
     def check_state(self, state: Any) -> None:
-        """Raises if :meth:`set_state` could not take this."""
+        """Raises an error if :meth:`set_state` would not accept this state."""
         check_number(state, "the learning rate")
 
     def set_state(self, state: float) -> None:
-        """Restores what :meth:`get_state` returned: an epoch that begins again is not another one."""
+        """Restores a state of :meth:`get_state`."""
         self.model.optimizer.learning_rate = state
 
 
 class LearningRateWarmup(Callback):
     """Multiplies the learning rate by ``scale``, gradually over the first epochs.
 
-    A global batch that grows with the number of replicas needs a learning rate that grows with it, which
-    is too large for the first steps (Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.2).
+    If the global batch grows with the number of replicas, the learning rate should grow with it. The full
+    rate is too large for the first steps (Goyal et al. 2017, "Accurate, Large Minibatch SGD", section 2.2).
 
     Args:
         epochs: the number of epochs until the full rate is reached.
         scale: the factor; the number of replicas by default.
-        verbose: 1 to say when it is done.
+        verbose: 1 to print when the full rate is reached.
 
     Raises:
-        ValueError: in training, if the number of batches of an epoch is not known.
+        ValueError: in training, if the number of batches in an epoch is unknown.
     """
 
     local_batches = True
@@ -125,35 +126,35 @@ class LearningRateWarmup(Callback):
             print(f"Epoch {self._epoch + 1}: warmed up to learning rate {self._base * scale:.4g}")
 
     def get_state(self) -> float:
-        """For backups."""
+        """Returns the state for backups."""
         return self._base
 
     def check_state(self, state: Any) -> None:
-        """Raises if :meth:`set_state` could not take this."""
+        """Raises an error if :meth:`set_state` would not accept this state."""
         check_number(state, "the learning rate")
 
     def set_state(self, state: float) -> None:
-        """Restores what :meth:`get_state` returned."""
+        """Restores a state of :meth:`get_state`."""
         self._base = state
 
 
 class ReduceLROnPlateau(MonitorCallback):
-    """Lowers the learning rate when a number has not become better for some epochs.
+    """Lowers the learning rate when a value has stopped improving.
 
     Args:
-        monitor: the number's name in the logs; epochs that end without it do not count.
-        factor: what the learning rate is multiplied by, less than 1.
-        patience: so many epochs without a better value lower it.
-        verbose: 1 to say so.
+        monitor: the name of the value in the logs. Epochs without it do not count.
+        factor: the factor for the learning rate, less than 1.
+        patience: the number of epochs without improvement after which the rate is lowered.
+        verbose: 1 to print a message.
         mode: "min", "max" or "auto".
-        min_delta: a smaller change is none.
-        cooldown: so many epochs after a change do not count.
-        min_lr: it is not lowered further than this.
+        min_delta: the smallest change that counts as an improvement.
+        cooldown: the number of epochs after a change that do not count.
+        min_lr: the lower limit of the learning rate.
 
     Attributes:
-        wait: the epochs since the last better value or change.
+        wait: the number of epochs since the last improvement or change.
         best: the best value.
-        cooldown_counter: so many epochs to come do not count.
+        cooldown_counter: the number of coming epochs that do not count.
 
     Raises:
         ValueError: ``factor`` is 1 or more.
@@ -186,7 +187,7 @@ class ReduceLROnPlateau(MonitorCallback):
         self.wait = self.cooldown_counter = 0
 
     def in_cooldown(self) -> bool:
-        """Whether epochs do not count, the last change being too near."""
+        """Whether the callback is in its cooldown after a change."""
         return self.cooldown_counter > 0
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
@@ -220,16 +221,16 @@ class ReduceLROnPlateau(MonitorCallback):
             print(f"Epoch {epoch + 1}: learning rate lowered to {lower:.4g}")
 
     def get_state(self) -> dict[str, float]:
-        """For backups."""
+        """Returns the state for backups."""
         return {"best": self.best, "wait": self.wait, "cooldown_counter": self.cooldown_counter}
 
     def check_state(self, state: Any) -> None:
-        """Raises if :meth:`set_state` could not take this."""
+        """Raises an error if :meth:`set_state` would not accept this state."""
         check_members(state, {"best", "wait", "cooldown_counter"})
         check_number(state["best"], "best")
         check_counts(state, "wait", "cooldown_counter")
 
     def set_state(self, state: dict[str, float]) -> None:
-        """Restores what :meth:`get_state` returned."""
+        """Restores a state of :meth:`get_state`."""
         self.best = state["best"]
         self.wait, self.cooldown_counter = int(state["wait"]), int(state["cooldown_counter"])

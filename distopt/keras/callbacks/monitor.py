@@ -23,7 +23,7 @@ _TO_BE_LARGE = (
 
 
 def more_is_better(name: str) -> bool:
-    """Whether a number of that name is to be large: an accuracy, say, but no loss and no error.
+    """Whether larger values of that name are better, as for an accuracy, but not for a loss or an error.
 
     >>> [more_is_better(name) for name in ("val_acc", "auc_1", "auction_loss", "precision_error", "vaccines")]
     [True, True, False, False, False]
@@ -40,7 +40,7 @@ class MonitorCallback(Callback):
     Args:
         monitor: its name, e.g. ``val_loss``.
         mode: "min", "max", or "auto", which depends on the name: "max" for accuracies and the like.
-        min_delta: a smaller change is none.
+        min_delta: the smallest change that counts as an improvement.
 
     Attributes:
         monitor: its name.
@@ -67,14 +67,14 @@ class MonitorCallback(Callback):
 
     @property
     def worst(self) -> float:
-        """What every number is better than."""
+        """The worst value: any number is better."""
         return -math.inf if self.monitor_op is np.greater else math.inf
 
     def get_monitor_value(self, logs: Logs | None) -> float | None:
-        """The number of this epoch; None if it comes, but not after every epoch.
+        """Returns the value of this epoch, or None if other epochs have it.
 
         Raises:
-            ValueError: there is none of that name; the text lists those that there are.
+            ValueError: no value has that name. The message lists those that exist.
         """
         known: dict[str, Any] = logs or {}
         if self.monitor in known:
@@ -85,7 +85,7 @@ class MonitorCallback(Callback):
         raise ValueError(f"monitor={self.monitor!r} is not among the logs.{hint} Known: {', '.join(known)}")
 
     def comes_at_times(self, name: str) -> bool:
-        """Whether the logs hold that number after other epochs than this one."""
+        """Whether the logs have that value after other epochs."""
         model = self.model
         if model is None:
             return False
@@ -95,7 +95,7 @@ class MonitorCallback(Callback):
         return name.startswith("val_") and state is not None and state.awaits_validation
 
     def improved(self, value: float) -> bool:
-        """Whether it is better than the best so far by more than min_delta; it is the best one then."""
+        """Whether the value is better than the best so far by more than ``min_delta``. If so, records it."""
         delta = abs(self.min_delta)
         if not self.monitor_op(value - delta if self.monitor_op is np.greater else value + delta, self.best):
             return False

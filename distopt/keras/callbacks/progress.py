@@ -33,18 +33,18 @@ def shown_logs(logs: Logs) -> str:
 
 
 class ProgressBar(Callback):
-    """On a terminal and in a notebook a bar for each epoch, elsewhere a line; on replica 0 only.
+    """Shows progress on replica 0: a bar on a terminal or in a notebook, otherwise one line an epoch.
 
-    Shows loss and metrics, examples a second, the number of replicas, and on the bar the time that is left.
-    While the bar moves, the loss is that of replica 0's examples; at the end it is that of all.
+    It shows loss and metrics, examples a second, the number of replicas and, on the bar, the remaining time.
+    During an epoch, the loss is that of replica 0's examples. At the end it is that of all examples.
 
     Args:
-        verbose: 0: nothing; 1: a bar on a terminal or in a notebook, else lines; 2: lines; "auto": as 1, but
-            lines where the package for bars is not installed.
+        verbose: 0 for nothing; 1 for a bar on a terminal or in a notebook, otherwise lines; 2 for lines;
+            "auto" for a bar if rich is installed, otherwise lines.
 
     Raises:
-        ValueError: another ``verbose``.
-        MissingExtra: ``verbose=1`` where a bar is shown, and rich is not installed.
+        ValueError: ``verbose`` has another value.
+        MissingExtra: ``verbose=1`` would show a bar, but rich is not installed.
     """
 
     local_batches = True

@@ -38,7 +38,7 @@ def check_arrays(arrays: Any, weights: Any, what: str) -> None:
     """Raises if these are not arrays of numbers, in the shapes of the weights."""
     shapes = [tuple(weight.shape) for weight in weights]
     if not isinstance(arrays, list) or [_shape(array) for array in arrays] != shapes:
-        raise ValueError(f"{what} have not the shapes of the model's weights")
+        raise ValueError(f"{what} do not have the shapes of the model's weights")
 
 
 def _shape(array: Any) -> tuple[int, ...] | None:

@@ -17,23 +17,23 @@ __all__ = ["EarlyStopping", "TerminateOnNaN"]
 
 
 class EarlyStopping(MonitorCallback):
-    """Stops when a number has not become better for some epochs.
+    """Stops training when a value has stopped improving.
 
     Args:
-        monitor: the number's name in the logs; epochs that end without it do not count.
-        min_delta: a smaller change is none.
-        patience: so many epochs without a better value end the training.
-        verbose: 1 to say so.
+        monitor: the name of the value in the logs. Epochs without it do not count.
+        min_delta: the smallest change that counts as an improvement.
+        patience: the number of epochs without improvement after which training stops.
+        verbose: 1 to print a message.
         mode: "min", "max" or "auto".
-        baseline: the value that the first epoch has to beat.
-        restore_best_weights: go back to the weights of the best epoch.
+        baseline: the value that the first epoch must improve on.
+        restore_best_weights: whether to restore the weights of the best epoch.
 
     Attributes:
-        wait: the epochs since the last better value.
-        stopped_epoch: the epoch after which training was stopped, 0 if it was not.
+        wait: the number of epochs since the last improvement.
+        stopped_epoch: the epoch after which training stopped, or 0.
         best: the best value.
-        best_epoch: the epoch that had it, from 0 on.
-        best_weights: the model's weights after it; None unless they are to be restored.
+        best_epoch: the epoch of the best value, counted from 0.
+        best_weights: the weights after that epoch. None without ``restore_best_weights``.
     """
 
     def __init__(
@@ -65,11 +65,11 @@ class EarlyStopping(MonitorCallback):
         self._forget()
 
     def get_state(self) -> dict[str, Any]:
-        """For backups."""
+        """Returns the state for backups."""
         return {name: getattr(self, name) for name in _STATE}
 
     def check_state(self, state: Any) -> None:
-        """Raises if :meth:`set_state` could not take this."""
+        """Raises an error if :meth:`set_state` would not accept this state."""
         check_members(state, set(_STATE))
         check_number(state["best"], "best")
         check_counts(state, "best_epoch", "wait", "stopped_epoch")
@@ -77,7 +77,7 @@ class EarlyStopping(MonitorCallback):
             check_arrays(state["best_weights"], self.model.weights, "best_weights")
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restores what :meth:`get_state` returned."""
+        """Restores a state of :meth:`get_state`."""
         for name in _STATE:
             setattr(self, name, state[name])
 
@@ -109,7 +109,7 @@ _STATE = ("best", "best_epoch", "best_weights", "wait", "stopped_epoch")
 
 
 class TerminateOnNaN(Callback):
-    """Stops, on all replicas, after a batch whose loss is NaN or infinite."""
+    """Stops training on all replicas after a batch with a NaN or infinite loss."""
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """See Callback."""

@@ -17,21 +17,22 @@ __all__ = ["TensorBoard"]
 
 
 class TensorBoard(Callback):
-    """Writes loss and metrics for ``tensorboard --logdir``; replica 0 does.
+    """Writes loss and metrics for ``tensorboard --logdir``, on replica 0.
 
-    Training's numbers go to ``train`` in the folder, validation's to ``validation``, both with the tags
-    ``epoch_loss``, ``epoch_accuracy`` and so on; with ``update_freq`` those of batches as ``batch_loss``.
-    With several replicas there is also where an epoch's time went: ``time/own_code``, ``time/waiting`` and so
-    on, shares of it, on average over the replicas; ``late/replica_3``, the share of the steps to which
+    Values of training go to the folder ``train``, those of validation to ``validation``. The tags are
+    ``epoch_loss``, ``epoch_accuracy`` and so on, and with ``update_freq`` also ``batch_loss``.
+
+    With several replicas it also writes where the time of an epoch went: ``time/own_code``, ``time/waiting``
+    and so on, as fractions averaged over the replicas; ``late/replica_3``, the fraction of steps to which
     replica 3 came last; and ``steps_per_second``. See :func:`distopt.report`.
 
     Args:
         log_dir: the folder.
-        update_freq: "epoch", or a number: write the batches' numbers after every so many as well.
+        update_freq: "epoch", or the number of batches after which to write values of batches as well.
 
     Raises:
         MissingExtra: tensorboardX is not installed.
-        ValueError: another ``update_freq``.
+        ValueError: ``update_freq`` has another value.
     """
 
     local_batches = True
@@ -83,15 +84,15 @@ class TensorBoard(Callback):
         return {**found, "steps_per_second": part.steps / max(part.seconds, 1e-9)}
 
     def get_state(self) -> int:
-        """For backups."""
+        """Returns the state for backups."""
         return self._step
 
     def check_state(self, state: Any) -> None:
-        """Raises if :meth:`set_state` could not take this."""
+        """Raises an error if :meth:`set_state` would not accept this state."""
         as_count(state, "the number of batches", least=0)
 
     def set_state(self, state: int) -> None:
-        """Restores what :meth:`get_state` returned."""
+        """Restores a state of :meth:`get_state`."""
         self._step = state
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Where examples come from, and how they are dealt out to the replicas."""
+"""Data sets, and how their examples are distributed over the replicas."""
 
 from distopt.core.split import share
 from distopt.keras.data.batch import Batch

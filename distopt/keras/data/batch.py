@@ -20,10 +20,10 @@ class Batch:
     """One replica's share of a global batch.
 
     Attributes:
-        x: the inputs: an array ``[local, ...]``, or lists, tuples and dicts of such.
-        y: the labels, likewise, or None.
+        x: the inputs: an array ``[local, ...]``, or lists, tuples and dicts of arrays.
+        y: the labels in the same form, or None.
         sample_weight: ``[local]`` or the shape of the losses, or None.
-        local: the number of examples here; 0 if this replica got none.
+        local: the number of examples of this replica; may be 0.
         size: the number of examples on all replicas.
     """
 
@@ -115,7 +115,7 @@ def count_examples(parts: dict[str, Any]) -> int:
             lengths[label] = len(leaf)
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{name} has {length}" for name, length in lengths.items())
-        raise ValueError(f"all data must hold the same number of examples; {shown}")
+        raise ValueError(f"all data must have the same number of examples; {shown}")
     count = next(iter(lengths.values()), 0)
     if count == 0:
         raise ValueError(f"there is no example in the data ({', '.join(lengths) or 'x'} is empty)")

@@ -20,10 +20,10 @@ __all__ = ["Dataset"]
 
 
 class Dataset(KnownArguments):
-    """An iterable that can be read again and again; each method gives a new one.
+    """An iterable that can be read repeatedly. Each method returns a new one.
 
     Args:
-        make: from the number of the reading (0, 1, ...) to an iterator.
+        make: a function from the number of the reading (0, 1, ...) to an iterator.
         length: the number of elements, if known.
 
     >>> data = Dataset.from_tensor_slices(np.arange(5)).batch(2)
@@ -41,7 +41,7 @@ class Dataset(KnownArguments):
 
     @classmethod
     def from_tensor_slices(cls, data: Any) -> Dataset:
-        """The examples of arrays, or of lists, tuples and dicts of arrays.
+        """Creates a data set of the examples in arrays, or in lists, tuples and dicts of arrays.
 
         Raises:
             ValueError: the arrays differ in length.
@@ -56,7 +56,7 @@ class Dataset(KnownArguments):
 
     @classmethod
     def from_generator(cls, generator: Callable[[], Iterable[Any]]) -> Dataset:
-        """What a function without arguments yields, called again at each reading."""
+        """Creates a data set from a generator function without arguments, which each reading calls again."""
         return cls(lambda _: iter(generator()))
 
     def __iter__(self) -> Iterator[Any]:
@@ -77,18 +77,21 @@ class Dataset(KnownArguments):
                 self._given = None
 
     def get_state(self) -> dict[str, int]:
-        """The reading that goes on, or else the next one, and how much of it was given; for checkpoints."""
+        """Returns the number of the current or next reading and the position in it, for checkpoints."""
         if self._given is None:
             return {"readings": self._readings, "given": self._skipped}
         return {"readings": self._readings - 1, "given": self._given}
 
     def check_state(self, state: Any) -> None:
-        """Raises if :meth:`set_state` could not take this."""
+        """Raises an error if :meth:`set_state` would not accept this state."""
         as_count(state["readings"], "readings", least=0)
         as_count(state.get("given", 0), "given", least=0)
 
     def set_state(self, state: dict[str, int]) -> None:
-        """The next reading continues from what :meth:`get_state` returned; skipped elements are remade."""
+        """Continues the next reading at a position of :meth:`get_state`.
+
+        Skipped elements are computed again.
+        """
         self._readings, self._skipped = state["readings"], state.get("given", 0)
         self._given = None
 
@@ -98,7 +101,7 @@ class Dataset(KnownArguments):
         return self._length
 
     def map(self, function: Callable[..., Any]) -> Dataset:
-        """``function`` of each element; a tuple's parts are its arguments."""
+        """Applies ``function`` to each element. The parts of a tuple become its arguments."""
 
         def make(reading: int) -> Iterator[Any]:
             for item in self._make(reading):
@@ -107,7 +110,7 @@ class Dataset(KnownArguments):
         return Dataset(make, self._length)
 
     def batch(self, batch_size: int, drop_remainder: bool = False) -> Dataset:
-        """Elements put together ``batch_size`` at a time, along a new first axis.
+        """Combines ``batch_size`` elements at a time along a new first axis.
 
         Raises:
             ValueError: ``batch_size`` is below 1.
@@ -129,11 +132,11 @@ class Dataset(KnownArguments):
         return Dataset(make, known)
 
     def shuffle(self, buffer_size: int | None = None, seed: int = 0) -> Dataset:
-        """Elements in an order that depends on the seed and the number of the reading.
+        """Shuffles elements. The order depends on the seed and the number of the reading.
 
         Args:
-            buffer_size: so many elements are shuffled at a time; all by default.
-            seed: of the order.
+            buffer_size: the number of elements to shuffle at a time; all by default.
+            seed: the seed of the order.
         """
 
         def make(reading: int) -> Iterator[Any]:
@@ -146,7 +149,7 @@ class Dataset(KnownArguments):
         return Dataset(make, self._length)
 
     def shard(self, num_shards: int, index: int) -> Dataset:
-        """Every ``num_shards``-th element, beginning with number ``index``.
+        """Keeps every ``num_shards``-th element, starting with number ``index``.
 
         Raises:
             ValueError: ``index`` is not from 0 to num_shards - 1.
@@ -157,12 +160,12 @@ class Dataset(KnownArguments):
         return Dataset(lambda reading: islice(self._make(reading), index, None, num_shards), known)
 
     def take(self, count: int) -> Dataset:
-        """The first ``count`` elements."""
+        """Keeps the first ``count`` elements."""
         known = None if self._length is None else min(count, self._length)
         return Dataset(lambda reading: islice(self._make(reading), count), known)
 
     def repeat(self, count: int | None = None) -> Dataset:
-        """All elements ``count`` times, without end by default."""
+        """Repeats all elements ``count`` times, by default forever."""
 
         def make(reading: int) -> Iterator[Any]:
             done = 0
@@ -174,11 +177,11 @@ class Dataset(KnownArguments):
         return Dataset(make, known)
 
     def prefetch(self, buffer_size: int = 2) -> Dataset:
-        """The same elements, made ahead of time in a thread.
+        """Prepares elements ahead of time in a thread.
 
         Raises:
-            TypeError: ``buffer_size`` is no integer.
-            ValueError: it is below 1.
+            TypeError: ``buffer_size`` is not an integer.
+            ValueError: ``buffer_size`` is below 1.
         """
         as_count(buffer_size, "buffer_size")
         return Dataset(lambda reading: prefetched(self._make(reading), buffer_size), self._length)

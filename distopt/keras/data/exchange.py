@@ -30,7 +30,7 @@ def all_gather_object(value: Any, context: ReplicaContext) -> list[Any]:
 
 
 def describe(batch: Any) -> Any:
-    """What a batch is like, to be gathered: a str of dtype and lengths in the place of each array."""
+    """Describes a batch: a string of dtype and lengths for each array."""
     return map_structure(
         lambda array: array if array is None else f"{array.dtype.str} {array.shape[1:]}", batch
     )

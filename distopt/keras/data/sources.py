@@ -1,4 +1,4 @@
-"""Sources: arrays, or iterables of batches, dealt out to the replicas batch by batch."""
+"""Sources: arrays or iterables of batches, which are distributed to the replicas batch by batch."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ __all__ = ["ArraySource", "IterableSource", "Source"]
 
 
 class Source(ABC):
-    """Batches, epoch after epoch.
+    """Base class of data sources, which yield batches for each epoch.
 
     Attributes:
-        steps: the number of batches of an epoch, None if it is not known.
-        examples: the number of examples of an epoch over all replicas, None if it is not known.
-        batch_size: the global one, None if it is not known.
-        ran_out: whether an epoch had fewer batches than were asked for, and no further one will have any.
+        steps: the number of batches in an epoch, or None if unknown.
+        examples: the number of examples in an epoch over all replicas, or None if unknown.
+        batch_size: the global batch size, or None if unknown.
+        ran_out: whether an epoch had fewer batches than requested, so that later ones have none.
     """
 
     ran_out = False
@@ -33,43 +33,43 @@ class Source(ABC):
 
     @abstractmethod
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch from number ``first`` on: this replica's share of each."""
+        """Yields this replica's share of the batches of an epoch, starting with number ``first``."""
 
     def get_state(self) -> Any:
-        """Where this replica is within epoch and batch, for checkpoints."""
+        """Returns the position of this replica in the data, for checkpoints."""
         return None
 
     def check_state(self, state: Any) -> None:  # noqa: B027 (most have none)
-        """Raises if :meth:`set_state` could not take this."""
+        """Raises an error if :meth:`set_state` would not accept this state."""
 
     def set_state(self, state: Any) -> None:  # noqa: B027 (most have none)
-        """Restores what :meth:`get_state` returned."""
+        """Restores a state of :meth:`get_state`."""
 
     @abstractmethod
     def sample(self) -> tuple[Any, Any, Any]:
-        """A few examples ``(x, y, sample_weight)`` as they will come, to build and check the model with."""
+        """Returns a few examples ``(x, y, sample_weight)``, to build and check the model."""
 
 
 class ArraySource(Source):
-    """Whole arrays, the same on every replica, of which each reads its own share only.
+    """A source of whole arrays, the same on every replica. Each replica reads only its share.
 
-    The order is decided for the whole epoch first, then every global batch is cut into contiguous
-    shares: so which examples make up a batch does not depend on the number of replicas.
+    First the order of the whole epoch is drawn, then every global batch is cut into contiguous shares. The
+    examples of a batch therefore do not depend on the number of replicas.
 
     Args:
-        x: inputs, arrays or structures of them; ``np.memmap`` is read share by share.
-        y: labels, or None.
+        x: the inputs: arrays or structures of them. Of an ``np.memmap`` only the share is read.
+        y: the labels, or None.
         sample_weight: ``[n]`` or None.
-        batch_size: examples in a global batch.
-        shuffle: whether each epoch has another order.
-        seed: of that order.
+        batch_size: the number of examples in a global batch.
+        shuffle: whether to shuffle each epoch.
+        seed: the seed of the order.
         replica: the number of this replica.
-        replicas: how many there are.
-        steps: the most batches in an epoch; all by default.
+        replicas: the number of replicas.
+        steps: the maximum number of batches in an epoch; all by default.
 
     Raises:
-        ValueError: data of different lengths, none at all, or a batch size below 1.
-        TypeError: a batch size that is no whole number.
+        ValueError: the arrays are empty or differ in length, or the batch size is below 1.
+        TypeError: the batch size is not an integer.
     """
 
     def __init__(
@@ -121,18 +121,18 @@ class ArraySource(Source):
 
 
 class IterableSource(Source):
-    """Batches that each replica gets from an iterable of its own.
+    """A source of batches that each replica reads from its own iterable.
 
-    The replicas' iterables may end at different times: those that ended first contribute nothing until
-    the last one ends, nor do those that hold no batch at all. The iterable is read again for each epoch;
-    an iterator, which cannot be, goes on where it stood, ``steps`` batches an epoch.
+    The iterables may end at different times. A replica whose iterable has ended, or has no batch at all,
+    contributes nothing until the last one ends. The iterable is read again for each epoch. An iterator cannot
+    be read again: it continues, with ``steps`` batches an epoch.
 
     Args:
         batches: an iterable of ``x``, ``(x, y)`` or ``(x, y, sample_weight)``. If its readings differ, it
-            saves and restores which one is next, by ``get_state()`` and ``set_state(state)``.
-        total: sums a number over all replicas.
-        steps: the batches of an epoch; until the iterable ends by default.
-        gather: a collective call: takes a value, returns those of all replicas, by number.
+            must save and restore which one is next, with ``get_state()`` and ``set_state(state)``.
+        total: a function that sums a number over all replicas.
+        steps: the number of batches in an epoch. By default an epoch ends with the iterable.
+        gather: a collective function that takes a value and returns those of all replicas, by number.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class IterableSource(Source):
             self._taken = 0
 
     def get_state(self) -> dict[str, Any]:
-        """How many batches were taken since the iterable was last begun, and its own state before that."""
+        """Returns the number of batches since the last start of the iterable, and its state at that time."""
         return {
             "taken": self._taken,
             "begun": self._next_reading() if self._iterator is None else self._begun,
@@ -185,7 +185,7 @@ class IterableSource(Source):
             self._batches.check_state(state["begun"])
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Reads the batches anew that were taken then, and drops them."""
+        """Reads again, and drops, the batches that had been read."""
         if not self.once:
             self._iterator = None
             self._pending.clear()
@@ -197,7 +197,7 @@ class IterableSource(Source):
                 break
 
     def sample(self) -> tuple[Any, Any, Any]:
-        """See Source; the batch is not lost. Who has none learns from others what they are like."""
+        """See Source. The batch is not lost. A replica without batches learns their form from the others."""
         item = self._next()
         known = [one for one in self._gather(None if item is None else describe(item)) if one is not None]
         if not known:

@@ -1,4 +1,4 @@
-"""Layers: a small set, and the base class of custom ones."""
+"""A small set of layers, and the base class of custom layers."""
 
 from distopt.keras.layers.activation import Activation
 from distopt.keras.layers.convolution import Conv2D

@@ -17,10 +17,10 @@ class Activation(Layer):
 
     Args:
         activation: a name or a function.
-        **kwargs: those of :class:`Layer`.
+        **kwargs: arguments of :class:`Layer`.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: a name is unknown.
     """
 
     def __init__(self, activation: Any, **kwargs: Any) -> None:
@@ -46,7 +46,7 @@ def activation_name(activation: Any) -> str | Callable[[Any], Any]:
     """The name of one of our activations ("linear" for None), or a custom function itself.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: a name is unknown.
     """
     function: Callable[[Any], Any] = activations.get(activation)
     name = getattr(function, "__name__", "")

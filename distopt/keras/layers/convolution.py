@@ -26,20 +26,20 @@ class Conv2D(Layer):
     Args:
         filters: the number of output channels.
         kernel_size: height and width of the kernel, or one number for both.
-        strides: its steps, a pair or one number.
+        strides: the strides, a pair or one number.
         padding: "valid" (no padding) or "same" (zeros, output as large as the input at stride 1).
         activation: a name or a function; none by default.
-        use_bias: whether a bias is added.
-        kernel_initializer: first values of the kernel, ``[height, width, channels, filters]``.
-        bias_initializer: and the others: as for :class:`Dense`.
+        use_bias: whether to add a bias.
+        kernel_initializer: the initializer of the kernel ``[height, width, channels, filters]``.
+        bias_initializer: the initializer of the bias ``[filters]``.
         kernel_regularizer: a penalty on the kernel.
         bias_regularizer: a penalty on the bias.
         kernel_constraint: applied to the kernel after each update.
         bias_constraint: applied to the bias after each update.
-        **kwargs: those of :class:`Layer`.
+        **kwargs: arguments of :class:`Layer`.
 
     Raises:
-        ValueError: a size that is not positive, an unknown name or padding.
+        ValueError: a size is not positive, or a name or padding is unknown.
     """
 
     _arithmetic = True

@@ -26,17 +26,17 @@ class Dense(Layer):
     Args:
         units: the number of outputs.
         activation: a name or a function; none by default.
-        use_bias: whether a bias is added.
-        kernel_initializer: first values of the kernel, ``[n, units]``.
-        bias_initializer: first values of the bias, ``[units]``.
+        use_bias: whether to add a bias.
+        kernel_initializer: the initializer of the kernel ``[n, units]``.
+        bias_initializer: the initializer of the bias ``[units]``.
         kernel_regularizer: a penalty on the kernel.
         bias_regularizer: a penalty on the bias.
         kernel_constraint: applied to the kernel after each update.
         bias_constraint: applied to the bias after each update.
-        **kwargs: those of :class:`Layer`.
+        **kwargs: arguments of :class:`Layer`.
 
     Raises:
-        ValueError: ``units`` is not a positive integer, or an unknown name.
+        ValueError: ``units`` is not a positive integer, or a name is unknown.
     """
 
     _arithmetic = True

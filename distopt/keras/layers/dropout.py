@@ -20,17 +20,17 @@ _PURPOSE = 0xD709
 
 
 class Dropout(Layer):
-    """Sets a share of the elements to zero while training, and scales the others up by ``1/(1-rate)``.
+    """In training, sets a fraction of the elements to zero and scales the others by ``1/(1-rate)``.
 
     Srivastava et al. 2014. Each replica draws its own numbers from (seed, replica, call).
 
     Args:
-        rate: the share, from 0 to less than 1.
-        seed: makes the choice repeatable; drawn from NumPy's global generator by default.
-        **kwargs: those of :class:`Layer`.
+        rate: the fraction of elements to drop, in [0, 1).
+        seed: the seed. By default it is drawn from NumPy's global generator.
+        **kwargs: arguments of :class:`Layer`.
 
     Raises:
-        ValueError: ``rate`` is outside of [0, 1).
+        ValueError: ``rate`` is outside [0, 1).
     """
 
     _arithmetic = True
@@ -56,16 +56,16 @@ class Dropout(Layer):
         return inputs * (kept * inputs.dtype.type(1 / (1 - self.rate)))
 
     def get_state(self) -> dict[str, int]:
-        """Where its random numbers stand, for checkpoints."""
+        """Returns the state of its random numbers, for checkpoints."""
         return {"seed": self.seed, "calls": self._calls[this_replica()]}
 
     def check_state(self, state: Any) -> None:
-        """Raises if :meth:`set_state` could not take this."""
+        """Raises an error if :meth:`set_state` would not accept this state."""
         for name in ("seed", "calls"):
             as_count(state[name], name, least=0)
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Continues from what :meth:`get_state` returned."""
+        """Restores a state of :meth:`get_state`."""
         self.seed, self._calls[this_replica()] = state["seed"], state["calls"]
 
     def compute_output_shape(self, input_shape: Any) -> Any:

@@ -18,24 +18,24 @@ __all__ = ["Embedding"]
 
 
 class Embedding(Layer):
-    """Rows of a table, by number; the table's gradient is :class:`~distopt.IndexedSlices`.
+    """Looks up rows of a table. The gradient of the table is :class:`~distopt.IndexedSlices`.
 
-    Input integers of any shape, output the same shape with ``output_dim`` at the end.
+    The input has integers of any shape. The output has the same shape with ``output_dim`` appended.
 
     Args:
-        input_dim: the number of rows; inputs are from 0 to input_dim - 1.
+        input_dim: the number of rows. Inputs are from 0 to ``input_dim - 1``.
         output_dim: the length of a row.
-        embeddings_initializer: first values of the table, ``[input_dim, output_dim]``.
-        embeddings_regularizer: a penalty on the table; it makes the gradient dense.
-        embeddings_constraint: applied to the table; optimizers refuse it for sparse gradients.
-        mask_zero: must be False: there are no masks.
-        input_length: the length of one example, to know the output's shape beforehand.
-        **kwargs: those of :class:`Layer`.
+        embeddings_initializer: the initializer of the table ``[input_dim, output_dim]``.
+        embeddings_regularizer: a penalty on the table. It makes the gradient dense.
+        embeddings_constraint: applied to the table. Optimizers reject it for sparse gradients.
+        mask_zero: must be False. Masks are not supported.
+        input_length: the length of one example, if the output shape must be known in advance.
+        **kwargs: arguments of :class:`Layer`.
 
     Raises:
-        ValueError: a dimension is not a positive integer, or ``mask_zero`` is True; at the call, a number out
-            of range.
-        TypeError: at the call, inputs that are no integers.
+        ValueError: a dimension is not a positive integer, or ``mask_zero`` is True. When called, an input is
+            out of range.
+        TypeError: when called, the inputs are not integers.
     """
 
     embeddings: Variable

@@ -27,10 +27,10 @@ registry = Registry(
 
 
 def serialize(layer: Layer) -> dict[str, Any]:
-    """``{"class_name": ..., "config": {...}}`` of a layer, without its weights.
+    """Returns the config of a layer, ``{"class_name": ..., "config": {...}}``, without its weights.
 
     Raises:
-        NotImplementedError: a custom class that takes arguments and has no ``get_config``.
+        NotImplementedError: a custom class takes arguments and has no ``get_config``.
 
     >>> serialize(Dense(4, name="last"))["config"]["units"]
     4
@@ -40,14 +40,14 @@ def serialize(layer: Layer) -> dict[str, Any]:
 
 
 def deserialize(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The layer that :func:`serialize` made ``config`` of, with new weights.
+    """Returns a layer with new weights from a config that :func:`serialize` returned.
 
     Args:
-        config: it is not changed.
+        config: the config. It is not changed.
         custom_objects: custom classes by name.
 
     Raises:
-        TypeError: arguments that the class does not take.
-        ValueError: malformed, or an unknown class; the text names the nearest one.
+        TypeError: the class does not accept the arguments.
+        ValueError: the config is malformed, or a class is unknown. The message names the closest one.
     """
     return registry.deserialize(config, custom_objects)

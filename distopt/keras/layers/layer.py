@@ -30,21 +30,21 @@ __all__ = ["Layer"]
 
 
 class Layer(Module):
-    """A function with weights, made when the shape of its input is known.
+    """Base class of layers: functions with weights, which are created once the input shape is known.
 
-    Subclasses override :meth:`call`, and :meth:`build` if they have weights. Layers and variables that
-    stand in attributes, also in lists, tuples and dicts there, are found by themselves.
+    Override :meth:`call`, and :meth:`build` if the layer has weights. Layers and variables in attributes are
+    found automatically, also in lists, tuples and dicts.
 
     Args:
-        trainable: whether its weights are trained.
-        name: its name; the class's name in snake case, numbered, by default.
-        dtype: the dtype of its weights, to which floating inputs are cast; float32 by default.
-        input_shape: the shape of one example, for the first layer of a Sequential.
+        trainable: whether to train the weights.
+        name: the name of the layer. By default the class name in snake case, with a number.
+        dtype: the dtype of the weights, to which floating inputs are cast. By default float32.
+        input_shape: the shape of an example, for the first layer of a Sequential.
         input_dim: short for ``input_shape=(input_dim,)``.
-        batch_input_shape: the same with the batch axis in front, as configs have it.
+        batch_input_shape: the same with the batch axis first, as in configs.
 
     Raises:
-        TypeError: an unknown keyword argument.
+        TypeError: a keyword argument is unknown.
 
     >>> class Scale(Layer):
     ...     def build(self, input_shape):
@@ -97,25 +97,25 @@ class Layer(Module):
 
     # -- what subclasses override
     def build(self, input_shape: Any) -> None:
-        """Makes the weights.
+        """Creates the weights.
 
         Args:
-            input_shape: the input's shape, None for the batch axis; nested as the input is.
+            input_shape: the shape of the input, with None for the batch axis. Nested like the input.
         """
 
     def call(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """The output. Takes ``training`` if the layer behaves differently then."""
+        """Returns the output. It takes ``training`` if the layer behaves differently in training."""
         raise NotImplementedError(f"{type(self).__name__} must override call")
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """The output's shape for an input's; tried out with one example of zeros by default."""
+        """Returns the output shape for an input shape. By default it runs the layer on zeros."""
         zeros = map_shapes(lambda shape: np.zeros([n or 1 for n in shape], self._dtype), input_shape)
         output = self.call(zeros, **({"training": False} if self._takes_training else {}))
         return map_structure(lambda value: (None, *value.shape[1:]), output)
 
     # -- calling
     def __call__(self, inputs: Any, *args: Any, training: bool | None = None, **kwargs: Any) -> Any:
-        """Builds the layer if need be, and calls :meth:`call` with the inputs in the layer's dtype.
+        """Builds the layer if necessary, and calls :meth:`call` with the inputs in the layer's dtype.
 
         Args:
             inputs: an array or tensor ``[batch, ...]``, or lists, tuples and dicts of them.
@@ -156,7 +156,7 @@ class Layer(Module):
             thread_state.training = outer
 
     def ensure_built(self, input_shape: Any) -> None:
-        """Calls :meth:`build` if that has not happened yet."""
+        """Calls :meth:`build` if the layer is not built yet."""
         if not self.built:
             self.build(input_shape)
             self.built = True
@@ -187,18 +187,18 @@ class Layer(Module):
         synchronization: VariableSynchronization = VariableSynchronization.AUTO,
         aggregation: VariableAggregation = VariableAggregation.NONE,
     ) -> Variable:
-        """A new weight of this layer.
+        """Creates a weight of this layer.
 
         Args:
-            name: its name, after the layer's: ``dense/kernel:0``.
-            shape: its shape.
-            dtype: the layer's by default.
-            initializer: name, config or callable; "glorot_uniform" by default, "zeros" for shape ().
-            regularizer: name, config or callable; its result is added to the loss.
-            trainable: whether it is trained.
-            constraint: name, config or callable, applied after each update.
-            synchronization: ON_READ keeps one value a replica; see Variable.
-            aggregation: how values that replicas assign become one.
+            name: the name, which follows that of the layer: ``dense/kernel:0``.
+            shape: the shape.
+            dtype: the dtype; by default that of the layer.
+            initializer: a name, a config or a callable. By default "glorot_uniform", or "zeros" for shape ().
+            regularizer: a name, a config or a callable. Its result is added to the loss.
+            trainable: whether to train the weight.
+            constraint: a name, a config or a callable. It is applied after each update.
+            synchronization: ON_READ keeps one value for each replica. See Variable.
+            aggregation: how to combine values that replicas assign.
         """
         shape = tuple(int(n) for n in shape)
         make = initializers.get(initializer or ("glorot_uniform" if shape else "zeros"))
@@ -222,13 +222,13 @@ class Layer(Module):
         return weight
 
     def add_loss(self, loss: Any) -> None:
-        """Adds a scalar, or each of several, to the loss of this call; to be called in :meth:`call`.
+        """Adds one or several scalars to the loss of this call. Call it in :meth:`call`.
 
-        What is a mean over the examples of this call becomes one over all replicas.
+        A mean over the examples of this call becomes a mean over all replicas.
 
         Raises:
-            ValueError: no scalar.
-            TypeError: a function.
+            ValueError: a value is not a scalar.
+            TypeError: a value is a function.
         """
         if self._added_losses is None:
             self._added_losses = PerReplicaState(list)
@@ -243,7 +243,7 @@ class Layer(Module):
 
     @property
     def losses(self) -> list[Any]:
-        """The penalties on weights and what :meth:`add_loss` added in the last call, of sublayers too."""
+        """The penalties on weights and the losses of the last call, with those of sublayers."""
         found: list[Any] = [penalty(weight) for penalty, weight in self._penalties]
         if self._added_losses is not None:
             found += self._added_losses.local()
@@ -252,16 +252,16 @@ class Layer(Module):
         return found
 
     def synchronize(self) -> None:
-        """Brings state together that replicas keep for themselves; called after each epoch, on all."""
+        """Combines state that replicas keep individually. Called after each epoch, on all replicas."""
         for layer in self.sublayers():
             layer.synchronize()
 
     # -- as a config
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, as JSON can hold them; subclasses add theirs.
+        """Returns the constructor's arguments as JSON values. Subclasses add theirs.
 
         Raises:
-            NotImplementedError: the class takes further arguments and does not override this.
+            NotImplementedError: the class takes other arguments and does not override this method.
         """
         own = set(inspect.signature(type(self).__init__).parameters) - _COMMON
         if own and type(self).get_config is Layer.get_config:
@@ -274,12 +274,12 @@ class Layer(Module):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """A layer from what :meth:`get_config` returned, with new weights."""
+        """Returns a layer with new weights from a result of :meth:`get_config`."""
         return cls(**as_config(config, f"layer {cls.__name__}"))
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The dtype of its weights and of what it computes."""
+        """The dtype of its weights and its output."""
         return self._dtype
 
 

@@ -41,11 +41,11 @@ class Module(KnownArguments):
     _trainable_found: tuple[object, dict[Any, bool] | None, tuple[Variable, ...]] | None = None
 
     def sublayers(self) -> list[Layer]:
-        """The layers in its attributes, in the order in which they were set."""
+        """The layers in its attributes, in the order of assignment."""
         return list(self.tracked_attributes().layers)
 
     def tracked_attributes(self) -> Tracked:
-        """Its weights without those of sublayers, its sublayers and metrics; every step asks for them."""
+        """Its own weights, its sublayers and its metrics."""
         tracked = self._tracked
         if tracked is None:
             values = (v for name, v in vars(self).items() if is_trackable(v) and name not in UNTRACKED)
@@ -98,7 +98,7 @@ class Module(KnownArguments):
 
     @property
     def non_trainable_weights(self) -> list[Variable]:
-        """The weights that training leaves alone."""
+        """The weights that training does not change."""
         return list(dict.fromkeys(self._weights(False)))
 
     @property
@@ -138,7 +138,7 @@ class Module(KnownArguments):
         """Sets all weights, in the order of :attr:`weights`.
 
         Raises:
-            ValueError: another number of weights, or another shape.
+            ValueError: the number of weights, or a shape, differs.
         """
         self._check_shapes([as_array(value).shape for value in weights])
         for weight, value in zip(self.weights, weights, strict=True):

@@ -82,18 +82,20 @@ class _Normalization(Layer):
 
 
 class LayerNormalization(_Normalization):
-    """Mean 0 and variance 1 over the last axis of each example (Ba et al. 2016), then scale and shift.
+    """Normalizes the last axis of each example to mean 0 and variance 1 (Ba et al. 2016).
+
+    Then it scales by gamma and adds beta.
 
     Args:
-        axis: the last axis, the only one supported.
+        axis: must be the last axis.
         epsilon: added to the variance.
-        center: whether beta is added.
-        scale: whether it is multiplied by gamma.
-        beta_initializer: and the others: as for :class:`Dense`.
-        **kwargs: those of :class:`Layer`.
+        center: whether to add beta.
+        scale: whether to multiply by gamma.
+        beta_initializer: the initializer of beta. See :class:`Dense` for the other arguments.
+        **kwargs: arguments of :class:`Layer`.
 
     Raises:
-        ValueError: another axis.
+        ValueError: ``axis`` is not the last axis.
     """
 
     def call(self, inputs: Any) -> Any:
@@ -102,23 +104,25 @@ class LayerNormalization(_Normalization):
 
 
 class BatchNormalization(_Normalization):
-    """Mean 0 and variance 1 of each channel (Ioffe and Szegedy 2015), then scale and shift.
+    """Normalizes each channel to mean 0 and variance 1 (Ioffe and Szegedy 2015).
 
-    While training, the statistics are those of the batch; otherwise, and if the layer is frozen, moving
-    averages of them. Without ``synchronized`` the batch is this replica's share, so that the result
-    depends on the number of replicas; the moving averages are brought together after each epoch.
+    Then it scales by gamma and adds beta.
+
+    In training, it uses the statistics of the batch. Otherwise, and if the layer is frozen, it uses their
+    moving averages. Without ``synchronized``, the batch is this replica's share, so the result depends on the
+    number of replicas. The moving averages are combined after each epoch.
 
     Args:
-        axis: the last axis, the only one supported.
-        momentum: the share of the moving averages that a batch leaves alone.
+        axis: must be the last axis.
+        momentum: the momentum of the moving averages.
         epsilon: added to the variance.
-        synchronized: take the statistics over all replicas.
-        moving_mean_initializer: first values of the moving mean.
-        moving_variance_initializer: first values of the moving variance.
-        **kwargs: center, scale, beta_initializer, ...: as for :class:`LayerNormalization`.
+        synchronized: whether to compute the statistics over all replicas.
+        moving_mean_initializer: the initializer of the moving mean.
+        moving_variance_initializer: the initializer of the moving variance.
+        **kwargs: arguments of :class:`LayerNormalization`: center, scale, beta_initializer and so on.
 
     Raises:
-        ValueError: another axis.
+        ValueError: ``axis`` is not the last axis.
     """
 
     moving_mean: Variable

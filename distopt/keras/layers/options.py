@@ -27,7 +27,7 @@ class WeightOptions(NamedTuple):
         """The same from names, configs or objects.
 
         Raises:
-            ValueError: an unknown name.
+            ValueError: a name is unknown.
         """
         return cls(initializers.get(initializer), regularizers.get(regularizer), constraints.get(constraint))
 

@@ -46,16 +46,16 @@ class _Pooling2D(Layer):
 
 
 class MaxPooling2D(_Pooling2D):
-    """The largest pixel of each window and channel.
+    """The maximum of each window and channel.
 
     Args:
         pool_size: height and width of the window, or one number for both.
-        strides: its steps; ``pool_size`` by default.
-        padding: "valid" (no padding) or "same" (padding that never is the largest).
-        **kwargs: those of :class:`Layer`.
+        strides: the strides; ``pool_size`` by default.
+        padding: "valid" (no padding) or "same" (padding never is the maximum).
+        **kwargs: arguments of :class:`Layer`.
 
     Raises:
-        ValueError: a size that is not positive, or an unknown padding.
+        ValueError: a size is not positive, or the padding is unknown.
     """
 
     def call(self, inputs: Any) -> Any:
@@ -67,16 +67,16 @@ class MaxPooling2D(_Pooling2D):
 
 
 class AveragePooling2D(_Pooling2D):
-    """The mean pixel of each window and channel; padding does not count.
+    """The mean of each window and channel. Padding does not count.
 
     Args:
         pool_size: height and width of the window, or one number for both.
-        strides: its steps; ``pool_size`` by default.
+        strides: the strides; ``pool_size`` by default.
         padding: "valid" or "same".
-        **kwargs: those of :class:`Layer`.
+        **kwargs: arguments of :class:`Layer`.
 
     Raises:
-        ValueError: a size that is not positive, or an unknown padding.
+        ValueError: a size is not positive, or the padding is unknown.
     """
 
     def call(self, inputs: Any) -> Any:
@@ -91,7 +91,7 @@ class AveragePooling2D(_Pooling2D):
 
 
 class GlobalAveragePooling2D(Layer):
-    """The mean pixel of each channel: ``[batch, height, width, channels]`` to ``[batch, channels]``."""
+    """The mean of each channel: ``[batch, height, width, channels]`` to ``[batch, channels]``."""
 
     _arithmetic = True
 

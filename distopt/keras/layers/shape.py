@@ -29,14 +29,14 @@ class Flatten(Layer):
 
 
 class Reshape(Layer):
-    """Each example in another shape.
+    """Reshapes each example.
 
     Args:
-        target_shape: the shape without the batch axis; one length may be -1 and is found out.
-        **kwargs: those of :class:`Layer`.
+        target_shape: the shape without the batch axis. One length may be -1, which is inferred.
+        **kwargs: arguments of :class:`Layer`.
 
     Raises:
-        ValueError: more than one -1; at the call, another number of elements.
+        ValueError: more than one length is -1. When called, the number of elements differs.
     """
 
     def __init__(self, target_shape: Sequence[int], **kwargs: Any) -> None:
@@ -72,7 +72,7 @@ class Reshape(Layer):
 
 
 class InputLayer(Layer):
-    """Says the shape of one example, as the first layer of a Sequential."""
+    """Declares the shape of an example, as the first layer of a Sequential."""
 
     def call(self, inputs: Any) -> Any:
         """See Layer."""
@@ -84,5 +84,5 @@ class InputLayer(Layer):
 
 
 def Input(shape: Sequence[int | None], dtype: DTypeLike = None, name: str | None = None) -> InputLayer:  # noqa: N802
-    """The first layer of a Sequential: the shape of one example, without the batch axis."""
+    """Returns the first layer of a Sequential: it declares the shape of an example, without batch axis."""
     return InputLayer(input_shape=shape, dtype=dtype, name=name)

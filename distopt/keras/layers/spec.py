@@ -15,12 +15,12 @@ __all__ = ["InputSpec", "map_shapes", "shapes_of"]
 
 @dataclass(frozen=True)
 class InputSpec:
-    """What a layer takes; checked at every call.
+    """The shape of inputs that a layer accepts. Every call checks it.
 
     Attributes:
-        ndim: the number of axes, if it must be this one.
-        min_ndim: the least number of axes.
-        axes: axis -> the length that it must have.
+        ndim: the required number of axes, or None.
+        min_ndim: the minimum number of axes, or None.
+        axes: the required lengths, by axis.
     """
 
     ndim: int | None = None
@@ -28,7 +28,7 @@ class InputSpec:
     axes: dict[int, int] = field(default_factory=dict)
 
     def fits(self, shape: tuple[int | None, ...]) -> bool:
-        """Whether a value of that shape (None: any length) may come in."""
+        """Whether a shape is accepted. None stands for any length."""
         if self.ndim is not None and len(shape) != self.ndim:
             return False
         if self.min_ndim is not None and len(shape) < self.min_ndim:

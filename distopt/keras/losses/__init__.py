@@ -1,4 +1,4 @@
-"""Losses with the names and numbers of Keras."""
+"""Losses with the names and results of Keras."""
 
 from distopt.keras.losses.loss import Loss, LossFunctionWrapper
 from distopt.keras.losses.margin import (

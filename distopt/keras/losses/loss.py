@@ -21,16 +21,16 @@ __all__ = ["Loss", "LossFunctionWrapper", "keeps_dtype", "set_fused_sum", "weigh
 
 
 class Loss(KnownArguments):
-    """The base of losses; a subclass gives :meth:`call`, the loss of each sample.
+    """Base class of losses. Override :meth:`call`, which returns the loss of each sample.
 
     Args:
-        reduction: one of :class:`Reduction`. Where a strategy of several replicas is in force, only SUM
-            and NONE may be called: what a batch is, only the caller knows there. ``compile`` and ``fit``
-            know it, so losses given to them may have any.
-        name: a label.
+        reduction: a member of :class:`Reduction`. Under a strategy of several replicas you can call losses
+            with SUM and NONE only, because only the caller knows the global batch. Losses for ``compile`` may
+            have any reduction.
+        name: a name.
 
     Raises:
-        ValueError: an unknown reduction.
+        ValueError: the reduction is unknown.
     """
 
     def __init__(self, reduction: str = Reduction.AUTO, name: str | None = None) -> None:
@@ -39,14 +39,14 @@ class Loss(KnownArguments):
         self.name = name
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """The losses before weights and reduction.
+        """Returns the losses before weighting and reduction.
 
         Args:
             y_true: ``[batch, ...]`` labels.
             y_pred: ``[batch, ...]`` predictions.
 
         Returns:
-            ``[batch, ...]``, the last axis gone as a rule.
+            ``[batch, ...]``, usually without the last axis.
         """
         raise NotImplementedError(f"{type(self).__name__} must override call()")
 
@@ -76,17 +76,17 @@ class Loss(KnownArguments):
         return self.mean(y_true, y_pred, sample_weight)
 
     def mean(self, y_true: Any, y_pred: Any, sample_weight: Any = None, factor: float = 1.0) -> Any:
-        """``factor`` times the sum of the weighted losses by their number, 0 without any.
+        """Returns ``factor`` times the mean of the weighted losses; 0 if there are none.
 
-        For training loops, like :meth:`sum_and_count`: reduction and strategy do not matter.
+        For training loops. As in :meth:`sum_and_count`, reduction and strategy do not matter.
         """
         return self._scaled_sum(y_true, y_pred, sample_weight, lambda count: factor / max(count, 1))[0]
 
     def sum_and_count(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> tuple[Any, int]:
-        """The sum of the weighted losses and their number, whatever the reduction and the strategy.
+        """Returns the sum of the weighted losses and their number, independent of reduction and strategy.
 
-        For training loops: the loss of a batch that lies on several replicas is the sum of the sums over
-        the sum of the numbers.
+        For training loops. The loss of a batch over several replicas is the sum of the sums divided by the
+        sum of the numbers.
         """
         return self._scaled_sum(y_true, y_pred, sample_weight, _one)
 
@@ -102,12 +102,12 @@ class Loss(KnownArguments):
         return (total if factor == 1 else total * factor), losses.size
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {"reduction": self.reduction, "name": self.name}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """A loss from what :meth:`get_config` returned."""
+        """Returns a loss from a result of :meth:`get_config`."""
         return cls(**as_config(config, cls.__name__))
 
 
@@ -148,15 +148,15 @@ def _squeezed(y_true: Any, y_pred: Any) -> tuple[Any, Any]:
 
 
 class LossFunctionWrapper(Loss):
-    """A loss of a function ``(y_true, y_pred, **arguments) -> losses``.
+    """Wraps a function ``(y_true, y_pred, **arguments) -> losses`` as a loss.
 
-    Labels and predictions whose ranks differ by a last axis of length 1 are squeezed first.
+    If labels and predictions differ by a last axis of length 1, that axis is removed first.
 
     Args:
         fn: the function.
         reduction: see :class:`Loss`.
-        name: a label.
-        kwargs: handed on to ``fn``.
+        name: a name.
+        kwargs: arguments for ``fn``.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class LossFunctionWrapper(Loss):
         self._fn_kwargs = kwargs
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
-        """The function's losses."""
+        """Returns the losses of the function."""
         return self.fn(*_squeezed(y_true, y_pred), **self._fn_kwargs)
 
     def _scaled_sum(
@@ -190,7 +190,7 @@ class LossFunctionWrapper(Loss):
         return super()._scaled_sum(y_true, y_pred, sample_weight, scale)
 
     def get_config(self) -> dict[str, Any]:
-        """Reduction and name, then the function's arguments."""
+        """Returns the reduction, the name and the arguments of the function."""
         return super().get_config() | self._fn_kwargs
 
 

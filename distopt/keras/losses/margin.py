@@ -19,7 +19,7 @@ __all__ = ["CategoricalHinge", "Hinge", "SquaredHinge", "categorical_hinge", "hi
 def hinge(y_true: Any, y_pred: Any) -> Any:
     """``mean(max(1 - y_true * y_pred, 0))`` over the last axis.
 
-    Labels are -1 and 1; labels that all are 0 or 1 are taken as -1 and 1.
+    Labels are -1 and 1. If all labels are 0 or 1, they are converted to -1 and 1.
     """
     return np.mean(_margin(y_true, y_pred), axis=-1)
 

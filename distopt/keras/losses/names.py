@@ -30,23 +30,24 @@ _BEHIND: dict[str, tuple[Callable[..., Any], ...]] = {
 
 
 def serialize(loss: Any) -> Any:
-    """``{"class_name": ..., "config": {...}}`` of a loss, the name of a function, None for None."""
+    """Returns the config of a loss, the name of a function, or None for None."""
     return serialize_object(loss)
 
 
 def deserialize(name: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The loss that :func:`serialize` made ``name`` of.
+    """Returns the loss of a config or name that :func:`serialize` returned.
 
     Raises:
-        ValueError: unknown, or malformed.
+        ValueError: the config is malformed, or its class is unknown.
     """
     return registry.deserialize(name, custom_objects)
 
 
 def get(identifier: Any) -> Any:
-    """A loss from a name, a config, a callable, or None.
+    """Returns a loss from a name, a config, a callable, or None.
 
-    The name of a function (also ``mse``, ``bce``, ...) gives the function, the name of a class an instance.
+    The name of a function, also an alias such as ``mse``, returns the function. The name of a class returns
+    an instance.
 
     Raises:
         ValueError: ``identifier`` is none of these, or unknown.
@@ -58,13 +59,13 @@ def get(identifier: Any) -> Any:
 
 
 def for_model(identifier: Any) -> Loss:
-    """A loss object from what ``compile(loss=...)`` takes.
+    """Returns a loss object from an argument of ``compile(loss=...)``.
 
     Args:
-        identifier: what :func:`get` takes; functions ``(y_true, y_pred) -> losses`` are wrapped.
+        identifier: anything that :func:`get` accepts. Functions ``(y_true, y_pred) -> losses`` are wrapped.
 
     Raises:
-        ValueError: None, or as :func:`get`.
+        ValueError: ``identifier`` is None or unknown.
     """
     loss = get(identifier)
     if isinstance(loss, type) and issubclass(loss, Loss):
@@ -77,16 +78,16 @@ def for_model(identifier: Any) -> Loss:
 
 
 def behind_activation(loss: Loss, activation: str) -> Loss | None:
-    """The same loss for the values before ``activation``, where a better formula exists.
+    """Returns the same loss for the values before ``activation``, if a better formula exists.
 
-    From the logits cross-entropies are exact where probabilities are 0 or 1 in floating point, and cheaper.
+    Computed from logits, cross-entropies are cheaper, and exact where probabilities round to 0 or 1.
 
     Args:
-        loss: a loss of a model's output.
-        activation: the name of the activation that the model ends with.
+        loss: a loss of the output of a model.
+        activation: the name of the last activation of the model.
 
     Returns:
-        A loss that takes logits, or None if ``loss`` must have the output itself.
+        A loss of logits, or None if ``loss`` needs the output itself.
     """
     if not isinstance(loss, LossFunctionWrapper) or type(loss).call is not LossFunctionWrapper.call:
         return None

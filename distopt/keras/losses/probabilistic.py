@@ -49,14 +49,14 @@ def binary_crossentropy(
     Args:
         y_true: ``[batch, ..., n]`` labels in [0, 1].
         y_pred: ``[batch, ..., n]`` probabilities, or logits.
-        from_logits: whether ``y_pred`` is before the sigmoid.
-        label_smoothing: s; labels become ``t * (1 - s) + s / 2``.
+        from_logits: whether ``y_pred`` has logits, to which the sigmoid is applied.
+        label_smoothing: the smoothing ``s``: labels become ``t * (1 - s) + s / 2``.
 
     Returns:
         ``[batch, ...]``
 
     Raises:
-        ValueError: logits whose shape is not the labels'.
+        ValueError: the shapes of logits and labels differ.
     """
     y_true, y_pred = floats_like(y_true, y_pred)
     if label_smoothing:
@@ -76,10 +76,10 @@ def categorical_crossentropy(
     """``-sum(t * log(p))`` over the classes.
 
     Args:
-        y_true: ``[batch, ..., k]`` probabilities of the k classes, one-hot as a rule.
-        y_pred: ``[batch, ..., k]`` probabilities (divided by their sum here), or logits.
-        from_logits: whether ``y_pred`` is before the softmax.
-        label_smoothing: s; labels become ``t * (1 - s) + s / k``.
+        y_true: ``[batch, ..., k]`` probabilities of the k classes, usually one-hot.
+        y_pred: ``[batch, ..., k]`` probabilities, which are divided by their sum, or logits.
+        from_logits: whether ``y_pred`` has logits, to which the softmax is applied.
+        label_smoothing: the smoothing ``s``: labels become ``t * (1 - s) + s / k``.
         axis: the axis of the classes.
 
     Returns:
@@ -118,19 +118,19 @@ set_fused_sum(categorical_crossentropy, _class_logits, softmax_cross_entropy_sum
 def sparse_categorical_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, axis: int = -1
 ) -> Any:
-    """:func:`categorical_crossentropy` with the numbers of the classes as labels.
+    """:func:`categorical_crossentropy` with class indices as labels.
 
     Args:
-        y_true: ``[batch, ...]`` or ``[batch, ..., 1]`` whole numbers from 0 to k - 1.
+        y_true: ``[batch, ...]`` or ``[batch, ..., 1]`` class indices from 0 to k - 1.
         y_pred: ``[batch, ..., k]`` probabilities, or logits.
-        from_logits: whether ``y_pred`` is before the softmax.
+        from_logits: whether ``y_pred`` has logits, to which the softmax is applied.
         axis: the axis of the classes in ``y_pred``.
 
     Returns:
         ``[batch, ...]``
 
     Raises:
-        ValueError: a label that is no class, or shapes that do not fit.
+        ValueError: a label is not a class, or the shapes do not match.
     """
     return sparse_softmax_cross_entropy(*_labels_and_logits(y_true, y_pred, from_logits, axis))
 
@@ -168,7 +168,7 @@ def _class_numbers(y_true: Any, shape: tuple[int, ...]) -> Array:
             f"{shape[-1] - 1}"
         )
     if given.dtype.kind == "f" and (given.reshape(labels.shape) != labels).any():
-        raise ValueError("sparse_categorical_crossentropy got labels that are no whole numbers")
+        raise ValueError("sparse_categorical_crossentropy got labels that are not integers")
     return labels
 
 
@@ -204,10 +204,10 @@ class BinaryCrossentropy(LossFunctionWrapper):
     """:func:`binary_crossentropy` of each sample, reduced.
 
     Args:
-        from_logits: whether predictions are before the sigmoid.
-        label_smoothing: s; labels become ``t * (1 - s) + s / 2``.
+        from_logits: whether predictions are logits, to which the sigmoid is applied.
+        label_smoothing: the smoothing ``s``: labels become ``t * (1 - s) + s / 2``.
         reduction: see :class:`~distopt.keras.losses.Loss`.
-        name: a label.
+        name: a name.
     """
 
     def __init__(
@@ -227,10 +227,10 @@ class CategoricalCrossentropy(LossFunctionWrapper):
     """:func:`categorical_crossentropy` of each sample, reduced.
 
     Args:
-        from_logits: whether predictions are before the softmax.
-        label_smoothing: s; labels become ``t * (1 - s) + s / k``.
+        from_logits: whether predictions are logits, to which the softmax is applied.
+        label_smoothing: the smoothing ``s``: labels become ``t * (1 - s) + s / k``.
         reduction: see :class:`~distopt.keras.losses.Loss`.
-        name: a label.
+        name: a name.
     """
 
     def __init__(
@@ -254,9 +254,9 @@ class SparseCategoricalCrossentropy(LossFunctionWrapper):
     """:func:`sparse_categorical_crossentropy` of each sample, reduced.
 
     Args:
-        from_logits: whether predictions are before the softmax.
+        from_logits: whether predictions are logits, to which the softmax is applied.
         reduction: see :class:`~distopt.keras.losses.Loss`.
-        name: a label.
+        name: a name.
     """
 
     def __init__(

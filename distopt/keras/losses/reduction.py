@@ -12,9 +12,9 @@ class Reduction:
 
     Attributes:
         AUTO: SUM_OVER_BATCH_SIZE.
-        NONE: the losses as they are, one a sample.
+        NONE: no reduction: one loss for each sample.
         SUM: their sum.
-        SUM_OVER_BATCH_SIZE: their sum by their number; weights do not change the number.
+        SUM_OVER_BATCH_SIZE: their sum divided by their number. Weights do not change the number.
     """
 
     AUTO = "auto"
@@ -32,7 +32,7 @@ class Reduction:
         """Checks the name of a reduction.
 
         Raises:
-            ValueError: it is none of :meth:`all`.
+            ValueError: the name is not one of :meth:`all`.
         """
         if not isinstance(key, str) or key not in cls.all():
             raise ValueError(f"Invalid Reduction Key {shown(key)}. Use one of: {', '.join(cls.all())}")

@@ -83,8 +83,8 @@ def mean_squared_logarithmic_error(y_true: Any, y_pred: Any) -> Any:
 def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> Any:
     """Squared near zero, absolute beyond ``delta`` (Huber 1964), the mean over the last axis.
 
-    ``d ** 2 / 2`` where ``|d| <= delta``, else ``delta * (|d| - delta / 2)``. In float32 whatever the
-    arguments are, as in Keras.
+    ``d ** 2 / 2`` where ``|d| <= delta``, else ``delta * (|d| - delta / 2)``. As in Keras, it is always
+    computed in float32.
     """
     y_true, y_pred = (y.astype(np.float32) for y in floats_like(y_true, y_pred))
     error = y_pred - y_true
@@ -95,7 +95,7 @@ def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> Any:
 
 @keeps_dtype
 def log_cosh(y_true: Any, y_pred: Any) -> Any:
-    """``mean(log(cosh(y_pred - y_true)))`` over the last axis, safe from overflow."""
+    """``mean(log(cosh(y_pred - y_true)))`` over the last axis, without overflow."""
     y_true, y_pred = floats_like(y_true, y_pred)
     d = y_pred - y_true
     return np.mean(d + np.logaddexp(-2 * d, 0) - math.log(2), axis=-1)
@@ -155,9 +155,9 @@ class Huber(LossFunctionWrapper):
     """:func:`huber` of each sample, reduced.
 
     Args:
-        delta: where the loss turns from squared to absolute.
+        delta: the distance from which on the loss is linear.
         reduction: see :class:`~distopt.keras.losses.Loss`.
-        name: a label.
+        name: a name.
     """
 
     def __init__(
@@ -179,7 +179,7 @@ class CosineSimilarity(LossFunctionWrapper):
     Args:
         axis: the axis of the vectors.
         reduction: see :class:`~distopt.keras.losses.Loss`.
-        name: a label.
+        name: a name.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Metrics with the names of Keras, right over all replicas."""
+"""Metrics with the names of Keras, computed over all replicas."""
 
 from distopt.keras.losses import (
     BCE,

@@ -27,17 +27,17 @@ __all__ = [
 
 
 def accuracy(y_true: Any, y_pred: Any) -> Array:
-    """1 where the prediction equals the label, else 0; both of one shape."""
+    """1 where the prediction equals the label, else 0. Shapes must be equal."""
     return np.asarray(as_reals(y_true, "y_true") == as_reals(y_pred, "y_pred"), np.float32)
 
 
 def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> Array:
-    """The share of elements of the last axis whose prediction lies on the label's side of ``threshold``.
+    """The fraction of correct predictions along the last axis, for predictions cut at ``threshold``.
 
     Args:
         y_true: ``[batch, ..., n]`` labels 0 and 1.
         y_pred: ``[batch, ..., n]`` probabilities.
-        threshold: predictions above it are 1.
+        threshold: predictions above it count as 1.
 
     Returns:
         ``[batch, ...]``
@@ -47,16 +47,16 @@ def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> Array:
 
 
 def categorical_accuracy(y_true: Any, y_pred: Any) -> Array:
-    """1 where the largest prediction is the largest label's: ``[batch, ..., k]`` -> ``[batch, ...]``."""
+    """1 where predictions and labels have the same argmax: ``[batch, ..., k]`` -> ``[batch, ...]``."""
     right = as_reals(y_true, "y_true").argmax(axis=-1) == as_reals(y_pred, "y_pred").argmax(axis=-1)
     return np.asarray(right, np.float32)
 
 
 def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Array:
-    """1 where the largest prediction is the label's.
+    """1 where the largest prediction is that of the label.
 
     Args:
-        y_true: ``[batch, ...]`` or ``[batch, ..., 1]`` numbers of classes.
+        y_true: ``[batch, ...]`` or ``[batch, ..., 1]`` class indices.
         y_pred: ``[batch, ..., k]`` probabilities or logits.
 
     Returns:
@@ -77,12 +77,12 @@ def sparse_top_k_categorical_accuracy(y_true: Any, y_pred: Any, k: int = 5) -> A
     """1 where fewer than ``k`` predictions are larger than that of the label.
 
     Args:
-        y_true: ``[batch, ...]`` or ``[batch, ..., 1]`` numbers of classes.
+        y_true: ``[batch, ...]`` or ``[batch, ..., 1]`` class indices.
         y_pred: ``[batch, ..., classes]`` probabilities or logits.
-        k: how many may be named.
+        k: the number of largest predictions to consider.
 
     Returns:
-        ``[batch, ...]``; 0 where the label is no class or its prediction is not finite.
+        ``[batch, ...]``; 0 where the label is not a class or its prediction is not finite.
     """
     values = as_reals(y_pred, "y_pred")
     labels = as_reals(y_true, "y_true").astype(np.int64)
@@ -101,7 +101,7 @@ class Accuracy(MeanMetricWrapper):
 
 
 class BinaryAccuracy(MeanMetricWrapper):
-    """How often predictions lie on the label's side of ``threshold``."""
+    """How often predictions, cut at ``threshold``, equal binary labels."""
 
     def __init__(
         self, name: str = "binary_accuracy", dtype: DTypeLike | None = None, threshold: float = 0.5
@@ -110,14 +110,14 @@ class BinaryAccuracy(MeanMetricWrapper):
 
 
 class CategoricalAccuracy(MeanMetricWrapper):
-    """How often the largest prediction is right, for one-hot labels."""
+    """How often the largest prediction is correct, for one-hot labels."""
 
     def __init__(self, name: str = "categorical_accuracy", dtype: DTypeLike | None = None) -> None:
         super().__init__(categorical_accuracy, name, dtype)
 
 
 class SparseCategoricalAccuracy(MeanMetricWrapper):
-    """How often the largest prediction is right, for numbers of classes as labels."""
+    """How often the largest prediction is correct, for class indices as labels."""
 
     def __init__(self, name: str = "sparse_categorical_accuracy", dtype: DTypeLike | None = None) -> None:
         super().__init__(sparse_categorical_accuracy, name, dtype)
@@ -133,7 +133,7 @@ class TopKCategoricalAccuracy(MeanMetricWrapper):
 
 
 class SparseTopKCategoricalAccuracy(MeanMetricWrapper):
-    """How often the label is among the ``k`` largest predictions, for numbers of classes as labels."""
+    """How often the label is among the ``k`` largest predictions, for class indices as labels."""
 
     def __init__(
         self, k: int = 5, name: str = "sparse_top_k_categorical_accuracy", dtype: DTypeLike | None = None

@@ -20,23 +20,23 @@ __all__ = ["AUC"]
 
 
 class AUC(Metric):
-    """The area under a curve, from counts at thresholds.
+    """The area under the ROC or precision-recall curve, approximated at thresholds.
 
     Args:
-        num_thresholds: how many thresholds, at least 2, evenly spaced.
+        num_thresholds: the number of evenly spaced thresholds, at least 2.
         curve: "ROC" or "PR".
-        summation_method: "interpolation" (trapezoids for ROC; Davis and Goadrich 2006 for PR), "minoring" or
-            "majoring" (the lower or the higher end of each interval).
-        name: a label.
+        summation_method: "interpolation" (trapezoids for ROC; Davis and Goadrich 2006 for PR), "minoring"
+            (the lower end of each interval) or "majoring" (the higher end).
+        name: a name.
         dtype: the result's dtype.
         thresholds: the inner thresholds, instead of evenly spaced ones.
         multi_label: whether each element of the last axis is a label with a separate curve; the result is
             the mean of their areas. Otherwise all elements make one curve.
-        label_weights: ``[labels]``, not negative: how much each label's area counts in that mean, or,
-            without ``multi_label``, its elements in the one curve.
+        label_weights: ``[labels]``, not negative: the weights of the labels in that mean. Without
+            ``multi_label``, the weights of their elements in the one curve.
 
     Raises:
-        ValueError: an argument is none of these.
+        ValueError: an argument is invalid.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class AUC(Metric):
             sample_weight: None, a number, ``[batch]``, or the labels' shape.
 
         Raises:
-            ValueError: predictions outside [0, 1], or shapes that do not fit.
+            ValueError: predictions are outside [0, 1], or shapes do not match.
         """
         if self.multi_label or self.label_weights is not None:
             labels, values = as_reals(y_true, "y_true"), as_reals(y_pred, "y_pred")
@@ -128,7 +128,7 @@ class AUC(Metric):
         return columns if self.multi_label else tuple(column @ self.label_weights for column in columns)
 
     def result(self) -> Tensor:
-        """The area, from the counts over all batches and replicas; 0 before any came."""
+        """The area over all batches and replicas; 0 if there are none."""
         if not self.weights:
             return self._tensor(0.0)
         areas = self._areas(*(v.numpy() for v in self.weights))
@@ -152,7 +152,7 @@ class AUC(Metric):
         return np.asarray(np.sum((x[:-1] - x[1:]) * heights, axis=0))
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return super().get_config() | {
             "num_thresholds": self.num_thresholds,
             "curve": self.curve,

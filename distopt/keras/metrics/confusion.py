@@ -50,7 +50,7 @@ def confusion_counts(
         four arrays ``[n]``, float64.
 
     Raises:
-        ValueError: predictions outside [0, 1], or shapes that do not fit.
+        ValueError: predictions are outside [0, 1], or shapes do not match.
     """
     labels, values = squeeze_ranks(as_reals(y_true, "y_true"), as_reals(y_pred, "y_pred"))
     values = values.astype(np.float32)

@@ -67,13 +67,13 @@ def _squared_difference(y_true: Any, y_pred: Any) -> Array:
 
 
 class RootMeanSquaredError(MeanMetricWrapper):
-    """The root of the mean squared error over all elements."""
+    """The square root of the mean squared error over all elements."""
 
     def __init__(self, name: str = "root_mean_squared_error", dtype: DTypeLike | None = None) -> None:
         super().__init__(_squared_difference, name, dtype)
 
     def result(self) -> Tensor:
-        """The root of the mean over all batches and replicas."""
+        """The square root of the mean over all batches and replicas."""
         return self._tensor(np.sqrt(divided(self.total.numpy(), self.count.numpy())))
 
 
@@ -178,7 +178,7 @@ def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Any:
 
 
 class CosineSimilarity(MeanMetricWrapper):
-    """The mean cosine of the angle between labels and predictions; 1 is the best, unlike the loss's -1."""
+    """The mean cosine similarity of labels and predictions. The best value is 1; that of the loss is -1."""
 
     def __init__(
         self, name: str = "cosine_similarity", dtype: DTypeLike | None = None, axis: int = -1

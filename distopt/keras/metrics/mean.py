@@ -39,7 +39,7 @@ class Sum(Metric):
     """The weighted sum of values.
 
     Args:
-        name: a label.
+        name: a name.
         dtype: the result's dtype.
     """
 
@@ -48,7 +48,7 @@ class Sum(Metric):
         self.total = self.add_weight("total")
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
-        """Adds values of any shape, with weights that broadcast to it."""
+        """Adds values of any shape, with weights that broadcast to that shape."""
         self.total.assign_add(_weighted(values, sample_weight)[0])
 
     def result(self) -> Tensor:
@@ -57,10 +57,10 @@ class Sum(Metric):
 
 
 class Mean(Metric):
-    """The weighted mean of values; 0 before any came.
+    """The weighted mean of values; 0 if there are none.
 
     Args:
-        name: a label.
+        name: a name.
         dtype: the result's dtype.
 
     >>> m = Mean()
@@ -74,7 +74,7 @@ class Mean(Metric):
         self.count = self.add_weight("count")
 
     def update_state(self, values: Any, sample_weight: Any = None) -> None:
-        """Adds values of any shape, with weights that broadcast to it."""
+        """Adds values of any shape, with weights that broadcast to that shape."""
         total, count = _weighted(values, sample_weight)
         self.total.assign_add(total)
         self.count.assign_add(count)
@@ -85,13 +85,13 @@ class Mean(Metric):
 
 
 class MeanTensor(Metric):
-    """The weighted mean of values, element by element.
+    """The elementwise weighted mean of values.
 
     Args:
-        name: a label.
+        name: a name.
         dtype: the result's dtype.
-        shape: the values' shape; that of the first ones by default. Where some replica may see no values at
-            all it must be given.
+        shape: the shape of the values. By default that of the first values. It is required if a replica may
+            see no values.
 
     >>> m = MeanTensor()
     >>> m.update_state([0.0, 4.0])
@@ -118,7 +118,7 @@ class MeanTensor(Metric):
         """Adds values, with weights that broadcast to them.
 
         Raises:
-            ValueError: another shape than the first ones'.
+            ValueError: the shape differs from that of the first values.
         """
         array = as_reals(values, "values").astype(np.float64)
         if not self.weights:
@@ -137,7 +137,7 @@ class MeanTensor(Metric):
         """The mean over all batches and replicas.
 
         Raises:
-            ValueError: before any came.
+            ValueError: there are no values yet.
         """
         if not self.weights:
             raise ValueError(
@@ -147,18 +147,18 @@ class MeanTensor(Metric):
         return self._tensor(divided(self.total.numpy(), self.count.numpy()))
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return super().get_config() | ({} if self._given is None else {"shape": list(self._given)})
 
 
 class MeanMetricWrapper(Metric):
-    """The weighted mean of a function ``(y_true, y_pred, **arguments) -> values``.
+    """The weighted mean of the values of a function ``(y_true, y_pred, **arguments) -> values``.
 
     Args:
-        fn: the function; a loss may stand in its place.
-        name: a label, the function's name by default.
+        fn: the function, or a loss.
+        name: a name. By default that of the function.
         dtype: the result's dtype.
-        kwargs: handed on to ``fn``.
+        kwargs: arguments for ``fn``.
     """
 
     def __init__(
@@ -191,5 +191,5 @@ class MeanMetricWrapper(Metric):
         return self._tensor(divided(self.total.numpy(), self.count.numpy()))
 
     def get_config(self) -> dict[str, Any]:
-        """Name and dtype, then the function's arguments."""
+        """Returns the name, the dtype and the arguments of the function."""
         return super().get_config() | self._fn_kwargs

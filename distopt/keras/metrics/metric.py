@@ -28,15 +28,15 @@ __all__ = ["Metric", "results", "summed_over_replicas"]
 
 
 class Metric(KnownArguments):
-    """The base of metrics.
+    """Base class of metrics.
 
-    A subclass makes its state by :meth:`add_weight`, adds to it in :meth:`update_state`, and computes a
-    number from it in :meth:`result`. The state must be sums: where several replicas work on a job, each adds
-    what it has seen, and ``result`` sees the sum over all of them. So it must be called on every replica.
+    A subclass creates its state with :meth:`add_weight`, adds to it in :meth:`update_state`, and computes a
+    value from it in :meth:`result`. The state must consist of sums: each replica adds its own share of the
+    data, and ``result`` sees the sum over all replicas. Call ``result`` on all replicas.
 
     Args:
-        name: a label, the class name in snake case by default.
-        dtype: the dtype of the result, float32 by default; sums are kept in float64.
+        name: a name. By default the class name in snake case.
+        dtype: the dtype of the result, by default float32. Sums are kept in float64.
     """
 
     def __init__(self, name: str | None = None, dtype: DTypeLike | None = None) -> None:
@@ -64,13 +64,13 @@ class Metric(KnownArguments):
     def add_weight(
         self, name: str, shape: Sequence[int] = (), initializer: Any = "zeros", dtype: DTypeLike | None = None
     ) -> Variable:
-        """Makes a part of the state, not trained.
+        """Creates a part of the state. It is not trained.
 
         Args:
-            name: its label.
-            shape: its shape.
-            initializer: its first value; anything but zeros is counted once a replica.
-            dtype: float64 by default, so that sums of many values are exact.
+            name: the name.
+            shape: the shape.
+            initializer: the initial value. A value other than zero counts once for each replica.
+            dtype: the dtype. By default float64, so that sums of many values are accurate.
         """
         value = get_initializer(initializer)(tuple(shape), np.dtype(dtype or np.float64))
         # A metric that all replicas share may find its state's shape in one of them.
@@ -87,18 +87,21 @@ class Metric(KnownArguments):
 
     @property
     def weights(self) -> list[Variable]:
-        """The state, in the order in which it was made."""
+        """The state, in the order of its creation."""
         return self._weights
 
     variables = weights
 
     @abstractmethod
     def update_state(self, *args: Any, **kwargs: Any) -> Any:
-        """Adds a batch, as a rule ``(y_true, y_pred, sample_weight=None)``, to this replica's state."""
+        """Adds a batch to the state of this replica.
+
+        The usual arguments are ``(y_true, y_pred, sample_weight=None)``.
+        """
 
     @abstractmethod
     def result(self) -> Any:
-        """The number, from the sums over all replicas: a collective call."""
+        """Returns the value over all replicas. Collective."""
 
     def reset_state(self) -> None:
         """Resets the state."""
@@ -106,7 +109,7 @@ class Metric(KnownArguments):
             variable.assign(np.zeros(variable.shape, variable.dtype))
 
     def reset_states(self) -> None:
-        """:meth:`reset_state` by its older name."""
+        """The older name of :meth:`reset_state`."""
         self.reset_state()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -115,12 +118,12 @@ class Metric(KnownArguments):
         return self.result()
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return {"name": self.name, "dtype": self.dtype.name}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """A metric from what :meth:`get_config` returned."""
+        """Returns a metric from a result of :meth:`get_config`."""
         return cls(**as_config(config, cls.__name__))
 
     def _tensor(self, value: Any) -> Tensor:
@@ -166,6 +169,6 @@ def summed_over_replicas(metrics: Sequence[Metric]) -> Iterator[None]:
 
 
 def results(metrics: Sequence[Metric]) -> list[Any]:
-    """The results of all metrics with one collective call."""
+    """Returns the results of all metrics with one collective call."""
     with summed_over_replicas(metrics):
         return [metric.result() for metric in metrics]

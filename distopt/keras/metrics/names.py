@@ -42,21 +42,21 @@ _BY_SHAPE |= {"acc": _BY_SHAPE["accuracy"], "ce": _BY_SHAPE["crossentropy"]}
 
 
 def serialize(metric: Any) -> Any:
-    """``{"class_name": ..., "config": {...}}`` of a metric, the name of a function, None for None."""
+    """Returns the config of a metric, the name of a function, or None for None."""
     return serialize_object(metric)
 
 
 def deserialize(config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """The metric that :func:`serialize` made ``config`` of.
+    """Returns the metric of a config that :func:`serialize` returned.
 
     Raises:
-        ValueError: unknown, or malformed.
+        ValueError: the config is malformed, or its class is unknown.
     """
     return registry.deserialize(config, custom_objects)
 
 
 def get(identifier: Any) -> Any:
-    """A metric from a name, a config, a callable, or None.
+    """Returns a metric from a name, a config, a callable, or None.
 
     Raises:
         ValueError: ``identifier`` is none of these, or unknown.
@@ -65,18 +65,18 @@ def get(identifier: Any) -> Any:
 
 
 def for_model(identifier: Any, y_true_shape: Sequence[int], y_pred_shape: Sequence[int]) -> Metric:
-    """A metric object from what ``compile(metrics=[...])`` takes.
+    """Returns a metric object from an argument of ``compile(metrics=[...])``.
 
     Args:
-        identifier: what :func:`get` takes, or "accuracy" ("acc") or "crossentropy" ("ce"), which mean the
-            binary, sparse or categorical kind: binary where predictions have one element, sparse where
-            labels have an axis less or a last axis of length 1. Functions are averaged; a name given
-            becomes the metric's name.
-        y_true_shape: a batch of labels' shape.
-        y_pred_shape: a batch of predictions' shape.
+        identifier: anything that :func:`get` accepts, or "accuracy" ("acc") or "crossentropy" ("ce"). The
+            last two select the binary kind if predictions have one element, the sparse kind if labels have
+            one axis less or a last axis of length 1, and otherwise the categorical kind. Functions are
+            averaged. A name becomes the name of the metric.
+        y_true_shape: the shape of a batch of labels.
+        y_pred_shape: the shape of a batch of predictions.
 
     Raises:
-        ValueError: unknown.
+        ValueError: the name is unknown.
     """
     if isinstance(identifier, str) and identifier in _BY_SHAPE:
         binary, sparse, categorical = _BY_SHAPE[identifier]

@@ -50,7 +50,7 @@ class _Counts(Metric):
             sample_weight: None, a number, ``[batch]``, or the labels' shape.
 
         Raises:
-            ValueError: predictions outside [0, 1], or shapes that do not fit.
+            ValueError: predictions are outside [0, 1], or shapes do not match.
         """
         counts = confusion_counts(y_true, y_pred, self._at, sample_weight, self.top_k, self.class_id)
         for variable, count in zip(self.weights, counts, strict=True):
@@ -61,17 +61,17 @@ class _Counts(Metric):
 
 
 class Precision(_Counts):
-    """The share of right ones among the positive predictions; 0 if there are none.
+    """The fraction of positive predictions that are correct; 0 if there are none.
 
     Args:
-        thresholds: a prediction above it is positive; 0.5 by default; a list gives a list of results.
+        thresholds: predictions above it are positive. By default 0.5. A list gives a list of results.
         top_k: only the ``top_k`` largest predictions of a sample can be positive.
-        class_id: only this class counts.
-        name: a label.
+        class_id: the only class to count, or None for all.
+        name: a name.
         dtype: the result's dtype.
 
     Raises:
-        ValueError: a threshold outside [0, 1].
+        ValueError: a threshold is outside [0, 1].
     """
 
     def __init__(
@@ -90,23 +90,23 @@ class Precision(_Counts):
         return self._one_or_many(divided(right, right + self.false_positives.numpy()))
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         own = {"thresholds": self.init_thresholds, "top_k": self.top_k, "class_id": self.class_id}
         return super().get_config() | own
 
 
 class Recall(_Counts):
-    """The share of the positive labels that were predicted; 0 if there are none.
+    """The fraction of positive labels that were predicted; 0 if there are none.
 
     Args:
-        thresholds: a prediction above it is positive; 0.5 by default; a list gives a list of results.
+        thresholds: predictions above it are positive. By default 0.5. A list gives a list of results.
         top_k: only the ``top_k`` largest predictions of a sample can be positive.
-        class_id: only this class counts.
-        name: a label.
+        class_id: the only class to count, or None for all.
+        name: a name.
         dtype: the result's dtype.
 
     Raises:
-        ValueError: a threshold outside [0, 1].
+        ValueError: a threshold is outside [0, 1].
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Recall(_Counts):
         return self._one_or_many(divided(right, right + self.false_negatives.numpy()))
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         own = {"thresholds": self.init_thresholds, "top_k": self.top_k, "class_id": self.class_id}
         return super().get_config() | own
 
@@ -146,12 +146,12 @@ class _OneCount(_Counts):
         return self._one_or_many(self.weights[self._which].numpy())
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return super().get_config() | {"thresholds": self.init_thresholds}
 
 
 class TruePositives(_OneCount):
-    """The weighted number of positives that were predicted."""
+    """The weighted number of positives that were predicted positive."""
 
     _which = 0
 
@@ -163,7 +163,7 @@ class FalsePositives(_OneCount):
 
 
 class TrueNegatives(_OneCount):
-    """The weighted number of negatives that were predicted."""
+    """The weighted number of negatives that were predicted negative."""
 
     _which = 2
 

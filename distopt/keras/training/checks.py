@@ -39,7 +39,7 @@ def check_numbers(data: Any, name: str) -> None:
         if leaf.dtype.kind not in "fc":
             if leaf.dtype.kind not in "biu":
                 raise TypeError(
-                    f"{name} must hold numbers; got dtype {leaf.dtype}: turn texts into numbers first"
+                    f"{name} must hold numbers; got dtype {leaf.dtype}: convert strings to numbers first"
                 )
             continue
         if is_mapped(leaf):
@@ -48,7 +48,7 @@ def check_numbers(data: Any, name: str) -> None:
             part: Array = leaf[start : start + _ROWS]
             if np.isnan(part).any():
                 row = start + int(np.argwhere(np.isnan(part))[0][0])
-                raise ValueError(f"{name} holds NaN, first in example {row}: remove or fill such examples")
+                raise ValueError(f"{name} has NaN, first in example {row}: remove or fill such examples")
 
 
 def check_labels_given(model: Model, y: Any) -> None:

@@ -26,7 +26,7 @@ class Compiled:
     """A model's optimizer, loss and metrics, and what a step does with them.
 
     Args:
-        optimizer: a name, a config or an optimizer.
+        optimizer: an optimizer, or its name or config.
         loss: see :class:`CompiledLoss`.
         metrics: see :class:`CompiledMetrics`.
         loss_weights: a number for each output's loss.
@@ -34,7 +34,7 @@ class Compiled:
         steps_per_update: the number of batches that make one update.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: a name is unknown.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ class CompiledLoss:
         weights: a list or dict of numbers likewise, or None.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: a name is unknown.
         TypeError: a weight that is no number.
     """
 

@@ -23,7 +23,7 @@ class CompiledMetrics:
         weighted: the same, for metrics that take the sample weights into account.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: a name is unknown.
     """
 
     def __init__(self, spec: Any = None, weighted: Any = None) -> None:

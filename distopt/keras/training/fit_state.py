@@ -43,7 +43,7 @@ class Position:
         _check_counts(state, ("epoch", "batch"))
 
     def set_state(self, state: dict[str, int]) -> None:
-        """Restores what :meth:`get_state` returned."""
+        """Restores a state of :meth:`get_state`."""
         self.epoch, self.batch = state["epoch"], state["batch"]
         self.restored = True
 
@@ -190,7 +190,7 @@ class FitState:
             source.check_state(own)
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Restores what :meth:`get_state` returned."""
+        """Restores a state of :meth:`get_state`."""
         self._model.stop_training, self.returned = state["stopped"], state["returned"]
         for source, own in zip(self._sources, state["data"], strict=True):
             source.set_state(own)

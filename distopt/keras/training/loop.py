@@ -264,7 +264,7 @@ def run_test(model: Model, source: Source) -> dict[str, Any]:
         batches += 1
     if not batches:
         raise ValueError(
-            "there was no batch to evaluate: the iterator has ended. Give fewer steps, or an iterable that "
+            "there is no batch to evaluate: the iterator has ended. Give fewer steps, or an iterable that "
             "can be read again"
         )
     warn_if_ran_out("evaluate()", source.ran_out)

@@ -35,7 +35,7 @@ class LossMetric:
         self._loss.reset()
 
     def reset_states(self) -> None:
-        """:meth:`reset_state` by its older name."""
+        """The older name of :meth:`reset_state`."""
         self.reset_state()
 
     def get_config(self) -> dict[str, Any]:

@@ -153,7 +153,7 @@ def _npy_shape(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[int, 
     if dtype.kind not in "biufc":
         raise ValueError(f"{member.filename!r} is an array of {dtype}, not of numbers")
     if member.file_size != 6 + 2 + width + length + math.prod(shape) * dtype.itemsize:
-        raise ValueError(f"{member.filename!r} has not the length that its header says")
+        raise ValueError(f"{member.filename!r} does not have the length that its header states")
     return tuple(shape)
 
 

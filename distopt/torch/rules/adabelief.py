@@ -45,7 +45,7 @@ AMSGRAD = Rule(
 
 @final
 class AdaBeliefUpdate(UpdateRule):
-    """``s = beta2 * s + (1 - beta2) * (g - m)**2 + eps`` in the place of Adam's mean of squares.
+    """``s = beta2 * s + (1 - beta2) * (g - m)**2 + eps`` instead of Adam's mean of squares.
 
     ``w -= lr / (1 - beta1**k) * m / (sqrt(s) / sqrt(1 - beta2**k) + eps)`` in step ``k = 1, 2, ...``; with
     ``rectify`` times RAdam's rectification, and ``eps`` is added to the uncorrected root.

@@ -31,7 +31,7 @@ class Averaging(NamedTuple):
         decay: decay of z by y, times the learning rate.
         r: the share of step k in the mean is in proportion to ``k**r * largest_lr**power``.
         power: see ``r``.
-        warmup_steps: so many steps the learning rate rises from 0.
+        warmup_steps: the number of steps in which the learning rate rises from 0.
     """
 
     beta: float
@@ -192,7 +192,7 @@ class WrappedUpdate(ScheduleFreeUpdate):
         how: the numbers of the mean.
 
     Raises:
-        TypeError: it has no compiled rule that updates each element for itself.
+        TypeError: it has no compiled rule that updates each element independently.
     """
 
     name = "ScheduleFree"
@@ -200,8 +200,8 @@ class WrappedUpdate(ScheduleFreeUpdate):
     def __init__(self, inner: Any, how: Averaging) -> None:
         if not isinstance(inner, UpdateRule) or isinstance(inner, ScheduleFreeUpdate):
             raise TypeError(
-                f"ScheduleFree takes an optimizer that updates each element for itself, such as SGD, Adam or "
-                f"RMSprop; {inner.name} is none"
+                f"ScheduleFree takes an optimizer that updates each element independently, such as SGD, Adam "
+                f"or RMSprop; got {inner.name}"
             )
         self._inner, self._how = inner, how
         self.scalars = {**inner.scalars, **ScheduleFreeUpdate.scalars}  # type: ignore[misc]
