@@ -86,7 +86,7 @@ coverage: $(VENV)/.test ## which lines the tests run
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-check: $(VENV)/.test ## ruff and mypy
+check: lint $(VENV)/.test ## ruff, mypy, prose, and lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/codespell
@@ -97,9 +97,11 @@ check: $(VENV)/.test ## ruff and mypy
 docs: $(VENV)/.docs ## the site, in out/docs/index.html
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --jobs auto -d out/doctrees docs out/docs
 
-lint: $(VENV)/.lint ## workflows and other YAML: yamllint and zizmor
+lint: $(VENV)/.lint ## workflows, other YAML, Dockerfile, scripts: yamllint, zizmor, hadolint, shellcheck
 	$(BIN)/yamllint --strict .github .pre-commit-config.yaml packaging CITATION.cff
 	$(BIN)/zizmor --offline --no-progress --quiet .github
+	$(BIN)/hadolint packaging/Dockerfile
+	$(BIN)/shellcheck --exclude=SC1091 .ci/run packaging/try-wheel launch/recipes/pbs.sh launch/recipes/slurm.sbatch
 
 dist: $(VENV)/.release ## wheel and source distribution, checked, in dist/
 	rm -rf dist

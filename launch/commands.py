@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from . import environment
 from .launch_plan import LaunchPlan, shares
 
+#: What has to be set for Open MPI to start as root.
+ROOT_ALLOWED = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+
 
 def command(plan: LaunchPlan) -> list[str]:
     """The command that starts the plan."""
@@ -18,7 +21,7 @@ def variables(plan: LaunchPlan) -> dict[str, str]:
     """The environment variables to set for the MPI launcher."""
     own: dict[str, str] = dict(plan.env)
     if plan.family == "openmpi" and plan.root:
-        own |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+        own |= ROOT_ALLOWED
     if plan.family == "intel":
         own["I_MPI_PIN"] = "off"  # each replica's supervisor binds, the same way for all MPIs
         if plan.env or plan.passed:

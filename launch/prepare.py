@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from .allocation import SchedulerAllocation, find_allocation
 from .argv import encode_argv
+from .commands import ROOT_ALLOWED
 from .cores import cores, usable
 from .errors import JobStartError
 from .hosts import Host, is_here, parse_hostfile, parse_hosts
@@ -89,7 +90,7 @@ def make_plan(options: Options, program: Program, environ: Mapping[str, str]) ->
     settings = (f"family={family}", f"threads={options.threads_per_replica}", f"bind={options.bind}")
     own, passed = variables_of(options, environ)
     root = family == "openmpi" and hasattr(os, "geteuid") and os.geteuid() == 0
-    if root:
+    if root and not environ.keys() >= ROOT_ALLOWED.keys():
         notes.append("started by root: --allow-run-as-root is put in for Open MPI")
     oversubscribe = options.oversubscribe
     if not hosts and not oversubscribe and (note := _shared_cores(processes, family)):

@@ -64,3 +64,12 @@ def test_workflows_take_actions_by_hash_and_every_python():
         r"^ +python: \[(.*)\]$", (ROOT / ".github/workflows/tests.yml").read_text(), re.MULTILINE
     )
     assert re.findall(r"3\.\d+", pythons) == re.findall(r":: Python :: (3\.\d+)\"", PROJECT)
+
+
+@pytest.mark.parametrize("recipe", ["Dockerfile", "distopt.def"])
+def test_containers_get_all_files_that_a_build_needs(recipe):
+    """Those of the source distribution but for documents, tests and tools."""
+    text = (ROOT / "packaging" / recipe).read_text()
+    copied = {"Dockerfile": r"^COPY (?!--)(.*) \S+$", "distopt.def": r"^    (\S+) /source/\S+$"}[recipe]
+    needed = {"pyproject.toml", "setup.py", "README.md", "LICENSE", "distopt", "launch"}
+    assert {name for names in re.findall(copied, text, re.MULTILINE) for name in names.split()} == needed

@@ -90,6 +90,8 @@ class _Matching:
         if self.differences:  # whoever made slots now would change an optimizer of another kind
             return
         make_weights(optimizer, [known[of] for of in wanted])
+        if self._lacks_state(records, optimizer):
+            make_weights(optimizer, [p.variable for p in self.pairs if p.variable.trainable])
         entries = optimizer_entries(optimizer)
         keyed = {key: e for e in entries if (key := _key(e.owner, e.slot, e.name))}
         rest = []
@@ -106,6 +108,13 @@ class _Matching:
         # In the order of the checkpoint, that of the steps which made them; so is get_weights().
         order = {id(p.variable): p.place for p in self.pairs if p.group == group}
         sort_weights(optimizer, lambda weight: order.get(id(weight), len(order)))
+
+    @staticmethod
+    def _lacks_state(records: Sequence[Record], optimizer: Optimizer) -> bool:
+        """Whether an optimizer without slots, which tell what it trained, lacks state of its aggregator."""
+        saved = [r.name for r in records if r.of is None]
+        slotless = len(saved) == len(records) and len({*saved}) == len(saved)  # else order alone would decide
+        return slotless and not {*saved} <= {e.name for e in optimizer_entries(optimizer)}
 
     def _add(self, group: str, place: int, record: Record, entry: Entry) -> None:
         if record.shape != entry.variable.shape or record.dtype != text_of(entry.variable.dtype):

@@ -54,6 +54,23 @@ def test_a_checkpoint_holds_each_replicas_own(top_k, size, together, tmp_path):
     assert len({rest.tobytes() for _, rest in got}) == size  # each has its own
 
 
+def test_state_beside_an_optimizer_without_slots_is_restored_before_the_first_step(top_k, tmp_path):
+    def program(folder, count):
+        a, b = (tf.Variable(np.zeros(6), name=name) for name in "ab")
+        optimizer = SGD(0.1, gradient_aggregator=top_k(0.3))
+        manager = CheckpointManager(folder, variables=[a, b], optimizer=optimizer)
+        manager.restore()
+        for step in range(int(optimizer.iterations), count):
+            gradients = np.random.default_rng([step, rank()]).normal(size=(2, 6))
+            optimizer.apply_gradients(zip(gradients[::-1], [b, a], strict=True))  # not in the manager's order
+        manager.save()
+        return [v.numpy() for v in (a, b)]
+
+    want = on_replicas(2, lambda: program(tmp_path / "whole", 5))
+    on_replicas(2, lambda: program(tmp_path / "parts", 3))
+    assert np.array_equal(on_replicas(2, lambda: program(tmp_path / "parts", 5)), want)
+
+
 def test_another_number_of_replicas_keeps_the_sum_of_what_waits(top_k, tmp_path):
     def program(count):
         w, optimizer = training(top_k)

@@ -22,7 +22,7 @@ def environment():
     inherited = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("PMI_", "OMPI_", "SLURM_", "DISTOPT_", "HYDI_"))
+        if not name.startswith(("PMI_", "OMPI_COMM_WORLD_", "OMPI_UNIVERSE_", "SLURM_", "DISTOPT_", "HYDI_"))
     }
     return {**inherited, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
 

@@ -34,7 +34,9 @@ def environment(**variables):
     inherited = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("PMI_", "OMPI_", "SLURM_", "DISTOPT_", "HYDI_", "MPI"))
+        if not name.startswith(
+            ("PMI_", "OMPI_COMM_WORLD_", "OMPI_UNIVERSE_", "SLURM_", "DISTOPT_", "HYDI_", "MPI")
+        )
     }
     return {**inherited, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", **variables}
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from distopt import keras
+from distopt.distribute import VirtualStrategy
 
 X = np.linspace(-1, 1, 64, dtype=np.float32).reshape(32, 2)
 
@@ -59,3 +60,10 @@ def test_curves_show_themselves_in_notebooks():
     pytest.importorskip("matplotlib")
     figure = fitted(verbose=0).plot()
     assert figure._repr_png_().startswith(b"\x89PNG\r\n")
+
+
+def test_replicas_of_a_notebook_return_one_history():
+    (history, other) = VirtualStrategy(2).run(lambda: (fitted(verbose=0, epochs=2), fitted(verbose=0)))
+    assert history.epoch == [0, 1]
+    assert other.epoch == [0]
+    assert history != other

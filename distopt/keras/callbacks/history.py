@@ -18,6 +18,8 @@ __all__ = ["History"]
 class History(Callback):
     """Records the logs of each epoch. ``fit`` returns one.
 
+    Histories of the same numbers are equal: ``VirtualStrategy.run`` returns the one that all replicas have.
+
     Attributes:
         history: name -> the values, one for each epoch.
         epoch: the numbers of the epochs.
@@ -36,6 +38,11 @@ class History(Callback):
         for name, value in (logs or {}).items():
             self.history.setdefault(name, []).append(value)
             self._epochs.setdefault(name, []).append(epoch)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, History) and self.get_state() == other.get_state()
+
+    __hash__ = None  # type: ignore[assignment] # it changes
 
     def get_state(self) -> dict[str, Any]:
         """Returns the state for backups."""

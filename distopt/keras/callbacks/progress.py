@@ -88,7 +88,10 @@ class ProgressBar(Callback):
         self._batch_ended = time.perf_counter()
         if self._bar:
             shown = {name: value for name, value in logs.items() if name != "size"}
-            self._progress.update(self._task, advance=1, numbers=f"{shown_logs(shown)}  {self._rate()}")
+            waits = "" if self._line is not None else self._waits()  # a line is too short for them
+            self._progress.update(
+                self._task, advance=1, numbers=f"{shown_logs(shown)}  {self._rate()}{waits}"
+            )
             if self._line is not None:
                 self._line.show(self._progress)
 
@@ -96,7 +99,7 @@ class ProgressBar(Callback):
         """See Callback."""
         replicas = self.params["replicas"]
         where = "1 replica" if replicas == 1 else f"{replicas} replicas"
-        text = f"{shown_logs(logs or {})}  {self._rate()} on {where}"
+        text = f"{shown_logs(logs or {})}  {self._rate()}{self._waits()} on {where}"
         if self._bar:
             self._progress.update(self._task, numbers=text)
             self.close()
@@ -132,7 +135,7 @@ class ProgressBar(Callback):
 
     def _rate(self) -> str:
         seconds = max(self._batch_ended - self._begun, 1e-9)
-        return f"{self._examples / seconds:,.0f} examples/s{self._waits()}"
+        return f"{self._examples / seconds:,.0f} examples/s"
 
     def _waits(self) -> str:
         """Who keeps the others waiting in this epoch, if it is one replica, and if it costs much."""
