@@ -52,7 +52,7 @@ class Ledger:
     """One replica's part in it; making it is collective.
 
     Args:
-        world: the replicas, at least two.
+        world: the replicas.
         mine: this replica's state, ``int64[MINE_ITEMS]``, zero-filled.
 
     Attributes:
@@ -76,9 +76,10 @@ class Ledger:
         totals = HEAD_BYTES
         ring = totals + self.replicas * TOTAL_ITEMS * 8
         nbytes = ring + self.length * self.replicas * STAMP_BYTES
-        shared = world.node.shared_block(nbytes, not self.virtual) if world.node.size > 1 else None
-        alone = shared is None  # then a file all the same, which the launcher can read
-        shared = shared or thread_block(nbytes, not self.virtual)
+        # Always a file, which the launcher can read.
+        shared = world.node.shared_block(nbytes, True) if world.node.size > 1 else None
+        alone = shared is None
+        shared = shared or thread_block(nbytes, True)
         self._block = shared.bytes
         self._kept = shared
         members = [self.rank]
@@ -118,7 +119,7 @@ class Ledger:
         """The replica's state at the start, for replicas of one process with the base of their time."""
         mine, now = self._mine, time.monotonic_ns()
         mine[Mine.RING], mine[Mine.CLOCKS] = self._ring.ctypes.data, self._clocks.ctypes.data
-        mine[Mine.TOTALS] = self._totals.ctypes.data if first else 0
+        mine[Mine.TOTALS] = self._totals.ctypes.data if first and self.replicas > 1 else 0
         mine[Mine.REPLICAS], mine[Mine.LENGTH], mine[Mine.RANK] = self.replicas, self.length, self.rank
         mine[Mine.VIRTUAL] = self.virtual
         mine[Mine.MARK] = mine[Mine.BEGUN] = mine[Mine.WIDENED] = now

@@ -1,4 +1,8 @@
-"""Which node's network is the slow one: whose messages the replicas of other nodes wait for."""
+"""Which node's network is the slow one: whose messages the replicas of other nodes wait for.
+
+Of two nodes each waits for the other, whichever is slow. Only if one waits much longer is it known whose
+messages are late; otherwise it is the wire between them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +24,7 @@ _KNOWN = 0.01
 
 @dataclass(frozen=True)
 class SlowWire:
-    """The network of one node, or with two nodes one direction of it.
+    """The network of one node, or the wire between two.
 
     Attributes:
         node: the number of the node.
@@ -28,7 +32,8 @@ class SlowWire:
         seconds: how long replicas have waited for messages, on average.
         share: the part of the waits known by peer in which the node was on either side, or, with two nodes,
             the sender.
-        to: with two nodes the other one, to which messages are slow; else None.
+        to: with two nodes the other one; else None.
+        clear: whether messages of ``node`` are known to be late; with two nodes it may be either.
     """
 
     node: int
@@ -36,16 +41,24 @@ class SlowWire:
     seconds: float
     share: float
     to: int | None
+    clear: bool = True
 
     def __str__(self) -> str:
+        if not self.clear:
+            return f"messages between {self.short}"
         numbers = ", ".join(map(str, self.replicas[:8])) + (", ..." if len(self.replicas) > 8 else "")
         plural = "s" if len(self.replicas) > 1 else ""
-        way = "" if self.to is None else f" to node {self.to}"
-        return f"node {self.node} (replica{plural} {numbers}){way}"
+        whose, way = ("of", "") if self.to is None else ("from", f" to node {self.to}")
+        return f"messages {whose} node {self.node} (replica{plural} {numbers}){way}"
+
+    @property
+    def short(self) -> str:
+        """``node 1``, or ``nodes 0 and 1``."""
+        return f"node {self.node}" if self.clear else f"nodes {self.node} and {self.to}"
 
 
 def slow_wire(nodes: Array, waits: Array, wire: Array) -> SlowWire | None:
-    """The one that most waits are due to; None if that is not clear.
+    """The one that most waits are due to, or the wire between two nodes; None if it is neither.
 
     A node whose network is slow waits for all others, and they for it. With two nodes that is the same for
     both; then only a slow direction tells.
@@ -66,7 +79,10 @@ def slow_wire(nodes: Array, waits: Array, wire: Array) -> SlowWire | None:
     least = _ONE_WAY if count == 2 else _CLEAR + (1 - _CLEAR) * 2 / count
     who = int(blamed.argmax())
     share = float(blamed[who]) / known
-    if share < least:
+    clear = share >= least
+    if not clear and count > 2:
         return None
-    replicas = tuple(np.flatnonzero(nodes == who).tolist())
-    return SlowWire(who, replicas, float(wire.mean()), share, 1 - who if count == 2 else None)
+    if not clear:
+        who = 0
+    replicas = tuple(np.flatnonzero(nodes == who).tolist()) if clear else tuple(range(len(nodes)))
+    return SlowWire(who, replicas, float(wire.mean()), share, 1 - who if count == 2 else None, clear)

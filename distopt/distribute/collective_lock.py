@@ -85,7 +85,10 @@ def collective_call(function: Callable[_P, _R]) -> Callable[_P, _R]:
                 finally:
                     spans.call_ended(function.__name__, begin)
         if context.comm.size == 1:
-            return function(*args, **kwargs)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                context.collective_check.ended[0] = monotonic_ns()
         with context.lock:
             return function(*args, **kwargs)
 

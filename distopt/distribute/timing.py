@@ -94,7 +94,8 @@ def report() -> Report | None:
     One replica may call it alone: it asks nobody. Seconds are those until the replicas' last collective call.
 
     Returns:
-        the report, whose ``str`` is a table; None for one replica, and before the first collective call.
+        the report, whose ``str`` is a table; None before the first collective call, and for one replica
+        before the first step.
     """
     context = current_frame().context
     if context is None or context.collective_check.ledger is None:

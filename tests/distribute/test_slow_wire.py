@@ -22,7 +22,7 @@ def named(nodes, waits):
     waits = np.array(waits, float)
     rows = np.stack([waits.argmax(1), waits.max(1), waits.sum(1)], axis=1)
     found = slow_wire(np.array(nodes), rows, 1.1 * waits.sum(1))
-    return None if found is None else (found.node, found.replicas, found.to)
+    return None if found is None else (found.node, found.replicas, found.to) if found.clear else found.short
 
 
 def test_who_is_named():
@@ -34,7 +34,7 @@ def test_who_is_named():
     assert named(nodes, np.add(out, into)) == (1, (2, 3), None)
     assert named(nodes, [[0, 1, 1]] * 2 + [[1, 0, 1]] * 2 + [[1, 1, 0]] * 2) is None
     assert named([0, 1], [[0, 1], [0.1, 0]]) == (1, (1,), 0)
-    assert named([0, 1], [[0, 1], [0.8, 0]]) is None
+    assert named([0, 1], [[0, 1], [0.8, 0]]) == named([0, 1], [[0, 0.8], [1, 0]]) == "nodes 0 and 1"
     assert named([0, 1], [[0, 0], [0, 0]]) is None
     assert named([0, 0], [[1], [1]]) is None
 

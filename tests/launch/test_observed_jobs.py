@@ -25,6 +25,19 @@ for step in range(1, 13):
     tf.log_metrics({"loss": 1 / step})
 """
 
+IN_TURNS = """
+import numpy as np
+import distopt as tf
+v, optimizer = tf.Variable(np.zeros(10, np.float32)), tf.optimizers.SGD(0.1)
+rank = tf.distribute.get_replica_context().replica_id_in_sync_group
+for step in range(1, 11):
+    time.sleep(0.05 * (rank == 1))
+    optimizer.apply_gradients([(np.ones(10, np.float32), v)])
+    tf.log_metrics({"loss": 1 / step})
+    time.sleep(0.1)  # metrics of a tenth of a second are averaged
+tf.distribute.get_replica_context().all_reduce("sum", 1.0)
+sys.exit(3)
+"""
 
 PHASES = (("own code", "--own"), ("waiting", "--wait"))
 
@@ -83,6 +96,27 @@ def test_a_job_over_nodes_that_is_started_again(launch, tmp_path):
     metrics = names["job.prom"].read_text()
     assert 'distopt_job_restarts_total{program="' in metrics
     assert 'name="loss"} 0.0833' in metrics
+
+
+def test_replicas_of_one_process(launch, tmp_path):
+    """They take turns; the report says what they would wait for if they did not."""
+    names = {name: tmp_path / name for name in ("report.html", "trace.json", "job.prom")}
+    words = ("--in-process", "2", "--report", str(names["report.html"]))
+    words += ("--timeline", str(names["trace.json"]), "--timeline-steps", "3:5")
+    words += ("--metrics", str(names["job.prom"]))
+    done = launch(IN_TURNS, *words)
+    assert done.code == 3, done.err
+    report = data_of(names["report.html"])
+    assert report["attempts"][0]["outcome"] == "exit code 3"
+    own, waiting = (report["phases"].index({"name": n, "colour": c}) for n, c in PHASES)
+    totals = report["totals"]
+    late = totals[1][own] - totals[0][own]
+    assert late > 0.8 * 9 * 0.05
+    assert totals[0][waiting] == pytest.approx(late, rel=0.2)
+    assert report["metrics"]["loss"]["value"][-1] == 0.1
+    complete, _ = check_trace(json.loads(names["trace.json"].read_text()))
+    assert [len([e for e in complete[r] if e["name"] == "apply_gradients"]) for r in (0, 1)] == [2, 2]
+    assert 'distopt_job_steps_total{program="' in names["job.prom"].read_text()
 
 
 def test_a_job_that_is_killed_leaves_its_report_behind(launch, tmp_path):
