@@ -153,10 +153,10 @@ class Report:
     @property
     def wire(self) -> SlowWire | None:
         """The node or wire that is to blame; None if little was lost, or none is known to be."""
-        wire = self.spent[:, Phase.WIRE]
-        if wire.mean() <= _LOST * self.seconds:
+        if self.spent[:, Phase.WIRE].mean() <= _LOST * self.seconds:
             return None
-        return slow_wire(self.nodes, self.waited_for, wire)
+        late = float(self.cost[:, Phase.WIRE].sum()) * (1 - 1 / self.replicas)  # its own wait is none
+        return slow_wire(self.nodes, self.waited_for, self.spent, late)
 
     def to_dict(self) -> dict[str, Any]:
         """The same in plain numbers."""

@@ -196,7 +196,7 @@ def test_the_recent_past_in_words():
 
 def test_fit_and_checkpoints_say_what_they_do(tmp_path):
     def program():
-        late = 0.02 if rank() == 1 else 0
+        late = 0.1 if rank() == 1 else 0
 
         def batches():
             for _ in range(5):
@@ -207,13 +207,13 @@ def test_fit_and_checkpoints_say_what_they_do(tmp_path):
         model.compile("sgd", "mse")
         data = keras.data.Dataset.from_generator(batches)
         model.fit(data, epochs=2, verbose=0)
-        CheckpointManager(tmp_path, mine=Slow(10 * late), v=model.weights).save()
+        CheckpointManager(tmp_path, mine=Slow(5 * late), v=model.weights).save()
         tf.distribute.get_replica_context().all_reduce("sum", 1.0)
         return tf.report()
 
     found = on_replicas(2, program)[0].to_dict()
-    assert found["spent"]["input"][1] - found["spent"]["input"][0] == pytest.approx(0.2, rel=0.2)
-    assert 0.2 <= found["spent"]["saving"][1] < 0.4  # replica 0 writes the files
+    assert found["spent"]["input"][1] - found["spent"]["input"][0] == pytest.approx(1.0, rel=0.2)
+    assert 0.5 <= found["spent"]["saving"][1] < 1.0  # replica 0 writes the files
 
 
 def test_the_bar_of_a_training_names_who_is_late(monkeypatch, capsys):
@@ -223,7 +223,7 @@ def test_the_bar_of_a_training_names_who_is_late(monkeypatch, capsys):
     def program():
         def batches():
             for _ in range(5):
-                time.sleep(0.03 if rank() == 1 else 0)
+                time.sleep(0.1 if rank() == 1 else 0)
                 yield np.ones((2, 3), np.float32), np.ones((2, 1), np.float32)
 
         model = keras.Sequential([keras.layers.Dense(1)])
