@@ -32,6 +32,7 @@ from distopt.collectives.ledger_layout import (
     Mine,
     Phase,
     Row,
+    ring_calls,
 )
 from distopt.comm import PeerWaits, World
 from distopt.comm.memory import thread_block
@@ -41,8 +42,6 @@ __all__ = ["STAMP_BYTES", "Ledger"]
 
 #: A row, as it travels with a header.
 STAMP_BYTES = ROW_ITEMS * 8
-#: Calls in the ring, and bytes that it takes at most.
-_CALLS, _RING_BYTES = 4096, 16 << 20
 #: Meetings by which clocks are compared at the start.
 _MEETINGS = 8
 _UNKNOWN = 1 << 62
@@ -72,7 +71,7 @@ class Ledger:
         job, local = world.comm, world.local
         self.replicas, self.rank = job.size, job.rank
         self.virtual = local.size > 1
-        self.length = max(min(_CALLS, _RING_BYTES // (self.replicas * STAMP_BYTES)), 2)
+        self.length = ring_calls(self.replicas)
         totals = HEAD_BYTES
         ring = totals + self.replicas * TOTAL_ITEMS * 8
         nbytes = ring + self.length * self.replicas * STAMP_BYTES
