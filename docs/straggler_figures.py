@@ -25,7 +25,7 @@ _TITLES = {
     "saving": "Replica 2 alone saves for 0.5 s in every tenth step",
     "stopped": "Replica 2 is stopped (SIGSTOP) for 1 s",
     "none": "All three replicas are alike",
-    "wire": "Host 1 sends at 3 MB/s, the others at 20",
+    "wire": "Host 2 sends at 3 MB/s, the others at 20",
 }
 _LEFT, _WIDTH = 100, 630
 #: Seconds that are as late as can be shown; shorter ones are fainter, and those below the other not shown.
