@@ -124,11 +124,11 @@ class CollectiveCheck:
             ReplicaFailed: another replica's arguments were wrong.
             Exception: ``error`` itself, on the replica that gave it.
         """
+        self._calls += 1
         if self._comm.size == 1:
             if error is not None:
                 raise error
             return [flags]
-        self._calls += 1
         if self._job is not None:
             self._job._opened()
         header = self._header(kind, self._calls, fingerprint, error, flags, bool(ahead))
@@ -149,9 +149,8 @@ class CollectiveCheck:
         if self._job is not None or (forks and os.getpid() != self._pid):
             return  # the ledger is the job's, or that of the process that forked this one
         ledger = self.ledger or self._opened()
-        self._calls += 1
-        ledger.arrive(ledger.address, self._calls, self.steps)
-        ledger.settle(ledger.address, self._calls, 0, 0)
+        ledger.arrive(ledger.address, self.steps, self.steps)
+        ledger.settle(ledger.address, self.steps, 0, 0)
 
     def check_on_node(
         self, kind: str, fingerprint: int, describe: Callable[[], str], error: Exception | None = None

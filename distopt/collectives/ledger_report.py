@@ -177,7 +177,9 @@ class Report:
         }
 
     def __str__(self) -> str:
-        lines = [f"{self.seconds:.1f} s, {self.steps:,} steps, {self.calls:,} collective calls"]
+        lines = [f"{self.seconds:.1f} s, {self.steps:,} steps"]
+        if self.replicas > 1:
+            lines[0] += f", {self.calls:,} collective calls"
         lines.append("replica " + "".join(f"{name:>17}" for name in PHASES) + "      last in")
         for r, row in enumerate(self.spent):
             whole = max(float(row.sum()), 1e-9)

@@ -152,14 +152,14 @@ def test_one_replica_alone():
 
     before, found, stats, took = on_replicas(1, program)[0]
     assert before is None
-    assert (stats["iterations"], found.steps, found.calls, found.straggler) == (5, 5, 5, None)
+    assert (stats["iterations"], found.steps, found.straggler) == (5, 5, None)
     # The first batch came before the first step, which is where the ledger begins.
     spent = found.spent[0]
     assert took[0] <= spent[Phase.OWN_CODE] + 1e-3
     assert spent[Phase.INPUT] == pytest.approx(0.75 * took[1], rel=0.2)
     assert spent[Phase.SAVING] == pytest.approx(took[2], rel=0.2)
     assert spent[Phase.IN_CALL] > spent[Phase.WAITING] == spent[Phase.WIRE] == 0
-    assert "lost by waiting" not in str(found)
+    assert not re.search("waiting,|lost|collective", str(found))
 
 
 def test_no_straggler_is_made_up():
