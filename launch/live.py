@@ -138,7 +138,8 @@ def title(ledger: LedgerView, before: Look, now: Look) -> str:
     step = max((row.step for row in now.rows), default=0)
     made = step - max((row.step for row in before.rows), default=step)
     rate = made / (now.at - before.at) if now.at > before.at else 0.0
-    return f"{ledger.replicas} replicas, step {step:,}, {rate:.3g} steps a second"
+    replicas = f"{ledger.replicas} replica{'s' * (ledger.replicas > 1)}"
+    return f"{replicas}, step {step:,}, {rate:.3g} steps a second"
 
 
 def plain(ledger: LedgerView, before: Look, now: Look) -> list[str]:
