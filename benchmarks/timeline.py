@@ -17,6 +17,8 @@ CASES: dict[str, shapes.Shapes] = {
     "1 M in 10 variables": shapes.even(1_000_000, 10),
 }
 _WAYS = {"without": False, "timeline": True}
+#: A turn is short, and there are many: both ways see the machine in the same moods.
+_TURNS = 6
 
 
 def report(effort: Effort) -> Report:
@@ -25,15 +27,15 @@ def report(effort: Effort) -> Report:
     found = Report("timeline", "A step of Adam, 2 replicas, while a timeline is recorded", picture)
     for case, sizes in CASES.items():
         few = [(1000,)] * 4 if effort.tiny else sizes
-        config = {"shapes": few, "rounds": effort.rounds, "seconds": effort.seconds}
+        config = {"shapes": few, "rounds": _TURNS * effort.rounds, "seconds": effort.seconds / _TURNS}
         times: dict[str, list[float]] = jobs.run("timeline", config, 2, effort.timeout)
-        plain = statistics.median(times["without"])
+        ratios = [b / a for a, b in zip(times["without"], times["timeline"], strict=True)]
+        ratio = statistics.median(ratios)
         for way, seconds in times.items():
             median = statistics.median(seconds)
-            row = {"case": case, "way": way, "ms": median * 1e3, "x without": median / plain}
+            row = {"case": case, "way": way, "ms": median * 1e3, "x without": ratio if _WAYS[way] else 1.0}
             found.rows.append({**row, "rounds_ms": [s * 1e3 for s in seconds]})
-        recorded = statistics.median(times["timeline"])
-        found.targets.append(Target(f"{case}: a step while it is recorded", recorded / plain, 1.03, " x"))
+        found.targets.append(Target(f"{case}: a step while it is recorded", ratio, 1.03, " x"))
     return found
 
 

@@ -81,7 +81,7 @@ def _dispatch(options: Options, argv: Sequence[str]) -> int:
         print(f"distoptrun: warning: {text}", file=sys.stderr)
     if options.in_process:
         check_in_process(options)
-        return _in_process(options, environ)
+        return _in_process(options, environ, argv)
     plan = make_plan(options, program, environ)
     for note in plan.notes:
         print(f"distoptrun: {note}", file=sys.stderr)
@@ -138,8 +138,8 @@ def _observer(plan: LaunchPlan, options: Options, argv: Sequence[str], display: 
     return observer
 
 
-def _in_process(options: Options, environ: dict[str, str]) -> int:
-    """Replaces this process by the program's, so that pdb has the terminal."""
+def _in_process(options: Options, environ: dict[str, str], words: Sequence[str]) -> int:
+    """Replaces this process by the program's, so that pdb has the terminal; or stays to look on."""
     argv = running(*in_process_argv(options, program_of(options)))
     given, passed = variables_of(options, environ)
     own = {**threads(options.threads_per_replica, usable(len(cores())), 1, environ), **dict(given)}
@@ -147,4 +147,8 @@ def _in_process(options: Options, environ: dict[str, str]) -> int:
         print(line(own, passed, argv))
         return 0
     sys.stdout.flush()
+    if options.report or options.timeline or options.metrics:
+        from .observed_process import run_observed  # with what it needs, which takes time to load
+
+        return run_observed(options, words, argv, {**environ, **own})
     os.execve(argv[0], argv, {**environ, **own})

@@ -83,6 +83,8 @@ def look(ledger: LedgerView) -> Look:
     """Reads the ledger."""
     call = ledger.latest_of_all()
     newest = [ledger.row(call + 1, r) or ledger.row(call, r) for r in range(ledger.replicas)]
+    if ledger.head.get("virtual"):  # replicas of one process, whose time is not the machine's
+        newest = [None] * ledger.replicas
     totals = [ledger.total(r) for r in range(ledger.replicas)]
     last = [total["last_calls"] for total in totals]
     return Look(time.monotonic(), call, ledger.rows(call) or [], newest, last)
@@ -136,7 +138,8 @@ def title(ledger: LedgerView, before: Look, now: Look) -> str:
     step = max((row.step for row in now.rows), default=0)
     made = step - max((row.step for row in before.rows), default=step)
     rate = made / (now.at - before.at) if now.at > before.at else 0.0
-    return f"{ledger.replicas} replicas, step {step:,}, {rate:.3g} steps a second"
+    replicas = f"{ledger.replicas} replica{'s' * (ledger.replicas > 1)}"
+    return f"{replicas}, step {step:,}, {rate:.3g} steps a second"
 
 
 def plain(ledger: LedgerView, before: Look, now: Look) -> list[str]:

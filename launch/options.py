@@ -222,9 +222,6 @@ def _agree(options: Options) -> None:
                 ("--log-dir", options.log_dir),
                 ("--timeout", options.timeout),
                 ("--max-restarts", options.max_restarts),
-                ("--report", options.report),
-                ("--timeline", options.timeline),
-                ("--metrics", options.metrics),
             )
             if value
         ]

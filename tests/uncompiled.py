@@ -6,6 +6,7 @@ functions of the C library) has a twin here that does the same through ctypes. S
 
 import ctypes
 import functools
+import time
 from typing import Any
 
 import numba
@@ -41,10 +42,11 @@ def _set(array: Any, index: int, value: int) -> None:
 #: By module and name; what a function makes has that function's name before its own.
 TWINS = {
     "distopt.collectives.pointers.place": lambda array: array.ctypes.data,
-    "distopt.collectives.pointers._pointer": lambda address: ctypes.c_void_p(int(address)),
     "distopt.collectives.pointers._move_byte": _move(1),
     "distopt.collectives.pointers._move_line.<locals>.move": _move(_LINE),
-    "distopt.collectives.pointers.fence": lambda: None,
+    "distopt.collectives.raw_memory._pointer": lambda address: ctypes.c_void_p(int(address)),
+    "distopt.collectives.raw_memory.fence": lambda: None,
+    "distopt.collectives.ledger_rows._now": time.monotonic_ns,
     "distopt.collectives.array_specs._load": lambda address: int(_at(address, np.int64)[0]),
     "distopt.comm.spin._load": lambda array, index: int(array[index]),
     "distopt.comm.spin._store": _set,
@@ -57,6 +59,14 @@ TWINS = {
 def intrinsic(function: Any) -> Any:
     """In place of Numba's: the twin."""
     return TWINS[f"{function.__module__}.{function.__qualname__}"]
+
+
+_CARRAY = numba.carray
+
+
+def carray(pointer: Any, size: int, dtype: Any) -> Any:
+    """Numba's, which does not take its own types in plain Python."""
+    return _CARRAY(pointer, size, np.dtype(getattr(dtype, "name", dtype)))
 
 
 class External:
@@ -93,6 +103,7 @@ def njit(*given: Any, **_options: Any) -> Any:
 
 
 numba.njit = njit
+numba.carray = carray
 numba.extending.intrinsic = intrinsic
 numba.extending.register_jitable = lambda function: function
 numba.types.ExternalFunction = External

@@ -21,6 +21,7 @@ import numpy as np
 from distopt.collectives.ledger import Ledger, new_state
 from distopt.collectives.ledger_report import recently_last
 from distopt.comm import HEADER_BYTES, World
+from distopt.comm.forks import forks
 from distopt.errors import ReplicaFailed, ReplicaMismatch
 from distopt.tracebacks import format_error, is_between, is_internal, located
 
@@ -71,7 +72,7 @@ class CollectiveCheck:
 
     Attributes:
         steps: how many optimizer steps this replica has begun; for messages.
-        ledger: who came when; None before the first call, and for one replica.
+        ledger: who came when; None before the first call, and for one replica before its first step.
         ended: a place where whoever ends a collective call notes when, in nanoseconds.
     """
 
@@ -143,6 +144,14 @@ class CollectiveCheck:
             self._job._agreed(self._job._exchange(header), flags, describe, error)
         return self._agreed(rows, flags, describe, error)
 
+    def step_alone(self) -> None:
+        """The only replica begins a step: there is nobody to meet, but the ledger says where time goes."""
+        if self._job is not None or (forks and os.getpid() != self._pid):
+            return  # the ledger is the job's, or that of the process that forked this one
+        ledger = self.ledger or self._opened()
+        ledger.arrive(ledger.address, self.steps, self.steps)
+        ledger.settle(ledger.address, self.steps, 0, 0)
+
     def check_on_node(
         self, kind: str, fingerprint: int, describe: Callable[[], str], error: Exception | None = None
     ) -> None:
@@ -213,7 +222,8 @@ class CollectiveCheck:
         if self.ledger is None:
             self.ledger = Ledger(self._world, self._timing)
             self._spans.ahead = partial(self.ledger.clock_ahead, 0)
-            self._status.add_remark(partial(recently_last, self.ledger))
+            if self._comm.size > 1:
+                self._status.add_remark(partial(recently_last, self.ledger))
         return self.ledger
 
     def _exchange(self, own: bytes, ahead: Callable[[], None] | None = None) -> list[bytes]:

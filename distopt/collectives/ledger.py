@@ -32,6 +32,7 @@ from distopt.collectives.ledger_layout import (
     Mine,
     Phase,
     Row,
+    ring_calls,
 )
 from distopt.comm import PeerWaits, World
 from distopt.comm.memory import thread_block
@@ -41,8 +42,6 @@ __all__ = ["STAMP_BYTES", "Ledger"]
 
 #: A row, as it travels with a header.
 STAMP_BYTES = ROW_ITEMS * 8
-#: Calls in the ring, and bytes that it takes at most.
-_CALLS, _RING_BYTES = 4096, 16 << 20
 #: Meetings by which clocks are compared at the start.
 _MEETINGS = 8
 _UNKNOWN = 1 << 62
@@ -52,7 +51,7 @@ class Ledger:
     """One replica's part in it; making it is collective.
 
     Args:
-        world: the replicas, at least two.
+        world: the replicas.
         mine: this replica's state, ``int64[MINE_ITEMS]``, zero-filled.
 
     Attributes:
@@ -72,13 +71,14 @@ class Ledger:
         job, local = world.comm, world.local
         self.replicas, self.rank = job.size, job.rank
         self.virtual = local.size > 1
-        self.length = max(min(_CALLS, _RING_BYTES // (self.replicas * STAMP_BYTES)), 2)
+        self.length = ring_calls(self.replicas)
         totals = HEAD_BYTES
         ring = totals + self.replicas * TOTAL_ITEMS * 8
         nbytes = ring + self.length * self.replicas * STAMP_BYTES
-        shared = world.node.shared_block(nbytes, not self.virtual) if world.node.size > 1 else None
-        alone = shared is None  # then a file all the same, which the launcher can read
-        shared = shared or thread_block(nbytes, not self.virtual)
+        # Always a file, which the launcher can read.
+        shared = world.node.shared_block(nbytes, True) if world.node.size > 1 else None
+        alone = shared is None
+        shared = shared or thread_block(nbytes, True)
         self._block = shared.bytes
         self._kept = shared
         members = [self.rank]
@@ -118,7 +118,7 @@ class Ledger:
         """The replica's state at the start, for replicas of one process with the base of their time."""
         mine, now = self._mine, time.monotonic_ns()
         mine[Mine.RING], mine[Mine.CLOCKS] = self._ring.ctypes.data, self._clocks.ctypes.data
-        mine[Mine.TOTALS] = self._totals.ctypes.data if first else 0
+        mine[Mine.TOTALS] = self._totals.ctypes.data if first and self.replicas > 1 else 0
         mine[Mine.REPLICAS], mine[Mine.LENGTH], mine[Mine.RANK] = self.replicas, self.length, self.rank
         mine[Mine.VIRTUAL] = self.virtual
         mine[Mine.MARK] = mine[Mine.BEGUN] = mine[Mine.WIDENED] = now

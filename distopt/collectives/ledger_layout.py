@@ -23,11 +23,19 @@ __all__ = [
     "Phase",
     "Row",
     "Total",
+    "ring_calls",
 ]
 
 MAGIC = b"distopt-ledger\0\0"
 HEAD_BYTES = 4096
 ROW_ITEMS, TOTAL_ITEMS, CLOCK_ITEMS, MINE_ITEMS = 16, 16, 4, 32
+#: Calls in the ring, and bytes that it takes at most, unless two calls alone need more.
+_CALLS, _RING_BYTES = 4096, 16 << 20
+
+
+def ring_calls(replicas: int) -> int:
+    """How many calls the ring of a job has room for; the rows of two are needed to tell who came last."""
+    return max(min(_CALLS, _RING_BYTES // (replicas * ROW_ITEMS * 8)), 2)
 
 
 class Phase(IntEnum):

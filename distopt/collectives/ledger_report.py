@@ -152,11 +152,11 @@ class Report:
 
     @property
     def wire(self) -> SlowWire | None:
-        """The node whose network is to blame; None if little was lost, or none is known to be."""
-        wire = self.spent[:, Phase.WIRE]
-        if wire.mean() <= _LOST * self.seconds:
+        """The node or wire that is to blame; None if little was lost, or none is known to be."""
+        if self.spent[:, Phase.WIRE].mean() <= _LOST * self.seconds:
             return None
-        return slow_wire(self.nodes, self.waited_for, wire)
+        late = float(self.cost[:, Phase.WIRE].sum()) * (1 - 1 / self.replicas)  # its own wait is none
+        return slow_wire(self.nodes, self.waited_for, self.spent, late)
 
     def to_dict(self) -> dict[str, Any]:
         """The same in plain numbers."""
@@ -177,15 +177,18 @@ class Report:
         }
 
     def __str__(self) -> str:
-        lines = [f"{self.seconds:.1f} s, {self.steps:,} steps, {self.calls:,} collective calls"]
+        lines = [f"{self.seconds:.1f} s, {self.steps:,} steps"]
+        if self.replicas > 1:
+            lines[0] += f", {self.calls:,} collective calls"
         lines.append("replica " + "".join(f"{name:>17}" for name in PHASES) + "      last in")
         for r, row in enumerate(self.spent):
             whole = max(float(row.sum()), 1e-9)
             parts = "".join(f"{s:>9.2f} s {100 * s / whole:>3.0f} %" for s in row)
             lines.append(f"{r:>7} {parts} {self.last_steps[r]:>6} steps")
-        lines.append(self._summary())
+        if self.replicas > 1:
+            lines.append(self._summary())
         if self.wire is not None:
-            lines.append(f"messages were slow, most of all those of {self.wire}: {self.wire.seconds:.1f} s")
+            lines.append(f"waited for {self.wire}: {self.wire.seconds:.1f} s")
         if self.clock_error:
             lines.append(f"clocks of other nodes are known to {1e6 * self.clock_error:,.0f} us")
         if self.virtual:
@@ -203,7 +206,7 @@ class Report:
         """``waits 18 % (replica 3, own code)`` for a progress bar; empty if there is nothing to tell."""
         found = self.straggler
         if self.wire is not None and (found is None or found.cause == "wire"):
-            return f"waits {100 * self.wire.seconds / self.seconds:.0f} % (node {self.wire.node}, wire)"
+            return f"waits {100 * self.wire.seconds / self.seconds:.0f} % ({self.wire.short}, wire)"
         if found is None:
             return ""
         return f"waits {100 * self.lost:.0f} % (replica {found.replica}, {found.cause})"
@@ -212,8 +215,13 @@ class Report:
 def closing_words(report: Report) -> str:
     """A paragraph for the end of a job; empty unless one replica has cost it much."""
     found = report.straggler
-    if found is None or (found.cause == "wire" and report.wire is not None):
-        return _wire_words(report)
+    wire = report.wire
+    if (found is None and wire is not None and wire.clear) or (
+        found is not None and found.cause == "wire" and wire is not None
+    ):
+        return _wire_words(report, wire)
+    if found is None:
+        return ""
     if report.virtual or report.calls < _CALLS or found.seconds < _SECONDS:
         return ""
     where = f"{found.steps:,} of {report.steps:,} steps"
@@ -228,16 +236,14 @@ def closing_words(report: Report) -> str:
     )
 
 
-def _wire_words(report: Report) -> str:
+def _wire_words(report: Report, wire: SlowWire) -> str:
     """The same of a node whose network is slow."""
-    wire = report.wire
-    if wire is None or report.calls < _CALLS or wire.seconds < _SECONDS:
+    if report.calls < _CALLS or wire.seconds < _SECONDS:
         return ""
-    whose = "those of" if wire.to is None else "those from"
     return (
         f"distopt: {100 * wire.seconds / report.seconds:.0f} % of this job's {report.seconds:.0f} s was lost "
-        f"by waiting for messages (wire), most of all {whose} {wire}: {wire.seconds:.1f} s. Look at its "
-        f"network (distoptrun --check measures it). More: distopt.report(), docs/stragglers.md; "
+        f"by waiting for messages (wire), most of it for {wire}: {wire.seconds:.1f} s. Look at that "
+        f"network (distoptrun --check measures it). More: distopt.report(), docs/howto/stragglers.md; "
         f"DISTOPT_STRAGGLERS=0 silences this."
     )
 

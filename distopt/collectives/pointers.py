@@ -5,8 +5,7 @@ they lie to each other; by streaming (non-temporal) stores it goes past the cach
 Measured with 2 replicas, 25 M float32 parameters: ordinary and streaming stores take 18 and 22 ms a step
 in one state of a virtual machine, 31 and 14 ms in another.
 
-All of it stands at the top level of the module, so that what is compiled can be kept on disk. It is kept
-until this file changes: after a change of what is inlined here (``ledger_rows``), change or touch it.
+All of it stands at the top level of the module, so that what is compiled can be kept on disk.
 """
 
 from __future__ import annotations

@@ -5,8 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from distopt import launched
@@ -14,8 +13,9 @@ from distopt.telemetry import LONGEST, Telemetry
 
 __all__ = ["Span", "SpanRecorder"]
 
-#: Spans that are kept at most; some 300 bytes each.
+#: So many spans are kept, and those of the step that passes it; some 200 bytes each.
 _MOST = 500_000
+_NOTHING: dict[str, Any] = {}
 #: Name, begin, end, arguments.
 Span = tuple[str, int, int, dict[str, Any]]
 #: A row of a message: see ``launch/timeline.py``.
@@ -54,47 +54,49 @@ class SpanRecorder:
             del self._rows[self._before :]
         elif not self.on and first <= step < stop and self._own is not None:
             self.add("own code", *self._own)
-        self.on = first <= step < stop
+        self.on = first <= step < stop and len(self._rows) < _MOST
         self.armed = step < stop
 
-    @contextmanager
-    def call(self, name: str) -> Iterator[None]:
-        """A call of the program's; what was between the last one and this one was its own code."""
+    def call_began(self) -> int:
+        """The program makes a call; what was between the last one and this one was its own code.
+
+        Returns:
+            when the call began.
+        """
         begin = time.perf_counter_ns()
-        if self._depth == 0:
-            self._own, self._before = (self._free, begin), len(self._rows)
-            if self.on:
-                self.add("own code", *self._own)
         self._depth += 1
-        try:
-            yield
-        finally:
-            self._depth -= 1
-            self._free = time.perf_counter_ns()
+        if self._depth == 1:
+            self._own, self._before = (self._free, begin), len(self._rows)
+            self.on = self.on and len(self._rows) < _MOST
             if self.on:
-                self.add(name, begin, self._free)
-            if self._depth == 0 and not self.armed:
-                self._send()
+                self._rows.append(("X", "own code", self._free, begin, _NOTHING))
+        return begin
+
+    def call_ended(self, name: str, begin: int) -> None:
+        """The call that began then has ended."""
+        self._depth -= 1
+        self._free = end = time.perf_counter_ns()
+        if self.on:
+            self._rows.append(("X", name, begin, end, _NOTHING))
+        if self._depth == 0 and not self.armed:
+            self._send()
 
     def add(self, name: str, begin: int, end: int, **arguments: Any) -> None:
         """A span of the program's thread; spans may lie in one another."""
-        if len(self._rows) < _MOST:
-            self._rows.append(("X", name, begin, end, arguments))
+        self._rows.append(("X", name, begin, end, arguments))
 
-    def add_later(self, spans: Callable[[], Sequence[Span]]) -> None:
-        """Spans that are made when they are sent, which costs the step less."""
-        if len(self._rows) < _MOST:
-            self._rows.append(("later", spans))
+    def add_later(self, spans: Callable[..., Sequence[Span]], *arguments: Any) -> None:
+        """Spans that ``spans`` makes of the arguments when they are sent, which costs the step less."""
+        self._rows.append(("later", spans, arguments))
 
     def add_since(self, name: str, begin: int, **arguments: Any) -> None:
         """A span that ends now, if spans are wanted."""
         if self.on:
-            self.add(name, begin, time.perf_counter_ns(), **arguments)
+            self._rows.append(("X", name, begin, time.perf_counter_ns(), arguments))
 
     def travelled(self, begin: int, end: int, **arguments: Any) -> None:
         """A message was on its way; several may be at once."""
-        if len(self._rows) < _MOST:
-            self._rows.append(("W", "wire", begin, end, arguments))
+        self._rows.append(("W", "wire", begin, end, arguments))
 
     def sent(self, message: str, at: int) -> None:
         """A message was sent to another replica; its name is unique in the job."""
@@ -131,7 +133,7 @@ class SpanRecorder:
 
 
 def _expanded(row: _Row) -> Sequence[_Row]:
-    return [("X", *span) for span in row[1]()] if row[0] == "later" else [row]
+    return [("X", *span) for span in row[1](*row[2])] if row[0] == "later" else [row]
 
 
 def _shown(row: _Row, origin: int) -> list[Any]:

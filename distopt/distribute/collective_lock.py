@@ -79,11 +79,19 @@ def collective_call(function: Callable[_P, _R]) -> Callable[_P, _R]:
         context = current_frame().context
         if context is None:
             return function(*args, **kwargs)
-        if context.world.spans.armed:
-            with context.lock, context.world.spans.call(function.__name__):
-                return function(*args, **kwargs)
+        spans = context.world.spans
+        if spans.armed:
+            with context.lock:
+                begin = spans.call_began()
+                try:
+                    return function(*args, **kwargs)
+                finally:
+                    spans.call_ended(function.__name__, begin)
         if context.comm.size == 1:
-            return function(*args, **kwargs)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                context.collective_check.ended[0] = monotonic_ns()
         with context.lock:
             return function(*args, **kwargs)
 

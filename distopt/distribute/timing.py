@@ -95,7 +95,8 @@ def report() -> Report | None:
     replica.
 
     Returns:
-        The report, whose ``str`` is a table. None with one replica, and before the first collective call.
+        The report, whose ``str`` is a table. None before the first collective call, and for one replica
+        before the first step.
     """
     context = current_frame().context
     if context is None or context.collective_check.ledger is None:

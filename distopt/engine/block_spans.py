@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from distopt.collectives import Partition
@@ -50,9 +48,10 @@ class BlockSpans:
 
     def add(self, batch: GradientBatch, marks: Array, blocks: range) -> None:
         """Adds the spans of blocks that have been run: those of a batch, with their times."""
-        for block in blocks:
-            self.names(batch, block)
-        self.spans.add_later(partial(self._spans_of, marks, blocks))
+        if blocks[-1] not in self._names:
+            for block in blocks:
+                self.names(batch, block)
+        self.spans.add_later(self._spans_of, marks, blocks)
 
     def _spans_of(self, marks: Array, blocks: range) -> list[Span]:
         times = marks.reshape(-1, MARKS // 2, 2) @ np.array([1_000_000_000, 1])

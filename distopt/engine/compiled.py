@@ -22,15 +22,6 @@ __all__ = ["COMPILED", "Template", "compiled"]
 #: What Numba computes in on a CPU; other dtypes run the rule as NumPy code.
 COMPILED = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 
-#: Files with functions that the templates call.
-_COMPILED_IN = (
-    "engine/tuples.py",
-    "engine/squares.py",
-    "collectives/pointers.py",
-    "comm/compiled.py",
-    "comm/spin.py",
-)
-
 #: Makes a kernel of the rule's function, the rule's fingerprint and Numba's decorator.
 Template = Callable[[Any, str, Callable[[Any], Any]], Any]
 
@@ -98,8 +89,10 @@ def _fingerprint(rule: Rule) -> str:
 
     Numba's own key holds the template's file and the names of what it calls.
     """
+    from distopt.comm.precompile import sources  # with Numba, which takes time to load
+
     source = b"".join(map(_source, _parts(rule)))
-    return hashlib.blake2b(source + _loops(), digest_size=8).hexdigest()
+    return hashlib.blake2b(source + sources().encode(), digest_size=8).hexdigest()
 
 
 def _parts(rule: Rule) -> list[Rule]:
@@ -114,9 +107,3 @@ def _source(rule: Rule) -> bytes:
         return Path(code.co_filename).read_bytes()
     except OSError:
         return code.co_code + repr(code.co_consts).encode()
-
-
-@cache
-def _loops() -> bytes:
-    root = Path(__file__).parent.parent
-    return b"".join((root / name).read_bytes() for name in _COMPILED_IN)

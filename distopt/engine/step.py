@@ -125,10 +125,13 @@ class StepEngine:
             owner: the optimizer.
             made: how many steps it has made, also before a restart.
         """
-        self._context.collective_check.steps += 1  # for messages of those that wait for this replica
+        check = self._context.collective_check
+        check.steps += 1  # for messages of those that wait for this replica
         if self._spans.armed:
-            self._spans.step_began(self._context.comm.rank, self._context.collective_check.steps)
-        if self.replicas > 1:
+            self._spans.step_began(self._context.comm.rank, check.steps)
+        if self.replicas == 1:
+            check.step_alone()
+        else:
             self._context.steps_made = made
             self.coordinator.step_key = (self._steps.get(owner, 0) + 1 << 40) & (1 << 64) - 1
 

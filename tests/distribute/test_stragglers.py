@@ -1,6 +1,7 @@
 """Who is slow, in what, and what it costs: the ledger's figures, with faults made by sleeping."""
 
 import json
+import os
 import re
 import sys
 import time
@@ -14,7 +15,7 @@ from replicated import on_replicas, rank
 import distopt as tf
 from distopt import keras
 from distopt.checkpoint import CheckpointManager
-from distopt.collectives import recently_last
+from distopt.collectives import Phase, recently_last
 
 PROGRAM = Path(__file__).parent / "slow_replica.py"
 LATE, STEPS = 0.05, 50
@@ -71,7 +72,7 @@ def in_turns(fault, steps, late):
 
 @pytest.mark.parametrize("fault", ["own code", "input"])
 def test_replicas_that_take_turns(fault):
-    steps, late = 15, 0.02
+    steps, late = 15, 0.05  # long beside what a busy machine takes from each replica
     found, stats, took = on_replicas(4, lambda: in_turns(fault, steps, late))[0]
     assert took[3].sum() >= steps * late
     waited = took.max(0) - took  # as if they ran at the same time
@@ -98,24 +99,67 @@ def test_replicas_that_take_turns_on_two_nodes(monkeypatch):
         optimizer = tf.optimizers.LocalSGD(inner, every=4)
         pairs = [(np.ones(10, np.float32), tf.Variable(np.zeros(10, np.float32)))]
         optimizer.apply_gradients(pairs)
-        before, worked = tf.report(), np.zeros(1)
+        before, worked, left = tf.report(), 0.0, time.monotonic()
         for _ in range(12):
-            begin = time.monotonic()
             time.sleep(0.02 if rank() == 3 else 0)
-            worked += time.monotonic() - begin
+            worked += time.monotonic() - left
             optimizer.apply_gradients(pairs)
+            left = time.monotonic()
         tf.distribute.get_replica_context().all_reduce("sum", 1.0)
-        return tf.report().since(before), worked[0]
+        return tf.report().since(before), worked
 
     shown = on_replicas(4, program)
-    worked = shown[3][1]
+    worked = [seconds for _, seconds in shown]  # the others, too, take some time on a busy machine
+    more = worked[3] - np.array(worked[:3])
     for found, _ in shown:
         spent = found.to_dict()["spent"]
-        assert spent["own code"][3] - spent["own code"][1] == pytest.approx(worked, rel=0.2)
-        assert min(spent["waiting"][:3]) >= 0.8 * worked
+        assert spent["own code"][3] - spent["own code"][1] == pytest.approx(more[1], rel=0.2)
+        assert spent["waiting"][:3] == pytest.approx(more, rel=0.2)
         # Node 1's replica 2 comes to a round when 3 does, having waited for it in each step.
         assert (found.straggler.replica, found.straggler.cause) == (3, "own code")
-        assert found.straggler.seconds == pytest.approx(worked, rel=0.2)
+        assert found.straggler.seconds == pytest.approx(more.mean(), rel=0.2)
+
+
+def test_one_replica_alone():
+    """Where its own time goes; it waits for nobody, and a child that it forks is no part of it."""
+
+    def program():
+        v = tf.Variable(np.zeros(10, np.float32), name="v")
+        optimizer, took = tf.optimizers.SGD(0.1), np.zeros(3)
+        before = tf.report()
+
+        def batches():
+            for _ in range(4):
+                begin = time.monotonic()
+                time.sleep(0.02)
+                took[1] += time.monotonic() - begin
+                yield np.ones(10, np.float32)
+
+        for gradient in tf.timed(batches()):
+            optimizer.apply_gradients([(gradient, v)])
+            begin = time.monotonic()
+            time.sleep(0.01)
+            took[0] += time.monotonic() - begin
+        begin = time.monotonic()
+        tf.distribute.saving(time.sleep)(0.03)
+        took[2] = time.monotonic() - begin
+        if os.fork() == 0:
+            optimizer.apply_gradients([(np.ones(10, np.float32), v)])
+            os._exit(0)
+        os.wait()
+        optimizer.apply_gradients([(np.ones(10, np.float32), v)])
+        return before, tf.report(), optimizer.stats(), took
+
+    before, found, stats, took = on_replicas(1, program)[0]
+    assert before is None
+    assert (stats["iterations"], found.steps, found.straggler) == (5, 5, None)
+    # The first batch came before the first step, which is where the ledger begins.
+    spent = found.spent[0]
+    assert took[0] <= spent[Phase.OWN_CODE] + 1e-3
+    assert spent[Phase.INPUT] == pytest.approx(0.75 * took[1], rel=0.2)
+    assert spent[Phase.SAVING] == pytest.approx(took[2], rel=0.2)
+    assert spent[Phase.IN_CALL] > spent[Phase.WAITING] == spent[Phase.WIRE] == 0
+    assert not re.search("waiting,|lost|collective", str(found))
 
 
 def test_no_straggler_is_made_up():
@@ -124,7 +168,7 @@ def test_no_straggler_is_made_up():
         before = tf.report()
         context = tf.distribute.get_replica_context()
         for k in range(12):
-            time.sleep(0.004 if k % 2 == rank() else 0)  # by turns
+            time.sleep(0.03 if k % 2 == rank() else 0)  # by turns
             context.all_reduce("sum", 1.0)
         ledger = context.collective_check.ledger
         return before, tf.report(), recently_last(ledger)
@@ -152,7 +196,7 @@ def test_the_recent_past_in_words():
 
 def test_fit_and_checkpoints_say_what_they_do(tmp_path):
     def program():
-        late = 0.02 if rank() == 1 else 0
+        late = 0.1 if rank() == 1 else 0
 
         def batches():
             for _ in range(5):
@@ -163,13 +207,13 @@ def test_fit_and_checkpoints_say_what_they_do(tmp_path):
         model.compile("sgd", "mse")
         data = keras.data.Dataset.from_generator(batches)
         model.fit(data, epochs=2, verbose=0)
-        CheckpointManager(tmp_path, mine=Slow(10 * late), v=model.weights).save()
+        CheckpointManager(tmp_path, mine=Slow(5 * late), v=model.weights).save()
         tf.distribute.get_replica_context().all_reduce("sum", 1.0)
         return tf.report()
 
     found = on_replicas(2, program)[0].to_dict()
-    assert found["spent"]["input"][1] - found["spent"]["input"][0] == pytest.approx(0.2, rel=0.2)
-    assert 0.2 <= found["spent"]["saving"][1] < 0.4  # replica 0 writes the files
+    assert found["spent"]["input"][1] - found["spent"]["input"][0] == pytest.approx(1.0, rel=0.2)
+    assert 0.5 <= found["spent"]["saving"][1] < 1.0  # replica 0 writes the files
 
 
 def test_the_bar_of_a_training_names_who_is_late(monkeypatch, capsys):
@@ -179,7 +223,7 @@ def test_the_bar_of_a_training_names_who_is_late(monkeypatch, capsys):
     def program():
         def batches():
             for _ in range(5):
-                time.sleep(0.03 if rank() == 1 else 0)
+                time.sleep(0.1 if rank() == 1 else 0)
                 yield np.ones((2, 3), np.float32), np.ones((2, 1), np.float32)
 
         model = keras.Sequential([keras.layers.Dense(1)])
@@ -230,8 +274,17 @@ def test_jobs_with_a_fault(fault, replicas, nodes):
 @pytest.mark.parametrize(("replicas", "nodes"), [(2, 1), (4, 2)])
 def test_nothing_is_said_without_a_straggler(replicas, nodes):
     stats, said = run("none", replicas, DISTOPT_NODES=str(nodes))
-    assert stats["straggler"] is None
-    assert "lost by waiting" not in said
+    late = np.array(stats["offsets"])
+    cost = (late.max(0) - late).sum(0) / (replicas - 1)
+    caused = np.bincount(late.argmax(0), cost, replicas)
+    straggler = stats["straggler"]
+    if straggler is None:
+        # A busy machine may really keep one of them from running.
+        assert caused.sum() < 0.12 * stats["seconds"] or caused.max() < 0.84 * caused.sum()
+    else:
+        assert straggler["replica"] == caused.argmax()
+        assert straggler["seconds"] == pytest.approx(caused.max(), rel=0.2)
+    assert ("lost by waiting" in said) <= (stats["whole"] is not None)
 
 
 @pytest.mark.launches
