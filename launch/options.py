@@ -194,7 +194,8 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
         at += 1
         action = _ACTIONS.get(name)
         if action is None and name.startswith("--"):
-            near = difflib.get_close_matches(name, _ACTIONS, n=1)
+            begun = [option for option in _ACTIONS if option.startswith(name)]
+            near = begun or difflib.get_close_matches(name, _ACTIONS, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
             raise JobStartError(f"unknown option {name}.{hint} All options: distoptrun --help")
         takes_value = action is not None and action.nargs is None

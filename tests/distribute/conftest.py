@@ -12,7 +12,8 @@ import numpy as np
 from distopt import Variable
 from distopt.distribute import get_replica_context
 from distopt.optimizers import SGD
-if "PMI_SIZE" in os.environ:  # on a busy machine they start seconds apart, which is not what is tested
+# On a busy machine they start seconds apart, which is not what is tested.
+if {"PMI_SIZE", "OMPI_COMM_WORLD_SIZE"} & {*os.environ}:
     from mpi4py import MPI
     MPI.COMM_WORLD.Barrier()
 context = get_replica_context()

@@ -4,6 +4,7 @@ import sys
 
 import jobs
 import pytest
+from mpi_family import skip_with_open_mpi
 
 pytestmark = [pytest.mark.launches, pytest.mark.timeout(200)]
 
@@ -240,6 +241,7 @@ def test_the_end_of_mpi_needs_nothing_that_the_interpreter_has_let_go(tmp_path):
 
 def test_a_worker_that_comes_before_distopt_is_told_what_to_do(tmp_path):
     pytest.importorskip("mpi4py")
+    skip_with_open_mpi("ends such a worker itself")
     script = tmp_path / "early.py"
     script.write_text(
         "import subprocess, sys\n"
@@ -307,6 +309,7 @@ def test_a_job_that_a_replica_starts_is_a_job(tmp_path):
 def test_own_process_numbers_a_rank(tmp_path, memory):
     """As in a container a rank: process numbers mean others there."""
     pytest.importorskip("mpi4py")
+    skip_with_open_mpi("crashes in its first message")
     apart = ["unshare", "-p", "-f", "-m", "--mount-proc", "--kill-child"]
     try:
         possible = jobs.run([*apart, "true"], limit=20).code == 0

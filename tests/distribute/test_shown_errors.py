@@ -90,7 +90,7 @@ def test_a_replica_that_fails_before_it_starts_mpi_ends_the_job(start, way):
     text = """
 import os, time
 import distopt as tf
-if os.environ["PMI_RANK"] == "0":
+if os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK")) == "0":
     tf.distribute.get_replica_context()
 time.sleep(1)
 raise LookupError("no such setting")

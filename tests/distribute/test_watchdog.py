@@ -158,8 +158,9 @@ START = """
 import os, time
 {first}
 from distopt.distribute import get_replica_context
-if os.environ["PMI_RANK"] == "1":
+rank = int(os.environ.get("PMI_RANK", os.environ.get("OMPI_COMM_WORLD_RANK", "")))
+if rank == 1:
     time.sleep({seconds})
-total = get_replica_context().all_reduce("sum", int(os.environ["PMI_RANK"]) + 1)
+total = get_replica_context().all_reduce("sum", rank + 1)
 os.write(1, f"{{int(total)}}\\n".encode())
 """

@@ -8,6 +8,7 @@ import pytest
 jax = pytest.importorskip("jax")
 optax = pytest.importorskip("optax")
 
+from jax_precision import x64  # noqa: E402
 from replicated import on_replicas  # noqa: E402
 
 import distopt.jax as dj  # noqa: E402
@@ -104,7 +105,7 @@ def test_thirty_steps(options):
 
 def test_thirty_steps_in_float64():
     options = CASES[3]
-    with jax.enable_x64(True):
+    with x64(True):
         assert_close(ours(options, "float64")[1], theirs(options, "float64"), TOLERANCE["float64"])
 
 

@@ -7,6 +7,7 @@ jax = pytest.importorskip("jax")
 pytest.importorskip("safetensors")
 
 import jax.numpy as jnp  # noqa: E402
+from jax_precision import x64  # noqa: E402
 from replicated import on_replicas  # noqa: E402
 
 import distopt.jax as dj  # noqa: E402
@@ -94,7 +95,7 @@ def test_arrays_and_keys_come_back_as_they_were():
         assert (mine == value).all()
     with pytest.raises(TypeError, match=r"values\['x'\] is an array of JAX of float8"):
         encode({"x": jnp.ones(2, jnp.float8_e4m3fn)}, [], "values")
-    with jax.enable_x64(True):
+    with x64(True):
         tree = encode(jnp.ones(2, jnp.float64), arrays := [], "values")
     with pytest.raises(ValueError, match="jax_enable_x64"):
         decode(tree, lambda number, dtype, shape: arrays[number])

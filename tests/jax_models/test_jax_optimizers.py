@@ -10,6 +10,7 @@ jax = pytest.importorskip("jax")
 jnp = jax.numpy
 optax = pytest.importorskip("optax")
 
+from jax_precision import x64  # noqa: E402
 from replicated import on_replicas, rank  # noqa: E402
 
 import distopt.jax as dj  # noqa: E402
@@ -196,7 +197,7 @@ def test_leaves_of_all_kinds():
 
 def test_double_precision_is_kept_where_jax_has_it():
     for wide, dtype in ((True, "float64"), (False, "float32")):
-        with jax.enable_x64(wide):
+        with x64(wide):
             optimizer = dj.sgd(1e-10)
             optimizer.init({"w": np.ones(2)})
             now = optimizer.apply({"w": np.ones(2)})["w"]

@@ -8,6 +8,7 @@ import pytest
 jax = pytest.importorskip("jax")
 optax = pytest.importorskip("optax")
 
+from jax_precision import x64  # noqa: E402
 from replicated import on_replicas  # noqa: E402
 
 import distopt.jax as dj  # noqa: E402
@@ -72,6 +73,14 @@ def gradient(step, dtype):
     return {name: value.astype(dtype) for name, value in found.items()}
 
 
+def skip_what_optax_lacks(options):
+    """Ends a test with a schedule of weight decay, which old versions do not have."""
+    decay = options.get("weight_decay")
+    state = optax.add_decayed_weights(decay).init(start("f4")) if callable(decay) else None
+    if state == optax.EmptyState():
+        pytest.skip("in this optax weight decay is a number")
+
+
 def optax_ends(name, options, dtype, rate):
     """What optax makes of the parameters."""
     optimizer = getattr(optax, name)(rate, **options)
@@ -103,8 +112,9 @@ def assert_close(found, expected, tolerance=1e-5):
 @pytest.mark.parametrize(("name", "options"), CASES, ids=said)
 def test_twenty_steps_of_complex_numbers(name, options):
     """Which are evaluated by NumPy; with a schedule."""
+    skip_what_optax_lacks(options)
     schedule = optax.exponential_decay(0.01, 5, 0.7)
-    with jax.enable_x64(True):
+    with x64(True):
         found = ours(name, options, np.complex128, schedule)
         assert_close(found, optax_ends(name, options, np.complex128, schedule))
 
@@ -112,6 +122,7 @@ def test_twenty_steps_of_complex_numbers(name, options):
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "options"), CASES, ids=said)
 def test_twenty_steps_of_compiled_code(name, options):
+    skip_what_optax_lacks(options)
     for found in on_replicas(2, lambda: ours(name, options, np.float32, 0.01)):
         assert_close(found, optax_ends(name, options, np.float32, 0.01))
 

@@ -7,6 +7,7 @@ jax = pytest.importorskip("jax")
 optax = pytest.importorskip("optax")
 
 from golden.keras3.record import problem  # noqa: E402
+from jax_precision import x64  # noqa: E402
 
 from distopt import Variable, optimizers  # noqa: E402
 
@@ -51,7 +52,7 @@ def ends(chain, values, gradients):
 def test_thirty_steps(case, dtype):
     cls, own, function, theirs = CASES[case]
     values, gradients = problem(dtype, STEPS)
-    with jax.enable_x64(dtype == "float64"):
+    with x64(dtype == "float64"):
         expected = ends(function(0.01, b1=0.9, b2=0.99, **theirs), values, gradients)
     exact = np.dtype(dtype).type
     optimizer = cls(exact(0.01), **{name: exact(value) for name, value in BETAS.items()}, **own)

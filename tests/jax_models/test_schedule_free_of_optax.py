@@ -8,6 +8,7 @@ import pytest
 jax = pytest.importorskip("jax")
 optax = pytest.importorskip("optax")
 
+from jax_precision import x64  # noqa: E402
 from optax import contrib  # noqa: E402
 from replicated import on_replicas  # noqa: E402
 
@@ -75,7 +76,7 @@ def assert_close(found, expected, bound):
 )
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_thirty_steps(case, dtype):
-    with jax.enable_x64(dtype == "float64"):
+    with x64(dtype == "float64"):
         params, means, state = theirs(case, dtype)
         optimizer, own, own_means = ours(case, dtype)
     assert_close(own, params, TOLERANCE[dtype])
