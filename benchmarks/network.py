@@ -175,8 +175,15 @@ class _Rounds:
     def __init__(self, shapes: list[list[int]], rank: int, case: Case) -> None:
         from benchmarks.peers import Distopt
 
+        import numpy as np
+
         self._peer, self._steps = Distopt(shapes, rank, case.make), case.steps
-        self.prepare = self._peer.prepare
+        draw = np.random.default_rng(rank).normal
+        self._peer.gradients = [draw(0, 1e-3, shape).astype(np.float32) for shape in shapes]
+
+    def prepare(self) -> None:
+        """Other gradients for each variable: compressions take longer over some numbers than over others."""
+        self._peer.gradients.append(self._peer.gradients.pop(0))
 
     def step(self) -> None:
         """All steps of a round."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from distopt.aggregators.node_compression import Contribution, NodeCompression, NodeExchange
 from distopt.aggregators.packing import Spec, packed, size_of, unpacked
+from distopt.aggregators.result_memory import ResultMemory
 from distopt.core.assignment import assign_alike
 from distopt.core.checks import as_count, shown
 from distopt.core.tensor import as_array
@@ -51,6 +52,7 @@ class PowerSGD(NodeCompression):
         #: The factors that the next step begins with, ``[rank, columns]``, by id of the variable.
         self._factors: dict[int, Variable] = {}
         self._steps: Variable | None = None
+        self._memory = ResultMemory()
 
     def get_config(self) -> dict[str, Any]:
         """See Aggregator."""
