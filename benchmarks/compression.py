@@ -1,4 +1,4 @@
-"""``compression``: accuracy of models trained over two pretended nodes, by what travels between them and when.
+"""``compression``: accuracy of models trained over two pretended nodes, by what travels between them.
 
 The replicas are threads of one process: the same bits as processes, at half the time.
 """
@@ -32,10 +32,16 @@ class _Task:
     rate: float
 
 
-def _adam(aggregator: Any) -> Any:
+def _adam(aggregator: Any, rate: Any = 1e-3) -> Any:
     from distopt.optimizers import Adam
 
-    return Adam(1e-3, gradient_aggregator=aggregator)
+    return Adam(rate, gradient_aggregator=aggregator)
+
+
+def _falling(rate: float, task: _Task) -> Any:
+    from distopt.optimizers import schedules
+
+    return schedules.PolynomialDecay(rate, task.steps, 0.0)
 
 
 def _sgd(rate: Any, aggregator: Any, momentum: float = 0.0) -> Any:
@@ -63,10 +69,7 @@ def _nesterov(momentum: float) -> Any:
 
 
 def _signum(task: _Task) -> Any:
-    from distopt.optimizers import schedules
-
-    falling = schedules.PolynomialDecay(2e-3, task.steps, 0.0)
-    return _sgd(falling, _aggregator("SignSGD", momentum=0.9))
+    return _sgd(_falling(2e-3, task), _aggregator("SignSGD", momentum=0.9))
 
 
 _SGD_EXACT = "exact mean, SGD with momentum 0.9"
@@ -82,6 +85,10 @@ CASES: dict[str, tuple[str, Callable[[_Task], Any]]] = {
     "PowerSGD, rank 4": (EXACT, lambda _: _adam(_aggregator("PowerSGD", rank=4))),
     "SignSGD with momentum, SGD": (EXACT, _signum),
     "TopK, 1 %, Adam": (EXACT, lambda _: _adam(_aggregator("TopK", fraction=0.01))),
+    "TopK, 1 %, Adam from 10 times the rate to 0": (
+        EXACT,
+        lambda task: _adam(_aggregator("TopK", fraction=0.01), _falling(1e-2, task)),
+    ),
     _SGD_EXACT: (_SGD_EXACT, lambda task: _sgd(task.rate, "mean", 0.9)),
     "TopK, 1 %, SGD with momentum": (
         _SGD_EXACT,

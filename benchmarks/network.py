@@ -173,9 +173,9 @@ class _Rounds:
     """A peer whose step is the mean of several."""
 
     def __init__(self, shapes: list[list[int]], rank: int, case: Case) -> None:
-        from benchmarks.peers import Distopt
-
         import numpy as np
+
+        from benchmarks.peers import Distopt
 
         self._peer, self._steps = Distopt(shapes, rank, case.make), case.steps
         draw = np.random.default_rng(rank).normal

@@ -1,6 +1,7 @@
 """SparseResults: results that are zero but for a few elements, in memory that is used again.
 
-Only what was not zero in the last result is cleared: to clear all of it takes as long as to find the elements.
+Only what was not zero in the last result is cleared: to clear all of it takes nearly as long as to find the
+elements.
 """
 
 from __future__ import annotations
