@@ -85,7 +85,7 @@ CASES: dict[str, tuple[str, Callable[[_Task], Any]]] = {
     "PowerSGD, rank 4": (EXACT, lambda _: _adam(_aggregator("PowerSGD", rank=4))),
     "SignSGD with momentum, SGD": (EXACT, _signum),
     "TopK, 1 %, Adam": (EXACT, lambda _: _adam(_aggregator("TopK", fraction=0.01))),
-    "TopK, 1 %, Adam from 10 times the rate to 0": (
+    "TopK, 1 %, Adam, 10 times the rate": (
         EXACT,
         lambda task: _adam(_aggregator("TopK", fraction=0.01), _falling(1e-2, task)),
     ),
