@@ -56,10 +56,10 @@ def _aggregator(name: str, **arguments: Any) -> Any:
     return getattr(aggregators, name)(**arguments)
 
 
-def _local(name: str, **options: Any) -> Any:
+def _local(name: str, inner: Any = None, **options: Any) -> Any:
     from distopt import optimizers
 
-    return getattr(optimizers, name)(_adam("mean"), every=20, **options)
+    return getattr(optimizers, name)(inner or _adam("mean"), every=20, **options)
 
 
 def _nesterov(momentum: float) -> Any:
@@ -83,6 +83,7 @@ CASES: dict[str, tuple[str, Callable[[_Task], Any]]] = {
     "DiLoCo, every 20": (EXACT, lambda _: _local("DiLoCo")),
     "DiLoCo, every 20, outer momentum 0.5": (EXACT, lambda _: _local("DiLoCo", outer=_nesterov(0.5))),
     "PowerSGD, rank 4": (EXACT, lambda _: _adam(_aggregator("PowerSGD", rank=4))),
+    "PowerSGD, rank 16": (EXACT, lambda _: _adam(_aggregator("PowerSGD", rank=16))),
     "SignSGD with momentum, SGD": (EXACT, _signum),
     "TopK, 1 %, Adam": (EXACT, lambda _: _adam(_aggregator("TopK", fraction=0.01))),
     "TopK, 1 %, Adam, 10 times the rate": (
@@ -90,6 +91,14 @@ CASES: dict[str, tuple[str, Callable[[_Task], Any]]] = {
         lambda task: _adam(_aggregator("TopK", fraction=0.01), _falling(1e-2, task)),
     ),
     _SGD_EXACT: (_SGD_EXACT, lambda task: _sgd(task.rate, "mean", 0.9)),
+    "LocalSGD, every 20, SGD with momentum": (
+        _SGD_EXACT,
+        lambda task: _local("LocalSGD", _sgd(task.rate, "mean", 0.9)),
+    ),
+    "PowerSGD, rank 4, SGD with momentum": (
+        _SGD_EXACT,
+        lambda task: _sgd(task.rate, _aggregator("PowerSGD", rank=4), 0.9),
+    ),
     "TopK, 1 %, SGD with momentum": (
         _SGD_EXACT,
         lambda task: _sgd(task.rate, _aggregator("TopK", fraction=0.01), 0.9),
