@@ -1,4 +1,7 @@
-"""``compression``: accuracy of models trained over two pretended nodes, by what travels between them."""
+"""``compression``: accuracy of models trained over two pretended nodes, by what travels between them.
+
+The replicas are threads of one process: the same bits as processes, at half the time.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from benchmarks import jobs
@@ -28,10 +32,16 @@ class _Task:
     rate: float
 
 
-def _adam(aggregator: Any) -> Any:
+def _adam(aggregator: Any, rate: Any = 1e-3) -> Any:
     from distopt.optimizers import Adam
 
-    return Adam(1e-3, gradient_aggregator=aggregator)
+    return Adam(rate, gradient_aggregator=aggregator)
+
+
+def _falling(rate: float, task: _Task) -> Any:
+    from distopt.optimizers import schedules
+
+    return schedules.PolynomialDecay(rate, task.steps, 0.0)
 
 
 def _sgd(rate: Any, aggregator: Any, momentum: float = 0.0) -> Any:
@@ -46,10 +56,10 @@ def _aggregator(name: str, **arguments: Any) -> Any:
     return getattr(aggregators, name)(**arguments)
 
 
-def _local(name: str, **options: Any) -> Any:
+def _local(name: str, inner: Any = None, **options: Any) -> Any:
     from distopt import optimizers
 
-    return getattr(optimizers, name)(_adam("mean"), every=20, **options)
+    return getattr(optimizers, name)(inner or _adam("mean"), every=20, **options)
 
 
 def _nesterov(momentum: float) -> Any:
@@ -59,10 +69,7 @@ def _nesterov(momentum: float) -> Any:
 
 
 def _signum(task: _Task) -> Any:
-    from distopt.optimizers import schedules
-
-    falling = schedules.PolynomialDecay(2e-3, task.steps, 0.0)
-    return _sgd(falling, _aggregator("SignSGD", momentum=0.9))
+    return _sgd(_falling(2e-3, task), _aggregator("SignSGD", momentum=0.9))
 
 
 _SGD_EXACT = "exact mean, SGD with momentum 0.9"
@@ -73,11 +80,25 @@ CASES: dict[str, tuple[str, Callable[[_Task], Any]]] = {
     "mean as fp16": (EXACT, lambda _: _adam(_aggregator("Mean", wire="fp16"))),
     "mean as int8": (EXACT, lambda _: _adam(_aggregator("Mean", wire="int8"))),
     "LocalSGD, every 20": (EXACT, lambda _: _local("LocalSGD")),
+    "DiLoCo, every 20": (EXACT, lambda _: _local("DiLoCo")),
     "DiLoCo, every 20, outer momentum 0.5": (EXACT, lambda _: _local("DiLoCo", outer=_nesterov(0.5))),
     "PowerSGD, rank 4": (EXACT, lambda _: _adam(_aggregator("PowerSGD", rank=4))),
+    "PowerSGD, rank 16": (EXACT, lambda _: _adam(_aggregator("PowerSGD", rank=16))),
     "SignSGD with momentum, SGD": (EXACT, _signum),
     "TopK, 1 %, Adam": (EXACT, lambda _: _adam(_aggregator("TopK", fraction=0.01))),
+    "TopK, 1 %, Adam, 10 times the rate": (
+        EXACT,
+        lambda task: _adam(_aggregator("TopK", fraction=0.01), _falling(1e-2, task)),
+    ),
     _SGD_EXACT: (_SGD_EXACT, lambda task: _sgd(task.rate, "mean", 0.9)),
+    "LocalSGD, every 20, SGD with momentum": (
+        _SGD_EXACT,
+        lambda task: _local("LocalSGD", _sgd(task.rate, "mean", 0.9)),
+    ),
+    "PowerSGD, rank 4, SGD with momentum": (
+        _SGD_EXACT,
+        lambda task: _sgd(task.rate, _aggregator("PowerSGD", rank=4), 0.9),
+    ),
     "TopK, 1 %, SGD with momentum": (
         _SGD_EXACT,
         lambda task: _sgd(task.rate, _aggregator("TopK", fraction=0.01), 0.9),
@@ -98,7 +119,7 @@ def report(effort: Effort) -> Report:
     )
     pretended = {"DISTOPT_NODES": str(REPLICAS)}
     config = {"tiny": effort.tiny, "only": effort.only}
-    rows = jobs.run("compression", config, REPLICAS, 4 * effort.timeout, pretended)
+    rows = jobs.run("compression", config, None, 4 * effort.timeout, pretended)
     exact: dict[tuple[str, str], float] = {}
     for row in rows:
         accuracies = [100 * accuracy for accuracy in row.pop("accuracies")]
@@ -114,20 +135,18 @@ def report(effort: Effort) -> Report:
     return found
 
 
-def work(config: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """One replica's part."""
-    from distopt.distribute import get_replica_context
-
+def work(config: dict[str, Any]) -> list[dict[str, Any]]:
+    """All replicas."""
     rows = []
     for model, (load, widths, batch, epochs, rate) in MODELS.items():
         data = load(config["tiny"])
         count, seeds = (1, SEEDS[:2]) if config["tiny"] else (epochs, SEEDS)
         task = _Task(count * math.ceil(len(data[0]) / batch), rate)
         for case in _wanted(model, config["only"]):
-            make = CASES[case][1]
-            accuracies = [_trained(data, widths, batch, count, make(task), seed) for seed in seeds]
+            make = partial(CASES[case][1], task)
+            accuracies = [accuracy(data, widths, batch, count, make, seed) for seed in seeds]
             rows.append({"model": model, "case": case, "accuracies": accuracies})
-    return rows if get_replica_context().replica_id_in_sync_group == 0 else None
+    return rows
 
 
 def _wanted(model: str, only: str) -> list[str]:
@@ -162,8 +181,18 @@ def _characters(tiny: bool) -> tuple[Any, Any, Any, Any]:
     return x[:cut], y[:cut], x[cut:], y[cut:]
 
 
+def accuracy(
+    data: Any, widths: list[int], batch: int, epochs: int, make: Callable[[], Any], seed: int
+) -> float:
+    """Trains an MLP on all replicas; its accuracy on what it has not seen."""
+    from distopt.distribute import VirtualStrategy
+
+    found: list[float] = []
+    VirtualStrategy(REPLICAS).run(lambda: found.append(_trained(data, widths, batch, epochs, make(), seed)))
+    return found[0]
+
+
 def _trained(data: Any, widths: list[int], batch: int, epochs: int, optimizer: Any, seed: int) -> float:
-    """Trains an MLP; its accuracy on what it has not seen."""
     import numpy as np
 
     from distopt import keras

@@ -173,10 +173,17 @@ class _Rounds:
     """A peer whose step is the mean of several."""
 
     def __init__(self, shapes: list[list[int]], rank: int, case: Case) -> None:
+        import numpy as np
+
         from benchmarks.peers import Distopt
 
         self._peer, self._steps = Distopt(shapes, rank, case.make), case.steps
-        self.prepare = self._peer.prepare
+        draw = np.random.default_rng(rank).normal
+        self._peer.gradients = [draw(0, 1e-3, shape).astype(np.float32) for shape in shapes]
+
+    def prepare(self) -> None:
+        """Other gradients for each variable: compressions take longer over some numbers than over others."""
+        self._peer.gradients.append(self._peer.gradients.pop(0))
 
     def step(self) -> None:
         """All steps of a round."""

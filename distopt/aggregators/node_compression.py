@@ -14,7 +14,6 @@ from distopt.aggregators.base import Aggregator
 from distopt.aggregators.mean import Mean
 from distopt.aggregators.packing import Spec
 from distopt.aggregators.residuals import Residuals
-from distopt.aggregators.result_memory import ResultMemory
 from distopt.core.dtypes import is_narrow, kind_of
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.split import share
@@ -93,7 +92,6 @@ class NodeCompression(Aggregator):
 
     def __init__(self) -> None:
         self._residuals = Residuals()
-        self._memory = ResultMemory()
 
     # -- for subclasses
     @abstractmethod

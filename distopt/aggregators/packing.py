@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,14 @@ def packed(arrays: Iterable[Array]) -> Array:
 
 def size_of(specs: Iterable[Spec]) -> int:
     """The bytes of arrays."""
-    return sum(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize for shape, dtype in specs)
+    return sum(prod(shape) * dtype.itemsize for shape, dtype in specs)
 
 
 def unpacked(data: Array, specs: Sequence[Spec]) -> list[Array]:
-    """The arrays that :func:`packed` was given; they may be written to."""
+    """The arrays that :func:`packed` was given, in the memory of ``data`` where they lie well there."""
     arrays, start = [], 0
-    for spec in specs:
-        stop = start + size_of([spec])
-        arrays.append(np.frombuffer(data[start:stop].tobytes(), spec[1]).reshape(spec[0]).copy())
-        start = stop
+    for shape, dtype in specs:
+        array = np.frombuffer(data, dtype, prod(shape), start).reshape(shape)
+        start += array.nbytes
+        arrays.append(array if array.flags.aligned else array.copy())
     return arrays

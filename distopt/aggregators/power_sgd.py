@@ -12,6 +12,7 @@ import numpy as np
 
 from distopt.aggregators.node_compression import Contribution, NodeCompression, NodeExchange
 from distopt.aggregators.packing import Spec, packed, size_of, unpacked
+from distopt.aggregators.result_memory import ResultMemory
 from distopt.core.assignment import assign_alike
 from distopt.core.checks import as_count, shown
 from distopt.core.tensor import as_array
@@ -53,9 +54,12 @@ class PowerSGD(NodeCompression):
         if not number or not min_compression >= 1:
             raise ValueError(f"PowerSGD: min_compression must be at least 1; got {shown(min_compression)}")
         self.min_compression = float(min_compression)
+        #: By id of the variable: rows, columns and rank.
+        self._shapes: dict[int, tuple[int, int, int]] = {}
         #: The factors that the next step begins with, ``[rank, columns]``, by id of the variable.
         self._factors: dict[int, Variable] = {}
         self._steps: Variable | None = None
+        self._memory = ResultMemory()
 
     def get_config(self) -> dict[str, Any]:
         """See Aggregator."""
@@ -73,25 +77,23 @@ class PowerSGD(NodeCompression):
         steps = [] if self._steps is None else [self._steps]
         return [*super().weights, *self._factors.values(), *steps]
 
-    def _matrix(self, variable: Variable) -> tuple[int, int]:
-        """Rows and columns of a variable's gradient."""
+    def _shape(self, variable: Variable) -> tuple[int, int, int]:
+        """Rows and columns of a variable's gradient, and the rank of its approximation."""
         ends = np.cumprod(variable.shape, dtype=np.int64).tolist()
-        return min(((n, variable.size // n) for n in ends[:-1] if n), key=sum)
-
-    def _rank(self, variable: Variable) -> int:
-        return min(self.rank, *self._matrix(variable))
+        rows, columns = min(((n, variable.size // n) for n in ends[:-1] if n), key=sum)
+        return rows, columns, min(self.rank, rows, columns)
 
     def _compresses(self, variable: Variable) -> bool:
         if variable.ndim < 2 or variable.size == 0:
             return False
-        sent = self._rank(variable) * sum(self._matrix(variable))
-        return variable.size >= self.min_compression * sent
+        rows, columns, rank = self._shape(variable)
+        return variable.size >= self.min_compression * rank * (rows + columns)
 
     def _prepare(self, variable: Variable) -> None:
         if self.start_after and self._steps is None:
             self._steps = Variable(0, trainable=False, name="power_sgd/steps", dtype=np.int64)
-        shape = self._rank(variable), self._matrix(variable)[1]
-        first = np.random.Generator(np.random.PCG64(len(self._factors))).normal(size=shape)
+        _, columns, rank = self._shapes[id(variable)] = self._shape(variable)
+        first = np.random.Generator(np.random.PCG64(len(self._factors))).normal(size=(rank, columns))
         name = f"{variable.name.removesuffix(':0')}/factor"
         self._factors[id(variable)] = Variable(first.astype(variable.dtype), trainable=False, name=name)
 
@@ -110,7 +112,10 @@ class PowerSGD(NodeCompression):
         lefts = [left_factor(*m, c.scale, q) for m, c, q in zip(matrices, exchange.own, starts, strict=True)]
         sums = list(map(as_array, context.nodes.all_reduce("sum", [*lefts, *exchange.exact])))
         exact, bases = sums[len(lefts) :], list(map(orthonormal, sums[: len(lefts)]))
-        rights = [right_factor(*m, c.scale, p) for m, c, p in zip(matrices, exchange.own, bases, strict=True)]
+        rights = [  # the last matrices first: of these the cache still has the most
+            right_factor(*m, c.scale, p)
+            for m, c, p in zip(matrices[::-1], exchange.own[::-1], bases[::-1], strict=True)
+        ][::-1]
         totals = list(map(as_array, context.nodes.all_reduce("sum", rights)))
         everyone = as_array(context.node.all_gather(packed([*bases, *totals, *exact]), axis=0))
         found: dict[int, Array] = {}
@@ -123,7 +128,7 @@ class PowerSGD(NodeCompression):
             for k, v in enumerate(variables):
                 p, q = arrays[k], arrays[len(variables) + k]
                 found[id(v)] = self._memory.take(v.size, v.dtype)
-                expand(p, q, found[id(v)].reshape(self._matrix(v)))
+                expand(p, q, found[id(v)].reshape(len(p), -1))
                 nexts[id(v)] = _next_factor(p, q, as_array(self._factors[id(v)]))
             parts.append(arrays[2 * len(variables) :])
         mine = {
@@ -134,12 +139,12 @@ class PowerSGD(NodeCompression):
 
     def _specs(self, variables: list[Variable]) -> list[Spec]:
         """Those of the left factors, then of the right ones."""
-        shapes = [(*self._matrix(v), self._rank(v), v.dtype) for v in variables]
+        shapes = [(*self._shapes[id(v)], v.dtype) for v in variables]
         lefts: list[Spec] = [((rows, rank), dtype) for rows, _, rank, dtype in shapes]
         return [*lefts, *(((rank, columns), dtype) for _, columns, rank, dtype in shapes)]
 
     def _reshaped(self, contribution: Contribution) -> tuple[Array, Array]:
-        shape = self._matrix(contribution.variable)
+        shape = self._shapes[id(contribution.variable)][:2]
         return contribution.gradient.reshape(shape), contribution.rest.reshape(shape)
 
     # -- after the step

@@ -13,6 +13,7 @@ import numpy as np
 
 from distopt.aggregators.node_compression import Contribution, NodeCompression, NodeExchange
 from distopt.aggregators.packing import Spec, packed, size_of, unpacked
+from distopt.aggregators.sparse_results import SparseResults
 from distopt.collectives import reduce_rows
 from distopt.core.checks import shown
 from distopt.core.tensor import as_array
@@ -52,6 +53,7 @@ class TopK(NodeCompression):
         if not isinstance(fraction, (int, float)) or isinstance(fraction, bool) or not 0 < fraction <= 1:
             raise ValueError(f"TopK: fraction must be above 0 and at most 1; got {shown(fraction)}")
         self.fraction = float(fraction)
+        self._results = SparseResults()
 
     def get_config(self) -> dict[str, Any]:
         """See Aggregator."""
@@ -89,10 +91,8 @@ class TopK(NodeCompression):
                 rows.append(unpacked(whole[start : start + length], specs))
                 start += length
             for k, v in enumerate(variables):
-                total = totals[id(v)] = self._memory.take(v.size, v.dtype)
-                total[:] = 0
-                for row in rows:  # the elements of a row are distinct
-                    total[row[k]] += row[len(variables) + k]
+                chosen = [(row[k], row[len(variables) + k]) for row in rows]
+                totals[id(v)] = self._results.make(v.size, v.dtype, chosen)
             columns = zip(*(row[2 * len(variables) :] for row in rows), strict=True)
             parts.append([_sum(column) for column in columns])
         left = {id(c.variable): where for c, (where, _) in zip(exchange.own, found, strict=True)}

@@ -18,10 +18,10 @@ import numpy as np
 from distopt.comm.precompile import precompiled
 from distopt.typing import Array
 
-__all__ = ["keep_others", "largest"]
+__all__ = ["add_at", "keep_others", "largest", "zero_at"]
 
-#: Bits of the fraction that count: bins are as wide as an eighth of their numbers.
-_FRACTION_BITS = 3
+#: Bits of the fraction that count: bins are as wide as a 32nd of their numbers.
+_FRACTION_BITS = 5
 #: Elements that are worked on at a time, in a buffer that stays in the cache.
 _CHUNK = 1024
 #: One chunk of so many is in a sample; standard deviations of a count that are added to it.
@@ -48,9 +48,8 @@ def largest(gradient: Array, rest: Array, scale: float, count: int) -> tuple[Arr
         kind, exponent, fraction = _LAYOUTS[gradient.dtype]
         bits = values.view(kind) & kind((1 << (exponent + fraction)) - 1)
         least = np.partition(bits, len(bits) - count)[len(bits) - count]
-        chosen = bits > least
-        chosen[np.flatnonzero(bits == least)[: count - int(chosen.sum())]] = True
-        where, values = where[chosen], values[chosen]
+        _kernels(gradient.dtype).leave_out(where, values, bits, least, count)
+        where, values = where[:count], values[:count]
     return where, values
 
 
@@ -86,6 +85,16 @@ def keep_others(gradient: Array, rest: Array, scale: float, where: Array) -> Non
     _kernels(gradient.dtype).keep(gradient, rest, gradient.dtype.type(scale), where)
 
 
+def add_at(total: Array, where: Array, values: Array) -> None:
+    """``total[where] += values``; ``where`` are distinct places."""
+    _kernels(total.dtype).add(total, where, values)
+
+
+def zero_at(total: Array, where: Array) -> None:
+    """``total[where] = 0``."""
+    _kernels(total.dtype).zero(total, where)
+
+
 class _SelectionKernels:
     """The passes for one dtype."""
 
@@ -95,7 +104,12 @@ class _SelectionKernels:
         shift, mask = fraction - _FRACTION_BITS, (1 << (exponent + _FRACTION_BITS)) - 1
         self.count: Callable[..., None] = _count(f"void({given}, int64, int64[::1])", kind, shift, mask)
         self.take: Callable[..., int] = _take(f"int64({given}, {name}, int32[::1], {name}[::1])")
+        self.leave_out: Callable[..., None] = _leave_out(
+            f"void(int32[::1], {name}[::1], {kind.__name__}[::1], {kind.__name__}, int64)"
+        )
         self.keep: Callable[..., None] = _keep(f"void({given}, int32[::1])")
+        self.add: Callable[..., None] = _add(f"void({name}[::1], int32[::1], {name}[::1])")
+        self.zero: Callable[..., None] = _zero(f"void({name}[::1], int32[::1])")
 
 
 @cache
@@ -121,20 +135,44 @@ def _count(signature: str, kind: Any, shift: int, mask: int) -> Any:
 def _take(signature: str) -> Any:
     @precompiled(signature)
     def take(gradient, rest, scale, least, where, found):  # type: ignore[no-untyped-def]
-        values = np.empty(_CHUNK, rest.dtype)
+        values, reach = np.empty(_CHUNK, rest.dtype), np.zeros(_CHUNK, np.uint8)
+        eights = reach.view(np.uint64)  # few of them hold one that is taken
         taken = 0
         for start in range(0, gradient.size, _CHUNK):
             x, y = gradient[start : start + _CHUNK], rest[start : start + _CHUNK]
             for i in range(x.size):
-                values[i] = scale * x[i] + y[i]
-            for i in range(x.size):
-                if not abs(values[i]) < least:  # NaN too
-                    where[taken] = start + i
-                    found[taken] = values[i]
-                    taken += 1
+                value = scale * x[i] + y[i]
+                values[i] = value
+                reach[i] = not abs(value) < least  # NaN too
+            reach[x.size :] = 0
+            for k in range(_CHUNK // 8):
+                if eights[k] != 0:
+                    for i in range(8 * k, 8 * k + 8):
+                        if reach[i]:
+                            where[taken] = start + i
+                            found[taken] = values[i]
+                            taken += 1
         return taken
 
     return take
+
+
+def _leave_out(signature: str) -> Any:
+    @precompiled(signature)
+    def leave_out(where, values, bits, least, count):  # type: ignore[no-untyped-def]
+        equal = count  # of those that are equal to the least so many go with the others
+        for k in range(bits.size):
+            equal -= bits[k] > least
+        kept = 0
+        for k in range(bits.size):
+            chosen = bits[k] > least
+            if bits[k] == least and equal > 0:
+                chosen, equal = True, equal - 1
+            if chosen:
+                where[kept], values[kept] = where[k], values[k]
+                kept += 1
+
+    return leave_out
 
 
 def _keep(signature: str) -> Any:
@@ -149,3 +187,21 @@ def _keep(signature: str) -> Any:
                 rest[where[k]] = 0
 
     return keep
+
+
+def _add(signature: str) -> Any:
+    @precompiled(signature)
+    def add(total, where, values):  # type: ignore[no-untyped-def]
+        for k in range(where.size):
+            total[where[k]] += values[k]
+
+    return add
+
+
+def _zero(signature: str) -> Any:
+    @precompiled(signature)
+    def zero(total, where):  # type: ignore[no-untyped-def]
+        for k in range(where.size):
+            total[where[k]] = 0
+
+    return zero

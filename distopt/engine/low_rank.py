@@ -135,14 +135,22 @@ def _left(signature: str) -> Any:
 def _right(signature: str) -> Any:
     @precompiled(signature)
     def right(gradient, rest, scale, p, q):  # type: ignore[no-untyped-def]
-        columns, rank = gradient.shape[1], p.shape[1]
-        row = np.empty(columns, q.dtype)
-        for i in range(gradient.shape[0]):
-            _row(gradient[i], rest[i], scale, row)
-            for k in range(rank):
+        columns, whole = gradient.shape[1], gradient.shape[0] // 4 * 4
+        rows = np.empty((4, columns), q.dtype)
+        x0, x1, x2, x3 = rows[0], rows[1], rows[2], rows[3]
+        for i in range(0, whole, 4):  # four at a time, as below
+            for k in range(4):
+                _row(gradient[i + k], rest[i + k], scale, rows[k])
+            for k in range(p.shape[1]):
+                f0, f1, f2, f3, total = p[i, k], p[i + 1, k], p[i + 2, k], p[i + 3, k], q[k]
+                for j in range(columns):
+                    total[j] += f0 * x0[j] + f1 * x1[j] + f2 * x2[j] + f3 * x3[j]
+        for i in range(whole, gradient.shape[0]):
+            _row(gradient[i], rest[i], scale, x0)
+            for k in range(p.shape[1]):
                 factor, total = p[i, k], q[k]
                 for j in range(columns):
-                    total[j] += factor * row[j]
+                    total[j] += factor * x0[j]
 
     return right
 

@@ -6,6 +6,7 @@ from replicated import on_replicas, rank
 
 import distopt as tf
 from distopt import aggregators
+from distopt.aggregators.sparse_results import SparseResults
 from distopt.distribute import get_replica_context
 from distopt.testing import check_aggregator
 
@@ -104,6 +105,20 @@ def test_top_k_sends_the_largest_and_keeps_the_rest(monkeypatch):
                 want += sent
             np.testing.assert_array_equal(result[k], want)
             np.testing.assert_array_equal(residuals[k], errors[0][k] + errors[1][k])
+
+
+def test_sparse_results_stay_while_somebody_holds_them():
+    results, places = SparseResults(), np.array([1, 4], np.int32)
+    made = [results.make(6, np.dtype("f4"), [(places + k, np.full(2, k + 1, "f4"))]) for k in range(2)]
+    assert [m.tolist() for m in made] == [[0, 1, 0, 0, 1, 0], [0, 0, 2, 0, 0, 2]]
+    with pytest.raises(ValueError, match="read-only"):
+        made[0][3] = 7
+    used = made.pop(0).ctypes.data
+    made.append(
+        results.make(6, np.dtype("f4"), [(places, np.full(2, 3, "f4")), (places - 1, np.ones(2, "f4"))])
+    )
+    assert made[1].ctypes.data == used
+    assert [m.tolist() for m in made] == [[0, 0, 2, 0, 0, 2], [1, 3, 0, 1, 3, 0]]
 
 
 @pytest.mark.parametrize("aggregator", [lambda: aggregators.PowerSGD(2), lambda: aggregators.TopK(0.02)])

@@ -17,7 +17,6 @@ COLUMNS = {
     "calls": "calls",
     "large_batch": "accuracy, %",
     "compression": "accuracy, %",
-    "round_accuracy": "accuracy, %",
     "ledger": "ns",
 }
 SLOW = [
@@ -30,7 +29,6 @@ SLOW = [
     "memory",
     "scaling",
     "network",
-    "round_accuracy",
     "nodes",
     "startup",
     "timeline",
