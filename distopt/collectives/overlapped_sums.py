@@ -136,7 +136,8 @@ class OverlappedSums:
         self.allow(len(self._order))
         self._thread.pause()
         for i, (which, block) in enumerate(self._order):
-            self._cross.track(lambda i=i: self._is_done(i))()  # type: ignore[misc]
+            if not (self.advance() or self._is_done(i)):  # waits look after all blocks, see allow()
+                self._cross.track(lambda i=i: self._is_done(i))()  # type: ignore[misc]
             yield which, block, self._exchanges[i].total
         self._end_pass()
 
@@ -159,7 +160,6 @@ class OverlappedSums:
         self._begin_pass()
 
     def _is_done(self, i: int) -> bool:
-        self.advance()
         return i < len(self._done) and self._done[i]
 
     # -- one block
