@@ -105,12 +105,15 @@ class OverlappedSums:
 
     def allow(self, count: int) -> None:
         """The arrays of the first ``count`` blocks are there: they may go on their way."""
+        if not self._allow(count):
+            self._thread.start()
+
+    def _allow(self, count: int) -> bool:
         with self._lock:
             self._allowed = self._given = count
         if self._end is None:
             self._end = self._cross.track(self.advance)
-            self._thread.start()
-        self.advance()
+        return self.advance()
 
     def advance(self) -> bool:
         """Goes on as far as it can without waiting; whether all blocks that may be summed are summed."""
@@ -133,8 +136,8 @@ class OverlappedSums:
         Yields:
             which partition, the block's number, and the sum, 1-D.
         """
-        self.allow(len(self._order))
         self._thread.pause()
+        self._allow(len(self._order))
         for i, (which, block) in enumerate(self._order):
             if not (self.advance() or self._is_done(i)):  # waits look after all blocks, see allow()
                 self._cross.track(lambda i=i: self._is_done(i))()  # type: ignore[misc]
