@@ -26,6 +26,8 @@ __all__ = ["OverlappedSums"]
 
 #: Blocks that the ring holds.
 _SLOTS = 4
+#: Of the blocks on their way so many of the first are looked at; messages come in about their order.
+_LOOKED_AT = 3
 #: Of the counters of a replica, one cache line: blocks that it has staged, and summed.
 _STAGED, _SUMMED, _LINE = 0, 1, 8
 
@@ -125,9 +127,9 @@ class OverlappedSums:
             self._staged += 1
         while len(self._exchanges) < self._staged and self._may_begin(len(self._exchanges)):
             self._begin(len(self._exchanges))
-        for i, exchange in enumerate(self._exchanges):
-            if not self._done[i]:
-                self._done[i] = exchange.advance()
+        travelling = [i for i, done in enumerate(self._done) if not done]
+        for i in travelling[:_LOOKED_AT]:
+            self._done[i] = self._exchanges[i].advance()
         return sum(self._done) == self._allowed
 
     def totals(self) -> Iterator[tuple[int, int, Array]]:

@@ -28,7 +28,7 @@ class _State:
 
 
 class ProgressThread:
-    """A thread that looks now and then, from :meth:`start` on until nothing is left to be done, or :meth:`pause`.
+    """A thread that looks now and then, from :meth:`start` on: until nothing is left to be done, or a pause.
 
     It ends with this object, and with the program: MPI ends after it.
 
