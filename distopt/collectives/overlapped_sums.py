@@ -26,6 +26,8 @@ __all__ = ["OverlappedSums"]
 
 #: Blocks that the ring holds.
 _SLOTS = 4
+#: Of the blocks on their way so many of the first are looked at; messages come in about their order.
+_LOOKED_AT = 3
 #: Of the counters of a replica, one cache line: blocks that it has staged, and summed.
 _STAGED, _SUMMED, _LINE = 0, 1, 8
 
@@ -105,12 +107,15 @@ class OverlappedSums:
 
     def allow(self, count: int) -> None:
         """The arrays of the first ``count`` blocks are there: they may go on their way."""
+        if not self._allow(count):
+            self._thread.start()
+
+    def _allow(self, count: int) -> bool:
         with self._lock:
             self._allowed = self._given = count
         if self._end is None:
             self._end = self._cross.track(self.advance)
-            self._thread.start()
-        self.advance()
+        return self.advance()
 
     def advance(self) -> bool:
         """Goes on as far as it can without waiting; whether all blocks that may be summed are summed."""
@@ -122,9 +127,9 @@ class OverlappedSums:
             self._staged += 1
         while len(self._exchanges) < self._staged and self._may_begin(len(self._exchanges)):
             self._begin(len(self._exchanges))
-        for i, exchange in enumerate(self._exchanges):
-            if not self._done[i]:
-                self._done[i] = exchange.advance()
+        travelling = [i for i, done in enumerate(self._done) if not done]
+        for i in travelling[:_LOOKED_AT]:
+            self._done[i] = self._exchanges[i].advance()
         return sum(self._done) == self._allowed
 
     def totals(self) -> Iterator[tuple[int, int, Array]]:
@@ -133,10 +138,11 @@ class OverlappedSums:
         Yields:
             which partition, the block's number, and the sum, 1-D.
         """
-        self.allow(len(self._order))
         self._thread.pause()
+        self._allow(len(self._order))
         for i, (which, block) in enumerate(self._order):
-            self._cross.track(lambda i=i: self._is_done(i))()  # type: ignore[misc]
+            if not (self.advance() or self._is_done(i)):  # waits look after all blocks, see allow()
+                self._cross.track(lambda i=i: self._is_done(i))()  # type: ignore[misc]
             yield which, block, self._exchanges[i].total
         self._end_pass()
 
@@ -159,7 +165,6 @@ class OverlappedSums:
         self._begin_pass()
 
     def _is_done(self, i: int) -> bool:
-        self.advance()
         return i < len(self._done) and self._done[i]
 
     # -- one block

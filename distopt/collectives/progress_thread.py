@@ -19,33 +19,39 @@ class _State:
     """What the thread sees of its owner, which may be gone."""
 
     active: threading.Event = field(default_factory=threading.Event)
+    starts: int = 0
+    #: Held while the two above are changed; and while somebody looks.
+    changing: threading.Lock = field(default_factory=threading.Lock)
     looking: threading.Lock = field(default_factory=threading.Lock)
     error: BaseException | None = None
     ended: bool = False
 
 
 class ProgressThread:
-    """A thread that looks now and then, between :meth:`start` and :meth:`pause`.
+    """A thread that looks now and then, from :meth:`start` on: until nothing is left to be done, or a pause.
 
     It ends with this object, and with the program: MPI ends after it.
 
     Args:
-        look: a method that is called in that thread; it does not wait. Its object is not kept alive.
+        look: a method that is called in that thread; it does not wait, and tells whether nothing is left to
+            be done before the next :meth:`start`. Its object is not kept alive.
     """
 
-    def __init__(self, look: Callable[[], object]) -> None:
+    def __init__(self, look: Callable[[], bool]) -> None:
         self._state = _State()
         self._look = weakref.WeakMethod(look)
         self._started = False
 
     def start(self) -> None:
-        """From now on it looks."""
+        """There is something to be done: from now on it looks; the first time when it has slept."""
         if not self._started:
             self._started = True
             weakref.finalize(self, _end, self._state)
             words = (self._state, self._look)
             threading.Thread(target=_run, args=words, name="distopt-progress", daemon=True).start()
-        self._state.active.set()
+        with self._state.changing:
+            self._state.starts += 1
+            self._state.active.set()
 
     def pause(self) -> None:
         """It looks no more when this returns.
@@ -60,22 +66,31 @@ class ProgressThread:
             raise error
 
 
-def _run(state: _State, method: weakref.WeakMethod[Callable[[], object]]) -> None:
+def _run(state: _State, method: weakref.WeakMethod[Callable[[], bool]]) -> None:
     while state.active.wait() and not state.ended:
+        time.sleep(_NAP)  # whoever has started it has just looked
         with state.looking:
             look = method()
             if look is not None and state.active.is_set() and not state.ended:
-                try:
-                    look()
-                except BaseException as error:
-                    state.error = error
-                    state.active.clear()
+                _look(state, look)
             del look
-        time.sleep(_NAP)
+
+
+def _look(state: _State, look: Callable[[], bool]) -> None:
+    before, idle = state.starts, True
+    try:
+        idle = look()
+    except BaseException as error:
+        state.error = error
+    with state.changing:
+        if idle and state.starts == before:  # nobody has started it since
+            state.active.clear()
 
 
 def _end(state: _State) -> None:
     state.ended = True
-    state.active.set()
+    with state.changing:
+        state.starts += 1
+        state.active.set()
     with state.looking:  # a look that has begun ends
         pass

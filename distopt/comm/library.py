@@ -14,7 +14,14 @@ from distopt.comm.forks import require_own_mpi
 from distopt.comm.running import require_running
 from distopt.comm.startup import startup_watchdog
 from distopt.errors import LaunchError, MissingExtra
-from distopt.launched import Launched, allow_for_containers, disconnect, launched, lost_connection
+from distopt.launched import (
+    Launched,
+    allow_for_containers,
+    disconnect,
+    launched,
+    lost_connection,
+    receive_in_large_parts,
+)
 from distopt.settings import Settings
 
 __all__ = ["load_mpi"]
@@ -44,6 +51,7 @@ def load_mpi(settings: Settings) -> Any:
     try:
         if "mpi4py.MPI" not in sys.modules:  # else the program's own import has started MPI
             allow_for_containers()
+            receive_in_large_parts()
             with startup_watchdog(settings, job):
                 _start(job)
         from mpi4py import MPI

@@ -78,8 +78,8 @@ class Watchdog:
         self._in_flight.append(done)
 
         def arrive() -> None:
+            self._in_flight.remove(done)  # the wait itself looks at it
             self.wait_until(done)
-            self._in_flight.remove(done)
 
         return arrive
 

@@ -11,12 +11,14 @@ from distopt.comm import Communicator
 
 __all__ = ["Trial"]
 
+#: What saves less than this part of a step is not worth the thread and the memory that it takes.
+_WORTH = 0.02
 #: Steps of a turn, of which the first is not measured, and how many turns each way has.
 _TURN, _TURNS = 5, 4
 
 
 class Trial:
-    """Tries both ways in turns, then keeps to the faster one; all replicas alike.
+    """Tries both ways in turns, then keeps to the faster one, or the one without; all replicas alike.
 
     Args:
         job: all replicas.
@@ -38,7 +40,7 @@ class Trial:
             self._step, self._last = 0, time.perf_counter()
 
     def count(self) -> bool:
-        """A step was made; whether steps have turned out to be faster without. Collective now and then."""
+        """A step was made; whether steps have turned out to be as fast without. Collective now and then."""
         if self._step == 2 * _TURN * _TURNS:
             return False
         now = time.perf_counter()
@@ -53,7 +55,7 @@ class Trial:
         own = np.array([median(self._seconds[True]), median(self._seconds[False])])
         # A step takes as long as the slowest replica's.
         self._with, self._without = np.max(self._job.all_gather(own), axis=0).tolist()
-        return bool(self._with > self._without)
+        return bool(self._with > (1 - _WORTH) * self._without)
 
     def verdict(self) -> str:
         """What has come out."""

@@ -53,8 +53,15 @@ class Clock:
         monkeypatch.setattr(trial.time, "perf_counter", lambda: self.now)
 
 
-@pytest.mark.parametrize(("with_it", "without", "faster_without"), [(1.0, 2.0, False), (2.0, 1.0, True)])
-def test_a_trial_finds_the_faster_way(monkeypatch, with_it, without, faster_without):
+@pytest.mark.parametrize(
+    ("with_it", "without", "verdict"),
+    [
+        (1.0, 2.0, ""),
+        (2.0, 1.0, "steps took 2e+03 ms with it, and 1e+03 ms without"),
+        (0.99, 1.0, "steps took 990 ms with it, and 1e+03 ms without"),  # too little
+    ],
+)
+def test_a_trial_finds_the_faster_way(monkeypatch, with_it, without, verdict):
     clock = Clock(monkeypatch)
     found = trial.Trial(SoloCommunicator())
     found.begin()
@@ -65,16 +72,16 @@ def test_a_trial_finds_the_faster_way(monkeypatch, with_it, without, faster_with
         pause = 50.0 if k % 7 == 3 else 0.0  # an evaluation now and then
         clock.now += pause + (with_it if found.on else without)
         verdicts.append(found.count())
-    assert any(verdicts) == faster_without
+    assert any(verdicts) == bool(verdict)
     assert min(tried.values()) >= 16
     assert found.on  # whoever asks has been told to stop
-    if faster_without:
-        assert found.verdict() == "steps took 2e+03 ms with it, and 1e+03 ms without"
+    if verdict:
+        assert found.verdict() == verdict
 
 
 class Looked:
     def __init__(self, error=None):
-        self.error, self.times, self.threads = error, 0, set()
+        self.error, self.times, self.threads, self.idle = error, 0, set(), False
         self.thread = ProgressThread(self.look)
 
     def look(self):
@@ -82,6 +89,7 @@ class Looked:
         self.threads.add(threading.get_ident())
         if self.error is not None:
             raise self.error
+        return self.idle
 
 
 def wait_for(condition):
@@ -103,6 +111,29 @@ def test_a_progress_thread_looks_until_it_pauses():
     wait_for(lambda: looked.times > times)
     assert threading.get_ident() not in looked.threads
     assert len(looked.threads) == 1
+
+
+def test_a_progress_thread_looks_no_more_when_nothing_is_left_until_it_starts_again():
+    looked = Looked()
+    looked.idle = True
+    for times in (1, 2, 3):
+        looked.thread.start()
+        wait_for(lambda times=times: looked.times == times)
+        time.sleep(0.02)
+        assert looked.times == times
+
+
+def test_a_start_during_a_look_counts():
+    class Restarted(Looked):
+        def look(self):
+            if self.times == 0:
+                self.thread.start()
+            self.times += 1
+            return True
+
+    looked = Restarted()
+    looked.thread.start()
+    wait_for(lambda: looked.times == 2)
 
 
 def test_a_progress_thread_ends_with_its_owner():

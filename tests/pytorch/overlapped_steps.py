@@ -63,6 +63,14 @@ def plain():
     return t
 
 
+def compiled_module():
+    """Its backward pass is one function, so gradients come when all of it is done."""
+    t = Training(lambda: torch.compile(network(), backend="aot_eager"))
+    for _ in range(STEPS):
+        t.step()
+    return t
+
+
 def groups():
     t = Training()
     biases = [p for p in t.model.parameters() if p.ndim == 1]
@@ -270,6 +278,7 @@ def another_mismatch():
 #: Each with how many of its gradients travel early at least: of 6 a step, from the third on.
 PROGRAMS = {
     "plain": (plain, 6 * (STEPS - 2)),
+    "compiled module": (compiled_module, 6 * (STEPS - 2)),
     "groups": (groups, 6 * (STEPS - 2)),
     "clip option": (clip_option, 6 * (STEPS - 2)),
     "clip before step": (clip_before_step, 6),
