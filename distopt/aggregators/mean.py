@@ -45,7 +45,7 @@ class WeightedMean(WireAggregator):
     over its own examples.
 
     Args:
-        examples: the number of examples that this replica's gradients are the mean of. Pass a callable to
+        examples: the number of examples over which this replica averaged its gradients. Pass a callable to
             compute it in each step, or set the attribute before each step.
         wire: see WireAggregator.
 

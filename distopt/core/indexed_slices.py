@@ -30,12 +30,12 @@ class IndexedSlices:
 
     @property
     def values(self) -> Any:
-        """``[n, ...]``: the rows as given."""
+        """The rows, ``[n, ...]``, as they were passed."""
         return self._values
 
     @property
     def indices(self) -> Any:
-        """``[n]``: the indices of the rows as given."""
+        """The indices of the rows, ``[n]``, as they were passed."""
         return self._indices
 
     @property

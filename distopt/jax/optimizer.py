@@ -203,7 +203,7 @@ class Optimizer:
         Args:
             grads: the gradients of this replica, in a pytree like that of :meth:`init`. A leaf whose gradient
                 is None is left out of this step. Gradients of integers are ignored.
-            examples: the number of examples that the gradients are the mean of. The mean over replicas is
+            examples: the number of examples over which the gradients were averaged. The mean over replicas is
                 weighted by it. By default all replicas have the same weight.
 
         Returns:

@@ -105,7 +105,7 @@ class Optimizer(BaseOptimizer):
         return self.apply_gradients(self._compute_gradients(loss, var_list, grad_loss, tape), name)
 
     def get_updates(self, loss: Any, params: Any) -> list[StepResult | None]:
-        """Makes one step on ``loss``, a callable; see :meth:`get_gradients`. Returns the result in a list."""
+        """Makes one step on the callable ``loss`` and returns the result in a list. See :meth:`get_gradients`."""
         pairs = zip(self.get_gradients(loss, params), variables_in(params), strict=True)
         return [self.apply_gradients(list(pairs))]
 

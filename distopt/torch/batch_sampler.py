@@ -40,8 +40,8 @@ class DistributedBatchSampler(torch.utils.data.Sampler[list[int]]):
         shuffle: whether to shuffle each epoch. Otherwise the order is that of the data.
         seed: the seed of the shuffling.
         drop_last: whether to drop a last global batch that is smaller than the others.
-        num_replicas: the number of replicas. By default that of this job.
-        rank: the number of this replica. By default that in this job.
+        num_replicas: the number of replicas, by default that of this job.
+        rank: the number of this replica, by default its number in this job.
 
     Raises:
         TypeError: the data has no length, or not exactly one of the two sizes is given.
@@ -96,12 +96,16 @@ class DistributedBatchSampler(torch.utils.data.Sampler[list[int]]):
         return len(self._ends(0))
 
     def set_epoch(self, epoch: int) -> None:
-        """Sets the next epoch. After :meth:`load_state_dict`, its own epoch continues where it was saved."""
+        """Sets the epoch, and with it the order of the next pass.
+
+        After :meth:`load_state_dict`, the same epoch continues at the saved position. Any other epoch starts
+        from the beginning.
+        """
         if epoch != self._epoch:
             self._epoch, self._start, self._pass = epoch, 0, None
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the position in the data: how many examples, over all replicas, the loader has handed out.
+        """Returns the position in the data: how many examples the loaders of all replicas have returned.
 
         Batches that workers of a ``DataLoader`` have prepared in advance do not count.
         """

@@ -133,7 +133,7 @@ class Optimizer(torch.optim.Optimizer):
 
         Args:
             closure: a function that recomputes the loss and its gradients.
-            examples: the number of examples that this replica's gradients are the mean of. The mean over
+            examples: the number of examples over which this replica averaged its gradients. The mean over
                 replicas is weighted by it. By default all replicas have the same weight.
 
         Returns:
@@ -192,7 +192,7 @@ class Optimizer(torch.optim.Optimizer):
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
-        """A block that accumulates gradients on each replica, as in DDP. Calling step() in it is an error.
+        """Returns a context manager for accumulating gradients, as in DDP. step() raises an error inside it.
 
         Gradients are not exchanged before step() in any case. The block only documents the intent.
         """

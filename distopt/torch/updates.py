@@ -83,7 +83,7 @@ class GroupUpdates(RuleOptimizer):
         """Before :meth:`step` or :meth:`aggregate`.
 
         Args:
-            examples: how many this replica's gradients are the mean of; None if all replicas weigh alike.
+            examples: over how many this replica averaged its gradients; None for equal weights.
 
         Raises:
             ValueError: it is no count, or the aggregator is no mean.
