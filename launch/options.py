@@ -133,15 +133,28 @@ def _parser() -> argparse.ArgumentParser:
     add("--tee", action="store_true", help="with --log-dir: write to the terminal too")
     add("--ranks-filter", type=_numbers, metavar="R,...", help="show only these replicas on the terminal")
     add("--timestamps", action="store_true", help="put the time before each line")
-    add("--threads-per-replica", type=_threads, metavar="auto|N", help="threads of each replica; auto: cores / replicas")
+    add(
+        "--threads-per-replica",
+        type=_threads,
+        metavar="auto|N",
+        help="threads of each replica; auto: cores / replicas",
+    )
     add("--bind", choices=("auto", "none"), help="auto: bind to cores on machines with several NUMA nodes")
     add("--oversubscribe", action="store_true", help="allow more processes than cores or slots")
-    add("--env", type=_variable, action="append", metavar="NAME[=V]", help="set a variable for all replicas, or forward it")
+    add(
+        "--env",
+        type=_variable,
+        action="append",
+        metavar="NAME[=V]",
+        help="set a variable for all replicas, or forward it",
+    )
     add("--mpi-args", metavar='"..."', help="additional arguments for mpiexec")
     add("-m", dest="module", action="store_true", help="run a module, like python -m")
     add("--in-process", type=_count, metavar="N", help="run N replicas in one process, without MPI")
     add("--replicas-per-process", type=_count, metavar="K", help="run K replicas in each process")
-    add("--break", dest="break_at", type=_number, metavar="R", help="with --in-process: stop replica R in pdb")
+    add(
+        "--break", dest="break_at", type=_number, metavar="R", help="with --in-process: stop replica R in pdb"
+    )
     add("--post-mortem", action="store_true", help="with --in-process: open pdb at an exception")
     add("--report", metavar="F.html", help="write a report: time, memory, slow replicas")
     add("--timeline", metavar="F.json", help="write a timeline of all replicas, for ui.perfetto.dev")
@@ -235,9 +248,9 @@ def _agree(options: Options) -> None:
     if options.hosts and options.hostfile:
         raise JobStartError("-H and --hostfile both name the hosts: give one of them")
     if options.timeline_steps != Options.timeline_steps and not options.timeline:
-        raise JobStartError("--timeline-steps is of --timeline F.json, which is missing")
+        raise JobStartError("--timeline-steps needs --timeline F.json")
     if options.tee and not options.log_dir:
-        raise JobStartError("--tee shows output on the terminal besides --log-dir, which is missing")
+        raise JobStartError("--tee needs --log-dir")
 
 
 def config_argv(file: Path) -> list[str]:
@@ -263,7 +276,7 @@ def config_argv(file: Path) -> list[str]:
 def _config_option(file: Path, option: str, action: argparse.Action, value: Any) -> list[str]:
     if action.nargs == 0:
         if not isinstance(value, bool):
-            raise JobStartError(f"{file}: {option[2:]} is true or false. Received: {value!r}")
+            raise JobStartError(f"{file}: {option[2:]} must be true or false. Received: {value!r}")
         return [option] if value else []
     if option == "--env":
         pairs = [f"{name}={text}" for name, text in value.items()] if isinstance(value, dict) else value

@@ -77,7 +77,7 @@ class WeightedMean(WireAggregator):
         ).tolist()
         factor, divisor = lowest_terms(count, counts)
         if divisor == 0:
-            raise ValueError("WeightedMean: a mean over examples, but no replica has any example")
+            raise ValueError("WeightedMean: cannot average over examples: no replica has any")
         summed = self._reduced("sum", [(_weighed(gradient, factor), v) for gradient, v in pairs])
         return [
             (None if total is None else _divided(total, divisor, gradient), v)

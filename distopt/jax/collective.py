@@ -72,8 +72,8 @@ class Reduce(Collective):
         """A loss over all replicas depends on what each of them gave."""
         if self.op not in (ReduceOp.SUM.value, ReduceOp.MEAN.value):
             raise NotImplementedError(
-                f"all_reduce({self.op!r}) has no derivative: only 'sum' and 'mean' have; use "
-                f"jax.lax.stop_gradient(x) if none is wanted"
+                f"all_reduce({self.op!r}) has no derivative: only 'sum' and 'mean' have one; use "
+                "jax.lax.stop_gradient(x) if you need none"
             )
         return self
 

@@ -188,7 +188,7 @@ class Optimizer:
 
     def _initialized(self, call: str) -> ParameterTree:
         if self._tree is None:
-            raise RuntimeError(f"{call} of {self._name} before init(params), which takes in the parameters")
+            raise RuntimeError(f"{call} of {self._name} was called before init(params): call init first")
         return self._tree
 
     def _engine(self, call: str) -> StepEngine:

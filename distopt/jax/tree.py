@@ -41,9 +41,7 @@ class ParameterTree:
         self._leaves = [ParameterLeaf(_name(path), value) for path, value in entries]
         self.trained = [leaf for leaf in self._leaves if leaf.variable is not None]
         if not self.trained:
-            raise ValueError(
-                f"{call}: there is no leaf to train, which is an array of floating-point numbers"
-            )
+            raise ValueError(f"{call}: there is no leaf to train: none is an array of floating-point numbers")
         self._pool = ArrayPool()
 
     @property

@@ -55,8 +55,8 @@ class ExampleWeights:
             aggregator.examples = self._usual if examples is None else examples
         elif examples is not None:
             raise ValueError(
-                f"{self._call}(examples=...) weighs a mean, but this optimizer's aggregator is "
-                f"{label(aggregator)}: leave one of the two out"
+                f"{self._call}(examples=...) weights a mean, but the aggregator of this optimizer is "
+                f"{label(aggregator)}: use only one of the two"
             )
         self.text = "" if examples is None else ", weighed by examples"
 

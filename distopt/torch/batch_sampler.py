@@ -71,8 +71,7 @@ class DistributedBatchSampler(torch.utils.data.Sampler[list[int]]):
         self._global_size = _global_size(batch_size, global_batch_size, self._replicas)
         if 0 < self._examples < self._replicas and not drop_last:
             raise ValueError(
-                f"{self._examples} examples cannot be distributed to {self._replicas} replicas: each needs "
-                f"one"
+                f"{self._examples} examples are too few for {self._replicas} replicas: each needs one"
             )
         self._shuffle, self._seed, self._drop_last = shuffle, seed % 2**64, drop_last
         self._epoch = self._start = 0
@@ -233,7 +232,8 @@ def _length(data: Sized) -> int:
     except TypeError:
         raise TypeError(
             f"DistributedBatchSampler needs data of known length; {type(data).__name__} has none. An "
-            f"IterableDataset is read by each replica for itself: dt.join(loader) lets them end together"
+            "IterableDataset is read by each replica separately: use dt.join(loader), so that all make "
+            "the same number of steps"
         ) from None
 
 

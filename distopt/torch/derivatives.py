@@ -52,8 +52,8 @@ class _AllReduce(torch.autograd.Function):
         """The same sum or mean of the gradients; collective."""
         if ctx.op not in (ReduceOp.SUM, ReduceOp.MEAN):
             raise NotImplementedError(
-                f"all_reduce({ctx.op.value!r}) has no derivative: only 'sum' and 'mean' have; use "
-                f"value.detach() if none is wanted"
+                f"all_reduce({ctx.op.value!r}) has no derivative: only 'sum' and 'mean' have one; use "
+                "value.detach() if you need none"
             )
         return None, None, *_reduced_gradients(ctx, ctx.op, gradients)
 

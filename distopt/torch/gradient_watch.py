@@ -60,10 +60,10 @@ class GradientWatch:
         self._handle = None
         if placement().chief():
             _log.warning(
-                "the gradients of %s were changed between backward() and step(), when each replica has those "
-                "of its own examples only. Clipping, for example, does something else then than to the "
-                "gradients of the whole batch. Call optimizer.aggregate() before it, or give the optimizer "
-                "clip_grad_norm=... or clip_grad_value=...",
+                "the gradients of %s were changed between backward() and step(). There each replica has "
+                "the gradients of its own examples only, so clipping, for example, has another effect "
+                "than on those of the whole batch. Call optimizer.aggregate() first, or create the "
+                "optimizer with clip_grad_norm=... or clip_grad_value=...",
                 self._name,
             )
 

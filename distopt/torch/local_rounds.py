@@ -240,5 +240,5 @@ def _check(wrapper: str, inner: Any) -> None:
     if not isinstance(aggregator, (Mean, WeightedMean)):
         raise ValueError(
             f"{wrapper}: a node's step must not depend on how many replicas it has, but the aggregator of "
-            f"inner is {label(aggregator)}: leave it out, for the mean"
+            f"inner is {label(aggregator)}: leave it out to use the mean"
         )

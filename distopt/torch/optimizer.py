@@ -159,13 +159,13 @@ class Optimizer(torch.optim.Optimizer):
         """Raises RuntimeError if it is no time for a step."""
         if self._taken_by:
             raise RuntimeError(
-                f"{type(self).__name__}.step(): {self._taken_by} has taken over its parameters; call "
-                f"the step() of that one"
+                f"{type(self).__name__}.step(): {self._taken_by} has taken over its parameters; call its "
+                "step() instead"
             )
         if self._accumulates:
             raise RuntimeError(
-                f"{type(self).__name__}.step() within no_sync(): it aggregates gradients, so leave the block "
-                f"before it"
+                f"{type(self).__name__}.step() within no_sync(): it aggregates gradients: exit the block "
+                "before you call it"
             )
 
     @eager

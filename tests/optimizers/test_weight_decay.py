@@ -134,7 +134,7 @@ def test_exclusion_goes_by_variable_and_by_name():
         assert step(one) == {"kernel", "scaled"}
         for v in values.values():
             v.assign([1.0])
-    with pytest.raises(ValueError, match="has to come before the first step"):
+    with pytest.raises(ValueError, match="must precede the first step"):
         optimizer.exclude_from_weight_decay(var_names=["kernel"])
     assert step(optimizer) == {"kernel", "scaled"}
 
