@@ -124,8 +124,8 @@ def aggregated(before: Pairs, after: Any, aggregator: str) -> list[Pair]:
         names = {id(v): v.name for _, v in (*before, *pairs)}
         wrong = ", ".join(f"{names[i]} ({gave[i]} for {got[i]})" for i in names if got[i] != gave[i])
         raise ValueError(
-            f"{source}: the result must contain every variable exactly once; returned: {wrong}. To leave variables "
-            "out, use gradient_transformers"
+            f"{source}: the result must contain every variable exactly once; returned: {wrong}. To "
+            "drop variables, use gradient_transformers"
         )
     return pairs
 

@@ -342,7 +342,7 @@ def test_a_checkpoint_of_another_user_is_a_warning(tmp_path, caplog):
 def test_a_number_that_leaves_none_after_it(tmp_path):
     manager, mine = saved(tmp_path, 1)
     (tmp_path / ("checkpoint-" + "9" * 18)).mkdir()
-    with pytest.raises(OSError, match=r"no number comes after checkpoint-9{18}, which must be moved away"):
+    with pytest.raises(OSError, match=r"checkpoint-9{18} has the highest possible number: move it away"):
         manager.save()
     mine["epoch"] = 5
     assert manager.restore()

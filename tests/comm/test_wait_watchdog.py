@@ -33,7 +33,7 @@ class Others:
         return self.final_report(waited) if self.longest else ""
 
     def final_report(self, waited):
-        return f"distopt: waiting for {waited:.2f} s: replica 1 has not come"
+        return f"distopt: waiting for {waited:.2f} s: replica 1 has not arrived"
 
 
 def test_quiet_while_all_is_well(capsys):

@@ -103,7 +103,7 @@ def test_a_replica_without_any_batch_takes_part(replicas: Any, again: bool) -> N
         return loss.history["loss"], model.evaluate(X, Y, batch_size=45, verbose=0), model.get_weights()
 
     if replicas.size == 1:
-        with pytest.raises(ValueError, match="the data: the iterable"):
+        with pytest.raises(ValueError, match="the iterable or generator is empty"):
             image_model().fit([], verbose=0)
         return
     expected: list[Any] = []

@@ -98,7 +98,7 @@ def test_a_step_in_eval_mode_on_one_replica():
         if rank() == 1:
             optimizer.eval()
         _backward(model)
-        with pytest.raises(RuntimeError if rank() == 1 else ReplicaFailed, match="evaluate"):
+        with pytest.raises(RuntimeError if rank() == 1 else ReplicaFailed, match="for evaluation"):
             optimizer.step()
         optimizer.train()
         optimizer.step()

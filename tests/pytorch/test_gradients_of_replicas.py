@@ -216,7 +216,7 @@ def test_nobody_has_examples(replicas):
         module = batches.model()
         optimizer = distopt.torch.Adam(module, lr=0.1)
         batches.backward(module)
-        with pytest.raises(ValueError, match="no replica has any example"):
+        with pytest.raises(ValueError, match="no replica has any"):
             optimizer.step(examples=0)
         return batches.values(module), len(optimizer.state_dict()["state"])
 
@@ -303,7 +303,7 @@ def test_examples_with_an_aggregator_that_knows_none(replicas):
         module = batches.model()
         optimizer = distopt.torch.SGD(module, lr=0.1, aggregator="sum")
         batches.backward(module)
-        with pytest.raises(ValueError, match="weighs a mean"):
+        with pytest.raises(ValueError, match="weights a mean"):
             optimizer.step(examples=3)
 
     replicas.run(program)
