@@ -27,7 +27,7 @@ class ApplyOptions(TypedDict, total=False):
 
     Attributes:
         aggregator: combines the gradients of all replicas. An aggregator of ``distopt.aggregators``, its name
-            or its config, or a function from pairs to pairs. By default the mean.
+            or its config, or a function from ``(gradient, variable)`` pairs to pairs. By default the mean.
         clip: the largest absolute value of an element of the aggregated gradients, as in ``optax.clip``.
             Applied first.
         clip_by_global_norm: the largest norm of all aggregated gradients together, as in

@@ -26,7 +26,7 @@ class StepOptions(TypedDict, total=False):
 
     Attributes:
         aggregator: combines the gradients of all replicas. An aggregator of ``distopt.aggregators``, its name
-            or its config, or a function from pairs to pairs. By default the mean.
+            or its config, or a function from ``(gradient, variable)`` pairs to pairs. By default the mean.
         clip_grad_norm: the largest norm of all aggregated gradients together. Same formula as
             ``torch.nn.utils.clip_grad_norm_``.
         clip_grad_value: the largest absolute value of an element of the aggregated gradients. Applied before
