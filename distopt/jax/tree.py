@@ -95,7 +95,7 @@ class ParameterTree:
         """For each trained leaf what a pytree of Booleans says of it.
 
         Args:
-            prefix: like the parameters, or like a tree that they go on from.
+            prefix: a pytree like the parameters, or a prefix of it.
             what: its name, for messages.
         """
         return [bool(value) for value in self.spread(prefix, f"{what} must be a pytree of Booleans", None)]
@@ -104,7 +104,7 @@ class ParameterTree:
         """For each trained leaf what stands for it in a pytree, or for a tree that it is in.
 
         Args:
-            prefix: like the parameters, or like a tree that they go on from.
+            prefix: a pytree like the parameters, or a prefix of it.
             must_be: for messages, such as "mask must be a pytree of Booleans".
             is_leaf: what in ``prefix`` is a leaf, besides what is one for JAX.
         """

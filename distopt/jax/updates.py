@@ -77,7 +77,7 @@ class TreeUpdates(RuleOptimizer):
         self._absent = ""
 
     def prepare(self, absent: str, examples: int | None) -> None:
-        """Before a step, which is ``apply_gradients``.
+        """Prepares a step, which ``apply_gradients`` makes.
 
         Args:
             absent: says which leaves have no gradient; replicas compare it.
@@ -167,7 +167,7 @@ class TreeUpdates(RuleOptimizer):
 
     def means(self, variables: Sequence[Variable]) -> list[Array]:
         """For each variable the values to evaluate, where those in training are others."""
-        raise TypeError(f"{self._name} has no parameters to evaluate besides those of training")
+        raise TypeError(f"{self._name} has no separate parameters for evaluation")
 
     def _has_weights(self, plan: StepPlan) -> bool:
         build = getattr(type(self.gradient_aggregator), "build", None)

@@ -58,7 +58,7 @@ class ExampleWeights:
                 f"{self._call}(examples=...) weights a mean, but the aggregator of this optimizer is "
                 f"{label(aggregator)}: use only one of the two"
             )
-        self.text = "" if examples is None else ", weighed by examples"
+        self.text = "" if examples is None else ", weighted by examples"
 
 
 def _is_count(examples: Any) -> bool:

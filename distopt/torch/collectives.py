@@ -1,4 +1,4 @@
-"""Collective calls on tensors: what replicas tell each other outside of a step."""
+"""Collective calls on tensors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Notices a program that changes each replica's gradients as if they were those of the whole batch."""
+"""Warns if the program changes a replica's gradients as if they were those of the whole batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = logging.getLogger("distopt")
 
 
 class GradientWatch:
-    """Watches one parameter: in a step its gradient should be what the backward pass has made it.
+    """Watches one parameter, whose gradient should not change between the backward pass and the step.
 
     Args:
         name: the optimizer's, for the warning.

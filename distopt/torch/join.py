@@ -1,4 +1,4 @@
-"""join: batches of data that end sooner on some replicas than on others."""
+"""join: empty batches for replicas whose data end before those of others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LocalRoundsOptimizer: each node makes some steps on its own, then all nodes exchange where these led."""
+"""LocalRoundsOptimizer: each node makes some steps separately, then all nodes exchange the results."""
 
 from __future__ import annotations
 

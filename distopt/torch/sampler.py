@@ -1,4 +1,4 @@
-"""DistributedSampler: PyTorch's, which knows the replicas."""
+"""DistributedSampler: PyTorch's sampler for the replicas of this job."""
 
 from __future__ import annotations
 

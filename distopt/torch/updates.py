@@ -80,7 +80,7 @@ class GroupUpdates(RuleOptimizer):
 
     # -- a step
     def weigh(self, examples: int | None) -> None:
-        """Before :meth:`step` or :meth:`aggregate`.
+        """Sets the weight of this replica, before :meth:`step` or :meth:`aggregate`.
 
         Args:
             examples: over how many this replica averaged its gradients; None for equal weights.

@@ -205,7 +205,7 @@ def test_stages_that_leave_gradients_different(replicas, stage, sparse):
         if sparse:
             gradient = IndexedSlices(gradient[:2], np.array([0, 3]), (4, 2))
         v, optimizer = Variable(ones(4, 2), name="v"), SGD(0.5, **STAGES[stage])
-        with pytest.raises(ReplicaMismatch, match=r"the gradient of 'v:0' on replicas? .* Nothing was applied"):
+        with pytest.raises(ReplicaMismatch, match=r"the gradient of 'v:0' .* Nothing was applied"):
             optimizer.apply_gradients([(gradient, v)])
         return v.numpy().tolist(), int(optimizer.iterations)
 

@@ -183,7 +183,7 @@ def test_examples_of_some_replicas_only():
 
     (message, found), _ = on_replicas(2, program)
     assert "replica 1: step of Adam" in message
-    lines = [line for line in message.splitlines() if "weighed by examples" in line]
+    lines = [line for line in message.splitlines() if "weighted by examples" in line]
     assert len(lines) == 1
     assert "replica 1:" in lines[0]
     batches.assert_close(found, batches.beside(adam, steps=1))
