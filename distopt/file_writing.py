@@ -110,7 +110,7 @@ def _reason(error: OSError, path: str | os.PathLike[str], nbytes: int) -> str:
     if error.errno == errno.EFBIG:
         return f" ({nbytes:,} bytes to write; see `ulimit -f`)" if nbytes else " (see `ulimit -f`)"
     if not os.path.isdir(folder):
-        return f" (there is no folder {folder!r}: make it first)"
+        return f" (there is no folder {folder!r}: create it first)"
     if error.errno in _NO_RIGHT:
-        return f" (this user may not write it, or not into the folder {folder!r})"
+        return f" (no permission to write it or the folder {folder!r})"
     return ""

@@ -31,13 +31,14 @@ _LINES = 3
 _HEAD = """\
 # Errors
 
-What distopt says, why, and what to do. The beginning of each message stands here; the whole one also
-shows the line of your program. `...` is what differs from run to run.
+This page lists common errors, why they happen, and what to do. It shows the beginning of each message. The
+full message also shows the line of your program. `...` marks what differs from run to run.
 
-An error of one replica is shown once: its own, not what it led to on the others. How to read messages
-about replicas, and what to set for more: [debugging](debugging.md#what-the-errors-say).
+If one replica fails, only its error is shown, not what follows from it on the other replicas.
+[Debugging](debugging.md#what-the-errors-say) explains messages about several replicas and the settings that
+give more detail.
 
-This page is written by `docs/errors.py`, which provokes each error.
+`docs/errors.py` writes this page: it provokes each error.
 """
 
 

@@ -39,7 +39,7 @@ def main() -> int:
     manager = CheckpointManager(options.directory, keep=2, model=model, optimizer=optimizer, at=at)
     manager.on_preemption([signal.SIGTERM, signal.SIGINT])
     if manager.restore() and rank == 0:
-        print(f"going on at epoch {at['epoch'] + 1}, example {at['start']}", flush=True)
+        print(f"continuing at epoch {at['epoch'] + 1}, example {at['start']}", flush=True)
 
     batches = 0
     while at["epoch"] < options.epochs:

@@ -54,7 +54,7 @@ def parse_hostfile(text: str, where: str) -> tuple[Host, ...]:
                 raise JobStartError(f"{where}, line {number}: {word!r} is not slots=N. {form}")
         hosts.append(_host(name, slots, where=f"{where}, line {number}"))
     if not hosts:
-        raise JobStartError(f"{where} names no host. Write one host a line: NAME, NAME:N or NAME slots=N")
+        raise JobStartError(f"{where} names no host. Write one host per line: NAME, NAME:N or NAME slots=N")
     return merged(hosts)
 
 

@@ -30,9 +30,9 @@ def folder() -> Path:
 def faults() -> list[str]:
     """What is wrong with the installation: what was found, where, and what to do."""
     found = [
-        f"{other.locate_file('')} holds a distribution named {_PACKAGE!r}, version {other.version}: another "
-        "project's, or an older version of this one. Both have a package of that name: remove the other "
-        f"(pip uninstall {_PACKAGE}), then install this one again"
+        f"{other.locate_file('')} holds a distribution named {_PACKAGE!r}, version {other.version}: "
+        "another project, or an older version of this one. Both have a package with that name: remove the "
+        f"other (pip uninstall {_PACKAGE}), then install this one again"
         for other in metadata.distributions(name=_PACKAGE)
     ]
     spec = importlib.util.find_spec(_PACKAGE)

@@ -146,7 +146,7 @@ class Job:
                 self._forward_input(process, pipes)
             if self._left() <= 0 and (shutdown.reason is None or shutdown.reason.name in ("failure", "over")):
                 self._deadline = float("inf")
-                self._display.message("the time is up (--timeout): ending the job")
+                self._display.message("time limit reached (--timeout): ending the job")
                 shutdown.request(ShutdownReason("timeout", signal.SIGTERM, self._grace))
             if shutdown.reason is None:
                 self._check_for_end(shutdown)
@@ -160,7 +160,7 @@ class Job:
             # A process that a replica has left behind may keep the MPI launcher waiting forever.
             shutdown.request(ShutdownReason("over", 0, _OVER_GRACE))
         elif self._display.output.gone and self._display.needed:
-            self._display.message("nobody reads standard output any more: ending the job")
+            self._display.message("the reader of standard output has exited: ending the job")
             shutdown.request(ShutdownReason("unread", signal.SIGTERM, self._grace))
 
     def _take_signals(self, shutdown: Shutdown, pending: signals.PendingSignals) -> None:

@@ -62,8 +62,10 @@ class JobReporter:
         if reason in ("timeout", "unread"):
             self._show_tracebacks(first.rank if first else None)
             if reason == "timeout":
-                return JobResult(_TIMEOUT_CODE, restart=False, how="the time was up (--timeout)")
-            return JobResult(128 + signal.SIGPIPE, restart=False, how="nobody read its standard output")
+                return JobResult(_TIMEOUT_CODE, restart=False, how="the time limit was reached (--timeout)")
+            return JobResult(
+                128 + signal.SIGPIPE, restart=False, how="the reader of its standard output exited"
+            )
         if reason == "terminate" and (first or code):
             self._show_tracebacks(first.rank if first else None)
             self._display.message("ended by SIGTERM")

@@ -71,7 +71,7 @@ class LedgerView:
             os.close(descriptor)
         head = self._memory[:_HEAD]
         if not head.startswith(_MAGIC):
-            raise ValueError(f"{path} is no ledger")
+            raise ValueError(f"{path} is not a ledger")
         self.head: dict[str, Any] = json.loads(head[len(_MAGIC) :].rstrip(b"\0"))
         if self.head.get("version") != 1:
             raise ValueError(f"{path} is a ledger of another version of distopt")

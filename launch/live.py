@@ -130,7 +130,7 @@ def _state(now: Look, replica: int) -> str:
     since = now.at - newest.arrival
     if since < _LONG:
         return ""
-    return f"waits for {since:.0f} s" if waits else f"is not back for {since:.0f} s"
+    return f"waits for {since:.0f} s" if waits else f"has not returned for {since:.0f} s"
 
 
 def title(ledger: LedgerView, before: Look, now: Look) -> str:

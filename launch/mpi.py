@@ -163,7 +163,7 @@ def find_launcher(library: Library, environ: Mapping[str, str]) -> Launcher:
     found = "\n".join(["Found, but of another MPI:", *others]) if others else "No mpiexec was found at all."
     loaded = f"{library.name} ({library.path or 'file unknown'})"
     raise JobStartError(
-        f"mpi4py loads {loaded}, but its mpiexec is not there. {found}\n"
+        f"mpi4py loads {loaded}, but its mpiexec was not found. {found}\n"
         "Put that MPI's bin folder on PATH (on a cluster: load its module), "
         f"or install one with its launcher: pip install {_PACKAGES[library.family]}."
     )

@@ -47,7 +47,9 @@ class Observer:
         wanted = [path.resolve() for path in (self._report, self._metrics, self._timeline) if path]
         for path in wanted:
             if wanted.count(path) > 1:
-                raise JobStartError(f"--report, --metrics and --timeline: two of them would write {path}")
+                raise JobStartError(
+                    f"--report, --metrics and --timeline: two of them name the same file, {path}"
+                )
             if path.suffix == ".py":  # a program, whose name was taken for the option's value
                 raise JobStartError(f"{path} is a program: --report, --metrics and --timeline write files")
         self.record = JobRecord(options.program[0], shlex.join(["distoptrun", *argv]), processes)

@@ -128,24 +128,37 @@ def _parser() -> argparse.ArgumentParser:
     add("--launcher", choices=("auto", "mpiexec", "srun"), help="auto: the mpiexec of the MPI, else srun")
     add("--max-restarts", type=_number, metavar="K", help="restart a failed job up to K times")
     add("--timeout", type=_seconds, metavar="S", help="end the job after S seconds, with exit code 124")
-    add("--grace", type=_seconds, metavar="S", help="seconds between SIGTERM and SIGKILL (30)")
+    add("--grace", type=_seconds, metavar="S", help="seconds between SIGTERM and SIGKILL; default 30")
     add("--log-dir", metavar="D", help="write output to one file per replica, not to the terminal")
     add("--tee", action="store_true", help="with --log-dir: write to the terminal too")
     add("--ranks-filter", type=_numbers, metavar="R,...", help="show only these replicas on the terminal")
     add("--timestamps", action="store_true", help="put the time before each line")
-    add("--threads-per-replica", type=_threads, metavar="auto|N", help="auto: divide the machine's cores")
-    add("--bind", choices=("auto", "none"), help="auto: bind to cores if there are several NUMA nodes")
+    add(
+        "--threads-per-replica",
+        type=_threads,
+        metavar="auto|N",
+        help="threads of each replica; auto: cores / replicas",
+    )
+    add("--bind", choices=("auto", "none"), help="auto: bind to cores on machines with several NUMA nodes")
     add("--oversubscribe", action="store_true", help="allow more processes than cores or slots")
-    add("--env", type=_variable, action="append", metavar="NAME[=V]", help="set or pass on a variable")
+    add(
+        "--env",
+        type=_variable,
+        action="append",
+        metavar="NAME[=V]",
+        help="set a variable for all replicas, or forward it",
+    )
     add("--mpi-args", metavar='"..."', help="additional arguments for mpiexec")
     add("-m", dest="module", action="store_true", help="run a module, like python -m")
     add("--in-process", type=_count, metavar="N", help="run N replicas in one process, without MPI")
     add("--replicas-per-process", type=_count, metavar="K", help="run K replicas in each process")
-    add("--break", dest="break_at", type=_number, metavar="R", help="in process: stop replica R in pdb")
-    add("--post-mortem", action="store_true", help="in process: open pdb where a replica raises")
+    add(
+        "--break", dest="break_at", type=_number, metavar="R", help="with --in-process: stop replica R in pdb"
+    )
+    add("--post-mortem", action="store_true", help="with --in-process: open pdb at an exception")
     add("--report", metavar="F.html", help="write a report: time, memory, slow replicas")
     add("--timeline", metavar="F.json", help="write a timeline of all replicas, for ui.perfetto.dev")
-    add("--timeline-steps", type=_steps, metavar="A:B", help="the steps of the timeline, without B (1:101)")
+    add("--timeline-steps", type=_steps, metavar="A:B", help="record steps A to B - 1; default 1:101")
     add("--metrics", metavar="F.prom", help="write metrics for Prometheus to a file, every 5 s")
     add("--live", action="store_true", help="show a running job: distoptrun --live [PID]")
     add("--dry-run", action="store_true", help="print the command, but do not run it")
@@ -233,9 +246,9 @@ def _agree(options: Options) -> None:
     if options.hosts and options.hostfile:
         raise JobStartError("-H and --hostfile both name the hosts: give one of them")
     if options.timeline_steps != Options.timeline_steps and not options.timeline:
-        raise JobStartError("--timeline-steps is of --timeline F.json, which is missing")
+        raise JobStartError("--timeline-steps needs --timeline F.json")
     if options.tee and not options.log_dir:
-        raise JobStartError("--tee shows output on the terminal besides --log-dir, which is missing")
+        raise JobStartError("--tee needs --log-dir")
 
 
 def config_argv(file: Path) -> list[str]:
@@ -261,7 +274,7 @@ def config_argv(file: Path) -> list[str]:
 def _config_option(file: Path, option: str, action: argparse.Action, value: Any) -> list[str]:
     if action.nargs == 0:
         if not isinstance(value, bool):
-            raise JobStartError(f"{file}: {option[2:]} is true or false. Received: {value!r}")
+            raise JobStartError(f"{file}: {option[2:]} must be true or false. Received: {value!r}")
         return [option] if value else []
     if option == "--env":
         pairs = [f"{name}={text}" for name, text in value.items()] if isinstance(value, dict) else value

@@ -32,7 +32,7 @@ def program_of(options: Options) -> Program:
         JobStartError: there is none.
     """
     if not options.program:
-        raise JobStartError("which program? Write: distoptrun -n N script.py args...")
+        raise JobStartError("no program given. Write: distoptrun -n N script.py args...")
     return Program(options.program[0], options.program[1:], options.module)
 
 
@@ -91,7 +91,7 @@ def make_plan(options: Options, program: Program, environ: Mapping[str, str]) ->
     own, passed = variables_of(options, environ)
     root = family == "openmpi" and hasattr(os, "geteuid") and os.geteuid() == 0
     if root and not environ.keys() >= ROOT_ALLOWED.keys():
-        notes.append("started by root: --allow-run-as-root is put in for Open MPI")
+        notes.append("started by root: adding --allow-run-as-root for Open MPI")
     oversubscribe = options.oversubscribe
     if not hosts and not oversubscribe and (note := _shared_cores(processes, family)):
         oversubscribe = family == "openmpi"  # which would refuse otherwise
@@ -149,9 +149,9 @@ def _shared_cores(processes: int, family: str) -> str:
     places = usable(len(cores()))
     if processes <= places:
         return ""
-    what = "they take turns, which is slow (--oversubscribe if that is wanted)"
+    what = "they take turns, which is slow (use --oversubscribe if you want this)"
     if family == "openmpi":
-        what = "--map-by slot:OVERSUBSCRIBE is put in for Open MPI"
+        what = "adding --map-by slot:OVERSUBSCRIBE for Open MPI"
     return f"{processes} processes on {places} core{'s' * (places > 1)}: {what}"
 
 
@@ -177,7 +177,7 @@ def _processes(options: Options, hosts: tuple[Host, ...]) -> int:
         return options.nproc
     if hosts and all(host.slots for host in hosts):
         return places
-    raise JobStartError("how many processes? Give -n N (or hosts with their places: -H a:4,b:4)")
+    raise JobStartError("how many processes? Pass -n N, or hosts with slots: -H a:4,b:4")
 
 
 def _launcher(
@@ -212,7 +212,7 @@ def variables_of(
     for word in options.env:
         name, equals, value = word.partition("=")
         if not equals and name not in environ:
-            raise JobStartError(f"--env {name}: the variable is not set here, so it cannot be passed on")
+            raise JobStartError(f"--env {name}: the variable is not set here, so it cannot be forwarded")
         given[name] = value if equals else None
     own = tuple((name, value) for name, value in given.items() if value is not None)
     return own, tuple(name for name, value in given.items() if value is None)

@@ -97,7 +97,7 @@ def test_resume_goes_on_where_it_was_asked_to_end(tmp_path):
     stopped = subprocess.run(command, cwd=tmp_path, stdin=subprocess.DEVNULL, timeout=LIMIT, check=False)
     assert stopped.returncode == 143
     out = run("mpiexec", "resume.py", tmp_path)
-    assert "going on at epoch 2, example 704" in out
+    assert "continuing at epoch 2, example 704" in out
     accuracy, steps, replicas = last_line(r"accuracy (\S+) after (\d+) steps, (\d) replica", out)
     assert float(accuracy) > 0.95
     assert (steps, replicas) == ("290", "2")

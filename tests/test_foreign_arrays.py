@@ -111,7 +111,7 @@ def model():
 )
 def test_sparse_matrices_are_told_to_become_arrays(use):
     for matrix in sparse_matrices():
-        with pytest.raises((TypeError, ValueError), match=r"make it one with \.toarray\(\)"):
+        with pytest.raises((TypeError, ValueError), match=r"convert it with \.toarray\(\)"):
             use(matrix)
 
 

@@ -38,9 +38,9 @@ def get(identifier: Any) -> Callable[[Any], Any]:
         return _make(registry.lookup(name), as_config(identifier.get("config", {}), f"aggregator {name}"))
     if callable(identifier) and not isinstance(identifier, type):
         return identifier  # type: ignore[no-any-return]
-    hint = f": make one, {identifier.__name__}()" if isinstance(identifier, type) else ""
+    hint = f": create an instance, {identifier.__name__}()" if isinstance(identifier, type) else ""
     raise TypeError(
-        f"gradient_aggregator takes None, a name ({', '.join(registry.names())}), a config, or a callable "
+        f"gradient_aggregator takes None, a name ({', '.join(registry.names())}), a config, or a function "
         f"from pairs to pairs; got {shown(identifier)}{hint}"
     )
 
@@ -61,7 +61,7 @@ def serialize(aggregator: Callable[[Any], Any]) -> dict[str, Any]:
             config = aggregator.get_config() if hasattr(aggregator, "get_config") else {}
             return {"class_name": name, "config": config}
     raise ValueError(
-        f"aggregator {aggregator!r} is registered under no name: add it to the entry-point group "
+        f"aggregator {aggregator!r} has no registered name: add it to the entry-point group "
         f"{registry.group!r}, or leave it out of configs"
     )
 
@@ -79,5 +79,5 @@ def _make(found: Any, config: dict[str, Any]) -> Callable[[Any], Any]:
         return found(**config)  # type: ignore[no-any-return]
     except TypeError as error:
         raise TypeError(
-            f"no aggregator {label(found)} could be made from the config {config}: {error}"
+            f"cannot create aggregator {label(found)} from the config {config}: {error}"
         ) from error

@@ -45,7 +45,7 @@ class WeightedMean(WireAggregator):
     over its own examples.
 
     Args:
-        examples: the number of examples that this replica's gradients are the mean of. Pass a callable to
+        examples: the number of examples over which this replica averaged its gradients. Pass a callable to
             compute it in each step, or set the attribute before each step.
         wire: see WireAggregator.
 
@@ -77,7 +77,7 @@ class WeightedMean(WireAggregator):
         ).tolist()
         factor, divisor = lowest_terms(count, counts)
         if divisor == 0:
-            raise ValueError("WeightedMean: a mean over examples, but no replica has any example")
+            raise ValueError("WeightedMean: cannot average over examples: no replica has any")
         summed = self._reduced("sum", [(_weighed(gradient, factor), v) for gradient, v in pairs])
         return [
             (None if total is None else _divided(total, divisor, gradient), v)

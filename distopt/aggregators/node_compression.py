@@ -135,7 +135,7 @@ class NodeCompression(Aggregator):
 
     @property
     def weights(self) -> list[Variable]:
-        """The residuals, which each node has not sent yet, as parts of the mean."""
+        """The residuals: what each node has not sent yet, divided by the number of replicas."""
         return self._residuals.weights
 
     def __call__(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> _Pairs:

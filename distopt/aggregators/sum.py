@@ -13,7 +13,7 @@ __all__ = ["Sum", "sum_over_replicas"]
 
 
 class Sum(WireAggregator):
-    """The sum of each gradient over all replicas. None gradients keep their places.
+    """The sum of each gradient over all replicas. Gradients that are None stay None.
 
     Args:
         wire: see WireAggregator.

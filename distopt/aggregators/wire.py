@@ -49,7 +49,7 @@ class WireAggregator(Aggregator):
         return {} if self._wire == EXACT else {"wire": self._wire}
 
     def _reduced(self, op: str, grads_and_vars: Iterable[tuple[Any, Variable]]) -> list[tuple[Any, Variable]]:
-        """The pairs with every gradient reduced over all replicas. None gradients keep their places."""
+        """The pairs with every gradient reduced over all replicas. Gradients that are None stay None."""
         pairs = list(grads_and_vars)
         if pairs and all(gradient is None for gradient, _ in pairs):
             raise ValueError(f"No gradients provided for any variable: {[v.name for _, v in pairs]}")

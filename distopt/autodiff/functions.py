@@ -27,15 +27,15 @@ def call(func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any]) 
     if known is None:
         raise TypeError(
             f"{name_of(func)} cannot be followed by a tape: write it with other NumPy functions, wrap it "
-            "with distopt.autodiff.primitive, or pass stop_gradient(value) if no gradient is wanted"
+            "with distopt.autodiff.primitive, or pass stop_gradient(value) if you need no gradient"
         )
     if not hasattr(known, "fun"):
         return known(*args, **kwargs)
     for arg in args:
         if isinstance(arg, (list, tuple)) and _holds_boxes(arg):
             raise TypeError(
-                f"{name_of(func)} cannot be followed by a tape when traced values stand in a list: "
-                "build the array with numpy.concatenate or numpy.stack"
+                f"{name_of(func)} cannot be followed by a tape if traced values are in a list: build the "
+                "array with numpy.concatenate or numpy.stack"
             )
     try:
         return apply(known, args, kwargs)

@@ -36,7 +36,7 @@ def gather(params: Any, indices: Any) -> Any:
             raise TypeError(f"gather() takes integers as indices; got dtype {rows.dtype}")
         rows = rows.astype(np.int64)
     if table.ndim == 0:
-        raise ValueError("gather() looks up rows, which params of shape () has none of")
+        raise ValueError("gather() looks up rows, but params has shape () and no rows")
     if rows.size and not 0 <= int(rows.min()) <= int(rows.max()) < table.shape[0]:
         bad = rows[(rows < 0) | (rows >= table.shape[0])].reshape(-1)[0]
         raise ValueError(

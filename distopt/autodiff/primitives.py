@@ -54,7 +54,7 @@ def _traced(func: Callable[..., Any], caller: str) -> Callable[..., Any]:
     try:
         return func._traced  # type: ignore[attr-defined, no-any-return]
     except AttributeError:
-        raise TypeError(f"{caller}() needs a function made with @primitive; got {func!r}") from None
+        raise TypeError(f"{caller}() needs a function decorated with @primitive; got {func!r}") from None
 
 
 def defvjp(

@@ -237,8 +237,8 @@ def _record(
         for name, value in kwargs.items():
             if _holds_tensors(value) and _holds_boxes(_boxed(value, tapes)):
                 raise TypeError(
-                    f"{functions.name_of(func)}({name}=...) got a traced value, which tapes follow only "
-                    "as an argument by place: use a function that takes it so"
+                    f"{functions.name_of(func)}({name}=...) got a traced value, which tapes can follow "
+                    "only only as a positional argument: use a function that accepts it that way"
                 )
     boxed = []
     followed = False

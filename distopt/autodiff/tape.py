@@ -34,8 +34,8 @@ class UnconnectedGradients(enum.Enum):
 
 _VARIABLE = frozenset({Variable})
 _USED = (
-    "a GradientTape that is not persistent gives gradients (or a jacobian) once: "
-    "make it with GradientTape(persistent=True), or call reset() and record again"
+    "a GradientTape that is not persistent gives gradients (or a jacobian) only once: create it with "
+    "GradientTape(persistent=True), or call reset() and record again"
 )
 _OWN_GRADIENT = (
     "a derivative of a gradient was asked from the tape that gave this gradient: "
@@ -84,7 +84,7 @@ class GradientTape:
 
     def _push(self) -> None:
         if self._open:
-            raise ValueError("this GradientTape is recording already: it cannot be entered again")
+            raise ValueError("this GradientTape is already recording: it cannot be entered again")
         if self._used:
             self._recording = Recording(self._persistent, self._watch_accessed)
             self._used = False
@@ -93,8 +93,8 @@ class GradientTape:
             self._recording.start()
         elif above and above[-1].trace > self._recording.trace:
             raise ValueError(
-                "this GradientTape recorded before the tape around it began, so it cannot go on inside: "
-                "open it outside, or call reset() first"
+                "this GradientTape recorded before the tape around it began, so it cannot continue "
+                "inside: open it outside, or call reset() first"
             )
         forget_boxes()
         dispatch.active_recorders().append(self._recording)
@@ -103,7 +103,7 @@ class GradientTape:
     def _pop(self) -> None:
         recorders = dispatch.active_recorders()
         if self._recording not in recorders:
-            raise RuntimeError("a GradientTape was left in another thread than it was entered in")
+            raise RuntimeError("a GradientTape must be exited in the thread that entered it")
         recorders.remove(self._recording)
         self._recording.forget()
         forget_boxes()

@@ -67,8 +67,8 @@ def collect(objects: Mapping[str, Any]) -> Contents:
         for entry in fresh:
             if entry.owner is not None and id(entry.owner) not in seen:
                 raise ValueError(
-                    f"{group} has state for variable {entry.owner.name!r}, which is not among the objects of "
-                    "the CheckpointManager: add it, for example as variables=[...] or model=..."
+                    f"{group} has state for variable {entry.owner.name!r}, which is not among the objects "
+                    "of the CheckpointManager: add it, for example with variables=[...] or model=..."
                 )
         seen.update(id(e.variable) for e in fresh)
         contents.groups[group] = fresh

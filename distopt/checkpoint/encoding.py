@@ -33,11 +33,11 @@ def dtype_of(text: Any) -> np.dtype[Any]:
     if isinstance(text, str) and text == "bfloat16":
         return bfloat16()
     if not isinstance(text, str) or not _DTYPE.fullmatch(text):
-        raise ValueError(f"{text!r} is no dtype of plain elements")
+        raise ValueError(f"{text!r} is not a dtype of plain elements")
     try:
         return np.dtype(text)
     except TypeError as error:
-        raise ValueError(f"{text!r} is no dtype of plain elements") from error
+        raise ValueError(f"{text!r} is not a dtype of plain elements") from error
 
 
 def text_of(dtype: np.dtype[Any]) -> str:
@@ -76,7 +76,7 @@ def encode(value: Any, arrays: list[Array], where: str) -> Any:
     try:
         return _encode(value, arrays, where)
     except RecursionError:
-        raise ValueError(f"{where} is nested too deeply, or holds itself") from None
+        raise ValueError(f"{where} is nested too deeply, or contains itself") from None
 
 
 def _encode(value: Any, arrays: list[Array], where: str) -> Any:

@@ -87,10 +87,10 @@ def begin(directory: str) -> int:
             _remove_tree(path + PART)
         except OSError as error:
             numbers.append(_number(path))  # its name is taken
-            _once(path + PART, "%s, which a broken-off save has left, cannot be removed: %s", error)
+            _once(path + PART, "%s, which an interrupted save left behind, cannot be removed: %s", error)
     number = max(numbers, default=0) + 1
     if not _NAME.fullmatch(os.path.basename(path_of(directory, number))):
-        text = f"no number comes after checkpoint-{number - 1}, which must be moved away"
+        text = f"checkpoint-{number - 1} has the highest possible number: move it away"
         raise OSError(errno.EEXIST, text, path_of(directory, number - 1))
     # Who can read the directory can read what is in it; nobody else can write there.
     mode = 0o700 | os.stat(directory).st_mode & 0o055
@@ -247,7 +247,7 @@ def verify(path: str, record: FileRecord, contents: bool) -> None:
             if length != record.nbytes:
                 raise Damaged(f"{record.name} has {length:,} bytes, not {record.nbytes:,}")
             if contents and _sha256(file, length) != record.sha256:
-                raise Damaged(f"{record.name} has changed since it was written (its SHA-256 is another)")
+                raise Damaged(f"{record.name} has changed since it was written (its SHA-256 differs)")
     except OSError as error:
         raise Damaged(f"{record.name} cannot be read: {error.strerror}") from error
 

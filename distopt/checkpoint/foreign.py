@@ -57,10 +57,10 @@ def tensor_of(array: Array, name: str) -> Any:
         raise ValueError("it holds tensors of PyTorch, which this program has not imported: import torch")
     dtype = getattr(torch, name, None)
     if not isinstance(dtype, torch.dtype):
-        raise ValueError(f"{name!r} is no dtype of PyTorch")
+        raise ValueError(f"{name!r} is not a dtype of PyTorch")
     tensor = torch.from_numpy(np.array(array))
     if tensor.dtype is dtype:
         return tensor
     if tensor.dtype is not torch.uint8 or array.ndim == 0 or array.shape[-1] != dtype.itemsize:
-        raise ValueError(f"{array.dtype}{list(array.shape)} are no values of dtype {name}")
+        raise ValueError(f"{array.dtype}{list(array.shape)} cannot be read as {name}")
     return tensor.view(dtype).squeeze(-1) if tensor.numel() else torch.empty(array.shape[:-1], dtype=dtype)

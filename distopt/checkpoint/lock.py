@@ -259,8 +259,8 @@ def _refusal(path: str, owner: Owner | None) -> str:
     who = f"it belongs to {owner}" if owner is not None else "another job was faster"
     return (
         f"the checkpoint directory {os.path.dirname(path)} is in use by another job: {who}. Nothing was "
-        f"written. Give this job a directory of its own, or end the other one. If that job has ended without "
-        f"a trace, on a machine that cannot be asked from here, remove {path} and start again"
+        "written. Use another directory for this job, or end the other one. If the other job has ended, "
+        f"on a machine that cannot be checked from here, remove {path} and start again"
     )
 
 

@@ -60,7 +60,9 @@ class CheckpointManager:
         if keep < 1:
             raise ValueError(f"keep must be at least 1; got {keep}")
         if not objects:
-            raise ValueError("CheckpointManager(directory, ...) was given nothing to save: name some objects")
+            raise ValueError(
+                "CheckpointManager(directory, ...) has nothing to save: pass at least one object by keyword"
+            )
         safetensors("distopt.checkpoint")
         self.directory = os.path.abspath(os.fspath(directory))
         self.keep = keep
@@ -195,11 +197,11 @@ class CheckpointManager:
                 return True
             self._damaged.add(path)
             if context.comm.rank == 0:
-                _log.warning("checkpoint %s is passed over: %s", path, wrong)
+                _log.warning("checkpoint %s is skipped: %s", path, wrong)
         if names:
             raise RuntimeError(
-                f"none of the checkpoints in {self.directory} is whole ({', '.join(names)}): move them "
-                "away to begin anew"
+                f"none of the checkpoints in {self.directory} is intact ({', '.join(names)}): move them "
+                "away to start from the beginning"
             )
         return False
 
@@ -340,9 +342,9 @@ class CheckpointManager:
             latest = None
         kept = f"the newest one is {latest}" if latest else "there is none yet"
         text = (
-            f"the checkpoint could not be written: {error.strerror or error}. Nothing else is affected: the "
-            f"program can go on, and checkpoints before it are as they were ({kept}). Look at the room, the "
-            f"limits and the rights of the directory"
+            f"the checkpoint could not be written: {error.strerror or error}. Nothing else is affected: "
+            f"the program can continue, and earlier checkpoints are unchanged ({kept}). Check the free "
+            "space, the quota and the permissions of the directory"
         )
         return OSError(error.errno, text, error.filename or self.directory)
 

@@ -126,12 +126,12 @@ class Manifest:
         """
         head, _, body = data.partition(b"\n")
         if head != b"sha256 " + hashlib.sha256(body).hexdigest().encode():
-            raise Damaged(f"{MANIFEST} is torn or changed (its checksum is wrong)")
+            raise Damaged(f"{MANIFEST} is damaged (its checksum is wrong)")
         try:
             content = json.loads(body)
             version = content.pop("format")
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise Damaged(f"{MANIFEST} is no manifest: {error}") from error
+            raise Damaged(f"{MANIFEST} is not a manifest: {error}") from error
         if version != FORMAT:
             raise ValueError(
                 f"format {version!r} of this checkpoint is not known; this version reads {FORMAT}"
@@ -139,7 +139,7 @@ class Manifest:
         try:
             return _manifest(content)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise Damaged(f"{MANIFEST} is no manifest: {type(error).__name__}: {error}") from error
+            raise Damaged(f"{MANIFEST} is not a manifest: {type(error).__name__}: {error}") from error
 
 
 def tensor_name(group: str, place: int, name: str) -> str:
@@ -198,7 +198,7 @@ def _record(record: dict[str, Any], there: set[str]) -> Record:
 def _known_file(name: Any) -> str:
     # A name is joined to the directory: nothing but our own may come through.
     if not isinstance(name, str) or not _FILE.fullmatch(name):
-        raise ValueError(f"{name!r} is no file of a checkpoint")
+        raise ValueError(f"{name!r} is not a file of a checkpoint")
     return name
 
 

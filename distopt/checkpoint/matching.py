@@ -140,6 +140,6 @@ def _text(differences: list[str]) -> str:
     more = len(differences) - _SHOWN
     rest = f"\n  ... and {more} more differences" if more > 0 else ""
     return (
-        f"the checkpoint is of other objects than this program's; nothing was restored:\n{shown}{rest}\n"
-        "Give the objects that were saved (a model must be built before), or use another directory."
+        f"the checkpoint does not match the objects of this program; nothing was restored:\n{shown}{rest}\n"
+        "Pass the objects that were saved (build a model first), or use another directory."
     )

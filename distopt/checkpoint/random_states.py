@@ -99,12 +99,12 @@ def _like(value: Any, own: Any, where: str) -> None:
     """Whether a value is made of the same members as ``own``, at any depth."""
     if isinstance(own, dict):
         if not isinstance(value, dict) or value.keys() != own.keys():
-            raise TypeError(f"{where} has not the members {', '.join(map(str, own))}")
+            raise TypeError(f"{where} does not have the members {', '.join(map(str, own))}")
         for name, member in own.items():
             _like(value[name], member, f"{name} of {where}")
     elif isinstance(own, np.ndarray):
         if not isinstance(value, np.ndarray) or (value.shape, value.dtype) != (own.shape, own.dtype):
-            raise TypeError(f"{where} is no array {own.dtype}{list(own.shape)}")
+            raise TypeError(f"{where} is not an array of {own.dtype}{list(own.shape)}")
     else:
         kinds = (bool, int, np.integer) if isinstance(own, (int, np.integer)) else (type(own),)
         if not isinstance(value, kinds):
@@ -114,4 +114,4 @@ def _like(value: Any, own: Any, where: str) -> None:
 def _not_all_zero(numbers: Any) -> None:
     # Of the first word the Mersenne Twister uses one bit (Matsumoto and Nishimura 1998).
     if not (numbers[0] & 0x80000000 or numbers[1:].any()):
-        raise ValueError("the random state is all zeros, from which no other number ever comes")
+        raise ValueError("the random state is all zeros, so the generator would only return the same number")

@@ -114,7 +114,7 @@ def _check(name: str, holder: Stateful, state: Any) -> None:
         try:
             holder.check_state(state)
         except Exception as error:
-            raise Damaged(f"{name!r} cannot take back its state: {error}") from error
+            raise Damaged(f"{name!r} cannot restore its state: {error}") from error
 
 
 def _value(reader: Reader, pair: Pair, replica: int, saved: int, same: bool) -> Array:

@@ -140,7 +140,7 @@ class Saving:
                 if self._given_up.wait(_POLL_SECONDS):
                     return None
                 if not os.path.isdir(self._folder):
-                    raise FileNotFoundError(errno.ENOENT, "somebody has removed it", self._folder)
+                    raise FileNotFoundError(errno.ENOENT, "it has been removed", self._folder)
                 if time.monotonic() > end:
                     raise TimeoutError(f"{name} was not written within {self._timeout:g} seconds")
             records.append(FileRecord(**json.loads(read_all(note, _LONGEST_NOTE))))

@@ -271,7 +271,7 @@ class CollectiveCheck:
         failed = [r for r, status in enumerate(statuses) if status == _ERROR]
         if failed:
             raise ReplicaFailed(
-                f"nothing was applied, because replica {self._numbers[failed[0]]}{self._of} could not go on: "
+                f"nothing was applied, because replica {self._numbers[failed[0]]}{self._of} failed: "
                 f"{descriptions[failed[0]]}"
             )
         texts = map(_located, _without_common_parts(descriptions), zip(functions, places, strict=True))
@@ -348,8 +348,8 @@ def _difference(descriptions: list[str], numbers: Sequence[int]) -> str:
         lines.append(f"  replica{plural} {', '.join(map(str, replicas))}: {text}")
     if len(groups) == 1:
         lines.append(
-            "  (the same call in words; the replicas differ in the number of calls or of the optimizer's "
-            "steps before it, or in which variables it meets for the first time)"
+            "  (the same call, but the replicas made different numbers of calls or of steps before it, or "
+            "it uses different variables for the first time)"
         )
     lines.append("All replicas must make the same calls, in the same order, on the same variables.")
     return "\n".join(lines)

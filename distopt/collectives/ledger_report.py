@@ -20,14 +20,15 @@ _LOST, _CAUSED = 0.1, 0.7
 #: ... and at the end of a job unless it made so many calls, and lost so many seconds.
 _CALLS, _SECONDS = 20, 1.0
 _ADVICE = {
-    "own code": "Has it more work than the others (longer batches, work that only it does), or a slower or "
-    "busier machine? Look at its machine's load and at its number of threads",
-    "input": "Its data come too slowly: look at its disk or network, at the workers that read ahead, and at "
-    "what it does to each example",
-    "saving": "It saves while the others wait: use save(background=True), save less often, or deal it out",
-    "wire": "Messages come late to it: look at its network, and at those of who sends to it "
-    "(distoptrun --check measures them)",
-    "sum and update": "It is slow within the step itself: look at its machine's load and memory",
+    "own code": "Does it have more work than the others (longer batches, work that only it does), or a "
+    "slower or busier machine? Check the load of its machine and its number of threads",
+    "input": "Its data arrive too slowly: check its disk or network, the workers that read ahead, and the "
+    "preprocessing of each example",
+    "saving": "It saves while the others wait: use save(background=True), save less often, or divide the "
+    "work among replicas",
+    "wire": "Messages reach it late: check its network and that of the senders (distoptrun --check measures "
+    "them)",
+    "sum and update": "It is slow within the step itself: check the load and the memory of its machine",
 }
 
 
@@ -199,7 +200,7 @@ class Report:
         found = self.straggler
         lost = f"{100 * self.lost:.0f} % of the time was lost by waiting"
         if found is None:
-            return f"{lost}; no one replica is the cause" if self.lost > _LOST else lost
+            return f"{lost}; no single replica is the cause" if self.lost > _LOST else lost
         return f"{lost}, most of it for replica {found.replica} ({found.cause}): {found.seconds:.1f} s"
 
     def short(self) -> str:

@@ -38,8 +38,8 @@ def require_own_process(pid: int) -> None:
     if forks and os.getpid() != pid:
         raise RuntimeError(
             f"this process ({os.getpid()}) was forked from the replica of process {pid}, and cannot take "
-            f"part in that one's collective calls: make them in the replica, and hand the results over. "
-            f"Optimizers and variables that the child makes itself are alone, as without a launcher."
+            "part in its collective calls: make them in the replica, and pass the results on. Optimizers "
+            "and variables that the child creates work alone, as without a launcher."
         )
 
 

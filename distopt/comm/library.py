@@ -43,10 +43,10 @@ def load_mpi(settings: Settings) -> Any:
     job = launched()
     if "mpi4py.MPI" not in sys.modules and (lost := lost_connection()):
         raise LaunchError(
-            f"this process was not started by the MPI launcher itself, but by a process of its job, "
-            f"which did not hand the connection on ({lost}). A worker that is to run alone: import "
-            f"distopt in the program before it starts the worker. A wrapper around the program: start "
-            f"the program by os.execv, or by subprocess.run(..., close_fds=False)."
+            "this process was not started by the MPI launcher itself, but by a process of its job, which "
+            f"did not pass the connection on ({lost}). If it is a worker that should run alone, import "
+            "distopt in the program before it starts the worker. If it was started by a wrapper, start "
+            "the program with os.execv, or with subprocess.run(..., close_fds=False)."
         )
     try:
         if "mpi4py.MPI" not in sys.modules:  # else the program's own import has started MPI

@@ -121,7 +121,7 @@ def open_block(handle: bytes, length: int, views: bool = False) -> SharedBlock:
     pid, fd, device, inode, nbytes, mark = _HANDLE.unpack(handle)
     path = f"/proc/{pid}/fd/{fd}"
     if nbytes != length:  # compiled code would write behind the end of a shorter one
-        raise OSError(f"the memory has {nbytes:,} bytes in place of {length:,}")
+        raise OSError(f"the memory has {nbytes:,} bytes instead of {length:,}")
     expected = (device, inode, nbytes + _MARK_BYTES)
     if _identity(os.stat(path)) != expected:
         raise OSError(f"{path} is another file in this process: it sees other process numbers")

@@ -18,7 +18,7 @@ __all__ = ["StartupObserver", "startup_watchdog"]
 
 _HINT = (
     "  Look at what the others do before their first use of distopt or MPI: reading data, a download, "
-    "input(); all replicas must come to it."
+    "input(). All replicas must get there."
 )
 
 
@@ -48,7 +48,7 @@ class StartupObserver:
         """See WaitObserver."""
         return (
             f"distopt: waiting for {waited:.0f} s: replica {self._own} is at its first use of distopt, "
-            f"to which not all {self._size} have come.\n{_HINT}"
+            f"which not all {self._size} have reached.\n{_HINT}"
         )
 
     def final_report(self, waited: float) -> str:
@@ -73,7 +73,7 @@ def startup_watchdog(limits: Settings, job: Launched | None) -> Iterator[None]:
         all_of_them = f"all {job.size} processes"
     stall, abort = limits.stall_seconds, limits.abort_seconds
     waiting = (
-        f"distopt: waiting for %g s: {who} is in MPI_Init, to which not {all_of_them} have come.\n{_HINT}\n"
+        f"distopt: waiting for %g s: {who} is in MPI_Init, which not {all_of_them} have reached.\n{_HINT}\n"
     )
     ending = f"{waiting % abort}distopt: ending the job (abort limit {abort:g} s)\n"
     texts = [np.frombuffer(text.encode(), np.uint8).copy() for text in (waiting % stall, ending)]

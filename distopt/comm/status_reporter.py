@@ -116,14 +116,14 @@ class StatusReporter:
         if status.stopped:
             return f"is stopped (by SIGSTOP, or a debugger); last seen in {status}"
         if status.waited is None:
-            return f"has not come; last seen in {status}"
+            return f"has not arrived; last seen in {status}"
         return f"waits for {status.waited:.0f} s in {status}"
 
     def _silent(self, rank: int) -> str:
-        common = f"the last that all made: {self._before}" if self._before.place else "no word of it"
+        common = f"the last call that all made: {self._before}" if self._before.place else "it never reported"
         own, other = self._hosts[self._rank], self._hosts[rank]
         broken = "" if own == other else f", or the network between {own} and {other} is down"
-        return f"has not come; its node gives no answer, as nobody waits there{broken}; {common}"
+        return f"has not arrived; its node does not answer, because no replica waits there{broken}; {common}"
 
     def _names(self, ranks: Sequence[int]) -> str:
         """``replica 3``, ``replicas 0, 2``: processes by the numbers of their replicas."""

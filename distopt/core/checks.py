@@ -62,9 +62,9 @@ def as_dtype(value: DTypeLike) -> np.dtype[Any]:
     try:
         dtype = np.dtype(floatx() if value is None else value)
     except (TypeError, ValueError, RecursionError, SyntaxError):
-        raise TypeError(f"dtype={shown(value)} is no dtype: give one such as 'float32'") from None
+        raise TypeError(f"dtype={shown(value)} is not a dtype: pass one such as 'float32'") from None
     if kind_of(dtype) not in "biufc":
-        raise TypeError(f"dtype={shown(value)} is no dtype of numbers: give one such as 'float32'")
+        raise TypeError(f"dtype={shown(value)} is not a dtype of numbers: pass one such as 'float32'")
     return dtype
 
 

@@ -31,7 +31,7 @@ def readable(value: Any) -> Any:
     if not own and str(getattr(value, "dtype", "")).endswith("bfloat16"):
         raise TypeError("NumPy has no bfloat16: cast it first, e.g. with .float() or .astype('float32')")
     if hasattr(value, "tocsr") and hasattr(value, "toarray"):
-        raise TypeError("a sparse matrix is no array: make it one with .toarray()")
+        raise TypeError("a sparse matrix is not an array: convert it with .toarray()")
     return value
 
 

@@ -30,12 +30,12 @@ class IndexedSlices:
 
     @property
     def values(self) -> Any:
-        """``[n, ...]``: the rows as given."""
+        """The rows, ``[n, ...]``, as they were passed."""
         return self._values
 
     @property
     def indices(self) -> Any:
-        """``[n]``: the indices of the rows as given."""
+        """The indices of the rows, ``[n]``, as they were passed."""
         return self._indices
 
     @property
@@ -64,7 +64,7 @@ class IndexedSlices:
         """
         target = shape if shape is not None else self.shape
         if target is None:
-            raise ValueError("IndexedSlices without dense_shape cannot be made dense: pass shape=...")
+            raise ValueError("IndexedSlices without dense_shape cannot be converted to dense: pass shape=...")
         rows, where = as_array(self._values), as_array(self._indices)
         if where.dtype.kind not in "iu" or where.ndim != 1 or rows.shape != (len(where), *target[1:]):
             raise ValueError(

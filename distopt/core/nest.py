@@ -19,7 +19,7 @@ def flatten(structure: Any) -> list[Any]:
     try:
         _collect(structure, leaves)
     except RecursionError:
-        raise ValueError("a structure is nested too deeply, or holds itself") from None
+        raise ValueError("a structure is nested too deeply, or contains itself") from None
     return leaves
 
 

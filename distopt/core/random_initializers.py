@@ -254,7 +254,7 @@ class Orthogonal(Initializer):
 
 def _floating(initializer: Initializer, dtype: np.dtype[Any]) -> np.dtype[Any]:
     if dtype.kind != "f":
-        raise TypeError(f"{type(initializer).__name__} makes floating point numbers; got dtype {dtype}")
+        raise TypeError(f"{type(initializer).__name__} creates floating-point numbers; got dtype {dtype}")
     return dtype
 
 

@@ -310,7 +310,7 @@ def unwrap(value: Any) -> Any:
         try:
             items = [unwrap(v) for v in value]
         except RecursionError:
-            raise ValueError("a value is nested too deeply, or holds itself") from None
+            raise ValueError("a value is nested too deeply, or contains itself") from None
         if isinstance(value, tuple):
             return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
         return items

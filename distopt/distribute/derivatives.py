@@ -31,8 +31,8 @@ def reduced(group: ReplicaGroup, op: ReduceOp, values: Sequence[Any], results: l
     def back(g: Any) -> Any:
         if op not in (ReduceOp.SUM, ReduceOp.MEAN):
             raise NotImplementedError(
-                f"all_reduce({op.value!r}) has no derivative: only 'sum' and 'mean' have; use "
-                "stop_gradient(value) if none is wanted"
+                f"all_reduce({op.value!r}) has no derivative: only 'sum' and 'mean' have one; use "
+                "stop_gradient(value) if you need none"
             )
         return _plain(group.all_reduce(op, g))
 

@@ -185,6 +185,6 @@ def require_unmixed(strategy: Strategy) -> None:
     frames = _frames.get()
     if frames and frames[-1].kind != "base" and frames[-1].strategy is not strategy:
         raise RuntimeError(
-            "Mixing different tf.distribute.Strategy objects: the scope of another strategy is open; "
-            "leave it first"
+            "Mixing different tf.distribute.Strategy objects: the scope of another strategy is open: exit "
+            "it first"
         )

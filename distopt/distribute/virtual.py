@@ -139,7 +139,7 @@ class _ReplicaThread(threading.Thread):
 
     @property
     def daemon(self) -> bool:  # type: ignore[override]
-        """True until the program runs: Python does not wait for this thread."""
+        """Whether Python may exit without this thread, as it may until the program runs."""
         return not self._running
 
     def run(self) -> None:

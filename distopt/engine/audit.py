@@ -51,7 +51,7 @@ def audit(
         described = [text.decode() for text in comm.gather_bytes(settings.encode())]
         raise ReplicaMismatch(
             f"audit of {call}: the hyperparameters of {who} differ from those of replica {numbers[0]}: "
-            f"{described[other]} instead of {described[0]}. Set them alike on all replicas"
+            f"{described[other]} instead of {described[0]}. Set the same values on all replicas"
         )
     name, array = state[place]
     where = _where(comm, array, other)

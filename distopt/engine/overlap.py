@@ -112,7 +112,7 @@ class Overlap:
         self._handover.clear()
         self._others += 1
         if self._others == _MOST_OTHERS:
-            self._end("steps had other gradients than those handed over before")
+            self._end("gradients changed after they were sent early, in several steps")
 
     def totals(self, batch: GradientBatch) -> Iterator[tuple[int, int, Array]]:
         """The sums, as :meth:`OverlappedSums.totals` gives them, by the place of the executor; collective."""

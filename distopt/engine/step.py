@@ -179,7 +179,7 @@ class StepEngine:
         if reduction.weight is not None:
             scale, divisor = lowest_terms(reduction.weight, [f >> _WEIGHT for f in flags])
             if divisor == 0:
-                raise ValueError(f"{call}: a mean over examples, but no replica has any example")
+                raise ValueError(f"{call}: cannot average over examples: no replica has any")
         if plan.seen != self._placement.moves:
             self._place_variables(plan, batch)
         if scale is not None:

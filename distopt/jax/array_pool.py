@@ -1,4 +1,4 @@
-"""ArrayPool: JAX arrays with copies of values, in memory that is used again once JAX has released it."""
+"""ArrayPool: JAX arrays with copies of values, in memory that is reused after JAX has released it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _ALIGN = 64
 class ArrayPool:
     """The memory of one optimizer's arrays.
 
-    To ask the system for new memory at each step takes longer than to fill it.
+    Allocating memory from the system in each step takes longer than filling it.
     """
 
     def __init__(self) -> None:
         self._free: dict[int, list[Array]] = {}  # by size in bytes
 
     def copies(self, values: Sequence[Array], devices: Sequence[Any]) -> list[jax.Array]:
-        """Arrays with these values, whatever becomes of the memory that they are copied from.
+        """Returns arrays with copies of these values.
 
         Args:
             values: contiguous.

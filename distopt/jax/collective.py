@@ -1,4 +1,4 @@
-"""What replicas can do together with arrays, as an operation that JAX calls inside of a compiled function."""
+"""Collective calls on arrays, as operations that compiled JAX functions can call."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Collective(ABC):
 
     @abstractmethod
     def transposed(self) -> Collective:
-        """What makes the derivatives of the arrays from those of the results.
+        """The call that computes the gradients of the arrays from those of the results.
 
         Raises:
             NotImplementedError: there are none.
@@ -72,8 +72,8 @@ class Reduce(Collective):
         """A loss over all replicas depends on what each of them gave."""
         if self.op not in (ReduceOp.SUM.value, ReduceOp.MEAN.value):
             raise NotImplementedError(
-                f"all_reduce({self.op!r}) has no derivative: only 'sum' and 'mean' have; use "
-                f"jax.lax.stop_gradient(x) if none is wanted"
+                f"all_reduce({self.op!r}) has no derivative: only 'sum' and 'mean' have one; use "
+                "jax.lax.stop_gradient(x) if you need none"
             )
         return self
 
@@ -101,7 +101,7 @@ class Gather(Collective):
         return Gather(self.axis + 1)
 
     def transposed(self) -> Collective:
-        """To each replica comes back what all make of its part."""
+        """Each replica gets its part of the sum of all gradients."""
         return Scatter(self.axis)
 
 

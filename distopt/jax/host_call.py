@@ -34,16 +34,16 @@ def _call(collective: Collective, values: list[Array], wanted: list[tuple[Any, A
     context = require_replica_context("a collective call of distopt.jax")
     if context.world.local.size > 1:
         raise RuntimeError(
-            f"{collective} inside of jit, while {context.world.local.size} replicas run in this process: JAX "
-            f"runs such functions one after the other, so that they would wait for each other forever. Run "
-            f"it with one replica a process, or within jax.disable_jit()"
+            f"{collective} inside jit, while {context.world.local.size} replicas run in this process: JAX "
+            "runs such functions one after the other, so they would wait for each other forever. Use one "
+            "replica per process, or jax.disable_jit()"
         )
     results = [np.asarray(as_array(r)) for r in collective.call(context, values)]
     for value, result, (shape, _) in zip(values, results, wanted, strict=True):
         if result.shape != shape:
             raise ValueError(
                 f"{collective} of an array of shape {value.shape} has shape {result.shape}, not {shape}: "
-                f"inside of jit the replicas' arrays must have one shape"
+                "inside jit the arrays of all replicas must have the same shape"
             )
     return [result.astype(dtype) for result, (_, dtype) in zip(results, wanted, strict=True)]
 

@@ -111,7 +111,7 @@ def _orthogonalizer(ns_coeffs: Any, ns_steps: int, preconditioning: str, eps: fl
     if preconditioning == "spectral":
         raise ValueError(
             "muon(): preconditioning='spectral' is not supported: the bits of a largest singular value "
-            "depend on the library that computes it. Take 'frobenius', 'aol' or 'schatten'"
+            "depend on the library that computes it. Use 'frobenius', 'aol' or 'schatten'"
         )
     as_one_of(preconditioning, "preconditioning of muon()", _PRECONDITIONINGS)
     coefficients = _coefficients(ns_coeffs, as_count(ns_steps, "ns_steps of muon()"))

@@ -27,7 +27,7 @@ class ApplyOptions(TypedDict, total=False):
 
     Attributes:
         aggregator: combines the gradients of all replicas. An aggregator of ``distopt.aggregators``, its name
-            or its config, or a function from pairs to pairs. By default the mean.
+            or its config, or a function from ``(gradient, variable)`` pairs to pairs. By default the mean.
         clip: the largest absolute value of an element of the aggregated gradients, as in ``optax.clip``.
             Applied first.
         clip_by_global_norm: the largest norm of all aggregated gradients together, as in
@@ -188,7 +188,7 @@ class Optimizer:
 
     def _initialized(self, call: str) -> ParameterTree:
         if self._tree is None:
-            raise RuntimeError(f"{call} of {self._name} before init(params), which takes in the parameters")
+            raise RuntimeError(f"{call} of {self._name} was called before init(params): call init first")
         return self._tree
 
     def _engine(self, call: str) -> StepEngine:
@@ -203,7 +203,7 @@ class Optimizer:
         Args:
             grads: the gradients of this replica, in a pytree like that of :meth:`init`. A leaf whose gradient
                 is None is left out of this step. Gradients of integers are ignored.
-            examples: the number of examples that the gradients are the mean of. The mean over replicas is
+            examples: the number of examples over which the gradients were averaged. The mean over replicas is
                 weighted by it. By default all replicas have the same weight.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Who the replicas are, and what is each one's own: its share of the data, its random key."""
+"""The replicas of the job; the share of the data and the random key of each."""
 
 from __future__ import annotations
 

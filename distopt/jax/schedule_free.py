@@ -52,7 +52,7 @@ def schedule_free(
     if not isinstance(base_optimizer, Optimizer):
         raise TypeError(f"schedule_free() takes an optimizer of distopt.jax; got {shown(base_optimizer)}")
     if base_optimizer._tree is not None:
-        raise ValueError("schedule_free(): the base optimizer has been initialized; give it a new one")
+        raise ValueError("schedule_free(): the base optimizer has been initialized; pass a new one")
     check_none("state_dtype", state_dtype)
     rule = _rule("schedule_free", check_base(base_optimizer._rule), learning_rate, b1, weight_lr_power)
     return Optimizer(

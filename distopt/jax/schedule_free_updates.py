@@ -1,4 +1,4 @@
-"""ScheduleFreeUpdates: the step over all replicas, with a mean of weights that weighs steps."""
+"""ScheduleFreeUpdates: the step over all replicas, with a weighted mean over steps."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class ScheduleFreeUpdates(TreeUpdates):
         return dict(self._kept)
 
     def set_scalars(self, values: Mapping[str, float]) -> None:
-        """Goes back to these."""
+        """Restores the numbers of :attr:`scalars`."""
         self._kept = {name: float(values[name]) for name in self._SCALARS}
 
     def _prepare_local(self, var_device: Any, var_dtype: Any, apply_state: ApplyState) -> None:

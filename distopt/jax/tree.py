@@ -41,9 +41,7 @@ class ParameterTree:
         self._leaves = [ParameterLeaf(_name(path), value) for path, value in entries]
         self.trained = [leaf for leaf in self._leaves if leaf.variable is not None]
         if not self.trained:
-            raise ValueError(
-                f"{call}: there is no leaf to train, which is an array of floating-point numbers"
-            )
+            raise ValueError(f"{call}: there is no leaf to train: none is an array of floating-point numbers")
         self._pool = ArrayPool()
 
     @property
@@ -97,7 +95,7 @@ class ParameterTree:
         """For each trained leaf what a pytree of Booleans says of it.
 
         Args:
-            prefix: like the parameters, or like a tree that they go on from.
+            prefix: a pytree like the parameters, or a prefix of it.
             what: its name, for messages.
         """
         return [bool(value) for value in self.spread(prefix, f"{what} must be a pytree of Booleans", None)]
@@ -106,7 +104,7 @@ class ParameterTree:
         """For each trained leaf what stands for it in a pytree, or for a tree that it is in.
 
         Args:
-            prefix: like the parameters, or like a tree that they go on from.
+            prefix: a pytree like the parameters, or a prefix of it.
             must_be: for messages, such as "mask must be a pytree of Booleans".
             is_leaf: what in ``prefix`` is a leaf, besides what is one for JAX.
         """

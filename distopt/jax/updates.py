@@ -77,14 +77,14 @@ class TreeUpdates(RuleOptimizer):
         self._absent = ""
 
     def prepare(self, absent: str, examples: int | None) -> None:
-        """Before a step, which is ``apply_gradients``.
+        """Prepares a step, which ``apply_gradients`` makes.
 
         Args:
             absent: says which leaves have no gradient; replicas compare it.
-            examples: how many this replica's gradients are the mean of; None if all replicas weigh alike.
+            examples: over how many this replica averaged its gradients; None for equal weights.
 
         Raises:
-            ValueError: ``examples`` is no count, or the aggregator is no mean.
+            ValueError: ``examples`` is not a count, or the aggregator is not a mean.
         """
         self._weights.weigh(examples)
         self._absent = f", without a gradient of {absent}" if absent else ""
@@ -154,11 +154,11 @@ class TreeUpdates(RuleOptimizer):
 
     @property
     def scalars(self) -> dict[str, float]:
-        """Numbers of the state that all leaves have in common, besides the count: none, as a rule."""
+        """State that all leaves share, in addition to the step count; empty for most algorithms."""
         return {}
 
     def set_scalars(self, values: Mapping[str, float]) -> None:
-        """Goes back to these."""
+        """Restores the numbers of :attr:`scalars`."""
 
     def build_aggregator(self, variables: Sequence[Variable]) -> None:
         """Makes the aggregator's state now, so that a checkpoint of it can be restored before a step."""
@@ -167,7 +167,7 @@ class TreeUpdates(RuleOptimizer):
 
     def means(self, variables: Sequence[Variable]) -> list[Array]:
         """For each variable the values to evaluate, where those in training are others."""
-        raise TypeError(f"{self._name} has no parameters to evaluate besides those of training")
+        raise TypeError(f"{self._name} has no separate parameters for evaluation")
 
     def _has_weights(self, plan: StepPlan) -> bool:
         build = getattr(type(self.gradient_aggregator), "build", None)

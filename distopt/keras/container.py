@@ -123,9 +123,7 @@ class Container(Layer):
             try:
                 self._check_shapes(shapes)
             except ValueError as error:
-                raise ValueError(
-                    f"{path!r} holds weights of another model than {self.name!r}: {error}"
-                ) from None
+                raise ValueError(f"{path!r} does not match model {self.name!r}: {error}") from None
 
         self.set_weights([w for _, w in read_weights(path, check)])
 

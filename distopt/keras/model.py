@@ -125,8 +125,8 @@ class Model(Container):
             if others and not flags.warned and is_chief():
                 flags.warned = True
                 _log.warning(
-                    "model %r: trainable was changed since compile(), of %s; fit() and train_on_batch() "
-                    "go by what it was then, as in tf.keras: compile again to train by what it is now",
+                    "model %r: trainable of %s was changed after compile(); fit() and train_on_batch() "
+                    "use its value at compile(), as in tf.keras: compile again to use the new value",
                     self.name,
                     ", ".join(repr(layer.name) for layer in others[:5]) + (", ..." if others[5:] else ""),
                 )

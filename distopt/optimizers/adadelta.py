@@ -61,7 +61,7 @@ class Adadelta(RuleOptimizer):
         return {"rho": rho, "one_minus_rho": dtype.type(1) - rho, "epsilon": dtype.type(self._epsilon)}
 
     def set_weights(self, weights: Sequence[Any]) -> None:
-        """Like the base class. A list without the step count is taken to be from step 0."""
+        """Like the base class. If the list lacks the step count, the count is set to 0."""
         super().set_weights(with_step_count(weights, len(self.weights)))
 
     def get_config(self) -> dict[str, Any]:

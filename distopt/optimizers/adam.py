@@ -83,7 +83,7 @@ class Adam(RuleOptimizer):
         }
 
     def set_weights(self, weights: Sequence[Any]) -> None:
-        """Like the base class. Plain Adam ignores the third part of an AMSGrad state."""
+        """Like the base class. Without ``amsgrad``, the maxima of an AMSGrad state are ignored."""
         expected = len(self.weights)
         weights = as_sequence(weights, "set_weights(): the weights")
         if not self.amsgrad and len(weights) == 3 * ((expected - 1) // 2) + 1:

@@ -134,7 +134,7 @@ class BaseOptimizer(abc.ABC):
         """
         if self._iterations is not None and self._iterations.scalar() > 0:
             raise ValueError(
-                f"exclude_from_weight_decay() of optimizer {self._name!r} has to come before the first step"
+                f"exclude_from_weight_decay() of optimizer {self._name!r} must precede the first step"
             )
         self._factors.undecayed.set(var_list, var_names)
         self._plans.clear()

@@ -69,7 +69,7 @@ def check_not_negative_number(name: str, value: Any, optional: bool) -> None:
     if optional and value is None:
         return
     if value is None:
-        raise TypeError(f"{name} must be a number >= 0, received: None. Leave it out for none")
+        raise TypeError(f"{name} must be a number >= 0, received: None. Omit it to turn it off")
     if as_number(value, name) < 0:
         raise ValueError(f"Expected {name} >= 0, received: {value}")
     if name in _CLIPS:
@@ -86,7 +86,7 @@ def check_transformers(transformers: Any) -> list[Transformer]:
     for transformer in found:
         if not callable(transformer):
             raise TypeError(
-                f"gradient_transformers must be callables, pairs to pairs; got {shown(transformer)}"
+                f"gradient_transformers must be functions from pairs to pairs; got {shown(transformer)}"
             )
     return found
 

@@ -107,7 +107,7 @@ def _checked(inner: Optimizer, outer: Any) -> Optimizer:
     if outer is inner:
         raise ValueError("DiLoCo: inner and outer must be two optimizers, each with its own state")
     if outer.use_ema:
-        raise ValueError("DiLoCo: outer must keep no averages: pass it no use_ema")
+        raise ValueError("DiLoCo: outer must not keep averages: create it without use_ema")
     if isinstance(outer.gradient_aggregator, Sum):
         outer.gradient_aggregator = Mean()
     return outer

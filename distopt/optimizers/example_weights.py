@@ -1,4 +1,4 @@
-"""ExampleWeights: how a step of another framework's model weighs each replica's gradients."""
+"""ExampleWeights: weights each replica's gradients by its number of examples."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ __all__ = ["ExampleWeights", "mean_by_default"]
 
 
 class Average(WeightedMean):
-    """The default: a mean to all who do not give a number of examples, and so it is called."""
+    """The default aggregator: a mean, weighted if the program gives numbers of examples."""
 
     def __str__(self) -> str:
         return "mean"
 
 
 def mean_by_default(aggregator: Any) -> Any:
-    """The aggregator, or the mean over replicas, which can be weighed, for None and ``"mean"``."""
+    """The aggregator. None and ``"mean"`` give a mean over replicas that can be weighted."""
     return Average() if aggregator is None or aggregator == "mean" else aggregator
 
 
 class ExampleWeights:
-    """Tells an aggregator how many examples this replica's gradients are the mean of.
+    """Tells an aggregator over how many examples this replica averaged its gradients.
 
     Args:
         call: what takes ``examples=``, for messages.
         aggregator: that of the optimizer.
 
     Attributes:
-        text: says that gradients are weighed; replicas must agree on it.
+        text: shows in messages that gradients are weighted; replicas must agree on it.
     """
 
     def __init__(self, call: str, aggregator: Any) -> None:
@@ -40,13 +40,13 @@ class ExampleWeights:
         self.text = ""
 
     def weigh(self, examples: int | None) -> None:
-        """Before a step.
+        """Sets the weight of this replica before a step.
 
         Args:
-            examples: how many they are; None if all replicas weigh alike, or as the aggregator says.
+            examples: the number of examples; None for equal weights, or those of the aggregator.
 
         Raises:
-            ValueError: it is no count, or the aggregator is no mean.
+            ValueError: ``examples`` is not a count, or the aggregator is not a mean.
         """
         aggregator = self._aggregator
         if examples is not None and not _is_count(examples):
@@ -55,10 +55,10 @@ class ExampleWeights:
             aggregator.examples = self._usual if examples is None else examples
         elif examples is not None:
             raise ValueError(
-                f"{self._call}(examples=...) weighs a mean, but this optimizer's aggregator is "
-                f"{label(aggregator)}: leave one of the two out"
+                f"{self._call}(examples=...) weights a mean, but the aggregator of this optimizer is "
+                f"{label(aggregator)}: use only one of the two"
             )
-        self.text = "" if examples is None else ", weighed by examples"
+        self.text = "" if examples is None else ", weighted by examples"
 
 
 def _is_count(examples: Any) -> bool:

@@ -68,7 +68,7 @@ class Exclusions:
             re.compile(pattern)
         except re.error as error:
             raise ValueError(
-                f"{self._call}(): {pattern!r} in var_names is no regular expression: {error}"
+                f"{self._call}(): {pattern!r} in var_names is not a regular expression: {error}"
             ) from error
 
     def __getstate__(self) -> dict[str, Any]:

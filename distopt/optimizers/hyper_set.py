@@ -54,7 +54,7 @@ class HyperSet:
         if isinstance(previous, Variable) and not isinstance(value, schedules.LearningRateSchedule):
             if callable(value):
                 raise TypeError(
-                    f"hyperparameter {name!r} of optimizer {self._optimizer!r} is a variable already and "
+                    f"hyperparameter {name!r} of optimizer {self._optimizer!r} is already a variable and "
                     f"takes a number, not {value!r}: pass callables to the constructor"
                 )
             previous.assign(self.allowed(name, value, previous.dtype))

@@ -39,7 +39,7 @@ class Limit(NamedTuple):
 _LARGEST = sys.float_info.max
 FINITE = Limit(-_LARGEST, _LARGEST, "a finite number")
 BELOW_ONE = Limit(0.0, 1 - 2**-53, "in [0, 1)")
-FRACTION = Limit(0.0, 1.0, "between [0, 1]")
+FRACTION = Limit(0.0, 1.0, "between 0 and 1")
 NOT_NEGATIVE = Limit(0.0, _LARGEST, ">= 0 and finite")
 POSITIVE = Limit(sys.float_info.min, _LARGEST, "> 0 and finite")
 NOT_POSITIVE = Limit(-_LARGEST, 0.0, "<= 0 and finite")

@@ -172,7 +172,7 @@ class LocalRounds(KnownArguments, Optimizer):
         if not aggregate:
             raise ValueError(
                 f"{self._name} averages gradients over each node itself: apply_gradients(..., "
-                "experimental_aggregate_gradients=False) is not for it"
+                "experimental_aggregate_gradients=False) is not supported"
             )
         met = self._met(context)
         pairs = list(grads_and_vars)
@@ -332,11 +332,11 @@ def _check(wrapper: str, inner: Any) -> None:
     if not isinstance(inner.gradient_aggregator, (Mean, WeightedMean)):
         raise ValueError(
             f"{wrapper}: a node's step must not depend on how many replicas it has, but inner, "
-            f"{inner._name!r}, takes the {_stage(inner)} of gradients: pass it "
-            "gradient_aggregator='mean', and a loss that is the mean over each replica's examples"
+            f"{inner._name!r}, takes the {_stage(inner)} of gradients: create it with "
+            "gradient_aggregator='mean', and use a loss that is the mean over each replica's examples"
         )
     if inner.use_ema:
-        raise ValueError(f"{wrapper}: inner keeps averages of one node's weights: pass it no use_ema")
+        raise ValueError(f"{wrapper}: inner keeps averages of one node's weights: create it without use_ema")
 
 
 def _stage(optimizer: Optimizer) -> str:
@@ -355,8 +355,8 @@ def _check_sharing(context: ReplicaContext, optimizer: Optimizer, variables: Seq
 
     if world.local.run_once((world.cross.rank, own), shared):
         raise ValueError(
-            f"replicas of different nodes share optimizer {optimizer._name!r}, or its variables, which come "
-            "to differ between nodes: make them in each replica"
+            f"replicas of different nodes share optimizer {optimizer._name!r}, or its variables, whose "
+            "values differ between nodes: create them in each replica"
         )
 
 

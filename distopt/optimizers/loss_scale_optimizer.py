@@ -285,11 +285,11 @@ class LossScaleOptimizer(KnownArguments, Optimizer):
 
 def _checked(inner: Any) -> Optimizer:
     if not isinstance(inner, Optimizer) or isinstance(inner, LossScaleOptimizer):
-        raise TypeError(f"inner_optimizer must be an optimizer that scales no loss; got {shown(inner)}")
+        raise TypeError(f"inner_optimizer must be an optimizer without loss scaling; got {shown(inner)}")
     if inner.on_nonfinite not in ("propagate", "skip"):
         raise ValueError(
-            f"inner_optimizer has on_nonfinite={inner.on_nonfinite!r}, but a loss scale leaves such steps "
-            "out: pass none"
+            f"inner_optimizer has on_nonfinite={inner.on_nonfinite!r}, but LossScaleOptimizer skips such "
+            "steps: omit on_nonfinite"
         )
     return inner
 

@@ -68,11 +68,11 @@ class NonFinitePolicy(Enum):
         text = "; ".join(f"replica {context.numbers[r]}: {words}" for r, words in found.items())
         if self is NonFinitePolicy.RAISE:
             raise FloatingPointError(
-                f"{call}: gradients that are not finite, nothing was applied. {text}. A smaller learning "
-                "rate or a clip may help; on_nonfinite='skip' leaves such steps out"
+                f"{call}: gradients are not finite; nothing was applied. {text}. A smaller learning rate "
+                "or a clip may help; on_nonfinite='skip' skips such steps"
             )
         if bad and context.replica_id_in_sync_group == min(found):
-            _log.warning("%s: step left out, gradients are not finite. %s", call, text)
+            _log.warning("%s: step skipped, gradients are not finite. %s", call, text)
         return None
 
 

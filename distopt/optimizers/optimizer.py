@@ -105,7 +105,7 @@ class Optimizer(BaseOptimizer):
         return self.apply_gradients(self._compute_gradients(loss, var_list, grad_loss, tape), name)
 
     def get_updates(self, loss: Any, params: Any) -> list[StepResult | None]:
-        """Makes one step on ``loss``, a callable; see :meth:`get_gradients`. Returns the result in a list."""
+        """Makes one step on the callable ``loss``. Returns the result in a list. See :meth:`minimize`."""
         pairs = zip(self.get_gradients(loss, params), variables_in(params), strict=True)
         return [self.apply_gradients(list(pairs))]
 
@@ -337,7 +337,7 @@ class Optimizer(BaseOptimizer):
         """A hook: adds to ``apply_state[var_device, var_dtype]`` what depends only on the step."""
         if isinstance(var_device, Factors) and var_device.learning_rate != 1.0:
             raise TypeError(
-                f"learning_rate_multiplier needs a compiled rule, which {type(self).__name__} has not"
+                f"learning_rate_multiplier needs a compiled rule, which {type(self).__name__} does not have"
             )
         if "learning_rate" in self._hypers:
             apply_state[var_device, var_dtype]["lr_t"] = self._decayed_lr(var_dtype)

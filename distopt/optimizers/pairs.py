@@ -113,7 +113,7 @@ def aggregated(before: Pairs, after: Any, aggregator: str) -> list[Pair]:
     """
     if after is before:
         return list(before)
-    source = f"the result of aggregator {aggregator}, of which nothing was applied"
+    source = f"aggregator {aggregator} returned a wrong result; nothing was applied"
     returned = _unpack(_items(after, source), source)
     for gradient, variable in returned:
         if gradient is None:
@@ -124,8 +124,8 @@ def aggregated(before: Pairs, after: Any, aggregator: str) -> list[Pair]:
         names = {id(v): v.name for _, v in (*before, *pairs)}
         wrong = ", ".join(f"{names[i]} ({gave[i]} for {got[i]})" for i in names if got[i] != gave[i])
         raise ValueError(
-            f"{source}: every variable that it got must be in it, each once; returned: {wrong}. To leave "
-            "variables out, use gradient_transformers"
+            f"{source}: the result must contain every variable exactly once; returned: {wrong}. To "
+            "drop variables, use gradient_transformers"
         )
     return pairs
 
@@ -157,7 +157,7 @@ def _pair(item: Any, position: int, call: str) -> Pair:
     gradient, variable = item
     if not isinstance(variable, Variable):
         raise TypeError(
-            f"{call}: element {position} has {type(variable).__name__} in the variable's place; only a "
+            f"{call}: element {position} has {type(variable).__name__} instead of a variable; only a "
             "distopt.Variable can be updated"
         )
     return gradient, variable

@@ -58,7 +58,9 @@ class ScheduleFree(KnownArguments, RuleOptimizer):
         super().__init__(name, inner.gradient_aggregator, inner.gradient_transformers)
         self.beta_1 = float(within(FRACTION, beta_1, "beta_1"))
         if self.beta_1 == 0:
-            raise ValueError("beta_1 of ScheduleFree must be above 0, received: 0: x is no part of y then")
+            raise ValueError(
+                "beta_1 of ScheduleFree must be above 0, received: 0: gradients would not depend on x"
+            )
         self.inner_optimizer = inner
         self._hypers, self._initial_decay = inner._hypers, inner._initial_decay
         self._clip, self._nonfinite = inner._clip, inner._nonfinite
@@ -97,8 +99,8 @@ class ScheduleFree(KnownArguments, RuleOptimizer):
     def _check_hypers(self) -> None:
         if self._is_evaluating:
             raise RuntimeError(
-                f"optimizer {self._name!r}: the variables hold the weights to evaluate with, gradients are "
-                "taken at others: call optimizer.train() before the forward pass"
+                f"optimizer {self._name!r}: the variables hold the weights for evaluation: call "
+                "optimizer.train() before the forward pass"
             )
         super()._check_hypers()
 
@@ -174,7 +176,7 @@ def _checked(inner: Any) -> RuleOptimizer:
             f"inner_optimizer must be an optimizer with a compiled rule, such as SGD; got {shown(inner)}"
         )
     if inner._iterations is not None:
-        raise ValueError(f"inner_optimizer {inner._name!r} has been used: pass a new one")
+        raise ValueError(f"inner_optimizer {inner._name!r} has already made steps: pass a new one")
     return inner
 
 

@@ -28,8 +28,8 @@ def assign_weights(optimizer: str, weights: Sequence[Variable], given: Any) -> N
     if len(given) != len(weights):
         raise ValueError(
             f"You called `set_weights(weights)` on optimizer {optimizer} with a weight list of length "
-            f"{len(given)}, but the optimizer was expecting {len(weights)} weights. The slots are made by "
-            "the first step: apply gradients once, then set the weights"
+            f"{len(given)}, but the optimizer was expecting {len(weights)} weights. The first step creates "
+            "the slots: apply gradients once, then set the weights"
         )
     values = [
         as_numbers(value, f"set_weights(): the value of {weight.name!r}")

@@ -147,7 +147,11 @@ def _findings(function: Any, case: str, skip: Collection[str]) -> Iterator[Findi
             yield Finding(case, size, f"the replicas got different gradients of {', '.join(differing)}")
         elif size == 1 and IDENTITY not in skip and changed:
             names = ", ".join(changed)
-            yield Finding(case, size, f"one replica's own gradients of {names} did not come back")
+            yield Finding(
+                case,
+                size,
+                f"a single replica did not get back its own gradients of {names} did not come back",
+            )
 
 
 @dataclass
@@ -172,7 +176,7 @@ def _try(function: Any, case: str) -> _Trial:
         first, second = _listed(mine(tuple(pairs))), _listed(mine(tuple(pairs)))
     reasons = _wrong(pairs, first, aggregators.label(function))
     if _contents(pairs) != given:
-        reasons.append("it changed a gradient or a variable that it was given: make new arrays")
+        reasons.append("it changed a gradient or a variable that was passed in: create new arrays")
     if _state(mine) != state:
         reasons.append(f"{CHANGED}: update it in finish_step()")
     values = {} if reasons else _by_name(first)

@@ -44,7 +44,8 @@ def keep_own() -> Callable[[], None]:
     if module is not None:
         raise RuntimeError(
             f"a collective call while module {module!r} is being imported: replicas in one process share "
-            "their modules, so they cannot meet in an import; make the call in a function, or in the script"
+            "their modules, so a collective call in an import would wait forever: make it in a function, "
+            "or in the script"
         )
     main = sys.modules["__main__"]
     states = save_states()

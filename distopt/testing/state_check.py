@@ -21,8 +21,8 @@ __all__ = ["KEEPING_STATE", "keeps_state", "state_reasons"]
 
 #: How it is done, for the end of a report.
 KEEPING_STATE = """\
-What lasts from step to step belongs in Variables: make them in build(), list them in weights, read them in
-__call__(), assign them in finish_step(). What is a replica's own, such as the rest that a compression keeps,
+State that lasts from step to step belongs in Variables: create them in build(), list them in weights, read
+them in __call__(), assign them in finish_step(). State of one replica, such as the residual of a compression,
 needs synchronization=tf.VariableSynchronization.ON_READ. Example: docs/howto/aggregators-state.md"""
 
 STEPS = 2
@@ -86,7 +86,7 @@ def state_reasons(aggregator: Aggregator, size: int) -> Iterator[str]:
 
         whole = _on(size, uninterrupted)
         if not _alike(_on(size, restored), whole):
-            yield "training from saved and restored weights differs from training without interruption"
+            yield "training that continues from saved weights differs from training without interruption"
         if size > 1:
             one = _SharedTraining(aggregator)
             _on(size, lambda _: one.steps(0))

@@ -19,13 +19,13 @@ __all__ = ["aggregate_pairs", "any_skips", "unscale"]
 def aggregate_pairs(
     call: str, pairs: Sequence[tuple[Any, Variable]], aggregator: Callable[[Any], Any], made: int
 ) -> dict[Variable, Any]:
-    """The gradients of all replicas together, by variable; collective.
+    """Returns the aggregated gradients by variable; collective.
 
     Args:
-        call: who asks, for messages.
+        call: the caller, for messages.
         pairs: this replica's gradients and their variables, each once.
         aggregator: makes one gradient of all replicas' gradients.
-        made: how many steps were made before, the same on all replicas.
+        made: the number of steps made so far, the same on all replicas.
     """
     context = require_replica_context(call)
     context.steps_made = made

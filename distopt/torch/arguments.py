@@ -16,7 +16,7 @@ def check_rate(lr: Any, name: str) -> None:
     """Checks the learning rate of optimizer ``name``: a number, or a tensor with one element.
 
     Raises:
-        TypeError: it is no number.
+        TypeError: it is not a number.
         ValueError: it is negative or not finite.
     """
     number = lr.item() if isinstance(lr, torch.Tensor) and lr.numel() == 1 else lr
@@ -27,8 +27,8 @@ def check_betas(betas: Any, name: str) -> None:
     """Checks the two decays of optimizer ``name``.
 
     Raises:
-        TypeError: one is no number.
-        ValueError: they are not two, or one is outside [0, 1).
+        TypeError: one is not a number.
+        ValueError: there are not two of them, or one is outside [0, 1).
     """
     if not isinstance(betas, (tuple, list)) or len(betas) != 2:
         raise ValueError(f"betas of {name} must be two numbers; got {shown(betas)}")

@@ -40,8 +40,8 @@ class DistributedBatchSampler(torch.utils.data.Sampler[list[int]]):
         shuffle: whether to shuffle each epoch. Otherwise the order is that of the data.
         seed: the seed of the shuffling.
         drop_last: whether to drop a last global batch that is smaller than the others.
-        num_replicas: the number of replicas. By default that of this job.
-        rank: the number of this replica. By default that in this job.
+        num_replicas: the number of replicas, by default that of this job.
+        rank: the number of this replica, by default its number in this job.
 
     Raises:
         TypeError: the data has no length, or not exactly one of the two sizes is given.
@@ -71,8 +71,7 @@ class DistributedBatchSampler(torch.utils.data.Sampler[list[int]]):
         self._global_size = _global_size(batch_size, global_batch_size, self._replicas)
         if 0 < self._examples < self._replicas and not drop_last:
             raise ValueError(
-                f"{self._examples} examples cannot be distributed to {self._replicas} replicas: each needs "
-                f"one"
+                f"{self._examples} examples are too few for {self._replicas} replicas: each needs one"
             )
         self._shuffle, self._seed, self._drop_last = shuffle, seed % 2**64, drop_last
         self._epoch = self._start = 0
@@ -96,12 +95,16 @@ class DistributedBatchSampler(torch.utils.data.Sampler[list[int]]):
         return len(self._ends(0))
 
     def set_epoch(self, epoch: int) -> None:
-        """Sets the next epoch. After :meth:`load_state_dict`, its own epoch continues where it was saved."""
+        """Sets the epoch, and with it the order of the next pass.
+
+        After :meth:`load_state_dict`, the same epoch continues at the saved position. Any other epoch starts
+        from the beginning.
+        """
         if epoch != self._epoch:
             self._epoch, self._start, self._pass = epoch, 0, None
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the position in the data: how many examples, over all replicas, the loader has handed out.
+        """Returns the position in the data: how many examples the loaders of all replicas have returned.
 
         Batches that workers of a ``DataLoader`` have prepared in advance do not count.
         """
@@ -229,7 +232,8 @@ def _length(data: Sized) -> int:
     except TypeError:
         raise TypeError(
             f"DistributedBatchSampler needs data of known length; {type(data).__name__} has none. An "
-            f"IterableDataset is read by each replica for itself: dt.join(loader) lets them end together"
+            "IterableDataset is read by each replica separately: use dt.join(loader), so that all make "
+            "the same number of steps"
         ) from None
 
 

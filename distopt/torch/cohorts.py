@@ -1,4 +1,4 @@
-"""Cohorts: parameters of one group that have the same past, and so take their steps with the same numbers."""
+"""Cohorts: parameters of one group with the same history, whose steps use the same coefficients."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Cohort:
 
 
 class Cohorts:
-    """The cohorts of an optimizer's parameters. A parameter that sits a step out leaves its cohort behind."""
+    """The cohorts of an optimizer's parameters. A parameter that misses a step gets a cohort of its own."""
 
     def __init__(self) -> None:
         self._of: dict[Variable, Cohort] = {}
@@ -38,7 +38,7 @@ class Cohorts:
         return self._of[variable]
 
     def most_steps(self) -> int:
-        """The most steps that a parameter has made, as its state says; 0 where that does not count steps."""
+        """The largest step count in the state of any parameter; 0 if the state does not count steps."""
         return int(max((cohort.scalars.get("step", 0) for cohort in self._of.values()), default=0))
 
     def put(self, variables: Iterable[Variable], group: int, scalars: Mapping[str, float]) -> None:
@@ -48,15 +48,15 @@ class Cohorts:
         self._together = []
 
     def remove(self, variable: Variable) -> Cohort:
-        """Takes a variable out; its cohort."""
+        """Removes a variable and returns its cohort."""
         self._together = []
         return self._of.pop(variable)
 
     def join(self, variables: Sequence[Variable]) -> bool:
-        """Makes cohorts of those that now take a step together; whether any has changed.
+        """Merges the cohorts of parameters that now make a step together. Returns whether any changed.
 
-        What is alike is one cohort afterwards, so that replicas have the same ones, whatever happened before
-        on some of them only, such as a step that failed.
+        Equal cohorts become one, so that all replicas have the same cohorts even if something, such as a
+        failed step, happened on some of them only.
         """
         together = list(map(id, variables))
         if together == self._together:  # as in most steps

@@ -1,4 +1,4 @@
-"""Collective calls on tensors: what replicas tell each other outside of a step."""
+"""Collective calls on tensors."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def all_reduce(value: Any, op: ReduceOp | str = "sum") -> Any:
     Returns:
         The same structure of new tensors, with Python numbers for Python numbers. The mean of integers or
         Booleans is float64. The sum of Booleans is a count, in int64. All other results have the dtype of the
-        value, and its range.
+        value, so sums of integers can overflow.
 
         Sums and means are differentiable, to any order: the gradient of a replica's value is the sum, or
         mean, of the gradients of all results. ``backward()`` through them is collective.

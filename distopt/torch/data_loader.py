@@ -1,4 +1,4 @@
-"""DataLoader: PyTorch's, whose time is accounted to input."""
+"""DataLoader: PyTorch's loader, whose time counts as input in reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collective calls as PyTorch's backward pass sees them, with derivatives of all orders.
+"""Collective calls as differentiable PyTorch functions, to any order.
 
 A loss is a sum over replicas: what comes back to a replica's value is the derivative of the sum of all
 replicas' losses. So derivatives are collective calls of the same kinds.
@@ -21,19 +21,19 @@ _Tensors = tuple[torch.Tensor, ...]
 
 
 def reduced(context: ReplicaContext, op: ReduceOp, *tensors: torch.Tensor) -> _Tensors:
-    """Tensors combined over replicas; collective. The derivative of a sum is a sum, and so for means."""
+    """Reduces tensors over replicas; collective. The gradient of a sum is a sum, that of a mean a mean."""
     apply: Any = _AllReduce.apply
     return apply(context, op, *tensors)  # type: ignore[no-any-return]
 
 
 def gathered(context: ReplicaContext, dim: int, *tensors: torch.Tensor) -> _Tensors:
-    """Tensors of all replicas joined along ``dim``; collective. Each gets back what all make of its part."""
+    """Joins the tensors of all replicas along ``dim``; collective. The gradient of each is its part."""
     apply: Any = _AllGather.apply
     return apply(context, dim, *tensors)  # type: ignore[no-any-return]
 
 
 def broadcast_from(context: ReplicaContext, src: int, *tensors: torch.Tensor) -> _Tensors:
-    """The tensors of replica ``src``; collective. To it comes back the sum of what comes back on all."""
+    """Returns the tensors of replica ``src``; collective. Their gradient is the sum of all gradients."""
     apply: Any = _Broadcast.apply
     return apply(context, src, *tensors)  # type: ignore[no-any-return]
 
@@ -52,8 +52,8 @@ class _AllReduce(torch.autograd.Function):
         """The same sum or mean of the gradients; collective."""
         if ctx.op not in (ReduceOp.SUM, ReduceOp.MEAN):
             raise NotImplementedError(
-                f"all_reduce({ctx.op.value!r}) has no derivative: only 'sum' and 'mean' have; use "
-                f"value.detach() if none is wanted"
+                f"all_reduce({ctx.op.value!r}) has no derivative: only 'sum' and 'mean' have one; use "
+                "value.detach() if you need none"
             )
         return None, None, *_reduced_gradients(ctx, ctx.op, gradients)
 

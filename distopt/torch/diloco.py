@@ -1,4 +1,4 @@
-"""DiLoCo: nodes train on their own, and an outer optimizer follows the mean of where they have gone."""
+"""DiLoCo: nodes train separately, and an outer optimizer steps toward the mean of their parameters."""
 
 from __future__ import annotations
 

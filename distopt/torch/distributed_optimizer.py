@@ -53,8 +53,8 @@ def DistributedOptimizer(  # noqa: N802  # the name that users of Horovod know
         )
     if "step" in vars(optimizer):
         raise ValueError(
-            "the optimizer's step() has been replaced, as schedulers of learning rates do: make the "
-            "DistributedOptimizer first, and the scheduler of that"
+            "step() of the optimizer has been replaced, as schedulers do: create the DistributedOptimizer "
+            "first, then the scheduler for it"
         )
     kind: Any = type(optimizer)
     twin: Any = object.__new__(_aggregating(kind))

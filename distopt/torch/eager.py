@@ -17,7 +17,7 @@ _R = TypeVar("_R")
 
 
 def eager(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """A function that runs as it is where a compiled one calls it, as it exchanges messages.
+    """Makes a function run eagerly inside compiled ones, because it exchanges messages.
 
     ``torch.compiler.disable`` imports the whole compiler, which takes as long as PyTorch. So it waits until
     the program has done so.

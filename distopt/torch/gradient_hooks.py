@@ -1,4 +1,4 @@
-"""Hands gradients over as soon as they are final, so that they travel while the backward pass goes on."""
+"""Sends gradients as soon as they are final, while the backward pass continues."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ __all__ = ["GradientHooks"]
 class GradientHooks:
     """Hooks on parameters.
 
-    A gradient counts as final when it has been accumulated as often as before the step before: programs that
-    accumulate the gradients of several batches do so in every step.
+    A gradient counts as final when it has been accumulated as often as in the previous step, because programs
+    that accumulate gradients usually do so equally often in every step.
 
     Args:
         overlap: to whom gradients are handed over.

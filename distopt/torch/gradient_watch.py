@@ -1,4 +1,4 @@
-"""Notices a program that changes each replica's gradients as if they were those of the whole batch."""
+"""Warns if the program changes a replica's gradients as if they were those of the whole batch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _log = logging.getLogger("distopt")
 
 
 class GradientWatch:
-    """Watches one parameter: in a step its gradient should be what the backward pass has made it.
+    """Watches one parameter, whose gradient should not change between the backward pass and the step.
 
     Args:
         name: the optimizer's, for the warning.
@@ -60,10 +60,10 @@ class GradientWatch:
         self._handle = None
         if placement().chief():
             _log.warning(
-                "the gradients of %s were changed between backward() and step(), when each replica has those "
-                "of its own examples only. Clipping, for example, does something else then than to the "
-                "gradients of the whole batch. Call optimizer.aggregate() before it, or give the optimizer "
-                "clip_grad_norm=... or clip_grad_value=...",
+                "the gradients of %s were changed between backward() and step(). There each replica has "
+                "the gradients of its own examples only, so clipping, for example, has another effect "
+                "than on those of the whole batch. Call optimizer.aggregate() first, or create the "
+                "optimizer with clip_grad_norm=... or clip_grad_value=...",
                 self._name,
             )
 

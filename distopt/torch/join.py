@@ -1,4 +1,4 @@
-"""join: batches of data that end sooner on some replicas than on others."""
+"""join: empty batches for replicas whose data end before those of others."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def _without_rows(batch: Any) -> Any:
     """
     if batch is _NONE:
         raise ValueError(
-            f"{_CALL}() makes an empty batch of a replica's last one, but its loader gave none at all: each "
-            f"replica needs some data"
+            f"{_CALL}() derives an empty batch from the last batch of a replica, but its loader yielded "
+            "none: each replica needs some data"
         )
     if isinstance(batch, (torch.Tensor, np.ndarray)):
         if not batch.ndim:

@@ -32,7 +32,7 @@ class LAMB(Optimizer):
         bias_correction: whether to divide the means by ``1 - beta**s``.
         grad_averaging: whether to multiply the gradient by ``1 - beta1`` in its mean.
         maximize: whether to maximize the loss instead of minimizing it.
-        always_adapt: whether to use ratios in groups without weight decay, too.
+        always_adapt: whether to use ratios in groups without weight decay as well.
         trust_clip: whether to limit ratios to 1.
         **options: see StepOptions.
 

@@ -31,7 +31,7 @@ class LARS(Optimizer):
         trust_coefficient: the ratio if parameter and gradient have the same norm.
         eps: added to the denominator for numerical stability.
         maximize: whether to maximize the loss instead of minimizing it.
-        always_adapt: whether to use ratios in groups without weight decay, too.
+        always_adapt: whether to use ratios in groups without weight decay as well.
         trust_clip: whether to limit the learning rate of a parameter to ``lr`` (LARC).
         **options: see StepOptions.
 

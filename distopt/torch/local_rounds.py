@@ -1,4 +1,4 @@
-"""LocalRoundsOptimizer: each node makes some steps on its own, then all nodes exchange where these led."""
+"""LocalRoundsOptimizer: each node makes some steps separately, then all nodes exchange the results."""
 
 from __future__ import annotations
 
@@ -240,5 +240,5 @@ def _check(wrapper: str, inner: Any) -> None:
     if not isinstance(aggregator, (Mean, WeightedMean)):
         raise ValueError(
             f"{wrapper}: a node's step must not depend on how many replicas it has, but the aggregator of "
-            f"inner is {label(aggregator)}: leave it out, for the mean"
+            f"inner is {label(aggregator)}: leave it out to use the mean"
         )

@@ -1,4 +1,4 @@
-"""LocalSGD: nodes train on their own, and average their parameters from time to time."""
+"""LocalSGD: nodes train separately and average their parameters from time to time."""
 
 from __future__ import annotations
 

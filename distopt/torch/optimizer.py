@@ -26,7 +26,7 @@ class StepOptions(TypedDict, total=False):
 
     Attributes:
         aggregator: combines the gradients of all replicas. An aggregator of ``distopt.aggregators``, its name
-            or its config, or a function from pairs to pairs. By default the mean.
+            or its config, or a function from ``(gradient, variable)`` pairs to pairs. By default the mean.
         clip_grad_norm: the largest norm of all aggregated gradients together. Same formula as
             ``torch.nn.utils.clip_grad_norm_``.
         clip_grad_value: the largest absolute value of an element of the aggregated gradients. Applied before
@@ -133,7 +133,7 @@ class Optimizer(torch.optim.Optimizer):
 
         Args:
             closure: a function that recomputes the loss and its gradients.
-            examples: the number of examples that this replica's gradients are the mean of. The mean over
+            examples: the number of examples over which this replica averaged its gradients. The mean over
                 replicas is weighted by it. By default all replicas have the same weight.
 
         Returns:
@@ -159,13 +159,13 @@ class Optimizer(torch.optim.Optimizer):
         """Raises RuntimeError if it is no time for a step."""
         if self._taken_by:
             raise RuntimeError(
-                f"{type(self).__name__}.step(): {self._taken_by} has taken over its parameters; call "
-                f"the step() of that one"
+                f"{type(self).__name__}.step(): {self._taken_by} has taken over its parameters; call its "
+                "step() instead"
             )
         if self._accumulates:
             raise RuntimeError(
-                f"{type(self).__name__}.step() within no_sync(): it aggregates gradients, so leave the block "
-                f"before it"
+                f"{type(self).__name__}.step() within no_sync(): it aggregates gradients: exit the block "
+                "before you call it"
             )
 
     @eager
@@ -192,7 +192,7 @@ class Optimizer(torch.optim.Optimizer):
 
     @contextmanager
     def no_sync(self) -> Iterator[None]:
-        """A block that accumulates gradients on each replica, as in DDP. Calling step() in it is an error.
+        """Returns a context manager for accumulating gradients, as in DDP. step() raises an error inside it.
 
         Gradients are not exchanged before step() in any case. The block only documents the intent.
         """

@@ -115,8 +115,8 @@ def _check(tensor: Any, name: str) -> None:
     """Raises if no optimizer here can update it."""
     if tensor.is_meta:
         raise ValueError(
-            f"parameter {name!r} is on the meta device, which has no memory: model.to_empty(device='cpu') "
-            f"gives it some, to be filled before it is trained"
+            f"parameter {name!r} is on the meta device, which has no memory: call "
+            "model.to_empty(device='cpu'), then initialize it"
         )
     if tensor.device.type != "cpu":
         raise ValueError(

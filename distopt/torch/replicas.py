@@ -1,4 +1,4 @@
-"""Who the replicas are, and what they hand to each other outside of a step."""
+"""The replicas of the job, and their buffers."""
 
 from __future__ import annotations
 

@@ -20,11 +20,11 @@ __all__ = ["RunningStatistics"]
 
 
 class RunningStatistics:
-    """Those of the batch norms in the modules that an optimizer trains.
+    """The running statistics of the batch norms in the modules that an optimizer trains.
 
-    Each replica's are of its own share of the batches; averaged in each step they are of all, the same on all
-    replicas, so that any of them may evaluate and save. ``SyncBatchNorm`` and modules in ``eval()`` are left
-    out, as theirs are the same already.
+    Each replica computes them from its share of the batches. Each step averages them over replicas, so that
+    any replica can evaluate and save. ``SyncBatchNorm`` and modules in ``eval()`` are skipped, because their
+    statistics are already the same.
     """
 
     def __init__(self) -> None:

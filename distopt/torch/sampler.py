@@ -1,4 +1,4 @@
-"""DistributedSampler: PyTorch's, which knows the replicas."""
+"""DistributedSampler: PyTorch's sampler for the replicas of this job."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class DistributedSampler(distributed.DistributedSampler[Any]):
 
     Args:
         dataset: the data set. Only its length is used.
-        num_replicas: the number of replicas. By default that of this job.
-        rank: the number of this replica. By default that in this job.
+        num_replicas: the number of replicas, by default that of this job.
+        rank: the number of this replica, by default its number in this job.
         shuffle: whether to shuffle. Call ``set_epoch`` to get another order in each epoch.
         seed: the seed of the shuffling. It must be the same on all replicas.
         drop_last: whether to drop examples instead of repeating some.

@@ -61,8 +61,9 @@ class _TwoWeights(Optimizer):
         super()._check_step()
         if not all(group["train_mode"] for group in self.param_groups):
             raise RuntimeError(
-                f"{type(self).__name__}.step(): the parameters are those to evaluate: call optimizer.train() "
-                f"before the forward passes of training, and optimizer.eval() before those of evaluation"
+                f"{type(self).__name__}.step(): the parameters are those for evaluation: call "
+                "optimizer.train() before the forward passes of training, and optimizer.eval() before "
+                "those of evaluation"
             )
 
 
@@ -219,7 +220,7 @@ class ScheduleFree(_TwoWeights, torch.optim.Optimizer):
         self._update = update  # type: ignore[misc]
         pipeline = inner._pipeline
         if pipeline.updates.iterations.scalar():
-            raise ValueError("ScheduleFree: the inner optimizer has made steps; give it one that has not")
+            raise ValueError("ScheduleFree: the inner optimizer has already made steps; pass a new one")
         self._set_up(pipeline.module, inner._options)
         groups = [dict(group) for group in inner.param_groups]
         torch.optim.Optimizer.__init__(self, groups, {**inner.defaults, **_KEPT})

@@ -113,12 +113,13 @@ def _check(name: str, module: _BatchNorm) -> None:
     if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
         raise ValueError(
             f"convert_sync_batchnorm: {name} ({kind.__name__}) does not have its shape yet: call the model "
-            f"on a batch before"
+            "on a batch first"
         )
     if kind.forward not in (_BatchNorm.forward, nn.SyncBatchNorm.forward) or parametrize.is_parametrized(
         module
     ):
         raise TypeError(
-            f"convert_sync_batchnorm: {name} ({kind.__module__}.{kind.__qualname__}) does more than a batch "
-            f"norm of PyTorch, which would be lost: replace it by a SyncBatchNorm and what it does besides"
+            f"convert_sync_batchnorm: {name} ({kind.__module__}.{kind.__qualname__}) does more than "
+            "PyTorch's batch norm, which would be lost: replace it yourself with a SyncBatchNorm and your "
+            "code"
         )

@@ -38,8 +38,8 @@ def as_slices(gradient: torch.Tensor, name: str) -> IndexedSlices:
     rows = gradient.detach().coalesce()
     if rows.sparse_dim() != 1:
         raise ValueError(
-            f"the gradient of {name!r} is sparse in {rows.sparse_dim()} axes: only rows can be, as "
-            f"nn.Embedding(sparse=True) makes them; .to_dense() makes it dense"
+            f"the gradient of {name!r} is sparse in {rows.sparse_dim()} axes: only axis 0 may be sparse, "
+            "as with nn.Embedding(sparse=True); .to_dense() makes it dense"
         )
     return IndexedSlices(as_array(rows.values()), as_array(rows.indices()[0]), tuple(rows.shape))
 

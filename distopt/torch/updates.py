@@ -80,10 +80,10 @@ class GroupUpdates(RuleOptimizer):
 
     # -- a step
     def weigh(self, examples: int | None) -> None:
-        """Before :meth:`step` or :meth:`aggregate`.
+        """Sets the weight of this replica, before :meth:`step` or :meth:`aggregate`.
 
         Args:
-            examples: how many this replica's gradients are the mean of; None if all replicas weigh alike.
+            examples: over how many this replica averaged its gradients; None for equal weights.
 
         Raises:
             ValueError: it is no count, or the aggregator is no mean.

@@ -12,8 +12,8 @@ model = tf.keras.Sequential([layers.Dense(1, input_shape=(2,), name="out")])
 CASES = [
     Case(
         "no file of weights",
-        "There is no such file.",
-        "Look at the path; all replicas must see it.",
+        "The file does not exist.",
+        "Check the path. All replicas must be able to read it.",
         _SETUP
         + """\
 model.load_weights('weights.npz')  # here
@@ -21,8 +21,8 @@ model.load_weights('weights.npz')  # here
     ),
     Case(
         "ending of a file of weights",
-        "Weights are kept as `.npz` or `.safetensors`.",
-        "Choose one of these endings.",
+        "The file name must end in `.npz` or `.safetensors`.",
+        "Use one of these endings.",
         _SETUP
         + """\
 model.save_weights('weights.h5')  # here
@@ -30,8 +30,8 @@ model.save_weights('weights.h5')  # here
     ),
     Case(
         "weights of another model",
-        "The file is of a model with other layers or shapes.",
-        "Build the model that was saved, with all its layers.",
+        "The file has the weights of a model with other layers or shapes.",
+        "Create the model as it was when you saved it.",
         _SETUP
         + """\
 model.save_weights('weights.npz')
@@ -41,8 +41,8 @@ other.load_weights('weights.npz')  # here
     ),
     Case(
         "no weights but a text",
-        "The file is none of weights, or was cut off while it was copied.",
-        "Copy it again.",
+        "The file does not contain weights, or it is incomplete.",
+        "Check the path, or copy the file again.",
         _SETUP
         + """\
 open('weights.npz', 'w').write('no weights')
@@ -52,7 +52,7 @@ model.load_weights('weights.npz')  # here
     Case(
         "model without weights",
         "The layers have not been built, so there are no weights yet.",
-        "Give the first layer its `input_shape`, or call the model on a batch first.",
+        "Pass `input_shape` to the first layer, or call the model on a batch first.",
         _SETUP
         + """\
 tf.keras.Sequential([layers.Dense(1)], name='net').save_weights('weights.npz')  # here
@@ -60,8 +60,8 @@ tf.keras.Sequential([layers.Dense(1)], name='net').save_weights('weights.npz')  
     ),
     Case(
         "nothing to save",
-        "No object was given.",
-        "Name them: `CheckpointManager(directory, model=model)`.",
+        "You passed no object.",
+        "Pass objects by keyword: `CheckpointManager(directory, model=model)`.",
         _SETUP
         + """\
 CheckpointManager('checkpoints')  # here
@@ -69,8 +69,8 @@ CheckpointManager('checkpoints')  # here
     ),
     Case(
         "what cannot be saved",
-        "An object that has no state that could be read and set.",
-        "Give it `get_state` and `set_state`, or save its numbers as a dict.",
+        "The object has no state that can be read and set.",
+        "Implement `get_state` and `set_state`, or save its values in a dict.",
         _SETUP
         + """\
 CheckpointManager('checkpoints', step=7).save()  # here
@@ -78,8 +78,8 @@ CheckpointManager('checkpoints', step=7).save()  # here
     ),
     Case(
         "checkpoint of other objects",
-        "The checkpoint is of other variables than the program's.",
-        "Give the objects that were saved, or take another directory.",
+        "The variables in the checkpoint differ from those of the program.",
+        "Pass the objects that were saved, or use another directory.",
         _SETUP
         + """\
 manager = CheckpointManager('checkpoints', variables=[w])
@@ -91,7 +91,10 @@ CheckpointManager('checkpoints', variables=[longer]).restore()  # here
     Case(
         "no whole checkpoint",
         "All checkpoints of the directory are damaged.",
-        "Move them away to begin anew; the warnings before say what is wrong with each.",
+        (
+            "Move them away to start from the beginning. The warnings before the error show what is "
+            "wrong with each."
+        ),
         _SETUP
         + """\
 import os
@@ -105,8 +108,8 @@ manager.restore()  # here
     ),
     Case(
         "a directory in use",
-        "Another job writes checkpoints there.",
-        "Wait for it or end it; if it is gone for good, remove the file that the message names.",
+        "Another job writes checkpoints to this directory.",
+        "Wait for that job or end it. If it no longer exists, remove the file in the message.",
         _SETUP
         + """\
 import json, os, pathlib
@@ -119,8 +122,8 @@ CheckpointManager('checkpoints', variables=[w]).save()  # here
     ),
     Case(
         "a directory that cannot be made",
-        "The path leads through a file, or to a place where this user may not write.",
-        "Choose another directory.",
+        "Part of the path is a file, or you have no permission to write there.",
+        "Use another directory.",
         _SETUP
         + """\
 open('checkpoints', 'a').close()

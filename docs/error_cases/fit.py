@@ -12,8 +12,8 @@ model.compile("sgd", "mse")
 CASES = [
     Case(
         "input",
-        "The data has another number of features than the model's first layer.",
-        "Compare with `input_shape`; a missing last axis is added by `x[:, None]`.",
+        "The number of features in the data differs from that of the first layer.",
+        "Compare with `input_shape`. `x[:, None]` adds a missing last axis.",
         _SETUP
         + """\
 model.fit(np.ones((8, 3), 'f4'), y, verbose=0)  # here
@@ -22,7 +22,7 @@ model.fit(np.ones((8, 3), 'f4'), y, verbose=0)  # here
     Case(
         "numbers of examples",
         "x and y have different numbers of examples.",
-        "Cut or load them alike.",
+        "Check how you load and slice them.",
         _SETUP
         + """\
 model.fit(x, y[:7], verbose=0)  # here
@@ -30,8 +30,8 @@ model.fit(x, y[:7], verbose=0)  # here
     ),
     Case(
         "labels that do not fit",
-        "The labels have another shape than the model's output.",
-        "Compare the last layer with the labels.",
+        "The shape of the labels differs from that of the output.",
+        "Change the last layer or the labels.",
         _SETUP
         + """\
 model = tf.keras.Sequential([layers.Dense(2, input_shape=(2,))])
@@ -41,8 +41,8 @@ model.fit(x, np.ones((8, 3), 'f4'), verbose=0)  # here
     ),
     Case(
         "labels out of range",
-        "A class number is not below the number of the model's outputs.",
-        "Count classes from 0; make the last layer wider.",
+        "A class number is as large as the number of outputs, or larger.",
+        "Count classes from 0, or make the last layer wider.",
         _SETUP
         + """\
 model = tf.keras.Sequential([layers.Dense(3, input_shape=(2,), activation='softmax')])
@@ -52,7 +52,7 @@ model.fit(x, np.full(8, 3), verbose=0)  # here
     ),
     Case(
         "one-hot labels",
-        "One-hot labels with the loss for class numbers.",
+        "The labels are one-hot, but the loss expects class numbers.",
         "Use `categorical_crossentropy`.",
         _SETUP
         + """\
@@ -63,8 +63,8 @@ model.fit(x, np.eye(3, dtype='f4')[np.zeros(8, int)], verbose=0)  # here
     ),
     Case(
         "NaN in the data",
-        "An example has NaN.",
-        "Remove or fill it; its row is in the message.",
+        "An example contains NaN.",
+        "Remove or fill it. The message gives its row.",
         _SETUP
         + """\
 x[5] = np.nan
@@ -73,8 +73,8 @@ model.fit(x, y, verbose=0)  # here
     ),
     Case(
         "texts as data",
-        "The data are no numbers.",
-        "Convert strings to numbers first, for example by `np.unique(..., return_inverse=True)`.",
+        "The data are not numbers.",
+        "Convert strings first, for example with `np.unique(..., return_inverse=True)`.",
         _SETUP
         + """\
 model.fit(np.array([['a', 'b']] * 8), y, verbose=0)  # here
@@ -82,7 +82,7 @@ model.fit(np.array([['a', 'b']] * 8), y, verbose=0)  # here
     ),
     Case(
         "not compiled",
-        "`fit` was called before `compile`.",
+        "You called `fit` before `compile`.",
         "Call `model.compile(optimizer, loss)`.",
         _SETUP
         + """\
@@ -91,7 +91,7 @@ tf.keras.Sequential([layers.Dense(1)], name='net').fit(x, y, verbose=0)  # here
     ),
     Case(
         "small batch",
-        "`batch_size` is that of all replicas together, and must give each at least one example.",
+        "`batch_size` counts the examples of all replicas. Each replica needs at least one.",
         "Make it larger, or use fewer replicas.",
         _SETUP
         + """\
@@ -100,8 +100,8 @@ model.fit(x, y, batch_size=1, verbose=0)  # here
     ),
     Case(
         "other examples",
-        "Replicas loaded different data; `fit` takes the whole data on each, and shares it out.",
-        "Give all replicas the same arrays, or own batches by an iterable.",
+        "Replicas loaded different data. `fit` expects the whole data on each replica and distributes it.",
+        "Pass the same arrays on all replicas, or an iterable with the batches of each replica.",
         _SETUP
         + """\
 model.fit(x + rank, y, verbose=0)  # here
@@ -109,8 +109,8 @@ model.fit(x + rank, y, verbose=0)  # here
     ),
     Case(
         "generator for several epochs",
-        "A generator can be read once.",
-        "Give `steps_per_epoch`, or `tf.keras.data.Dataset.from_generator(function)`.",
+        "A generator can be read only once.",
+        "Pass `steps_per_epoch`, or `tf.keras.data.Dataset.from_generator(function)`.",
         _SETUP
         + """\
 model.fit(((x, y) for _ in range(3)), epochs=2, verbose=0)  # here
@@ -118,8 +118,8 @@ model.fit(((x, y) for _ in range(3)), epochs=2, verbose=0)  # here
     ),
     Case(
         "unknown loss",
-        "There is no loss of that name.",
-        "Correct the name, or register a loss of your own by `custom_object_scope`.",
+        "There is no loss with this name.",
+        "Correct the name, or register your own loss with `custom_object_scope`.",
         _SETUP
         + """\
 model.compile('sgd', 'mean_squard_error')  # here
@@ -127,8 +127,8 @@ model.compile('sgd', 'mean_squard_error')  # here
     ),
     Case(
         "unknown optimizer",
-        "There is no optimizer of that name.",
-        "Choose one of the names in the message, or make the optimizer.",
+        "There is no optimizer with this name.",
+        "Use one of the names in the message, or pass an optimizer object.",
         _SETUP
         + """\
 model.compile('adan', 'mse')  # here
@@ -136,8 +136,8 @@ model.compile('adan', 'mse')  # here
     ),
     Case(
         "unknown metric",
-        "There is no metric of that name.",
-        "Likewise.",
+        "There is no metric with this name.",
+        "Correct the name, or register your own metric with `custom_object_scope`.",
         _SETUP
         + """\
 model.compile('sgd', 'mse', metrics=['acuracy'])  # here
@@ -145,8 +145,8 @@ model.compile('sgd', 'mse', metrics=['acuracy'])  # here
     ),
     Case(
         "unknown activation",
-        "There is no activation of that name.",
-        "Likewise.",
+        "There is no activation with this name.",
+        "Correct the name, or pass a function.",
         _SETUP
         + """\
 layers.Dense(1, activation='rellu')  # here
@@ -154,8 +154,8 @@ layers.Dense(1, activation='rellu')  # here
     ),
     Case(
         "a callback's exception",
-        "A callback of the program has raised on one replica; the others end with it.",
-        "Look at the replica named, and the line.",
+        "Your callback raised an exception on one replica. The others end too.",
+        "See the replica and the line in the traceback.",
         _SETUP
         + """\
 class Report(tf.keras.callbacks.Callback):
@@ -166,8 +166,8 @@ model.fit(x, y, verbose=0, callbacks=[Report()])  # here
     ),
     Case(
         "a constraint's exception",
-        "A constraint of the program has raised, on the replica that updates the variable.",
-        "Look at the line.",
+        "Your constraint raised an exception on the replica that updates the variable.",
+        "See the line in the traceback.",
         _SETUP
         + """\
 def constraint(w):

@@ -11,24 +11,24 @@ def step(**stages):
 CASES = [
     Case(
         "unknown aggregator",
-        "There is no aggregator of that name.",
-        "The message has the known names; a package of your own must be installed.",
+        "There is no aggregator with this name.",
+        "Use one of the names in the message. If it is your own, install its package.",
         """\
 tf.optimizers.SGD(0.1, gradient_aggregator='men')  # here
 """,
     ),
     Case(
         "an aggregator's class",
-        "The class itself was given.",
-        "Make one: `gradient_aggregator=Mean()`.",
+        "You passed the class instead of an instance.",
+        "Create an instance: `gradient_aggregator=Mean()`.",
         """\
 tf.optimizers.SGD(0.1, gradient_aggregator=tf.aggregators.Mean)  # here
 """,
     ),
     Case(
         "an aggregator that drops variables",
-        "The aggregator did not return all variables that it got.",
-        "Return a pair for each; leave variables out by `gradient_transformers`.",
+        "The aggregator did not return all variables that were passed in.",
+        "Return a pair for each variable. Use `gradient_transformers` to drop variables.",
         _SETUP
         + """\
 def aggregator(pairs):
@@ -38,8 +38,8 @@ step(gradient_aggregator=aggregator)  # here
     ),
     Case(
         "an aggregator that returns None",
-        "The aggregator has no `return`.",
-        "Return the pairs.",
+        "The aggregator returned None.",
+        "Add `return` with the pairs.",
         _SETUP
         + """\
 def aggregator(pairs):
@@ -50,8 +50,8 @@ step(gradient_aggregator=aggregator)  # here
     Case(
         "an aggregator that forgets the others",
         (
-            "The aggregator gave replicas different gradients. Compared at the first step, and "
-            "with each audit."
+            "The aggregator returned different gradients on different replicas. distopt checks this in "
+            "the first step and in each audit."
         ),
         'Reduce: `context.all_reduce("sum", gradient)`.',
         _SETUP
@@ -63,8 +63,8 @@ step(gradient_aggregator=aggregator)  # here
     ),
     Case(
         "an aggregator's exception",
-        "An aggregator has raised on one replica; the others end with it.",
-        "Look at the replica named, and the line.",
+        "Your aggregator raised an exception on one replica. The others end too.",
+        "See the replica and the line in the traceback.",
         _SETUP
         + """\
 def aggregator(pairs):
@@ -74,8 +74,8 @@ step(gradient_aggregator=aggregator)  # here
     ),
     Case(
         "a transformer's exception",
-        "A transformer has raised on one replica; the others end with it.",
-        "Look at the replica named, and the line.",
+        "Your transformer raised an exception on one replica. The others end too.",
+        "See the replica and the line in the traceback.",
         _SETUP
         + """\
 def transformer(pairs):
@@ -85,8 +85,11 @@ step(gradient_transformers=[transformer])  # here
     ),
     Case(
         "a transformer that replicas do not do alike",
-        "The transformer gave replicas different gradients, by chance or by the replica's number.",
-        "Draw random numbers from a generator with a seed that all share.",
+        (
+            "The transformer returned different gradients on different replicas, because of random "
+            "numbers or the rank."
+        ),
+        "Use a random generator with the same seed on all replicas.",
         _SETUP
         + """\
 def transformer(pairs):
@@ -97,7 +100,7 @@ step(gradient_transformers=[transformer])  # here
     Case(
         "a transformer that is none",
         "A transformer must be a function from pairs to pairs.",
-        "Give the function itself, in a list.",
+        "Pass a list of functions.",
         _SETUP
         + """\
 step(gradient_transformers=['clip'])  # here
@@ -105,7 +108,7 @@ step(gradient_transformers=['clip'])  # here
     ),
     Case(
         "an optimizer without a rule",
-        "A class derived from `Optimizer` has no update.",
+        "Your class derived from `Optimizer` does not define an update.",
         "Override `_resource_apply_dense`.",
         _SETUP
         + """\

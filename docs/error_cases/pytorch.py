@@ -15,8 +15,8 @@ model(torch.ones(4, 2)).mean().backward()
 _CASES = [
     Case(
         "gradient of some replicas only",
-        "A parameter has a gradient on some replicas only; the loss of the others did not use it.",
-        "`unused='zero'` takes zeros there; or let all replicas use it.",
+        "A parameter has a gradient on some replicas only, because the loss of the others did not use it.",
+        "Pass `unused='zero'` to use zeros there, or use the parameter on all replicas.",
         _SETUP
         + """\
 if rank:
@@ -26,8 +26,8 @@ optimizer.step()  # here
     ),
     Case(
         "parameter written on one replica",
-        "One replica has written to a parameter between two steps, and the others have not written the same.",
-        "Let all replicas write the same; take `if rank == 0` away from around it.",
+        "One replica wrote to a parameter between two steps, and the others did not write the same values.",
+        "Write the same values on all replicas, without `if rank == 0`.",
         _SETUP
         + """\
 optimizer.step()
@@ -38,8 +38,8 @@ optimizer.step()  # here
     ),
     Case(
         "optimizer made on one replica",
-        "Making an optimizer is a collective call, since all get replica 0's parameters.",
-        "Let all replicas make it.",
+        "Creating an optimizer is a collective call, because all replicas get the parameters of replica 0.",
+        "Create it on all replicas.",
         _SETUP
         + """\
 if rank == 0:
@@ -48,8 +48,8 @@ if rank == 0:
     ),
     Case(
         "step within no_sync",
-        "`step()` aggregates gradients, and the block says that they are only added up.",
-        "Leave the block before the last `backward()`, or before `step()`.",
+        "`step()` exchanges gradients, but `no_sync()` announces that they are only accumulated.",
+        "Call `step()` after the block.",
         _SETUP
         + """\
 with optimizer.no_sync():
@@ -58,8 +58,8 @@ with optimizer.no_sync():
     ),
     Case(
         "parameters on a GPU",
-        "The parameters are not in the memory of the CPU.",
-        "`model.cpu()`; for GPUs there is PyTorch's DDP.",
+        "The parameters are not on the CPU.",
+        "Call `model.cpu()`. For GPUs use PyTorch's DDP.",
         """\
 import torch
 import distopt.torch as dt

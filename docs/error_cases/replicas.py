@@ -12,8 +12,8 @@ def step(*pairs):
 CASES = [
     Case(
         "gradient of one replica",
-        "A gradient of one replica is wrong; nothing was applied on any of them.",
-        "The message is that of the replica that is wrong; see [steps](#steps).",
+        "A gradient of one replica is wrong. Nothing was applied on any replica.",
+        "The message comes from that replica: see [steps](#steps).",
         _SETUP
         + """\
 optimizer.apply_gradients([([1.0, 2.0, 3.0] if rank else [1.0, 2.0], w)])  # here
@@ -22,7 +22,7 @@ optimizer.apply_gradients([([1.0, 2.0, 3.0] if rank else [1.0, 2.0], w)])  # her
     Case(
         "another variable",
         "Replicas update different variables.",
-        "Give all variables on all replicas; where one is not used, a gradient of zeros.",
+        "Pass all variables on all replicas, with zeros as the gradient of unused ones.",
         _SETUP
         + """\
 pairs = [([1.0, 1.0], w), (1.0, b)]
@@ -31,8 +31,8 @@ optimizer.apply_gradients(pairs[:1] if rank else pairs)  # here
     ),
     Case(
         "another order",
-        "Replicas make the same calls in another order.",
-        "Take calls out of branches, and loops out of sets.",
+        "Replicas make the same calls in different orders.",
+        "Move calls out of branches. Do not loop over a set, whose order may differ.",
         _SETUP
         + """\
 calls = [step, lambda: context.all_reduce('sum', 1.0)]  # here
@@ -42,8 +42,8 @@ for call in reversed(calls) if rank else calls:
     ),
     Case(
         "call under if rank == 0",
-        "Only one replica evaluates, saves or reduces.",
-        "Let all make the call; let one print.",
+        "Only one replica makes a collective call, for example to evaluate, save or reduce.",
+        "Make the call on all replicas, and print on one.",
         _SETUP
         + """\
 if rank == 0:
@@ -54,7 +54,7 @@ step()
     Case(
         "another shape",
         "Replicas reduce arrays of different shapes.",
-        "Pad them, or gather them by `all_gather`, which takes any number of rows.",
+        "Pad them, or use `all_gather`, which accepts any number of rows.",
         _SETUP
         + """\
 context.all_reduce('sum', np.ones(2 + rank))  # here
@@ -62,7 +62,7 @@ context.all_reduce('sum', np.ones(2 + rank))  # here
     ),
     Case(
         "a step less",
-        "A replica has fewer batches, so it ends, or goes on, before the others.",
+        "A replica has fewer batches, so it ends before the others, or makes the next call too early.",
         'Agree on the number of steps: `context.all_reduce("min", steps)`.',
         _SETUP
         + """\
@@ -73,7 +73,10 @@ for _ in range(3 - rank):
     Case(
         "another learning rate",
         "Hyperparameters differ between replicas.",
-        "Compute the rate from what all replicas have in common; no clock, no random number.",
+        (
+            "Compute the rate from values that are the same on all replicas, not from a clock or a "
+            "random number."
+        ),
         _SETUP
         + """\
 optimizer.learning_rate = 0.1 * (1 + rank)
@@ -83,7 +86,7 @@ step()  # here
     Case(
         "another optimizer",
         "Replicas use different optimizers.",
-        "Choose it by an argument of the program, not by the machine.",
+        "Choose it with an argument of the program, not by machine or rank.",
         _SETUP
         + """\
 optimizer = tf.optimizers.Adam(0.1) if rank else optimizer
@@ -92,8 +95,8 @@ step()  # here
     ),
     Case(
         "another assigned value",
-        "Replicas have assigned different values to a variable.",
-        "Hand out one value: `w.assign(context.broadcast(value))`.",
+        "Replicas assigned different values to a variable.",
+        "Broadcast one value: `w.assign(context.broadcast(value))`.",
         _SETUP
         + """\
 step()
@@ -103,8 +106,8 @@ step()  # here
     ),
     Case(
         "a replica's own exception",
-        "One replica has raised, here in the program's own loss; the others end with it.",
-        "Look at the replica named, and the line.",
+        "One replica raised an exception, here in your loss. The others end too.",
+        "See the replica and the line in the traceback.",
         _SETUP
         + """\
 def loss():
@@ -114,9 +117,9 @@ optimizer.minimize(loss, [w])  # here
     ),
     Case(
         "a replica that leaves",
-        "One replica has called `sys.exit`.",
+        "One replica called `sys.exit`.",
         (
-            "Let all leave, after a common decision; see [sharp "
+            "Decide together and exit on all replicas: see [sharp "
             "bits](sharp-bits.md#decisions-by-clock-disk-or-chance)."
         ),
         _SETUP
@@ -128,8 +131,8 @@ step()
     ),
     Case(
         "cross-replica context",
-        "The call speaks for one replica, but stands in `strategy.scope()` or `merge_call`.",
-        "Make it in the function that `strategy.run` runs, or outside of the scope.",
+        "The call belongs to one replica, but is inside `strategy.scope()` or `merge_call`.",
+        "Make it in the function that you pass to `strategy.run`, or outside the scope.",
         _SETUP
         + """\
 with tf.distribute.get_strategy().scope():
@@ -138,8 +141,8 @@ with tf.distribute.get_strategy().scope():
     ),
     Case(
         "two threads",
-        "Two threads of a replica are in collective calls at once.",
-        "Let one thread make them; give it the values of the other by a queue.",
+        "Two threads of one replica make collective calls at the same time.",
+        "Make all of them in one thread. Pass values from the other thread through a queue.",
         _SETUP
         + """\
 import contextvars, threading
@@ -162,8 +165,8 @@ raise told[0]  # here
     ),
     Case(
         "unknown reduction",
-        "There is no such reduction.",
-        "`sum`, `mean`, `min` or `max`.",
+        "The name of the reduction is unknown.",
+        "Use `sum`, `mean`, `min` or `max`.",
         _SETUP
         + """\
 context.all_reduce('median', 1.0)  # here
@@ -172,11 +175,11 @@ context.all_reduce('median', 1.0)  # here
     Case(
         "waiting",
         (
-            "A replica has not come to a call for `DISTOPT_STALL_SECONDS`; the others wait. The "
-            "lines below say where each is."
+            "The others have waited for a replica for `DISTOPT_STALL_SECONDS`. The next lines show "
+            "where each replica is."
         ),
         (
-            "Wait, if it is only slow; `py-spy dump` on its process shows where it is. See "
+            "If the replica is only slow, wait. `py-spy dump` on its process shows what it does. See "
             "[debugging](debugging.md#what-the-errors-say)."
         ),
         shown="distopt: waiting for ... s, ...",
@@ -184,10 +187,10 @@ context.all_reduce('median', 1.0)  # here
     Case(
         "a stall",
         (
-            "A replica has not come to a call for `DISTOPT_ABORT_SECONDS`. In a program that "
-            "catches it: `ReplicaStalled`."
+            "The others have waited for a replica for `DISTOPT_ABORT_SECONDS`. In Python the error is "
+            "`ReplicaStalled`."
         ),
-        "Likewise; raise the limit if the replica is only slow.",
+        "As above. If the replica is only slow, raise the limit.",
         shown="distopt: ending the job (abort limit ... s)",
     ),
 ]

@@ -5,38 +5,38 @@ from .case import Case
 CASES = [
     Case(
         "no such program",
-        "The script is not there.",
-        "Look at the path and the working folder.",
+        "The script does not exist.",
+        "Check the path and the working directory.",
         argv=("-n", "2", "missing.py"),
     ),
     Case(
         "python as the program",
-        "Python itself was named as the program.",
-        "`distoptrun -n 2 train.py`.",
+        "The program is Python itself instead of your script.",
+        "Write `distoptrun -n 2 train.py`.",
         argv=("-n", "2", "python", "train.py"),
     ),
     Case(
         "no number of replicas",
-        "Nothing says how many replicas to start.",
-        "Give `-n`, or hosts with their slots.",
+        "Neither `-n` nor the hosts give a number of processes.",
+        "Pass `-n`, or hosts with slots.",
         argv=("train.py",),
     ),
     Case(
         "unknown option",
-        "`distoptrun` has no such option; the program's own stand after the program.",
-        "`distoptrun --help` lists them.",
+        "`distoptrun` does not have this option. Options of your program come after the program.",
+        "See `distoptrun --help`.",
         argv=("-n", "2", "--nodez", "3", "train.py"),
     ),
     Case(
         "syntax error",
-        "The program cannot be compiled. `distoptrun` says so once, and starts nothing.",
-        "Mend the line that is shown.",
+        "The program has a syntax error. `distoptrun` reports it once and starts nothing.",
+        "Correct the line in the message.",
         argv=("-n", "2", "broken.py"),
     ),
     Case(
         "unknown variable",
-        "A variable `DISTOPT_...` that is not known: a typing error would otherwise be silent.",
-        "Compare with the names in the message.",
+        "distopt does not know this `DISTOPT_` variable. Without the error, a typo would go unnoticed.",
+        "Use one of the names in the message.",
         """\
 step = tf.distribute.VirtualStrategy(2)  # here
 """,
@@ -44,7 +44,7 @@ step = tf.distribute.VirtualStrategy(2)  # here
     ),
     Case(
         "value of a variable",
-        "A variable's value is no number, or not one of those that it can have.",
+        "The value of the variable is not a number, or not one of the allowed values.",
         "See the [table of variables](debugging.md#what-the-errors-say).",
         """\
 step = tf.distribute.VirtualStrategy(2)  # here
@@ -53,7 +53,7 @@ step = tf.distribute.VirtualStrategy(2)  # here
     ),
     Case(
         "a missing package",
-        "A part of distopt needs a package that is not installed.",
+        "This part of distopt needs a package that is not installed.",
         "Install it as the message says.",
         """\
 import sys
@@ -64,8 +64,11 @@ CheckpointManager('checkpoints', step={})  # here
     ),
     Case(
         "a launcher of another MPI",
-        "The `mpiexec` of one MPI has started processes with the library of another.",
-        "Start by `distoptrun`, which finds the right one; `distoptrun --check` shows what there is.",
+        "The `mpiexec` of one MPI started processes that load the library of another MPI.",
+        (
+            "Start with `distoptrun`, which finds the right `mpiexec`. `distoptrun --check` shows what "
+            "is installed."
+        ),
         shown=(
             "LaunchError: ... says that it started ... processes (...), but ...: the launcher "
             "belongs to another MPI than the one that mpi4py loads ..."

@@ -107,7 +107,7 @@ def test_entering_an_open_tape_is_an_error_and_a_closed_one_goes_on() -> None:
     tape = GradientTape(persistent=True)
     with tape:
         y = v * v
-        with pytest.raises(ValueError, match="recording already"):
+        with pytest.raises(ValueError, match="already recording"):
             tape.__enter__()
     with tape:
         z = y * v

@@ -57,7 +57,7 @@ def test_what_is_no_file_is_passed_over(tmp_path, caplog, change, name):
     change(tmp_path / "checkpoint-00000002" / name)
     assert manager.restore()
     assert mine == {"epoch": 1}
-    assert f"checkpoint-00000002 is passed over: {name}" in caplog.text
+    assert f"checkpoint-00000002 is skipped: {name}" in caplog.text
     manager.save()  # which looks at what to remove
 
 
@@ -288,7 +288,9 @@ def test_leftovers_that_cannot_be_removed_are_a_warning(tmp_path, monkeypatch, c
     assert manager.save().endswith("checkpoint-00000003")
     assert manager.save().endswith("checkpoint-00000004")
     told = [record.getMessage() for record in caplog.records]
-    assert sum("00000002.part, which a broken-off save has left, cannot be removed" in t for t in told) == 1
+    assert (
+        sum("00000002.part, which an interrupted save left behind, cannot be removed" in t for t in told) == 1
+    )
     assert sum("the old checkpoint" in text and "00000001 cannot be removed" in text for text in told) == 1
 
 
@@ -340,7 +342,7 @@ def test_a_checkpoint_of_another_user_is_a_warning(tmp_path, caplog):
 def test_a_number_that_leaves_none_after_it(tmp_path):
     manager, mine = saved(tmp_path, 1)
     (tmp_path / ("checkpoint-" + "9" * 18)).mkdir()
-    with pytest.raises(OSError, match=r"no number comes after checkpoint-9{18}, which must be moved away"):
+    with pytest.raises(OSError, match=r"checkpoint-9{18} has the highest possible number: move it away"):
         manager.save()
     mine["epoch"] = 5
     assert manager.restore()
@@ -360,7 +362,7 @@ def test_a_checkpoint_that_somebody_removes_while_it_is_written_is_told_at_once(
 
     manager, _ = saved(tmp_path, 1)
     monkeypatch.setattr(files, "write_file", remove)
-    with pytest.raises(OSError, match="somebody has removed it"):
+    with pytest.raises(OSError, match="it has been removed"):
         manager.save()
     monkeypatch.undo()
     assert manager.save().endswith("checkpoint-00000002")

@@ -80,7 +80,7 @@ def test_the_same_call_after_another_number_of_calls():
 
     errors = on(2, program)
     assert [type(e) for e in errors] == [ReplicaMismatch] * 2
-    assert "number of calls" in str(errors[0])
+    assert "numbers of calls" in str(errors[0])
 
 
 def test_an_error_on_one_is_told_to_all():

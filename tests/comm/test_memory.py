@@ -77,7 +77,7 @@ def test_another_mark_or_another_length_is_refused():
 @pytest.mark.parametrize("length", [4095, 4097, 1 << 40, 0, -1])
 def test_a_block_of_another_length_than_it_should_have_is_refused(length):
     block = memory.create_block(4096)
-    with pytest.raises(OSError, match="4,096 bytes in place of"):
+    with pytest.raises(OSError, match="4,096 bytes instead of"):
         memory.open_block(block.handle, length)
 
 

@@ -77,7 +77,7 @@ def test_answers_that_cannot_be_are_passed_over(text):
     lines = report(text)
     assert lines[0] == "distopt: waiting for 5 s, for replicas 0, 1, 2"
     assert "evaluate" not in "".join(lines)
-    assert lines[2].startswith("  replica 1: has not come; last seen in the other")
+    assert lines[2].startswith("  replica 1: has not arrived; last seen in the other")
 
 
 def test_a_remark_ends_the_message():

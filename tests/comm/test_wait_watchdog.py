@@ -33,7 +33,7 @@ class Others:
         return self.final_report(waited) if self.longest else ""
 
     def final_report(self, waited):
-        return f"distopt: waiting for {waited:.2f} s: replica 1 has not come"
+        return f"distopt: waiting for {waited:.2f} s: replica 1 has not arrived"
 
 
 def test_quiet_while_all_is_well(capsys):
@@ -55,7 +55,7 @@ def test_says_once_who_is_waited_for(capsys):
     Watchdog(0.02, 0, Others(), codes.append).wait_until(after(0.3))
     text = capsys.readouterr().err
     assert text.count("distopt: waiting for") == 1
-    assert "replica 1 has not come" in text
+    assert "replica 1 has not arrived" in text
     assert codes == []
 
 
@@ -67,7 +67,7 @@ def test_says_nothing_when_it_is_anothers_to_say(capsys):
 def test_ends_the_job(capsys):
     others, codes = Others(), []
     start = time.monotonic()
-    with pytest.raises(ReplicaStalled, match="replica 1 has not come"):
+    with pytest.raises(ReplicaStalled, match="replica 1 has not arrived"):
         Watchdog(0.02, 0.1, others, codes.append).wait_until(lambda: False)
     assert 0.1 < time.monotonic() - start < 3
     assert codes == [1]
@@ -79,7 +79,7 @@ def test_ends_the_job_also_when_the_one_who_should_does_not(capsys, monkeypatch)
     monkeypatch.setattr(watchdog, "_GRACE", 0.2)
     codes = []
     start = time.monotonic()
-    with pytest.raises(ReplicaStalled, match="replica 1 has not come"):
+    with pytest.raises(ReplicaStalled, match="replica 1 has not arrived"):
         Watchdog(0.02, 0.1, Others(longest=False), codes.append).wait_until(lambda: False)
     assert 0.3 < time.monotonic() - start < 3
     assert codes == [1]

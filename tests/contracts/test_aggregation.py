@@ -121,7 +121,7 @@ def test_weighted_mean_of_nothing_applies_nothing(replicas):
     def program():
         v = distopt.Variable([1.0, 2.0])
         optimizer = SGD(1.0, gradient_aggregator=aggregators.WeightedMean(0))
-        with pytest.raises(Exception, match="no replica has any example") as error:
+        with pytest.raises(Exception, match="no replica has any") as error:
             optimizer.apply_gradients([(np.ones(2, "f4"), v)])
         return v.numpy().tolist(), int(optimizer.iterations), error.type.__name__
 

@@ -124,7 +124,7 @@ def test_a_new_optimizer_on_one_replica(replicas):
         v, optimizer = Variable(ones(3), name="v"), SGD(0.5)
         optimizer.apply_gradients(pairs(v))
         own = get_replica_context().replica_id_in_sync_group == 1
-        with pytest.raises(ReplicaMismatch, match="the same call in words"):
+        with pytest.raises(ReplicaMismatch, match="the same call, but"):
             (SGD(0.5) if own else optimizer).apply_gradients(pairs(v))
         optimizer.apply_gradients(pairs(v))
         return float(v[0])
@@ -205,7 +205,7 @@ def test_stages_that_leave_gradients_different(replicas, stage, sparse):
         if sparse:
             gradient = IndexedSlices(gradient[:2], np.array([0, 3]), (4, 2))
         v, optimizer = Variable(ones(4, 2), name="v"), SGD(0.5, **STAGES[stage])
-        with pytest.raises(ReplicaMismatch, match=r"the gradient of 'v:0' parts .* Nothing was applied"):
+        with pytest.raises(ReplicaMismatch, match=r"the gradient of 'v:0' .* Nothing was applied"):
             optimizer.apply_gradients([(gradient, v)])
         return v.numpy().tolist(), int(optimizer.iterations)
 

@@ -37,7 +37,7 @@ BAD = {
 PAIRS = {
     "no pairs": (lambda v, w: 5, TypeError, "pairs"),
     "three things": (lambda v, w: [(ones(2), v, 1)], ValueError, "3 items"),
-    "no variable": (lambda v, w: [(ones(2), ones(2))], TypeError, "in the variable's place"),
+    "no variable": (lambda v, w: [(ones(2), ones(2))], TypeError, "instead of a variable"),
     "all None": (lambda v, w: [(None, v), (None, w)], ValueError, "No gradients provided"),
 }
 MAKERS = {

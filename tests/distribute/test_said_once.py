@@ -64,8 +64,8 @@ def test_a_step_that_is_left_out(said):
         SGD(1.0, on_nonfinite="skip").apply_gradients([(gradient, w)])
 
     VirtualStrategy(3).run(program)
-    assert len(said("step left out")) == 1
-    assert all(f"replica {replica}: " in said("step left out")[0] for replica in (1, 2))
+    assert len(said("step skipped")) == 1
+    assert all(f"replica {replica}: " in said("step skipped")[0] for replica in (1, 2))
 
 
 def test_what_a_tape_does_not_watch(said):

@@ -178,7 +178,7 @@ def test_no_straggler_is_made_up():
     assert after.straggler is None
     assert after.short() == words == ""
     assert after.lost > 0.1
-    assert "no one replica is the cause" in str(after)
+    assert "no single replica is the cause" in str(after)
 
 
 def test_the_recent_past_in_words():

@@ -46,7 +46,7 @@ def test_it_says_who_is_waited_for_and_where_all_stand(job, replicas, nodes, lat
         assert sorted(lines) == list(range(replicas))
         for replica, line in lines.items():
             if replica in late:
-                assert line.startswith("has not come")
+                assert line.startswith("has not arrived")
                 assert re.search(r"apply_gradients of SGD at program.py:\d+ \(step 1, call 3\)$", line)
             else:
                 own = line.endswith(" (this one)")
@@ -107,7 +107,7 @@ def test_it_watches_a_jobs_first_call(tmp_path):
     done = jobs.run(jobs.mpi(2, tmp_path / "program.py"), **LIMITS)
     assert done.code != 0
     _, lines = messages(done.err)[0]
-    assert lines[1].startswith("has not come")
+    assert lines[1].startswith("has not arrived")
     assert lines[0].startswith("in all_reduce('sum') at program.py:")
 
 
@@ -127,11 +127,11 @@ context.all_reduce("sum", 1.0)
     ("first", "words"),
     [
         pytest.param(
-            "", "process 0 is in MPI_Init, to which not all 2 processes have come", id="before MPI_Init"
+            "", "process 0 is in MPI_Init, which not all 2 processes have reached", id="before MPI_Init"
         ),
         pytest.param(
             "from mpi4py import MPI",
-            "replica 0 is at its first use of distopt, to which not all 2 have come",
+            "replica 0 is at its first use of distopt, which not all 2 have reached",
             id="after it",
             marks=pytest.mark.slow,
         ),

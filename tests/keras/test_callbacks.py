@@ -283,7 +283,7 @@ def test_warmup_goes_up_to_the_number_of_replicas() -> None:
     rates = [getattr(v, "values", (v,))[0] for v in VirtualStrategy(4).run(program)]
     # From the base rate to 4 times it in 4 steps, then constant.
     assert rates == pytest.approx([0.01 * f for f in (1.75, 2.5, 3.25, 4, 4, 4)])
-    with pytest.raises(ValueError, match="give steps_per_epoch"):
+    with pytest.raises(ValueError, match="pass steps_per_epoch"):
         model_of().fit(iter([(X, Y)]), verbose=0, callbacks=[C.LearningRateWarmup()])
     weights = {int(label): 1.0 for label in np.unique(Y.astype(int))}
     model_of().fit([(X, Y.astype(int))], class_weight=weights, verbose=0, callbacks=[C.LearningRateWarmup()])

@@ -103,7 +103,7 @@ def test_labels_in_a_memmap_are_not_read_through(tmp_path: Path) -> None:
     ("arguments", "text"),
     [
         ((np.ones((3, 2)), np.ones(4), None, 2), "x has 3, y has 4"),
-        ((np.ones((0, 2)), None, None, 2), "no example"),
+        ((np.ones((0, 2)), None, None, 2), "data are empty"),
         ((np.ones((3, 2)), None, None, 0), "at least 1; got 0"),
         (([np.ones((3, 2)), np.ones((2, 2))], None, None, 2), r"x\[0\] has 3, x\[1\] has 2"),
         ((np.float64(3.0), None, None, 2), "single value"),
@@ -146,7 +146,7 @@ def test_an_iterable_is_read_again_each_epoch() -> None:
 def test_bad_batches_are_refused() -> None:
     with pytest.raises(ValueError, match="4 elements"):
         IterableSource([(1, 2, 3, 4)], int).sample()
-    with pytest.raises(ValueError, match=r"y must be an array .* go into batches first"):
+    with pytest.raises(ValueError, match=r"y must be an array .* Batch single examples first"):
         IterableSource([(np.ones(4), np.float32(1))], int).sample()
     with pytest.raises(ValueError, match="empty"):
         IterableSource([], int).sample()

@@ -129,7 +129,7 @@ def test_outputs_without_names_are_numbered() -> None:
         ),
         ({"y": {"a": Y["a"]}}, r"y has the keys \['a'\]"),
         ({"y": Y["a"]}, "2 outputs; y holds 1 arrays"),
-        ({"class_weight": {0: 1.0}}, "class_weight works for models of one output"),
+        ({"class_weight": {0: 1.0}}, "class_weight works only for models with one output"),
     ],
 )
 def test_what_fits_no_output_is_refused(changes: dict[str, Any], text: str) -> None:
@@ -284,7 +284,7 @@ def test_a_model_with_no_loss_at_all_is_told_so() -> None:
     ("loss", "error", "text"),
     [
         (np.ones(3), ValueError, r"takes a scalar; got shape \(3,\)"),
-        (lambda: 1.0, TypeError, r"takes values: call the function in call\(\)"),
+        (lambda: 1.0, TypeError, r"takes values: evaluate the function in call\(\)"),
     ],
 )
 def test_only_scalars_can_be_added(loss: Any, error: type[Exception], text: str) -> None:

@@ -99,7 +99,7 @@ def test_integers_are_refused_but_by_random_uniform(name):
         values = np.asarray(I.RandomUniform(0, 10)((1000,), np.int64))
         assert set(values) == set(range(10))
     else:
-        with pytest.raises(TypeError, match="floating point"):
+        with pytest.raises(TypeError, match="floating-point"):
             I.get(name)((4, 3), np.int32)
 
 

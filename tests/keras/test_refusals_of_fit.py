@@ -22,9 +22,9 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "nan": ({"x": np.where(X[7, 2] == X, np.nan, X)}, "x has NaN, first in example 7"),
     "lengths": ({"y": Y[:-1]}, "x has 43, y has 42"),
     "classes": ({"y": Y + 1}, "from 0 to 3, .* 4 outputs; got labels from 1 to 4"),
-    "parts of classes": ({"y": Y / 4}, "class numbers, which are whole"),
-    "one-hot": ({"y": np.eye(4)[Y]}, r"got labels of shape \[batch, 4\]. One-hot labels go with cat"),
-    "empty": ({"x": X[:0], "y": Y[:0]}, "no example"),
+    "parts of classes": ({"y": Y / 4}, "class numbers, which are integers"),
+    "one-hot": ({"y": np.eye(4)[Y]}, r"got labels of shape \[batch, 4\]. For one-hot labels use cat"),
+    "empty": ({"x": X[:0], "y": Y[:0]}, "data are empty"),
     "width": ({"x": X[:, :5]}, r"layer 'dense\w*' \(Dense\) takes .*length 6 on axis -1"),
     "split": ({"validation_split": 0.999}, "leaves none"),
     "weights": ({"class_weight": {0: 1.0}}, r"no weight for the classes \[1, 2, 3\]"),
@@ -50,7 +50,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "weights of several outputs": (
         {"class_weight": {0: 1.0}, "y": [Y, Y]},
-        "class_weight works for models of one output",
+        "class_weight works only for models with one output",
     ),
     "weights of half labels": ({"class_weight": {0: 1.0}, "y": Y / 2}, "class_weight .*not whole"),
     "sample weights of other examples": (
@@ -69,7 +69,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "text": ({"x": np.array([["a"] * 6] * 43)}, "must hold numbers"),
     "no data": ({"x": None}, "x is None"),
     "batches and labels": ({"x": iter([(X, Y)])}, "labels and weights come in its batches"),
-    "iterator": ({"x": iter([(X, Y)]), "y": None, "epochs": 2}, "read once only"),
+    "iterator": ({"x": iter([(X, Y)]), "y": None, "epochs": 2}, "read only once"),
     "nan in a batch": ({"x": [(X * np.nan, Y)], "y": None}, "the first batch's x has NaN"),
     "no batch": ({"x": [].__iter__(), "y": None}, "empty"),
     "no batch size": ({"batch_size": 0}, r"fit\(\): batch_size must be at least 1; got 0"),
@@ -80,7 +80,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "validation width": ({"validation_data": (X[:, :5], Y)}, "takes .*length 6 on axis -1"),
     "validation labels": ({"validation_data": (X, Y + 1)}, "got labels from 1 to 4"),
     "validation nan": ({"validation_data": (X * np.nan, Y)}, r"fit\(validation_data=...\): x has NaN"),
-    "validation iterator": ({"validation_data": iter([(X, Y)]), "epochs": 2}, "give validation_steps"),
+    "validation iterator": ({"validation_data": iter([(X, Y)]), "epochs": 2}, "pass validation_steps"),
     "validation frequency": ({"validation_data": (X, Y), "validation_freq": 0}, "validation_freq must be"),
 }
 
@@ -100,7 +100,11 @@ def test_bad_input_is_refused_before_training(name: str) -> None:
 @pytest.mark.parametrize(
     ("loss", "y", "text"),
     [
-        ("categorical_crossentropy", Y, r"output's shape \[batch, 4\]; got \[batch, 1\]. Class numbers go"),
+        (
+            "categorical_crossentropy",
+            Y,
+            r"output's shape \[batch, 4\]; got \[batch, 1\]. For class numbers use",
+        ),
         ("mse", np.ones((43, 3)), r"labels of shape \[batch, 3\] do not fit .* \[batch, 4\]"),
         ("mse", [np.ones((43, 4)), np.ones((43, 4))], "1 outputs; y holds 2"),
     ],

@@ -92,7 +92,7 @@ def test_a_change_after_compile_is_told_of_once_and_holds_when_compiled_again(ca
         model.fit(X, ONES, epochs=2, verbose=0)
         model.train_on_batch(X, ONES)
     (told,) = caplog.messages
-    assert "trainable was changed since compile(), of 'first'" in told
+    assert "trainable of 'first' was changed after compile()" in told
     assert moved(start, model) == [True] * 4
     model.compile("sgd", "mse")
     start = model.get_weights()

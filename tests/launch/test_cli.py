@@ -40,7 +40,7 @@ def test_missing_module(capsys):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (["-n", "2"], "which program?"),
+        (["-n", "2"], "no program given"),
         ([__file__], "how many processes?"),
         (["--hostfile", "/no/such/file", __file__], "cannot read the host file"),
         (["-n", "3", "-H", "a:1,b:1", __file__], "3 processes were asked for"),
@@ -257,7 +257,7 @@ def test_check_finds_a_foreign_mpiexec(capfd, monkeypatch):
     from distopt_launch.errors import JobStartError
 
     def refuse(*_args):
-        raise JobStartError("its mpiexec is not there")
+        raise JobStartError("its mpiexec was not found")
 
     monkeypatch.setattr(check, "find_launcher", refuse)
     assert main(["--check"]) == 1

@@ -209,7 +209,7 @@ def test_timeout(launch):
     )
     assert done.code == 124
     assert done.seconds < 6
-    assert "the time is up" in done.err
+    assert "time limit reached" in done.err
 
 
 def test_restarts_until_it_works(launch, tmp_path):

@@ -99,7 +99,7 @@ def test_config_file(tmp_path):
         ("nprocs = 2", "unknown option 'nprocs'. Did you mean 'nproc'"),
         ("nproc = [", "is not TOML"),
         ("nproc = true", "nproc cannot be True"),
-        ("tee = 1", "tee is true or false"),
+        ("tee = 1", "tee must be true or false"),
         ('nproc = "x"', "'x' is not a whole number"),
         ("env = 3", "env cannot be 3"),
         ('config = "other.toml"', "unknown option 'config'"),

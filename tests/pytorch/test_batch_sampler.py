@@ -218,7 +218,7 @@ def test_arguments_and_states_that_cannot_be():
         make(range(4), 0)
     with pytest.raises(ValueError, match="global_batch_size must be a whole number of at least 3; got 2"):
         make(range(4), global_batch_size=2, num_replicas=3, rank=0)
-    with pytest.raises(ValueError, match="2 examples cannot be distributed to 3 replicas"):
+    with pytest.raises(ValueError, match="2 examples are too few for 3 replicas"):
         make(range(2), 1, num_replicas=3, rank=0)
     with pytest.raises(ValueError, match="rank must be from 0 to 1; got 2"):
         make(range(4), 1, num_replicas=2, rank=2)

@@ -198,7 +198,7 @@ def test_a_scheduler_must_be_made_afterwards():
     """It replaces step() by one that would aggregate nothing."""
     optimizer = torch.optim.SGD(batches.model().parameters(), lr=0.1)
     torch.optim.lr_scheduler.StepLR(optimizer, 1)
-    with pytest.raises(ValueError, match="make the DistributedOptimizer first"):
+    with pytest.raises(ValueError, match="create the DistributedOptimizer first"):
         DistributedOptimizer(optimizer)
 
 

@@ -183,7 +183,7 @@ def test_examples_of_some_replicas_only():
 
     (message, found), _ = on_replicas(2, program)
     assert "replica 1: step of Adam" in message
-    lines = [line for line in message.splitlines() if "weighed by examples" in line]
+    lines = [line for line in message.splitlines() if "weighted by examples" in line]
     assert len(lines) == 1
     assert "replica 1:" in lines[0]
     batches.assert_close(found, batches.beside(adam, steps=1))
@@ -216,7 +216,7 @@ def test_nobody_has_examples(replicas):
         module = batches.model()
         optimizer = distopt.torch.Adam(module, lr=0.1)
         batches.backward(module)
-        with pytest.raises(ValueError, match="no replica has any example"):
+        with pytest.raises(ValueError, match="no replica has any"):
             optimizer.step(examples=0)
         return batches.values(module), len(optimizer.state_dict()["state"])
 
@@ -303,7 +303,7 @@ def test_examples_with_an_aggregator_that_knows_none(replicas):
         module = batches.model()
         optimizer = distopt.torch.SGD(module, lr=0.1, aggregator="sum")
         batches.backward(module)
-        with pytest.raises(ValueError, match="weighs a mean"):
+        with pytest.raises(ValueError, match="weights a mean"):
             optimizer.step(examples=3)
 
     replicas.run(program)

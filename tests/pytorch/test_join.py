@@ -131,7 +131,7 @@ def test_empty_batches_have_the_structure_of_full_ones():
 @pytest.mark.parametrize(
     ("batches", "kind", "text"),
     [
-        ([], ValueError, "its loader gave none at all"),
+        ([], ValueError, "its loader yielded none"),
         ([object()], TypeError, "cannot make an empty batch of a object"),
     ],
 )
@@ -144,7 +144,7 @@ def test_what_cannot_be_emptied_is_an_error_on_all_replicas(batches, kind, text)
 
     first, second = on_replicas(2, program)
     assert type(first) is ReplicaFailed
-    assert "because replica 1 of 2 could not go on" in str(first)
+    assert "because replica 1 of 2 failed" in str(first)
     assert type(second) is kind
     assert text in str(second)
 

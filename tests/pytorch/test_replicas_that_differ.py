@@ -145,7 +145,7 @@ def test_an_aggregator_that_raises_on_one_replica():
 
     (kind, text, values), (other, _, _) = on_replicas(2, program)
     assert (kind, other) == (ReplicaFailed, LookupError)
-    assert "replica 1 of 2 could not go on" in text
+    assert "replica 1 of 2 failed" in text
     assert "of the aggregator" in text
     assert all(map(torch.equal, values, batches.values(batches.model())))
 

@@ -112,11 +112,11 @@ def returns_nothing(pairs):
 
 WRONG = [
     (no_aggregation, "the replicas got different gradients of v0:0, v1:0, v2:0"),
-    (loses_one, r"every variable that it got must be in it, each once; returned: v0:0 \(0 for 1\)"),
-    (overwrites, "it changed a gradient or a variable that it was given"),
+    (loses_one, r"the result must contain every variable exactly once; returned: v0:0 \(0 for 1\)"),
+    (overwrites, "it changed a gradient or a variable that was passed in"),
     (widens, "gradient of variable 'v0:0' has dtype float64, the variable float32"),
     (unsteady, "called twice with the same gradients, it gave different results"),
-    (averages_twice, "1 replica: one replica's own gradients of v0:0, v1:0, v2:0 did not come back"),
+    (averages_twice, "1 replica: a single replica did not get back its own gradients of v0:0, v1:0, v2:0"),
     (only_replica_0, "2 replicas: raised ReplicaMismatch"),
     (MovesInCall(), r"a call changed its state: update it in finish_step\(\)"),
     (WrongConfig(), "an aggregator made from its config {'power': 2} has the config {'power': 4}"),
@@ -238,7 +238,7 @@ class LeftInAnAttribute(Feedback):
         self.next[id(v)] = rest
 
 
-NOT_SAVED = "training from saved and restored weights differs from training without interruption"
+NOT_SAVED = "training that continues from saved weights differs from training without interruption"
 NOT_SHARED = "training with one aggregator for all replicas of a process differs from one for each"
 WRONG_STATE = [
     (InTheCall, ["a call changed its state: update it in finish_step()"]),

@@ -39,7 +39,7 @@ class LeafUpdate(ABC):
 
     def not_adapted(self, coefficients: dict[str, float]) -> dict[str, float]:
         """The coefficients of leaves that are to have no trust ratios."""
-        raise TypeError(f"{self.name}() has no trust ratios to leave out")
+        raise TypeError(f"{self.name}() has no trust ratios to exclude")
 
     def initial(self, slot: str) -> float:
         """What a new slot is filled with."""

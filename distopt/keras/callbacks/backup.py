@@ -99,10 +99,13 @@ class BackupAndRestore(Callback):
                 self._manager.on_preemption()
             except ValueError as error:
                 if is_chief():
-                    _log.warning("fit will not notice a preemption, not being in the main thread: %s", error)
+                    _log.warning(
+                        "fit will not notice a preemption, because it does not run in the main thread: %s",
+                        error,
+                    )
         if self._manager.restore() and is_chief():
             position = state.position
-            _log.warning("going on at epoch %d, batch %d", position.epoch + 1, position.batch + 1)
+            _log.warning("continuing at epoch %d, batch %d", position.epoch + 1, position.batch + 1)
 
     def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
         """See Callback."""

@@ -53,12 +53,12 @@ class History(Callback):
         check_members(state, {"epoch", "history", "epochs"})
         history, epochs = state["history"], state["epochs"]
         if not isinstance(state["epoch"], list) or not isinstance(history, dict):
-            raise TypeError("the epochs are no list, or their numbers no dict")
+            raise TypeError("the epochs are not a list, or their numbers are not a dict")
         if not isinstance(epochs, dict) or set(epochs) != set(history):
             raise ValueError("there are not the epochs of each number")
         for name, values in history.items():
             if not isinstance(name, str) or not isinstance(values, list):
-                raise TypeError("the numbers of the epochs are no lists by name")
+                raise TypeError("the numbers of the epochs are not a dict of lists")
             if not isinstance(epochs[name], list) or len(epochs[name]) != len(values):
                 raise ValueError(f"the numbers {shown(name)} are not one for each of its epochs")
         for numbers in (state["epoch"], *epochs.values()):

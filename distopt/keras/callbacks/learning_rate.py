@@ -105,7 +105,9 @@ class LearningRateWarmup(Callback):
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """See Callback."""
         if self.params["steps"] is None:
-            raise ValueError("LearningRateWarmup needs to know the batches of an epoch: give steps_per_epoch")
+            raise ValueError(
+                "LearningRateWarmup needs the number of batches in an epoch: pass steps_per_epoch"
+            )
         self._base = learning_rate(self.model.optimizer, "LearningRateWarmup")
         wait_for_all()
 

@@ -67,7 +67,7 @@ class MonitorCallback(Callback):
 
     @property
     def worst(self) -> float:
-        """The worst value: any number is better."""
+        """The worst value, to which any number is preferred."""
         return -math.inf if self.monitor_op is np.greater else math.inf
 
     def get_monitor_value(self, logs: Logs | None) -> float | None:

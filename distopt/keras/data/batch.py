@@ -109,8 +109,8 @@ def count_examples(parts: dict[str, Any]) -> int:
             label = name if len(leaves) == 1 else f"{name}[{i}]"
             if leaf.ndim == 0:
                 raise ValueError(
-                    f"{label} must be an array of examples; got a single value. Examples that come one "
-                    "by one go into batches first (keras.data.Dataset.batch)"
+                    f"{label} must be an array of examples; got a single value. Batch single examples "
+                    "first (keras.data.Dataset.batch)"
                 )
             lengths[label] = len(leaf)
     if len(set(lengths.values())) > 1:
@@ -118,7 +118,7 @@ def count_examples(parts: dict[str, Any]) -> int:
         raise ValueError(f"all data must have the same number of examples; {shown}")
     count = next(iter(lengths.values()), 0)
     if count == 0:
-        raise ValueError(f"there is no example in the data ({', '.join(lengths) or 'x'} is empty)")
+        raise ValueError(f"the data are empty ({', '.join(lengths) or 'x'} is empty)")
     return count
 
 

@@ -201,7 +201,7 @@ class IterableSource(Source):
         item = self._next()
         known = [one for one in self._gather(None if item is None else describe(item)) if one is not None]
         if not known:
-            raise ValueError("there is no batch in the data: the iterable (or generator) is empty")
+            raise ValueError("the iterable or generator is empty: it yielded no batch")
         if item is None:
             x, y, sample_weight = self._template or without_examples(known[0])
             self._template = x, y, sample_weight

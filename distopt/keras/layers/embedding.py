@@ -53,8 +53,8 @@ class Embedding(Layer):
     ) -> None:
         if mask_zero:
             raise ValueError(
-                "Embedding(mask_zero=True) is not supported: no layer here leaves masked steps out. Give the "
-                "steps weights by sample_weight, or mask them in a custom layer"
+                "Embedding(mask_zero=True) is not supported: no layer supports masks. Use sample_weight "
+                "for the time steps, or mask them in a custom layer"
             )
         if input_length is not None and "batch_input_shape" not in kwargs:
             kwargs.setdefault("input_shape", (as_count(input_length, "input_length"),))

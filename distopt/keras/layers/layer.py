@@ -133,7 +133,7 @@ class Layer(Module):
         if not single and isinstance(inputs, Layer):
             raise TypeError(
                 f"layer {self.name!r} ({type(self).__name__}) was called on layer {inputs.name!r}, not on "
-                "values: put layers into a Sequential, or override call of a Model"
+                "values: put the layers into a Sequential, or override call of a Model"
             )
         inputs = self._cast(inputs) if single else map_structure(self._cast, inputs)
         if not self.built:
@@ -170,8 +170,8 @@ class Layer(Module):
 
     def _refuse(self, shape: tuple[int | None, ...]) -> None:
         raise ValueError(
-            f"layer {self.name!r} ({type(self).__name__}) takes inputs of {self.input_spec}, the batch being "
-            f"axis 0; got shape {shape}"
+            f"layer {self.name!r} ({type(self).__name__}) takes inputs of {self.input_spec}, where axis 0 "
+            f"is the batch; got shape {shape}"
         )
 
     # -- weights
@@ -234,7 +234,7 @@ class Layer(Module):
             self._added_losses = PerReplicaState(list)
         for one in loss if isinstance(loss, (list, tuple)) else [loss]:
             if callable(one):
-                raise TypeError(f"add_loss() of {self.name!r} takes values: call the function in call()")
+                raise TypeError(f"add_loss() of {self.name!r} takes values: evaluate the function in call()")
             if np.ndim(one):
                 raise ValueError(
                     f"add_loss() of {self.name!r} takes a scalar; got shape {np.shape(one)}: give its np.mean"

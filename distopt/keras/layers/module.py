@@ -103,7 +103,7 @@ class Module(KnownArguments):
 
     @property
     def weights(self) -> list[Variable]:
-        """All weights: the trainable ones, then the others."""
+        """All weights, first the trainable ones, then the others."""
         return self.trainable_weights + self.non_trainable_weights
 
     trainable_variables = trainable_weights

@@ -174,7 +174,7 @@ def _class_numbers(y_true: Any, shape: tuple[int, ...]) -> Array:
 
 def _same_shape(name: str, y_true: Any, y_pred: Any) -> None:
     if y_true.shape != y_pred.shape:
-        hint = " For the numbers of the classes use sparse_categorical_crossentropy."
+        hint = " For class numbers use sparse_categorical_crossentropy."
         raise ValueError(
             f"{name} needs labels and predictions of one shape; got y_true of shape {y_true.shape} and "
             f"y_pred of shape {y_pred.shape}.{hint if name.startswith('categorical') else ''}"

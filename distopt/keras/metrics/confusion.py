@@ -67,7 +67,7 @@ def confusion_counts(
         values = _only_top_k(values, top_k)
     if class_id is not None:
         if labels.ndim == 0 or class_id >= labels.shape[-1]:
-            raise ValueError(f"class_id={class_id} is no class of labels of shape {labels.shape}")
+            raise ValueError(f"class_id={class_id} is not a class of labels of shape {labels.shape}")
         labels, values = labels[..., class_id], values[..., class_id]
     weights = np.ones(labels.shape)
     if sample_weight is not None:

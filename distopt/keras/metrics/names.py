@@ -95,6 +95,6 @@ def for_model(identifier: Any, y_true_shape: Sequence[int], y_pred_shape: Sequen
     if isinstance(metric, losses.Loss):
         return MeanMetricWrapper(metric.call, name=metric.name)
     if metric is None:
-        raise ValueError("None is no metric: leave it out of compile(metrics=[...])")
+        raise ValueError("None is not a metric: remove it from compile(metrics=[...])")
     name = identifier if isinstance(identifier, str) else getattr(metric, "__name__", type(metric).__name__)
     return MeanMetricWrapper(metric, name=name)

@@ -81,22 +81,22 @@ def check_labels(y: Any, y_pred: Any, loss: losses.Loss, whole: Any = None) -> N
     if _is(loss, "sparse_categorical_crossentropy"):
         if y.ndim == y_pred.ndim and y.shape[-1] not in (1,):
             raise ValueError(
-                f"sparse_categorical_crossentropy takes one class number for each example; got labels of "
-                f"shape {_batch(y)}. One-hot labels go with categorical_crossentropy."
+                "sparse_categorical_crossentropy takes one class number for each example; got labels of "
+                f"shape {_batch(y)}. For one-hot labels use categorical_crossentropy."
             )
         values = y if whole is None or is_mapped(whole) else whole
         if values.size and not (values.min() >= 0 and values.max() < classes):
             raise ValueError(
-                f"labels must be from 0 to {classes - 1}, the model having {classes} outputs; got labels "
-                f"from {values.min()} to {values.max()}"
+                f"labels must be from 0 to {classes - 1}, because the model has {classes} outputs; got "
+                f"labels from {values.min()} to {values.max()}"
             )
         if values.dtype.kind == "f" and (values != np.floor(values)).any():
-            raise ValueError("labels must be class numbers, which are whole; got some that are not")
+            raise ValueError("labels must be class numbers, which are integers; got some that are not")
         return
     if _is(loss, "categorical_crossentropy") and y.shape != y_pred.shape:
         raise ValueError(
             f"categorical_crossentropy takes one-hot labels of the output's shape {_batch(y_pred)}; got "
-            f"{_batch(y)}. Class numbers go with sparse_categorical_crossentropy."
+            f"{_batch(y)}. For class numbers use sparse_categorical_crossentropy."
         )
     if _is(loss, None):
         return
@@ -164,12 +164,12 @@ def check_same_arrays(
     for replica, one in enumerate(gathered):
         if not all(map(_near, one["ends"], gathered[0]["ends"])):
             raise ValueError(
-                f"{_SAME}; the examples of replica {replica} are not those of replica 0. {_BATCHES}"
+                f"{_SAME}; the examples of replica {replica} differ from those of replica 0. {_BATCHES}"
             )
 
 
-_SAME = "every replica must be given the same whole arrays, of which each takes its share"
-_BATCHES = "Data that is shared out already goes in as batches (an iterable)."
+_SAME = "every replica must pass the same whole arrays, of which each takes its share"
+_BATCHES = "Pass data that is already distributed as an iterable of batches."
 
 
 def _compare(call: str, arguments: dict[str, Any], gathered: list[dict[str, Any]]) -> None:

@@ -64,8 +64,8 @@ def _weights(y: Any, sample_weight: Any, weights: dict[int, float]) -> Array:
     leaves = flatten(as_arrays(y))
     if len(leaves) != 1:
         raise ValueError(
-            f"class_weight works for models of one output, with y an array; got {shown(type(y).__name__)} of "
-            f"{len(leaves)} arrays"
+            "class_weight works only for models with one output, where y is an array; got "
+            f"{shown(type(y).__name__)} of {len(leaves)} arrays"
         )
     present, place = np.unique(_classes(leaves[0]), return_inverse=True)
     missing = [int(c) for c in present if int(c) not in weights]

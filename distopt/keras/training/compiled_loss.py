@@ -128,7 +128,7 @@ class CompiledLoss:
 
     @property
     def totals(self) -> list[float]:
-        """What this replica has added up: examples, then the sums of the outputs' losses and of the loss."""
+        """The sums of this replica, first of examples, then of the outputs' losses and of the loss."""
         return [float(self._local), *(self._sums.get(name, 0.0) for name in self._names())]
 
     def go_on_from(self, totals: Sequence[float], count: int) -> None:

@@ -177,7 +177,7 @@ def _check_readings(source: Source, steps: int | None, times: int, argument: str
     """Raises ValueError if an iterator would have to be read to its end several times."""
     if getattr(source, "once", False) and steps is None and times > 1:
         raise ValueError(
-            "fit() got an iterator or generator, which can be read only once, for several epochs: give "
+            "fit() got an iterator or generator, which can be read only once, for several epochs: pass "
             f"{argument}, or an iterable that can be read again (keras.data.Dataset.from_generator)"
         )
 

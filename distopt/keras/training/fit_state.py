@@ -185,7 +185,7 @@ class FitState:
         if returned is not None and not (
             isinstance(returned, dict) and all(isinstance(v, float) for v in returned.values())
         ):
-            raise TypeError("what train_step returned is no dict of numbers")
+            raise TypeError("train_step did not return a dict of numbers")
         for source, own in zip(self._sources, data, strict=True):
             source.check_state(own)
 

@@ -103,7 +103,7 @@ def _serialized(named: dict[str, Array]) -> bytes:
     data: bytes = safetensors("a .safetensors file").numpy.save(named)
     length = _header_length(data)
     if length > _HEADER:
-        raise ValueError(f"so many weights have a header of {length:,} bytes: save as .npz")
+        raise ValueError(f"the weights need a header of {length:,} bytes: save as .npz")
     return data
 
 
@@ -113,12 +113,12 @@ def _header_length(data: bytes) -> int:
 
 def _read_npz(path: str, file: BinaryIO, check: Callable[[_Shapes], None]) -> list[tuple[str, Array]]:
     # What zipfile, zlib and NumPy raise on damage is not documented.
-    with _refused(f"{path!r} is no .npz file of weights", Exception):
+    with _refused(f"{path!r} is not an .npz file of weights", Exception):
         archive = zipfile.ZipFile(file)
         members = sorted(archive.infolist(), key=lambda member: member.filename)
         shapes = [_npy_shape(archive, member) for member in members]
     check(shapes)
-    with _refused(f"{path!r} is no .npz file of weights", Exception):
+    with _refused(f"{path!r} is not an .npz file of weights", Exception):
         return [(_name(member.filename.removesuffix(".npy")), _npy(archive, member)) for member in members]
 
 
@@ -137,7 +137,7 @@ def _npy_shape(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> tuple[int, 
     The format: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
     """
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{member.filename!r} is packed by a method that NumPy does not use")
+        raise ValueError(f"{member.filename!r} is compressed with a method that NumPy does not use")
     with archive.open(member) as file:
         version = np.lib.format.read_magic(file)
         width, read = (
@@ -165,7 +165,7 @@ def _npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
 
 
 def _read_safetensors(path: str, file: BinaryIO, check: Callable[[_Shapes], None]) -> list[tuple[str, Array]]:
-    with _refused(f"{path!r} is no safetensors file", *load_errors()):
+    with _refused(f"{path!r} is not a safetensors file", *load_errors()):
         length = _header_length(file.read(8))
         if length > _HEADER:
             raise ValueError(f"a header of {length:,} bytes")
@@ -176,7 +176,7 @@ def _read_safetensors(path: str, file: BinaryIO, check: Callable[[_Shapes], None
     check(shapes)
     if any(part.get_dtype() == "BF16" for part in slices):
         bfloat16()  # the package must be there before the first tensor of it
-    with _refused(f"{path!r} is no safetensors file", *load_errors()):
+    with _refused(f"{path!r} is not a safetensors file", *load_errors()):
         return [(_name(name), tensors.get_tensor(name)) for name in names]
 
 

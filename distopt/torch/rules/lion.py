@@ -1,4 +1,4 @@
-"""Lion, which ``torch.optim`` has not."""
+"""Lion, which ``torch.optim`` does not have."""
 
 from __future__ import annotations
 
