@@ -132,18 +132,19 @@ class LedgerView:
 
 
 def find(pid: int) -> str | None:
-    """The path of the ledger that a process has open; None if it has none.
+    """The path of the ledger that a process has open, the newest if there are several; None if it has none.
 
     Raises:
         OSError: there is no such process, or it is not to be seen.
     """
     folder = f"/proc/{pid}/fd"
+    found: dict[int, str] = {}
     for name in os.listdir(folder):
         with suppress(OSError):
             path = f"{folder}/{name}"
             if os.readlink(path).startswith(_LINK) and _magic(path):
-                return path
-    return None
+                found[os.stat(path).st_ino] = path  # the numbers of files in memory grow
+    return found[max(found)] if found else None
 
 
 def _magic(path: str) -> bool:
