@@ -14,7 +14,7 @@ from distopt.core.wrappers import named_after
 from distopt.distribute.frames import current_frame
 from distopt.errors import ReplicaFailed, ReplicaMismatch, ReplicaStalled
 
-__all__ = ["CollectiveLock", "collective_call"]
+__all__ = ["CollectiveLock", "collective_call", "tells_early_errors"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -99,6 +99,27 @@ def collective_call(function: Callable[_P, _R]) -> Callable[_P, _R]:
             except Exception as error:
                 _tell(check, headers, function.__name__, error)
                 raise
+
+    return named_after(function, call)
+
+
+def tells_early_errors(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Marks a function that makes collective calls, one after the other.
+
+    If it raises before the first of them, the other replicas raise ReplicaFailed there.
+    """
+
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        context = current_frame().context
+        if context is None or context.comm.size == 1:
+            return function(*args, **kwargs)
+        check = context.collective_check
+        headers = check.headers
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            _tell(check, headers, function.__name__, error)
+            raise
 
     return named_after(function, call)
 

@@ -81,3 +81,28 @@ def test_a_loss_that_raises_on_one_replica_stops_the_step_on_all() -> None:
         return w.numpy().tolist(), int(optimizer.iterations)
 
     assert on_replicas(2, program) == [([0.0, 1.0], 2)] * 2
+
+
+X, Y = np.ones((4, 2), "f4"), np.ones((4, 1), "f4")
+
+#: Calls of a model with arguments that are wrong, and the error; without them they are right.
+OF_MODELS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
+    "fit": ((X, Y), {"epochs": -1}),
+    "evaluate": ((X, Y), {"batch_size": 0}),
+    "predict": ((X,), {"batch_size": 0}),
+    "train_on_batch": ((X, Y), {"sample_weight": np.ones(3)}),
+}
+
+
+def test_wrong_arguments_of_a_model_are_an_error_on_all_replicas() -> None:
+    def program() -> int:
+        model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        model.build((None, 2))
+        for name, (right, wrong) in OF_MODELS.items():
+            with pytest.raises(ValueError if rank() else ReplicaFailed):
+                getattr(model, name)(*right, **(wrong if rank() else {}))
+        model.fit(X, Y, verbose=0)
+        return int(model.optimizer.iterations)
+
+    assert on_replicas(2, program) == [1, 1]

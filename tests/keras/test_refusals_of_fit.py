@@ -69,7 +69,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "text": ({"x": np.array([["a"] * 6] * 43)}, "must hold numbers"),
     "no data": ({"x": None}, "x is None"),
     "batches and labels": ({"x": iter([(X, Y)])}, "labels and weights come in its batches"),
-    "iterator": ({"x": iter([(X, Y)]), "y": None, "epochs": 2}, "read once only"),
+    "iterator": ({"x": iter([(X, Y)]), "y": None, "epochs": 2}, "read only once"),
     "nan in a batch": ({"x": [(X * np.nan, Y)], "y": None}, "the first batch's x has NaN"),
     "no batch": ({"x": [].__iter__(), "y": None}, "empty"),
     "no batch size": ({"batch_size": 0}, r"fit\(\): batch_size must be at least 1; got 0"),
