@@ -74,6 +74,7 @@ class CollectiveCheck:
         steps: how many optimizer steps this replica has begun; for messages.
         ledger: who came when; None before the first call, and for one replica before its first step.
         ended: a place where whoever ends a collective call notes when, in nanoseconds.
+        headers: how many headers this replica has opened here, and among its node's replicas.
     """
 
     def __init__(
@@ -90,8 +91,7 @@ class CollectiveCheck:
         self._world, self._pid, self.steps = world, os.getpid(), 0
         self._timing, self.ended = new_state()
         self.ledger: Ledger | None = None
-        self._calls = 0
-        self._node_calls = 0
+        self._calls = self._node_calls = self.headers = 0
         self._kinds: dict[str, int] = {}
         self._places: dict[tuple[str, tuple[str, str]], str] = {}
         self._finished = False
@@ -125,11 +125,13 @@ class CollectiveCheck:
             Exception: ``error`` itself, on the replica that gave it.
         """
         self._calls += 1
+        self.headers += 1
         if self._comm.size == 1:
             if error is not None:
                 raise error
             return [flags]
         if self._job is not None:
+            self._job.headers += 1
             self._job._opened()
         header = self._header(kind, self._calls, fingerprint, error, flags, bool(ahead))
         begin = perf_counter_ns()
@@ -141,6 +143,7 @@ class CollectiveCheck:
         others = self._job is not None and rows.count(header) < len(rows)
         if self._job is not None and others and not all(_FORMAT.unpack(row)[_OF_NODE] for row in rows):
             # Another replica of the node is in a call of the job: there all of the job learn it.
+            self._job._calls += 1
             self._job._agreed(self._job._exchange(header), flags, describe, error)
         return self._agreed(rows, flags, describe, error)
 
@@ -163,6 +166,7 @@ class CollectiveCheck:
             As :meth:`check`.
         """
         self._node_calls += 1
+        self.headers += 1
         if self._node.size == 1:
             if error is not None:
                 raise error
@@ -172,6 +176,7 @@ class CollectiveCheck:
         rows = self._node.exchange(header)
         if error is not None or rows.count(header) < len(rows):
             if self._node.size < self._comm.size:
+                self._calls += 1  # for the others it is a call of the job
                 rows = self._exchange(header)
             self._agreed(rows, 0, describe, error)
 

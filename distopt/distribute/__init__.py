@@ -5,7 +5,7 @@ from __future__ import annotations
 from distopt.core import placement as _placement
 from distopt.distribute import lifetime as _lifetime
 from distopt.distribute import program as _program
-from distopt.distribute.collective_lock import collective_call
+from distopt.distribute.collective_lock import collective_call, tells_early_errors
 from distopt.distribute.context import ReplicaContext
 from distopt.distribute.frames import current_frame as _current_frame
 from distopt.distribute.frames import (
@@ -50,6 +50,7 @@ __all__ = [
     "telemetry_of",
     "tell",
     "tell_metrics",
+    "tells_early_errors",
     "timed",
     "within_node",
 ]

@@ -9,10 +9,12 @@ from time import monotonic_ns
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
+from distopt.collectives import CollectiveCheck
 from distopt.core.wrappers import named_after
 from distopt.distribute.frames import current_frame
+from distopt.errors import ReplicaFailed, ReplicaMismatch, ReplicaStalled
 
-__all__ = ["CollectiveLock", "collective_call"]
+__all__ = ["CollectiveLock", "collective_call", "tells_early_errors"]
 
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
@@ -72,19 +74,25 @@ class CollectiveLock:
 def collective_call(function: Callable[_P, _R]) -> Callable[_P, _R]:
     """Marks a function that makes collective calls.
 
-    Other threads of the replica cannot make one meanwhile.
+    Other threads of the replica cannot make one meanwhile. If the function raises before it has met the
+    other replicas, as it does for wrong arguments, they raise ReplicaFailed in their call.
     """
 
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         context = current_frame().context
         if context is None:
             return function(*args, **kwargs)
+        check = context.collective_check
+        headers = check.headers
         spans = context.world.spans
         if spans.armed:
             with context.lock:
                 begin = spans.call_began()
                 try:
                     return function(*args, **kwargs)
+                except Exception as error:
+                    _tell(check, headers, function.__name__, error)
+                    raise
                 finally:
                     spans.call_ended(function.__name__, begin)
         if context.comm.size == 1:
@@ -93,6 +101,37 @@ def collective_call(function: Callable[_P, _R]) -> Callable[_P, _R]:
             finally:
                 context.collective_check.ended[0] = monotonic_ns()
         with context.lock:
-            return function(*args, **kwargs)
+            try:
+                return function(*args, **kwargs)
+            except Exception as error:
+                _tell(check, headers, function.__name__, error)
+                raise
 
     return named_after(function, call)
+
+
+def tells_early_errors(function: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Marks a function that makes collective calls, one after the other.
+
+    If it raises before the first of them, the other replicas raise ReplicaFailed there.
+    """
+
+    def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
+        context = current_frame().context
+        if context is None or context.comm.size == 1:
+            return function(*args, **kwargs)
+        check = context.collective_check
+        headers = check.headers
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            _tell(check, headers, function.__name__, error)
+            raise
+
+    return named_after(function, call)
+
+
+def _tell(check: CollectiveCheck, headers: int, call: str, error: Exception) -> None:
+    """Tells the other replicas of an error that came before the first header of a call."""
+    if check.headers == headers and not isinstance(error, (ReplicaFailed, ReplicaMismatch, ReplicaStalled)):
+        check.check(call, 0, lambda: call, error)

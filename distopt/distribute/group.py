@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -84,12 +85,13 @@ class ReplicaGroup:
             ValueError: the op or the wire is unknown, or a value is None.
             ReplicaMismatch: the values of replicas differ in number, shape or dtype, or their wires differ.
         """
-        op, wire = ReduceOp.from_any(reduce_op), as_wire(wire)
-        by = "" if wire == EXACT else f", wire={wire!r}"
-        call, leaves = f"{self._prefix}all_reduce({op.value!r}{by})", nest.flatten(value)
-        error = _leaf_error(call, leaves, op)
-        values = [] if error else [_leaf(x) for x in leaves]
-        self._check(call, values, error)
+        with self._told_to_all(f"{self._prefix}all_reduce()"):
+            op, wire = ReduceOp.from_any(reduce_op), as_wire(wire)
+            by = "" if wire == EXACT else f", wire={wire!r}"
+            call, leaves = f"{self._prefix}all_reduce({op.value!r}{by})", nest.flatten(value)
+            _check_leaves(call, leaves, op)
+            values = [_leaf(x) for x in leaves]
+        self._check(call, values)
         return nest.pack(value, reduced(self, op, leaves, self._reduce_leaves(values, op, wire)))
 
     @collective_call
@@ -110,17 +112,15 @@ class ReplicaGroup:
             ReplicaMismatch: the arrays of replicas differ in another way.
         """
         call, leaves = f"{self._prefix}all_gather(axis={axis})", nest.flatten(value)
-        error: Exception | None = None
         arrays: list[Array] = []
-        for leaf in leaves:
-            array = np.ascontiguousarray(native(as_array(leaf))) if leaf is not None else np.empty(0)
-            if leaf is None or not -as_array(leaf).ndim <= axis < as_array(leaf).ndim:
-                error = ValueError(f"{call} got {_shape_of(leaf)}, which has no such axis")
-            error = error or _kind_error(call, leaf)
-            arrays.append(array)
+        with self._told_to_all(call):
+            for leaf in leaves:
+                if leaf is None or not -as_array(leaf).ndim <= axis < as_array(leaf).ndim:
+                    raise ValueError(f"{call} got {_shape_of(leaf)}, which has no such axis")
+                _check_kind(call, leaf)
+                arrays.append(np.ascontiguousarray(native(as_array(leaf))))
         # Lengths along the axis may differ, so they are left out of what is compared.
-        kinds = [] if error else [_Gathered(_any_length(a, axis), a.dtype) for a in arrays]
-        self._check(call, kinds, error)
+        self._check(call, [_Gathered(_any_length(a, axis), a.dtype) for a in arrays])
         results = [Tensor.from_numpy(_gather(self._comm, a, axis)) for a in arrays]
         return nest.pack(value, gathered(self, axis, leaves, results))
 
@@ -133,12 +133,14 @@ class ReplicaGroup:
             TypeError: a value is not an array of numbers.
             ReplicaMismatch: the values of replicas differ in number, shape or dtype.
         """
-        values = [native(as_array(x)) for x in nest.flatten(value)]
         call = f"{self._prefix}broadcast(root={root})"
-        error = next((problem for x in values if (problem := _kind_error(call, x))), None)
-        if not 0 <= root < self.size:
-            error = ValueError(f"{call}: the replicas are 0 to {self.size - 1}")
-        self._check(call, values if error is None else [], error)
+        with self._told_to_all(call):
+            values = [native(as_array(x)) for x in nest.flatten(value)]
+            for array in values:
+                _check_kind(call, array)
+            if not 0 <= root < self.size:
+                raise ValueError(f"{call}: the replicas are 0 to {self.size - 1}")
+        self._check(call, values)
         return nest.pack(
             value,
             [
@@ -167,12 +169,21 @@ class ReplicaGroup:
             for v, p, rows in zip(values, parts, sparse, strict=True)
         ]
 
-    def _check(self, call: str, values: list[Any], error: Exception | None) -> None:
+    @contextmanager
+    def _told_to_all(self, call: str) -> Iterator[None]:
+        """A block that reads this replica's arguments. If it raises, so do the others of the group."""
+        try:
+            yield
+        except Exception as error:
+            self._header(call, 0, lambda: call, error)
+            raise
+
+    def _check(self, call: str, values: list[Any]) -> None:
         key = (call, *((v.shape, v.dtype.char, isinstance(v, IndexedSlices)) for v in values))
         fingerprint = self._fingerprints.get(key)
         if fingerprint is None:
             fingerprint = self._fingerprints[key] = digest(repr(key))
-        self._header(call, fingerprint, lambda: f"{call} of {_describe(values)}", error)
+        self._header(call, fingerprint, lambda: f"{call} of {_describe(values)}", None)
 
 
 class _Gathered(NamedTuple):
@@ -187,22 +198,20 @@ def _any_length(array: Array, axis: int) -> tuple[Any, ...]:
     return (*array.shape[:axis], "any", *array.shape[axis + 1 :])
 
 
-def _leaf_error(call: str, leaves: list[Any], op: ReduceOp) -> Exception | None:
+def _check_leaves(call: str, leaves: list[Any], op: ReduceOp) -> None:
     for leaf in leaves:
         if leaf is None:
-            return ValueError(f"{call} got None among its values: leave it out on all replicas")
+            raise ValueError(f"{call} got None among its values: leave it out on all replicas")
         if isinstance(leaf, IndexedSlices) and op not in (ReduceOp.SUM, ReduceOp.MEAN):
-            return ValueError(f"{call} does not take IndexedSlices: only 'sum' and 'mean' do")
-        if not isinstance(leaf, IndexedSlices) and (error := _kind_error(call, leaf)):
-            return error
-    return None
+            raise ValueError(f"{call} does not take IndexedSlices: only 'sum' and 'mean' do")
+        if not isinstance(leaf, IndexedSlices):
+            _check_kind(call, leaf)
 
 
-def _kind_error(call: str, leaf: Any) -> Exception | None:
+def _check_kind(call: str, leaf: Any) -> None:
     array = as_array(leaf)
-    if kind_of(array.dtype) in "biufc":
-        return None
-    return TypeError(f"{call} takes numbers; got {type(leaf).__name__} of dtype {array.dtype}")
+    if kind_of(array.dtype) not in "biufc":
+        raise TypeError(f"{call} takes numbers; got {type(leaf).__name__} of dtype {array.dtype}")
 
 
 def _leaf(value: Any) -> Any:

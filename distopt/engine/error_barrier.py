@@ -17,15 +17,15 @@ class ErrorBarrier(AbstractContextManager[None]):
     """A ``with`` block that all replicas go through; an error in it is raised on all of them.
 
     Args:
-        context: the replica.
+        context: the replica; None in cross-replica context, where no other one waits.
         call: what it is about, for messages.
     """
 
-    def __init__(self, context: ReplicaContext, call: str) -> None:
+    def __init__(self, context: ReplicaContext | None, call: str) -> None:
         self._context, self._call = context, call
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and self._context is not None:
             broadcast_error(self._context, self._call, error)
 
 

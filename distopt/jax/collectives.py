@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from distopt.distribute import ReduceOp, get_strategy
+from distopt.distribute import ReduceOp, get_strategy, require_replica_context
+from distopt.engine.error_barrier import broadcast_error
 from distopt.jax.collective import Broadcast, Collective, Gather, Reduce
 from distopt.jax.host_call import host_call
 
@@ -35,7 +38,9 @@ def all_reduce(tree: Any, op: ReduceOp | str = "sum") -> Any:
         ReplicaMismatch: the trees of replicas differ. Inside of jit, JAX wraps it in its own error.
         NotImplementedError: the derivative of a minimum or maximum is needed.
     """
-    return _on_leaves(Reduce(ReduceOp.from_any(op).value), tree)
+    with _told_to_all("all_reduce()"):
+        collective = Reduce(ReduceOp.from_any(op).value)
+    return _on_leaves(collective, tree)
 
 
 def all_gather(tree: Any, axis: int = 0) -> Any:
@@ -52,11 +57,12 @@ def all_gather(tree: Any, axis: int = 0) -> Any:
         ReplicaMismatch: the trees of replicas differ in another way.
     """
     leaves, structure = jax.tree_util.tree_flatten(tree)
-    for leaf in leaves:
-        if not -jnp.ndim(leaf) <= axis < jnp.ndim(leaf):
-            raise ValueError(
-                f"all_gather(axis={axis}) got an array of shape {jnp.shape(leaf)}, which has no such axis"
-            )
+    with _told_to_all("all_gather()"):
+        for leaf in leaves:
+            if not -jnp.ndim(leaf) <= axis < jnp.ndim(leaf):
+                raise ValueError(
+                    f"all_gather(axis={axis}) got an array of shape {jnp.shape(leaf)}, which has no such axis"
+                )
     if axis >= 0 or len({jnp.ndim(leaf) for leaf in leaves}) == 1:
         places = [axis % jnp.ndim(leaf) for leaf in leaves]
         return _on_leaves(Gather(places[0]), tree) if leaves else tree
@@ -76,8 +82,9 @@ def broadcast(tree: Any, root: int = 0) -> Any:
         ReplicaMismatch: the trees of replicas differ.
     """
     size = get_strategy().num_replicas_in_sync
-    if not 0 <= root < size:
-        raise ValueError(f"broadcast(root={root}): the replicas are 0 to {size - 1}")
+    with _told_to_all("broadcast()"):
+        if not 0 <= root < size:
+            raise ValueError(f"broadcast(root={root}): the replicas are 0 to {size - 1}")
     return _on_leaves(Broadcast(root), tree)
 
 
@@ -85,9 +92,20 @@ def _on_leaves(collective: Collective, tree: Any) -> Any:
     leaves, structure = jax.tree_util.tree_flatten(tree)
     if not leaves:
         return tree
-    return jax.tree_util.tree_unflatten(
-        structure, _linked(collective, [jnp.asarray(leaf) for leaf in leaves])
-    )
+    with _told_to_all(str(collective)):
+        arrays = [jnp.asarray(leaf) for leaf in leaves]
+    return jax.tree_util.tree_unflatten(structure, _linked(collective, arrays))
+
+
+@contextmanager
+def _told_to_all(call: str) -> Iterator[None]:
+    """Errors in this replica's arguments, of which the others learn, as they are on their way to ``call``."""
+    try:
+        yield
+    except Exception as error:
+        jax.effects_barrier()  # calls that JAX still makes, in threads of its own, come first
+        broadcast_error(require_replica_context(call), call, error)
+        raise
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

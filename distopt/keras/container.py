@@ -57,13 +57,13 @@ class Container(Layer):
         context = get_replica_context()
         if context is None or not self.built or this_replica() in self._begun:
             return
-        self._begun.add(this_replica())
         weights = list(dict.fromkeys(_made_so_far(self)))
-        if context.num_replicas_in_sync == 1 or not weights:
-            return
-        for weight, value in zip(weights, context.broadcast([as_array(w) for w in weights]), strict=True):
-            if not np.array_equal(as_array(weight), as_array(value)):
-                assign_alike(weight, value)
+        if context.num_replicas_in_sync > 1 and weights:
+            values = context.broadcast([as_array(w) for w in weights])
+            for weight, value in zip(weights, values, strict=True):
+                if not np.array_equal(as_array(weight), as_array(value)):
+                    assign_alike(weight, value)
+        self._begun.add(this_replica())  # not if the call failed: then all replicas make it again
 
     # -- weights
     @property

@@ -12,7 +12,7 @@ from typing import Any
 from distopt import optimizers
 from distopt.autodiff import GradientTape
 from distopt.core.keywords import known_arguments
-from distopt.distribute import require_replica_context
+from distopt.distribute import require_replica_context, tells_early_errors
 from distopt.keras.callbacks import Callback, History
 from distopt.keras.callbacks.callback import is_chief
 from distopt.keras.callbacks.progress import shown_logs
@@ -220,6 +220,7 @@ class Model(Container):
         """Returns the outputs for ``(x,)``."""
         return self(unpack(data)[0], training=False)
 
+    @tells_early_errors
     @known_arguments
     def fit(
         self,
@@ -281,6 +282,7 @@ class Model(Container):
         with self._as_compiled():
             return fit(self, x, y, sample_weight, options, validation, callbacks or ())
 
+    @tells_early_errors
     @known_arguments
     def evaluate(
         self,
@@ -307,6 +309,7 @@ class Model(Container):
             print(f"Evaluated  {shown_logs(results)}", flush=True)
         return results if return_dict else listed(self, results)
 
+    @tells_early_errors
     @known_arguments
     def predict(
         self, x: Any, batch_size: int | None = None, verbose: Any = 0, steps: int | None = None
@@ -323,6 +326,7 @@ class Model(Container):
         with self._as_evaluated():
             return run_predict(self, x, batch_size, steps)
 
+    @tells_early_errors
     @known_arguments
     def train_on_batch(
         self,
@@ -344,6 +348,7 @@ class Model(Container):
             results = run_epoch_of_one(self, x, y, sample_weight, reset_metrics)
         return results if return_dict else listed(self, results)
 
+    @tells_early_errors
     @known_arguments
     def test_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False
@@ -353,10 +358,12 @@ class Model(Container):
         size = max(count_examples({"x": as_arrays(x)}), replicas)
         return self.evaluate(x, y, size, 0, sample_weight, return_dict=return_dict)
 
+    @tells_early_errors
     def predict_on_batch(self, x: Any) -> Any:
         """Runs :meth:`predict` on one batch."""
         return self.predict(x)
 
+    @tells_early_errors
     def save_weights(self, filepath: str | PathLike[str]) -> None:
         """Writes all weights to a ``.npz`` or ``.safetensors`` file, on replica 0.
 

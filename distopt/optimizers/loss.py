@@ -13,6 +13,7 @@ from distopt.core.checks import shown
 from distopt.core.indexed_slices import IndexedSlices
 from distopt.core.variable import Variable
 from distopt.distribute import get_replica_context
+from distopt.engine.error_barrier import ErrorBarrier
 from distopt.optimizers.pairs import Pair
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ __all__ = [
     "all_gradients",
     "check_dtypes",
     "compute_gradients",
+    "gradients_to_apply",
     "loss_factor",
     "variables_in",
     "warn_of_means",
@@ -53,6 +55,18 @@ def compute_gradients(
     pairs = optimizer._get_gradients(tape, loss, variables, grad_loss)
     optimizer._assert_valid_dtypes([v for g, v in pairs if g is not None])
     return pairs
+
+
+def gradients_to_apply(
+    optimizer: Optimizer, loss: Any, var_list: Any, grad_loss: Any, tape: Any
+) -> list[Pair]:
+    """What ``Optimizer.minimize`` hands on. An error of one replica's loss stops all of them.
+
+    Raises:
+        ReplicaFailed: the loss of another replica raised an exception.
+    """
+    with ErrorBarrier(get_replica_context(), optimizer._call()):
+        return optimizer._compute_gradients(loss, var_list, grad_loss, tape)
 
 
 def all_gradients(optimizer: Optimizer, loss: Any, params: Any) -> list[Any]:

@@ -21,6 +21,7 @@ from distopt.optimizers.loss import (
     all_gradients,
     check_dtypes,
     compute_gradients,
+    gradients_to_apply,
     variables_in,
     warn_of_means,
 )
@@ -100,9 +101,10 @@ class Optimizer(BaseOptimizer):
 
         Raises:
             ValueError: the tape is missing, ``var_list`` is invalid, or there are no gradients.
+            ReplicaFailed: the loss of another replica raised an exception.
             RuntimeError: called in cross-replica context.
         """
-        return self.apply_gradients(self._compute_gradients(loss, var_list, grad_loss, tape), name)
+        return self.apply_gradients(gradients_to_apply(self, loss, var_list, grad_loss, tape), name)
 
     def get_updates(self, loss: Any, params: Any) -> list[StepResult | None]:
         """Makes one step on the callable ``loss``. Returns the result in a list. See :meth:`minimize`."""
@@ -336,9 +338,7 @@ class Optimizer(BaseOptimizer):
     def _prepare_local(self, var_device: Any, var_dtype: Any, apply_state: ApplyState) -> None:
         """A hook: adds to ``apply_state[var_device, var_dtype]`` what depends only on the step."""
         if isinstance(var_device, Factors) and var_device.learning_rate != 1.0:
-            raise TypeError(
-                f"learning_rate_multiplier needs a compiled rule, which {type(self).__name__} does not have"
-            )
+            raise TypeError(f"learning_rate_multiplier needs a compiled rule; {type(self).__name__} has none")
         if "learning_rate" in self._hypers:
             apply_state[var_device, var_dtype]["lr_t"] = self._decayed_lr(var_dtype)
 

@@ -308,7 +308,9 @@ def test_tensorboard_reads_the_events(tmp_path: Path, read_scalars) -> None:
     model = fitted(C.TensorBoard(tmp_path, update_freq=2), epochs=3, validation_data=(X, Y))
     history = model.history.history
     train, validation = read_scalars(tmp_path / "train"), read_scalars(tmp_path / "validation")
-    assert sorted(train) == ["batch_loss", "batch_mae", "epoch_loss", "epoch_mae"]
+    times = [name for name in train if name.startswith("time/")]
+    assert sorted(train) == ["batch_loss", "batch_mae", "epoch_loss", "epoch_mae", "steps_per_second", *times]
+    assert sum(train[name][-1][1] for name in times) == pytest.approx(1, rel=1e-5)
     assert sorted(validation) == ["epoch_loss", "epoch_mae"]
     assert [step for step, _ in train["batch_loss"]] == [2, 4, 6, 8]
     for name in ("loss", "mae"):
@@ -320,14 +322,14 @@ def test_tensorboard_reads_the_events(tmp_path: Path, read_scalars) -> None:
         C.TensorBoard(tmp_path, update_freq=0)
     VirtualStrategy(2).run(lambda: fitted(C.TensorBoard(tmp_path / "two"), epochs=2) and None)
     assert len(list((tmp_path / "two" / "train").iterdir())) == 1
-    times = read_scalars(tmp_path / "two" / "train")
-    shares = [times[name] for name in times if name.startswith("time/")]
+    two = read_scalars(tmp_path / "two" / "train")
+    shares = [two[name] for name in two if name.startswith("time/")]
     assert len(shares) == 6
-    late = [times["late/replica_0"], times["late/replica_1"]]
+    late = [two["late/replica_0"], two["late/replica_1"]]
     for epoch in range(2):
         assert sum(share[epoch][1] for share in shares) == pytest.approx(1, rel=1e-5)
         assert 0.5 <= sum(share[epoch][1] for share in late) <= 1.0001
-        assert times["steps_per_second"][epoch][1] > 1
+        assert two["steps_per_second"][epoch][1] > 1
 
 
 def test_checksums_of_event_files() -> None:

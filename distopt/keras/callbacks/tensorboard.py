@@ -22,9 +22,9 @@ class TensorBoard(Callback):
     Values of training go to the folder ``train``, those of validation to ``validation``. The tags are
     ``epoch_loss``, ``epoch_accuracy`` and so on, and with ``update_freq`` also ``batch_loss``.
 
-    With several replicas it also writes where the time of an epoch went: ``time/own_code``, ``time/waiting``
-    and so on, as fractions averaged over the replicas; ``late/replica_3``, the fraction of steps to which
-    replica 3 came last; and ``steps_per_second``. See :func:`distopt.report`.
+    It also writes where the time of an epoch went: ``time/own_code``, ``time/waiting`` and so on, as
+    fractions averaged over the replicas; ``steps_per_second``; and with several replicas ``late/replica_3``, the
+    fraction of steps to which replica 3 came last. See :func:`distopt.report`.
 
     Args:
         log_dir: the folder.
@@ -71,7 +71,7 @@ class TensorBoard(Callback):
         self._write("validation", "epoch_", epoch, validation)
 
     def _times(self) -> Logs:
-        """Where the time went since the last epoch; nothing for one replica."""
+        """Where the time went since the last epoch."""
         now, before = report(), self._before
         self._before = now
         if now is None or not is_chief():
@@ -79,8 +79,9 @@ class TensorBoard(Callback):
         part = now if before is None else now.since(before)
         shares = part.spent.sum(0) / max(float(part.spent.sum()), 1e-9)
         found: Logs = {f"time/{name.replace(' ', '_')}": shares[i] for i, name in enumerate(PHASES)}
-        for replica, last in enumerate(part.last_steps.tolist()):
-            found[f"late/replica_{replica}"] = last / max(part.steps, 1)
+        if part.replicas > 1:
+            for replica, last in enumerate(part.last_steps.tolist()):
+                found[f"late/replica_{replica}"] = last / max(part.steps, 1)
         return {**found, "steps_per_second": part.steps / max(part.seconds, 1e-9)}
 
     def get_state(self) -> int:
