@@ -23,8 +23,8 @@ class TensorBoard(Callback):
     ``epoch_loss``, ``epoch_accuracy`` and so on, and with ``update_freq`` also ``batch_loss``.
 
     It also writes where the time of an epoch went: ``time/own_code``, ``time/waiting`` and so on, as
-    fractions averaged over the replicas; ``steps_per_second``; and with several replicas ``late/replica_3``, the
-    fraction of steps to which replica 3 came last. See :func:`distopt.report`.
+    fractions averaged over the replicas, and ``steps_per_second``. With several replicas it also writes
+    ``late/replica_3``, the fraction of steps to which replica 3 came last. See :func:`distopt.report`.
 
     Args:
         log_dir: the folder.
