@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from distopt.collectives.link import AHEAD, Link, block_factor, block_of, cheapest_rule
+from distopt.collectives.link import AHEAD, Link, block_sizes, cheapest_rule
 from distopt.collectives.node_rounds import load
 
 __all__ = ["BLOCK", "Constants", "Exchanges", "exchanges", "predicted", "wire_floor"]
@@ -53,7 +53,7 @@ def predicted(parameters: int, nodes: int, constants: Constants) -> float:
         return node
     link = Link(constants.latency, constants.message, 1 / constants.bytes_per_second)
     members = _members(nodes)
-    block = block_of(parameters, BLOCK, BLOCK * block_factor(members, 4 * BLOCK, link))
+    block = block_sizes(BLOCK, 1, members, link).of(parameters)
     step = exchanges(parameters, nodes, cheapest_rule(members, 4 * block, link), block)
     return node + step.waits * link.latency + step.messages * link.message + step.nbytes * link.byte
 

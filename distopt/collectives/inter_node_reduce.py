@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from distopt.collectives.exchange import TAGS, Exchange, MessageTrace
-from distopt.collectives.link import AHEAD, TYPICAL, Link, cheapest_rule
+from distopt.collectives.link import AHEAD, TYPICAL, TYPICAL_BYTES, Link, cheapest_rule
 from distopt.collectives.node_rounds import NodeRounds, node_rounds
 from distopt.collectives.tree import live_rows, local_pairs, reduce_rows
 from distopt.comm import Communicator
@@ -18,8 +18,8 @@ from distopt.typing import Array
 
 __all__ = ["InterNodeReduce", "subtotal"]
 
-#: Bytes of an element: to judge what blocks cost; at most, of blocks that are sent ahead.
-_TYPICAL_BYTES, _LARGEST_BYTES = 4, 8
+#: Bytes of an element at most, of blocks that are sent ahead.
+_LARGEST_BYTES = 8
 
 
 class _Travelling(NamedTuple):
@@ -133,7 +133,7 @@ class InterNodeReduce:
 
     def _send_ahead(self, own: Sequence[Array]) -> _Travelling:
         """The same by the rule of the longest blocks, whatever this one is: so all nodes have one plan."""
-        rule = cheapest_rule(self._members, _TYPICAL_BYTES * self._longest, self._link)
+        rule = cheapest_rule(self._members, TYPICAL_BYTES * self._longest, self._link)
         plan = node_rounds(self._members, rule, self._cross.rank)
         if self._rooms is None:
             self._rooms = _rooms(plan, self._longest)

@@ -20,9 +20,11 @@ from distopt.comm import Communicator
 __all__ = [
     "AHEAD",
     "TYPICAL",
+    "TYPICAL_BYTES",
+    "BlockSizes",
     "Link",
     "block_factor",
-    "block_of",
+    "block_sizes",
     "cheapest_rule",
     "exchange_seconds",
     "measured_link",
@@ -32,8 +34,12 @@ __all__ = [
 AHEAD = 2
 #: Blocks grow until what they wait for latency and messages is this part of their time, or up to the most.
 _WAITING, _MOST = 0.1, 8
-#: So many blocks a step has at least, where they are larger than they need be.
-_BLOCKS = 8
+#: How many blocks a step has at least, if they are larger than need be: where latency counts, and elsewhere.
+_FEW, _MANY = 8, 32
+#: Elements that a replica sends of a block at least.
+_SHORTEST = 1 << 17
+#: Bytes of an element, to judge what blocks cost.
+TYPICAL_BYTES = 4
 #: The nodes up to which these rules may be the fastest. With more of them, many messages of few bytes have
 #: nothing left to save, and to plan them would take longer, N^2; the fewest partial sums saved 2 % at most.
 _DIRECT, _FEWEST = 256, 8
@@ -99,12 +105,44 @@ def block_factor(members: Members, nbytes: int, link: Link) -> int:
     return factor
 
 
-def block_of(elements: int, least: int, most: int) -> int:
-    """The elements of a block, for arrays of so many in all.
+@dataclass(frozen=True)
+class BlockSizes:
+    """How many elements a block has. While one block is used others travel, so large ones need many elements.
 
-    While one block is used others travel: so the largest ones are for those who have many.
+    Attributes:
+        least: the smallest block.
+        most: the largest one.
+        count: how many blocks there are at least, if they are larger than the smallest.
     """
-    return min(most, max(elements // _BLOCKS, least))
+
+    least: int
+    most: int
+    count: int
+
+    def of(self, elements: int) -> int:
+        """The elements of a block, for arrays of so many in all."""
+        return min(self.most, max(elements // self.count, self.least))
+
+
+def block_sizes(usual: int, replicas: int, members: Members, link: Link) -> BlockSizes:
+    """The sizes of blocks that travel: larger than usual where latency counts, else smaller for small models.
+
+    What is left to send after the backward pass, or to receive before the last update, is a block.
+
+    Args:
+        usual: the elements of a block on one node.
+        replicas: of each node, each of which sends its part of a block.
+        members: the nodes.
+        link: what messages between them cost.
+    """
+
+    def factor(elements: int) -> int:
+        return block_factor(members, TYPICAL_BYTES * elements // replicas, link)
+
+    if (larger := factor(usual)) > 1:
+        return BlockSizes(usual, larger * usual, _FEW)
+    small = min(usual, max(usual // 4, _SHORTEST * replicas))
+    return BlockSizes(small if factor(small) == 1 else usual, usual, _MANY)
 
 
 def measured_link(

@@ -13,7 +13,15 @@ import numpy as np
 
 from distopt.collectives.exchange import TAGS, MessageTrace
 from distopt.collectives.inter_node_reduce import InterNodeReduce, subtotal
-from distopt.collectives.link import AHEAD, Link, block_factor, block_of, cheapest_rule, measured_link
+from distopt.collectives.link import (
+    AHEAD,
+    TYPICAL_BYTES,
+    BlockSizes,
+    Link,
+    block_sizes,
+    cheapest_rule,
+    measured_link,
+)
 from distopt.collectives.node_rounds import load
 from distopt.collectives.partition import PIECE, Partition, block_size, partition
 from distopt.collectives.reused_memory import ReusedMemory
@@ -30,8 +38,6 @@ __all__ = ["IN_FLIGHT", "ShardReduce", "gather_own"]
 #: Blocks of a channel that may be on their way at once.
 IN_FLIGHT = 16
 _PROBE_BYTES = 64
-#: Bytes of an element, to judge what blocks cost.
-_TYPICAL_BYTES = 4
 
 
 class ShardReduce:
@@ -56,7 +62,8 @@ class ShardReduce:
     def __init__(self, world: World, options: Settings) -> None:
         self.job, self.spans = world.comm, world.spans
         self.node, self.cross = _topology(world, options)
-        self.block = self._least_block = block_size(self.node.size)
+        self.block = usual = block_size(self.node.size)
+        self._sizes = BlockSizes(usual, usual, 1)
         self.link: Link | None = None
         self.block_memory = [ReusedMemory() for _ in range(AHEAD + 2)]
         self._inter_node: InterNodeReduce | None = None
@@ -65,7 +72,8 @@ class ShardReduce:
         if self.cross.size > 1:
             self._members = self._everyone()
             self.link = measured_link(self.cross, self.job)
-            self.block *= block_factor(self._members, _TYPICAL_BYTES * self._shard, self.link)
+            self._sizes = block_sizes(usual, self.node.size, self._members, self.link)
+            self.block = self._sizes.most
             longest = self._shard + 2 * PIECE  # a block is longer by one at most, and a shard by half of one
             self._inter_node = InterNodeReduce(
                 self.cross, self._members, link=self.link, longest=longest, trace=self._trace(0)
@@ -82,7 +90,7 @@ class ShardReduce:
         """How nodes exchange the largest blocks; empty on one node."""
         if self.link is None:
             return ""
-        nbytes = _TYPICAL_BYTES * self._shard
+        nbytes = TYPICAL_BYTES * self._shard
         rule = cheapest_rule(self._members, nbytes, self.link)
         takes = load(self._members, rule)
         return (
@@ -117,8 +125,7 @@ class ShardReduce:
 
     def partition(self, sizes: tuple[int, ...], itemsize: int) -> Partition:
         """Who sums what of arrays of so many elements, each of so many bytes."""
-        block = block_of(sum(sizes), self._least_block, self.block)
-        return partition(sizes, self.node.size, self.node.rank, itemsize, block)
+        return partition(sizes, self.node.size, self.node.rank, itemsize, self._sizes.of(sum(sizes)))
 
     @property
     def sends_ahead(self) -> bool:

@@ -5,7 +5,14 @@ from itertools import count as counted
 import pytest
 from replicated import on_replicas, rank
 
-from distopt.collectives.link import Link, block_factor, cheapest_rule, exchange_seconds, measured_link
+from distopt.collectives.link import (
+    Link,
+    block_factor,
+    block_sizes,
+    cheapest_rule,
+    exchange_seconds,
+    measured_link,
+)
 from distopt.collectives.node_rounds import load
 from distopt.distribute import get_replica_context
 
@@ -58,6 +65,17 @@ def test_blocks_grow_with_latency_and_with_the_nodes():
 
 
 @pytest.mark.parametrize("count", [2, 5])
+def test_blocks_of_small_models_are_smaller_where_latency_does_not_count():
+    """So that little is left to send after the backward pass: half a megabyte of each replica."""
+    usual = 1 << 19
+    near = block_sizes(usual, 1, nodes(2), Link(2e-5, 5e-6, 8e-9))
+    assert [near.of(n) for n in (1000, 5_800_000, 25_000_000)] == [1 << 17, 5_800_000 // 32, usual]
+    shared = block_sizes(usual, 4, nodes(2), Link(2e-5, 5e-6, 8e-9))  # four replicas each send their part
+    assert shared.of(1000) == usual
+    far = block_sizes(usual, 1, nodes(2), FAR)
+    assert (far.of(1000), far.of(10**9)) == (usual, 8 * usual)
+
+
 def test_all_replicas_measure_the_same(monkeypatch, count):
     monkeypatch.setenv("DISTOPT_MEMORY", "private")
 
