@@ -64,7 +64,6 @@ def test_blocks_grow_with_latency_and_with_the_nodes():
     assert factors[-1] > factors[0]
 
 
-@pytest.mark.parametrize("count", [2, 5])
 def test_blocks_of_small_models_are_smaller_where_latency_does_not_count():
     """So that little is left to send after the backward pass: half a megabyte of each replica."""
     usual = 1 << 19
@@ -76,6 +75,7 @@ def test_blocks_of_small_models_are_smaller_where_latency_does_not_count():
     assert (far.of(1000), far.of(10**9)) == (usual, 8 * usual)
 
 
+@pytest.mark.parametrize("count", [2, 5])
 def test_all_replicas_measure_the_same(monkeypatch, count):
     monkeypatch.setenv("DISTOPT_MEMORY", "private")
 
