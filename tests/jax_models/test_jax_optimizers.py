@@ -311,7 +311,7 @@ def test_a_wrong_count_of_examples_stops_all_and_no_later_step():
 
 
 def test_words_for_what_is_not_there():
-    with pytest.raises(RuntimeError, match=r"apply\(\) of adam before init\(params\)"):
+    with pytest.raises(RuntimeError, match=r"apply\(\) of adam was called before init\(params\)"):
         dj.adam(0.1).apply({})
     with pytest.raises(TypeError, match="inside jit, grad or vmap"):
         jax.jit(dj.adam(0.1).init)({"w": jnp.ones(2)})

@@ -196,7 +196,7 @@ def test_a_reader_that_goes_away_ends_the_job(job):
         process.stdout.readline()
         process.stdout.close()
         assert process.wait(timeout=LIMIT) == 128 + signal.SIGPIPE
-        assert b"nobody reads standard output" in process.stderr.read()
+        assert b"the reader of standard output has exited" in process.stderr.read()
 
 
 def test_a_reader_that_goes_away_is_not_needed_where_there_are_logs(job, tmp_path):

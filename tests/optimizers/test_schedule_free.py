@@ -133,7 +133,7 @@ def test_refused():
         ScheduleFree(SGD(), beta_1=0)
     used = SGD()
     used.apply_gradients([(np.ones(1, "f4"), Variable([1.0]))])
-    with pytest.raises(ValueError, match="has been used"):
+    with pytest.raises(ValueError, match="has already made steps"):
         ScheduleFree(used)
 
 

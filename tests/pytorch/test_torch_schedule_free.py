@@ -189,7 +189,7 @@ def test_arguments():
     for wrong in (0.0, 1.0):
         with pytest.raises(ValueError, match="momentum of SGDScheduleFree must be above 0 and below 1"):
             dt.SGDScheduleFree(parameter, momentum=wrong)
-        with pytest.raises(ValueError, match=r"betas\[0\] of AdamWScheduleFree must be in"):
+        with pytest.raises(ValueError, match=r"betas\[0\] of AdamWScheduleFree must be "):
             dt.AdamWScheduleFree(parameter, betas=(wrong, 0.9))
     with pytest.raises(ValueError, match="lr of AdamWScheduleFree"):
         dt.AdamWScheduleFree(parameter, lr=-1.0)
