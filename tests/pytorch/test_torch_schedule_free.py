@@ -203,7 +203,7 @@ def test_arguments():
     inner = dt.SGD(parameter)
     parameter[0].grad = torch.ones(3)
     inner.step()
-    with pytest.raises(ValueError, match="has made steps"):
+    with pytest.raises(ValueError, match="has already made steps"):
         dt.ScheduleFree(inner)
     inner = dt.SGD(parameter)
     dt.ScheduleFree(inner)
