@@ -182,10 +182,11 @@ class Report:
         if self.replicas > 1:
             lines[0] += f", {self.calls:,} collective calls"
         lines.append("replica " + "".join(f"{name:>17}" for name in PHASES) + "      last in")
+        last, unit = (self.last_steps, "steps") if self.steps else (self.last_calls, "calls")
         for r, row in enumerate(self.spent):
             whole = max(float(row.sum()), 1e-9)
             parts = "".join(f"{s:>9.2f} s {100 * s / whole:>3.0f} %" for s in row)
-            lines.append(f"{r:>7} {parts} {self.last_steps[r]:>6} steps")
+            lines.append(f"{r:>7} {parts} {last[r]:>6} {unit}")
         if self.replicas > 1:
             lines.append(self._summary())
         if self.wire is not None:

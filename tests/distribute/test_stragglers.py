@@ -118,6 +118,10 @@ def test_replicas_that_take_turns_on_two_nodes(monkeypatch):
         # Node 1's replica 2 comes to a round when 3 does, having waited for it in each step.
         assert (found.straggler.replica, found.straggler.cause) == (3, "own code")
         assert found.straggler.seconds == pytest.approx(more.mean(), rel=0.2)
+        last = str(found).splitlines()[5]  # there are no steps of all replicas, but three rounds
+        assert last.split()[0] == "3"
+        assert last.endswith(" calls")
+        assert int(last.split()[-2]) >= 3
 
 
 def test_one_replica_alone():
