@@ -68,6 +68,8 @@ class Overlap:
         self.variables = 0
 
     def __str__(self) -> str:
+        if not self.off and self._handover is None:
+            return ""  # nobody has handed over gradients
         when = f"after the backward pass: {self.off}" if self.off else "while the backward pass goes on"
         return f"gradients go to other nodes {when}"
 

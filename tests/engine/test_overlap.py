@@ -7,7 +7,9 @@ import numpy as np
 import overlapped
 import overlapped_tapes
 import pytest
+from replicated import on_replicas
 
+import distopt as tf
 from distopt.collectives.progress_thread import ProgressThread
 from distopt.comm import SoloCommunicator
 from distopt.engine import trial
@@ -22,6 +24,21 @@ from distopt.engine.overlap import Overlap
 )
 def test_tapes_have_the_bits_of_steps_without_overlap(tmp_path, processes, nodes):
     overlapped.compare(overlapped_tapes, processes, nodes, tmp_path)
+
+
+def test_nothing_is_said_of_overlap_where_gradients_come_with_the_step(monkeypatch):
+    monkeypatch.setenv("DISTOPT_NODES", "2")
+
+    def program():
+        v = tf.Variable(np.zeros(10, np.float32), name="v")
+        optimizer = tf.optimizers.SGD(0.1)
+        for _ in range(4):
+            optimizer.apply_gradients([(np.ones(10, np.float32), v)])
+        return optimizer.describe()
+
+    for said in on_replicas(4, program):
+        assert "between 2 nodes" in said
+        assert "backward pass" not in said
 
 
 def test_an_unknown_mode_is_an_error():
