@@ -48,7 +48,7 @@ def _batch(function: Callable[[], Any]) -> float:
     return (time.perf_counter_ns() - begin) / _CALLS
 
 
-def work(config: dict[str, Any]) -> dict[str, float]:
+def work(config: dict[str, Any]) -> dict[str, float] | None:
     """One replica's part: the job's own step, then the ledger's calls, on a ledger of the job's size."""
     import numpy as np
 
@@ -76,4 +76,4 @@ def work(config: dict[str, Any]) -> dict[str, float]:
         "a whole step of 3 variables": statistics.median(steps),
     }
     context.comm.barrier()
-    return found
+    return found if context.comm.rank == 0 else None

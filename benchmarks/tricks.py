@@ -77,11 +77,12 @@ class _Switched:
 _NAMES = {name for _, ways in CASES.values() for environ in ways.values() for name in environ}
 
 
-def work(config: dict[str, Any]) -> dict[str, list[float]]:
+def work(config: dict[str, Any]) -> dict[str, list[float]] | None:
     """One replica's part: the seconds of a step of each way, by rounds."""
     from benchmarks.clock import turns, world
 
     everyone = world()
     sizes = [tuple(shape) for shape in config["shapes"]]
     peers = {way: _Switched(sizes, everyone.rank, environ) for way, environ in config["ways"].items()}
-    return turns(everyone, peers, config["rounds"], config["seconds"])
+    result = turns(everyone, peers, config["rounds"], config["seconds"])
+    return result if everyone.rank == 0 else None

@@ -82,9 +82,11 @@ _TRUTH = {
     "off": False,
 }
 
+_KINDS = {bool: "1 or 0", int: "a whole number", float: "a number"}
+
 
 def settings(environ: Mapping[str, str] | None = None) -> Settings:
-    """Reads the settings from ``environ`` (the process's by default).
+    """Reads the settings from ``environ`` (the process's by default). An empty variable counts as not set.
 
     Raises:
         ValueError: an unknown ``DISTOPT_*`` name, or a value that cannot be read.
@@ -98,7 +100,8 @@ def settings(environ: Mapping[str, str] | None = None) -> Settings:
         if name not in known:
             hint = did_you_mean(name, known)
             raise ValueError(f"unknown environment variable {name}.{hint} Known: {', '.join(sorted(known))}")
-        values[known[name].name] = _parse(name, text, known[name].default)
+        if text.strip():
+            values[known[name].name] = _parse(name, text, known[name].default)
     if environ is None and is_child():
         values.pop("record", None)  # the folder is the replica's
     return Settings(**values)  # type: ignore[arg-type]
@@ -112,4 +115,4 @@ def _parse(name: str, text: str, default: object) -> object:
             return type(default)(text)
         return text
     except (KeyError, ValueError):
-        raise ValueError(f"{name}={text!r} is not a {type(default).__name__}") from None
+        raise ValueError(f"{name}={text!r} is not {_KINDS[type(default)]}") from None

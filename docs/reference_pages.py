@@ -1,33 +1,21 @@
 """A Sphinx extension: what reference pages show of the code, read from the code when the site is built.
 
-``distoptrun-help`` is the text of ``distoptrun --help``; ``settings-table`` is a table of the environment
-variables.
+``settings-table`` is a table of the environment variables.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import io
 import re
-from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
-from distopt_launch.cli import main as distoptrun
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from distopt.settings import Settings
-
-
-def help_text() -> str:
-    """What ``distoptrun --help`` prints."""
-    written = io.StringIO()
-    with redirect_stdout(written), suppress(SystemExit):
-        distoptrun(["--help"])
-    return written.getvalue()
 
 
 def settings_rows() -> list[tuple[str, str, str]]:
@@ -40,15 +28,6 @@ def settings_rows() -> list[tuple[str, str, str]]:
         shown = f"{default:g}" if isinstance(default, float) else str(default)
         rows.append(("DISTOPT_" + field.name.upper(), shown, " ".join(said[field.name].split())))
     return rows
-
-
-class Help(SphinxDirective):
-    """The text of ``distoptrun --help``."""
-
-    def run(self) -> list[nodes.Node]:
-        """Returns the text as a block."""
-        text = help_text()
-        return [nodes.literal_block(text, text, language="none")]
 
 
 class SettingsTable(SphinxDirective):
@@ -82,6 +61,5 @@ def link_repository(app: Sphinx, page: str, source: list[str]) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Registers the directives and the links."""
     app.connect("source-read", link_repository)
-    app.add_directive("distoptrun-help", Help)
     app.add_directive("settings-table", SettingsTable)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

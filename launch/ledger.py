@@ -69,10 +69,7 @@ class LedgerView:
             self._memory = mmap.mmap(descriptor, status.st_size, prot=mmap.PROT_READ)
         finally:
             os.close(descriptor)
-        head = self._memory[:_HEAD]
-        if not head.startswith(_MAGIC):
-            raise ValueError(f"{path} is not a ledger")
-        self.head: dict[str, Any] = json.loads(head[len(_MAGIC) :].rstrip(b"\0"))
+        self.head = _head_in(self._memory[:_HEAD])
         if self.head.get("version") != 1:
             raise ValueError(f"{path} is a ledger of another version of distopt")
         self.replicas, self._ring = int(self.head["replicas"]), int(self.head["ring"])
@@ -140,19 +137,36 @@ def find(pid: int) -> str | None:
     folder = f"/proc/{pid}/fd"
     found: dict[int, str] = {}
     for name in os.listdir(folder):
-        with suppress(OSError):
+        with suppress(OSError, ValueError):
             path = f"{folder}/{name}"
-            if os.readlink(path).startswith(_LINK) and _magic(path):
-                found[os.stat(path).st_ino] = path  # the numbers of files in memory grow
+            if os.readlink(path).startswith(_LINK):
+                found[_started(path)] = path
     return found[max(found)] if found else None
 
 
-def _magic(path: str) -> bool:
+def _started(path: str) -> int:
+    """When the ledger of a file was made, in nanoseconds of the monotonic clock.
+
+    Raises:
+        ValueError: the file is no ledger, or is not written yet.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        return os.pread(descriptor, len(_MAGIC), 0) == _MAGIC
+        return int(_head_in(os.pread(descriptor, _HEAD, 0)).get("started_monotonic_ns", 0))
     finally:
         os.close(descriptor)
+
+
+def _head_in(data: bytes) -> dict[str, Any]:
+    """What a ledger that begins with these bytes says of itself.
+
+    Raises:
+        ValueError: it is no ledger.
+    """
+    if not data.startswith(_MAGIC):
+        raise ValueError("not a ledger")
+    head: dict[str, Any] = json.loads(data[len(_MAGIC) :].rstrip(b"\0"))
+    return head
 
 
 def holders() -> Iterator[tuple[int, str]]:

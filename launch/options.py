@@ -125,11 +125,12 @@ def _parser() -> argparse.ArgumentParser:
     add("-n", "-np", "--nproc", type=_count, metavar="N", help="number of processes to start")
     add("-H", "--hosts", metavar="a:4,b:4", help="hosts, each with its number of processes")
     add("--hostfile", metavar="F", help="read the hosts from a file, one per line")
-    add("--launcher", choices=("auto", "mpiexec", "srun"), help="auto: the mpiexec of the MPI, else srun")
-    add("--max-restarts", type=_number, metavar="K", help="restart a failed job up to K times")
+    launchers = ("auto", "mpiexec", "srun")
+    add("--launcher", choices=launchers, help="default auto: the mpiexec of the MPI, else srun")
+    add("--max-restarts", type=_number, metavar="K", help="restart a failed job up to K times; default 0")
     add("--timeout", type=_seconds, metavar="S", help="end the job after S seconds, with exit code 124")
     add("--grace", type=_seconds, metavar="S", help="seconds between SIGTERM and SIGKILL; default 30")
-    add("--log-dir", metavar="D", help="write output to one file per replica, not to the terminal")
+    add("--log-dir", metavar="D", help="write output to one file per replica in D, not to the terminal")
     add("--tee", action="store_true", help="with --log-dir: write to the terminal too")
     add("--ranks-filter", type=_numbers, metavar="R,...", help="show only these replicas on the terminal")
     add("--timestamps", action="store_true", help="put the time before each line")
@@ -137,9 +138,9 @@ def _parser() -> argparse.ArgumentParser:
         "--threads-per-replica",
         type=_threads,
         metavar="auto|N",
-        help="threads of each replica; auto: cores / replicas",
+        help="threads of each replica; default auto: cores / replicas",
     )
-    add("--bind", choices=("auto", "none"), help="auto: bind to cores on machines with several NUMA nodes")
+    add("--bind", choices=("auto", "none"), help="default auto: bind, if there are several NUMA nodes")
     add("--oversubscribe", action="store_true", help="allow more processes than cores or slots")
     add(
         "--env",

@@ -29,3 +29,20 @@ def test_each_setting_is_read():
 def test_what_is_no_setting_is_refused():
     with pytest.raises(ValueError, match="DISTOPT_UPDATE"):
         settings({"DISTOPT_UPDATE": "sharded"})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("DISTOPT_NODES", "two", "DISTOPT_NODES='two' is not a whole number"),
+        ("DISTOPT_STALL_SECONDS", "5s", "DISTOPT_STALL_SECONDS='5s' is not a number"),
+        ("DISTOPT_DEBUG", "perhaps", "DISTOPT_DEBUG='perhaps' is not 1 or 0"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(name, text, words):
+    with pytest.raises(ValueError, match=words):
+        settings({name: text})
+
+
+def test_an_empty_variable_is_not_set():
+    assert settings({f"DISTOPT_{field.name.upper()}": "" for field in fields(Settings)}) == Settings()

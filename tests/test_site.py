@@ -3,11 +3,13 @@
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from xml.etree import ElementTree
 
 import pytest
+from distopt_launch.options import PARSER
 from pages import ROOT
 
 import distopt
@@ -65,6 +67,18 @@ def test_every_public_package_is_in_the_reference():
     assert modules <= shown
     for module in shown - {"distopt.torch", "distopt.jax"}:
         assert importlib.import_module(module).__all__, module
+
+
+def test_the_table_of_options_is_that_of_the_launcher():
+    """The rows that the page should have, from the launcher's own help."""
+    rows = []
+    for action in PARSER._actions:
+        value = action.metavar or f"{{{','.join(action.choices or ())}}}"
+        words = [f"{word} {value}" if action.nargs is None else word for word in action.option_strings]
+        names = ", ".join(f"`{word}`" for word in words).replace("|", "\\|")
+        rows.append(f"| {names} | {action.help} |")
+    page = (ROOT / "docs/reference/distoptrun.md").read_text()
+    assert re.findall(r"^\| `-.*\|$", page, re.MULTILINE) == rows
 
 
 def test_variables_of_the_environment_are_all_explained():

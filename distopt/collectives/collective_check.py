@@ -137,7 +137,7 @@ class CollectiveCheck:
         begin = perf_counter_ns()
         rows = self._meet(header, ahead)
         if self._spans.on:
-            self._spans.add_since("header", begin, call=kind)
+            self._spans.add(("X", "header", begin, perf_counter_ns(), {"call": kind}))
         if error is None and rows.count(header) == len(rows):
             return [flags] * len(rows)
         others = self._job is not None and rows.count(header) < len(rows)

@@ -45,14 +45,14 @@ class MessageTrace:
         """Messages of a round were sent to other nodes."""
         now = perf_counter_ns()
         for peer in peers:
-            self.spans.sent(self.name(exchange, turn, self._node, peer), now)
+            self.spans.add(("s", self.name(exchange, turn, self._node, peer), now))
 
     def received(self, exchange: int, turn: int, peers: Sequence[int], begun: int, nbytes: int) -> None:
         """Those of other nodes have come; ``begun``: since when they could."""
         now = perf_counter_ns()
-        self.spans.travelled(begun, now, nodes=list(peers), round=turn, bytes=nbytes)
+        self.spans.add(("W", "wire", begun, now, {"nodes": list(peers), "round": turn, "bytes": nbytes}))
         for peer in peers:
-            self.spans.received(self.name(exchange, turn, peer, self._node), now)
+            self.spans.add(("f", self.name(exchange, turn, peer, self._node), now))
 
 
 class Exchange:

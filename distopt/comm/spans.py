@@ -13,108 +13,97 @@ from distopt.telemetry import LONGEST, Telemetry
 
 __all__ = ["Span", "SpanRecorder"]
 
-#: So many spans are kept, and those of the step that passes it; some 200 bytes each.
+#: So many rows are kept, and those of the call that passes it; some 200 bytes each.
 _MOST = 500_000
 _NOTHING: dict[str, Any] = {}
 #: Name, begin, end, arguments.
 Span = tuple[str, int, int, dict[str, Any]]
-#: A row of a message: see ``launch/timeline.py``.
+#: A row, of the kinds that `SpanRecorder.add` names; those of a message are in ``launch/timeline.py``.
 _Row = tuple[Any, ...]
 
 
 class SpanRecorder:
-    """Keeps one replica's spans until its steps are over, then sends them.
+    """Keeps one replica's rows until its steps are over, then sends them as spans.
 
-    Times are ``time.perf_counter_ns()``, which all processes of a machine share.
+    Rows have a form that costs a training step little. Times are ``time.perf_counter_ns()``, which all
+    processes of a machine share.
 
     Attributes:
         armed: whether spans are wanted, now or later.
         on: whether they are wanted just now.
         ahead: by how many nanoseconds replica 0's clock is ahead of the own one; None if that is not known.
+        add: adds a row, one of
+
+            * ``("call", name, time)``, ``("end", time)``: the program makes a call, and it ends;
+            * ``("X", name, begin, end, arguments)``: a span of the program's thread, or a part of one;
+            * ``("later", spans, arguments)``: spans that ``spans(*arguments)`` makes when they are sent;
+            * ``("W", "wire", begin, end, arguments)``: a message was on its way; several may be at once;
+            * ``("s", id, time)``, ``("f", id, time)``: it was sent; it has come; ids are unique in the job.
     """
 
     def __init__(self) -> None:
-        self._steps = launched.timeline_steps()
-        self.armed, self.on = self._steps is not None, False
+        steps = launched.timeline_steps()
+        self.armed, self.on = steps is not None, False
         self.ahead: Callable[[], int] | None = None
-        self._rows: list[_Row] = []
-        self._replica, self._depth = 0, 0
-        self._free = time.perf_counter_ns()  # when the last call ended
-        self._own: tuple[int, int] | None = None  # the program's own code before the call that it is in
-        self._before = 0  # rows before that call
-        self._pid = os.getpid()
+        self._first, self._stop = steps or (0, 0)
+        self._rows: list[_Row] = [("end", time.perf_counter_ns())]
+        self.add: Callable[[_Row], None] = self._rows.append
+        self._replica, self._pid = 0, os.getpid()
         if self.armed:
             atexit.register(self._send)
 
     def step_began(self, replica: int, step: int) -> None:
         """A step is being made, the one of this number, from 1 on."""
+        if self.on and step < self._stop:
+            return
         self._replica = replica
-        first, stop = self._steps or (0, 0)
-        if self.on and step >= stop:
-            del self._rows[self._before :]
-        elif not self.on and first <= step < stop and self._own is not None:
-            self.add("own code", *self._own)
-        self.on = first <= step < stop and len(self._rows) < _MOST
-        self.armed = step < stop
+        if step < self._stop:
+            self._forget()
+            self.on = step >= self._first
+        else:
+            del self._rows[self._open_call() :]
+            self.armed = self.on = False
 
-    def call_began(self) -> int:
-        """The program makes a call; what was between the last one and this one was its own code.
-
-        Returns:
-            when the call began.
-        """
-        begin = time.perf_counter_ns()
-        self._depth += 1
-        if self._depth == 1:
-            self._own, self._before = (self._free, begin), len(self._rows)
-            self.on = self.on and len(self._rows) < _MOST
+    def call_ended(self) -> None:
+        """The call that began last has ended."""
+        self._rows.append(("end", time.perf_counter_ns()))
+        if len(self._rows) > _MOST:
             if self.on:
-                self._rows.append(("X", "own code", self._free, begin, _NOTHING))
-        return begin
-
-    def call_ended(self, name: str, begin: int) -> None:
-        """The call that began then has ended."""
-        self._depth -= 1
-        self._free = end = time.perf_counter_ns()
-        if self.on:
-            self._rows.append(("X", name, begin, end, _NOTHING))
-        if self._depth == 0 and not self.armed:
+                self.armed = self.on = False
+            else:
+                self._forget()
+        if not self.armed and self._open_call() == len(self._rows):
             self._send()
-
-    def add(self, name: str, begin: int, end: int, **arguments: Any) -> None:
-        """A span of the program's thread; spans may lie in one another."""
-        self._rows.append(("X", name, begin, end, arguments))
-
-    def add_later(self, spans: Callable[..., Sequence[Span]], *arguments: Any) -> None:
-        """Spans that ``spans`` makes of the arguments when they are sent, which costs the step less."""
-        self._rows.append(("later", spans, arguments))
 
     def add_since(self, name: str, begin: int, **arguments: Any) -> None:
         """A span that ends now, if spans are wanted."""
         if self.on:
-            self._rows.append(("X", name, begin, time.perf_counter_ns(), arguments))
+            self.add(("X", name, begin, time.perf_counter_ns(), arguments))
 
-    def travelled(self, begin: int, end: int, **arguments: Any) -> None:
-        """A message was on its way; several may be at once."""
-        self._rows.append(("W", "wire", begin, end, arguments))
+    def _forget(self) -> None:
+        """Drops all before the call that is being made, but when the one before it ended."""
+        del self._rows[: max(self._open_call() - 1, 0)]
 
-    def sent(self, message: str, at: int) -> None:
-        """A message was sent to another replica; its name is unique in the job."""
-        self._rows.append(("s", message, at))
-
-    def received(self, message: str, at: int) -> None:
-        """A message of that name has come."""
-        self._rows.append(("f", message, at))
+    def _open_call(self) -> int:
+        """Where the row of the outermost call is that has not ended; the number of rows if all have."""
+        ended, found = 0, len(self._rows)
+        for k in reversed(range(len(self._rows))):
+            kind = self._rows[k][0]
+            if kind == "end":
+                ended += 1
+            elif kind == "call":
+                ended, found = (ended - 1, found) if ended else (0, k)
+        return found
 
     def _send(self) -> None:
         """Sends what has been recorded."""
-        if not self._rows or os.getpid() != self._pid:
+        rows = _spans(self._rows)
+        self._rows.clear()
+        if not rows or os.getpid() != self._pid:
             return
-        rows, self._rows = self._rows, []
         telemetry = Telemetry()
         if not telemetry.wanted:
             return
-        rows = [each for row in rows for each in _expanded(row)]
         # To replica 0's clock, or else to one that other machines have too.
         shift = time.time_ns() - time.perf_counter_ns() if self.ahead is None else self.ahead()
         origin = min(row[2] for row in rows)
@@ -132,8 +121,27 @@ class SpanRecorder:
         telemetry.send("spans", rows=part, **about)
 
 
-def _expanded(row: _Row) -> Sequence[_Row]:
-    return [("X", *span) for span in row[1](*row[2])] if row[0] == "later" else [row]
+def _spans(rows: Sequence[_Row]) -> list[_Row]:
+    """The rows with calls as spans, and what was between two of them as the program's own code."""
+    found: list[_Row] = []
+    calls: list[tuple[str, int]] = []
+    free: int | None = None  # when the last call ended
+    for row in rows:
+        if row[0] == "call":
+            if not calls and free is not None:
+                found.append(("X", "own code", free, row[2], _NOTHING))
+            calls.append(row[1:])
+        elif row[0] == "end":
+            if calls:
+                name, begin = calls.pop()
+                found.append(("X", name, begin, row[1], _NOTHING))
+            if not calls:
+                free = row[1]
+        elif row[0] == "later":
+            found += [("X", *span) for span in row[1](*row[2])]
+        else:
+            found.append(row)
+    return found
 
 
 def _shown(row: _Row, origin: int) -> list[Any]:

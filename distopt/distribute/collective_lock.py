@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, MutableSequence
 from contextlib import contextmanager
-from time import monotonic_ns
+from time import monotonic_ns, perf_counter_ns
 from types import TracebackType
 from typing import ParamSpec, TypeVar
 
@@ -87,14 +87,14 @@ def collective_call(function: Callable[_P, _R]) -> Callable[_P, _R]:
         spans = context.world.spans
         if spans.armed:
             with context.lock:
-                begin = spans.call_began()
+                spans.add(("call", function.__name__, perf_counter_ns()))
                 try:
                     return function(*args, **kwargs)
                 except Exception as error:
                     _tell(check, headers, function.__name__, error)
                     raise
                 finally:
-                    spans.call_ended(function.__name__, begin)
+                    spans.call_ended()
         if context.comm.size == 1:
             try:
                 return function(*args, **kwargs)

@@ -33,9 +33,14 @@ class BlockSpans:
         self.spans, self._partition = spans, partition
         self._names: dict[int, str] = {}
 
-    def marks(self) -> Array:
-        """Room for the times of all blocks."""
-        return np.zeros(self._partition.blocks * MARKS, np.int64)
+    def marks(self, batch: GradientBatch, blocks: range) -> Array:
+        """Room for the times of a batch's blocks, which are about to be run; it becomes spans later."""
+        marks = np.zeros(self._partition.blocks * MARKS, np.int64)
+        if blocks[-1] not in self._names:
+            for block in blocks:
+                self.names(batch, block)
+        self.spans.add(("later", self._spans_of, (marks, blocks)))
+        return marks
 
     def names(self, batch: GradientBatch, block: int) -> str:
         """The variables of a block, in words; those of each step are the same."""
@@ -46,18 +51,13 @@ class BlockSpans:
             self._names[block] = f"{shown} and {more} more" if more > 0 else shown
         return self._names[block]
 
-    def add(self, batch: GradientBatch, marks: Array, blocks: range) -> None:
-        """Adds the spans of blocks that have been run: those of a batch, with their times."""
-        if blocks[-1] not in self._names:
-            for block in blocks:
-                self.names(batch, block)
-        self.spans.add_later(self._spans_of, marks, blocks)
-
     def _spans_of(self, marks: Array, blocks: range) -> list[Span]:
         times = marks.reshape(-1, MARKS // 2, 2) @ np.array([1_000_000_000, 1])
         found: list[Span] = []
         for block in blocks:
             came, together, staged, done = times[block].tolist()
+            if not done:
+                break  # an error ended the step
             nbytes = int(self._partition.own_in(block)[:, 2].sum())
             about = {"variables": self._names[block], "own_bytes": nbytes}
             found.append((f"block {block}", came, done, about))

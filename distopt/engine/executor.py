@@ -303,10 +303,8 @@ class Step:
         if reduce.cross.size == 1:
             self._next = stop
             call = self._kernel_call(reduce.node.size > 1)
-            marks = executor.spans.marks() if reduce.spans.on else NO_MARKS
+            marks = executor.spans.marks(self._batch, range(first, stop)) if reduce.spans.on else NO_MARKS
             executor.on_node(call, first, stop, self._staged and first == 0, marks)
-            if marks.size:
-                executor.spans.add(self._batch, marks, range(first, stop))
             return
         blocks = range(first, stop)
         arrays, starts = self._batch.gradients, self._batch.addresses

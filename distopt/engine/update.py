@@ -89,7 +89,7 @@ def sum_and_update(
         _apply_rows(reduce, plan, batch, i, coefficients, rows)
     _finish(reduce, plan, steps[bound:], plan.executors[bound:], coefficients, scales)
     if reduce.spans.on:
-        reduce.spans.add_since("sum and update", begin)
+        reduce.spans.add(("X", "sum and update", begin, perf_counter_ns(), {}))
 
 
 def constrained(

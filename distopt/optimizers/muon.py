@@ -47,7 +47,8 @@ class Muon(WholeVariableOptimizer):
         adam_weight_decay: the decay of the variables that Adam updates; None for none.
         epsilon: that of Adam; None and 0 mean 1e-7.
         weight_decay: the decay of the matrices; None for none.
-        exclude_layers: regular expressions; if one is found in a variable's name, Adam updates it.
+        exclude_layers: regular expressions; Adam updates a variable if one is found in its name, without
+            ``":0"``.
         exclude_embeddings: whether Adam updates variables with "embedding" in their name, in any case.
         muon_a, muon_b, muon_c: coefficients of the polynomial, see
             ``newton_schulz``.
@@ -118,7 +119,7 @@ class Muon(WholeVariableOptimizer):
 
     def _by_adam(self, variable: Variable) -> bool:
         """Whether Adam updates the variable."""
-        name = variable.name
+        name = variable.name.removesuffix(":0")
         if len(variable.shape) != 2 or (self.exclude_embeddings and "embedding" in name.lower()):
             return True
         return any(re.search(pattern, name) for pattern in self.exclude_layers)

@@ -19,13 +19,18 @@ from distopt.engine.rule import Rule
 from distopt.engine.schedule_free import Z, schedule_free
 from distopt.optimizers.identify import deserialize, serialize
 from distopt.optimizers.limits import FRACTION, within
+from distopt.optimizers.nadam import Nadam
 from distopt.optimizers.rule_optimizer import RuleOptimizer
+from distopt.optimizers.trust_ratio_optimizer import TrustRatioOptimizer
 from distopt.typing import Array
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = ["ScheduleFree"]
+
+#: Their steps depend on more than an element and its slots: on norms, or on a product over steps.
+_OTHERS = (TrustRatioOptimizer, Nadam)
 
 
 class ScheduleFree(KnownArguments, RuleOptimizer):
@@ -44,7 +49,7 @@ class ScheduleFree(KnownArguments, RuleOptimizer):
         name: prefix of the names of its variables.
 
     Raises:
-        TypeError: ``inner_optimizer`` is not an optimizer, or has no compiled rule.
+        TypeError: ``inner_optimizer`` is not an optimizer, has no compiled rule, or is LAMB, LARS or Nadam.
         ValueError: it has been used, or ``beta_1`` is out of range.
 
     Source: Defazio et al. 2024, "The Road Less Scheduled", arXiv:2405.15682. As in Keras 3, all steps have
@@ -171,9 +176,10 @@ class _Evaluation(AbstractContextManager[None]):
 
 
 def _checked(inner: Any) -> RuleOptimizer:
-    if not isinstance(inner, RuleOptimizer) or isinstance(inner, ScheduleFree):
+    if not isinstance(inner, RuleOptimizer) or isinstance(inner, (ScheduleFree, *_OTHERS)):
         raise TypeError(
-            f"inner_optimizer must be an optimizer with a compiled rule, such as SGD; got {shown(inner)}"
+            "inner_optimizer must be an optimizer with a compiled rule, such as SGD, but not LAMB, LARS or "
+            f"Nadam; got {shown(inner)}"
         )
     if inner._iterations is not None:
         raise ValueError(f"inner_optimizer {inner._name!r} has already made steps: pass a new one")

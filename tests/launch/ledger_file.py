@@ -3,6 +3,7 @@
 import json
 import os
 import struct
+import time
 
 RING, AT = 16, 4096
 PHASES = ("own_code", "input", "saving", "wire", "in_call")
@@ -12,9 +13,9 @@ TOTAL += [f"reserved{k}" for k in range(4)]
 
 
 class LedgerFile:
-    """One of ``replicas``, in memory without a name, as in a job."""
+    """One of ``replicas``, in memory without a name, as in a job; the newest, unless ``started`` is said."""
 
-    def __init__(self, replicas, name="distopt-ledger"):
+    def __init__(self, replicas, name="distopt-ledger", started=None):
         self.replicas = replicas
         self.totals_at = AT + RING * replicas * 128
         self.fd = os.memfd_create(name)
@@ -30,6 +31,7 @@ class LedgerFile:
             "totals_at": self.totals_at,
             "total_bytes": 8 * len(TOTAL),
             "pid": os.getpid(),
+            "started_monotonic_ns": time.monotonic_ns() if started is None else started,
             "here": list(range(replicas))[:64],
         }
         os.pwrite(self.fd, b"distopt-ledger\0\0" + json.dumps(head).encode(), 0)

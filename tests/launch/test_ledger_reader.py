@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from distopt_launch.errors import JobStartError
 from distopt_launch.job_record import JobRecord
-from distopt_launch.ledger import LedgerView
+from distopt_launch.ledger import LedgerView, find
 from distopt_launch.ledger_feed import LedgerFeed
 from distopt_launch.live import run_live
 
@@ -103,6 +103,17 @@ def test_the_feed_of_many_replicas_keeps_to_short_messages():
         )
     finally:
         file.close()
+
+
+def test_the_newest_ledger_of_a_process_is_found(file):
+    older = [LedgerFile(2, started=k) for k in (2, 1)]
+    try:
+        assert os.stat(find(os.getpid())).st_ino == os.fstat(file.fd).st_ino
+        file.close()
+        assert os.stat(find(os.getpid())).st_ino != os.fstat(older[1].fd).st_ino
+    finally:
+        for each in older:
+            each.close()
 
 
 def test_live_prints_once_without_a_terminal(file, capsys):

@@ -7,7 +7,7 @@ import pytest
 from replicated import on_replicas, rank
 
 from distopt import IndexedSlices, Variable, keras
-from distopt.optimizers import SGD, Adam, ScheduleFree, ScheduleFreeAdamW, get, serialize
+from distopt.optimizers import LAMB, LARS, SGD, Adam, Nadam, ScheduleFree, ScheduleFreeAdamW, get, serialize
 
 B = 0.9
 
@@ -129,6 +129,9 @@ def test_configs():
 def test_refused():
     with pytest.raises(TypeError, match="compiled rule"):
         ScheduleFree("adam")
+    for inner in (LAMB(), LARS(), Nadam()):
+        with pytest.raises(TypeError, match="not LAMB, LARS or Nadam"):
+            ScheduleFree(inner)
     with pytest.raises(ValueError, match="beta_1"):
         ScheduleFree(SGD(), beta_1=0)
     used = SGD()

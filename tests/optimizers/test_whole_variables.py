@@ -118,6 +118,9 @@ def test_what_adam_updates():
     assert slots == [[True, False], *[[True, False], [False, True]] * 3]
     again = Muon.from_config(optimizer.get_config())
     assert again.get_config() == optimizer.get_config()
+    endings = Muon(exclude_layers=["kernel$"])  # the ":0" at the end of a name is not part of it
+    endings.apply_gradients([(np.ones(v.shape, "f4"), v) for v in own[:1]])
+    assert endings.get_slot_names() == ["momentum", "velocity"]
     everything = Muon(exclude_embeddings=False)
     everything.apply_gradients([(np.ones(v.shape, "f4"), v) for v in own[:3]])
     assert everything.get_slot_names() == ["momentum"]
