@@ -43,6 +43,9 @@ def test_who_is_named():
     # As measured: three hosts that are alike; and the last one is slow. The second one waits in both.
     assert named([0, 1, 2], [[0, 1.47, 0.03], [0.03, 0, 0.92], [0.06, 0.15, 0]]) == "between nodes"
     assert named([0, 1, 2], [[0, 0.24, 0.02], [0.05, 0, 3.54], [0.05, 0.18, 0]]) == (2, (2,), None)
+    # On another machine, where all wait for all.
+    assert named([0, 1, 2], [[0, 0.43, 0.11], [0.19, 0, 0.31], [0.13, 0.22, 0]]) == "between nodes"
+    assert named([0, 1, 2], [[0, 0.13, 2.37], [1.09, 0, 3.64], [1.46, 1.58, 0]]) == (2, (2,), None)
     assert named([0, 1], [[0, 1], [0.1, 0]], late=0.5) == (1, (1,), 0)
     assert named([0, 1], [[0, 0.7], [1, 0]]) == (0, (0,), 1)
     assert named([0, 1], [[0, 1], [0.9, 0]]) == named([0, 1], [[0, 0.9], [1, 0]]) == "nodes 0 and 1"
