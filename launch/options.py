@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from .errors import JobStartError
 from .text_file import read_text
 
-USAGE = "distoptrun -n N [options] [--] script.py args...   or   distoptrun -n N [options] -m module args..."
+USAGE = "distoptrun [options] [--] script.py args...   or   distoptrun [options] -m module args..."
 
 
 @dataclass(frozen=True)
@@ -122,11 +122,11 @@ def _parser() -> argparse.ArgumentParser:
         argument_default=argparse.SUPPRESS,
     )
     add = parser.add_argument
-    add("-n", "-np", "--nproc", type=_count, metavar="N", help="number of processes to start")
+    add("-n", "-np", "--nproc", type=_count, metavar="N", help="number of processes; default: all slots")
     add("-H", "--hosts", metavar="a:4,b:4", help="hosts, each with its number of processes")
     add("--hostfile", metavar="F", help="read the hosts from a file, one per line")
     launchers = ("auto", "mpiexec", "srun")
-    add("--launcher", choices=launchers, help="default auto: the mpiexec of the MPI, else srun")
+    add("--launcher", choices=launchers, help="default auto: the mpiexec of mpi4py's MPI, or Slurm's srun")
     add("--max-restarts", type=_number, metavar="K", help="restart a failed job up to K times; default 0")
     add("--timeout", type=_seconds, metavar="S", help="end the job after S seconds, with exit code 124")
     add("--grace", type=_seconds, metavar="S", help="seconds between SIGTERM and SIGKILL; default 30")
@@ -138,10 +138,10 @@ def _parser() -> argparse.ArgumentParser:
         "--threads-per-replica",
         type=_threads,
         metavar="auto|N",
-        help="threads of each replica; default auto: cores / replicas",
+        help="threads of each replica; default auto: OMP_NUM_THREADS, else the host's cores / replicas",
     )
     add("--bind", choices=("auto", "none"), help="default auto: bind, if there are several NUMA nodes")
-    add("--oversubscribe", action="store_true", help="allow more processes than cores or slots")
+    add("--oversubscribe", action="store_true", help="allow more processes than slots; no note about cores")
     add(
         "--env",
         type=_variable,

@@ -50,7 +50,7 @@ class SpanRecorder:
         self.add: Callable[[_Row], None] = self._rows.append
         self._replica, self._pid = 0, os.getpid()
         if self.armed:
-            atexit.register(self._send)
+            atexit.register(self.send)
 
     def step_began(self, replica: int, step: int) -> None:
         """A step is being made, the one of this number, from 1 on."""
@@ -73,7 +73,7 @@ class SpanRecorder:
             else:
                 self._forget()
         if not self.armed and self._open_call() == len(self._rows):
-            self._send()
+            self.send()
 
     def add_since(self, name: str, begin: int, **arguments: Any) -> None:
         """A span that ends now, if spans are wanted."""
@@ -95,7 +95,7 @@ class SpanRecorder:
                 ended, found = (ended - 1, found) if ended else (0, k)
         return found
 
-    def _send(self) -> None:
+    def send(self) -> None:
         """Sends what has been recorded."""
         rows = _spans(self._rows)
         self._rows.clear()

@@ -104,6 +104,9 @@ def _abort_on_exception(kind: type[BaseException], error: BaseException, trace: 
         traceback.print_exc()
         traceback.print_exception(kind, error, trace)
     flush()
+    if _program.strategy is not None:
+        with suppress(Exception):  # atexit functions will not run
+            _program.strategy.context.world.spans.send()
     if sorted_later:
         time.sleep(_FIRST_SECONDS)  # for the log files, which get what others raise by themselves
     abort_job(130 if interrupted else 1)

@@ -59,4 +59,4 @@ class Trial:
 
     def verdict(self) -> str:
         """What has come out."""
-        return f"steps took {1e3 * self._with:.3g} ms with it, and {1e3 * self._without:.3g} ms without"
+        return f"steps took {1e3 * self._with:.3g} ms with overlap, and {1e3 * self._without:.3g} ms without"

@@ -74,8 +74,8 @@ class Clock:
     ("with_it", "without", "verdict"),
     [
         (1.0, 2.0, ""),
-        (2.0, 1.0, "steps took 2e+03 ms with it, and 1e+03 ms without"),
-        (0.99, 1.0, "steps took 990 ms with it, and 1e+03 ms without"),  # too little
+        (2.0, 1.0, "steps took 2e+03 ms with overlap, and 1e+03 ms without"),
+        (0.99, 1.0, "steps took 990 ms with overlap, and 1e+03 ms without"),  # too little
     ],
 )
 def test_a_trial_finds_the_faster_way(monkeypatch, with_it, without, verdict):

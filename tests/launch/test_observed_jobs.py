@@ -120,6 +120,23 @@ def test_replicas_of_one_process(launch, tmp_path):
     assert 'distopt_job_steps_total{program="' in names["job.prom"].read_text()
 
 
+def test_the_timeline_of_a_job_that_an_exception_ends(launch, tmp_path):
+    """It has the steps before the exception, though more were to be recorded."""
+    trace = tmp_path / "trace.json"
+    text = """
+import distopt as tf
+optimizer, w = tf.optimizers.SGD(0.1), tf.Variable([0.0], name="w")
+for _ in range(3):
+    optimizer.apply_gradients([(w + 1.0, w)])
+raise ValueError
+"""
+    assert launch(text, "-n", "2", "--timeline", str(trace)).code == 1
+    complete, _ = check_trace(json.loads(trace.read_text()))
+    # The replica that raises first may end the other one before that has sent its own.
+    steps = [[e["name"] for e in events].count("apply_gradients") for events in complete.values()]
+    assert set(steps) == {3}
+
+
 def test_a_job_that_is_killed_leaves_its_report_behind(launch, tmp_path):
     report = tmp_path / "report.html"
     text = "ready()\ntime.sleep(60)"
