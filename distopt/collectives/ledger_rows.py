@@ -167,8 +167,8 @@ def _copy_rows(mine, clocks, received, stride, call, now):  # type: ignore[no-un
                 row[k] = sent[k]
             row[_R_CALL] = call
             continue
-        # It arrived before this replica saw all arrive. And at the previous call, it saw all arrive after this
-        # replica had arrived.
+        # Replica r arrived before this replica saw all arrive. At the previous call, it saw all arrive after
+        # this replica had arrived.
         most = sent[_R_BEFORE] - mine[_BASE] if sent[_R_BEFORE] and mine[_BASE] else 1 << 62
         _narrow(clocks, r, sent[_R_ARRIVAL] - now, most)
         ahead = (clocks[r * _CLOCK_ITEMS + _C_LOW] + clocks[r * _CLOCK_ITEMS + _C_HIGH]) // 2

@@ -21,8 +21,8 @@ __all__ = ["SlowWire", "slow_wire"]
 #: a single node: else it may be late only because that node is. Measured with three nodes and 20 steps:
 #: at most 0.71 if they are alike, 0.76 to 0.86 if one sends at a seventh of the others' speed.
 _SENT, _SENT_TO_OTHERS, _ALONE = 2 / 3, 0.74, 0.9
-#: Or if the waits for its messages and its own waits are at least _BOTH of all waits. Its own waits count only
-#: if at most _ONE of them are for a single node.
+#: Or if the waits for its messages and its own waits are at least _BOTH of all waits. Its own waits count
+#: only if at most _ONE of them are for a single node.
 _BOTH, _ONE = 0.9, 0.7
 #: Two nodes must differ by this share of their waits for messages. Measured on a busy machine: by at most
 #: 0.18 if they are alike, and mostly by 0.2 to 0.5 if one sends at a seventh of the other's speed.
