@@ -189,26 +189,25 @@ def rows_template(slots: int) -> Callable[..., Any]:
     return template
 
 
+# The arguments of the kernel that sums and updates blocks:
+# - counters, met: the barrier between blocks, see ``distopt.comm.compiled.CompiledCode``.
+# - span: four block numbers: the first of the run, the first and the end of this call, the end of the
+#   run. If the call returns early, the next call of the same run continues.
+# - streamed: whether to write the staging buffer with non-temporal stores.
+# - half: the half of the staging buffer (0 or 1) that contains the run's first block.
+# - where: this replica's rank on the node, or -1 if the buffer contains its own part too; the number of
+#   rows; the buffer's address; the bytes of a row.
+# - tables: the segments of others' shards, to be staged; this replica's segments, followed by the
+#   addresses that ``update`` and ``close`` get; ``Partition.ends``; the addresses of this replica's
+#   gradients; the pairs of rows to add, in order (see ``tree_pairs``).
+# - scratch: ``[additions - 1, CHUNK]``, for all partial sums except the last.
+# - marks: receives the times of each block, see :mod:`distopt.engine.block_spans`; may be empty.
+# - p, q, c: the two numbers of ``value``, and the rule's coefficients.
 def _through_blocks(update: Any, like: Any, value: Any, close: Any) -> Callable[..., Any]:
     """A template that sums blocks over the node's replicas, and calls ``update`` and ``close`` per segment.
 
     For each block, the kernel waits until all replicas have staged it, stages the next block, and sums and
     updates this replica's shard. Replicas need no other barrier, because the buffer has two halves.
-
-    The kernel's arguments:
-        counters, met: the barrier between blocks, see ``distopt.comm.compiled.CompiledCode``.
-        span: four block numbers: the first of the run, the first and the end of this call, the end of the
-            run. If the call returns early, the next call of the same run continues.
-        streamed: whether to write the staging buffer with non-temporal stores.
-        half: the half of the staging buffer (0 or 1) that contains the run's first block.
-        where: this replica's rank on the node, or -1 if the buffer contains its own part too; the number of
-            rows; the buffer's address; the bytes of a row.
-        tables: the segments of others' shards, to be staged; this replica's segments, followed by the
-            addresses that ``update`` and ``close`` get; ``Partition.ends``; the addresses of this replica's
-            gradients; the pairs of rows to add, in order (see ``tree_pairs``).
-        scratch: ``[additions - 1, CHUNK]``, for all partial sums except the last.
-        marks: receives the times of each block, see :mod:`distopt.engine.block_spans`; may be empty.
-        p, q, c: the two numbers of ``value``, and the rule's coefficients.
     """
 
     def template(rule: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:

@@ -111,7 +111,10 @@ def _table(array: Array, height: int) -> Array:
 
 
 def densify_mixed(comm: Communicator, batch: GradientBatch) -> GradientBatch:
-    """Makes a sparse gradient dense if that of the variable is dense on any replica of ``comm``; collective."""
+    """Makes sparse gradients dense if any replica's gradient of the variable is dense; collective.
+
+    ``comm``: all replicas.
+    """
     everyone = comm.gather_bytes(bytes(isinstance(g, IndexedSlices) for g in batch.gradients))
     result = list(batch.gradients)
     for i, (gradient, variable) in enumerate(zip(batch.gradients, batch.variables, strict=True)):
