@@ -270,7 +270,7 @@ class CollectiveCheck:
         return place
 
     def _disagree(self, rows: list[bytes], describe: Callable[[], str], error: Exception | None) -> None:
-        """Exchanges descriptions of the replicas' calls, then raises; all replicas come here."""
+        """Exchanges descriptions of the replicas' calls, then raises; collective."""
         text, call = describe(), ("", "") if self._finished else user_call()
         if error is not None:
             text, call = f"{_located(text, call)}, with an error:\n{format_error(error).rstrip()}", ("", "")

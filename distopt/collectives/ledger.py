@@ -81,7 +81,7 @@ class Ledger:
         alone = shared is None
         shared = shared or thread_block(nbytes, True)
         self._block = shared.bytes
-        self._kept = shared
+        self._memory = shared  # keeps the block alive
         members = [self.rank]
         if not alone:
             members = [int(rank[0]) for rank in world.node.all_gather(np.array([self.rank], np.int64))]

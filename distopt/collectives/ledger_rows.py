@@ -183,7 +183,10 @@ def _copy_rows(mine, clocks, received, stride, call, now):  # type: ignore[no-un
 
 @inlined
 def _cause(now_rows, before_rows, replicas, last, causes):  # type: ignore[no-untyped-def]
-    """Why a replica was late: the phase in which it spent most more than the others since the last call."""
+    """The phase that made replica ``last`` late.
+
+    This is the phase in which its time since the previous call exceeds the others' average most.
+    """
     found, most = _OWN, -1.0
     for phase in range(causes):
         own = 0.0

@@ -72,7 +72,7 @@ class ShardReduce:
         self._channel: Communicator | None = None
         self._channels = 0
         if self.cross.size > 1:
-            self._members = self._everyone()
+            self._members = self._gather_members()
             self.link = measured_link(self.cross, self.job)
             self._sizes = block_sizes(usual, self.node.size, self._members, self.link)
             self.block = self._sizes.most
@@ -229,7 +229,7 @@ class ShardReduce:
         rows[self.node.rank] = gather_own(partition, block, arrays, rows[self.node.rank])
         return rows
 
-    def _everyone(self) -> Members:
+    def _gather_members(self) -> Members:
         """For each node, in the order of ``cross``, the numbers of its replicas; collective."""
         ranks = np.concatenate(self.node.all_gather(np.array([self.job.rank], np.int64)))
         return tuple(tuple(int(r) for r in row) for row in self.cross.all_gather(ranks))

@@ -15,7 +15,7 @@ def shared_memory(node: NodeCommunicator, nbytes: int) -> Array:
     """Allocates zero-filled bytes that all replicas of the node see; collective.
 
     Raises:
-        MemoryError: there is no room.
+        MemoryError: the node has not enough memory.
     """
     return shared_block(node, nbytes).bytes
 
@@ -29,7 +29,7 @@ def shared_block(node: NodeCommunicator, nbytes: int, views: bool = False) -> Sh
         views: whether ``comm.private_view`` will be called for it.
 
     Raises:
-        MemoryError: there is no room.
+        MemoryError: the node has not enough memory.
     """
     block = node.shared_block(nbytes, views)
     if block is None:

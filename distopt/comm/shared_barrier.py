@@ -39,7 +39,7 @@ class SharedBarrier:
         return size * (STRIDE * 8 + 2 * HEADER_BYTES)
 
     def wait(self, header: bytes | None, wait_until: Callable[[Callable[[], bool]], None]) -> list[bytes]:
-        """Returns when all replicas have called it.
+        """Waits until all replicas have called it.
 
         Args:
             header: this replica's header; None on all replicas for a barrier without headers.

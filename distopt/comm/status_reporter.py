@@ -133,7 +133,7 @@ class StatusReporter:
 
     # -- other nodes
     def _ask(self) -> dict[int, ReplicaStatus]:
-        """What is known now, by rank; processes of which there is no word are left out."""
+        """The current statuses by rank, without processes of nodes that do not answer."""
         self._heard.clear()
         for rank in self._far:
             self._sending.append(self._comm.Isend(b"", rank, _QUESTION))

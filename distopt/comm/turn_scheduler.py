@@ -16,7 +16,7 @@ from distopt.errors import ReplicaFailed, ReplicaMismatch
 
 __all__ = ["SIGNAL_WAIT", "TurnScheduler"]
 
-#: Seconds after which a waiting main thread looks for signals.
+#: Seconds after which a waiting main thread checks for signals.
 SIGNAL_WAIT = 0.5
 
 

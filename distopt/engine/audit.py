@@ -1,4 +1,4 @@
-"""The audit: every so many steps, the replicas compare their state, to detect silent divergence."""
+"""The audit: periodically, the replicas compare their state, to detect silent divergence."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from distopt.engine.store_tuner import StoreTuner
 from distopt.settings import settings
 from distopt.typing import Array
 
-__all__ = ["Executor", "Kernel", "KernelCall", "Place", "Step", "memory_beside"]
+__all__ = ["Executor", "Kernel", "KernelCall", "Place", "Step", "per_element_memory"]
 
 #: The 1-D memory that contains a parameter or a slot, and its offset there, in elements.
 Place = tuple[Array, int]
@@ -56,7 +56,7 @@ class KernelCall(NamedTuple):
     tail: tuple[Any, ...]
 
 
-class KeptSums(NamedTuple):
+class StoredSums(NamedTuple):
     """The summed gradients of this replica's shards, stored until the norms are known.
 
     Attributes:
@@ -116,16 +116,16 @@ class Executor:
         self._pairs = np.array(tree_pairs(node.size), np.int64).reshape(-1, 2)
         self._scratch = np.empty((max(len(self._pairs), 1), CHUNK), dtype)
         self._tuner = StoreTuner(settings().stores)
-        self._kept: KeptSums | None = None
+        self._stored: StoredSums | None = None
 
-    def kept(self, board: NormBoard) -> KeptSums:
+    def stored_sums(self, board: NormBoard) -> StoredSums:
         """Memory for the sums of this replica's shards, to be stored until the norms are known."""
-        if self._kept is None or self._kept.board is not board:
-            sums, places = memory_beside(self.owns, self.dtype, self.dtype)
+        if self._stored is None or self._stored.board is not board:
+            sums, places = per_element_memory(self.owns, self.dtype, self.dtype)
             squares = board.places(self.owns, self.dtype.itemsize)
             owns = np.column_stack([self.owns[:, :4], places, squares, self.owns[:, 4:]])
-            self._kept = KeptSums(board, sums, owns)
-        return self._kept
+            self._stored = StoredSums(board, sums, owns)
+        return self._stored
 
     def state(self) -> list[Array]:
         """Views of all parameters and slots that this replica updates, 1-D each."""
@@ -226,7 +226,7 @@ class Executor:
             kernels.dense(self.rule, w, gradient, tuple(slots), coefficients)
 
     def _alone(self, call: KernelCall, where: tuple[int, int, int, int], first: int, stop: int) -> None:
-        """Runs blocks without the other replicas; for ``where`` see ``loops._through_blocks``."""
+        """Runs blocks without the other replicas; for ``where`` see ``loops._block_loop``."""
         kernel, owns, starts, tail = call
         tables = (self.partition.others, owns, self.partition.ends, starts, self._pairs[:0])
         kernel(
@@ -243,20 +243,20 @@ class Executor:
         )
 
 
-def memory_beside(owns: Array, dtype: np.dtype[Any], kept: np.dtype[Any]) -> tuple[Array, Array]:
+def per_element_memory(owns: Array, dtype: np.dtype[Any], stored: np.dtype[Any]) -> tuple[Array, Array]:
     """Allocates memory with one number for each element of some segments, one segment after the other.
 
     Args:
         owns: the segments, see ``Partition``.
         dtype: the dtype of the elements.
-        kept: the dtype of the numbers.
+        stored: the dtype of the numbers.
 
     Returns:
         the memory, 1-D and zero; and the address of each segment's numbers, ``[segments]`` int64.
     """
     ends = np.cumsum(owns[:, 2]) // dtype.itemsize
-    memory = np.zeros(int(ends[-1]) if len(ends) else 0, kept)
-    begins = address_of(memory) + (ends - owns[:, 2] // dtype.itemsize) * kept.itemsize
+    memory = np.zeros(int(ends[-1]) if len(ends) else 0, stored)
+    begins = address_of(memory) + (ends - owns[:, 2] // dtype.itemsize) * stored.itemsize
     return memory, begins
 
 
@@ -296,7 +296,7 @@ class Step:
         self._executor, self._batch = executor, batch
         self._coefficients, self._epilogue = coefficients, epilogue
         self._staged, self._next, self._sums = staged, 0, sums or executor.reduce
-        self._kept = None if board is None else executor.kept(board)
+        self._stored = None if board is None else executor.stored_sums(board)
 
     def feed(self, stop: int) -> None:
         """Sums the next blocks up to number ``stop - 1``, whose gradients are final; collective.
@@ -333,11 +333,11 @@ class Step:
         """The kernel of this step; ``several``: whether it sums the gradients of several replicas."""
         executor, plain = self._executor, self._epilogue.plain
         numbers, starts = self._epilogue.numbers[executor.dtype], self._batch.addresses
-        if self._kept is None:
+        if self._stored is None:
             kernel = executor.kernel(several, plain)
             return KernelCall(kernel, executor.owns, starts, (*numbers, self._coefficients))
-        kernel = fused.keep_kernel(executor.dtype, several, plain)
-        return KernelCall(kernel, self._kept.owns, starts, (*numbers, (executor.dtype.type(0),)))
+        kernel = fused.sum_kernel(executor.dtype, several, plain)
+        return KernelCall(kernel, self._stored.owns, starts, (*numbers, (executor.dtype.type(0),)))
 
     def finish(self, scales: Scales | None = None) -> None:
         """Sums and updates the remaining blocks; in a step that clips by norm, updates from the stored sums.
@@ -348,8 +348,8 @@ class Step:
         """
         executor = self._executor
         self.feed(executor.blocks)
-        if self._kept is not None and scales is not None:
+        if self._stored is not None and scales is not None:
             if self._epilogue.clip is not None and self._epilogue.clip.norm == 0:
-                self._kept.sums[:] = 0  # scaling by 0 would leave -0.0, and NaN where a sum is not finite
+                self._stored.sums[:] = 0  # scaling by 0 would leave -0.0, and NaN where a sum is not finite
             update = executor.scaled_kernel()
-            update(self._kept.owns, *scales, self._coefficients)
+            update(self._stored.owns, *scales, self._coefficients)

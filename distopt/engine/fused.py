@@ -14,7 +14,7 @@ from distopt.engine.rule import Rule
 __all__ = [
     "adapted_kernel",
     "direction_kernel",
-    "keep_kernel",
+    "sum_kernel",
     "scaled_direction_kernel",
     "scaled_kernel",
     "step_kernel",
@@ -53,11 +53,11 @@ def direction_kernel(rule: Rule, dtype: np.dtype[Any], several: bool, plain: boo
 
 
 @cache
-def keep_kernel(dtype: np.dtype[Any], several: bool, plain: bool) -> Callable[..., int]:
+def sum_kernel(dtype: np.dtype[Any], several: bool, plain: bool) -> Callable[..., int]:
     """The kernel that sums, and stores sums and sums of squares; arguments as for :func:`step_kernel`."""
     from distopt.engine import loops
 
-    return compiled(_SUM, loops.keep_template(several, plain), dtype, _arguments(dtype))
+    return compiled(_SUM, loops.sum_template(several, plain), dtype, _arguments(dtype))
 
 
 @cache

@@ -20,7 +20,7 @@ from distopt.engine.tuples import addresses, load, store
 __all__ = [
     "adapted_template",
     "direction_template",
-    "keep_template",
+    "sum_template",
     "rows_template",
     "scaled_direction_template",
     "scaled_template",
@@ -79,26 +79,26 @@ def _update(rule, like, value, at, shift, a, b, p, q, c):  # type: ignore[no-unt
 
 
 @inlined
-def _keep(rule, like, value, at, shift, a, b, p, q, c):  # type: ignore[no-untyped-def]  # noqa: ARG001
+def _store_sum(rule, like, value, at, shift, a, b, p, q, c):  # type: ignore[no-untyped-def]  # noqa: ARG001
     """Instead of updating, stores the gradient at address ``at[0] + shift``."""
-    kept = array_at(at[0] + shift, a.size, a.dtype)
+    stored = array_at(at[0] + shift, a.size, a.dtype)
     for i in range(a.size):
-        kept[i] = value(a, b, i, p, q)
+        stored[i] = value(a, b, i, p, q)
 
 
 @inlined
-def _leave(at, size, dtype):  # type: ignore[no-untyped-def]
+def _no_squares(at, size, dtype):  # type: ignore[no-untyped-def]
     """Does nothing: an updated segment needs no sums of squares."""
 
 
 @inlined
-def _take_squares(at, size, dtype):  # type: ignore[no-untyped-def]
+def _write_squares(at, size, dtype):  # type: ignore[no-untyped-def]
     """Writes the sums of squares of a stored segment to ``at[1]``, while it is in the cache."""
     add_squares(array_at(at[0], size, dtype), array_at(at[1], (size + PIECE - 1) // PIECE, np.float64))
 
 
 @inlined
-def _take_both(at, size, dtype):  # type: ignore[no-untyped-def]
+def _write_two_squares(at, size, dtype):  # type: ignore[no-untyped-def]
     """Writes the sums of squares of parameters and directions to the last two addresses of ``at``."""
     pieces = (size + PIECE - 1) // PIECE
     for k in range(2):
@@ -107,27 +107,27 @@ def _take_both(at, size, dtype):  # type: ignore[no-untyped-def]
 
 def step_template(slots: int, several: bool, plain: bool) -> Callable[..., Any]:
     """Sums blocks over one or several replicas of a node, and updates this replica's shards."""
-    return _through_blocks(_update, (0,) * (slots + 1), _value(several, plain), _leave)
+    return _block_loop(_update, (0,) * (slots + 1), _value(several, plain), _no_squares)
 
 
-def keep_template(several: bool, plain: bool) -> Callable[..., Any]:
+def sum_template(several: bool, plain: bool) -> Callable[..., Any]:
     """Like :func:`step_template`, but stores the sums and their sums of squares, and does not update."""
-    return _through_blocks(_keep, (0,), _value(several, plain), _take_squares)
+    return _block_loop(_store_sum, (0,), _value(several, plain), _write_squares)
 
 
 def direction_template(slots: int, several: bool, plain: bool) -> Callable[..., Any]:
     """The first pass of a TrustRatioRule: directions, new slots, and the squares for the norms."""
-    return _through_blocks(_update, (0,) * (slots + 1), _value(several, plain), _take_both)
+    return _block_loop(_update, (0,) * (slots + 1), _value(several, plain), _write_two_squares)
 
 
 def scaled_template(slots: int) -> Callable[..., Any]:
-    """Updates from the sums that :func:`keep_template` stored, times a factor / divisor per variable."""
-    return _through_kept((0,) * (slots + 1), _leave)
+    """Updates from the sums that :func:`sum_template` stored, times a factor / divisor per variable."""
+    return _stored_sum_loop((0,) * (slots + 1), _no_squares)
 
 
 def scaled_direction_template(slots: int) -> Callable[..., Any]:
     """The first pass of a TrustRatioRule, from stored and scaled sums as in :func:`scaled_template`."""
-    return _through_kept((0,) * (slots + 1), _take_both)
+    return _stored_sum_loop((0,) * (slots + 1), _write_two_squares)
 
 
 def adapted_template(slots: int) -> Callable[..., Any]:
@@ -148,10 +148,10 @@ def adapted_template(slots: int) -> Callable[..., Any]:
     return template
 
 
-def _through_kept(like: Any, close: Any) -> Callable[..., Any]:
+def _stored_sum_loop(like: Any, close: Any) -> Callable[..., Any]:
     """A template that updates from stored sums, scaled per variable.
 
-    Columns of ``owns`` as in ``executor.KeptSums``; ``factors`` and ``divisors`` are ``[variables]``.
+    Columns of ``owns`` as in ``executor.StoredSums``; ``factors`` and ``divisors`` are ``[variables]``.
     """
 
     def template(rule: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
@@ -159,9 +159,9 @@ def _through_kept(like: Any, close: Any) -> Callable[..., Any]:
         def kernel(owns, factors, divisors, c):  # type: ignore[no-untyped-def]
             fingerprint  # noqa: B018
             for k in range(len(owns)):
-                v, kept = owns[k, 0], array_at(owns[k, 4], owns[k, 2] // factors.itemsize, factors.dtype)
-                _update(rule, like, _scaled, owns[k, 6:], 0, kept, kept, factors[v], divisors[v], c)
-                close(owns[k, 6:], kept.size, kept.dtype)
+                v, stored = owns[k, 0], array_at(owns[k, 4], owns[k, 2] // factors.itemsize, factors.dtype)
+                _update(rule, like, _scaled, owns[k, 6:], 0, stored, stored, factors[v], divisors[v], c)
+                close(owns[k, 6:], stored.size, stored.dtype)
 
         return kernel
 
@@ -203,7 +203,7 @@ def rows_template(slots: int) -> Callable[..., Any]:
 # - scratch: ``[additions - 1, CHUNK]``, for all partial sums except the last.
 # - marks: receives the times of each block, see :mod:`distopt.engine.block_spans`; may be empty.
 # - p, q, c: the two numbers of ``value``, and the rule's coefficients.
-def _through_blocks(update: Any, like: Any, value: Any, close: Any) -> Callable[..., Any]:
+def _block_loop(update: Any, like: Any, value: Any, close: Any) -> Callable[..., Any]:
     """A template that sums blocks over the node's replicas, and calls ``update`` and ``close`` per segment.
 
     For each block, the kernel waits until all replicas have staged it, stages the next block, and sums and

@@ -61,7 +61,7 @@ class NormBoard:
         return self._squares[first : first + -(-(elements.stop - elements.start) // PIECE)]
 
     def norms(self) -> Array:
-        """The norms of all variables, ``[n]`` float64. A barrier after the writing must come before."""
+        """The norms of all variables, ``[n]`` float64. Call it after a barrier, when all sums are written."""
         return norms.norms_of_pieces(self._squares, self._pieces)
 
     def scales(self, clip: Clip, dtype: np.dtype[Any]) -> Scales:

@@ -1,7 +1,7 @@
 """StepEngine: executes the steps of all optimizers of one replica.
 
 A step is one pass over the parameters in blocks. For each block, the replica sums the gradients of its shard
-over all replicas, and updates the parameters and slots of this shard, which lie in memory that the node
+over all replicas, and updates the parameters and slots of this shard, which are in memory that the node
 shares. The order of all additions is fixed, so the result is the same for any number of processes and nodes.
 """
 
@@ -187,10 +187,10 @@ class StepEngine:
             batch = batch.with_gradients([weighted_gradient(g, scale) for g in batch.gradients])
         if not staged:
             self._reduce.staging.half = 0
-        then = epilogue(divisor, clip)
-        early, made = overlap if overlapped else None, self._context.steps_made
-        sums = None if reduction.wire == EXACT else sums_by(self._reduce, reduction.wire, made)
-        update.sum_and_update(self._reduce, plan, batch, coefficients, then, staged, early, sums)
+        early, steps = overlap if overlapped else None, self._context.steps_made
+        sums = None if reduction.wire == EXACT else sums_by(self._reduce, reduction.wire, steps)
+        end = epilogue(divisor, clip)
+        update.sum_and_update(self._reduce, plan, batch, coefficients, end, staged, early, sums)
         self._close(batch)
         if overlap is not None:
             overlap.stepped(plan, batch, reduce(and_, flags) & _FITS > 0, reduction.wire)
@@ -314,7 +314,8 @@ class StepEngine:
     ) -> tuple[bool, Callable[[], None] | None]:
         """Writes the first block to the staging buffer before the header, so that one barrier serves both.
 
-        Not if gradients must be multiplied by weights first: the header tells the other replicas' weights.
+        It does not stage gradients that must be multiplied by weights first: the weights of the other
+        replicas are known only after the header.
 
         Returns:
             whether the block is staged; and, with several nodes, a function that sends it to the other nodes

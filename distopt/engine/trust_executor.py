@@ -13,7 +13,7 @@ from distopt.core.tensor import as_array
 from distopt.engine import fused, kernels
 from distopt.engine.batch import GradientBatch
 from distopt.engine.compiled import COMPILED
-from distopt.engine.executor import Executor, Place, memory_beside
+from distopt.engine.executor import Executor, Place, per_element_memory
 from distopt.engine.norm_board import NormBoard
 from distopt.engine.trust_ratio import TrustRatioRule, squares_of
 from distopt.typing import Array
@@ -64,8 +64,8 @@ class TrustRatioExecutor(Executor):
         if self._directions is not None and self._directions.boards[0] is boards[0]:
             return
         segments = self._segments_at
-        kept = self.rule.arithmetic_dtype(self.dtype)
-        values, places = memory_beside(segments, self.dtype, kept)
+        stored = self.rule.arithmetic_dtype(self.dtype)
+        values, places = per_element_memory(segments, self.dtype, stored)
         squares = [board.places(segments, self.dtype.itemsize) for board in boards]
         own, addresses = segments[:, :4], segments[:, 4:]
         # Columns of parameters and of the first pass's slots. Its first slot is the direction, which is not
@@ -74,7 +74,7 @@ class TrustRatioExecutor(Executor):
         self.owns = np.column_stack([own, addresses[:, :1], places, addresses[:, 1:first], *squares])
         second = np.column_stack([own, places, addresses[:, :1], addresses[:, first:]])
         self._directions = Directions(boards, values, second)
-        self._kept = None
+        self._stored = None
 
     def adapt(self, coefficients: tuple[Any, ...]) -> None:
         """Runs the second pass, after the first pass of all replicas of the node.

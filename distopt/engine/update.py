@@ -47,7 +47,7 @@ def sum_and_update(
     plan: StepPlan,
     batch: GradientBatch,
     coefficients: Coefficients,
-    then: Epilogue,
+    epilogue: Epilogue,
     staged: bool,
     overlap: Overlap | None = None,
     sums: Sums | None = None,
@@ -59,33 +59,33 @@ def sum_and_update(
         plan: the plan of the batch.
         batch: this replica's gradients.
         coefficients: the coefficients of the plan's rules.
-        then: the division and clip between sum and update.
+        epilogue: the division and clip between sum and update.
         staged: whether all replicas have staged the first block.
         overlap: sums the blocks that were sent before the step; None if no gradients were sent early.
         sums: sums shards over nodes; by default ``reduce``, which is exact.
     """
     begin, board = perf_counter_ns(), None
-    if then.needs_norms and plan.executors:
+    if epilogue.needs_norms and plan.executors:
         board = plan.norm_boards(reduce)[0]
     first_pass = trust_passes.prepare(reduce, plan, coefficients) if plan.adapts else coefficients
     steps: list[Step] = []
     for kind, executor in plan.executors:
-        steps.append(Step(executor, batch, first_pass[kind], then, staged and not steps, board, sums))
+        steps.append(Step(executor, batch, first_pass[kind], epilogue, staged and not steps, board, sums))
     if overlap is not None:
         for which, block, total in overlap.totals(batch):
             steps[which].take(block, total)
     scales = None
-    if board is not None and then.clip is not None:
+    if board is not None and epilogue.clip is not None:
         for step, (_, executor) in zip(steps, plan.executors, strict=True):
             step.feed(executor.blocks)
-        scales = board.scales(then.clip, plan.dtypes[0])
+        scales = board.scales(epilogue.clip, plan.dtypes[0])
     bound = plan.first_executors
     if plan.constrained:
         update = partial(_finish, reduce, plan, steps[:bound], plan.executors[:bound], coefficients, scales)
         _constrained(reduce, plan, batch, update, [])
     for i in plan.sparse:
         variable = batch.variables[i]
-        rows = sparse.reduced(reduce.job, batch.rows(i), len(variable), then.divisor)
+        rows = sparse.reduced(reduce.job, batch.rows(i), len(variable), epilogue.divisor)
         _apply_rows(reduce, plan, batch, i, coefficients, rows)
     _finish(reduce, plan, steps[bound:], plan.executors[bound:], coefficients, scales)
     if reduce.spans.on:

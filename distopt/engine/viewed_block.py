@@ -29,8 +29,8 @@ class _Entry:
         end: the offset after its last byte.
         shared: its elements in the block, in its shape.
         private: its elements in the private view, in its shape.
-        taken: the variable's version when its value was last equal to the view without being shared; -1 at
-            first. Another version means that the program has assigned the variable itself since.
+        taken: the variable's version when its value was last copied from or to the view; -1 before that. If
+            the version differs, the program has assigned the variable itself since.
     """
 
     variable: weakref.ref[Variable]
