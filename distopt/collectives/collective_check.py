@@ -350,6 +350,7 @@ def _elided(parts: Sequence[str], common: set[str]) -> str:
 
 
 def _difference(descriptions: list[str], numbers: Sequence[int]) -> str:
+    """The error message, with the replicas grouped by the call that they are in."""
     groups: dict[str, list[int]] = {}
     for replica, text in zip(numbers, descriptions, strict=True):
         groups.setdefault(text, []).append(replica)

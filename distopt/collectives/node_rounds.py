@@ -143,6 +143,7 @@ class _Compiler:
         return NodeRounds(self._all.parts, (*there, *back), self._sums, self._received)
 
     def _round(self, number: int) -> Round:
+        """A round of the first half, in which partial sums are sent and added."""
         now = self._all.sent[self._all.sent[:, 0] == number]
         sent = [
             Message(peer, tuple(_spans((self._leave(row, part), part) for row, part in pairs)))
@@ -162,6 +163,7 @@ class _Compiler:
         return Round(tuple(sent), tuple(received), tuple(sums))
 
     def _back(self, number: int) -> Round:
+        """A round of the second half, in which totals are sent back."""
         now = self._all.back[self._all.back[:, 0] == number]
         sent, received = (
             tuple(
@@ -183,6 +185,7 @@ class _Compiler:
         return list(found.items())
 
     def _leave(self, row: int, part: int) -> _Memory:
+        """The memory of a part that is sent away, which is free after this."""
         memory = self._at.pop((row, part))
         self._free(memory, part)
         return memory
@@ -192,6 +195,7 @@ class _Compiler:
             self._used[part].discard(memory[1])
 
     def _arrive(self, pairs: list[tuple[int, int]]) -> Iterator[Span]:
+        """Memory for the parts of a message that arrives."""
         for row, start, stop in _runs(pairs):
             memory = (RECEIVED, self._received)
             self._received += 1
@@ -199,6 +203,7 @@ class _Compiler:
             yield Span(memory, start, stop)
 
     def _add(self, i: int, j: int, parts: list[int]) -> Iterator[Addition]:
+        """Adds parts of row j to row i; the result takes the first free memory of sums."""
         placed = []
         for part in parts:
             left, right = self._at[i, part], self._at.pop((j, part))

@@ -68,6 +68,7 @@ def guard_finalization(mpi: Any) -> None:
 
 
 def _note_exceptions() -> None:
+    """In a forked child: makes an uncaught exception set the exit code that _delete uses."""
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -112,6 +112,7 @@ class TurnScheduler:
         return "\n".join(["replicas wait for each other in different calls:", *lines])
 
     def _check(self, index: int) -> None:
+        """Raises if a thread has failed, or if one that this thread waits for has ended."""
         if self._failure is not None:
             culprit, text = self._failure
             raise ReplicaFailed(f"replica {self.first + culprit} raised:\n{text}")
@@ -131,6 +132,7 @@ class TurnScheduler:
             pass
 
     def _switch(self, index: int, other: int) -> None:
+        """Gives the turn to another thread, and waits for the next turn of this one."""
         restore = self._save() if self._save is not None else None
         self._turn[other].release()
         self._await_turn(index)

@@ -92,5 +92,6 @@ def constrain(variable: Variable) -> None:
 
 
 def _write_through(variables: Sequence[Variable], on: bool) -> None:
+    """Sets whether assignments write to shared memory directly, instead of to a private copy."""
     for v in variables:
         v.storage.write_through = on

@@ -52,6 +52,7 @@ def reduced(
 
 
 def _sum_rows(comm: Communicator, rows: Array, indices: Array, height: int) -> tuple[Array, Array]:
+    """The sums of all replicas' rows, and the union of their indices; collective."""
     if comm.size == 1:
         return rows, indices
     counts = [int(n[0]) for n in comm.all_gather(np.array([len(indices)], np.int64))]

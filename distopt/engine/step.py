@@ -39,7 +39,7 @@ __all__ = ["Coefficients", "StepEngine"]
 
 #: Header flags of a step: some gradients are sparse; all are; the first block is in the staging buffer; the
 #: overlap is ready for this plan; gradients sent early are still valid. Last: the shift of the mean's weight.
-_SPARSE, _ALL_SPARSE, _STAGED, _FITS, _OVERLAPPED, _WEIGHT = 1, 2, 4, 8, 16, 5
+_SPARSE, _ALL_SPARSE, _STAGED, _READY, _VALID, _WEIGHT = 1, 2, 4, 8, 16, 5
 
 
 class StepEngine:
@@ -162,13 +162,13 @@ class StepEngine:
         Returns:
             whether the step was made; the same on all replicas.
         """
-        fits, holds = (False, False) if overlap is None else overlap.holds(plan, batch, reduction.wire)
-        staged, ahead = (False, None) if holds else self._stage_first_block(plan, batch, reduction)
-        own = (reduction.weight or 0) << _WEIGHT | fits * _FITS | holds * _OVERLAPPED | staged * _STAGED
+        ready, valid = (False, False) if overlap is None else overlap.holds(plan, batch, reduction.wire)
+        staged, ahead = (False, None) if valid else self._stage_first_block(plan, batch, reduction)
+        own = (reduction.weight or 0) << _WEIGHT | ready * _READY | valid * _VALID | staged * _STAGED
         flags = self._agree(call, plan, batch, coefficients, own, ahead)
         some_sparse = reduce(or_, flags) & _SPARSE > 0
         staged = reduce(and_, flags) & _STAGED > 0
-        overlapped = reduce(and_, flags) & _OVERLAPPED > 0 and len(set(flags)) == 1  # same weights
+        overlapped = reduce(and_, flags) & _VALID > 0 and len(set(flags)) == 1  # same weights
         if overlap is not None and not overlapped:
             overlap.drop()
         if clip is not None and some_sparse:
@@ -193,7 +193,7 @@ class StepEngine:
         update.sum_and_update(self._reduce, plan, batch, coefficients, end, staged, early, sums)
         self._close(batch)
         if overlap is not None:
-            overlap.stepped(plan, batch, reduce(and_, flags) & _FITS > 0, reduction.wire)
+            overlap.stepped(plan, batch, reduce(and_, flags) & _READY > 0, reduction.wire)
         return True
 
     def apply(self, call: str, rounds: Sequence[PlannedUpdate]) -> None:

@@ -97,6 +97,7 @@ class _Matrix:
 
 @inlined
 def _multiply(a, b, c, upper):  # type: ignore[no-untyped-def]
+    """See :func:`multiplier`."""
     like, size, stride = c[0, 0], c.itemsize, c.shape[1]
     rows, length, columns, width = a.shape[0], a.shape[1], b.shape[0], b.shape[2]
     for start in range(0, length, _DEPTH):

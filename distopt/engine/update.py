@@ -200,6 +200,7 @@ def _apply_rows(
     coefficients: Coefficients,
     rows: tuple[Array, Array],
 ) -> None:
+    """Updates variable i from a reduced sparse gradient, ``(rows, indices)``."""
     kind, state = plan.which[i], (batch.variables[i], *plan.slots[i])
     rule = plan.rules[kind]
     assert isinstance(rule, Rule)  # a TrustRatioRule gets dense gradients
@@ -214,6 +215,7 @@ def _finish(
     coefficients: Coefficients,
     scales: Scales | None,
 ) -> None:
+    """Finishes the steps of some executors, with the second pass of trust ratios."""
     for step in steps:
         step.finish(scales)
     if plan.adapts:
@@ -227,6 +229,7 @@ def _update_own(
     batch: GradientBatch,
     coefficients: Coefficients,
 ) -> None:
+    """Updates this replica's shards of some executors from final gradients, with both passes."""
     first_pass = trust_passes.prepare(reduce, plan, coefficients) if plan.adapts else coefficients
     for kind, executor in executors:
         executor.update_own(batch, first_pass[kind])
