@@ -61,7 +61,7 @@ def sum_and_update(
         coefficients: the coefficients of the plan's rules.
         epilogue: the division and clip between sum and update.
         staged: whether all replicas have staged the first block.
-        overlap: sums the blocks that were sent before the step; None if no gradients were sent early.
+        overlap: provides the sums, if gradients were sent before the step; else None.
         sums: sums shards over nodes; by default ``reduce``, which is exact.
     """
     begin, board = perf_counter_ns(), None
