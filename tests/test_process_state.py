@@ -15,7 +15,7 @@ PROCESS_STATE = {
     "checkpoint/files.py": {"_warned"},
     "checkpoint/lock.py": {"_held"},
     "checkpoint/preemption.py": {"_asked"},
-    "comm/finalization.py": {"_facts"},
+    "comm/finalization.py": {"_state"},
     "comm/forks.py": {"forks"},
     "core/custom_objects.py": {"_known"},
     "core/dispatch.py": {"_stack"},

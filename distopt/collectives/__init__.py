@@ -1,4 +1,4 @@
-"""Collective calls on arrays: headers that hold replicas together, and sums in one fixed order."""
+"""Collective calls on arrays: headers that check each call, and sums in a fixed order."""
 
 from distopt.collectives.arrays import address_of, addresses_of
 from distopt.collectives.collective_check import CollectiveCheck, digest, user_call

@@ -1,9 +1,9 @@
-"""ArraySpecs: whether many arrays are as expected, and where they lie.
+"""ArraySpecs: checks the dtypes and shapes of many arrays, and reads their addresses, in compiled code.
 
-Asking an array for its dtype, shape and address costs most of a microsecond in Python: a step of 2,000
-variables takes 19.8 ms by that way, 11.0 by this (``python -m benchmarks tricks``). A compiled loop reads
-the same from the structures behind the arrays, ``PyArrayObject_fields`` of NumPy's C API, which is part of
-every compiled extension, and so its layout stays. ``DISTOPT_ARRAY_SPECS=0`` does without.
+In Python, this takes most of a microsecond per array. A step of 2,000 variables takes 19.8 ms that way, and
+11.0 ms with this file (``python -m benchmarks tricks``). The compiled loop reads the C structures of the
+array objects, ``PyArrayObject_fields`` of NumPy's C API. Their layout is stable, because every compiled
+extension depends on it. ``DISTOPT_ARRAY_SPECS=0`` uses Python instead.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from distopt.typing import Array
 
 __all__ = ["ArraySpecs"]
 
-# After what all Python objects begin with:
+# Offsets in PyArrayObject_fields, whose fields after the PyObject header are:
 # char *data; int nd; npy_intp *dimensions, *strides; PyObject *base; PyArray_Descr *descr; int flags
 _DATA, _NDIM, _DIMENSIONS, _DTYPE, _FLAGS = (object.__basicsize__ + 8 * k for k in (0, 1, 2, 5, 6))
 #: NPY_ARRAY_C_CONTIGUOUS, NPY_ARRAY_ALIGNED.
@@ -43,14 +43,14 @@ def _load(typingctx: Any, address: Any = None) -> Any:  # noqa: ARG001
 
 @precompiled("boolean(int64[::1], int64[::1])", njit)
 def _read(starts, expected):  # type: ignore[no-untyped-def]
-    """Looks at arrays, and replaces their own addresses by those of their data.
+    """Checks arrays, and replaces the addresses of the array objects by those of their data.
 
     Args:
-        starts: ``[n]`` the addresses of array objects.
-        expected: for each its dtype's address, its number of axes and their lengths.
+        starts: ``[n]``, the addresses of array objects; overwritten.
+        expected: 1-D, for each array: the address of its dtype, its number of axes, the length of each axis.
 
     Returns:
-        whether all are as expected, and contiguous.
+        whether all arrays are as expected, C-contiguous and aligned; if not, ``starts`` is of no use.
     """
     at = 0
     for k in range(starts.size):
@@ -71,26 +71,26 @@ def _read(starts, expected):  # type: ignore[no-untyped-def]
 
 
 class ArraySpecs:
-    """Dtypes and shapes that arrays are to have.
+    """The expected dtypes and shapes of a list of arrays.
 
     Args:
-        like: arrays that have them; none where no array will do.
+        like: arrays with these dtypes and shapes. If empty, :meth:`addresses_of` accepts only an empty list.
     """
 
     def __init__(self, like: Sequence[Array]) -> None:
-        self.dtypes = tuple(array.dtype for array in like)  # kept, since they are known by address
+        self.dtypes = tuple(array.dtype for array in like)  # alive, as _read compares addresses
         self._shapes = tuple(array.shape for array in like)
         self._compiled = settings().array_specs
-        #: For each array its dtype's address, its number of axes and their lengths.
+        #: See _read.
         self._expected = np.array(
             [n for array in like for n in (id(array.dtype), array.ndim, *array.shape)], np.int64
         )
 
     def addresses_of(self, arrays: Sequence[Array]) -> Array | None:
-        """The addresses of the arrays' data; None if one is of another dtype or shape, or not contiguous.
+        """The addresses of the arrays' data, ``[n]`` int64; None if one of the arrays is not as expected.
 
         Args:
-            arrays: as many as there are dtypes, of type ``numpy.ndarray`` itself.
+            arrays: arrays of type ``numpy.ndarray`` itself. They must be C-contiguous and aligned.
         """
         if len(arrays) != len(self.dtypes):
             return None

@@ -1,4 +1,4 @@
-"""Where arrays lie."""
+"""The addresses of arrays."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["address_of", "addresses_of"]
 
 
 def address_of(array: Array) -> int:
-    """Where the elements of an array begin."""
+    """The address of an array's first element."""
     return int(array.__array_interface__["data"][0])
 
 
 def addresses_of(arrays: Sequence[Array]) -> Array:
-    """Where the elements of each array begin, ``[n]`` int64."""
+    """The addresses of the arrays' first elements, ``[n]`` int64."""
     return np.array(list(map(address_of, arrays)), np.int64)

@@ -1,7 +1,8 @@
-"""Every collective call opens with a header, so that replicas which call different things all know it.
+"""CollectiveCheck: the header with which every collective call starts.
 
-A header is 64 bytes: which call this is (its number, kind, and a hash of what it is about) and flags.
-On a node the exchange is one row of a table in shared memory, and the wait that the call needs anyway.
+A header is a 64-byte message with the call's number, its kind, a fingerprint of its arguments, and flags. All
+replicas exchange headers and compare them, so all of them raise the same error if their calls differ. On a
+node, a header is a row of a table in shared memory; its exchange is also the barrier that the call needs.
 """
 
 from __future__ import annotations
@@ -27,14 +28,16 @@ from distopt.tracebacks import format_error, is_between, is_internal, located
 
 __all__ = ["CollectiveCheck", "digest", "user_call"]
 
+#: Call number, hash of the kind, fingerprint, status, flags, and the two fields below.
 _FORMAT = struct.Struct("<qQQqqqq8x")
-#: What has to be equal, without flags; what stands at the end: whether messages are to come ahead, and
-#: whether the call is one in the context of a node.
+#: The bytes that must be equal: all before the flags. The index of two fields: whether the replica has
+#: messages to send ahead (see ``check``), and whether it makes a call within its node (see ``within_node``).
 _SAME, _AHEAD, _OF_NODE = slice(0, 32), 5, 6
+#: The status of a replica: in the call, with an error in its arguments, at the end of its program.
 _OK, _ERROR, _FINISHED = 0, 1, 2
-#: Kinds of calls, and places, that are known at a time: optimizers may have names without end.
+#: The most entries of each cache: a program may make any number of optimizers with new names.
 _KEPT = 1000
-#: From so many characters on a description is cut to what differs; its parts, with brackets left whole.
+#: Longer descriptions, in characters, are cut to the parts that differ; parts do not split brackets.
 _LONG, _PARTS = 400, re.compile(r"[,;] (?![^\[(]*[\])])")
 
 
@@ -44,10 +47,10 @@ def digest(text: str) -> int:
 
 
 def user_call() -> tuple[str, str]:
-    """Where the program has called distopt.
+    """The user's call of distopt that is on the stack.
 
     Returns:
-        the name of the function that it called, empty if that is a private one, and the place,
+        the name of the public function that the program called, empty if it is a private one; and the line,
         ``"train.py:12"`` or ``"cell In[3], line 12"``.
     """
     frame, function = sys._getframe(1), ""
@@ -62,19 +65,20 @@ def user_call() -> tuple[str, str]:
 
 
 class CollectiveCheck:
-    """One replica's part in the headers.
+    """Exchanges and compares the headers of one replica.
 
     Args:
-        world: the job.
-        recall: takes back what has been begun ahead of a header, here or on other replicas; collective.
-        numbers: what messages call the replicas; their numbers in the world by default.
-        job: that of the job, if this is for calls of one node; None for the job.
+        world: the communicators of the job, or of one node.
+        recall: cancels the messages that this or other replicas have sent ahead of a header; collective.
+        numbers: the replica numbers for error messages; by default the ranks in ``world``.
+        job: the CollectiveCheck of the job, if ``world`` is one node's; else None.
 
     Attributes:
         steps: how many optimizer steps this replica has begun; for messages.
-        ledger: who came when; None before the first call, and for one replica before its first step.
-        ended: a place where whoever ends a collective call notes when, in nanoseconds.
-        headers: how many headers this replica has opened here, and among its node's replicas.
+        ledger: the arrival times of all replicas; None before the first call. With a single replica, None
+            before its first step.
+        ended: a memoryview of one int64: the end of each collective call is written to it, in nanoseconds.
+        headers: how many headers this replica has exchanged, including those within its node.
     """
 
     def __init__(
@@ -105,16 +109,17 @@ class CollectiveCheck:
         flags: int = 0,
         ahead: Callable[[], None] | None = None,
     ) -> list[int]:
-        """Makes sure that all replicas are in the same call, about the same thing.
+        """Checks that all replicas are in the same call, with equal fingerprints; collective.
 
         Args:
             kind: the call's name, e.g. ``"all_reduce"``.
-            fingerprint: a hash of what has to be equal: names, shapes, dtypes, ...
-            describe: describes the call; only called when replicas disagree.
-            error: what is wrong with this replica's arguments; then all replicas raise.
-            flags: a number of this replica's own, handed to all.
-            ahead: begins messages of the call before other nodes' headers are there, once all of this node
-                are in the call. Unless all replicas agree, and all have some to begin, they are recalled.
+            fingerprint: a hash of everything that must be equal: names, shapes, dtypes, ...
+            describe: returns a description of the call; called only if replicas disagree.
+            error: an error in this replica's arguments; then all replicas raise.
+            flags: a number that is passed to all replicas; it may differ.
+            ahead: sends first messages of the call ahead: as soon as this node's replicas agree, while the
+                headers travel between nodes. They are cancelled unless all replicas of the job agree and all
+                pass ``ahead``.
 
         Returns:
             the flags of all replicas, by number.
@@ -142,15 +147,16 @@ class CollectiveCheck:
             return [flags] * len(rows)
         others = self._job is not None and rows.count(header) < len(rows)
         if self._job is not None and others and not all(_FORMAT.unpack(row)[_OF_NODE] for row in rows):
-            # Another replica of the node is in a call of the job: there all of the job learn it.
+            # Another replica of the node is in a call of the job: join that exchange, so that all of the job
+            # raise the error.
             self._job._calls += 1
             self._job._agreed(self._job._exchange(header), flags, describe, error)
         return self._agreed(rows, flags, describe, error)
 
     def step_alone(self) -> None:
-        """The only replica begins a step: there is nobody to meet, but the ledger says where time goes."""
+        """Begins a step of a single replica: exchanges no header, but records its times in the ledger."""
         if self._job is not None or (forks and os.getpid() != self._pid):
-            return  # the ledger is the job's, or that of the process that forked this one
+            return  # the ledger belongs to the job, or to the process that forked this one
         ledger = self.ledger or self._opened()
         ledger.arrive(ledger.address, self.steps, self.steps)
         ledger.settle(ledger.address, self.steps, 0, 0)
@@ -158,9 +164,9 @@ class CollectiveCheck:
     def check_on_node(
         self, kind: str, fingerprint: int, describe: Callable[[], str], error: Exception | None = None
     ) -> None:
-        """The same among the replicas of the node alone; others are not waited for while these agree.
+        """Like :meth:`check`, but only the replicas of this node exchange headers.
 
-        If they do not, all replicas of the job raise, the others at their next call.
+        If they disagree, all replicas of the job raise; those of other nodes do so at their next call.
 
         Raises:
             As :meth:`check`.
@@ -176,7 +182,7 @@ class CollectiveCheck:
         rows = self._node.exchange(header)
         if error is not None or rows.count(header) < len(rows):
             if self._node.size < self._comm.size:
-                self._calls += 1  # for the others it is a call of the job
+                self._calls += 1  # the other nodes take part in their next call of the job
                 rows = self._exchange(header)
             self._agreed(rows, 0, describe, error)
 
@@ -195,7 +201,7 @@ class CollectiveCheck:
     def _agreed(
         self, rows: list[bytes], flags: int, describe: Callable[[], str], error: Exception | None
     ) -> list[int]:
-        """The flags of all replicas, if their headers agree."""
+        """The flags of all replicas if their headers agree; else raises."""
         if error is None and rows.count(rows[0]) == len(rows):
             return [flags] * len(rows)
         if error is None and _same(rows):
@@ -204,7 +210,7 @@ class CollectiveCheck:
         raise AssertionError("unreachable")
 
     def _meet(self, own: bytes, ahead: Callable[[], None] | None = None) -> list[bytes]:
-        """All replicas' headers. What has been begun ahead of them stands if all agree and all have begun."""
+        """Exchanges headers, and records this replica's arrival; ``ahead`` as in :meth:`check`."""
         if self._job is not None:
             return self._meet_apart(own)
         ledger = self.ledger or self._opened()
@@ -215,15 +221,15 @@ class CollectiveCheck:
         return self._exchange(own, ahead if together else None)
 
     def _meet_apart(self, own: bytes) -> list[bytes]:
-        """The headers of a call that only some replicas make; the job's ledger learns of the wait."""
+        """Exchanges headers in a call within a node; the job's ledger records the wait."""
         job = self._job
         if job is None or job.ledger is None or self._comm.size == 1:
             return self._comm.exchange(own)
-        with job.ledger.meeting_apart():
+        with job.ledger.node_call():
             return self._comm.exchange(own)
 
     def _opened(self) -> Ledger:
-        """The ledger; all replicas of the job make it together, before any of them opens a call."""
+        """The ledger. All replicas of the job create it together, in their first call."""
         if self.ledger is None:
             self.ledger = Ledger(self._world, self._timing)
             self._spans.ahead = partial(self.ledger.clock_ahead, 0)
@@ -232,7 +238,7 @@ class CollectiveCheck:
         return self.ledger
 
     def _exchange(self, own: bytes, ahead: Callable[[], None] | None = None) -> list[bytes]:
-        """The headers; where some replicas have another node, rows of the ledger travel behind them."""
+        """Exchanges headers over the job. With several nodes, a row of the ledger travels with each."""
         ledger = self.ledger or self._opened()
         sent = own + ledger.stamp(self._calls) if ledger.stamped else own
         if ahead is not None:
@@ -255,7 +261,7 @@ class CollectiveCheck:
         return rows
 
     def _place(self, kind: str, call: tuple[str, str]) -> str:
-        """A description of where the replica is; the same object for the same place."""
+        """A description of the call and its line, cached: the status board gets the same object each time."""
         place = self._places.get((kind, call))
         if place is None:
             if len(self._places) == _KEPT:
@@ -264,7 +270,7 @@ class CollectiveCheck:
         return place
 
     def _disagree(self, rows: list[bytes], describe: Callable[[], str], error: Exception | None) -> None:
-        """Raises on every replica, after all have exchanged descriptions of what they were doing."""
+        """Exchanges descriptions of the replicas' calls, then raises; collective."""
         text, call = describe(), ("", "") if self._finished else user_call()
         if error is not None:
             text, call = f"{_located(text, call)}, with an error:\n{format_error(error).rstrip()}", ("", "")
@@ -283,12 +289,12 @@ class CollectiveCheck:
         raise ReplicaMismatch(_difference(list(texts), self._numbers))
 
     def finish(self, lock: AbstractContextManager[None] | None = None) -> None:
-        """Says that this replica has ended its program; others that still wait learn of it.
+        """Announces the end of this replica's program, so that replicas in another call raise an error.
 
-        The end of a child that the replica forked is not the replica's.
+        Does nothing in a child process that the replica forked.
 
         Args:
-            lock: entered for this last call, once no other thread of the replica is in one.
+            lock: held during this last call, to wait for other threads of the replica.
 
         Raises:
             ReplicaMismatch: other replicas are still in a collective call.
@@ -310,12 +316,12 @@ class CollectiveCheck:
 
 
 def _same(rows: Sequence[bytes]) -> bool:
-    """Whether headers are equal but for flags."""
+    """Whether headers are equal, except for flags."""
     return all(row[_SAME] == rows[0][_SAME] for row in rows)
 
 
 def _located(text: str, call: tuple[str, str]) -> str:
-    """What a replica does, and where; first the program's own call, if it is another one."""
+    """Describes a call with its line, and with the user's function if that has another name."""
     function, place = call
     if not place:
         return text
@@ -323,7 +329,7 @@ def _located(text: str, call: tuple[str, str]) -> str:
 
 
 def _without_common_parts(descriptions: Sequence[str]) -> Sequence[str]:
-    """Long descriptions without what all have in common, so that what differs can be found."""
+    """Shortens long descriptions: replaces the parts that all have in common by ``...``."""
     parts = [_PARTS.split(text) for text in descriptions]
     common = set(parts[0]).intersection(*parts[1:])
     short = [_elided(words, common) for words in parts]
@@ -333,7 +339,7 @@ def _without_common_parts(descriptions: Sequence[str]) -> Sequence[str]:
 
 
 def _elided(parts: Sequence[str], common: set[str]) -> str:
-    """The parts, the first one at any rate, with ``...`` for those in ``common``."""
+    """The parts as one text, with ``...`` for those in ``common``, except for the first."""
     shown = list(parts[:1])
     for part in parts[1:]:
         if part not in common:
@@ -344,6 +350,7 @@ def _elided(parts: Sequence[str], common: set[str]) -> str:
 
 
 def _difference(descriptions: list[str], numbers: Sequence[int]) -> str:
+    """The error message, with the replicas grouped by the call that they are in."""
     groups: dict[str, list[int]] = {}
     for replica, text in zip(numbers, descriptions, strict=True):
         groups.setdefault(text, []).append(replica)

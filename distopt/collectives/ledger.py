@@ -1,9 +1,9 @@
-"""Ledger: for each collective call which replica came when, and what it spent its time in before.
+"""Ledger: records when each replica arrived at each collective call, and how it spent its time before.
 
-It is always on. A replica writes a row when it comes to a header, before the others are met; so all that is
-known of all replicas lies in memory that the node shares, and whoever reads it asks nobody. Rows of other
-nodes come with their headers. How far two clocks are apart is known from meetings: nobody leaves one before
-the others have come, which bounds it from both sides.
+It is always on. A replica writes a row to the node's shared memory when it arrives at a header, before it
+waits for the others. So any process of the node can read the rows of all replicas without a message. Rows of
+other nodes arrive with their headers. The offset between two nodes' clocks follows from the headers: no
+replica leaves a header before all have arrived, which gives a lower and an upper bound.
 """
 
 from __future__ import annotations
@@ -40,26 +40,27 @@ from distopt.typing import Array
 
 __all__ = ["STAMP_BYTES", "Ledger"]
 
-#: A row, as it travels with a header.
+#: Bytes of a row, which travels with a header.
 STAMP_BYTES = ROW_ITEMS * 8
-#: Meetings by which clocks are compared at the start.
-_MEETINGS = 8
+#: How many exchanges compare the clocks at the start.
+_COMPARISONS = 8
+#: A bound of a clock's offset that is not known yet, in nanoseconds.
 _UNKNOWN = 1 << 62
 
 
 class Ledger:
-    """One replica's part in it; making it is collective.
+    """The ledger of a job, as one replica reads and writes it. Creating it is collective.
 
     Args:
-        world: the replicas.
+        world: the communicators of the job.
         mine: this replica's state, ``int64[MINE_ITEMS]``, zero-filled.
 
     Attributes:
-        arrive, settle: compiled functions, called before and after the replicas meet at a header.
-        account: a compiled function, called when another phase begins.
-        address: of the replica's state, which these take.
-        nodes: the number of each replica's node.
-        stamped: whether rows travel with headers, since some replicas share no memory with this one.
+        arrive, settle: compiled functions, called before and after the exchange of a header.
+        account: a compiled function, called when the replica's phase changes.
+        address: the address of ``mine``, the first argument of these functions.
+        nodes: the node number of each replica, ``[replicas]``.
+        stamped: whether rows travel with headers, because some replicas are on other nodes.
     """
 
     def __init__(self, world: World, mine: Array) -> None:
@@ -75,12 +76,12 @@ class Ledger:
         totals = HEAD_BYTES
         ring = totals + self.replicas * TOTAL_ITEMS * 8
         nbytes = ring + self.length * self.replicas * STAMP_BYTES
-        # Always a file, which the launcher can read.
+        # Always backed by a file, so that the launcher can read it.
         shared = world.node.shared_block(nbytes, True) if world.node.size > 1 else None
         alone = shared is None
         shared = shared or thread_block(nbytes, True)
         self._block = shared.bytes
-        self._kept = shared
+        self._memory = shared  # keeps the block alive
         members = [self.rank]
         if not alone:
             members = [int(rank[0]) for rank in world.node.all_gather(np.array([self.rank], np.int64))]
@@ -96,12 +97,12 @@ class Ledger:
             self._compare_clocks(world)
             numbers, wire = mine[Mine.PEER : Mine.APART], mine[Mine.OWN + Phase.WIRE :][:1]
             world.cross.waits = PeerWaits(numbers, wire, np.arange(world.cross.size))
-            # Where no memory is shared messages go between any two replicas.
+            # In ``comm``, replicas send each other messages if memory is not shared.
             world.comm.waits = PeerWaits(numbers, wire, self.nodes)
         elif self.stamped:
             self._clocks[:, 1:] = 0
         first = self.rank == min(members)
-        # Replicas of a process have a time of their own, which is the same on all.
+        # Replicas of one process use a virtual time with a common base, see ``ledger_rows.arrive``.
         base = int(job.broadcast(np.array([time.monotonic_ns()]))[0]) if self.virtual else 0
         self._begin(first, base)
         self.address: int = mine.ctypes.data
@@ -115,7 +116,12 @@ class Ledger:
         return np.concatenate(world.comm.all_gather(np.array([world.cross.rank])))
 
     def _begin(self, first: bool, base: int) -> None:
-        """The replica's state at the start, for replicas of one process with the base of their time."""
+        """Initializes the replica's state.
+
+        Args:
+            first: whether it is the first replica of its node, which writes the totals.
+            base: the base of the virtual time, for replicas of one process.
+        """
         mine, now = self._mine, time.monotonic_ns()
         mine[Mine.RING], mine[Mine.CLOCKS] = self._ring.ctypes.data, self._clocks.ctypes.data
         mine[Mine.TOTALS] = self._totals.ctypes.data if first and self.replicas > 1 else 0
@@ -126,10 +132,10 @@ class Ledger:
         self.started = now
 
     def _compare_clocks(self, world: World) -> None:
-        """Bounds of the other clocks, from some meetings; collective."""
+        """Bounds the offsets of the other clocks by some exchanges; collective."""
         came = met = 0
         clocks = self._clocks
-        for _ in range(_MEETINGS):
+        for _ in range(_COMPARISONS):
             before, came = (came, met), time.monotonic_ns()
             row = np.zeros(8, np.int64)
             row[:2] = came, met
@@ -141,7 +147,7 @@ class Ledger:
         clocks[list(self.here), 1:] = 0
 
     def _write_head(self, members: Sequence[int]) -> None:
-        """What a reader has to know, in JSON."""
+        """Writes the layout as JSON, for readers of the file."""
         text = {
             "version": 1,
             "replicas": self.replicas,
@@ -162,12 +168,12 @@ class Ledger:
         head = MAGIC + json.dumps(text).encode()
         self._block[: len(head)] = np.frombuffer(head, np.uint8)
 
-    # -- what is told it, beside headers
+    # -- writing, apart from headers
     def enter(self, phase: Phase) -> Phase:
-        """This replica spends its time in another phase from now on, if it is its own thread that asks.
+        """Starts another phase of this replica. Ignored in other threads than the one that made the ledger.
 
         Returns:
-            the phase before.
+            the previous phase.
         """
         before = Phase(int(self._mine[Mine.PHASE]))
         if threading.get_ident() == self._thread:
@@ -175,13 +181,13 @@ class Ledger:
         return before
 
     @contextmanager
-    def meeting_apart(self) -> Iterator[None]:
-        """This replica meets others in a call that not all make, whose end is noted as of any."""
+    def node_call(self) -> Iterator[None]:
+        """A context for the header of a call within a node: its time counts as waiting, and as ``APART``."""
         mine, waiting = self._mine, Mine.OWN + Phase.WAITING
         if threading.get_ident() != self._thread:
             yield
             return
-        # Of replicas that take turns nobody knows what they would wait for within a node.
+        # The virtual time of replicas in one process does not cover waits within a node.
         before, waited = self.enter(Phase.IN_CALL if self.virtual else Phase.WAITING), int(mine[waiting])
         try:
             yield
@@ -190,14 +196,14 @@ class Ledger:
             mine[Mine.APART] += mine[waiting] - waited
             mine[Mine.INSIDE] = 1
 
-    # -- what it tells
+    # -- reading
     def stamp(self, call: int) -> bytes:
-        """This replica's row of a call, as it travels."""
+        """This replica's row of a call, to be sent with its header."""
         row: bytes = self._ring[call % self.length, self.rank].tobytes()
         return row
 
     def totals(self) -> Array:
-        """How often each replica came last, and what that cost: ``[replicas, TOTAL_ITEMS]`` int64."""
+        """The ``Total`` numbers of each replica: ``[replicas, TOTAL_ITEMS]`` int64."""
         return self._totals.copy()
 
     def spent(self) -> Array:
@@ -213,7 +219,7 @@ class Ledger:
         return found
 
     def rows(self) -> Array:
-        """The calls that are known of all replicas: ``[calls, replicas, ROW_ITEMS]`` int64, in order."""
+        """The last calls of which all rows are known, in order: ``[calls, replicas, ROW_ITEMS]`` int64."""
         ring = self._ring.copy()
         numbers = ring[:, :, Row.CALL]
         whole = (numbers[:, 0] > 0) & (numbers == numbers[:, :1]).all(1)
@@ -222,23 +228,23 @@ class Ledger:
         return in_order
 
     def clock_error(self) -> float:
-        """By how many seconds times of other nodes may be wrong; 0 on one node, infinity if unknown."""
+        """The largest error of other nodes' times, in seconds; 0 on one node, infinity if unknown."""
         wide = self._clocks[:, Clock.HIGH] - self._clocks[:, Clock.LOW]
         most = int(wide.max())
         return 0.0 if most == 0 else float("inf") if most > 1 << 60 else most / 2e9
 
     def clock_ahead(self, replica: int) -> int:
-        """By how many nanoseconds a replica's clock is ahead of the own one, as well as that is known."""
+        """The estimated offset of a replica's clock from this replica's, in nanoseconds."""
         low, high = (int(bound) for bound in self._clocks[replica, [Clock.LOW, Clock.HIGH]])
         return (low + high) // 2 if high < _UNKNOWN >> 1 else low
 
     def snapshot(self) -> bytes:
-        """All of it, as it lies in memory."""
+        """A copy of the whole memory."""
         everything: bytes = self._block.tobytes()
         return everything
 
 
 def new_state() -> tuple[Array, Any]:
-    """A replica's state before its first call, and the place in it where the end of a call is noted."""
+    """A replica's state before its first call, and a memoryview of its ``ENDED`` field."""
     mine = np.zeros(MINE_ITEMS, np.int64)
     return mine, mine.data[Mine.ENDED : Mine.ENDED + 1]

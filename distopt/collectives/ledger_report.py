@@ -1,4 +1,4 @@
-"""What the ledger tells people: seconds by replica and phase, who came last, and what that cost."""
+"""Reports from the ledger: the time of each replica by phase, and which replica the others waited for."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from distopt.typing import Array
 
 __all__ = ["Report", "Straggler", "closing_words", "recently_last"]
 
-#: Nothing is said of a replica unless so much of the time was lost, and it has caused so much of that.
+#: A replica is named only if more than this share of the time was lost, and it caused this share of the loss.
 _LOST, _CAUSED = 0.1, 0.7
-#: ... and at the end of a job unless it made so many calls, and lost so many seconds.
+#: At the end of a job, also only if the job made this many calls and lost this many seconds.
 _CALLS, _SECONDS = 20, 1.0
 _ADVICE = {
     "own code": "Does it have more work than the others (longer batches, work that only it does), or a "
@@ -34,14 +34,14 @@ _ADVICE = {
 
 @dataclass(frozen=True)
 class Straggler:
-    """The one replica that the others have waited for.
+    """The replica that the others have waited for most.
 
     Attributes:
         replica: its number.
-        cause: what it was in meanwhile, one of ``CAUSES``.
+        cause: the phase that made it late, one of ``CAUSES``.
         seconds: how long the others have waited for it, on average.
-        steps: in how many steps it came last.
-        times: in how many collective calls because of that.
+        steps: in how many steps it arrived last.
+        times: in how many collective calls it arrived last because of ``cause``.
     """
 
     replica: int
@@ -53,23 +53,24 @@ class Straggler:
 
 @dataclass(frozen=True)
 class Report:
-    """Where the time of a job went, until now or in a part of it.
+    """How the time of a job was spent, since its start or in a part of it.
 
     Attributes:
-        replica: who asks.
-        seconds: how long.
+        replica: the replica that made the report.
+        seconds: the length of the period.
         calls: how many collective calls were made.
         steps: how many optimizer steps were begun.
-        spent: seconds of each replica in each phase, see ``PHASES``, until its last call; ``[replicas, 6]``.
-        last_calls: in how many calls each replica came last.
-        last_steps: in how many steps.
-        last_causes: in how many calls by cause, see ``CAUSES``: ``[replicas, 5]``.
-        cost: seconds that the others have waited for it, on average, by cause: ``[replicas, 5]``.
-        clock_error: by how many seconds times of other nodes may be wrong.
-        virtual: whether replicas take turns in one process; what they would have waited for is told.
-        nodes: the number of each replica's node.
-        waited_for: of each replica the node whose messages it waited for longest since the start, for how
-            many seconds, and for how many seconds it waited for any node's: ``[replicas, 3]``.
+        spent: seconds of each replica in each phase, up to its last call: ``[replicas, len(PHASES)]``.
+        last_calls: in how many calls each replica arrived last, ``[replicas]``.
+        last_steps: in how many steps each replica arrived last, ``[replicas]``.
+        last_causes: ``last_calls`` by cause: ``[replicas, len(CAUSES)]``.
+        cost: seconds that the others have waited for it, on average, by cause: ``[replicas, len(CAUSES)]``.
+        clock_error: the largest error of other nodes' times, in seconds.
+        virtual: whether the replicas take turns in one process. Then waits are those that they would have if
+            they ran at the same time.
+        nodes: the node number of each replica, ``[replicas]``.
+        waited_for: for each replica, the node whose messages it has waited for longest since the start, the
+            seconds that it waited for them, and for messages of all nodes: ``[replicas, 3]``.
     """
 
     replica: int
@@ -88,11 +89,11 @@ class Report:
 
     @classmethod
     def of(cls, ledger: Ledger, calls: int, steps: int) -> Report:
-        """What a ledger knows now.
+        """The report of a ledger since the start of the job.
 
         Args:
-            ledger: the replica's.
-            calls: how many collective calls it has made.
+            ledger: the replica's ledger.
+            calls: how many collective calls the replica has made.
             steps: how many optimizer steps it has begun.
         """
         totals = ledger.totals()
@@ -132,17 +133,17 @@ class Report:
 
     @property
     def replicas(self) -> int:
-        """How many there are."""
+        """The number of replicas."""
         return len(self.spent)
 
     @property
     def lost(self) -> float:
-        """The share of the time in which others were waited for, from 0 to 1."""
+        """The share of the time that was lost by waiting for late replicas, from 0 to 1."""
         return min(float(self.cost.sum()) / max(self.seconds, 1e-9), 1.0)
 
     @property
     def straggler(self) -> Straggler | None:
-        """The one replica that is to blame; None if little was lost, or by several replicas."""
+        """The replica that caused most of the waiting; None if little was lost, or by several replicas."""
         by_replica, all_of_it = self.cost.sum(1), float(self.cost.sum())
         who = int(by_replica.argmax())
         if self.lost <= _LOST or by_replica[who] < _CAUSED * all_of_it:
@@ -153,14 +154,14 @@ class Report:
 
     @property
     def wire(self) -> SlowWire | None:
-        """The node or wire that is to blame; None if little was lost, or none is known to be."""
+        """The slow network that caused most of the waiting; None if little was lost, or none is known."""
         if self.spent[:, Phase.WIRE].mean() <= _LOST * self.seconds:
             return None
         late = float(self.cost[:, Phase.WIRE].sum()) * (1 - 1 / self.replicas)  # its own wait is none
         return slow_wire(self.nodes, self.waited_for, self.spent, late)
 
     def to_dict(self) -> dict[str, Any]:
-        """The same in plain numbers."""
+        """The report as numbers, lists and dicts."""
         found, wire = self.straggler, self.wire
         return {
             "replicas": self.replicas,
@@ -205,7 +206,7 @@ class Report:
         return f"{lost}, most of it for replica {found.replica} ({found.cause}): {found.seconds:.1f} s"
 
     def short(self) -> str:
-        """``waits 18 % (replica 3, own code)`` for a progress bar; empty if there is nothing to tell."""
+        """``waits 18 % (replica 3, own code)`` for a progress bar; empty if no cause is known."""
         found = self.straggler
         if self.wire is not None and (found is None or found.cause == "wire"):
             return f"waits {100 * self.wire.seconds / self.seconds:.0f} % ({self.wire.short}, wire)"
@@ -215,7 +216,7 @@ class Report:
 
 
 def closing_words(report: Report) -> str:
-    """A paragraph for the end of a job; empty unless one replica has cost it much."""
+    """A paragraph for the end of a job; empty unless one replica or network caused much waiting."""
     found = report.straggler
     wire = report.wire
     if (found is None and wire is not None and wire.clear) or (
@@ -239,7 +240,7 @@ def closing_words(report: Report) -> str:
 
 
 def _wire_words(report: Report, wire: SlowWire) -> str:
-    """The same of a node whose network is slow."""
+    """:func:`closing_words` for a slow network."""
     if report.calls < _CALLS or wire.seconds < _SECONDS:
         return ""
     return (

@@ -1,7 +1,7 @@
-"""The ledger's compiled part: two calls a header, one when a replica comes and one when all have come.
+"""The compiled functions that write the ledger: :func:`arrive` before and :func:`settle` after each header.
 
-All numbers are int64, all times nanoseconds of CLOCK_MONOTONIC, which the processes of a machine have in
-common. A replica's own state (``Mine``) is memory of its process; rows lie in memory that its node shares.
+All numbers are int64. All times are in nanoseconds of CLOCK_MONOTONIC, which is the same for all processes of
+a machine. A replica's state (``Mine``) is private memory; the rows are in the node's shared memory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["account", "arrive", "settle"]
 
 _MONOTONIC = 1
 _I64, _I32 = ir.IntType(64), ir.IntType(32)
-#: Copies as plain numbers, which compiled code takes as constants.
+#: The enums as plain ints, which Numba compiles as constants.
 _RING, _REPLICAS, _LENGTH, _RANK, _TOTALS, _CLOCKS, _VIRTUAL = (
     int(m) for m in (Mine.RING, Mine.REPLICAS, Mine.LENGTH, Mine.RANK, Mine.TOTALS, Mine.CLOCKS, Mine.VIRTUAL)
 )
@@ -44,13 +44,13 @@ _R_CALL, _R_STEP, _R_ARRIVAL, _R_BEGUN, _R_ACC, _R_MET, _R_BEFORE = (
 _T_CALLS, _T_STEPS, _T_LAST, _T_COST = (int(t) for t in (Total.CALLS, Total.STEPS, Total.LAST, Total.COST))
 _C_HERE, _C_LOW, _C_HIGH = (int(c) for c in (Clock.HERE, Clock.LOW, Clock.HIGH))
 _ITEMS, _TOTAL_ITEMS, _CLOCK_ITEMS, _CAUSES = ROW_ITEMS, TOTAL_ITEMS, CLOCK_ITEMS, len(PHASES) - 1
-#: Mine.* up to here; how many calls pass before the bounds of clocks widen, by one part in 2**14 of the time.
+#: Items of a replica's state. Every 1024 calls the bounds of clocks widen by 2**-14 of the time passed.
 _MINE, _WIDEN_EVERY, _DRIFT_SHIFT = 32, 1023, 14
 
 
 @intrinsic
 def _now(typingctx: Any = None) -> Any:  # noqa: ARG001
-    """Nanoseconds of CLOCK_MONOTONIC, without memory from the heap."""
+    """The time in nanoseconds of CLOCK_MONOTONIC, without heap allocation."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
         pair = ir.ArrayType(_I64, 2)
@@ -71,7 +71,7 @@ def _now(typingctx: Any = None) -> Any:  # noqa: ARG001
 
 @inlined
 def _account(mine, now):  # type: ignore[no-untyped-def]
-    """Adds the time since the last mark to what it was spent in."""
+    """Adds the time since the last mark to its phase."""
     start, phase = mine[_MARK], mine[_PHASE]
     if mine[_INSIDE]:
         if mine[_ENDED] > start:  # the call has ended
@@ -83,7 +83,7 @@ def _account(mine, now):  # type: ignore[no-untyped-def]
             phase = _IN_CALL
     mine[_ACC + phase] += max(now - start, 0)
     travelled = min(mine[_ACC + _WIRE] - mine[_WIRE_SEEN], mine[_ACC + _IN_CALL])
-    if travelled > 0:  # those who wait for messages have measured it
+    if travelled > 0:  # waits for messages within the call, measured by PeerWaits, count as WIRE only
         mine[_ACC + _IN_CALL] -= travelled
         mine[_WIRE_SEEN] += travelled
     mine[_MARK] = now
@@ -91,11 +91,11 @@ def _account(mine, now):  # type: ignore[no-untyped-def]
 
 @inlined
 def account(address, phase):  # type: ignore[no-untyped-def]
-    """From now on this replica spends its time in another phase.
+    """Starts another phase of this replica.
 
     Args:
-        address: its state, see ``Mine``.
-        phase: the number of a phase.
+        address: the address of its state, see ``Mine``.
+        phase: a ``Phase``.
     """
     mine = array_at(address, _MINE, types.int64)
     _account(mine, _now())
@@ -104,17 +104,17 @@ def account(address, phase):  # type: ignore[no-untyped-def]
 
 @inlined
 def arrive(address, call, step):  # type: ignore[no-untyped-def]
-    """This replica has come to a header: writes its row, before the others are met.
+    """Writes this replica's row when it arrives at a header, before it waits for the others.
 
     Args:
-        address: its state, see ``Mine``.
+        address: the address of its state, see ``Mine``.
         call: the number of the collective call.
         step: how many optimizer steps it has begun.
     """
     mine = array_at(address, _MINE, types.int64)
     now: int = _now()
     _account(mine, now)
-    if mine[_VIRTUAL]:  # as if the replicas of this process ran at the same time
+    if mine[_VIRTUAL]:  # virtual time: as if the replicas of this process ran at the same time
         now = mine[_BASE] + mine[_ACC + _OWN] + mine[_ACC + _INPUT] + mine[_ACC + _SAVING]
     mine[_ARRIVAL] = now
     place = (call % mine[_LENGTH]) * mine[_REPLICAS] + mine[_RANK]
@@ -133,25 +133,25 @@ def arrive(address, call, step):  # type: ignore[no-untyped-def]
 
 @inlined
 def _widen(clocks, replicas, by):  # type: ignore[no-untyped-def]
-    """Clocks drift: what bounded their difference bounds it less well as time passes."""
+    """Widens the bounds of all clocks by ``by`` nanoseconds, because clocks drift."""
     for r in range(replicas):
         clocks[r * _CLOCK_ITEMS + _C_LOW] -= by
         clocks[r * _CLOCK_ITEMS + _C_HIGH] += by
 
 
 @inlined
-def _observe(clocks, r, least, most):  # type: ignore[no-untyped-def]
-    """What a meeting tells of a clock: it is ahead of the own one by ``least`` to ``most``."""
+def _narrow(clocks, r, least, most):  # type: ignore[no-untyped-def]
+    """Narrows the bounds of replica r's clock: it is ahead by ``least`` to ``most`` nanoseconds."""
     low, high = r * _CLOCK_ITEMS + _C_LOW, r * _CLOCK_ITEMS + _C_HIGH
     clocks[low] = max(clocks[low], least)
     clocks[high] = min(clocks[high], most)
-    if clocks[low] > clocks[high]:  # it has jumped
+    if clocks[low] > clocks[high]:  # the clock has jumped
         clocks[low], clocks[high] = least, max(most, least)
 
 
 @inlined
-def _take_in(mine, clocks, received, stride, call, now):  # type: ignore[no-untyped-def]
-    """Rows of other nodes become rows here, in this node's time; one process a node writes them."""
+def _copy_rows(mine, clocks, received, stride, call, now):  # type: ignore[no-untyped-def]
+    """Copies the rows received from other nodes to the ring, in the time of this node's clock."""
     replicas = mine[_REPLICAS]
     if call & _WIDEN_EVERY == 0:
         _widen(clocks, replicas, (now - mine[_WIDENED]) >> _DRIFT_SHIFT)
@@ -162,14 +162,15 @@ def _take_in(mine, clocks, received, stride, call, now):  # type: ignore[no-unty
             continue
         sent = array_at(received + r * stride, _ITEMS, types.int64)
         row = array_at(begin + r * _ITEMS * 8, _ITEMS, types.int64)
-        if mine[_VIRTUAL]:  # of one time everywhere
+        if mine[_VIRTUAL]:  # virtual time is the same on all replicas
             for k in range(1, _ITEMS):
                 row[k] = sent[k]
             row[_R_CALL] = call
             continue
-        # It came before all were met here, and was met there after this replica had come to the call before.
+        # Replica r arrived before this replica saw all arrive. At the previous call, it saw all arrive after
+        # this replica had arrived.
         most = sent[_R_BEFORE] - mine[_BASE] if sent[_R_BEFORE] and mine[_BASE] else 1 << 62
-        _observe(clocks, r, sent[_R_ARRIVAL] - now, most)
+        _narrow(clocks, r, sent[_R_ARRIVAL] - now, most)
         ahead = (clocks[r * _CLOCK_ITEMS + _C_LOW] + clocks[r * _CLOCK_ITEMS + _C_HIGH]) // 2
         if clocks[r * _CLOCK_ITEMS + _C_HIGH] > 1 << 61:
             ahead = clocks[r * _CLOCK_ITEMS + _C_LOW]
@@ -182,7 +183,10 @@ def _take_in(mine, clocks, received, stride, call, now):  # type: ignore[no-unty
 
 @inlined
 def _cause(now_rows, before_rows, replicas, last, causes):  # type: ignore[no-untyped-def]
-    """The phase of which the last one had most more than the others since the call before."""
+    """The phase that made replica ``last`` late.
+
+    This is the phase in which its time since the previous call exceeds the others' average most.
+    """
     found, most = _OWN, -1.0
     for phase in range(causes):
         own = 0.0
@@ -201,10 +205,10 @@ def _cause(now_rows, before_rows, replicas, last, causes):  # type: ignore[no-un
 
 
 @inlined
-def _blame(mine, rows, call, cost):  # type: ignore[no-untyped-def]
-    """Counts for the last one what the others have waited for it.
+def _count_last(mine, rows, call, cost):  # type: ignore[no-untyped-def]
+    """Adds ``cost``, the average wait of the others, to the totals of the replica that arrived last.
 
-    Who has waited for others in between, in calls that not all make, was late by so much less of its own.
+    The time that a replica waited in calls within its node since the previous call does not make it late.
     """
     replicas = mine[_REPLICAS]
     size = replicas * _ITEMS
@@ -212,7 +216,7 @@ def _blame(mine, rows, call, cost):  # type: ignore[no-untyped-def]
     known = True
     for r in range(replicas):
         known = known and before[r * _ITEMS + _R_CALL] == call - 1
-    if not known:  # the first call: those who started late are no stragglers
+    if not known:  # the first call: a replica that started late is no straggler
         return
     last, latest = 0, 0
     for r in range(replicas):
@@ -220,7 +224,7 @@ def _blame(mine, rows, call, cost):  # type: ignore[no-untyped-def]
         came = rows[r * _ITEMS + _R_ARRIVAL] - apart
         if r == 0 or came > latest:
             last, latest = r, came
-    # What virtual replicas do in calls they do one after the other.
+    # Virtual replicas execute calls one after the other, so time in calls is no cause.
     phase = _cause(rows, before, replicas, last, _WIRE if mine[_VIRTUAL] else _CAUSES)
     total = array_at(mine[_TOTALS] + last * _TOTAL_ITEMS * 8, _TOTAL_ITEMS, types.int64)
     total[_T_CALLS] += 1
@@ -232,20 +236,20 @@ def _blame(mine, rows, call, cost):  # type: ignore[no-untyped-def]
 
 @inlined
 def settle(address, call, received, stride):  # type: ignore[no-untyped-def]
-    """All replicas have come: who was last, and how long the others have waited for it.
+    """After the exchange of a header: records this replica's wait, and which replica arrived last.
 
     Args:
-        address: this replica's state, see ``Mine``.
+        address: the address of this replica's state, see ``Mine``.
         call: the number of the collective call.
-        received: the address of the rows of all replicas, if some have another node; else 0.
-        stride: the bytes from one of them to the next.
+        received: with several nodes, the address of the rows of all replicas; else 0.
+        stride: the bytes from one of these rows to the next.
     """
     mine = array_at(address, _MINE, types.int64)
     now: int = _now()
     replicas, arrival = mine[_REPLICAS], mine[_ARRIVAL]
     if received:
         clocks = array_at(mine[_CLOCKS], replicas * _CLOCK_ITEMS, types.int64)
-        _take_in(mine, clocks, received, stride, call, now)
+        _copy_rows(mine, clocks, received, stride, call, now)
     size = replicas * _ITEMS
     rows = array_at(mine[_RING] + (call % mine[_LENGTH]) * size * 8, size, types.int64)
     latest, total, count = arrival, 0.0, 0
@@ -262,7 +266,7 @@ def settle(address, call, received, stride):  # type: ignore[no-untyped-def]
     else:
         together = min(latest, now)
         mine[_ACC + _WAITING] += together - arrival
-        if received:  # the rest of this meeting is the network's
+        if received:  # after the last arrival, the exchange only waits for the network
             mine[_ACC + _WIRE] += now - together
             mine[_WIRE_SEEN] += now - together
             together = now
@@ -272,4 +276,4 @@ def settle(address, call, received, stride):  # type: ignore[no-untyped-def]
     rows[mine[_RANK] * _ITEMS + _R_MET] = now
     if mine[_TOTALS] and count == replicas:
         cost = (latest - arrival) - (total - (latest - arrival)) / (replicas - 1)
-        _blame(mine, rows, call, cost)
+        _count_last(mine, rows, call, cost)

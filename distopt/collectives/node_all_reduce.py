@@ -1,7 +1,7 @@
-"""NodeAllReduce: sums of whole arrays over all replicas, for aggregators, metrics and users.
+"""NodeAllReduce: all-reduces arrays by sum, for aggregators, metrics and users.
 
-What each replica has summed of a block it puts into a buffer that the node shares, from which all copy the
-block into arrays of their own.
+Each replica sums its shard of a block, and writes it to a shared buffer of the node. All replicas copy the
+block from there to their own arrays.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from distopt.typing import Array
 
 __all__ = ["NodeAllReduce"]
 
-#: Sums of fewer bytes do without a buffer as long as there is none.
+#: Sums of fewer bytes do not allocate the buffer.
 _SMALL = 1 << 16
-#: From this many bytes on, results do not stay in a cache until somebody reads them.
+#: From this size in bytes on, results are written with streaming stores: they would not stay in the cache.
 _LARGE = 1 << 23
 
 
 class NodeAllReduce:
-    """One replica's part in the sums.
+    """The all-reduce of one replica.
 
     Args:
         reduce: sums this replica's shards.
@@ -40,15 +40,15 @@ class NodeAllReduce:
         self._buffers: dict[int, Array] = {}
 
     def __call__(self, arrays: Sequence[Array], wire: str = EXACT, step: int = 0) -> list[Array]:
-        """Sums arrays over all replicas, in tree order.
+        """Sums arrays over all replicas, in tree order; collective.
 
         Args:
-            arrays: of one dtype; of the same shapes on all replicas. They are not changed.
-            wire: how float32 numbers travel between nodes.
-            step: the number of the step, which the rounding to that format depends on.
+            arrays: arrays of one dtype, with the same shapes on all replicas; read only.
+            wire: the wire format of float32 numbers between nodes.
+            step: the number of the step, on which the rounding to the wire format depends.
 
         Returns:
-            new arrays, the same bits on every replica.
+            new arrays, with the same bits on all replicas.
         """
         from distopt.collectives.pointers import receive  # with compiled code, which takes time to load
 
@@ -75,14 +75,15 @@ class NodeAllReduce:
             if self._node.size > 1:
                 if self._reduce.cross.size > 1:
                     np.copyto(room(block), total)
-                # With two halves one barrier is enough: nobody is two blocks ahead of another.
+                # One barrier is enough, because the buffer has two halves and no replica can be two blocks
+                # ahead of another.
                 self._node.barrier()
                 row = self._buffer(dtype)[block & 1]
             receive(address_of(row), partition.everyone_in(block), targets, streamed)
         return totals
 
     def _buffer(self, dtype: np.dtype[np.generic]) -> Array:
-        """The buffer's two halves, ``[2, elements]``; collective when its memory is made."""
+        """The buffer's two halves, ``[2, elements]``. The first call for an itemsize is collective."""
         buffer = self._buffers.get(dtype.itemsize)
         if buffer is None:
             nbytes = 2 * self._capacity * dtype.itemsize
@@ -92,7 +93,7 @@ class NodeAllReduce:
 
 
 def _like(arrays: Sequence[Array]) -> list[Array]:
-    """New arrays in one piece of memory, which the system gives out faster than many small ones."""
+    """New arrays like these, in one allocation, which is faster than many small ones."""
     ends = np.cumsum([array.size for array in arrays])
     memory = np.empty(ends[-1], arrays[0].dtype)
     parts = np.split(memory, ends[:-1])

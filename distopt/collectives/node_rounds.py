@@ -1,4 +1,7 @@
-"""NodeRounds: what one node sends, receives and adds in each round of an exchange."""
+"""NodeRounds: what one node sends, receives and adds in each round of an exchange.
+
+A row is the values of a block from one replica, or a partial sum of rows. A block is divided into parts.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +19,17 @@ from distopt.typing import Array
 
 __all__ = ["Addition", "Load", "Message", "NodeRounds", "Round", "Span", "load", "node_rounds"]
 
-#: Kinds of memory that hold rows: the node's own, sums that it has made, what it has received.
+#: Kinds of memory: the node's own rows, sums that it has computed, messages that it has received.
 OWN, SUMS, RECEIVED = range(3)
-#: The memory of sums in which the total is made.
+#: The memory that contains the total at the end.
 _TOTAL = (SUMS, 0)
+#: A kind of memory, and the index among memories of this kind.
 _Memory = tuple[int, int]
 _Key = TypeVar("_Key")
 
 
 class Span(NamedTuple):
-    """Parts ``[start, stop)`` of a row in some memory: its kind, and its number among those of its kind."""
+    """The parts ``[start, stop)`` of a row, and the memory that contains the row."""
 
     memory: _Memory
     start: int
@@ -33,14 +37,14 @@ class Span(NamedTuple):
 
 
 class Message(NamedTuple):
-    """What goes to a node, or comes from it: spans, one after the other."""
+    """A message to or from the node ``peer``: its spans, one after the other."""
 
     peer: int
     spans: tuple[Span, ...]
 
 
 class Addition(NamedTuple):
-    """``out = left + right``; out may be one of them."""
+    """``out = left + right``; ``out`` may be one of the operands."""
 
     out: Span
     left: Span
@@ -48,7 +52,7 @@ class Addition(NamedTuple):
 
 
 class Round(NamedTuple):
-    """Messages that travel at once, and what is added when they are there."""
+    """Messages that travel at the same time, and the additions after their arrival."""
 
     sent: tuple[Message, ...]
     received: tuple[Message, ...]
@@ -60,10 +64,11 @@ class NodeRounds:
     """One node's part in an exchange.
 
     Attributes:
-        parts: how many parts of nearly equal length a block has.
-        rounds: first those that bring sums together, then those that bring the totals back.
-        sums: how many rows of sums the node holds at a time; the first is the total at the end.
-        received: how many spans it receives before the totals.
+        parts: the number of parts of a block, of nearly equal length.
+        rounds: first the rounds that compute the totals of parts (a reduce-scatter), then those that send the
+            totals back (an all-gather).
+        sums: how many rows of sums the node needs; the first contains the total at the end.
+        received: how many spans the node receives in the first half of the rounds.
     """
 
     parts: int
@@ -74,19 +79,19 @@ class NodeRounds:
 
 @lru_cache(maxsize=256)
 def node_rounds(members: Members, rule: str, node: int) -> NodeRounds:
-    """A node's part in the exchange that a rule makes; see :mod:`distopt.collectives.transfers`."""
+    """A node's part in the exchange by a rule; arguments as in :mod:`distopt.collectives.transfers`."""
     own = live_rows(sum(map(len, members)), members[node])
     return _Compiler(transfers(members, rule), node, own).compiled()
 
 
 class Load(NamedTuple):
-    """What an exchange takes.
+    """The cost of an exchange in messages and data.
 
     Attributes:
-        rounds: how many messages follow one another.
-        messages: how many the busiest node sends.
-        blocks: what the busiest node sends or receives, whichever is more, in lengths of a block.
-        total: what all nodes send, in lengths of a block.
+        rounds: the number of rounds, in which messages follow one another.
+        messages: the number of messages that the busiest node sends.
+        blocks: the data that the busiest node sends or receives, whichever is more, in lengths of a block.
+        total: the data that all nodes send together, in lengths of a block.
     """
 
     rounds: int
@@ -97,7 +102,7 @@ class Load(NamedTuple):
 
 @lru_cache(maxsize=256)
 def load(members: Members, rule: str) -> Load:
-    """What the exchange that a rule makes takes; see :mod:`distopt.collectives.transfers`."""
+    """The cost of an exchange by a rule; arguments as in :mod:`distopt.collectives.transfers`."""
     found, nodes = transfers(members, rule), len(members)
     messages, blocks, total = np.zeros(nodes, np.int64), 0.0, 0
     for rows in (found.sent, found.back):
@@ -112,23 +117,24 @@ def load(members: Members, rule: str) -> Load:
 
 
 class _Compiler:
-    """Follows one node's rows.
+    """Translates the transfers of all nodes into the rounds of one node, and assigns memory to its rows.
 
     Args:
         everything: the transfers of all nodes.
-        node: the node.
-        own: the rows that it has at first, in order.
+        node: the number of the node.
+        own: the rows that the node has at the start, in order.
     """
 
     def __init__(self, everything: Transfers, node: int, own: Sequence[int]) -> None:
         self._all, self._node = everything, node
         parts = range(everything.parts)
+        #: The memory of each (row, part) that the node has.
         self._at: dict[tuple[int, int], _Memory] = {
             (row, part): (OWN, k) for k, row in enumerate(own) for part in parts
         }
-        #: For each part the memories of sums that are in use.
+        #: For each part, the indices of the sums that are in use.
         self._used: list[set[int]] = [set() for _ in parts]
-        self._sums, self._received = 1, 0  # the totals come into the first
+        self._sums, self._received = 1, 0  # at least the sum that receives the totals
 
     def compiled(self) -> NodeRounds:
         rounds = range(self._all.rounds)
@@ -137,6 +143,7 @@ class _Compiler:
         return NodeRounds(self._all.parts, (*there, *back), self._sums, self._received)
 
     def _round(self, number: int) -> Round:
+        """A round of the first half, in which partial sums are sent and added."""
         now = self._all.sent[self._all.sent[:, 0] == number]
         sent = [
             Message(peer, tuple(_spans((self._leave(row, part), part) for row, part in pairs)))
@@ -156,6 +163,7 @@ class _Compiler:
         return Round(tuple(sent), tuple(received), tuple(sums))
 
     def _back(self, number: int) -> Round:
+        """A round of the second half, in which totals are sent back."""
         now = self._all.back[self._all.back[:, 0] == number]
         sent, received = (
             tuple(
@@ -170,13 +178,14 @@ class _Compiler:
 
     @staticmethod
     def _with_peers(rows: Array, column: int) -> list[tuple[int, list[tuple[int, int]]]]:
-        """For each peer in a column the rows and parts, in the order in which they travel."""
+        """For each peer in ``column``, the ``(row, part)`` pairs in the order in which they travel."""
         found: dict[int, list[tuple[int, int]]] = {}
         for peer, row, start, stop in sorted(rows[:, [column, 3, 4, 5]].tolist()):
             found.setdefault(peer, []).extend((row, part) for part in range(start, stop))
         return list(found.items())
 
     def _leave(self, row: int, part: int) -> _Memory:
+        """The memory of a part that is sent away, which is free after this."""
         memory = self._at.pop((row, part))
         self._free(memory, part)
         return memory
@@ -186,6 +195,7 @@ class _Compiler:
             self._used[part].discard(memory[1])
 
     def _arrive(self, pairs: list[tuple[int, int]]) -> Iterator[Span]:
+        """Memory for the parts of a message that arrives."""
         for row, start, stop in _runs(pairs):
             memory = (RECEIVED, self._received)
             self._received += 1
@@ -193,6 +203,7 @@ class _Compiler:
             yield Span(memory, start, stop)
 
     def _add(self, i: int, j: int, parts: list[int]) -> Iterator[Addition]:
+        """Adds parts of row j to row i; the result takes the first free memory of sums."""
         placed = []
         for part in parts:
             left, right = self._at[i, part], self._at.pop((j, part))
@@ -209,7 +220,7 @@ class _Compiler:
 
 
 def _runs(places: Iterable[tuple[_Key, int]]) -> Iterator[tuple[_Key, int, int]]:
-    """Things that lie in parts, with the parts ``[start, stop)`` of those that follow one another."""
+    """Joins ``(key, part)`` pairs with equal keys and consecutive parts to ``(key, start, stop)``."""
     for key, pairs in groupby(enumerate(places), lambda item: (item[1][0], item[1][1] - item[0])):
         parts = [part for _, (_, part) in pairs]
         yield key[0], parts[0], parts[-1] + 1

@@ -1,8 +1,8 @@
-"""Who updates what: variables -> pieces -> blocks -> shards.
+"""Partition: divides the elements of variables into blocks, and each block into one shard per replica.
 
-The elements of a step's variables, one after the other, are cut into blocks, and each block into
-one shard a replica. Cuts fall only between pieces of 4,096 elements, counted from each variable's
-start, so that sums over pieces (norms) do not depend on the number of replicas.
+The variables are cut into pieces of 4,096 elements; the last piece of a variable may be shorter. The pieces
+of all variables, in order, are divided into blocks, and each block into shards. Pieces are never cut, so sums
+of squares per piece, from which norms are computed, do not depend on the number of replicas.
 """
 
 from __future__ import annotations
@@ -17,29 +17,31 @@ from distopt.typing import Array
 
 __all__ = ["BLOCK", "CHUNK", "PIECE", "Partition", "block_size", "partition", "segments"]
 
-#: Elements of a variable that no cut parts.
+#: The elements of a piece.
 PIECE = 1 << 12
 
-#: Elements of a block for up to 4 replicas: large enough that barriers cost nothing, and small enough that
-#: two turns of the ring stay in a shared cache.
+#: The elements of a block for up to 4 replicas: large enough that the time of barriers does not count, and
+#: small enough that both halves of the staging buffer stay in a shared cache.
 BLOCK = 1 << 19
 
-#: Elements that are summed at a time where there are more than two rows: they stay in the first cache.
+#: How many elements to sum at a time with more than two replicas: partial sums stay in the L1 cache.
 CHUNK = 1 << 11
 
 
 @dataclass(frozen=True, eq=False)
 class Partition:
-    """Who updates what, as numbers for compiled code, for one replica; :func:`partition` gives it.
+    """The blocks and shards of some variables, as tables for compiled code, for one replica of a node.
 
-    A row of a table is a segment, elements of one variable that lie side by side in one shard: its
-    variable, and in bytes where it starts there, its length, and its place in the block.
+    A row of a table is a segment, that is contiguous elements of one variable in one shard: index of the
+    variable; and in bytes, offset in the variable, length, and offset in the block. :func:`partition` returns
+    instances.
 
     Attributes:
-        others: ``[n, 4]`` int64, the segments of the other replicas' shards, block after block.
-        own: likewise, those of its own.
-        everyone: likewise, those of all replicas.
-        ends: ``[3, blocks + 1]`` int64, how many rows of each table come before each block.
+        others: ``[n, 4]`` int64, the segments of the other replicas' shards, in the order of blocks.
+        own: likewise, the segments of this replica's shards.
+        everyone: likewise, the segments of all replicas' shards.
+        ends: ``[3, blocks + 1]`` int64: for ``others``, ``own`` and ``everyone``, the first row of each
+            block; the last column is the number of rows.
         itemsize: bytes of an element.
     """
 
@@ -51,7 +53,7 @@ class Partition:
 
     @property
     def blocks(self) -> int:
-        """How many blocks there are."""
+        """The number of blocks."""
         return int(self.ends.shape[1] - 1)
 
     def others_in(self, block: int) -> Array:
@@ -67,18 +69,21 @@ class Partition:
         return self.everyone[self.ends[2, block] : self.ends[2, block + 1]]
 
     def shard(self, block: int) -> slice:
-        """The elements of a block that are this replica's shard."""
+        """The elements of a block that belong to this replica's shard."""
         lengths, places = (self.own_in(block)[:, 2:] // self.itemsize).T
         return slice(places[0], places[0] + lengths.sum()) if len(places) else slice(0, 0)
 
     def elements(self, own: Array) -> list[tuple[int, slice]]:
-        """Rows of ``own`` as numbers of variables, and elements of these."""
+        """Rows of a table as ``(index of the variable, slice of its elements)``."""
         size = self.itemsize
         return [(v, slice(start // size, (start + n) // size)) for v, start, n, _ in own.tolist()]
 
 
 def block_size(parts: int) -> int:
-    """The elements of a block for so many replicas: all their rows together take the same memory."""
+    """The elements of a block for ``parts`` replicas: the more replicas, the smaller, down to 16 pieces.
+
+    So the staging buffer, with one row per replica, does not grow with the number of replicas.
+    """
     return max(BLOCK * 4 // max(parts, 4), 16 * PIECE)
 
 
@@ -86,14 +91,14 @@ def block_size(parts: int) -> int:
 def partition(
     sizes: tuple[int, ...], parts: int, own: int, itemsize: int, block: int | None = None
 ) -> Partition:
-    """The partition of variables of ``sizes`` elements, each of ``itemsize`` bytes.
+    """The partition of some variables for one replica.
 
     Args:
-        sizes: the variables' elements.
-        parts: replicas of the node.
-        own: which of them this one is.
+        sizes: the number of elements of each variable.
+        parts: the number of replicas of the node.
+        own: the rank of this replica on the node.
         itemsize: bytes of an element.
-        block: the elements of a block; :func:`block_size` by default.
+        block: the elements of a block; by default :func:`block_size`.
     """
     blocks, shards, *columns = segments(sizes, parts, block).T
     rows = np.column_stack(columns) * (1, itemsize, itemsize, itemsize)
@@ -110,8 +115,8 @@ def segments(sizes: tuple[int, ...], parts: int, block: int | None = None) -> Ar
     """Cuts variables of ``sizes`` elements into blocks, and each block into ``parts`` shards.
 
     Returns:
-        ``[n, 6]`` int64, for each segment its block, its shard, its variable, and in elements where it
-        starts there, its length, and its place in the block.
+        ``[n, 6]`` int64, for each segment its block, its shard and its variable; and in elements, its offset
+        in the variable, its length, and its offset in the block.
     """
     size = np.array(sizes, np.int64)
     counts = -(-size // PIECE)
@@ -123,15 +128,15 @@ def segments(sizes: tuple[int, ...], parts: int, block: int | None = None) -> Ar
     block = block or block_size(parts)
     first = 0
     while first < len(lengths):
-        # A block ends with the piece that fills it.
+        # A block ends with the first piece that reaches its size, so it may be longer by almost a piece.
         begin = ends[first] - lengths[first]
         stop = min(int(np.searchsorted(ends, begin + block)) + 1, len(ends))
         n, start, variable = lengths[first:stop], starts[first:stop], variables[first:stop]
         places = ends[first:stop] - n - begin
-        # A shard gets the pieces whose middle lies in its share of the block.
+        # Equal shares of the block would cut pieces: a piece goes to the shard that contains its middle.
         goals = np.cumsum(shares(int(n.sum()), parts))
         shard = np.searchsorted(goals, places + n // 2, side="right")
-        # Its pieces of one variable are one segment.
+        # Join the pieces of one variable in one shard to a segment.
         new = np.flatnonzero(np.diff(shard, prepend=-1) | np.diff(variable, prepend=-1))
         columns = (shard[new], variable[new], start[new], np.add.reduceat(n, new), places[new])
         found.append(np.column_stack([np.full(len(new), len(found) - 1), *columns]))

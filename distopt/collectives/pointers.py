@@ -1,11 +1,11 @@
-"""Memory by its address, in compiled code: views of it, and copies into what others read.
+"""Compiled code on memory addresses: views, and copies to and from memory that other replicas read.
 
-What one core writes the usual way lies in its cache, where other cores find it quickly or slowly, as
-they lie to each other; by streaming (non-temporal) stores it goes past the cache into memory at once.
-Measured with 2 replicas, 25 M float32 parameters: ordinary and streaming stores take 18 and 22 ms a step
-in one state of a virtual machine, 31 and 14 ms in another.
+Ordinary stores leave data in the cache of the core. Another core reads them from there, which is fast or slow
+depending on which cores they are. Streaming (non-temporal) stores write past the cache to memory. Measured
+with 2 replicas and 25 M float32 parameters, ordinary and streaming stores take 18 and 22 ms a step in one
+state of a virtual machine, and 31 and 14 ms in another.
 
-All of it stands at the top level of the module, so that what is compiled can be kept on disk.
+All functions are at the top level of the module, so that Numba can cache them on disk.
 """
 
 from __future__ import annotations
@@ -85,13 +85,13 @@ _stream_line, _store_line = _move_line(True), _move_line(False)
 
 @precompiled("void()")
 def memory_fence():  # type: ignore[no-untyped-def]
-    """What other replicas have written before what was just read is seen from now on."""
+    """Orders reads: later reads see what other replicas wrote before the value that was just read."""
     fence()
 
 
 @inlined
 def copy(target, source, nbytes, streamed):  # type: ignore[no-untyped-def]
-    """Copies bytes from one address to another, past the cache if ``streamed``."""
+    """Copies bytes between two addresses; with streaming stores if ``streamed``, then call :func:`fence`."""
     aligned = min(nbytes, -target % _LINE)
     whole = aligned + (nbytes - aligned) // _LINE * _LINE
     for i in range(aligned):
@@ -107,48 +107,46 @@ def copy(target, source, nbytes, streamed):  # type: ignore[no-untyped-def]
 
 
 @precompiled("void(int64, int64[:, ::1], int64[::1])")
-def send(row, pieces, starts):  # type: ignore[no-untyped-def]
-    """Copies pieces of arrays to a row of memory, past the cache.
-
-    When it returns, a replica that is notified next finds them there.
+def send(row, segments, starts):  # type: ignore[no-untyped-def]
+    """Copies segments of arrays to a row of the staging buffer, with streaming stores and a fence.
 
     Args:
-        row: its address.
-        pieces: for each the array's number, the first byte there, how many, and their place in the row.
+        row: the address of the row.
+        segments: ``[n, 4]``, rows of a table of ``Partition``.
         starts: the addresses of the arrays.
     """
-    for k in range(len(pieces)):
-        copy(row + pieces[k, 3], starts[pieces[k, 0]] + pieces[k, 1], pieces[k, 2], True)
+    for k in range(len(segments)):
+        copy(row + segments[k, 3], starts[segments[k, 0]] + segments[k, 1], segments[k, 2], True)
     fence()
 
 
 @precompiled("void(int64, int64[:, ::1], int64[::1], boolean)")
-def receive(row, pieces, starts, streamed):  # type: ignore[no-untyped-def]
-    """Copies a row of memory to pieces of arrays.
+def receive(row, segments, starts, streamed):  # type: ignore[no-untyped-def]
+    """Copies a row of memory to segments of arrays.
 
     Args:
-        row: its address.
-        pieces: as for :func:`send`.
+        row: the address of the row.
+        segments: as for :func:`send`.
         starts: the addresses of the arrays.
-        streamed: whether past the cache.
+        streamed: whether to use streaming stores.
     """
-    for k in range(len(pieces)):
-        copy(starts[pieces[k, 0]] + pieces[k, 1], row + pieces[k, 3], pieces[k, 2], streamed)
+    for k in range(len(segments)):
+        copy(starts[segments[k, 0]] + segments[k, 1], row + segments[k, 3], segments[k, 2], streamed)
 
 
 @precompiled("void(int64, int64)")
 def account(address, phase):  # type: ignore[no-untyped-def]
-    """A phase begins: see ``ledger_rows``."""
+    """See :func:`ledger_rows.account`."""
     ledger_rows.account(address, phase)
 
 
 @precompiled("void(int64, int64, int64)")
 def arrive(address, call, step):  # type: ignore[no-untyped-def]
-    """A replica has come to a header: see ``ledger_rows``."""
+    """See :func:`ledger_rows.arrive`."""
     ledger_rows.arrive(address, call, step)
 
 
 @precompiled("void(int64, int64, int64, int64)")
 def settle(address, call, received, stride):  # type: ignore[no-untyped-def]
-    """All have come: see ``ledger_rows``."""
+    """See :func:`ledger_rows.settle`."""
     ledger_rows.settle(address, call, received, stride)

@@ -1,4 +1,4 @@
-"""Memory by its address, in compiled code, and an order of what is written there."""
+"""Memory addresses in compiled code: arrays at an address, and a memory fence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numba.extending import intrinsic, register_jitable
 
 __all__ = ["array_at", "fence", "inlined"]
 
-#: Without the types that Numba gives them: a function that is inlined takes what compiled code gives it.
+#: A decorator for functions that compiled code calls. Typed as Any: Numba's types do not fit such calls.
 inlined: Any = register_jitable
 carray: Any = numba.carray  # type: ignore[attr-defined]
 
@@ -29,7 +29,7 @@ def _pointer(typingctx: Any, address: Any = None) -> Any:  # noqa: ARG001
 
 @intrinsic
 def fence(typingctx: Any = None) -> Any:  # noqa: ARG001
-    """Before other replicas are notified of what has been streamed."""
+    """A full memory fence: call it after streaming stores, before other replicas are notified."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001
         builder.fence("seq_cst")  # streaming stores are not ordered by an ordinary release
@@ -40,5 +40,5 @@ def fence(typingctx: Any = None) -> Any:  # noqa: ARG001
 
 @inlined
 def array_at(address, size, dtype):  # type: ignore[no-untyped-def]
-    """The memory at an address as a 1-D array."""
+    """A 1-D array of ``size`` elements at an address."""
     return carray(_pointer(address), size, dtype)

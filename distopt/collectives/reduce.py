@@ -1,4 +1,4 @@
-"""Reducing arrays over all replicas, in tree order."""
+"""All-reduces of arrays, in tree order."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from distopt.typing import Array
 
 __all__ = ["UFUNCS", "all_reduce", "reduce_joined"]
 
-#: How each reduce op combines two values; a mean is a sum, divided at the end.
+#: The ufunc that combines two values for each reduce op; a mean is a sum that the caller divides.
 UFUNCS: dict[str, np.ufunc] = {"sum": np.add, "mean": np.add, "min": np.minimum, "max": np.maximum}
 
-#: Elements sent at a time: far below MPI's count limit, far above its latency.
+#: Elements of a block: far below the limit of MPI's counts, and large enough that latency does not count.
 _BLOCK = 1 << 20
 
 
 def all_reduce(comm: Communicator, flat: Array, op: str) -> Array:
-    """The combination of every replica's ``flat``, the same bits on all of them.
+    """All-reduces an array. The result has the same bits on all replicas.
 
-    Each replica gets everyone's values of its own shard, combines them, and gives the result to
-    all: the bytes of a ring, but the order of the sum is ours.
+    Each replica reduces one shard and sends the result to all. This moves as many bytes as a ring all-reduce,
+    but combines the values in tree order.
 
     Args:
         comm: the replicas.
@@ -38,7 +38,7 @@ def all_reduce(comm: Communicator, flat: Array, op: str) -> Array:
         return flat.copy()
     out = np.empty_like(flat)
     ufunc = UFUNCS[op]
-    if flat.size < comm.size * 64:  # too short to share out: everyone combines everything
+    if flat.size < comm.size * 64:  # too short to divide into shards: each replica reduces all of it
         reduce_rows(comm.all_gather(flat), out, ufunc)
         return out
     reduction = InterNodeReduce(comm, [(r,) for r in range(comm.size)], ufunc)
@@ -50,7 +50,7 @@ def all_reduce(comm: Communicator, flat: Array, op: str) -> Array:
 
 
 def reduce_joined(comm: Communicator, op: str, arrays: Sequence[Array]) -> list[Array]:
-    """:func:`all_reduce` of arrays of one dtype and any shapes, which travel as one."""
+    """:func:`all_reduce` of several arrays of one dtype, concatenated to save messages."""
     flat = np.concatenate([array.reshape(-1) for array in arrays])
     cuts = np.cumsum([array.size for array in arrays])[:-1]
     parts = np.split(all_reduce(comm, flat, op), cuts)

@@ -1,4 +1,4 @@
-"""ReusedMemory: memory that is asked for in the same order again and again."""
+"""ReusedMemory: buffers that are allocated once and reused, if each block requests the same sequence."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ __all__ = ["ReusedMemory"]
 
 
 class ReusedMemory:
-    """One block's memory: new memory costs the kernel as much time as messages do."""
+    """The buffers of one block. Fresh memory from the kernel would take as long as the messages."""
 
     def __init__(self) -> None:
         self._buffers: list[Array] = []
         self._given = 0
 
     def begin(self) -> None:
-        """All of it is free."""
+        """Makes all buffers available again."""
         self._given = 0
 
     def empty(self, nbytes: int) -> Array:
-        """So many bytes, 1-D, with any contents."""
+        """The next buffer: ``nbytes`` bytes, 1-D uint8, uninitialized."""
         if self._given == len(self._buffers):
             self._buffers.append(np.empty(nbytes, np.uint8))
         elif self._buffers[self._given].size < nbytes:

@@ -1,7 +1,8 @@
-"""ShardReduce: each replica gets the sum of its own shard over all replicas, block after block.
+"""ShardReduce: a reduce-scatter: each replica gets the sum of its shards over all replicas, block by block.
 
-On a node a replica writes what others own of its arrays into a staging buffer, waits for the others, and
-sums its own shard over all rows. Between nodes, replicas of equal rank exchange their shards' partial sums.
+Within a node, a replica writes its values of the other replicas' shards to the staging buffer, waits for the
+others, and sums its own shard over all rows of the buffer. Between nodes, the replicas of the same rank on
+their nodes exchange the partial sums of their shards, which are the same.
 """
 
 from __future__ import annotations
@@ -35,28 +36,29 @@ from distopt.typing import Array
 
 __all__ = ["IN_FLIGHT", "ShardReduce", "gather_own"]
 
-#: Blocks of a channel that may be on their way at once.
+#: The most blocks of a channel that may travel at the same time.
 IN_FLIGHT = 16
+#: Size of the memory that tests whether the replicas of a node can share memory.
 _PROBE_BYTES = 64
 
 
 class ShardReduce:
-    """One replica's part in the sums; making it is collective.
+    """Sums shards, for one replica. Creating it is collective.
 
     Args:
-        world: the replicas.
-        options: whether memory may be shared.
+        world: the communicators.
+        options: the settings; ``memory`` says whether to share memory.
 
     Attributes:
-        job: all replicas.
-        node: those that share memory.
-        cross: those of equal rank in other nodes.
-        staging: where those of the node leave their arrays' parts.
-        scratch: memory of the node for other things.
-        block: the elements of a block at most.
-        link: what messages between nodes cost; None on one node.
-        block_memory: for blocks that travel in a wire format, taken by turns; one is used, others travel.
-        spans: what this replica did when.
+        job: the communicator of all replicas.
+        node: the communicator of the replicas that share memory.
+        cross: the communicator of the replicas of the same rank on all nodes.
+        staging: the staging buffer of the node.
+        scratch: other shared memory of the node, for use within a call.
+        block: the largest size of a block, in elements.
+        link: the measured cost of messages between nodes; None on one node.
+        block_memory: memory for blocks in a wire format, used in rotation: while one is used, others travel.
+        spans: records spans for the trace.
     """
 
     def __init__(self, world: World, options: Settings) -> None:
@@ -70,11 +72,11 @@ class ShardReduce:
         self._channel: Communicator | None = None
         self._channels = 0
         if self.cross.size > 1:
-            self._members = self._everyone()
+            self._members = self._gather_members()
             self.link = measured_link(self.cross, self.job)
             self._sizes = block_sizes(usual, self.node.size, self._members, self.link)
             self.block = self._sizes.most
-            longest = self._shard + 2 * PIECE  # a block is longer by one at most, and a shard by half of one
+            longest = self._shard + 2 * PIECE  # pieces are not cut: up to one more per block, half per shard
             self._inter_node = InterNodeReduce(
                 self.cross, self._members, link=self.link, longest=longest, trace=self._trace(0)
             )
@@ -87,7 +89,7 @@ class ShardReduce:
         return self.block // self.node.size
 
     def describe(self) -> str:
-        """How nodes exchange the largest blocks; empty on one node."""
+        """Text for ``optimizer.describe()``: how nodes exchange the largest blocks; empty on one node."""
         if self.link is None:
             return ""
         nbytes = TYPICAL_BYTES * self._shard
@@ -99,10 +101,10 @@ class ShardReduce:
         )
 
     def channel(self) -> InterNodeReduce | None:
-        """A further exchange between nodes, whose blocks each replica begins at its own time; collective.
+        """Creates a further exchange between nodes, whose blocks start independently; collective.
 
         Returns:
-            None on one node, and where replicas have to meet for each message.
+            None on one node, and if the communicator has no further channel (see ``Communicator.channel``).
         """
         if self.link is None:
             return None
@@ -120,25 +122,25 @@ class ShardReduce:
         return MessageTrace(self.spans, f"{self.node.rank}.{channel}", self.cross.rank)
 
     def row_bytes(self, itemsize: int) -> int:
-        """The bytes that one replica's part of a block takes at most."""
+        """The size of a row, which holds one replica's part of the largest block, in bytes."""
         return (self.block + PIECE) * itemsize
 
     def partition(self, sizes: tuple[int, ...], itemsize: int) -> Partition:
-        """Who sums what of arrays of so many elements, each of so many bytes."""
+        """The blocks and shards of arrays with these numbers of elements."""
         return partition(sizes, self.node.size, self.node.rank, itemsize, self._sizes.of(sum(sizes)))
 
     @property
     def sends_ahead(self) -> bool:
-        """Whether a first block may be sent before all nodes are known to be in the same call."""
+        """Whether :meth:`send_ahead` can be used: with several nodes and asynchronous messages."""
         return self._inter_node is not None and self.cross.asynchronous
 
     def stage_ahead(self, partition: Partition, starts: Array, itemsize: int) -> None:
-        """Stages the first block before the node's replicas meet in a header; arguments as below."""
+        """Writes the first block to the staging buffer before the header; arguments as for :meth:`totals`."""
         if self.node.size > 1:
             self.staging.write(partition, 0, starts, itemsize)
 
     def send_ahead(self, partition: Partition, arrays: Sequence[Any], dtype: np.dtype[Any]) -> None:
-        """Sends it before the nodes have met in that header."""
+        """Sends the first block to other nodes while the headers travel, once this node has staged it."""
         assert self._inter_node is not None
         rows = (
             self._parts(self.staging.rows(dtype), partition, 0, arrays)
@@ -148,7 +150,7 @@ class ShardReduce:
         self._inter_node.send_ahead(rows)
 
     def recall(self) -> None:
-        """Takes back what some replicas have sent ahead; collective."""
+        """Cancels the blocks that some replicas have sent ahead; collective."""
         if self._inter_node is not None:
             self._inter_node.recall()
 
@@ -162,20 +164,20 @@ class ShardReduce:
         room: Callable[[int], Array] | None = None,
         ahead: bool = False,
     ) -> Iterator[Array]:
-        """The sums of this replica's shards of some blocks, in order; all replicas go through them together.
+        """Sums this replica's shards of some blocks, in order; collective.
 
         Args:
-            partition: who sums what.
-            arrays: this replica's, contiguous; they are not changed. Those without elements in the partition
-                may be anything.
-            starts: their addresses.
-            dtype: theirs.
-            blocks: which of them.
-            room: gives the memory for a block's sum; what comes from other nodes has its own all the same.
-            ahead: whether the first of them has been sent ahead.
+            partition: the blocks and shards.
+            arrays: this replica's arrays, contiguous; read only. An array without elements in the partition
+                is ignored.
+            starts: the addresses of the arrays, ``[arrays]`` int64.
+            dtype: the dtype of the arrays.
+            blocks: the numbers of the blocks.
+            room: returns the output memory for a block's sum; ignored with several nodes.
+            ahead: whether the first block was sent ahead.
 
         Yields:
-            1-D arrays, each good until the next one is asked for.
+            1-D arrays: the sum of each shard, valid until the next one is requested.
         """
         rows = self._rows(partition, arrays, starts, dtype, blocks[1:] if ahead else blocks)
         if self._inter_node is not None:
@@ -189,12 +191,12 @@ class ShardReduce:
     def node_sums(
         self, partition: Partition, arrays: Sequence[Any], starts: Array, dtype: np.dtype[Any], blocks: range
     ) -> Iterator[Array]:
-        """What this node has of this replica's shards of some blocks, in order; arguments as above.
+        """Like :meth:`totals`, but sums over the replicas of this node only; with several nodes.
 
-        Where the tree leaves a node several partial sums, they are joined, also in tree order.
+        If the tree over all replicas gives a node several partial sums, they are added in tree order too.
 
         Yields:
-            1-D arrays, each good until the next one is asked for; not to be written to.
+            1-D arrays, read-only, each valid until the next one is requested.
         """
         assert self._inter_node is not None
         for rows in self._rows(partition, arrays, starts, dtype, blocks):
@@ -206,7 +208,7 @@ class ShardReduce:
     def _rows(
         self, partition: Partition, arrays: Sequence[Any], starts: Array, dtype: np.dtype[Any], blocks: range
     ) -> Iterator[list[Array]]:
-        """For each block the node's parts of the own shard, by rank, until the next is asked for."""
+        """For each block, the values of this replica's shard from each replica of the node, by rank."""
         if self.node.size == 1:
             for block in blocks:
                 yield [gather_own(partition, block, arrays)]
@@ -222,19 +224,22 @@ class ShardReduce:
                 self.node.barrier()
 
     def _parts(self, half: Array, partition: Partition, block: int, arrays: Sequence[Any]) -> list[Array]:
-        """The node's parts of the own shard of a block that has been staged."""
+        """For a staged block, the values of this replica's shard from each replica of the node, by rank."""
         rows = list(half[:, partition.shard(block)])
         rows[self.node.rank] = gather_own(partition, block, arrays, rows[self.node.rank])
         return rows
 
-    def _everyone(self) -> Members:
-        """For each node, in the order of ``cross``, the numbers of its replicas."""
+    def _gather_members(self) -> Members:
+        """For each node, in the order of ``cross``, the numbers of its replicas; collective."""
         ranks = np.concatenate(self.node.all_gather(np.array([self.job.rank], np.int64)))
         return tuple(tuple(int(r) for r in row) for row in self.cross.all_gather(ranks))
 
 
 def gather_own(partition: Partition, block: int, arrays: Sequence[Any], out: Array | None = None) -> Array:
-    """This replica's own part of a block: where it lies, if that is in one array, else ``out``."""
+    """This replica's values of its own shard of a block: a view if they are in one array, else a copy.
+
+    The copy is written to ``out``, if that is given.
+    """
     own = partition.elements(partition.own_in(block))
     parts: list[Array] = [arrays[number].reshape(-1)[part] for number, part in own]
     if len(parts) == 1:
@@ -243,7 +248,7 @@ def gather_own(partition: Partition, block: int, arrays: Sequence[Any], out: Arr
 
 
 def _topology(world: World, options: Settings) -> tuple[NodeCommunicator, Communicator]:
-    """The replicas that share memory, and those of equal rank in other nodes."""
+    """The communicators ``node`` and ``cross``; without shared memory, each replica is a node; collective."""
     job = world.comm
     if job.size == 1 or options.memory == "private":
         return SoloCommunicator(), job

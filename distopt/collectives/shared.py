@@ -1,4 +1,4 @@
-"""Memory that the replicas on a node work in together."""
+"""Allocates memory that the replicas of a node share."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ _LEAST = 1 << 14
 
 
 def shared_memory(node: NodeCommunicator, nbytes: int) -> Array:
-    """Zero-filled bytes that all replicas of the node see; collective.
+    """Allocates zero-filled bytes that all replicas of the node see; collective.
 
     Raises:
-        MemoryError: there is no room.
+        MemoryError: the node has not enough memory.
     """
     return shared_block(node, nbytes).bytes
 
 
 def shared_block(node: NodeCommunicator, nbytes: int, views: bool = False) -> SharedBlock:
-    """A block of such memory; collective.
+    """Allocates a block of zero-filled memory that all replicas of the node see; collective.
 
     Args:
-        node: the replicas that see it.
-        nbytes: its length.
-        views: whether ``comm.private_view`` is asked for views of it.
+        node: the replicas of the node.
+        nbytes: the length of the block.
+        views: whether ``comm.private_view`` will be called for it.
 
     Raises:
-        MemoryError: there is no room.
+        MemoryError: the node has not enough memory.
     """
     block = node.shared_block(nbytes, views)
     if block is None:
@@ -41,12 +41,13 @@ def shared_block(node: NodeCommunicator, nbytes: int, views: bool = False) -> Sh
 
 
 class SharedScratch:
-    """Memory of a node for what lasts no longer than a call. It grows when a call needs more.
+    """Shared memory of a node for use within one call. It grows when a call needs more.
 
-    One for all calls: so all replicas make it together, whatever else each of them has kept or forgotten.
+    Allocating it is collective. There is one for all calls and plans, so that all replicas allocate it at the
+    same time, even if their caches of plans differ.
 
     Args:
-        node: the replicas that see it.
+        node: the replicas of the node.
     """
 
     def __init__(self, node: NodeCommunicator) -> None:
@@ -54,7 +55,7 @@ class SharedScratch:
         self._memory: Array | None = None
 
     def of(self, nbytes: int) -> Array:
-        """At least so many bytes, the same array until more are needed; collective."""
+        """At least ``nbytes`` bytes: the same array until a call needs more; collective."""
         if self._memory is None or self._memory.size < nbytes:
             before = 0 if self._memory is None else self._memory.size
             self._memory = shared_memory(self._node, max(nbytes, 2 * before, _LEAST))

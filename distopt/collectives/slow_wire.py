@@ -1,7 +1,8 @@
-"""Which node's network is the slow one: whose messages the replicas of other nodes wait for.
+"""Finds the node whose network is slow, from the times that replicas waited for messages of each node.
 
-Of two nodes each waits for the other, whichever is slow; of more, nodes wait for what others wait for. Where
-that leaves it open whose messages are late, it is the network between the nodes.
+This is not always possible. With two nodes, each waits for the other, whichever is slow. With more, a node
+may be late because it waited for a third one. If no single node is clearly slow, the result is the network
+between the nodes.
 """
 
 from __future__ import annotations
@@ -15,31 +16,34 @@ from distopt.typing import Array
 
 __all__ = ["SlowWire", "slow_wire"]
 
-#: Of more than two nodes that one is slow which has sent so much of what was waited for; or so much of what
-#: others waited for, if it does not wait for one alone, as it would for what that one waits for. Measured for
-#: three, 20 steps: 0.71 at most if they are alike, 0.76 to 0.86 if one sends a seventh as fast as the others.
+#: With more than two nodes, a node is slow if the waits for its messages are at least _SENT of all waits. Or
+#: if they are at least _SENT_TO_OTHERS of the other nodes' waits, and at most _ALONE of its own waits are for
+#: a single node: else it may be late only because that node is. Measured with three nodes and 20 steps:
+#: at most 0.71 if they are alike, 0.76 to 0.86 if one sends at a seventh of the others' speed.
 _SENT, _SENT_TO_OTHERS, _ALONE = 2 / 3, 0.74, 0.9
-#: Or that one which has sent or received so much, if it waits for several others.
+#: Or if the waits for its messages and its own waits are at least _BOTH of all waits. Its own waits count
+#: only if at most _ONE of them are for a single node.
 _BOTH, _ONE = 0.9, 0.7
-#: Two nodes must differ by so much of the time that they wait for messages. Measured on a busy machine: by
-#: 0.18 at most if they are alike, and mostly by 0.2 to 0.5 if one sends a seventh as fast as the other.
+#: Two nodes must differ by this share of their waits for messages. Measured on a busy machine: by at most
+#: 0.18 if they are alike, and mostly by 0.2 to 0.5 if one sends at a seventh of the other's speed.
 _LEANS = 0.2
-#: Waits that are known by peer must be so much of all the waits for messages, else they tell little of them;
-#: of more than two nodes so much. Measured for three: a tenth if they are alike, more than a sixth if not.
+#: The waits whose peer is known must be this share of all waits for messages; with more than two nodes, the
+#: second number. Measured with three nodes: a tenth if they are alike, more than a sixth if not.
 _KNOWN, _KNOWN_OF_MORE = 0.01, 1 / 8
 
 
 @dataclass(frozen=True)
 class SlowWire:
-    """The network of one node, or that between nodes.
+    """A slow network: that of one node, or, unless ``clear``, that between nodes.
 
     Attributes:
         node: the number of the node.
-        replicas: its replicas.
-        seconds: how long replicas have waited for messages, and for others that waited for them, on average.
-        share: its part of the waits known by peer.
-        to: with two nodes the other one; else None.
-        clear: whether messages of ``node`` are known to be late; otherwise it may be another.
+        replicas: the numbers of its replicas.
+        seconds: how long replicas have waited for messages, or for replicas that waited for messages, on
+            average.
+        share: the node's share of the waits whose peer is known.
+        to: with two nodes, the number of the other one; else None.
+        clear: whether ``node`` is clearly the slow one; if not, it may be another one.
     """
 
     node: int
@@ -66,17 +70,17 @@ class SlowWire:
 
 
 def slow_wire(nodes: Array, waits: Array, spent: Array, late: float) -> SlowWire | None:
-    """The one that most waits are due to, if that is clear; None if too few waits are known by peer.
+    """The slow network; None on one node, or if the peer of too few waits is known.
 
-    A node whose network is slow waits for all others, and they for it. With two nodes that is the same for
-    both. But messages of one that sends slowly keep the other longer, which then comes late to the next call.
+    A node with a slow network waits for all others, and they for it. With two nodes, both wait alike. But if
+    one of them sends slowly, the other one gets its messages later, and so arrives late at the next call.
 
     Args:
-        nodes: the number of each replica's node.
-        waits: of each replica the node that it waited for longest, for how many seconds, and for how many
-            seconds it waited for any; ``[replicas, 3]``.
-        spent: the seconds of each replica in each phase, see ``PHASES``.
-        late: for how many seconds replicas have waited for others that messages made late, on average.
+        nodes: the node number of each replica, ``[replicas]``.
+        waits: for each replica, the node that it waited for longest, the seconds that it waited for it, and
+            for all nodes: ``[replicas, 3]``.
+        spent: the seconds of each replica in each phase: ``[replicas, len(PHASES)]``.
+        late: the seconds that replicas waited for others that messages had made late, on average.
     """
     count, known = int(nodes.max()) + 1, float(waits[:, 2].sum())
     wire = spent[:, Phase.WIRE]

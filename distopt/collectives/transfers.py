@@ -1,20 +1,22 @@
-"""Transfers: which node sends which partial sum to which node, in which round.
+"""Transfers: which node sends which partial sum to which node in which round, to all-reduce a block.
 
-A block is cut into parts. For each part the tree's sums are made somewhere: where a sum's operands lie on
-different nodes, one of them has to travel. A rule says where each sum is made; the order in which values
-are added is the tree's under every rule, so all rules give the same bits.
+A block is divided into parts. For each part, the additions of the tree are made on some node: if the operands
+of an addition are on different nodes, one of them must be sent. A rule chooses the node of each addition. The
+order of additions is that of the tree under every rule, so all rules compute the same bits.
 
 The rules:
 
-- ``direct``: everything goes to the part's owner in one round. Fewest rounds, one message to each node.
+- ``direct``: all nodes send their values of a part to the part's owner in one round. This takes the fewest
+  rounds, with one message to each node.
 - ``halving``: recursive halving, neighbours first (Thakur, Rabenseifner and Gropp, "Optimization of
-  collective communication operations in MPICH", IJHPCA 19(1), 2005, 4.1): in round k a node meets the one at
-  distance 2**k and keeps half of its parts. The largest power of two of nodes first, what is left over
-  likewise, and then joined in the tree's order. A node sends about 2 log2 N messages.
-- ``fewest``: each sum is made where the fewest partial sums travel (Sankoff, "Minimal mutation trees of
-  sequences", SIAM J. Appl. Math. 28(1), 1975).
+  collective communication operations in MPICH", IJHPCA 19(1), 2005, 4.1). In round k, a node exchanges
+  messages with the node at distance 2**k, and keeps half of its parts. If the number of nodes N is no power
+  of two, the largest power of two and the remaining nodes do this separately, and are then joined in tree
+  order. A node sends about 2 log2 N messages.
+- ``fewest``: each addition is made where the fewest partial sums have to be sent (Sankoff, "Minimal mutation
+  trees of sequences", SIAM J. Appl. Math. 28(1), 1975).
 
-Totals go back on the same ways, the other way round.
+The totals return on the same paths in reverse.
 """
 
 from __future__ import annotations
@@ -30,23 +32,24 @@ from distopt.typing import Array
 
 __all__ = ["RULES", "Members", "Transfers", "transfers"]
 
-#: For each node the numbers of its replicas.
+#: For each node, the numbers of its replicas.
 Members = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Transfers:
-    """Who sends what to whom, for all nodes.
+    """The transfers and additions of all nodes.
 
     Attributes:
-        parts: how many parts of nearly equal length a block has.
-        owner: ``[parts]`` int64, the node at which each part's total is made.
-        rounds: how many rounds bring all sums together; as many bring the totals back.
-        sent: ``[n, 6]`` int64, rows of (round, source, target, row, start, stop): parts ``[start, stop)`` of
-            a partial sum travel. It is named by the least of its replicas.
-        added: ``[n, 6]`` int64, rows of (round, node, i, j, start, stop): after the messages of that round
+        parts: the number of parts of a block, of nearly equal length.
+        owner: ``[parts]`` int64, the node that computes the total of each part.
+        rounds: the number of rounds that compute the totals; as many rounds return them.
+        sent: ``[n, 6]`` int64, rows of (round, source, target, row, start, stop): the source sends parts
+            ``[start, stop)`` of a partial sum. ``row`` is the lowest number of the replicas in this sum.
+        added: ``[n, 6]`` int64, rows of (round, node, i, j, start, stop): after the messages of the round,
             the node adds row j to row i; in order.
-        back: ``[n, 5]`` int64, rows of (round, source, target, start, stop): parts of the total travel.
+        back: ``[n, 5]`` int64, rows of (round, source, target, start, stop): the source sends parts of the
+            total.
     """
 
     parts: int
@@ -59,10 +62,10 @@ class Transfers:
 
 @lru_cache(maxsize=4)
 def transfers(members: Members, rule: str) -> Transfers:
-    """The transfers between nodes.
+    """The transfers between nodes by a rule.
 
     Args:
-        members: for each node the numbers of its replicas.
+        members: for each node, the numbers of its replicas.
         rule: one of :data:`RULES`.
     """
     made = _Builder(members)
@@ -71,21 +74,21 @@ def transfers(members: Members, rule: str) -> Transfers:
 
 
 class _Builder:
-    """Follows the rows of all nodes through a block's parts.
+    """Records the transfers and additions that a rule makes, and tracks on which node each row is.
 
-    Parts that have gone the same ways are one piece: as pieces are cut only where ways part, N nodes that
-    halve make N log N transfers of pieces in place of N^2 of parts.
+    A piece is a range of parts that have been on the same nodes so far. Working on pieces instead of parts,
+    recursive halving on N nodes makes N log N transfers instead of N^2.
 
     Args:
-        members: for each node the numbers of its replicas.
+        members: for each node, the numbers of its replicas.
 
     Attributes:
-        nodes: how many nodes there are.
-        home: the node of each row that is left when nodes have made the sums that they can make alone.
-        pairs: what is to be added then, in order.
-        parts: how many parts a block has; 1 until a rule says more.
-        place: for each row the node of each of its pieces, which are of one length.
-        time: for each row after how many rounds each piece is there.
+        nodes: the number of nodes.
+        home: for each row that remains after the additions within nodes, its node.
+        pairs: the remaining additions, in order.
+        parts: the number of parts of a block; 1 until a rule sets it.
+        place: for each row, the node of each of its pieces, which have equal lengths.
+        time: for each row, the number of rounds after which each piece is on this node.
     """
 
     def __init__(self, members: Members) -> None:
@@ -100,12 +103,12 @@ class _Builder:
         self._sent, self._added = [_none(6)], [_none(6)]
 
     def move(self, rows: Sequence[int], to: Array, earliest: int = 0) -> None:
-        """Sends pieces of rows to nodes, not before a round.
+        """Sends pieces of rows to nodes.
 
         Args:
-            rows: of one number of pieces each; they are cut into as many as ``to`` has.
-            to: ``[pieces]`` or ``[rows, pieces]``, the nodes.
-            earliest: the round.
+            rows: rows with the same number of pieces; they are divided into as many pieces as ``to`` has.
+            to: ``[pieces]`` or ``[rows, pieces]``, the target nodes.
+            earliest: the first round that may be used.
         """
         pieces, shape = to.shape[-1], (len(rows), to.shape[-1])
         place, time = (np.stack([known[row] for row in rows]) for known in (self.place, self.time))
@@ -121,7 +124,7 @@ class _Builder:
         self.time.update(zip(rows, time, strict=True))
 
     def add(self, i: int, j: int) -> None:
-        """Adds row j to row i, which lies at the same places."""
+        """Adds row j to row i; their pieces are on the same nodes."""
         place, _ = self.place[i], self.place.pop(j)
         self.time[i] = time = np.maximum(self.time[i], self.time.pop(j))
         made = np.empty((len(place), 6), np.int64)
@@ -130,18 +133,18 @@ class _Builder:
         self._added.append(made)
 
     def _span(self, piece: Array, pieces: int) -> tuple[Array, Array]:
-        """The parts of a piece, where there are so many."""
+        """The parts ``[start, stop)`` of piece number ``piece``, if a row has ``pieces`` of them."""
         length = self.parts // pieces
         return piece * length, (piece + 1) * length
 
     def finished(self) -> Transfers:
-        """All of it; row 0 is the total now."""
+        """The transfers, after all additions: row 0 is the total."""
         sent, added, rounds = np.concatenate(self._sent), np.concatenate(self._added), int(self.time[0].max())
         owner = np.repeat(self.place[0], self.parts // len(self.place[0]))
         return Transfers(self.parts, owner, rounds, sent, added, self._back(sent, rounds))
 
     def _back(self, sent: Array, rounds: int) -> Array:
-        """How totals travel: a node gets that of a part from where it has sent what it sent last of it."""
+        """Returns the totals: a node gets that of a part from the node to which it last sent this part."""
         sent = sent[np.argsort(sent[:, 0], kind="stable")]
         lengths = sent[:, 5] - sent[:, 4]
         begin = sent[:, 1] * self.parts + sent[:, 4] - (np.cumsum(lengths) - lengths)
@@ -188,9 +191,9 @@ def _halving(made: _Builder) -> None:
 
 
 def _reversed_bits(bits: int) -> Array:
-    """``[2**bits]``, numbers of so many bits, with these reversed.
+    """The bit reversals of ``0 ... 2**bits - 1``, ``[2**bits]``.
 
-    So the half of the pieces that a node keeps is one piece of memory.
+    With them as targets, the half of the pieces that a node keeps is contiguous in memory.
     """
     numbers = np.arange(1 << bits)
     turned: Array = sum(((numbers >> bit & 1) << bits - 1 - bit for bit in range(bits)), 0 * numbers)
@@ -198,10 +201,10 @@ def _reversed_bits(bits: int) -> Array:
 
 
 def _join(made: _Builder, rows: Sequence[int], base: int, bits: int) -> None:
-    """Sends what is left over to the ``2**bits`` nodes before it.
+    """Sends rows of the remaining nodes to the ``2**bits`` nodes that begin with number ``base``.
 
-    A node sends to four of them at most, and these on, with what they send each other anyway: else the one
-    node after a power of two would send as many messages as there are nodes.
+    A remaining node sends to at most four of these nodes, and they forward its values together with their
+    own messages. Otherwise a single remaining node would send a message to each of them.
     """
     nodes = made.nodes - base - (1 << bits)
     earliest = max(int(made.time[row].max()) for row in rows)
@@ -212,7 +215,7 @@ def _join(made: _Builder, rows: Sequence[int], base: int, bits: int) -> None:
 
 
 def _add_within_groups(made: _Builder, pairs: Sequence[tuple[int, int]], level: int) -> list[tuple[int, int]]:
-    """Makes all sums that groups of ``2**level`` nodes can make; returns the pairs that are left."""
+    """Makes the additions that groups of ``2**level`` nodes can make. Returns the remaining pairs."""
     blocked: set[int] = set()
     left = []
     for i, j in pairs:
@@ -227,7 +230,7 @@ def _add_within_groups(made: _Builder, pairs: Sequence[tuple[int, int]], level: 
 def _fewest(made: _Builder) -> None:
     made.parts = made.nodes
     part = np.arange(made.parts)
-    # For each sum, and each node: how many partial sums travel if it is made there.
+    # For each sum and each node: how many partial sums are sent if the sum is computed on this node.
     cost = {row: np.where(part == n, 0, 4 * len(made.home)) for row, n in made.home.items()}
     inside = {row: part == n for row, n in made.home.items()}
     sums = []
@@ -236,7 +239,7 @@ def _fewest(made: _Builder) -> None:
         cost[i] = sum((np.minimum(c, c.min() + 1) for c, _ in operands), np.zeros_like(part))
         inside[i] = inside[i] | inside[j]
         sums.append((cost[i], inside[i], operands))
-    # From the total down to its operands: where each of them is made.
+    # From the total down to its operands: the node that computes each of them.
     at = {id(cost[0]): _spread(made, cost[0], inside[0])}
     for total, _, operands in reversed(sums):
         place = at[id(total)]
@@ -250,11 +253,11 @@ def _fewest(made: _Builder) -> None:
 
 
 def _spread(made: _Builder, cost: Array, inside: Array) -> Array:
-    """For each part one of the cheapest nodes inside, by turns."""
+    """For each part, one of the cheapest nodes of ``inside``, in turn."""
     cheapest = np.flatnonzero(inside & (cost == cost[inside].min()))
     nodes: Array = cheapest[np.arange(made.parts) % len(cheapest)]
     return nodes
 
 
-#: By name: how transfers are made.
+#: The rules by name: each records its transfers in a builder.
 RULES: dict[str, Callable[[_Builder], None]] = {"direct": _direct, "halving": _halving, "fewest": _fewest}

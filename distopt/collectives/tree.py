@@ -1,8 +1,8 @@
-"""The order in which replicas' values are summed: one binary tree over replica numbers, always.
+"""The order of all sums: one binary tree over the replica numbers.
 
-Neighbours first: ``(0+1) (2+3) (4+5) ...``, then pairs of those, a replica left over going up alone.
-Floating-point sums depend on their order, so the order is part of the result: with it fixed, 8
-replicas give the same bits as 8 processes, 2 processes of 4 replicas, or 8 threads of one.
+Neighbours are added first, ``(0+1) (2+3) (4+5) ...``, then pairs of these sums, and so on; a sum without a
+partner moves up one level. Floating-point sums depend on the order of additions. Because the order is fixed,
+8 replicas compute the same bits as 8 processes, as 2 processes of 4 replicas, or as 8 threads of one process.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from distopt.typing import Array
 
 __all__ = ["live_rows", "local_pairs", "reduce_rows", "tree_pairs"]
 
-#: Elements combined at a time, so that all rows of a chunk stay in the cache.
+#: How many elements to combine at a time, so that the rows of a chunk stay in the cache.
 _CHUNK = 16384
 
 
 @lru_cache(maxsize=256)
 def tree_pairs(size: int) -> tuple[tuple[int, int], ...]:
-    """The combinations ``row[i] += row[j]``, in order, that leave the total in row 0.
+    """The pairs of the tree: the operations ``row[i] += row[j]``, in order, that leave the total in row 0.
 
     >>> tree_pairs(5)
     ((0, 1), (2, 3), (0, 2), (0, 4))
@@ -37,7 +37,7 @@ def tree_pairs(size: int) -> tuple[tuple[int, int], ...]:
 
 @lru_cache(maxsize=256)
 def local_pairs(size: int, members: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-    """The combinations that the replicas ``members`` can make among themselves.
+    """The pairs of the tree over ``size`` replicas that ``members`` can add without other replicas.
 
     >>> local_pairs(6, (0, 1, 2))
     ((0, 1),)
@@ -55,7 +55,7 @@ def local_pairs(size: int, members: tuple[int, ...]) -> tuple[tuple[int, int], .
 
 @lru_cache(maxsize=256)
 def live_rows(size: int, members: tuple[int, ...]) -> tuple[int, ...]:
-    """The rows that hold partial sums after :func:`local_pairs`: what has to be sent."""
+    """The rows that contain partial sums after :func:`local_pairs`, to be sent to other nodes."""
     spent = {j for _, j in local_pairs(size, members)}
     return tuple(m for m in members if m not in spent)
 
@@ -66,13 +66,13 @@ def reduce_rows(
     ufunc: np.ufunc = np.add,
     pairs: Sequence[tuple[int, int]] | None = None,
 ) -> None:
-    """Combines equally long 1-D rows in tree order into ``out``; the rows are left as they are.
+    """Combines 1-D rows of equal length in tree order into ``out``; the rows do not change.
 
     Args:
-        rows: one row a replica, by number.
+        rows: one row per replica, by number.
         out: the result, of the rows' length and dtype; may be row 0 itself.
         ufunc: ``np.add``, ``np.minimum`` or ``np.maximum``.
-        pairs: the order; the tree over all rows by default.
+        pairs: the pairs to combine, in order; by default the tree over all rows.
     """
     order = tree_pairs(len(rows)) if pairs is None else pairs
     if len(order) == 0:

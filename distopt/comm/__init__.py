@@ -1,4 +1,4 @@
-"""How bytes move: a job's groups of replicas, implemented for one alone, for one process, and for MPI."""
+"""Transport: the communicators of a job, for a single replica, for threads of one process, and for MPI."""
 
 from distopt.comm.communicator import HEADER_BYTES, Communicator, NodeCommunicator
 from distopt.comm.ending import abort_job

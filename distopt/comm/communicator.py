@@ -1,4 +1,4 @@
-"""Collectives: how a group of replicas exchanges bytes, and what one that shares memory can also do."""
+"""Communicator: the interface of a group of replicas; NodeCommunicator: of a group that shares memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Communicator(ABC):
         rank: this replica's number in the group.
         size: the number of replicas in the group.
         asynchronous: whether a replica can start messages before the others are in the same call.
-        waits: how long this replica has waited for tracked messages, and for whom; None if nobody asks.
+        waits: measures how long this replica waits for tracked messages, by sender; None to measure nothing.
     """
 
     rank: int
@@ -77,7 +77,7 @@ class Communicator(ABC):
                 is ``asynchronous``, any buffer with the same number of bytes works. Between two replicas
                 there is at most one message in each direction.
             tag: distinguishes calls that are in progress at the same time; below 2**15.
-            came: is told of each message that arrives, if the group is ``asynchronous``.
+            came: its ``add`` is called for each message that arrives, if the group is ``asynchronous``.
 
         Returns:
             a function that makes progress, if possible, and returns whether the call is finished.

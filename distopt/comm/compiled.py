@@ -1,4 +1,4 @@
-"""What compiled code and the communicators agree on: counters in memory, at which replicas wait."""
+"""The interface between compiled code and communicators: barriers by counters in shared memory."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ __all__ = ["STRIDE", "CompiledCode", "open_barrier"]
 #: int64 items between two counters: one cache line.
 STRIDE = 8
 
-#: ``(counters, met, first, stop) -> next``: runs the parts from ``first`` on, before ``stop``. Before part k
-#: but the first, each replica's counter has to be at ``met + k`` (see ``distopt.comm.spin``), and after it
-#: the own one is raised. Returns the part that it cannot begin since the others take long, or ``stop``.
+#: ``(counters, met, first, stop) -> next``: runs the parts ``first`` to ``stop - 1`` of some code. Before
+#: part k > 0, it waits until the counters of all replicas are at least ``met + k`` (see ``spin.wait``). After
+#: part k, unless it is the last, it sets its own counter to ``met + k + 1``. If a wait takes too long, it
+#: returns the number of the part that it could not start; otherwise ``stop``.
 CompiledCode = Callable[[Array, int, int, int], int]
 
 
 @cache
 def open_barrier(size: int) -> Array:
-    """The counters of ``size`` replicas for code that waits for nobody: all are as high as can be."""
+    """Counters of ``size`` replicas at the maximum, for code that must not wait."""
     return np.full(size * STRIDE, np.iinfo(np.int64).max)

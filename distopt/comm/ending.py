@@ -1,4 +1,4 @@
-"""Ends the whole job at once."""
+"""Ends the whole job immediately."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ __all__ = ["abort_job"]
 
 
 def abort_job(code: int) -> NoReturn:
-    """Ends all processes of the job with an exit code, after their output has been read."""
+    """Ends all processes of the job with an exit code, after this process's output has been read."""
     drain()
     mpi = sys.modules.get("mpi4py.MPI")
     if mpi is None or not mpi.Is_initialized():
         end_before_mpi(code)
     elif not mpi.Is_finalized():
-        with suppress(OSError):  # what MPI adds would hide the message before it
+        with suppress(OSError):  # suppress MPI's own text, which would hide the message before it
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         mpi.COMM_WORLD.Abort(code)
-    os._exit(code)  # some MPIs return from there before the process is ended
+    os._exit(code)  # some MPIs return from Abort before they end the process

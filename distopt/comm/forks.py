@@ -1,4 +1,4 @@
-"""Children that a replica forks: they have a copy of its memory, and no part in its job."""
+"""Child processes that a replica forks: they have a copy of its memory, but do not belong to its job."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ class _Fork(NamedTuple):
     after_mpi: bool
 
 
-#: The forks that led to this process, which is what they are a fact about. Empty where there are none: so
-#: others need not call anything to know.
+#: The forks that led to this process. Callers test ``if forks:`` first, which is cheaper than a call.
 forks: list[_Fork] = []
 
 

@@ -1,4 +1,4 @@
-"""Replicas as threads of one process, or of several processes in an outer world."""
+"""Communicators for replicas that are threads of one process, or of each process of a job."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def in_process_world(
     Args:
         scheduler: decides which thread of this process runs.
         index: the number of this thread.
-        outer: the processes, each with ``scheduler.size`` replicas; only this one by default.
-        nodes: with one process, the number of nodes to simulate; 0 for the real one.
+        outer: the world of the processes, each with ``scheduler.size`` replicas; by default this process.
+        nodes: with one process, the number of nodes to simulate; 0 for no simulation.
     """
     outer = outer or solo_world()
     threads = ThreadGroup(scheduler, index)
@@ -40,7 +40,7 @@ def in_process_world(
     comm: Communicator
     cross: Communicator
     if width < scheduler.size:
-        node, cross = _pretended(scheduler, index, width)
+        node, cross = _simulated(scheduler, index, width)
         comm = InProcessCommunicator(threads, outer.comm)
     elif outer.cross.size > 1:
         node = InProcessNode(threads, outer.node)
@@ -53,8 +53,8 @@ def in_process_world(
     return World(comm, node, cross, threads, status, outer.abort, beside)
 
 
-def _pretended(scheduler: TurnScheduler, index: int, width: int) -> tuple[NodeCommunicator, Communicator]:
-    """The simulated node of a thread, of ``width`` threads, and those of equal rank in other nodes."""
+def _simulated(scheduler: TurnScheduler, index: int, width: int) -> tuple[NodeCommunicator, Communicator]:
+    """The communicators ``node`` and ``cross`` of a thread, for simulated nodes of ``width`` threads."""
     first, alone = index // width * width, SoloCommunicator()
     node = ThreadGroup(scheduler, index, range(first, first + width))
     cross = ThreadGroup(scheduler, index, range(index % width, scheduler.size, width))
@@ -62,7 +62,7 @@ def _pretended(scheduler: TurnScheduler, index: int, width: int) -> tuple[NodeCo
 
 
 class ThreadGroup(LocalGroup):
-    """Threads of a process. The first of them runs what is run once.
+    """A group of threads of a process. The first of them executes the functions of :meth:`run_once`.
 
     Args:
         scheduler: decides which thread runs.
@@ -78,14 +78,14 @@ class ThreadGroup(LocalGroup):
     def run_once(self, contribution: Any, function: Callable[[list[Any]], Any]) -> Any:
         """See LocalGroup."""
         contributions = self._scheduler.rendezvous(self._index, contribution, self._members)
-        # All threads wake in turn, the first one first: it runs the function, then the others get the result.
+        # The threads continue in order: the first one runs the function, then the others get the result.
         if self.rank == 0:
             try:
                 contributions.append((function(contributions[: self.size]), ""))
             except Exception as error:
                 contributions.append((None, format_error(error)))
                 raise
-        if len(contributions) == self.size:  # the first one was ended while it ran the function
+        if len(contributions) == self.size:  # the first thread ended in the function, without a result
             self._scheduler.rendezvous(self._index, None, self._members)
         result, failure = contributions[self.size]
         if failure:
@@ -95,12 +95,12 @@ class ThreadGroup(LocalGroup):
 
 
 class ThreadStatus:
-    """Where a thread is, for the scheduler, and where all of the process are, for other processes.
+    """Records the status of a thread for the scheduler, and that of the process for other processes.
 
     Args:
-        scheduler: of the threads.
+        scheduler: the scheduler of the threads.
         index: the number of this thread.
-        outer: what other processes read.
+        outer: the status writer of the process.
     """
 
     def __init__(self, scheduler: TurnScheduler, index: int, outer: StatusWriter) -> None:
@@ -110,22 +110,22 @@ class ThreadStatus:
     def write(self, place: str, call: int, step: int) -> None:
         """See StatusWriter."""
         self._scheduler.set_status(self._index, f"{place} (call {call})")
-        if self._last:  # in turn: all threads of this process have come so far
+        if self._last:  # the threads take turns, so all of this process have arrived
             self._outer.write(place, call, step)
 
     def add_remark(self, remark: Callable[[], str]) -> None:
-        """See StatusWriter; threads take turns, and none of them is late."""
+        """See StatusWriter. Does nothing: threads take turns, so none of them is late."""
 
 
 class InProcessCommunicator(Communicator):
-    """The threads of one process, or of all processes of an outer communicator.
+    """A group of the threads of one process, or of all processes of an outer communicator.
 
-    What one replica contributes is copied before another thread runs, so that it may change its arrays as
-    soon as its call returns. Thread 0 talks to other processes for all of them.
+    Arguments are copied before another thread runs, so a replica may change its arrays when its call returns.
+    Thread 0 communicates with other processes for all threads.
 
     Args:
-        threads: those of this process.
-        outer: the processes.
+        threads: the group of the threads of this process.
+        outer: the communicator of the processes.
     """
 
     def __init__(self, threads: LocalGroup, outer: Communicator) -> None:
@@ -187,7 +187,7 @@ class InProcessCommunicator(Communicator):
         tag: int = 0,
         came: Arrivals | None = None,
     ) -> Callable[[], bool]:
-        """See Communicator; it is finished when the call returns."""
+        """See Communicator. The messages have arrived when the call returns."""
         local, process = self._threads.size, self._outer.rank
 
         def function(calls: list[Any]) -> None:
@@ -195,7 +195,7 @@ class InProcessCommunicator(Communicator):
             there = {(source, target): room for target, _, rooms in calls for source, room in rooms}
             for way in here.keys() & there.keys():
                 there[way][:] = here[way]
-            # Messages between two processes go in the order of who sends, then of who receives.
+            # Messages between two processes are ordered by sender, then by receiver.
             out = [(way[1] // local, here[way]) for way in sorted(here) if way[1] // local != process]
             rooms = [(way[0] // local, there[way]) for way in sorted(there) if way[0] // local != process]
             _finish(self._outer, out, rooms, tag)
@@ -230,11 +230,11 @@ class InProcessCommunicator(Communicator):
 
 
 class InProcessNode(InProcessCommunicator, NodeCommunicator):
-    """The threads of one process, or of all processes of a node.
+    """A group of the threads of one process, or of all processes of a node.
 
     Args:
-        threads: those of this process.
-        outer: the processes.
+        threads: the group of the threads of this process.
+        outer: the communicator of the processes of the node.
     """
 
     def __init__(self, threads: LocalGroup, outer: NodeCommunicator) -> None:
@@ -254,14 +254,14 @@ class InProcessNode(InProcessCommunicator, NodeCommunicator):
 
 
 class InProcessCross(Communicator):
-    """The replicas of equal rank within their nodes, for nodes of several threads.
+    """The replicas of the same rank on all nodes, if processes have several threads.
 
-    Thread i of process p talks to thread i of the processes of equal local rank: thread 0 makes the calls of
-    all threads, in their order.
+    Thread i communicates with thread i of the processes that have the same rank on their nodes. Thread 0
+    makes the calls of all threads, in order.
 
     Args:
-        threads: those of this process.
-        outer: the processes of equal local rank.
+        threads: the group of the threads of this process.
+        outer: the communicator of the processes of the same rank on all nodes.
     """
 
     def __init__(self, threads: LocalGroup, outer: Communicator) -> None:
@@ -298,7 +298,7 @@ class InProcessCross(Communicator):
         tag: int = 0,
         came: Arrivals | None = None,
     ) -> Callable[[], bool]:
-        """See Communicator; it is finished when the call returns."""
+        """See Communicator. The messages have arrived when the call returns."""
         self._for_each((sent, received), lambda own: _finish(self._outer, own[0], own[1], tag))
         return lambda: True
 

@@ -1,6 +1,6 @@
-"""The MPI library: found, started under watch, and told apart from another that the launcher belongs to.
+"""Loads mpi4py, which initializes MPI, under a watchdog, and checks that it is the MPI of the launcher.
 
-The only module that imports mpi4py.
+This is the only module that imports mpi4py.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def load_mpi(settings: Settings) -> Any:
     """The module ``mpi4py.MPI``, initialized.
 
     Args:
-        settings: the watchdog's limits.
+        settings: the limits of the watchdog.
 
     Raises:
         MissingExtra: mpi4py is not installed, or finds no MPI library.
-        LaunchError: a launcher started several processes, but this MPI sees one alone, or the connection
-            to the launcher is another process's; or MPI does not run, see :func:`require_running`.
+        LaunchError: a launcher started several processes, but MPI.COMM_WORLD has one; or the connection to
+            the launcher belongs to another process; or MPI is not running, see :func:`require_running`.
         RuntimeError: in a child that was forked from a process with MPI.
     """
     require_own_mpi()
@@ -61,7 +61,7 @@ def load_mpi(settings: Settings) -> Any:
         raise _missing(error) from error
     require_running(MPI)
     if job is not None and job.size > 1 and MPI.COMM_WORLD.size == 1:
-        MPI.Finalize()  # nothing of it stays in memory
+        MPI.Finalize()
         raise _foreign(job, MPI, "MPI.COMM_WORLD has size 1")
     guard_finalization(MPI)
     disconnect()
@@ -69,7 +69,7 @@ def load_mpi(settings: Settings) -> Any:
 
 
 def _missing(error: Exception) -> MissingExtra:
-    """What to install, or that mpi4py is there and finds no MPI library, or another than it is made for."""
+    """The error if mpi4py is not installed, or cannot load its MPI library."""
     if importlib.util.find_spec("mpi4py") is None:
         return MissingExtra.of("running under MPI", "mpi4py", "mpich")
     return MissingExtra(
@@ -84,10 +84,9 @@ def _missing(error: Exception) -> MissingExtra:
 def _start(job: Launched | None) -> None:
     """Imports ``mpi4py.MPI``, which initializes MPI.
 
-    MPICH without PMIx ends a process that Open MPI's mpirun has started, in MPI_Init, with its own message.
-
     Raises:
-        LaunchError: it would do so.
+        LaunchError: Open MPI's mpirun started this process, and MPI is MPICH without PMIx. In this case,
+            MPI_Init would end the process with a message that does not say why.
     """
     import mpi4py
 

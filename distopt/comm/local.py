@@ -9,23 +9,21 @@ __all__ = ["LocalGroup"]
 
 
 class LocalGroup:
-    """The replicas of this process, as one of them sees it; here the only one.
+    """The replicas of this process. This class is for a single one; see ``ThreadGroup`` for several.
 
     Attributes:
-        rank: this replica's number among them.
-        size: their number.
+        rank: this replica's number in the group.
+        size: the number of replicas in the group.
     """
 
     rank: int = 0
     size: int = 1
 
     def run_once(self, contribution: Any, function: Callable[[list[Any]], Any]) -> Any:
-        """Runs ``function`` once per process on the contributions of its replicas. All get its result.
-
-        It is collective among the replicas of the process.
+        """Runs ``function`` once per process and returns its result on all replicas; collective among them.
 
         Args:
-            contribution: that of this replica.
-            function: called with all contributions, by rank.
+            contribution: this replica's argument.
+            function: called with the contributions of all replicas, by rank.
         """
         return function([contribution])

@@ -1,8 +1,8 @@
-"""Memory that the processes of a node share and that vanishes with them.
+"""Memory that the processes of a node share, and that the system frees when they end.
 
-The memory has no name in any file system. It is an anonymous file (``memfd_create``) that the others open
-through ``/proc``, so nothing is left behind, even after ``kill -9``. Its pages are reserved at
-once: a block that does not fit is refused here, instead of causing a bus error later.
+It is an anonymous file (``memfd_create``), which the other processes open through ``/proc``. It has no name
+in any file system, so nothing is left behind, even after ``kill -9``. Its pages are reserved when it is
+created: a block that does not fit is an error then, instead of a bus error later.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from distopt.typing import Array
 __all__ = ["HANDLE_BYTES", "SharedBlock", "create_block", "open_block"]
 
 _MARK_BYTES = 16
-#: Process, descriptor, device, inode and length of a block, and the random bytes behind it.
+#: Process, descriptor, device, inode and length of a block, and the random mark after its end.
 _HANDLE = struct.Struct(f"<qqQQq{_MARK_BYTES}s")
 HANDLE_BYTES = _HANDLE.size
-#: Seals against shrinking and growing (``F_SEAL_SHRINK | F_SEAL_GROW``); only memory files have any.
+#: Seals that forbid shrinking and growing (``F_SEAL_SHRINK | F_SEAL_GROW``); only memory files have seals.
 _SEALS = 2 | 4
 
 
@@ -36,8 +36,8 @@ class SharedBlock:
 
     Attributes:
         bytes: the block as a 1-D array of uint8.
-        handle: how other processes of the node find it; empty if there are none.
-        file: the open file behind it, if views are made of it; otherwise None.
+        handle: the argument of :func:`open_block` in other processes of the node; empty if there are none.
+        file: a descriptor of its file, if it was created for views; otherwise None.
     """
 
     def __init__(self, data: Array, handle: bytes = b"") -> None:
@@ -46,21 +46,21 @@ class SharedBlock:
         self.file: int | None = None
 
     def keep_file(self, fd: int) -> None:
-        """Keeps a descriptor of the file of its own, as long as the block lives."""
+        """Keeps a duplicate of the descriptor ``fd`` open as long as the block exists."""
         self.file = os.dup(fd)
         weakref.finalize(self, os.close, self.file).atexit = False
 
 
 def _reserve(fd: int, nbytes: int) -> None:
     room = _room()
-    if nbytes > room:  # taking what is not there would end with the system killing processes
+    if nbytes > room:  # otherwise the system would kill processes for lack of memory
         raise OSError(errno.ENOMEM, f"{nbytes:,} bytes asked for, {room:,} bytes of memory free")
     os.ftruncate(fd, nbytes)
     os.posix_fallocate(fd, 0, nbytes)
 
 
 def _room() -> int:
-    """The bytes of memory that can still be had, in this machine or its container."""
+    """The available memory of this machine or its container, in bytes."""
     info = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     free = int(info["MemAvailable"].split()[0]) * 1024
     group = Path("/sys/fs/cgroup")
@@ -74,14 +74,14 @@ def _room() -> int:
 
 
 def create_block(nbytes: int, views: bool = False) -> SharedBlock:
-    """A block of its own; ``handle`` is what :func:`open_block` needs in other processes.
+    """Creates a block. Other processes of the node open it with :func:`open_block` and its ``handle``.
 
     Args:
-        nbytes: its length.
-        views: whether it keeps its file, for views of it.
+        nbytes: the length of the block.
+        views: whether the block keeps its file, for private views.
 
     Raises:
-        OSError: no such memory on this system, or no room for it.
+        OSError: the system does not support such memory, or has not enough of it.
     """
     if not hasattr(os, "memfd_create"):
         raise OSError("this system has no memfd_create")
@@ -89,7 +89,7 @@ def create_block(nbytes: int, views: bool = False) -> SharedBlock:
     try:
         _reserve(fd, nbytes + _MARK_BYTES)
         mark = os.urandom(_MARK_BYTES)
-        os.pwrite(fd, mark, nbytes)  # behind what is mapped
+        os.pwrite(fd, mark, nbytes)  # after the mapped part
         _seals(fd, _SEALS)
         status = os.fstat(fd)
         handle = _HANDLE.pack(os.getpid(), fd, status.st_dev, status.st_ino, nbytes, mark)
@@ -105,22 +105,22 @@ def create_block(nbytes: int, views: bool = False) -> SharedBlock:
 
 
 def open_block(handle: bytes, length: int, views: bool = False) -> SharedBlock:
-    """The block of ``length`` bytes that another process of this node created.
+    """Opens a block of ``length`` bytes that another process of this node created.
 
-    The number of a process means something else in another container: what is found there may be any file of
-    this user. It is looked at before it is opened, and must be the block itself, of its full length for good.
+    In another container, a process id may belong to another process, and the path to any file of this user.
+    So the file is checked before it is opened: it must be the block, sealed at its full length.
 
     Args:
-        handle: the block's.
-        length: how many bytes it must have.
-        views: whether the block keeps its file, for views of it.
+        handle: the handle of the block.
+        length: the length that it must have, in bytes.
+        views: whether the block keeps its file, for private views.
 
     Raises:
-        OSError: it cannot be opened from here, e.g. across containers, or has another length.
+        OSError: it cannot be opened, e.g. across containers, or has another length.
     """
     pid, fd, device, inode, nbytes, mark = _HANDLE.unpack(handle)
     path = f"/proc/{pid}/fd/{fd}"
-    if nbytes != length:  # compiled code would write behind the end of a shorter one
+    if nbytes != length:  # compiled code would write past the end of a shorter one
         raise OSError(f"the memory has {nbytes:,} bytes instead of {length:,}")
     expected = (device, inode, nbytes + _MARK_BYTES)
     if _identity(os.stat(path)) != expected:
@@ -139,7 +139,7 @@ def open_block(handle: bytes, length: int, views: bool = False) -> SharedBlock:
 
 
 def _seals(fd: int, add: int = 0) -> int:
-    """The seals of a memory file, after some more were put on it."""
+    """Adds seals to a memory file, and returns all of its seals."""
     import fcntl  # not on every system
 
     if add:
@@ -152,19 +152,19 @@ def _identity(status: os.stat_result) -> tuple[int, int, int]:
 
 
 def release_handle(block: SharedBlock) -> None:
-    """Closes the creator's descriptor once everyone has opened the block; the memory stays."""
+    """Closes the creator's descriptor after all processes have opened the block; the memory stays."""
     pid, fd, *_ = _HANDLE.unpack(block.handle)
     if pid == os.getpid():
         os.close(fd)
 
 
-def take_names(pattern: str) -> None:
-    """Takes the names of files away that this process has in memory, and all others that need them too.
+def unlink_mapped(pattern: str) -> None:
+    """Unlinks files that this process has mapped, after all processes that need them have mapped them.
 
-    They then vanish with their last user, as the blocks here do, also after ``kill -9``.
+    So the system frees their memory when the last of these processes ends, even after ``kill -9``.
 
     Args:
-        pattern: a regular expression of their paths.
+        pattern: a regular expression for their paths.
     """
     try:
         text = Path("/proc/self/maps").read_text(errors="replace")
@@ -176,11 +176,12 @@ def take_names(pattern: str) -> None:
 
 
 def thread_block(nbytes: int, views: bool = False) -> SharedBlock:
-    """A block for the replicas of one process, which share all memory anyway.
+    """Creates a block for the replicas of one process.
 
     Args:
-        nbytes: its length.
-        views: whether it should be a file, for views of it; where there are no such files, it is none.
+        nbytes: the length of the block.
+        views: whether the block should have a file, for private views. If the system does not support this,
+            it has none.
     """
     if views:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Replicas as MPI processes. Buffers only, moved as bytes."""
+"""Communicators for replicas that are MPI processes. They send only bytes of buffers, without pickle."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from distopt.typing import Array
 
 __all__ = ["MESSAGE", "MPICommunicator", "MPINodeCommunicator"]
 
-#: The bytes of one message at most: many MPIs count them with 31 bits.
+#: The largest message in bytes: many MPIs count them with 31 bits.
 MESSAGE = 1 << 30
 
-#: The bytes of one replica in :meth:`MPICommunicator.gather_bytes` at most.
+#: The most bytes of one replica in :meth:`MPICommunicator.gather_bytes`.
 TEXT = 1 << 28
 
 
@@ -40,8 +40,8 @@ class MPICommunicator(Communicator):
 
     Args:
         mpi: the module ``mpi4py.MPI``.
-        comm: the communicator, used by nobody else.
-        watchdog: how the processes of the job wait, in whatever group.
+        comm: the mpi4py communicator, which nothing else may use.
+        watchdog: waits for requests; one for all communicators of the process.
     """
 
     def __init__(self, mpi: Any, comm: Any, watchdog: Watchdog) -> None:
@@ -60,7 +60,7 @@ class MPICommunicator(Communicator):
 
     asynchronous = True
 
-    # -- small and often
+    # -- small messages
     def barrier(self) -> None:
         """See Communicator."""
         self._finish(self._comm.Ibarrier())
@@ -128,7 +128,7 @@ class MPICommunicator(Communicator):
         return lambda: self._look(requests, [source for source, _ in received], came)
 
     def _look(self, requests: list[Any], sources: list[int], came: Arrivals) -> bool:
-        """Whether messages have come and gone; those that have come are told, once each."""
+        """Tests requests, reports each message that has arrived to ``came``; whether all are finished."""
         found = self._mpi.Request.Testsome(requests)
         if found is None:  # none was left
             return True
@@ -164,7 +164,7 @@ class MPICommunicator(Communicator):
         return wait
 
     def _spread(self, flat: Array, lengths: Sequence[int]) -> list[Any]:
-        """A buffer as parts of these lengths, one for each process, as mpi4py takes it."""
+        """mpi4py's description of a buffer with parts of these lengths, in elements, one per process."""
         counts = np.asarray(lengths, np.int64) * flat.itemsize
         return [_bytes(flat), (counts, np.cumsum(counts) - counts), self._mpi.BYTE]
 
@@ -193,12 +193,9 @@ class MPICommunicator(Communicator):
 
 
 class MPINodeCommunicator(MPICommunicator, NodeCommunicator):
-    """The processes of a node: their barriers are in shared memory, where they have any.
+    """The processes of a node. Barriers and headers use shared memory, if there is any.
 
-    Args:
-        mpi: the module ``mpi4py.MPI``.
-        comm: the mpi4py communicator, used by nobody else.
-        watchdog: how the processes of the job wait, in whatever group.
+    Arguments as for :class:`MPICommunicator`.
     """
 
     def barrier(self) -> None:
@@ -214,7 +211,7 @@ class MPINodeCommunicator(MPICommunicator, NodeCommunicator):
             super().barrier()
 
     def run(self, code: CompiledCode, parts: int) -> None:
-        """See NodeCommunicator; where all share memory, the code waits for the others by itself."""
+        """See NodeCommunicator. With shared memory, the compiled code itself waits at the barriers."""
         if forks:
             require_own_process(self._pid)
         shared = self._shared_barrier
@@ -235,12 +232,12 @@ class MPINodeCommunicator(MPICommunicator, NodeCommunicator):
         return super().begin_exchange(header)()
 
     def begin_exchange(self, header: bytes) -> Callable[[], list[bytes]]:
-        """See Communicator; in shared memory they meet at once."""
+        """See Communicator. In shared memory, the exchange is finished when this returns."""
         return Communicator.begin_exchange(self, header)
 
     @cached_property
     def _shared_barrier(self) -> SharedBarrier | None:
-        """Made within the first call that needs it; None where there is no shared memory, or nobody else."""
+        """The barrier, created in the first call that needs it; None if there is no shared memory."""
         if self.size == 1:
             return None
         block = self.shared_block(SharedBarrier.room(self.size))
@@ -267,7 +264,7 @@ class MPINodeCommunicator(MPICommunicator, NodeCommunicator):
 
 
 def _messages(length: int, unit: int = 1) -> Iterator[slice]:
-    """The parts in which ``length`` elements of ``unit`` bytes travel: none for none."""
+    """Divides ``length`` elements of ``unit`` bytes into messages: slices; none if ``length`` is 0."""
     step = max(MESSAGE // unit, 1)
     for start in range(0, length, step):
         yield slice(start, min(start + step, length))

@@ -1,4 +1,4 @@
-"""The world of an MPI job: its groups of processes, and the watchdog over all that they wait for."""
+"""Creates the World of an MPI process: its communicators, status board and watchdog."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from distopt.comm.communicator import Communicator
 from distopt.comm.ending import abort_job
 from distopt.comm.library import load_mpi
 from distopt.comm.local import LocalGroup
-from distopt.comm.memory import take_names
+from distopt.comm.memory import unlink_mapped
 from distopt.comm.mpi import MPICommunicator, MPINodeCommunicator
-from distopt.comm.node_width import pretended_node
+from distopt.comm.node_width import simulated_node
 from distopt.comm.solo import SoloCommunicator
 from distopt.comm.startup import StartupObserver
 from distopt.comm.status_board import StatusBoard
@@ -25,22 +25,22 @@ from distopt.settings import Settings
 
 __all__ = ["mpi_world"]
 
-#: MPICH's own memory of a job, which it would leave behind if the job is killed or aborted.
+#: Files of MPICH's own shared memory, which would be left behind if the job is killed or aborted.
 _NAMED = r"/dev/shm/mpich_shm_\w+"
 
 
 def mpi_world(settings: Settings, comm: Any = None, replicas: int = 1) -> World:
-    """The world of one process of the job.
+    """Creates the world of one process of the job; collective.
 
     Args:
-        settings: the watchdog's limits; ``nodes`` to pretend a number of nodes.
-        comm: an mpi4py communicator other than COMM_WORLD; it is duplicated.
-        replicas: how many replicas each process holds, for messages.
+        settings: the limits of the watchdog; ``nodes`` to simulate a number of nodes.
+        comm: an mpi4py communicator, which is duplicated; by default COMM_WORLD.
+        replicas: the number of replicas in each process, for messages.
     """
     mpi = load_mpi(settings)
     base = comm or mpi.COMM_WORLD
 
-    # What MPI does next it does without a watchdog, so all replicas have to be here.
+    # The next calls of MPI wait without a watchdog, so wait here until all processes have arrived.
     observer = StartupObserver(base.rank, base.size, replicas)
     watchdog = Watchdog(settings.stall_seconds, settings.abort_seconds, observer, abort_job)
     watchdog.wait_until(base.Ibarrier().Test)
@@ -57,14 +57,18 @@ def mpi_world(settings: Settings, comm: Any = None, replicas: int = 1) -> World:
         cross = MPICommunicator(mpi, job.Split(node.rank, job.rank), watchdog)
     everyone.barrier()
     status = _share_status(mpi, job, node, watchdog, replicas)
-    take_names(_NAMED)
+    unlink_mapped(_NAMED)
     return World(everyone, node, cross, LocalGroup(), status, abort_job)
 
 
-def _node_group(mpi: Any, job: Any, pretended: int, watchdog: Watchdog) -> Any:
-    """The processes that share memory; groups of equal size, so that those across nodes are regular."""
-    if pretended > 0:
-        real = job.Split(pretended_node(job.rank, job.size, pretended), job.rank)
+def _node_group(mpi: Any, job: Any, simulated: int, watchdog: Watchdog) -> Any:
+    """The mpi4py communicator of processes that share memory.
+
+    All nodes must have the same number of processes, so that ``cross`` has one process on each of them. If
+    real nodes differ, each is divided into several; the size is their greatest common divisor.
+    """
+    if simulated > 0:
+        real = job.Split(simulated_node(job.rank, job.size, simulated), job.rank)
     else:
         real = job.Split_type(mpi.COMM_TYPE_SHARED, job.rank)
     sizes = MPICommunicator(mpi, job, watchdog).all_gather(np.array([real.size], np.int64))
@@ -79,7 +83,7 @@ def _node_group(mpi: Any, job: Any, pretended: int, watchdog: Watchdog) -> Any:
 def _share_status(
     mpi: Any, job: Any, node: MPINodeCommunicator, watchdog: Watchdog, replicas: int
 ) -> StatusWriter:
-    """From now on those who wait see what the others are doing; called once, by all of the job."""
+    """Creates the status board, and sets the watchdog's observer, which reads it; collective."""
     block = node.shared_block(StatusBoard.room(node.size))
     board = StatusBoard(np.zeros(StatusBoard.room(1), np.uint8), 0, 1)
     members = [job.rank]

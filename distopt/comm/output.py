@@ -1,4 +1,4 @@
-"""Writes messages, also right before a job ends, when data that are still in a pipe are lost."""
+"""Writes messages, also right before the end of a job, when unread data in a pipe would be lost."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from functools import cache
 
 __all__ = ["drain", "flush", "say", "say_once"]
 
-#: After the launcher's local process has read the pipe it passes the text on; that takes a moment.
-_PASSED_ON = 0.1
+#: Seconds that the launcher needs to forward text that its local process has read from the pipe.
+_FORWARDING = 0.1
 
 
 def flush() -> None:
@@ -49,11 +49,11 @@ def drain(limit: float = 2.0) -> None:
     for descriptor in (1, 2):
         while _unread(descriptor) and time.monotonic() < end:
             time.sleep(0.005)
-    time.sleep(_PASSED_ON)
+    time.sleep(_FORWARDING)
 
 
 def _unread(descriptor: int) -> int:
-    """The bytes that lie in a pipe; 0 where there is no pipe, or the system does not tell."""
+    """The number of unread bytes in a pipe; 0 if it is no pipe, or if the system does not tell."""
     try:
         from fcntl import ioctl
         from termios import FIONREAD

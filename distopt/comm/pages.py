@@ -1,4 +1,4 @@
-"""Maps a file of memory in large pages.
+"""Maps memory files, in large pages if possible.
 
 ``DISTOPT_LARGE_PAGES=0`` turns this off (``python -m benchmarks tricks``). Measured with 300 MB: creating
 the block takes 128 ms instead of 61, touching it first takes 1.3 ms in each process instead of 151, and a
@@ -23,7 +23,7 @@ from distopt.typing import Array
 
 __all__ = ["LARGE", "MAP_NORESERVE", "collapse", "discard", "map_file", "same_bytes"]
 
-#: Bytes of a large page: what x86-64, and 64-bit ARM with pages of 4 KiB, have.
+#: Bytes of a large page on x86-64, and on 64-bit ARM with pages of 4 KiB.
 LARGE = 2 << 20
 _MAP_FIXED, MAP_NORESERVE = 0x10, 0x4000
 _MADV_COLLAPSE = 25
@@ -32,7 +32,7 @@ _MADV_COLLAPSE = 25
 def map_file(fd: int, nbytes: int, kind: int = mmap.MAP_SHARED) -> Array:
     """Maps the first ``nbytes`` of a file as a 1-D array of uint8, at a multiple of the size of a large page.
 
-    They stay mapped as long as the array or a view of it lives.
+    They stay mapped as long as the array or a view of it exists.
 
     Args:
         fd: the file.
@@ -53,23 +53,26 @@ def map_file(fd: int, nbytes: int, kind: int = mmap.MAP_SHARED) -> Array:
         _c().munmap(begin, room)
         raise
     memory = (ctypes.c_ubyte * nbytes).from_address(start)
-    # Not at exit: other threads may still be at work there.
+    # Not at exit, because other threads may still use the memory.
     weakref.finalize(memory, _c().munmap, begin, room).atexit = False
     return np.frombuffer(memoryview(memory), np.uint8)
 
 
 def collapse(memory: Array) -> None:
-    """Moves memory of :func:`map_file` to large pages, as far as the system has any."""
+    """Moves memory of :func:`map_file` to large pages, as far as the system has free ones."""
     whole = memory.size // LARGE * LARGE
     if whole:
         _c().madvise(memory.ctypes.data, whole, _MADV_COLLAPSE)
 
 
 def discard(memory: Array) -> None:
-    """Returns the copies of pages in this memory to the system. The memory starts at a page.
+    """Discards copied pages of a private mapping, which then shows the file again.
+
+    Args:
+        memory: a part of the mapping that starts at a page.
 
     Raises:
-        OSError: the system keeps them, as it does with locked memory.
+        OSError: the system refuses, for example because the memory is locked.
     """
     if _c().madvise(memory.ctypes.data, memory.size, mmap.MADV_DONTNEED):
         number = ctypes.get_errno()
@@ -91,7 +94,7 @@ def _mapped(address: int | None, nbytes: int, protection: int, kind: int, fd: in
 
 @cache
 def _c() -> Any:
-    """The C library, with the signatures of what is used here."""
+    """The C library, with the signatures of the functions used here."""
     c = ctypes.CDLL(None, use_errno=True)
     address, size, number = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
     c.mmap.restype = address

@@ -1,4 +1,4 @@
-"""How long a replica waits for messages, and from whom."""
+"""Measures how long a replica waits for messages, and for those of which peer."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ __all__ = ["Arrivals", "PeerWaits"]
 
 
 class PeerWaits:
-    """The waits for messages in one group. A wait may include another one.
+    """The waits for messages in one group. Waits may be nested.
 
     Args:
-        numbers: memory for three numbers that others read: the peer with the longest wait, that wait in
-            nanoseconds, and the nanoseconds of all waits whose peer is known.
-        total: memory for the nanoseconds of all waits.
-        names: for each peer, by its number in the group, the number under which it is counted.
+        numbers: ``[3]`` int64, output: the peer with the longest wait, that wait in nanoseconds, and the sum
+            of all waits whose peer is known, in nanoseconds.
+        total: ``[1]`` int64, output: the sum of all waits, in nanoseconds.
+        names: for each rank of the group, the number under which its waits are counted, such as its node.
     """
 
     def __init__(self, numbers: Array, total: Array, names: Array) -> None:
@@ -39,14 +39,14 @@ class PeerWaits:
             self._total += monotonic_ns() - self._since
 
     def came(self, peer: int, begun: int) -> None:
-        """A peer's message has come, which depends on nothing but its sender and the network.
+        """Counts the wait for a message that has arrived, if its arrival depends only on sender and network.
 
-        Of the time in which this replica waited for it each nanosecond is counted once, for the first of
-        those that come in it.
+        If several messages are expected at the same time, each nanosecond counts only for the first of them
+        that arrives afterwards.
 
         Args:
-            peer: its number.
-            begun: since when it could come.
+            peer: the rank of the sender.
+            begun: the time from which the message was expected, as of ``time.monotonic_ns``.
         """
         if self._depth == 0:
             return
@@ -60,15 +60,15 @@ class PeerWaits:
 
 
 class Arrivals:
-    """Messages that this replica waits for from now on. Without waits it does nothing.
+    """Messages that this replica expects from now on.
 
     Args:
-        waits: is told of those that arrive.
+        waits: counts the wait for each of them.
     """
 
     def __init__(self, waits: PeerWaits) -> None:
         self._waits, self._begun = waits, monotonic_ns()
 
     def add(self, peer: int) -> None:
-        """The message of a peer has arrived."""
+        """Called when the message of a peer has arrived."""
         self._waits.came(peer, self._begun)

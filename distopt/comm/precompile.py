@@ -1,4 +1,4 @@
-"""Compiling a function where it is defined."""
+"""A decorator that compiles a function where it is defined."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numba import njit
 
 __all__ = ["precompiled", "sources"]
 
-#: Files with functions that are inlined into others' compiled code, and with constants of it.
+#: Files whose functions or constants are inlined into the compiled code of other files.
 _INLINED = (
     "collectives/ledger_layout.py",
     "collectives/ledger_rows.py",
@@ -28,33 +28,33 @@ _INLINED = (
     "engine/tiles.py",
     "engine/tuples.py",
 )
-_WITHOUT_LOCK = partial(njit, nogil=True)
+_NJIT = partial(njit, nogil=True)
 
 
 @cache
 def sources() -> str:
-    """A hash of all files that are inlined somewhere: part of the name of what is kept on disk.
+    """A hash of the inlined files, part of the cache key of each compiled function.
 
-    Numba compiles a function anew if its own file has changed, and does not look at other files.
+    Numba itself recompiles a function only if the file of the function has changed.
     """
     root = Path(__file__).parent.parent
     source = b"".join((root / name).read_bytes() for name in _INLINED)
     return hashlib.blake2b(source, digest_size=8).hexdigest()
 
 
-def precompiled(signature: Any, compiler: Callable[..., Any] = _WITHOUT_LOCK) -> Callable[[Any], Any]:
-    """Compiles for ``signature``, kept on disk where that can be; an unwritable cache is no error.
+def precompiled(signature: Any, compiler: Callable[..., Any] = _NJIT) -> Callable[[Any], Any]:
+    """Compiles a function for ``signature``, and caches it on disk if the cache is writable.
 
     Args:
-        signature: as Numba takes it.
-        compiler: what makes of a signature a decorator; without the interpreter's lock by default.
+        signature: the signature, as for ``numba.njit``.
+        compiler: a function of Numba that returns a decorator; by default ``njit``, which releases the GIL.
     """
 
     def compile_it(function: Any) -> Any:
         function.__qualname__ += f".{sources()}"
         try:
             return compiler(signature, cache=True)(function)
-        except RuntimeError:  # no folder for the cache can be written
+        except RuntimeError:  # Numba finds no writable cache folder
             return compiler(signature)(function)
 
     return compile_it

@@ -1,11 +1,10 @@
-"""Views of shared memory in which a replica may write without the others seeing it.
+"""Private views of shared memory: a replica may write to a view without the other replicas seeing it.
 
-A view shows what anyone writes to the block. What the replica writes through the view stays its own: it can
-be found, and taken back. Where the system can do it, that is copy-on-write memory of the kernel, which costs
-nothing until somebody writes: a private mapping of the block's file
-(https://man7.org/linux/man-pages/man2/mmap.2.html, ``MAP_PRIVATE``), and ``/proc/self/pagemap``, which
-tells the copies of pages from pages of the file (https://docs.kernel.org/admin-guide/mm/pagemap.html).
-Elsewhere it is a copy.
+A view shows what any replica writes to the block. What the replica writes to the view is private: it can be
+detected and discarded. If the system supports it, the view is copy-on-write memory, which costs nothing until
+the replica writes: a private mapping of the block's file (``MAP_PRIVATE``,
+https://man7.org/linux/man-pages/man2/mmap.2.html). ``/proc/self/pagemap`` tells which pages were copied
+(https://docs.kernel.org/admin-guide/mm/pagemap.html). Otherwise, the view is a copy of the block.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from distopt.typing import Array
 __all__ = ["CopiedView", "MappedView", "PrivateView", "private_view"]
 
 _PAGE = mmap.PAGESIZE
-#: The bits of a page in pagemap that matter here, from bit 61 on: it belongs to a file; it is in memory or
-#: swapped out, if any other is set.
+#: The bits of a pagemap entry from bit 61 on: the lowest says that the page belongs to a file; any other one
+#: that the page is in memory or swapped out.
 _SHIFT, _OF_FILE = 61, 1
 _ENTRY = 8
-#: Bytes that are compared at a time: a multiple of every system's pages.
+#: How many bytes to compare at a time: a multiple of the page size of any system.
 _AT_ONCE = 1 << 20
 
 
@@ -69,7 +68,7 @@ class MappedView(PrivateView):
         block: a block that keeps its file.
 
     Raises:
-        OSError: it has none, or cannot be mapped, or the kernel does not tell which pages it copied.
+        OSError: it has no file, it cannot be mapped, or the kernel does not tell which pages it copied.
     """
 
     def __init__(self, block: SharedBlock) -> None:
@@ -79,10 +78,10 @@ class MappedView(PrivateView):
         self._try()
 
     def written(self) -> list[tuple[int, int]]:
-        """See PrivateView; one read of 8 bytes a page."""
+        """See PrivateView. It reads 8 bytes per page."""
         size = self.bytes.size
         pages = -(-size // _PAGE)
-        fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)  # a child's is another one
+        fd = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)  # anew: a child's is another file
         try:
             data = os.pread(fd, pages * _ENTRY, self.bytes.ctypes.data // _PAGE * _ENTRY)
         finally:
@@ -98,12 +97,12 @@ class MappedView(PrivateView):
             discard(self.bytes[begin:end])
 
     def refresh(self) -> None:
-        """Nothing: whatever was not copied is the block itself."""
+        """Does nothing: pages that were not copied are those of the block."""
 
     def _try(self) -> None:
-        """Makes sure that pages which were read and pages which were written are told apart.
+        """Tests whether pagemap distinguishes pages that were read from pages that were written.
 
-        Some kernels report every page of a large one as written, some systems report nothing.
+        Some kernels report every page within a large page as written, and some systems report nothing.
         """
         self.bytes[::LARGE].max()
         before = self.written()
@@ -127,7 +126,7 @@ class CopiedView(PrivateView):
         np.copyto(self.bytes, self._block)
 
     def written(self) -> list[tuple[int, int]]:
-        """See PrivateView; also what was written to the block since the last :meth:`refresh`."""
+        """See PrivateView. Includes pages of the block that were written since the last :meth:`refresh`."""
         size = self.bytes.size
         differ = np.zeros(-(-size // _PAGE), np.bool_)
         for start in range(0, size, _AT_ONCE):
@@ -157,7 +156,7 @@ def private_view(block: SharedBlock) -> PrivateView:
 
 
 def _ranges(pages: Array, size: int) -> list[tuple[int, int]]:
-    """The ranges of bytes of the pages that are True, up to ``size``."""
+    """The byte ranges of the pages that are True, up to ``size`` bytes."""
     if not pages.any():
         return []
     edges = np.flatnonzero(np.diff(pages, prepend=False, append=False)) * _PAGE

@@ -1,4 +1,4 @@
-"""A barrier in memory that the processes of a node share. Each of them can leave a header for all."""
+"""A barrier in memory that the processes of a node share, which also exchanges headers."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class SharedBarrier:
         return size * (STRIDE * 8 + 2 * HEADER_BYTES)
 
     def wait(self, header: bytes | None, wait_until: Callable[[Callable[[], bool]], None]) -> list[bytes]:
-        """Returns when all replicas have called it.
+        """Waits until all replicas have called it.
 
         Args:
-            header: this replica's; on all replicas, or on none.
-            wait_until: called when the others take long, with a function that says whether all have come.
+            header: this replica's header; None on all replicas for a barrier without headers.
+            wait_until: called if the others take long, with a function that returns whether all have arrived.
 
         Returns:
-            the headers by rank, or nothing when ``header`` is None.
+            the headers by rank; an empty list if ``header`` is None.
         """
         phase = self._phase = self._phase + 1
         half = phase & 1
@@ -62,7 +62,7 @@ class SharedBarrier:
         return [rows[i : i + HEADER_BYTES] for i in range(0, len(rows), HEADER_BYTES)]
 
     def run(self, code: CompiledCode, parts: int, wait_until: Callable[[Callable[[], bool]], None]) -> None:
-        """Runs compiled code that waits between its parts by itself, without headers.
+        """Runs compiled code that waits at the barriers between its parts itself.
 
         Args:
             code: the code.

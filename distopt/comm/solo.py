@@ -66,7 +66,7 @@ class SoloCommunicator(NodeCommunicator):
 
 
 class _NoStatus:
-    """Nobody waits for a replica that is alone."""
+    """Records nothing: no replica waits for a single one."""
 
     def write(self, place: str, call: int, step: int) -> None:
         """See StatusWriter."""

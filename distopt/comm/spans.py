@@ -1,4 +1,4 @@
-"""Spans: what a replica did when, in the steps that ``distoptrun --timeline`` asks for."""
+"""SpanRecorder: records the spans of a replica for the steps that ``distoptrun --timeline`` selects."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from distopt.telemetry import LONGEST, Telemetry
 
 __all__ = ["Span", "SpanRecorder"]
 
-#: So many rows are kept, and those of the call that passes it; some 200 bytes each.
+#: The most rows to record, apart from those of the call that exceeds it; a row takes about 200 bytes.
 _MOST = 500_000
 _NOTHING: dict[str, Any] = {}
 #: Name, begin, end, arguments.
 Span = tuple[str, int, int, dict[str, Any]]
-#: A row, of the kinds that `SpanRecorder.add` names; those of a message are in ``launch/timeline.py``.
+#: A row of one of the kinds in `SpanRecorder.add`; for those that are sent see ``launch/timeline.py``.
 _Row = tuple[Any, ...]
 
 
 class SpanRecorder:
-    """Keeps one replica's rows until its steps are over, then sends them as spans.
+    """Records rows for one replica until the selected steps are over, then sends them as spans.
 
-    Rows have a form that costs a training step little. Times are ``time.perf_counter_ns()``, which all
-    processes of a machine share.
+    Adding a row is cheap; the conversion comes later. Times are ``time.perf_counter_ns()``, the same clock
+    for all processes of a machine.
 
     Attributes:
-        armed: whether spans are wanted, now or later.
-        on: whether they are wanted just now.
-        ahead: by how many nanoseconds replica 0's clock is ahead of the own one; None if that is not known.
+        armed: whether spans will be recorded, now or in a later step.
+        on: whether spans are recorded now.
+        ahead: returns by how many nanoseconds replica 0's clock is ahead of this one; None if unknown.
         add: adds a row, one of
 
-            * ``("call", name, time)``, ``("end", time)``: the program makes a call, and it ends;
+            * ``("call", name, time)``, ``("end", time)``: the begin and end of a call by the program;
             * ``("X", name, begin, end, arguments)``: a span of the program's thread, or a part of one;
-            * ``("later", spans, arguments)``: spans that ``spans(*arguments)`` makes when they are sent;
-            * ``("W", "wire", begin, end, arguments)``: a message was on its way; several may be at once;
-            * ``("s", id, time)``, ``("f", id, time)``: it was sent; it has come; ids are unique in the job.
+            * ``("later", spans, arguments)``: spans that ``spans(*arguments)`` returns when they are sent;
+            * ``("W", "wire", begin, end, arguments)``: the time of a message; several may overlap;
+            * ``("s", id, time)``, ``("f", id, time)``: it was sent; it has arrived; the id is unique.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class SpanRecorder:
             atexit.register(self.send)
 
     def step_began(self, replica: int, step: int) -> None:
-        """A step is being made, the one of this number, from 1 on."""
+        """Called when a step begins; starts or ends the recording. Steps are numbered from 1."""
         if self.on and step < self._stop:
             return
         self._replica = replica
@@ -65,7 +65,7 @@ class SpanRecorder:
             self.armed = self.on = False
 
     def call_ended(self) -> None:
-        """The call that began last has ended."""
+        """Called when the last call that has begun ends."""
         self._rows.append(("end", time.perf_counter_ns()))
         if len(self._rows) > _MOST:
             if self.on:
@@ -76,16 +76,16 @@ class SpanRecorder:
             self.send()
 
     def add_since(self, name: str, begin: int, **arguments: Any) -> None:
-        """A span that ends now, if spans are wanted."""
+        """Adds a span that ends now, if spans are recorded."""
         if self.on:
             self.add(("X", name, begin, time.perf_counter_ns(), arguments))
 
     def _forget(self) -> None:
-        """Drops all before the call that is being made, but when the one before it ended."""
+        """Drops all rows before the current call, except the end of the previous call."""
         del self._rows[: max(self._open_call() - 1, 0)]
 
     def _open_call(self) -> int:
-        """Where the row of the outermost call is that has not ended; the number of rows if all have."""
+        """The index of the row of the outermost call that has not ended; the number of rows if all have."""
         ended, found = 0, len(self._rows)
         for k in reversed(range(len(self._rows))):
             kind = self._rows[k][0]
@@ -96,7 +96,7 @@ class SpanRecorder:
         return found
 
     def send(self) -> None:
-        """Sends what has been recorded."""
+        """Converts the rows to spans, and sends them."""
         rows = _spans(self._rows)
         self._rows.clear()
         if not rows or os.getpid() != self._pid:
@@ -104,7 +104,7 @@ class SpanRecorder:
         telemetry = Telemetry()
         if not telemetry.wanted:
             return
-        # To replica 0's clock, or else to one that other machines have too.
+        # To the clock of replica 0 if its offset is known, else to the time of day.
         shift = time.time_ns() - time.perf_counter_ns() if self.ahead is None else self.ahead()
         origin = min(row[2] for row in rows)
         about = {"replica": self._replica, "host": os.uname().nodename, "origin": origin + shift}
@@ -112,7 +112,7 @@ class SpanRecorder:
         size = 0
         for row in rows:
             shown = _shown(row, origin)
-            length = len(repr(shown)) + 2  # JSON is no longer: no spaces after commas
+            length = len(repr(shown)) + 2  # at least the length of the JSON
             if size + length > LONGEST - 300:
                 telemetry.send("spans", rows=part, **about)
                 part, size = [], 0
@@ -122,7 +122,7 @@ class SpanRecorder:
 
 
 def _spans(rows: Sequence[_Row]) -> list[_Row]:
-    """The rows with calls as spans, and what was between two of them as the program's own code."""
+    """Converts rows: calls become spans, and the time between two calls a span of the program's own code."""
     found: list[_Row] = []
     calls: list[tuple[str, int]] = []
     free: int | None = None  # when the last call ended

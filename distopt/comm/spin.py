@@ -1,7 +1,7 @@
-"""Waiting, compiled, without the interpreter's lock: on counters in shared memory, and over MPI's start.
+"""Compiled waits that release the GIL: at counters in shared memory, and during the start of MPI.
 
-Counters lie 64 bytes apart, one a cache line. Loads acquire and stores release, so what a replica
-wrote before its signal is seen by those that waited for it, on every processor.
+Each counter has its own cache line of 64 bytes. Loads have acquire semantics, and stores have release
+semantics. So replicas that waited for a signal see what the signaling replica wrote before it.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from distopt.comm.precompile import precompiled
 
 __all__ = ["SPINS", "YIELDS", "arrive_and_wait", "counters", "signal", "take_time", "wait", "watch"]
 
-#: Looks at the others' counters before the processor is offered, and offers before Python looks.
+#: How often to read a counter before yielding the processor, and how often to yield before a wait gives up.
 SPINS, YIELDS = 200, 400
 
 
-#: Between two looks of a watch, and what a launcher needs to pass on what a process wrote that ends.
-_LOOK_MICROSECONDS, _PASSED_ON_MICROSECONDS = 2000, 200_000
+#: The time between two checks of watch(), and the time that a launcher needs to forward the last output.
+_CHECK_MICROSECONDS, _FORWARDING_MICROSECONDS = 2000, 200_000
 _MONOTONIC = 1
 
 _sched_yield = types.ExternalFunction("sched_yield", types.int32())
@@ -71,13 +71,13 @@ def _seconds() -> float:
 
 @precompiled("void(int64)")
 def take_time(address: int) -> None:
-    """Writes the time that ``time.perf_counter`` counts to an address: two int64, seconds and nanoseconds."""
+    """Writes the time of ``time.perf_counter`` to an address, as two int64: seconds and nanoseconds."""
     _clock_gettime(_MONOTONIC, address)
 
 
 @precompiled(f"void({_I64}, int64, int64)")
 def signal(counters: Any, rank: int, value: int) -> None:
-    """Says that replica ``rank`` has come to ``value``."""
+    """Sets the counter of replica ``rank`` to ``value``."""
     _store(counters, rank * STRIDE, value)
 
 
@@ -85,25 +85,25 @@ def signal(counters: Any, rank: int, value: int) -> None:
 def wait(counters: Any, size: int, value: int, spins: int, yields: int) -> int:
     """Waits until all ``size`` counters are at least ``value``.
 
-    Looks ``spins`` times, then ``yields`` times more with the processor offered to others.
+    It reads a counter up to ``spins`` times, then up to ``yields`` times, yielding the processor each time.
 
     Returns:
-        -1, or the first replica that has not come.
+        -1, or the first replica whose counter is still lower.
     """
     for rank in range(size):
-        looks = 0
+        attempts = 0
         while _load(counters, rank * STRIDE) < value:
-            looks += 1
-            if looks > spins:
+            attempts += 1
+            if attempts > spins:
                 _sched_yield()
-            if looks > spins + yields:
+            if attempts > spins + yields:
                 return rank
     return -1
 
 
 @precompiled(f"int64({_I64}, int64, int64, int64, int64, int64)")
 def arrive_and_wait(counters: Any, rank: int, size: int, value: int, spins: int, yields: int) -> int:
-    """Says that replica ``rank`` has come to ``value``, then waits for all: see :func:`wait`."""
+    """:func:`signal`, then :func:`wait`."""
     _store(counters, rank * STRIDE, value)
     missing: int = wait(counters, size, value, spins, yields)
     return missing
@@ -111,30 +111,31 @@ def arrive_and_wait(counters: Any, rank: int, size: int, value: int, spins: int,
 
 @precompiled(f"void({_I64}, float64, float64, uint8[::1], uint8[::1])")
 def watch(state: Any, stall: float, abort: float, warning: Any, ending: Any) -> None:
-    """Watches, from a thread, over a call that keeps the interpreter's lock.
+    """A watchdog thread for a call that does not release the GIL.
 
     Args:
-        state: two counters. The first becomes 1 when the watch has begun, the second ends it.
-        stall: seconds after which ``warning`` is written to the error output (0: never).
-        abort: seconds after which ``ending`` is, and the process ended with code 1 (0: never).
-        warning: bytes.
-        ending: bytes.
+        state: two counters. This function sets the first to 1 when it starts, and returns when the second is
+            not 0.
+        stall: after this many seconds, it writes ``warning`` to standard error (0: never).
+        abort: after this many seconds, it writes ``ending`` and ends the process with code 1 (0: never).
+        warning: the bytes of a message.
+        ending: the bytes of a message.
     """
     start = _seconds()
-    said = False
+    warned = False
     _store(state, 0, 1)
     while _load(state, STRIDE) == 0:
-        _usleep(_LOOK_MICROSECONDS)
+        _usleep(_CHECK_MICROSECONDS)
         waited = _seconds() - start
-        if not said and waited > stall > 0:
-            said = True
+        if not warned and waited > stall > 0:
+            warned = True
             _write(2, warning.ctypes.data, warning.size)
         if waited > abort > 0:
             _write(2, ending.ctypes.data, ending.size)
-            _usleep(_PASSED_ON_MICROSECONDS)
+            _usleep(_FORWARDING_MICROSECONDS)
             _exit(1)
 
 
 def counters(block: np.ndarray[Any, np.dtype[np.uint8]], size: int) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """``size`` counters at the start of a zero-filled block."""
+    """``size`` counters, as a view of the start of a zero-filled block."""
     return block[: size * STRIDE * 8].view(np.int64)

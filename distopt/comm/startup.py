@@ -1,4 +1,4 @@
-"""The start of a job, where MPI itself waits for all processes, in silence and without limit."""
+"""Watchdogs for the start of a job, when MPI itself waits for all processes without a limit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HINT = (
 
 
 class StartupObserver:
-    """A wait observer for the first barrier, where it is known who waits, and not who is missing.
+    """A wait observer for the first barrier, before the processes can know which of them are missing.
 
     Args:
         rank: this process.
@@ -58,14 +58,14 @@ class StartupObserver:
 
 @contextmanager
 def startup_watchdog(limits: Settings, job: Launched | None) -> Iterator[None]:
-    """Watches over MPI's initialization, which holds the interpreter's lock.
+    """A watchdog for the initialization of MPI, which holds the GIL.
 
-    So the watch is a compiled function in a thread of its own, which needs no lock: it writes to the
-    error output, and ends this process, and with it the job, when the limit is over.
+    It is a compiled function in its own thread, which does not need the GIL: see :func:`spin.watch`. After
+    the abort limit, it ends this process, and with it the job.
 
     Args:
-        limits: the watchdog's limits.
-        job: what the launcher says of the job, for the messages.
+        limits: the limits of the watchdog.
+        job: the launcher's data about the job, for messages.
     """
     who, all_of_them = "this process", "all processes"
     if job is not None:
@@ -81,7 +81,7 @@ def startup_watchdog(limits: Settings, job: Launched | None) -> Iterator[None]:
     watch = threading.Thread(target=spin.watch, args=(state, stall, abort, *texts), daemon=True)
     watch.start()
     while not state[0]:
-        time.sleep(0)  # until the watch runs without the lock
+        time.sleep(0)  # until the thread runs the compiled function, without the GIL
     try:
         yield
     finally:

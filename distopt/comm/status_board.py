@@ -1,4 +1,4 @@
-"""What the replicas of a node are doing: one row per process in memory that they share."""
+"""The status board: shared memory in which the processes of a node record what they are doing."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class StatusBoard:
         size: the number of rows.
 
     Attributes:
-        remark: what this process adds to a message about a long wait.
+        remark: returns a sentence that this process adds to a message about a long wait.
     """
 
     def __init__(self, block: Array, row: int, size: int) -> None:
@@ -68,16 +68,16 @@ class StatusBoard:
 
     @staticmethod
     def room(size: int) -> int:
-        """The bytes that ``size`` rows take."""
+        """The number of bytes of ``size`` rows."""
         return size * _ROW.itemsize
 
     def write(self, place: str, call: int, step: int) -> None:
-        """See StatusWriter; a place longer than a row is cut."""
+        """See StatusWriter. A place that is too long for the row is cut."""
         if forks:
             require_own_process(self._pid)
         self._call[0] = call
         self._step[0] = step
-        if place is not self._place:  # the same string object step after step: nothing to write
+        if place is not self._place:  # usually the same string object at each step
             self._place = place
             self._text[0] = place.encode()
 
@@ -86,15 +86,15 @@ class StatusBoard:
         self.remark = remark
 
     def wait_began(self) -> None:
-        """Says that this process waits from now on."""
+        """Records that this process starts to wait."""
         self._since[0] = time.monotonic()  # one clock for all processes of a machine
 
     def wait_ended(self) -> None:
-        """Says that it does not wait any more."""
+        """Records that this process has stopped waiting."""
         self._since[0] = 0.0
 
     def read(self) -> list[ReplicaStatus]:
-        """Everyone's status, by row."""
+        """The status of each process, by row."""
         now = time.monotonic()
         statuses = []
         for call, step, since, pid, place in self._rows.tolist():

@@ -1,8 +1,8 @@
-"""What all replicas of a job are doing, for one that has been waiting for long.
+"""StatusReporter: collects the status of all replicas for messages about a long wait.
 
-On its own node a process reads the others' statuses in shared memory, whatever they are doing. Other
-nodes are asked with a message, once a wait has become long; whoever waits there answers for all of
-its node. A node where nobody waits does not answer, and nothing is sent while nobody waits for long.
+A process reads the statuses of its own node from the status board. When a wait has become long, it asks the
+processes of other nodes by message. On each node, the first process that waits answers for the whole node. A
+node on which no process waits does not answer. Without long waits, no messages are sent.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ __all__ = ["StatusReporter"]
 _QUESTION, _ANSWER = 1, 2
 #: One process's status in a message: number, call, step, seconds waited (-1: not, -2: stopped), place.
 _FORMAT = struct.Struct("<qqqd232s")
-#: How long to wait for answers, and between two looks for messages: whoever waits looks as often.
-_ANSWER_SECONDS, _LOOK_SECONDS = 1.0, 0.01
+#: How long to wait for answers, and the interval at which waiting processes check for messages.
+_ANSWER_SECONDS, _POLL_SECONDS = 1.0, 0.01
 
 
 class StatusReporter:
-    """The statuses of a job's processes, as one of them knows them.
+    """The statuses of all processes of a job, as one of them knows them.
 
     Args:
         mpi: the module ``mpi4py.MPI``.
         comm: an mpi4py communicator of the job that nothing else uses; None if all share one board.
-        rank: this process.
-        board: the statuses of the processes that share memory with this one.
+        rank: the rank of this process.
+        board: the status board of this node.
         members: the ranks of those processes, by row.
         size: the number of processes in the job.
         replicas: the number of replicas in each process.
-        hosts: the names of the processes' hosts, by rank; needed where there are several.
+        hosts: the host name of each process, by rank; needed with several nodes.
     """
 
     def __init__(
@@ -61,14 +61,14 @@ class StatusReporter:
     def write(self, place: str, call: int, step: int) -> None:
         """See StatusWriter."""
         self._board.write(place, call, step)
-        # Of a node that stays silent this much is known: it has made the call before.
+        # If a node does not answer, this is known: it has made the call before the current one.
         self._before, self._now = self._now, ReplicaStatus(place, call, step, None)
 
     def add_remark(self, remark: Callable[[], str]) -> None:
         """See StatusWriter."""
         self._board.add_remark(remark)
 
-    # -- what a wait tells
+    # -- as a WaitObserver
     def wait_began(self) -> None:
         """See WaitObserver."""
         self._board.wait_began()
@@ -80,7 +80,7 @@ class StatusReporter:
     def poll(self) -> None:
         """See WaitObserver."""
         now = time.monotonic()
-        if self._far and now - self._looked > _LOOK_SECONDS:
+        if self._far and now - self._looked > _POLL_SECONDS:
             self._looked = now
             self._read_messages()
 
@@ -97,7 +97,7 @@ class StatusReporter:
         return self._text(waited, self._ask())
 
     def _text(self, waited: float, known: dict[int, ReplicaStatus]) -> str:
-        """A line for each process, below one that names those who are waited for."""
+        """A line that names the processes that have not arrived, then a line for each process."""
         late = [rank for rank in range(self._size) if rank not in known or known[rank].waited is None]
         whom = f"for {self._names(late)}" if late else "all for each other"
         lines = [f"distopt: waiting for {waited:.0f} s, {whom}"]
@@ -126,14 +126,14 @@ class StatusReporter:
         return f"has not arrived; its node does not answer, because no replica waits there{broken}; {common}"
 
     def _names(self, ranks: Sequence[int]) -> str:
-        """``replica 3``, ``replicas 0, 2``: processes by the numbers of their replicas."""
+        """The replicas of some processes, as ``replica 3`` or ``replicas 0, 2``."""
         each = self._replicas
         parts = [str(r) if each == 1 else f"{r * each}-{(r + 1) * each - 1}" for r in ranks]
         return f"replica{'s' if len(ranks) * each > 1 else ''} {', '.join(parts)}"
 
     # -- other nodes
     def _ask(self) -> dict[int, ReplicaStatus]:
-        """What is known now, by rank; processes of which there is no word are left out."""
+        """The current statuses by rank, without processes of nodes that do not answer."""
         self._heard.clear()
         for rank in self._far:
             self._sending.append(self._comm.Isend(b"", rank, _QUESTION))
@@ -160,7 +160,7 @@ class StatusReporter:
         self._sending = [request for request in self._sending if not request.Test()]
 
     def _answer(self, rank: int) -> None:
-        """One message a process of this node, from the first of those that wait here."""
+        """Sends one message per process of this node, if this process is the first that waits here."""
         statuses = self._board.read()
         waiting = [row for row, status in enumerate(statuses) if status.waited is not None]
         if waiting and waiting[0] != self._board.row:

@@ -1,7 +1,7 @@
-"""Cooperative scheduling of threads: exactly one runs, and they switch only where all wait for each other.
+"""Cooperative scheduling of threads: exactly one runs, and they switch only at collective calls.
 
-Output appears in the order of the replicas, and a debugger has the program to itself. If a
-rendezvous has become impossible, this is known at once, without a timeout.
+So output appears in the order of the replicas, and a debugger sees one running thread. A rendezvous that can
+never happen is detected immediately, without a timeout.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from distopt.errors import ReplicaFailed, ReplicaMismatch
 
 __all__ = ["SIGNAL_WAIT", "TurnScheduler"]
 
-#: Seconds after which a waiting main thread looks for signals.
+#: Seconds after which a waiting main thread checks for signals.
 SIGNAL_WAIT = 0.5
 
 
@@ -26,9 +26,9 @@ class TurnScheduler:
     Args:
         size: the number of threads.
         first: the number of thread 0's replica in the job, for messages.
-        save: called by a thread before another one runs. The function that it returns is called when the
-            thread's next turn starts, and restores. So each thread can have its own version of what belongs
-            to the process. Before its first turn a thread sets that itself.
+        save: called in a thread before another one runs. It saves state of the process, and returns a
+            function that restores this state when the thread's next turn starts. So each thread can have its
+            own version of this state, which it must set itself in its first turn.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class TurnScheduler:
         self._turn = [threading.Semaphore(0) for _ in range(size)]
         self._contributions: list[Any] = [None] * size
         self._arrived = [False] * size
-        #: Whom each thread that has arrived waits for.
+        #: For each thread that has arrived, the threads that it waits for.
         self._groups: list[Sequence[int]] = [()] * size
         self._results: list[list[Any]] = [[]] * size
         self._done = [False] * size
@@ -55,7 +55,7 @@ class TurnScheduler:
         self._arrived = [False] * self.size
         self._turn = [threading.Semaphore(0) for _ in range(self.size)]
 
-    # -- a thread's life
+    # -- begin and end of a thread
     def enter(self, index: int) -> None:
         """Waits for the first turn. :meth:`start` admits thread 0."""
         self._await_turn(index)
@@ -101,7 +101,7 @@ class TurnScheduler:
                 self._switch(index, group[0])
         else:
             self._run_next(index)
-        if self._arrived[index]:  # woken without a rendezvous: somebody failed or left, or all wait
+        if self._arrived[index]:  # woken without a rendezvous: a thread has failed or ended, or all wait
             self._check(index)
             raise ReplicaMismatch(self._waiting())
         return self._results[index]
@@ -112,6 +112,7 @@ class TurnScheduler:
         return "\n".join(["replicas wait for each other in different calls:", *lines])
 
     def _check(self, index: int) -> None:
+        """Raises if a thread has failed, or if one that this thread waits for has ended."""
         if self._failure is not None:
             culprit, text = self._failure
             raise ReplicaFailed(f"replica {self.first + culprit} raised:\n{text}")
@@ -125,12 +126,13 @@ class TurnScheduler:
 
     # -- turns
     def _await_turn(self, index: int) -> None:
-        # Python handles signals in thread 0, when it next runs; one that came just before the wait, or to
-        # another thread, would not end the wait.
+        # Python handles signals when thread 0 next runs. A signal that arrived just before this wait, or in
+        # another thread, would not interrupt the wait, so it has a timeout.
         while not self._turn[index].acquire(timeout=SIGNAL_WAIT if index == 0 else None):
             pass
 
     def _switch(self, index: int, other: int) -> None:
+        """Gives the turn to another thread, and waits for the next turn of this one."""
         restore = self._save() if self._save is not None else None
         self._turn[other].release()
         self._await_turn(index)
@@ -138,7 +140,7 @@ class TurnScheduler:
             restore()
 
     def _run_next(self, index: int) -> None:
-        """Gives the turn to the next thread: one that has not arrived, else one to be told of an end."""
+        """Gives the turn to the next thread: first to one that waits in vain, so that it raises an error."""
         order = [(index + step) % self.size for step in range(1, self.size)]
         runnable = [i for i in order if not self._done[i] and not self._arrived[i]]
         waiting = [i for i in order if not self._done[i] and self._arrived[i]]
@@ -146,7 +148,7 @@ class TurnScheduler:
         stuck = [i for i in waiting if failed or any(self._done[k] for k in self._groups[i])]
         candidates = stuck + runnable
         if not candidates and self._done[index]:
-            candidates = waiting  # for each other, in different calls
+            candidates = waiting  # they wait for each other in different calls
         if not candidates:
             return
         if self._done[index]:

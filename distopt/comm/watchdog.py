@@ -1,4 +1,4 @@
-"""Waits for others under a watchdog: busy at first, sleeping later, never silently."""
+"""The watchdog: waits for other replicas, reports long waits, and ends the job after a limit."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ from distopt.errors import ReplicaStalled
 
 __all__ = ["WaitObserver", "Watchdog"]
 
-#: At the end only the replica that waits longest reports; the others leave it this many seconds.
+#: At the abort limit, the replica that has waited longest ends the job; the others give it this many seconds.
 _GRACE = 5.0
-#: Between two looks so many seconds pass only if this process was stopped (Ctrl-Z), probably with all others.
+#: More seconds between two checks mean that this process was stopped (Ctrl-Z), probably with all others.
 _STOPPED = 5.0
-#: Until so many seconds have passed, how long to sleep between two looks. Messages may move only
-#: while they are looked at, so sleep is short as long as somebody may well come soon.
+#: ``(until, seconds)``: how long to sleep between two checks, until a wait takes that long. Many MPIs make
+#: progress only during a check, so the sleep is short at first.
 _NAPS = ((0.002, 0.0), (0.5, 0.00005), (float("inf"), 0.001))
 
 
 class WaitObserver(Protocol):
-    """Follows waits, and reports on them."""
+    """Observes the waits of this replica, and writes reports about them."""
 
     def wait_began(self) -> None:
-        """This replica waits from now on."""
+        """Called when this replica starts to wait."""
 
     def wait_ended(self) -> None:
-        """It does not wait any more."""
+        """Called when this replica stops waiting."""
 
     def poll(self) -> None:
-        """Does for the others what can be done while waiting; called often."""
+        """Called often during a wait, for example to answer other replicas."""
 
     def report(self, waited: float) -> str:
-        """Who has been waited for, for so many seconds, and what everyone is doing.
+        """A report after ``waited`` seconds: which replicas are missing, and what each replica is doing.
 
         Returns:
-            the message; empty if another replica waits longer, whose report it is then.
+            the message; empty if another replica has waited longer, which then writes the report.
         """
 
     def final_report(self, waited: float) -> str:
-        """The same before the job is ended, whoever waits longest."""
+        """Like :meth:`report`, before the job is ended; never empty."""
 
 
 class Watchdog:
-    """How long a replica waits for others, and what it says meanwhile.
+    """Waits for other replicas, and reports or ends waits that take too long.
 
     Args:
-        stall_seconds: after so long, say who is waited for; once a wait (0: never).
-        abort_seconds: after so long, give up (0: never).
-        observer: tells what every replica is doing, for the message.
+        stall_seconds: after this time, report the wait once (0: never).
+        abort_seconds: after this time, end the job (0: never).
+        observer: writes the reports.
         abort: ends the job with an exit code.
     """
 
@@ -64,30 +64,30 @@ class Watchdog:
         self._in_flight: list[Callable[[], bool]] = []
 
     def track(self, done: Callable[[], bool]) -> Callable[[], None]:
-        """Looks after a message that has been begun, in whatever is waited for from now on.
+        """Makes progress on an operation, such as a message, during all waits from now on.
 
-        Messages may move only while they are looked at. Were a replica to wait for something else
-        without a look, others that need its message might wait for it, and it for them.
+        Many MPIs make progress on a message only when it is tested. If a replica waited for something else
+        without testing it, replicas that need the message might wait forever.
 
         Args:
-            done: looks, and tells whether it has arrived.
+            done: tests the operation, and returns whether it is finished.
 
         Returns:
-            a function that waits for it.
+            a function that waits until the operation is finished.
         """
         self._in_flight.append(done)
 
         def arrive() -> None:
-            self._in_flight.remove(done)  # the wait itself looks at it
+            self._in_flight.remove(done)  # wait_until tests it
             self.wait_until(done)
 
         return arrive
 
     def wait_until(self, done: Callable[[], bool]) -> None:
-        """Calls ``done`` until it is true.
+        """Calls ``done`` until it returns True.
 
         Raises:
-            ReplicaStalled: the abort limit is over and the job could not be ended.
+            ReplicaStalled: the abort limit was reached, and ``abort`` returned.
         """
         if done():
             return
@@ -115,8 +115,8 @@ class Watchdog:
                 if report:
                     self._give_up(report)
                 end, yielded = waited + _GRACE, True  # the one that waits longer ends the job
-            for look in self._in_flight:
-                look()
+            for test in self._in_flight:
+                test()
             self.observer.poll()
             nap = next(length for until, length in _NAPS if waited < until)
             if nap:

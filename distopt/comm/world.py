@@ -1,4 +1,4 @@
-"""World: the groups that a replica belongs to, each with its own interface."""
+"""World: the communicators of a replica."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class World:
         node: the replicas that share memory with this one; their number is the same on all nodes.
         cross: the replicas of equal rank within their nodes, one per node.
         local: the replicas of this process.
-        status: where this replica records what it is doing.
-        abort: ends the whole job at once with an exit code.
-        local_node: the replicas of this process that are on this node; by default the only one.
-        spans: what this replica did when, if that is recorded.
+        status: records what this replica is doing.
+        abort: ends the whole job immediately with an exit code.
+        local_node: the replicas of this process that are on this node, which matters if nodes are simulated.
+        spans: records spans of this replica for the timeline.
     """
 
     comm: Communicator

@@ -1,4 +1,4 @@
-"""The audit: from time to time the replicas compare their state, so that none diverges silently."""
+"""The audit: periodically, the replicas compare their state, to detect silent divergence."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def audit(
     """Compares arrays and settings over all replicas; collective.
 
     Args:
-        context: this replica.
-        call: who asks, for messages.
-        state: the arrays to compare, in the same order everywhere, each with its name.
-        advice: why an array may differ.
-        settings: a description of the hyperparameters.
+        context: the replica's context.
+        call: name of the call, for messages.
+        state: names and arrays to compare, in the same order on all replicas.
+        advice: the end of the error message: why an array may differ.
+        settings: text with the hyperparameters, which are compared too.
 
     Raises:
         ReplicaMismatch: on every replica, naming the first array, element and replicas that differ.
         ReplicaFailed: another replica failed before the audit.
     """
-    # A header of its own, since what came before may have failed on one replica only.
+    # The audit has its own header, because the code before it may have failed on one replica only.
     context.collective_check.check(f"audit of {call}", 0, lambda: f"audit of {call}")
     parts = [zlib.crc32(repr(array.shape).encode() + array.tobytes()) for _, array in state]
     sums = np.array([*parts, zlib.crc32(settings.encode())])
@@ -61,7 +61,7 @@ def audit(
 
 
 def _where(comm: Communicator, array: Array, other: int) -> str:
-    """Where the arrays of replica 0 and ``other`` part, and what stands there; collective."""
+    """The first difference between the arrays of replicas 0 and ``other``, for a message; collective."""
     shapes = [w.decode() for w in comm.gather_bytes(repr(array.shape).encode())]
     if len(set(shapes)) > 1:
         return f"by its shape: {shapes[other]} instead of {shapes[0]}"

@@ -1,4 +1,4 @@
-"""Moving averages of variables: a pass after a step, over variables that all have updated."""
+"""Moving averages of variables, updated in a pass after a step."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ AVERAGE = Rule("moving average", _average)
 
 
 class AverageStep(NamedTuple):
-    """What one step does to averages.
+    """How one step updates averages.
 
     Attributes:
-        momentum: what an average keeps of itself; the rest of it comes from the variable.
-        overwrite: whether the variables then become their averages.
+        momentum: m in ``average = m * average + (1 - m) * variable``.
+        overwrite: whether the variables are then overwritten with their averages.
     """
 
     momentum: float
@@ -39,13 +39,13 @@ class AverageStep(NamedTuple):
 def move_averages(
     node: Communicator, variables: Sequence[Variable], averages: Sequence[Variable], step: AverageStep
 ) -> None:
-    """Moves the averages: this replica's share of what the node's replicas share, and all of its own.
+    """Updates the averages; collective. A replica updates its share of shared ones, and all of private ones.
 
     Args:
         node: the replicas that share memory.
-        variables: the same ones, in the same order, on all of them.
-        averages: each one's, of its shape and dtype, in memory of the same kind.
-        step: what to do.
+        variables: the same ones, in the same order, on all replicas.
+        averages: the average of each variable, of its shape and dtype, shared if the variable is.
+        step: how to update.
     """
     shared = False
     for variable, average in zip(variables, averages, strict=True):

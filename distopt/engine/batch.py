@@ -1,4 +1,4 @@
-"""GradientBatch: the gradients of one step. It is the only thing that a step makes anew."""
+"""GradientBatch: the gradients of one step. Everything else stays in the StepPlan."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from distopt.typing import Array
 
 __all__ = ["GradientBatch", "Gradient", "weighted_gradient"]
 
-#: C-contiguous, of the variable's shape and dtype; or rows of it.
+#: A C-contiguous array of the variable's shape and dtype, or a sparse gradient.
 Gradient: TypeAlias = "Array | IndexedSlices"
 
 
 class GradientBatch:
-    """Variables and their gradients, by columns: thousands of variables must not mean thousands of objects.
+    """Variables and their gradients as parallel tuples, to avoid one object per pair.
 
     Args:
-        variables: what is updated.
-        given: for each an array, tensor or IndexedSlices that fits it.
-        arrays: the arrays of all that is given, if all are known to be C-contiguous.
-        addresses: where they lie, ``[n]`` int64.
+        variables: the variables to update.
+        given: the gradient of each: an array, Tensor or IndexedSlices of its shape and dtype.
+        arrays: ``given`` as arrays, if all are known to be dense and C-contiguous.
+        addresses: the addresses of ``arrays``, ``[n]`` int64.
 
     Attributes:
-        gradients: what is given, as C-contiguous arrays and IndexedSlices.
-        sparse: the places of gradients that are IndexedSlices.
+        gradients: ``given`` as C-contiguous arrays and IndexedSlices.
+        addresses: the addresses of the gradients; of the values, for IndexedSlices.
+        sparse: the indices of gradients that are IndexedSlices.
     """
 
     __slots__ = ("addresses", "given", "gradients", "sparse", "variables")
@@ -56,12 +57,12 @@ class GradientBatch:
         self.addresses = addresses_of([_values(g) for g in self.gradients])
 
     def pairs(self) -> tuple[tuple[Any, Variable], ...]:
-        """The pairs, as hooks, aggregators and transformers get them: no gradient is a bare array."""
+        """``(gradient, variable)`` pairs for hooks, aggregators and transformers, with arrays as Tensors."""
         tensors = [Tensor.from_numpy(g) if isinstance(g, np.ndarray) else g for g in self.given]
         return tuple(zip(tensors, self.variables, strict=True))
 
     def rows(self, place: int) -> IndexedSlices:
-        """The gradient at a place of ``sparse``."""
+        """The sparse gradient at index ``place``."""
         gradient = self.gradients[place]
         assert isinstance(gradient, IndexedSlices)
         return gradient
@@ -71,7 +72,7 @@ class GradientBatch:
         return GradientBatch(self.variables, tuple(gradients))
 
     def rounds(self) -> list[GradientBatch]:
-        """Each variable once a round, in the order given: one that comes twice is updated twice."""
+        """Splits the batch into rounds without duplicates: a variable that comes twice is updated twice."""
         rounds: list[list[int]] = []
         seen: dict[int, int] = {}
         for i, variable in enumerate(map(id, self.variables)):
@@ -87,7 +88,7 @@ class GradientBatch:
 
 
 def weighted_gradient(gradient: Gradient, factor: int | None) -> Gradient:
-    """A gradient times a factor, as :func:`~distopt.engine.reduction.weighted` says."""
+    """A gradient times a factor, see :func:`~distopt.engine.reduction.weighted`."""
     if isinstance(gradient, IndexedSlices):
         values = weighted(as_array(gradient.values), factor)
         return IndexedSlices(values, gradient.indices, gradient.dense_shape)

@@ -1,4 +1,4 @@
-"""Where compiled kernels are kept from one run to the next, by Numba's own word."""
+"""The folder in which Numba caches compiled kernels."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ __all__ = ["folder", "main"]
 
 
 def folder() -> str:
-    """The folder for the kernels of this package; it is made if need be.
+    """The cache folder for the kernels of this package; Numba creates it if necessary.
 
     Raises:
-        RuntimeError: Numba finds no folder that it may write to.
+        RuntimeError: Numba finds no writable folder.
     """
     import numba
 
@@ -17,7 +17,7 @@ def folder() -> str:
 
 
 def main() -> int:
-    """Prints it, for ``distoptrun --check``; nothing where there is none."""
+    """Prints the folder for ``distoptrun --check``, or an empty line if there is none."""
     try:
         print(folder())
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""Checksums that tell whether memory has changed, at the memory's speed."""
+"""A fast checksum that detects whether an array has changed."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from distopt.typing import Array
 
 __all__ = ["checksum"]
 
-#: Odd, from the golden ratio (Knuth, The Art of Computer Programming 3, section 6.4).
+#: 2**32 divided by the golden ratio, rounded to an odd number (Knuth, TAOCP 3, section 6.4).
 _FACTOR = 2654435769
 
 
 def checksum(array: Array) -> int:
-    """A number that other contents would hardly give: 64 bits, of a C-contiguous array of 4-byte words.
+    """A 64-bit checksum of a C-contiguous array whose size in bytes is a multiple of 4.
 
-    The products of all words with pseudo-random odd numbers are added up. That sees a change of sign of all
-    elements, and a change of one.
+    It is the sum of all 4-byte words, each times a pseudo-random odd number. It detects a change of a single
+    element, and also a change of all signs.
     """
     return int(_checksum(array.reshape(-1).view(np.uint32)))
 

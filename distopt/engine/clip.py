@@ -1,4 +1,4 @@
-"""The arithmetic of clipping, on arrays; the same for whole gradients and for shards of them."""
+"""The arithmetic of clipping, for whole gradients and for shards."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["Clip", "clip_global_norm", "clip_norm", "clip_value", "global_scale"
 
 @dataclass(frozen=True)
 class Clip:
-    """What is clipped, in this order; None leaves a kind out.
+    """The limits of clips, applied in this order; None for no clip.
 
     Attributes:
-        value: each element to ``[-value, value]``.
-        norm: each gradient's l2 norm.
-        global_norm: the l2 norm of all gradients together.
-        margin: added to that norm, as PyTorch does.
+        value: limits each element to ``[-value, value]``.
+        norm: limits the l2 norm of each gradient.
+        global_norm: limits the l2 norm of all gradients together.
+        margin: a number that is added to the global norm, as in PyTorch.
     """
 
     value: float | None = None
@@ -32,7 +32,7 @@ class Clip:
 
     @property
     def needs_norms(self) -> bool:
-        """Whether all sums must be there before the first update."""
+        """Whether it clips by norm, so that all gradients must be summed before the first update."""
         return self.norm is not None or self.global_norm is not None
 
     def __str__(self) -> str:
@@ -41,17 +41,17 @@ class Clip:
 
 
 def clip_value(values: Array, limit: float) -> Array:
-    """Each element moved into ``[-limit, limit]``; NaN stays."""
+    """Limits each element to ``[-limit, limit]``; NaN stays NaN."""
     bound = values.dtype.type(limit)
-    # NumPy computes that of bfloat16 in float32; the result is one of the three numbers all the same.
+    # NumPy clips bfloat16 in float32, but the result is exact: one of its three operands.
     clipped: Array = np.clip(values, -bound, bound)
     return clipped.astype(values.dtype, copy=False)
 
 
 def clip_norm(values: Array, squares: float, limit: float) -> Array:
-    """``g * c / max(norm, c)``, of a gradient whose squares sum to ``squares``.
+    """``g * c / max(norm, c)``, for a gradient whose sum of squares is ``squares``.
 
-    An infinite element becomes NaN and makes all others 0.
+    If an element is infinite, it becomes NaN, and all others become 0.
     """
     if limit == 0:
         return np.zeros_like(values)
@@ -62,22 +62,20 @@ def clip_norm(values: Array, squares: float, limit: float) -> Array:
 
 
 def clip_global_norm(values: Array, squares: float, limit: float) -> Array:
-    """A gradient times :func:`global_scale`, of gradients whose squares all together sum to ``squares``."""
+    """A gradient times :func:`global_scale`; ``squares``: the sum of squares of all gradients."""
     wide = arithmetic_dtype(values.dtype)
     result: Array = values.astype(wide, copy=False) * global_scale(squares, limit, wide)
     return result.astype(values.dtype, copy=False)
 
 
 def global_scale(squares: float, limit: float, dtype: np.dtype[Any], margin: float = 0.0) -> Any:
-    """The factor for all gradients, in their dtype: ``c * min(1/norm, 1/c)``.
-
-    With a margin, ``min(1, c / (norm + margin))``.
+    """The factor of all gradients: ``c * min(1/norm, 1/c)``; with a margin, ``min(1, c / (norm + margin))``.
 
     Args:
-        squares: the sum of the squares of all elements.
-        limit: the largest norm allowed.
-        dtype: that of the gradients.
-        margin: added to the norm.
+        squares: the sum of squares of all gradients.
+        limit: c, the largest norm allowed.
+        dtype: the dtype of the gradients, and of the result.
+        margin: a number that is added to the norm.
 
     Returns:
         a scalar; NaN when the norm is not finite.

@@ -1,4 +1,4 @@
-"""One process compiles a kernel, the others of its cache wait and load it."""
+"""A file lock, so that one process compiles a kernel while the others wait and then load it."""
 
 from __future__ import annotations
 
@@ -11,35 +11,36 @@ from pathlib import Path
 
 __all__ = ["compile_lock"]
 
-#: Seconds that a process waits for another's kernel, before it compiles its own.
+#: Seconds that a process waits for another one to compile a kernel, before it compiles it itself.
 _PATIENCE = 10.0
+#: Seconds between two attempts.
 _PAUSE = 0.02
 
 
 @contextlib.contextmanager
 def compile_lock(folder: Path, name: str) -> Iterator[None]:
-    """Holds the lock of a kernel that is not in the cache yet; does not wait where it is.
+    """A context that holds a kernel's lock, unless the kernel is in the cache already.
 
-    Where the lock cannot be had, or another process holds it for 10 s, the caller goes on without: two that
-    compile one kernel do each other no harm.
+    If locking fails, or another process holds the lock for 10 s, the caller continues without the lock. That
+    two processes compile the same kernel is harmless.
 
     Args:
-        folder: of the cache.
-        name: the kernel's, part of the names of its files and of no other's.
+        folder: the cache folder.
+        name: the kernel's name, which only the names of its own files contain.
     """
     lock = None if any(folder.glob(f"*{name}*.nbc")) else _acquired(folder / f"{name}.lock")
     try:
         yield
     finally:
         if lock is not None:
-            # Who has opened the file before and comes by the lock now finds the kernel.
+            # A process that opened this file before, and gets the lock now, finds the kernel in the cache.
             with contextlib.suppress(OSError):
                 (folder / f"{name}.lock").unlink()
             os.close(lock)
 
 
 def _acquired(path: Path) -> int | None:
-    """The descriptor of the locked file; None where it cannot be locked."""
+    """The descriptor of the locked file; None if it cannot be locked."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError:

@@ -1,7 +1,7 @@
-"""Compiling rules: once for each rule, template and dtype, kept on disk.
+"""Compiles update rules with Numba, once for each rule, template and dtype, and caches them on disk.
 
-Results do not depend on where the arrays are cut: no fused or reordered arithmetic
-(``fastmath`` stays off), and each element is computed from its own inputs alone.
+Results do not depend on how arrays are divided: ``fastmath`` is off, so no operations are fused or reordered,
+and each element is computed from its own inputs only.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from distopt.engine.rule import Rule, where
 
 __all__ = ["COMPILED", "Template", "compiled"]
 
-#: What Numba computes in on a CPU; other dtypes run the rule as NumPy code.
+#: The dtypes of compiled kernels. For other dtypes, NumPy runs the rule.
 COMPILED = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 
-#: Makes a kernel of the rule's function, the rule's fingerprint and Numba's decorator.
+#: ``(rule function, fingerprint of the rule, jit decorator) -> kernel``.
 Template = Callable[[Any, str, Callable[[Any], Any]], Any]
 
 
 def compiled(
     rule: Rule, template: Template, dtype: np.dtype[Any], arguments: tuple[Any, ...]
 ) -> Callable[..., Any]:
-    """The kernel that ``template`` makes of ``rule``, compiled for ``dtype``.
+    """Compiles the kernel that ``template`` makes from ``rule``, or loads it from the disk cache.
 
     Args:
-        rule: what to compute.
-        template: the loop around it.
+        rule: the update rule.
+        template: makes the loop around the rule.
         dtype: float32 or float64.
-        arguments: Numba types of the kernel's arguments before the last, the coefficients.
+        arguments: Numba types of the kernel's arguments, except the last one, the coefficients.
     """
     import numba
     from numba.extending import register_jitable
@@ -51,7 +51,7 @@ def compiled(
         with compile_lock(Path(kernel.stats.cache_path), kernel.__qualname__.rpartition(".")[2]):
             kernel.compile(signature)
     except Exception:
-        # A cache that cannot be written or read is no error; what else is wrong comes up again here.
+        # The cache may not be readable or writable. Compile without it; any other error occurs again here.
         kernel = template(rule.function, fingerprint, _jit(False, dtype))
         kernel.compile(signature)
     kernel.disable_compile()
@@ -59,10 +59,10 @@ def compiled(
 
 
 def _jit(cached: bool, dtype: np.dtype[Any]) -> Callable[[Any], Any]:
-    """Numba's decorator; each kernel has a name of its own, and so files of its own on disk.
+    """Numba's decorator, which also gives each kernel a unique name, and so its own cache files.
 
-    Kernels of one name would share an index, which Numba reads, changes and writes without a lock: processes
-    that compile different ones at once would lose each other's entries, or get each other's code.
+    Kernels of the same name would share an index file, which Numba updates without a lock. If processes
+    compiled different kernels at the same time, they would lose entries or load each other's code.
     """
     import numba
 
@@ -85,9 +85,9 @@ def _overload_where() -> None:
 
 
 def _fingerprint(rule: Rule) -> str:
-    """A hash of the sources that are compiled: the disk cache is keyed by it, so that an edit recompiles.
+    """A hash of all compiled source code: part of the cache key, so that an edit recompiles.
 
-    Numba's own key holds the template's file and the names of what it calls.
+    Numba's own key covers only the template's file, and the names of the functions that it calls.
     """
     from distopt.comm.precompile import sources  # with Numba, which takes time to load
 
@@ -96,7 +96,7 @@ def _fingerprint(rule: Rule) -> str:
 
 
 def _parts(rule: Rule) -> list[Rule]:
-    """The rules that a rule is made of, the inmost first, and itself."""
+    """The rules that a rule wraps, innermost first, then the rule itself."""
     below = rule.undecayed or rule.inner
     return [*(_parts(below) if below else ()), rule]
 

@@ -1,4 +1,4 @@
-"""StepCoordinator: what replicas tell each other about a step, beside its sums and updates."""
+"""StepCoordinator: the checks and exchanges between the stages of a step."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _NOT_EQUAL = (
 
 
 class StepCoordinator:
-    """One replica's side of it. All methods are collective.
+    """Synchronizes one replica with the others. All methods except :meth:`error_barrier` are collective.
 
-    In each of them ``call`` says who asks, for messages, e.g. ``"apply_gradients of Adam"``.
+    ``call`` is the name of the call, for messages, e.g. ``"apply_gradients of Adam"``.
 
     Args:
-        context: the replica.
-        parameters: where its variables lie.
+        context: the replica's context.
+        parameters: the memory of its variables.
 
     Attributes:
-        step_key: the step's number as a part of what headers compare, so that all make the same one.
+        step_key: the number of the current step, to be combined with the fingerprint of its headers.
     """
 
     def __init__(self, context: ReplicaContext, parameters: SharedParameters) -> None:
@@ -43,7 +43,7 @@ class StepCoordinator:
         self.step_key = 0
 
     def check(self, call: str, variables: Sequence[Variable], flags: int = 0) -> list[int]:
-        """A header alone: all replicas are in this call, on these variables, and none has failed.
+        """Exchanges a header: checks that all replicas are in this call, on these variables, without error.
 
         Returns:
             the flags of all replicas.
@@ -53,16 +53,16 @@ class StepCoordinator:
         return self._context.collective_check.check(call, header_key, describe, flags=flags)
 
     def unified_pairs(self, call: str, batch: GradientBatch) -> Sequence[tuple[Any, Variable]]:
-        """The pairs of a step whose aggregation is Python code: dense where any replica's are dense."""
+        """A batch's pairs for aggregation in Python code; dense where any replica's gradient is dense."""
         several = self._context.num_replicas_in_sync > 1
         if several and any(self.check(call, batch.variables, int(bool(batch.sparse)))):
             batch = sparse.densify_mixed(self._context.comm, batch)
         return batch.pairs()
 
     def gather_messages(self, call: str, message: str) -> dict[int, str]:
-        """What replicas have to say about this step, by number, without the empty ones.
+        """The messages of all replicas, by replica number, without empty ones.
 
-        It costs a header while nobody has anything to say.
+        If all messages are empty, this costs one header.
         """
         call = f"{call}, checked,"
         flags = self._context.collective_check.check(call, self.step_key, lambda: call, flags=bool(message))
@@ -73,24 +73,24 @@ class StepCoordinator:
         return {replica: text.decode() for replica, text in enumerate(messages) if text}
 
     def gather(self, call: str, array: Array) -> list[Array]:
-        """An array of each replica, by number; their shapes and dtypes are the same."""
+        """All-gathers an array, of the same shape and dtype on all replicas. Returns them by replica."""
         self._context.collective_check.check(call, self.step_key, lambda: call)
         return self._context.comm.all_gather(array)
 
     def error_barrier(self, call: str) -> ErrorBarrier:
-        """A block whose errors are raised on all replicas, so that none goes on without this one."""
+        """A ``with`` block whose errors are raised on all replicas."""
         return ErrorBarrier(self._context, call)
 
     def broadcast_error(self, call: str, error: Exception) -> None:
-        """Tells all replicas, which are on their way to ``call``, what this one is about to raise."""
+        """Raises ``error`` here, and :exc:`ReplicaFailed` on the other replicas at their next header."""
         broadcast_error(self._context, call, error)
 
     def audit_gradients(self, call: str, pairs: Sequence[tuple[Any, Variable]]) -> None:
-        """Compares what Python code made of the gradients."""
+        """Audits the gradients that aggregators and transformers in Python returned."""
         audit(self._context, call, fingerprint.of_gradients(pairs), _NOT_EQUAL)
 
     def audit(self, call: str, state: Sequence[Variable], settings: str) -> None:
-        """Compares state and settings, but for what all see in one memory, and what is each replica's own."""
+        """Audits state and settings; skips variables that all replicas share, and those that may differ."""
         parameters, shards = self._parameters, self._context.shards
         one_memory = parameters.shared and shards.cross.size == 1
         compared = [

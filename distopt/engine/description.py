@@ -1,4 +1,4 @@
-"""What the engine tells of itself, for ``optimizer.describe()``."""
+"""The engine's part of the text of ``optimizer.describe()``."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["between_nodes", "watch_text"]
 def between_nodes(
     reduce: ShardReduce, parameters: SharedParameters, overlap: Overlap | None, wire: str
 ) -> str:
-    """Where variables live, and how nodes sum.
+    """Lines about the memory of variables, and about the sums between nodes.
 
     Args:
-        reduce: the replicas.
-        parameters: the variables.
-        overlap: the optimizer's, if it has one.
-        wire: how its float32 gradients travel between nodes.
+        reduce: sums shards.
+        parameters: the memory of the variables.
+        overlap: the optimizer's overlap, or None.
+        wire: the wire format of its float32 gradients between nodes.
     """
     lines = [f"variables: {parameters}", sums_by(reduce, wire, 0).describe()]
     if wire != EXACT and reduce.cross.size == 1:
@@ -30,7 +30,7 @@ def between_nodes(
 
 
 def watch_text(options: Settings) -> str:
-    """What watches over all."""
+    """A line about headers, audit and watchdog."""
     audit = f"every {options.audit_every} steps" if options.audit_every else "off"
     abort = f"{options.abort_seconds:g} s" if options.abort_seconds else "never"
     return (

@@ -1,4 +1,4 @@
-"""Epilogue: what happens to the sum of the gradients before the rule gets it."""
+"""Epilogue: the division and clip of the summed gradients, before the update rule."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ __all__ = ["Epilogue", "epilogue"]
 
 
 class Epilogue:
-    """A division and clips, in this order; all of them may be missing. :func:`epilogue` gives it.
+    """A division, then clips; both are optional. :func:`epilogue` returns cached instances.
 
     Args:
-        divisor: what sums are divided by, or None.
-        clip: what is clipped, or None.
+        divisor: the divisor of a mean, or None.
+        clip: the clips, or None.
 
     Attributes:
-        needs_norms: whether all sums must be there before the first update.
-        plain: whether each element stays as it is, norms aside.
-        numbers: divisor and bound by dtype, as scalars of it; they change nothing where there is none.
+        needs_norms: whether it clips by norm, so that all gradients must be summed before the first update.
+        plain: whether it neither divides nor clips by value.
+        numbers: for float32 and float64: the divisor and the bound of the clip by value, as scalars of that
+            dtype; 1 and infinity by default.
     """
 
     def __init__(self, divisor: int | None, clip: Clip | None) -> None:
@@ -34,5 +35,5 @@ class Epilogue:
         self.numbers = {dtype: (dtype.type(by), dtype.type(bound)) for dtype in kinds}
 
 
-#: The same object for the same arguments; means that are weighted anew at each step have many divisors.
+#: The cache is limited because weighted means may have another divisor at each step.
 epilogue = lru_cache(maxsize=64)(Epilogue)

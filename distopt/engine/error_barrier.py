@@ -1,4 +1,4 @@
-"""ErrorBarrier: an error of one replica stops all of them."""
+"""ErrorBarrier: raises an error of one replica on all of them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from distopt.errors import ReplicaFailed, ReplicaMismatch, ReplicaStalled
 
 __all__ = ["ErrorBarrier", "broadcast_error"]
 
-#: Of these the others know.
+#: All replicas raise these errors already.
 _KNOWN = (ReplicaFailed, ReplicaMismatch, ReplicaStalled)
 
 
 class ErrorBarrier(AbstractContextManager[None]):
-    """A ``with`` block that all replicas go through; an error in it is raised on all of them.
+    """A ``with`` block that all replicas enter. If it raises on one, the others raise :exc:`ReplicaFailed`.
 
     Args:
-        context: the replica; None in cross-replica context, where no other one waits.
-        call: what it is about, for messages.
+        context: the replica's context; None in cross-replica context, where no other replica waits.
+        call: name of the call, for messages.
     """
 
     def __init__(self, context: ReplicaContext | None, call: str) -> None:
@@ -30,6 +30,9 @@ class ErrorBarrier(AbstractContextManager[None]):
 
 
 def broadcast_error(context: ReplicaContext, call: str, error: Exception) -> None:
-    """Tells all replicas, which are on their way to ``call``, what this one is about to raise."""
+    """Raises ``error`` here, and :exc:`ReplicaFailed` on the other replicas at their next header.
+
+    Returns if all replicas raise it already, or if there is only one replica.
+    """
     if context.num_replicas_in_sync > 1 and not isinstance(error, _KNOWN):
         context.collective_check.check(call, 0, lambda: call, error)

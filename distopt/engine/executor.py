@@ -1,9 +1,10 @@
-"""Executor: the step of one group of variables, block after block, in compiled code.
+"""Executor: executes the step of one group of variables in compiled code, block by block.
 
-The same kernel runs for one replica, for the replicas of one process and for MPI: between two blocks the
-communicator lets the replicas meet. Over several nodes the kernel takes blocks that are summed already.
+The same kernel runs for one replica, for several replicas in one process, and for MPI processes. On one node
+it also sums the blocks, with a barrier between two of them. With several nodes it gets blocks already summed.
 
-A step is fed in parts: gradients may become final one after the other, in the order of the variables.
+A step accepts gradients in parts, because they may become final one after the other, in the order of the
+variables.
 """
 
 from __future__ import annotations
@@ -29,22 +30,23 @@ from distopt.engine.store_tuner import StoreTuner
 from distopt.settings import settings
 from distopt.typing import Array
 
-__all__ = ["Executor", "Kernel", "KernelCall", "Place", "Step", "memory_beside"]
+__all__ = ["Executor", "Kernel", "KernelCall", "Place", "Step", "per_element_memory"]
 
-#: The memory that a parameter or a slot lies in, as one axis, and where it begins there.
+#: The 1-D memory that contains a parameter or a slot, and its offset there, in elements.
 Place = tuple[Array, int]
 
-#: Compiled code.
+#: A compiled kernel.
 Kernel: TypeAlias = Callable[..., Any]
 
 
 class KernelCall(NamedTuple):
-    """What runs over blocks.
+    """A kernel, and the arguments that are the same for all blocks of a step.
 
     Attributes:
         kernel: see :mod:`distopt.engine.loops`.
-        owns: this replica's own segments, with the addresses of what is written.
-        starts: the addresses of its gradients.
+        owns: ``[segments, 4 + addresses]`` int64: the segments of this replica's shards (see ``Partition``),
+            followed by the addresses that the kernel writes for each.
+        starts: ``[variables]`` int64, the addresses of this replica's gradients.
         tail: the kernel's last arguments.
     """
 
@@ -54,13 +56,14 @@ class KernelCall(NamedTuple):
     tail: tuple[Any, ...]
 
 
-class KeptSums(NamedTuple):
-    """Sums that wait for norms.
+class StoredSums(NamedTuple):
+    """The summed gradients of this replica's shards, stored until the norms are known.
 
     Attributes:
-        board: where their squares are written.
-        sums: those of this replica's shards, one after the other.
-        owns: the own segments, each with where its sum is kept and its squares are written.
+        board: the board for the sums of squares.
+        sums: 1-D, the sums of all segments, one after the other.
+        owns: as in ``KernelCall``: the addresses of each segment's sums, its sums of squares, its parameters
+            and its slots.
     """
 
     board: NormBoard
@@ -69,21 +72,22 @@ class KeptSums(NamedTuple):
 
 
 class Executor:
-    """What stays from step to step, for one replica.
+    """Executes the steps of a group of variables with one rule and one dtype, for one replica.
 
     Args:
-        rule: the arithmetic.
-        dtype: that of the variables that are updated.
-        sizes: the elements of all variables of the batch; 0 for those that are not updated here, not for all.
-        places: for each variable that is updated where its parameters and each of its slots lie.
+        rule: the update rule.
+        dtype: the dtype of the group.
+        sizes: for each variable of the batch, its number of elements, or 0 outside the group; not all 0.
+        places: for each variable of the batch, the places of its parameters and of each slot; empty if it is
+            not in the group.
         reduce: sums this replica's shards.
 
     Attributes:
-        kernel: gives what sums and updates, see :func:`fused.step_kernel`.
-        scaled_kernel: gives what updates from sums that have been kept.
-        partition: who updates what.
-        blocks: how many blocks a step has.
-        spans: what its blocks do when.
+        kernel: ``(several, plain) -> kernel`` that sums and updates, see :func:`fused.step_kernel`.
+        scaled_kernel: ``() -> kernel`` that updates from stored sums.
+        partition: the blocks and shards.
+        blocks: the number of blocks of a step.
+        spans: records the times of blocks for the trace.
     """
 
     def __init__(
@@ -100,11 +104,10 @@ class Executor:
         self.partition: Partition = reduce.partition(sizes, dtype.itemsize)
         self.blocks = self.partition.blocks
         self.spans = BlockSpans(reduce.spans, self.partition)
-        #: Addresses are good as long as their memory is there.
-        self.places = places
+        self.places = places  # keeps the memory alive to which the addresses point
         self._addresses = _addresses(places)
         own, node = self.partition.own, reduce.node
-        #: The own segments, each with the addresses of its parameters and slots.
+        #: As in KernelCall: the addresses of each segment's parameters and slots.
         self.owns = np.hstack([own, self._addresses[own[:, 0]] + own[:, 1:2]])
         several = node.size > 1 and dtype in COMPILED
         buffer = reduce.staging.place(dtype.itemsize) if several else (0, 0)
@@ -113,41 +116,41 @@ class Executor:
         self._pairs = np.array(tree_pairs(node.size), np.int64).reshape(-1, 2)
         self._scratch = np.empty((max(len(self._pairs), 1), CHUNK), dtype)
         self._tuner = StoreTuner(settings().stores)
-        self._kept: KeptSums | None = None
+        self._stored: StoredSums | None = None
 
-    def kept(self, board: NormBoard) -> KeptSums:
-        """Where the sums of this replica's shards are kept until norms are known."""
-        if self._kept is None or self._kept.board is not board:
-            sums, places = memory_beside(self.owns, self.dtype, self.dtype)
+    def stored_sums(self, board: NormBoard) -> StoredSums:
+        """Memory for the sums of this replica's shards, to be stored until the norms are known."""
+        if self._stored is None or self._stored.board is not board:
+            sums, places = per_element_memory(self.owns, self.dtype, self.dtype)
             squares = board.places(self.owns, self.dtype.itemsize)
             owns = np.column_stack([self.owns[:, :4], places, squares, self.owns[:, 4:]])
-            self._kept = KeptSums(board, sums, owns)
-        return self._kept
+            self._stored = StoredSums(board, sums, owns)
+        return self._stored
 
     def state(self) -> list[Array]:
-        """The memory that this replica writes when it updates its shards."""
+        """Views of all parameters and slots that this replica updates, 1-D each."""
         return [array for _, _, arrays in self._segments() for array in arrays]
 
     def _segments(self) -> Iterator[tuple[int, slice, list[Array]]]:
-        """This replica's own segments: the variable, the elements, and parameters and slots there."""
+        """This replica's segments: index of the variable, its elements, and views of parameters and slots."""
         for number, part in self.partition.elements(self.partition.own):
             arrays = [base[at + part.start : at + part.stop] for base, at in self.places[number]]
             yield number, part, arrays
 
     def is_at(self, places: Sequence[Sequence[Place]]) -> bool:
-        """Whether parameters and slots lie there."""
+        """Whether the executor's parameters and slots are at these places."""
         return np.array_equal(self._addresses, _addresses(places))
 
     def blocks_before(self, variable: int) -> int:
-        """How many of the first blocks hold nothing of this variable or of later ones."""
+        """How many blocks come before the first one that contains elements of this or a later variable."""
         before = np.searchsorted(self.partition.everyone[:, 0], variable)
         return int(np.searchsorted(self.partition.ends[2, 1:], before, side="right"))
 
     def stage_first_block(self, batch: GradientBatch) -> None:
-        """Stages the first block before the replicas meet in the call's header.
+        """Writes the first block to the staging buffer, before the step's header.
 
-        That meeting then serves this block too, when all have staged it. Nobody reads the staging buffer
-        between the end of one call and the header of the next.
+        If all replicas do so, the header is also the barrier for this block. Writing is safe: no replica
+        reads the staging buffer between the end of one call and the header of the next.
         """
         if self.reduce.cross.size > 1:
             self.reduce.stage_ahead(self.partition, batch.addresses, self.dtype.itemsize)
@@ -158,18 +161,21 @@ class Executor:
         send(address + rank * row, self._first, batch.addresses)
 
     def send_first_block(self, batch: GradientBatch) -> None:
-        """Sends it to other nodes, once it is staged on this one, before the nodes meet in that header."""
+        """Sends the first block to other nodes, once this node's replicas have staged it.
+
+        This happens while the headers of the nodes are exchanged.
+        """
         self.reduce.send_ahead(self.partition, batch.gradients, self.dtype)
 
     def on_node(self, call: KernelCall, first: int, stop: int, staged: bool, marks: Array) -> None:
-        """Runs blocks whose sums are made on this node.
+        """Runs blocks that the kernel sums over the replicas of this node; collective.
 
         Args:
-            call: what to run.
+            call: the kernel to run.
             first: the first block.
-            stop: the block to stop before.
-            staged: whether all replicas have staged the first one.
-            marks: where times are taken to, see :mod:`distopt.engine.block_spans`.
+            stop: the number after the last block.
+            staged: whether all replicas have staged the first block.
+            marks: receives the times of each block, see :mod:`distopt.engine.block_spans`.
         """
         kernel, owns, starts, tail = call
         staging = self.reduce.staging
@@ -189,7 +195,7 @@ class Executor:
                 - first
             )
 
-        if stop - first == 1:  # nothing is staged meanwhile
+        if stop - first == 1:  # the kernel stages no further block, so how it stores does not matter
             self.reduce.node.run(code, 1)
             return
         streamed = not self._tuner.choose()
@@ -199,12 +205,13 @@ class Executor:
         staging.half ^= (stop - first - 1) & 1
 
     def on_block(self, call: KernelCall, block: int, total: Array) -> None:
-        """Runs a block whose sum is finished: ``total``, this replica's shard of it."""
+        """Runs a block that is already summed: ``total`` is this replica's shard of the sum, 1-D."""
+        # The kernel adds each segment's offset in the block to this address.
         offset = self.partition.shard(block).start * self.dtype.itemsize
         self._alone(call, (-1, 1, address_of(total) - offset, 0), block, block + 1)
 
     def update_own(self, batch: GradientBatch, coefficients: tuple[Any, ...]) -> None:
-        """Updates this replica's shards with its own gradients, which are final."""
+        """Updates this replica's shards from its own gradients, which are final."""
         if self.dtype not in COMPILED:
             self._evaluate(batch, coefficients)
             return
@@ -213,13 +220,13 @@ class Executor:
         self._alone(KernelCall(kernel, self.owns, batch.addresses, tail), (0, 1, 0, 0), 0, self.blocks)
 
     def _evaluate(self, batch: GradientBatch, coefficients: tuple[Any, ...]) -> None:
-        """The same by NumPy: no compiled code takes float16, bfloat16 or complex numbers."""
+        """:meth:`update_own` in NumPy, for dtypes without compiled code: float16, bfloat16 and complex."""
         for number, part, (w, *slots) in self._segments():
             gradient = as_array(batch.gradients[number]).reshape(-1)[part]
             kernels.dense(self.rule, w, gradient, tuple(slots), coefficients)
 
     def _alone(self, call: KernelCall, where: tuple[int, int, int, int], first: int, stop: int) -> None:
-        """Runs blocks without the other replicas."""
+        """Runs blocks without the other replicas; for ``where`` see ``loops._block_loop``."""
         kernel, owns, starts, tail = call
         tables = (self.partition.others, owns, self.partition.ends, starts, self._pairs[:0])
         kernel(
@@ -236,25 +243,25 @@ class Executor:
         )
 
 
-def memory_beside(owns: Array, dtype: np.dtype[Any], kept: np.dtype[Any]) -> tuple[Array, Array]:
-    """Memory for one more number beside each element of segments, which come in it one after the other.
+def per_element_memory(owns: Array, dtype: np.dtype[Any], stored: np.dtype[Any]) -> tuple[Array, Array]:
+    """Allocates memory with one number for each element of some segments, one segment after the other.
 
     Args:
         owns: the segments, see ``Partition``.
-        dtype: that of the elements.
-        kept: that of the numbers.
+        dtype: the dtype of the elements.
+        stored: the dtype of the numbers.
 
     Returns:
-        the memory, and where each segment begins in it.
+        the memory, 1-D and zero; and the address of each segment's numbers, ``[segments]`` int64.
     """
     ends = np.cumsum(owns[:, 2]) // dtype.itemsize
-    memory = np.zeros(int(ends[-1]) if len(ends) else 0, kept)
-    begins = address_of(memory) + (ends - owns[:, 2] // dtype.itemsize) * kept.itemsize
+    memory = np.zeros(int(ends[-1]) if len(ends) else 0, stored)
+    begins = address_of(memory) + (ends - owns[:, 2] // dtype.itemsize) * stored.itemsize
     return memory, begins
 
 
 def _addresses(places: Sequence[Sequence[Place]]) -> Array:
-    """Where parameters and slots begin: ``[variables, arrays]`` int64; 0 for variables without a place."""
+    """The addresses of parameters and slots, ``[variables, 1 + slots]`` int64; 0 for empty places."""
     starts = {id(base): address_of(base) for at in places for base, _ in at}
     none = [0] * max(map(len, places))
     rows = [[starts[id(base)] + at * base.itemsize for base, at in place] or none for place in places]
@@ -262,18 +269,18 @@ def _addresses(places: Sequence[Sequence[Place]]) -> Array:
 
 
 class Step:
-    """One step of an executor: fed until all blocks have been summed, then finished.
+    """One step of an executor: :meth:`feed` until all blocks are summed, then :meth:`finish`.
 
-    Blocks that were summed before are taken instead, in any order.
+    Blocks that were summed before the step are passed to :meth:`take` instead, in any order.
 
     Args:
-        executor: whose.
-        batch: this replica's gradients; they are read when they are fed.
-        coefficients: the rule's.
-        epilogue: what happens to the sums before the update.
-        staged: whether all replicas have staged the first block, and sent it over nodes.
-        board: where squares are put, if norms have to be known.
-        sums: what sums shards over nodes; the executor's own, exact, by default.
+        executor: the executor.
+        batch: this replica's gradients; :meth:`feed` reads them.
+        coefficients: the coefficients of the rule.
+        epilogue: the division and clip between sum and update.
+        staged: whether all replicas have staged the first block and, with several nodes, sent it.
+        board: the board for sums of squares, if the step clips by norm.
+        sums: sums shards over nodes; by default ``executor.reduce``, which is exact.
     """
 
     def __init__(
@@ -289,12 +296,12 @@ class Step:
         self._executor, self._batch = executor, batch
         self._coefficients, self._epilogue = coefficients, epilogue
         self._staged, self._next, self._sums = staged, 0, sums or executor.reduce
-        self._kept = None if board is None else executor.kept(board)
+        self._stored = None if board is None else executor.stored_sums(board)
 
     def feed(self, stop: int) -> None:
-        """Sums the blocks before number ``stop``, whose gradients are final, and updates if it can.
+        """Sums the next blocks up to number ``stop - 1``, whose gradients are final; collective.
 
-        All replicas feed alike.
+        Updates in the same pass, except in a step that clips by norm: that stores the sums.
         """
         first, executor = self._next, self._executor
         if stop <= first:
@@ -314,7 +321,7 @@ class Step:
             self.take(block, total)
 
     def take(self, block: int, total: Array) -> None:
-        """Takes a block that has been summed: ``total`` is this replica's shard of it. Updates if it can."""
+        """Like :meth:`feed`, for a block already summed: ``total`` is this replica's shard of the sum."""
         self._next += 1
         executor, spans, begin = self._executor, self._executor.reduce.spans, perf_counter_ns()
         executor.on_block(self._kernel_call(False), block, total)
@@ -323,25 +330,26 @@ class Step:
             spans.add_since(f"update of block {block}", begin, variables=names)
 
     def _kernel_call(self, several: bool) -> KernelCall:
-        """What runs over blocks; ``several`` if it sums the parts of several replicas."""
+        """The kernel of this step; ``several``: whether it sums the gradients of several replicas."""
         executor, plain = self._executor, self._epilogue.plain
         numbers, starts = self._epilogue.numbers[executor.dtype], self._batch.addresses
-        if self._kept is None:
+        if self._stored is None:
             kernel = executor.kernel(several, plain)
             return KernelCall(kernel, executor.owns, starts, (*numbers, self._coefficients))
-        kernel = fused.keep_kernel(executor.dtype, several, plain)
-        return KernelCall(kernel, self._kept.owns, starts, (*numbers, (executor.dtype.type(0),)))
+        kernel = fused.sum_kernel(executor.dtype, several, plain)
+        return KernelCall(kernel, self._stored.owns, starts, (*numbers, (executor.dtype.type(0),)))
 
     def finish(self, scales: Scales | None = None) -> None:
-        """Does all that is left.
+        """Sums and updates the remaining blocks; in a step that clips by norm, updates from the stored sums.
 
         Args:
-            scales: what the sums are scaled by, if norms had to be known: all have been fed before that.
+            scales: the factors and divisors of the sums, in a step that clips by norm, after all blocks
+                were fed.
         """
         executor = self._executor
         self.feed(executor.blocks)
-        if self._kept is not None and scales is not None:
+        if self._stored is not None and scales is not None:
             if self._epilogue.clip is not None and self._epilogue.clip.norm == 0:
-                self._kept.sums[:] = 0  # zeros without a sign, whatever the gradients were
+                self._stored.sums[:] = 0  # scaling by 0 would leave -0.0, and NaN where a sum is not finite
             update = executor.scaled_kernel()
-            update(self._kept.owns, *scales, self._coefficients)
+            update(self._stored.owns, *scales, self._coefficients)

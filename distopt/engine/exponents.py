@@ -1,4 +1,4 @@
-"""Whether floats are finite, by their bits, in compiled code: see :mod:`distopt.engine.finite`."""
+"""The compiled loop of :mod:`distopt.engine.finite`, which tests the exponent bits of floats."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["mark"]
 
 @inlined
 def _holds(numbers, exponent):  # type: ignore[no-untyped-def]
-    """Whether in one of the numbers all bits of ``exponent`` are set: an infinity or NaN."""
+    """Whether any of the numbers has all bits of ``exponent`` set, as infinities and NaN do."""
     found = np.int32(0)
     for i in range(numbers.size):
         found |= np.int32((numbers[i] & exponent) == exponent)
@@ -21,14 +21,14 @@ def _holds(numbers, exponent):  # type: ignore[no-untyped-def]
 
 @precompiled("void(int64[::1], int64[::1], int64, int64, int64[::1])")
 def mark(starts, sizes, itemsize, exponent, found):  # type: ignore[no-untyped-def]
-    """Marks those of some arrays of floats that hold an infinity or NaN.
+    """Finds arrays of floats that contain an infinity or NaN.
 
     Args:
-        starts: ``[n]`` their addresses.
-        sizes: ``[n]`` their elements.
+        starts: ``[n]``, the addresses of the arrays.
+        sizes: ``[n]``, their numbers of elements.
         itemsize: bytes of an element: 2, 4 or 8.
-        exponent: the bits of its exponent.
-        found: ``[n]``, written: 1 for those that do, else 0.
+        exponent: a mask of the exponent bits of an element.
+        found: ``[n]``, output: 1 for an array that contains one, else 0.
     """
     for k in range(starts.size):
         if itemsize == 2:

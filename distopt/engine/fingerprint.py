@@ -1,4 +1,4 @@
-"""Fingerprints: hashes in the header of a step that replicas compare, and what they say if they differ."""
+"""Fingerprints: the hashes in a step's header, and the descriptions in error messages if they differ."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ __all__ = [
     "step_sentence",
 ]
 
-#: So many variables are named in messages.
+#: The most variables to name in messages.
 _NAMED = 12
 
 
 def of_variables(variables: Sequence[Variable]) -> int:
-    """A hash of names, shapes, dtypes, and who has a constraint or is copied on write, in order."""
+    """A hash of names, shapes, dtypes, and whether a variable has a constraint or is copied on write."""
     return digest("|".join(map(_kind, variables)))
 
 
 def of_rules(variables: Sequence[Variable], rules: Sequence[AnyRule], which: Sequence[int]) -> int:
-    """A hash of what has to be alike on all replicas: variables, in order, and what they are updated by.
+    """A hash of the variables and their rules, in order.
 
     Args:
         variables: the variables.
         rules: the rules.
-        which: for each variable the place of its rule, and so of its coefficients.
+        which: for each variable, the index of its rule.
     """
     return digest("|".join(f"{_kind(v)}{rules[k].name} {k}" for v, k in zip(variables, which, strict=True)))
 
@@ -57,23 +57,23 @@ def _constrained(variable: Variable) -> str:
 
 
 def of_changes(state: Sequence[Variable], assigned: Sequence[Variable], new: Sequence[Variable]) -> int:
-    """A hash of what has become of variables and slots since the last step, alike on all replicas.
+    """A hash of changes since the last step, which must be the same on all replicas.
 
     Args:
-        state: all of them.
-        assigned: those that this replica has assigned: all must have assigned the same.
-        new: those that have no shared memory yet.
+        state: all variables and slots of the step.
+        assigned: those that this replica has assigned; their names and values are hashed.
+        new: those that are not in shared memory yet; their indices are hashed.
     """
     total = 0
     for v in assigned:
-        # Chained, not combined by xor: values swapped between two variables have to differ.
+        # Chained, not combined by xor: swapping the values of two variables must change the hash.
         total = digest(f"{total}{v.name}{zlib.crc32(as_array(v).tobytes())}")
     found = {id(v) for v in new}
     return total ^ (digest(",".join(str(i) for i, v in enumerate(state) if id(v) in found)) if found else 0)
 
 
 def of_coefficients(coefficients: Sequence[Sequence[Any]]) -> int:
-    """A hash of the coefficients: all replicas must step with the same hyperparameters."""
+    """A hash of the coefficients of all rules, which detects different hyperparameters."""
     total = 0
     for scalars in coefficients:
         numbers = scalars
@@ -84,7 +84,7 @@ def of_coefficients(coefficients: Sequence[Sequence[Any]]) -> int:
 
 
 def of_gradients(pairs: Sequence[tuple[Any, Variable]]) -> list[tuple[str, Array]]:
-    """The arrays of gradients, each with a name."""
+    """The arrays of gradients for an audit, each with a name."""
     named = []
     for gradient, v in pairs:
         sparse = isinstance(gradient, IndexedSlices)
@@ -109,16 +109,16 @@ def step_sentence(
     assigned: Sequence[Variable] = (),
     new: Sequence[Variable] = (),
 ) -> str:
-    """A description of a step: variables, rules, coefficients, what this replica has done to variables.
+    """A description of a step, for messages: variables, rules, coefficients and assigned values.
 
     Args:
-        call: who asks.
-        variables: what is updated.
-        rules: one for each kind of variable.
-        which: for each variable the place of its rule.
-        coefficients: those of the rules.
-        assigned: what this replica has assigned since the last step.
-        new: what is met for the first time, if that is not everything.
+        call: name of the call.
+        variables: the variables of the step.
+        rules: the rule of each kind of variable.
+        which: for each variable, the index of its rule.
+        coefficients: the coefficients of each rule.
+        assigned: the variables and slots that this replica has assigned since the last step.
+        new: those that are not in shared memory yet; empty if that is all of them.
     """
     parts = [sentence(call, variables)]
     for k, (rule, values) in enumerate(zip(rules, coefficients, strict=True)):

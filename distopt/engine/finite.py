@@ -1,4 +1,4 @@
-"""Which gradients hold NaN or infinity: each is read once, at the memory's speed."""
+"""Finds the gradients that contain NaN or infinity, reading each once."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from distopt.typing import Array
 
 __all__ = ["nonfinite"]
 
-#: The bits of the exponent, by the bytes of an element.
+#: Masks of the exponent bits of IEEE floats, by itemsize; and of bfloat16.
 _EXPONENTS = MappingProxyType({2: 0x7C00, 4: 0x7F800000, 8: 0x7FF0000000000000})
 _BFLOAT16 = 0x7F80
 
 
 def nonfinite(arrays: Sequence[Array]) -> list[int]:
-    """The places of those arrays that hold NaN or infinity, in order.
+    """The indices of the arrays that contain NaN or infinity, in order.
 
     Args:
-        arrays: of any shapes and dtypes; integers are always finite.
+        arrays: arrays of any shapes and dtypes; integers are always finite.
     """
     from distopt.engine.exponents import mark  # compiled code, which takes time to load
 

@@ -14,7 +14,7 @@ from distopt.engine.rule import Rule
 __all__ = [
     "adapted_kernel",
     "direction_kernel",
-    "keep_kernel",
+    "sum_kernel",
     "scaled_direction_kernel",
     "scaled_kernel",
     "step_kernel",
@@ -25,19 +25,19 @@ def _sum_alone(w: Any, g: Any, unused: Any) -> tuple[Any]:  # noqa: ARG001
     return (g,)
 
 
-#: What is compiled where sums are only kept, in place of a rule.
+#: A placeholder rule, for kernels that only store the sums.
 _SUM = Rule("sum", _sum_alone)
 
 
 @cache
 def step_kernel(rule: Rule, dtype: np.dtype[Any], several: bool, plain: bool) -> Callable[..., int]:
-    """Sums and updates: see ``step_template`` in :mod:`distopt.engine.loops`.
+    """The kernel that sums and updates: see ``step_template`` in :mod:`distopt.engine.loops`.
 
     Args:
-        rule: the arithmetic.
+        rule: the update rule.
         dtype: float32 or float64.
-        several: whether parts of several replicas are summed.
-        plain: whether the sums go to the rule as they are.
+        several: whether it sums the gradients of several replicas.
+        plain: whether the sums are neither divided nor clipped by value before the rule.
     """
     from distopt.engine import loops
 
@@ -46,23 +46,23 @@ def step_kernel(rule: Rule, dtype: np.dtype[Any], several: bool, plain: bool) ->
 
 @cache
 def direction_kernel(rule: Rule, dtype: np.dtype[Any], several: bool, plain: bool) -> Callable[..., int]:
-    """The first pass of a TrustRatioRule, with its ``direction``; arguments as for :func:`step_kernel`."""
+    """The first pass of a TrustRatioRule: ``rule`` is its ``direction``; arguments as for step_kernel."""
     from distopt.engine import loops
 
     return compiled(rule, loops.direction_template(len(rule.slots), several, plain), dtype, _arguments(dtype))
 
 
 @cache
-def keep_kernel(dtype: np.dtype[Any], several: bool, plain: bool) -> Callable[..., int]:
-    """Sums and keeps, for norms; arguments as for :func:`step_kernel`."""
+def sum_kernel(dtype: np.dtype[Any], several: bool, plain: bool) -> Callable[..., int]:
+    """The kernel that sums, and stores sums and sums of squares; arguments as for :func:`step_kernel`."""
     from distopt.engine import loops
 
-    return compiled(_SUM, loops.keep_template(several, plain), dtype, _arguments(dtype))
+    return compiled(_SUM, loops.sum_template(several, plain), dtype, _arguments(dtype))
 
 
 @cache
 def scaled_kernel(rule: Rule, dtype: np.dtype[Any]) -> Callable[..., None]:
-    """Updates with what has been kept, scaled."""
+    """The kernel that updates from stored sums, scaled per variable."""
     from distopt.engine import loops
 
     table, numbers = _tables(dtype)
@@ -71,7 +71,7 @@ def scaled_kernel(rule: Rule, dtype: np.dtype[Any]) -> Callable[..., None]:
 
 @cache
 def scaled_direction_kernel(rule: Rule, dtype: np.dtype[Any]) -> Callable[..., None]:
-    """The first pass of a TrustRatioRule, with what has been kept, scaled."""
+    """The first pass of a TrustRatioRule from stored sums, scaled per variable."""
     from distopt.engine import loops
 
     table, numbers = _tables(dtype)
@@ -80,14 +80,14 @@ def scaled_direction_kernel(rule: Rule, dtype: np.dtype[Any]) -> Callable[..., N
 
 @cache
 def adapted_kernel(rule: Rule, dtype: np.dtype[Any]) -> Callable[..., None]:
-    """The second pass of a TrustRatioRule, with its ``step``."""
+    """The second pass of a TrustRatioRule: ``rule`` is its ``step``."""
     from distopt.engine import loops
 
     return compiled(rule, loops.adapted_template(len(rule.slots)), dtype, _tables(dtype))
 
 
 def _tables(dtype: np.dtype[Any]) -> tuple[Any, Any]:
-    """Numba's types of segments, and of a number for each variable."""
+    """Numba's types of a table of segments, and of an array with one number per variable."""
     import numba
 
     return numba.int64[:, ::1], numba.from_dtype(dtype)[::1]
@@ -95,7 +95,7 @@ def _tables(dtype: np.dtype[Any]) -> tuple[Any, Any]:
 
 @cache
 def _arguments(dtype: np.dtype[Any]) -> tuple[Any, ...]:
-    """Numba's types of what the kernels of a step are called with, but for the coefficients."""
+    """Numba's types of the arguments of a step's kernel, except the coefficients."""
     import numba
     from numba import int64
 

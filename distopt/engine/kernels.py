@@ -1,8 +1,7 @@
-"""Rules applied to arrays: compiled once for each rule and dtype, kept on disk.
+"""Applies update rules to whole arrays or rows, in compiled code or in NumPy, according to the dtype.
 
-Results do not depend on where the arrays are cut: no fused or reordered arithmetic
-(``fastmath`` stays off), and each element is computed from its own inputs alone. So any shard may
-be updated by anyone.
+Each element is computed from its own inputs only, without fused or reordered operations. So the result does
+not depend on how arrays are divided into shards, or on which replica updates a shard.
 """
 
 from __future__ import annotations
@@ -23,8 +22,9 @@ __all__ = ["dense", "rows", "sparse"]
 Arrays: TypeAlias = tuple[Array, ...]
 Scalars: TypeAlias = tuple[Any, ...]
 
-#: Elements that are worked on together where scratch memory is needed: half a second-level cache.
+#: How many elements to process at a time if that needs temporary arrays: they take half of an L2 cache.
 _BLOCK = 1 << 16
+#: The row indices of a dense update, see ``loops.rows_template``.
 _FIRST_ROW = np.zeros(1, np.int64)
 
 
@@ -32,7 +32,7 @@ def dense(rule: Rule, w: Array, g: Array, slots: Arrays, coefficients: Scalars) 
     """Updates ``w`` and ``slots`` in place.
 
     Args:
-        rule: what to compute.
+        rule: the update rule.
         w: ``[n]``, contiguous, written.
         g: ``[n]``, contiguous, of the same dtype; may be read-only.
         slots: arrays like ``w``, one for each of the rule's slots, written.
@@ -47,12 +47,12 @@ def dense(rule: Rule, w: Array, g: Array, slots: Arrays, coefficients: Scalars) 
 
 
 def rows(rule: Rule, w: Array, values: Array, indices: Array, slots: Arrays, coefficients: Scalars) -> None:
-    """Updates the rows ``indices`` of ``w`` and ``slots`` in place, no others.
+    """Updates only the rows ``indices`` of ``w`` and ``slots``, in place.
 
     Args:
-        rule: what to compute.
+        rule: the update rule.
         w: ``[n, width]``, contiguous, written.
-        values: ``[k, width]``, contiguous, of the same dtype: the gradient's rows.
+        values: ``[k, width]``, contiguous, of the same dtype: the rows of the gradient.
         indices: ``[k]`` int64, distinct, each in ``[0, n)``.
         slots: arrays like ``w``.
         coefficients: as in :func:`dense`.
@@ -65,10 +65,10 @@ def rows(rule: Rule, w: Array, values: Array, indices: Array, slots: Arrays, coe
 
 
 def sparse(rule: Rule, w: Array, values: Array, indices: Array, slots: Arrays, coefficients: Scalars) -> None:
-    """Applies a sparse gradient as the rule's :class:`Sparse` says; arguments as in :func:`rows`.
+    """Updates ``w`` and ``slots`` in place from a sparse gradient, according to ``rule.sparse``.
 
-    ``w`` and ``slots`` may be a range of a variable's rows, with the gradient rows that fall into
-    it and their indices counted from its start. ``indices`` must increase.
+    Arguments as in :func:`rows`; ``indices`` must increase. ``w`` and ``slots`` may be a range of a
+    variable's rows; then pass the gradient's rows in this range, with indices relative to its start.
     """
     if rule.undecayed is not None and rule.sparse is not Sparse.ALL:
         _decay_others(rule, w, indices, coefficients[-1])
@@ -94,7 +94,7 @@ def sparse(rule: Rule, w: Array, values: Array, indices: Array, slots: Arrays, c
 
 
 def _decay_others(rule: Rule, w: Array, indices: Array, decay: Any) -> None:
-    """Multiplies all rows but ``indices`` by ``1 - decay``."""
+    """Multiplies all rows except ``indices`` by ``1 - decay``."""
     kept, values = w[indices], w.reshape(-1)
     wide = rule.arithmetic_dtype(w.dtype)
     with np.errstate(all="ignore"):
@@ -105,18 +105,18 @@ def _decay_others(rule: Rule, w: Array, indices: Array, decay: Any) -> None:
 
 
 def _evaluate(rule: Rule, state: Arrays, part: Any, g: Array, coefficients: Scalars) -> None:
-    """Runs the rule as NumPy code on one part of the arrays in ``state``."""
+    """Runs the rule in NumPy on ``part``, a slice or indices, of the arrays in ``state``."""
     wide = rule.arithmetic_dtype(state[0].dtype)
     w, *slots = (array[part].astype(wide, copy=False) for array in state)
     with np.errstate(all="ignore"):
         values = rule.function(w, g.astype(wide, copy=False), *slots, *coefficients)
         for array, value in zip(state, values, strict=True):
-            array[part] = value  # rounds to the nearest, of two to the even one
+            array[part] = value  # rounds to nearest, ties to even
 
 
 @cache
 def _kernel(rule: Rule, dtype: np.dtype[Any]) -> Callable[..., None]:
-    """The compiled rule: ``(addresses of w and slots, g, rows, width, coefficients)``."""
+    """The kernel of ``loops.rows_template``: ``(addresses of w and slots, g, rows, width, coefficients)``."""
     import numba
 
     from distopt.engine import loops

@@ -1,6 +1,7 @@
-"""The loops of a step as compiled code: sums of rows and a rule, over memory given by addresses.
+"""Templates of the compiled loops of a step: they sum the replicas' gradients and apply an update rule.
 
-The templates here are compiled for each rule (see :mod:`distopt.engine.compiled`).
+Each is compiled per rule and dtype, see :mod:`distopt.engine.compiled`. The kernels access memory by address.
+A row is one replica's part of a block. A segment is a row of a table of :class:`Partition`.
 """
 
 from __future__ import annotations
@@ -19,14 +20,16 @@ from distopt.engine.tuples import addresses, load, store
 __all__ = [
     "adapted_template",
     "direction_template",
-    "keep_template",
+    "sum_template",
     "rows_template",
     "scaled_direction_template",
     "scaled_template",
     "step_template",
 ]
 
-# What becomes of the last two rows, or of the only one, before the rule: ``(a, b, i, p, q) -> value``.
+# The value of element i that the rule gets: ``(a, b, i, p, q) -> value``. ``a`` and ``b`` are the last two
+# partial sums (or the only row, twice), ``p`` and ``q`` two numbers such as divisor and limit. The sum is
+# completed here, in the same pass as the update.
 
 
 @inlined
@@ -60,7 +63,7 @@ def _scaled(a, b, i, factor, divisor):  # type: ignore[no-untyped-def]  # noqa: 
 
 
 def _value(several: bool, plain: bool) -> Any:
-    """A division costs as much as the rest of some rules, so it is there only where it is needed."""
+    """The value function. Without a divisor or limit it does not divide: that costs as much as some rules."""
     if several:
         return _two if plain else _two_bounded
     return _one if plain else _one_bounded
@@ -68,7 +71,7 @@ def _value(several: bool, plain: bool) -> Any:
 
 @inlined
 def _update(rule, like, value, at, shift, a, b, p, q, c):  # type: ignore[no-untyped-def]
-    """Applies the rule to parameters and slots, which lie ``shift`` bytes after the addresses ``at``."""
+    """Applies the rule to parameters and slots, which begin ``shift`` bytes after the addresses ``at``."""
     begins: Any = addresses(at, like, shift)
     for i in range(a.size):
         state = load(begins, i, a.dtype)
@@ -76,59 +79,59 @@ def _update(rule, like, value, at, shift, a, b, p, q, c):  # type: ignore[no-unt
 
 
 @inlined
-def _keep(rule, like, value, at, shift, a, b, p, q, c):  # type: ignore[no-untyped-def]  # noqa: ARG001
-    """Only keeps the gradient, at ``at[0]``."""
-    kept = array_at(at[0] + shift, a.size, a.dtype)
+def _store_sum(rule, like, value, at, shift, a, b, p, q, c):  # type: ignore[no-untyped-def]  # noqa: ARG001
+    """Instead of updating, stores the gradient at address ``at[0] + shift``."""
+    stored = array_at(at[0] + shift, a.size, a.dtype)
     for i in range(a.size):
-        kept[i] = value(a, b, i, p, q)
+        stored[i] = value(a, b, i, p, q)
 
 
 @inlined
-def _leave(at, size, dtype):  # type: ignore[no-untyped-def]
-    """Nothing is to be done with a segment that has been updated."""
+def _no_squares(at, size, dtype):  # type: ignore[no-untyped-def]
+    """Does nothing: an updated segment needs no sums of squares."""
 
 
 @inlined
-def _take_squares(at, size, dtype):  # type: ignore[no-untyped-def]
-    """The sums of squares of a segment that has been kept, while it is in a cache; to ``at[1]``."""
+def _write_squares(at, size, dtype):  # type: ignore[no-untyped-def]
+    """Writes the sums of squares of a stored segment to ``at[1]``, while it is in the cache."""
     add_squares(array_at(at[0], size, dtype), array_at(at[1], (size + PIECE - 1) // PIECE, np.float64))
 
 
 @inlined
-def _take_both(at, size, dtype):  # type: ignore[no-untyped-def]
-    """The same of parameters and directions, at ``at[0]`` and ``at[1]``; to the last two addresses."""
+def _write_two_squares(at, size, dtype):  # type: ignore[no-untyped-def]
+    """Writes the sums of squares of parameters and directions to the last two addresses of ``at``."""
     pieces = (size + PIECE - 1) // PIECE
     for k in range(2):
         add_squares(array_at(at[k], size, dtype), array_at(at[at.size - 2 + k], pieces, np.float64))
 
 
 def step_template(slots: int, several: bool, plain: bool) -> Callable[..., Any]:
-    """Sums block after block over one or several replicas of a node, and updates the own shard."""
-    return _through_blocks(_update, (0,) * (slots + 1), _value(several, plain), _leave)
+    """Sums blocks over one or several replicas of a node, and updates this replica's shards."""
+    return _block_loop(_update, (0,) * (slots + 1), _value(several, plain), _no_squares)
 
 
-def keep_template(several: bool, plain: bool) -> Callable[..., Any]:
-    """The same without an update: the sums are kept, and their squares summed."""
-    return _through_blocks(_keep, (0,), _value(several, plain), _take_squares)
+def sum_template(several: bool, plain: bool) -> Callable[..., Any]:
+    """Like :func:`step_template`, but stores the sums and their sums of squares, and does not update."""
+    return _block_loop(_store_sum, (0,), _value(several, plain), _write_squares)
 
 
 def direction_template(slots: int, several: bool, plain: bool) -> Callable[..., Any]:
     """The first pass of a TrustRatioRule: directions, new slots, and the squares for the norms."""
-    return _through_blocks(_update, (0,) * (slots + 1), _value(several, plain), _take_both)
+    return _block_loop(_update, (0,) * (slots + 1), _value(several, plain), _write_two_squares)
 
 
 def scaled_template(slots: int) -> Callable[..., Any]:
-    """One pass over what :func:`keep_template` has kept: each variable's has a factor and a divisor."""
-    return _through_kept((0,) * (slots + 1), _leave)
+    """Updates from the sums that :func:`sum_template` stored, times a factor / divisor per variable."""
+    return _stored_sum_loop((0,) * (slots + 1), _no_squares)
 
 
 def scaled_direction_template(slots: int) -> Callable[..., Any]:
-    """The same for :func:`direction_template`."""
-    return _through_kept((0,) * (slots + 1), _take_both)
+    """The first pass of a TrustRatioRule, from stored and scaled sums as in :func:`scaled_template`."""
+    return _stored_sum_loop((0,) * (slots + 1), _write_two_squares)
 
 
 def adapted_template(slots: int) -> Callable[..., Any]:
-    """The second pass of a TrustRatioRule: the last coefficient is the variable's ratio."""
+    """The second pass of a TrustRatioRule. The last coefficient is replaced by the variable's ratio."""
     like = (0,) * (slots + 1)
 
     def template(rule: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
@@ -136,26 +139,29 @@ def adapted_template(slots: int) -> Callable[..., Any]:
         def kernel(owns, ratios, c):  # type: ignore[no-untyped-def]
             fingerprint  # noqa: B018
             for k in range(len(owns)):
-                own = c[:-1] + (ratios[owns[k, 0]],)  # noqa: RUF005
+                numbers = c[:-1] + (ratios[owns[k, 0]],)  # noqa: RUF005
                 u = array_at(owns[k, 4], owns[k, 2] // ratios.itemsize, ratios.dtype)
-                _update(rule, like, _one, owns[k, 5:], 0, u, u, 0, 0, own)
+                _update(rule, like, _one, owns[k, 5:], 0, u, u, 0, 0, numbers)
 
         return kernel
 
     return template
 
 
-def _through_kept(like: Any, close: Any) -> Callable[..., Any]:
-    """Updates from sums that have been kept."""
+def _stored_sum_loop(like: Any, close: Any) -> Callable[..., Any]:
+    """A template that updates from stored sums, scaled per variable.
+
+    Columns of ``owns`` as in ``executor.StoredSums``; ``factors`` and ``divisors`` are ``[variables]``.
+    """
 
     def template(rule: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
         @jit
         def kernel(owns, factors, divisors, c):  # type: ignore[no-untyped-def]
             fingerprint  # noqa: B018
             for k in range(len(owns)):
-                v, kept = owns[k, 0], array_at(owns[k, 4], owns[k, 2] // factors.itemsize, factors.dtype)
-                _update(rule, like, _scaled, owns[k, 6:], 0, kept, kept, factors[v], divisors[v], c)
-                close(owns[k, 6:], kept.size, kept.dtype)
+                v, stored = owns[k, 0], array_at(owns[k, 4], owns[k, 2] // factors.itemsize, factors.dtype)
+                _update(rule, like, _scaled, owns[k, 6:], 0, stored, stored, factors[v], divisors[v], c)
+                close(owns[k, 6:], stored.size, stored.dtype)
 
         return kernel
 
@@ -163,7 +169,11 @@ def _through_kept(like: Any, close: Any) -> Callable[..., Any]:
 
 
 def rows_template(slots: int) -> Callable[..., Any]:
-    """Updates some rows of a matrix; a dense update is one row as wide as the array."""
+    """Updates some rows of a matrix. A dense update is one row as wide as the array.
+
+    The kernel's arguments: ``at``, the addresses of parameters and slots; ``g``, 1-D, the gradient's rows;
+    ``rows``, their indices; ``width``, the elements of a row; ``c``, the coefficients.
+    """
     like = (0,) * (slots + 1)
 
     def template(rule: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
@@ -179,22 +189,25 @@ def rows_template(slots: int) -> Callable[..., Any]:
     return template
 
 
-def _through_blocks(update: Any, like: Any, value: Any, close: Any) -> Callable[..., Any]:
-    """Sums block after block with the other replicas; ``update`` gets the last two rows.
+# The arguments of the kernel that sums and updates blocks:
+# - counters, met: the barrier between blocks, see ``distopt.comm.compiled.CompiledCode``.
+# - span: four block numbers: the first of the run, the first and the end of this call, the end of the
+#   run. If the call returns early, the next call of the same run continues.
+# - streamed: whether to write the staging buffer with non-temporal stores.
+# - half: the half of the staging buffer (0 or 1) that contains the run's first block.
+# - where: this replica's rank on the node, or -1 if the buffer contains its own part too; the number of
+#   rows; the buffer's address; the bytes of a row.
+# - tables: the segments of others' shards, to be staged; this replica's segments, followed by the
+#   addresses that ``update`` and ``close`` get; ``Partition.ends``; the addresses of this replica's
+#   gradients; the pairs of rows to add, in order (see ``tree_pairs``).
+# - scratch: ``[additions - 1, CHUNK]``, for all partial sums except the last.
+# - marks: receives the times of each block, see :mod:`distopt.engine.block_spans`; may be empty.
+# - p, q, c: the two numbers of ``value``, and the rule's coefficients.
+def _block_loop(update: Any, like: Any, value: Any, close: Any) -> Callable[..., Any]:
+    """A template that sums blocks over the node's replicas, and calls ``update`` and ``close`` per segment.
 
-    The kernel's arguments:
-        counters, met: how the replicas meet, see ``distopt.comm.compiled.CompiledCode``.
-        span: the first block of this run, the one to begin with, the one to stop before, and the run's end.
-        streamed: whether the staging buffer is written past the caches.
-        half: the half of it that the run's first block is in.
-        where: this replica's number (-1: its own part is in the buffer too), how many rows there are, the
-            buffer's address, and the bytes of a row.
-        tables: what is written for others; what is updated here, a row going on with the addresses that
-            ``update`` and ``close`` get; where each block's rows begin in these (see ``Partition``); the
-            addresses of this replica's gradients; and the order of additions.
-        scratch: room for all additions but the last.
-        marks: times are taken to there, see `distopt.engine.block_spans`; empty for none.
-        p, q, c: what ``value`` and the rule get.
+    For each block, the kernel waits until all replicas have staged it, stages the next block, and sums and
+    updates this replica's shard. Replicas need no other barrier, because the buffer has two halves.
     """
 
     def template(rule: Any, fingerprint: str, jit: Callable[[Any], Any]) -> Any:
@@ -242,7 +255,7 @@ def _through_blocks(update: Any, like: Any, value: Any, close: Any) -> Callable[
 
 @inlined
 def _stage(there, sends, first, stop, starts, streamed):  # type: ignore[no-untyped-def]
-    """Copies segments of a table from gradients to a row of the staging buffer."""
+    """Copies the segments ``sends[first:stop]`` from the gradients to a row of the staging buffer."""
     for k in range(first, stop):
         copy(there + sends[k, 3], starts[sends[k, 0]] + sends[k, 1], sends[k, 2], streamed)
     if streamed:
@@ -251,21 +264,24 @@ def _stage(there, sends, first, stop, starts, streamed):  # type: ignore[no-unty
 
 @inlined
 def _time(marks, k):  # type: ignore[no-untyped-def]
-    """Takes the time to ``marks[k]``, if there are any."""
+    """Writes the current time to ``marks[k]`` and ``marks[k + 1]``, unless ``marks`` is empty."""
     if marks.size > 0:
         take_time(place(marks) + k * 8)
 
 
 @inlined
 def _first_time(marks, k):  # type: ignore[no-untyped-def]
-    """The same, unless it has been taken: a block may be begun again after a long wait."""
+    """:func:`_time`, unless that time is set: after a long wait, a block is started again."""
     if marks.size > 0 and marks[k] == 0:
         take_time(place(marks) + k * 8)
 
 
 @inlined
 def _add_rows(rows, pairs, scratch, n):  # type: ignore[no-untyped-def]
-    """Makes all additions but the last; returns the two rows that are left, or the only one twice."""
+    """Makes all additions except the last. Returns the indices of its two rows; ``0, 0`` for a single row.
+
+    ``rows`` are addresses of ``n`` elements each. Addresses of partial sums replace them.
+    """
     if len(pairs) == 0:
         return 0, 0
     last = len(pairs) - 1

@@ -1,7 +1,8 @@
-"""Norms: what a step needs where norms have to be known before any update.
+"""NormBoard: shared memory for sums of squares, for steps that must know norms before any update.
 
-A first pass sums all shards and keeps them, with the sums of squares of all pieces on a board that the
-node shares. From these every replica works out the norms, and a second pass updates.
+The first pass of such a step sums the gradients and stores them. Each replica writes the sums of squares of
+its shards, one number per piece, to a board that the node shares. From the board, every replica computes all
+norms. The second pass scales and updates.
 """
 
 from __future__ import annotations
@@ -19,32 +20,32 @@ from distopt.typing import Array
 
 __all__ = ["NormBoard", "Scales", "pieces_of"]
 
-#: For each variable what its gradient is multiplied by, and then divided by.
+#: Factors and divisors, ``[variables]`` each: a gradient is multiplied by the factor, then divided.
 Scales = tuple[Array, Array]
 
 
 def pieces_of(sizes: Sequence[int]) -> int:
-    """How many sums of squares variables of so many elements have."""
+    """The number of pieces, and so of sums of squares, of variables with these numbers of elements."""
     return sum(-(-size // PIECE) for size in sizes)
 
 
 class NormBoard:
-    """The board of a plan.
+    """The sums of squares of all variables of a plan, one float64 per piece.
 
     Args:
-        sizes: the elements of all variables.
+        sizes: the number of elements of each variable.
         node: the replicas that share memory.
-        memory: bytes that all of them see, enough for all sums of squares.
+        memory: shared memory, uint8, of at least ``8 * pieces_of(sizes)`` bytes.
     """
 
     def __init__(self, sizes: Sequence[int], node: Communicator, memory: Array) -> None:
         self._node = node
-        #: Where each variable's pieces begin on the board, and where the last one's end.
+        #: The index of each variable's first piece on the board, and the number of pieces.
         self._pieces = np.cumsum([0, *(-(-size // PIECE) for size in sizes)])
         self._squares = memory[: 8 * int(self._pieces[-1])].view(np.float64)
 
     def places(self, owns: Array, itemsize: int) -> Array:
-        """Where the squares of segments are written.
+        """The addresses to which the sums of squares of segments are written, ``[segments]`` int64.
 
         Args:
             owns: the segments, see ``Partition``.
@@ -55,20 +56,20 @@ class NormBoard:
         return found
 
     def part(self, variable: int, elements: slice) -> Array:
-        """Where the squares of a part of a variable are written, which begins with a piece."""
+        """The sums of squares of some elements of a variable, as a view; they begin with a whole piece."""
         first = self._pieces[variable] + elements.start // PIECE
         return self._squares[first : first + -(-(elements.stop - elements.start) // PIECE)]
 
     def norms(self) -> Array:
-        """The norms of all variables, ``[n]`` float64, when all replicas have met with their squares."""
+        """The norms of all variables, ``[n]`` float64. Call it after a barrier, when all sums are written."""
         return norms.norms_of_pieces(self._squares, self._pieces)
 
     def scales(self, clip: Clip, dtype: np.dtype[Any]) -> Scales:
-        """What the gradients are scaled by, when all replicas have come here with their squares.
+        """The scales that clip the gradients; collective, after the replicas have written their sums.
 
         Args:
-            clip: one of the kinds that need norms.
-            dtype: that of the gradients.
+            clip: a clip by norm or by global norm.
+            dtype: the dtype of the gradients.
         """
         self._node.barrier()
         factors, divisors = np.ones((2, len(self._pieces) - 1), dtype)

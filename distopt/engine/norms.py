@@ -1,4 +1,4 @@
-"""Sums of squares whose bits do not depend on who computes which part."""
+"""Norms from sums of squares per piece, whose bits do not depend on the division into shards."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["norms_of_pieces", "sum_of_pieces", "sums_of_squares"]
 def sums_of_squares(values: Array) -> Array:
     """The sum of squares of each piece of ``values``.
 
-    A shard that begins at a multiple of :data:`PIECE` has the same sums as that part of the whole.
+    A shard that starts at a multiple of :data:`PIECE` gives the same sums as the whole array does there.
 
     Args:
         values: ``[n]``, contiguous, float16, bfloat16, float32 or float64.
 
     Returns:
-        ``[ceil(n / PIECE)]`` float64. Within a piece, 512 partial sums take the elements in turn and
-        are added pairwise at the end: an order that vectorizes and does not depend on the machine.
+        ``[ceil(n / PIECE)]`` float64. Within a piece, element i is added to partial sum ``i % 512``, and the
+        partial sums are added pairwise at the end. This order vectorizes, and is the same on any machine.
     """
     from distopt.engine import squares  # compiled code, which takes time to load
 
@@ -36,11 +36,11 @@ def sums_of_squares(values: Array) -> Array:
 
 
 def norms_of_pieces(sums: Array, begins: Array) -> Array:
-    """The norms of variables: the roots of the sums over their pieces, each added up in their order.
+    """The l2 norms of variables: the root of the sum over each variable's pieces, added in order.
 
     Args:
         sums: the sums of squares of all pieces, ``[pieces]`` float64.
-        begins: where each variable's begin, and where the last one's end, ``[n + 1]`` int64.
+        begins: the index of each variable's first piece, then the number of pieces: ``[n + 1]`` int64.
 
     Returns:
         ``[n]`` float64.
@@ -53,6 +53,6 @@ def norms_of_pieces(sums: Array, begins: Array) -> Array:
 
 
 def sum_of_pieces(sums: Iterable[Array]) -> float:
-    """The sums over pieces of several variables added up one after the other, in the order given."""
+    """The sum of all numbers in ``sums``, added sequentially in the order given."""
     pieces = np.concatenate([np.zeros(1), *sums])
     return float(np.add.accumulate(pieces)[-1])

@@ -1,4 +1,4 @@
-"""Updates that are Python code: each variable's is run by one replica of the node, its owner."""
+"""Updates in Python code: one replica of the node, the owner, runs the update of each variable."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["VariableUpdate", "SavedArray", "constrain", "owners", "run_owned"]
 
 #: A variable, all variables that its update writes, and the update.
 VariableUpdate = tuple[Variable, Sequence[Variable], Callable[[], None]]
-#: Memory that was written to, and what stood there.
+#: Memory that was overwritten, and its old values.
 SavedArray = tuple[Array, Array]
 
 
 def owners(costs: Sequence[float], parts: int) -> list[int]:
-    """Deals variables out to ``parts`` replicas, the costliest first, each to the least loaded.
+    """Assigns variables to ``parts`` replicas: in order of decreasing cost, each to the least loaded one.
 
     >>> owners([5, 3, 3], 2)
     [0, 1, 1]
@@ -38,16 +38,16 @@ def run_owned(
     saved: Sequence[SavedArray] = (),
     costs: Sequence[float] = (),
 ) -> None:
-    """Runs each update on its owner, which writes to the memory that all of the node see.
+    """Runs each update on its owner, which writes to the shared memory of the node; collective.
 
-    If one raises, what they and earlier updates have written is put back on all replicas.
+    If an update raises, all replicas restore the values from before the step, and raise too.
 
     Args:
         node: the replicas that share the variables.
-        job: all replicas that make the step; an error of one is raised on all.
-        updates: the same ones, in the same order, on all of them.
-        saved: what this replica has written before in this step, in the order of writing.
-        costs: what each update costs, the same on all of them; the sizes of the variables if empty.
+        job: all replicas that make the step.
+        updates: the same ones, in the same order, on all replicas.
+        saved: the memory that this replica has overwritten in this step before, in order.
+        costs: the relative cost of each update, the same on all replicas; by default the variable's size.
     """
     cost: dict[int, float] = {}
     for (v, _, _), each in zip(updates, costs or [v.size for v, _, _ in updates], strict=True):
@@ -75,22 +75,23 @@ def run_owned(
             memory[...] = value
         node.barrier()
     for v in {id(v): v for _, written, _ in updates for v in written}.values():
-        v.storage.changed()  # also where another replica wrote
+        v.storage.changed()  # also if another replica wrote it
     if error is not None:
         raise error
     if failed:
-        raise RuntimeError(  # after ReplicaFailed it would forget slots that the other keeps
+        raise RuntimeError(  # not ReplicaFailed: after that, this replica would drop slots that others keep
             f"nothing was applied, because replica {failed[0]} could not update its variables: "
             f"{words[failed[0]].decode()}"
         )
 
 
 def constrain(variable: Variable) -> None:
-    """Assigns what the variable's constraint makes of it, if it has one; Python code that may raise."""
+    """Applies the variable's constraint to it, if it has one. The constraint may raise any error."""
     if variable.constraint is not None:
         variable.assign(variable.constraint(variable))
 
 
 def _write_through(variables: Sequence[Variable], on: bool) -> None:
+    """Sets whether assignments write to shared memory directly, instead of to a private copy."""
     for v in variables:
         v.storage.write_through = on

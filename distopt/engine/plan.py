@@ -1,4 +1,4 @@
-"""StepPlan: all that a step needs to know of its variables and that stays the same from step to step."""
+"""StepPlan: the precomputed data of a list of variables that stay the same from step to step."""
 
 from __future__ import annotations
 
@@ -25,45 +25,45 @@ from distopt.typing import Array
 
 __all__ = ["Kind", "PlanCache", "StepPlan"]
 
-#: What the coefficients of a step depend on: something an optimizer tells variables apart by, and the dtype.
+#: Variables of one kind have the same rule and coefficients: a key that the optimizer chooses, and the dtype.
 Kind: TypeAlias = "tuple[Hashable, np.dtype[Any]]"
 
-#: Plans of one optimizer, and plans for one list of variables.
-_KEPT = 32
+#: The most plans that a cache keeps: for one optimizer, and for one list of variables.
+_MOST_PLANS = 32
 
 
 def device_and_dtype(variable: Variable) -> Kind:
-    """The kind of a variable where an optimizer has the same numbers for all."""
+    """The kind of a variable if an optimizer has the same hyperparameters for all variables."""
     return variable.device, variable.dtype
 
 
 class StepPlan:
-    """The plan of one replica for a list of variables. It does not keep them alive.
+    """The plan of one replica for a list of variables, to which it keeps no references.
 
     Args:
-        variables: the list.
-        sparse: the places of those whose gradients are sparse.
-        kind_of: the kind of a variable.
+        variables: the variables.
+        sparse: the indices of variables with sparse gradients.
+        kind_of: returns the kind of a variable.
 
     Attributes:
-        specs: what plain gradients look like, and where they lie.
-        kinds: what variables with the same coefficients have in common (see ``Kind``), in the order of their
-            first variables.
-        dtypes: for each kind its dtype.
-        which: for each variable the place of its kind among them.
-        distinct: whether no variable is there twice.
-        sizes: the elements of those that get a dense update; 0 for others.
-        compiled: whether compiled code takes all the dtypes.
-        constrained: the places of variables that have a constraint.
-        first_executors: how many executors update variables that have one. They come first: a constraint may
-            raise, and then the step is taken back.
-        rules: for each kind the rule in force; none before the first step.
-        slots: for each variable its rule's slots.
-        averages: for each variable its moving average, which lies where they do; none without averages.
-        fingerprint: a hash of names, shapes, dtypes and rules, the same on every replica.
-        executors: what makes the dense updates, one for each kind that has some, with the kind's place.
-        adapts: whether some of the rules are TrustRatioRules.
-        seen: value of ``Placement.moves`` when all were last seen where the replicas share them; -1: never.
+        specs: the expected dtypes and shapes of dense gradients; reads their addresses.
+        kinds: the distinct kinds (see ``Kind``), in the order of their first variables.
+        dtypes: the dtype of each kind.
+        which: for each variable, the index of its kind.
+        distinct: whether no variable is in the list twice.
+        sizes: for each variable, its number of elements if its gradient is dense, else 0.
+        compiled: whether all dtypes are float32 or float64, which the compiled code supports.
+        constrained: the indices of variables that have a constraint.
+        first_executors: how many executors update variables with a constraint. They come first in
+            ``executors``: a constraint may raise, and then the step is rolled back.
+        rules: the update rule of each kind; empty before the first step.
+        slots: for each variable, its slots.
+        averages: for each variable, its moving average, in the same kind of memory; empty without averages.
+        fingerprint: a hash of names, shapes, dtypes and rules, the same on all replicas.
+        executors: ``(kind, executor)`` for dense updates: one executor for each kind's variables with a
+            constraint, and one for those without, if there are any.
+        adapts: whether some rule is a TrustRatioRule.
+        seen: ``Placement.moves`` when all variables were last known to be in shared memory; -1 before that.
     """
 
     def __init__(
@@ -87,9 +87,9 @@ class StepPlan:
         self.constrained = tuple([i for i, v in enumerate(variables) if v.constraint is not None])
         from distopt.collectives.array_specs import ArraySpecs  # with compiled code, which takes time to load
 
-        #: What gradients look like that are plain arrays.
         self.specs = ArraySpecs(arrays if all(dtype.kind == "f" for dtype in self.dtypes) else ())
-        #: The plan for plain gradients keeps the others. None keeps itself, so memory goes at once.
+        #: The plan whose gradients are all dense: it keeps its siblings, the plans with sparse gradients. A
+        #: weak reference, so that there is no reference cycle and memory is freed at once.
         self._root = weakref.ref(self)
         self._siblings: dict[tuple[int, ...], StepPlan] = {}
         self.rules: tuple[AnyRule, ...] = ()
@@ -111,7 +111,7 @@ class StepPlan:
         slots: tuple[tuple[Variable, ...], ...],
         averages: tuple[Variable, ...] = (),
     ) -> None:
-        """Takes the rules in force, with the slots and the average, if there are any, of each variable."""
+        """Sets the rule of each kind, and the slots and, if there are any, the average of each variable."""
         self.rules, self.slots, self.averages = rules, slots, averages
         self.adapts = any(isinstance(rule, TrustRatioRule) for rule in rules)
         self._board_memory = None
@@ -120,13 +120,13 @@ class StepPlan:
         self._siblings = {}
 
     def with_sparse(self, variables: Sequence[Variable], sparse: tuple[int, ...]) -> StepPlan:
-        """The plan for the same variables, if the gradients at other places are sparse."""
+        """The plan for the same variables, where the gradients at the indices ``sparse`` are sparse."""
         root = self._root() or self
         if sparse == root.sparse:
             return root
         plan = root._siblings.get(sparse)
         if plan is None:
-            if len(root._siblings) == _KEPT:
+            if len(root._siblings) == _MOST_PLANS:
                 root._siblings.clear()
             plan = root._siblings[sparse] = StepPlan(variables, sparse, self._kind_of)
             plan.set_rules(variables, root.rules, root.slots, root.averages)
@@ -134,18 +134,18 @@ class StepPlan:
         return plan
 
     def state(self, variables: Sequence[Variable]) -> list[Variable]:
-        """Each variable, followed by its slots; then the averages."""
+        """A flat list: each variable, followed by its slots; then the averages."""
         state = [v for variable, own in zip(variables, self.slots, strict=True) for v in (variable, *own)]
         return [*state, *self.averages]
 
     def columns(self, variables: Sequence[Variable]) -> list[list[Variable]]:
-        """The variables, then their first slots, their second slots, ...: what should lie side by side."""
+        """The variables, their first slots, their second slots, ...: lists to allocate contiguously."""
         most = max(map(len, self.slots), default=0)
         slots = [[own[k] for own in self.slots if len(own) > k] for k in range(most)]
         return [list(variables), *slots, *([list(self.averages)] if self.averages else [])]
 
     def place(self, variables: Sequence[Variable], parameters: SharedParameters) -> None:
-        """Works out who updates what, when all variables and slots lie where they stay."""
+        """Creates the executors, once all variables and slots are in their final memory; collective."""
         known = dict(zip(self._groups, self.executors, strict=True))
         groups, executors = [], []
         for bound in (True, False):
@@ -166,12 +166,12 @@ class StepPlan:
         self.first_executors = sum(bound for bound, _ in groups)
 
     def norm_boards(self, reduce: ShardReduce) -> tuple[NormBoard, ...]:
-        """What a step needs where norms have to be known; collective.
+        """The boards on which the node's replicas share sums of squares; collective.
 
         Returns:
-            the board of gradients, and those of parameters and of directions if the plan ``adapts``.
+            the board of gradients and, if the plan ``adapts``, those of parameters and of directions.
         """
-        # Their memory is not the plan's: others may still have a plan that is made anew here.
+        # A plan does not own this memory: allocating it is collective, and caches of plans may differ.
         count = 3 if self.adapts else 1
         memory = reduce.scratch.of(count * self._squares)
         if self._board_memory is not memory:
@@ -188,7 +188,7 @@ class StepPlan:
         parameters: SharedParameters,
         before: tuple[int, Executor] | None,
     ) -> Executor:
-        # Making one is collective, and others may see no reason to make it anew.
+        # Creating an executor is collective, so keep one that is still valid: other replicas keep theirs.
         if before is not None and before[1].is_at(places):
             return before[1]
         rule, dtype = self.rules[kind], self.dtypes[kind]
@@ -205,10 +205,10 @@ def _place(variable: Variable, parameters: SharedParameters) -> Place:
 class PlanCache:
     """The plans of one optimizer, for each replica that uses it.
 
-    Plans end with the replica's engine, since they hold on to the memory that its replicas share.
+    Plans are dropped with the replica's engine, because they keep its shared memory alive.
 
     Args:
-        kind_of: the kind of a variable; after another answer the plans are to be cleared.
+        kind_of: returns the kind of a variable. If its results change, call :meth:`clear`.
     """
 
     def __init__(self, kind_of: Callable[[Variable], Kind] = device_and_dtype) -> None:
@@ -216,11 +216,11 @@ class PlanCache:
         self._plans: WeakKeyDictionary[object, _Plans] = WeakKeyDictionary()
 
     def find(self, engine: object, variables: Sequence[Variable]) -> StepPlan:
-        """The plan for these variables, the same object as long as they come in this order.
+        """The plan for these variables: the same object each time, if their order is the same.
 
         Args:
-            engine: the replica's; None between replicas.
-            variables: the list.
+            engine: the replica's engine; None in cross-replica context.
+            variables: the variables.
         """
         owner = self if engine is None else engine
         plans = self._plans.get(owner)
@@ -240,7 +240,7 @@ class PlanCache:
 
 
 class _Plans:
-    """The plans of one replica, found by the identity of the variables; those last used stay."""
+    """An LRU cache of one replica's plans; the key is the ``id`` of each variable."""
 
     def __init__(self, kind_of: Callable[[Variable], Kind]) -> None:
         self._kind_of = kind_of
@@ -253,14 +253,14 @@ class _Plans:
         if plan is None:
             plan = self._plans[key] = StepPlan(variables, kind_of=self._kind_of)
             self._watch(variables, key)
-            if len(self._plans) > _KEPT:
+            if len(self._plans) > _MOST_PLANS:
                 self._forget(next(iter(self._plans)))
         else:
             self._plans.move_to_end(key)
         return plan
 
     def _watch(self, variables: Sequence[Variable], key: tuple[int, ...]) -> None:
-        """Ends the plan when one of the variables is gone, since numbers of objects come again."""
+        """Drops the plan when one of the variables is deleted, because Python reuses ids."""
         cache = weakref.ref(self)
 
         def end(_: object) -> None:

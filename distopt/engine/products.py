@@ -1,8 +1,8 @@
-"""Products of matrices that have the same bits wherever they are computed.
+"""Matrix products with the same bits on any processor, so that any replica may compute them.
 
-A BLAS splits its sums by the number of its threads and by the processor it finds. Here each element of a
-product is one chain of fused multiply-adds, in the order of the sum's index, by one thread: the bits depend
-on the factors alone, so that any replica may compute it, on any node.
+The order of a BLAS library's sums depends on its number of threads and on the processor. Here, one thread
+computes each element of a product by a chain of fused multiply-adds in the order of the inner index. So the
+bits depend on the factors only.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from distopt.typing import Array
 
 __all__ = ["gram", "product"]
 
-#: Rows and columns that are mirrored at a time.
+#: How many rows and columns to mirror at a time.
 _SQUARE = 256
 
 
@@ -21,17 +21,17 @@ def product(a: Array, b: Array) -> Array:
     """``a @ b``.
 
     Args:
-        a: ``[m, k]`` float32 or float64, laid out in memory in any way.
+        a: ``[m, k]`` float32 or float64, with any strides.
         b: ``[k, n]`` of the same dtype.
 
     Returns:
-        ``[m, n]``; a part of a larger array.
+        ``[m, n]``, a view of a larger array.
     """
     return _product(a, b.T, upper=False)
 
 
 def gram(a: Array) -> Array:
-    """``a @ a.T``, exactly symmetric, at half of the cost; arguments and result as for :func:`product`."""
+    """``a @ a.T``, exactly symmetric, at half the cost of :func:`product`; arguments and result as there."""
     result = _product(a, a, upper=True)
     for start in range(0, len(result), _SQUARE):
         stop = start + _SQUARE
@@ -42,7 +42,7 @@ def gram(a: Array) -> Array:
 
 
 def _product(a: Array, b: Array, upper: bool) -> Array:
-    """``a @ b.T``, at least on and above the diagonal."""
+    """``a @ b.T``; if ``upper``, only the elements on and above the diagonal are valid."""
     from distopt.engine import tiles  # compiled code, which takes time to load
 
     left, right = _packed(a, tiles.ROWS), _packed(b, tiles.COLUMN_BYTES // b.itemsize)
@@ -53,7 +53,7 @@ def _product(a: Array, b: Array, upper: bool) -> Array:
 
 
 def _packed(x: Array, width: int) -> Array:
-    """``[n, k]`` as ``[ceil(n / width), k, width]``, filled with zeros: what a tile reads lies together."""
+    """Packs ``[n, k]`` as ``[ceil(n / width), k, width]``, zero-padded, so a tile's input is contiguous."""
     full, rest = divmod(len(x), width)
     packed = np.empty((full + (rest > 0), x.shape[1], width), x.dtype)
     packed[:full] = x[: full * width].reshape(full, width, x.shape[1]).transpose(0, 2, 1)

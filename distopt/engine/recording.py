@@ -1,4 +1,4 @@
-"""Writing down the values of all steps, for those who compare two runs."""
+"""Records the values of all variables after each step, to compare two runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["recorder"]
 
 
 def recorder(job: ReplicaContext) -> StepRecorder | None:
-    """What writes down the values of all steps of a replica, if it is to; always the same one."""
+    """The recorder of a job, on replica 0 and if the setting ``record`` names a folder; else None."""
     directory = job.strategy.options.record
     if directory and job.replica_id_in_sync_group == 0 and StepRecorder not in job.attached:
         job.attached[StepRecorder] = StepRecorder(directory)

@@ -1,4 +1,4 @@
-"""How the replicas' gradients become one, where the engine does it in its own pass."""
+"""FusedReduction: a sum or mean over replicas that the engine computes in the same pass as the update."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["FusedReduction", "lowest_terms", "weighted"]
 
 @dataclass(frozen=True)
 class FusedReduction:
-    """How the replicas' gradients become one, in the engine's own pass.
+    """A sum or mean of the replicas' gradients.
 
     Attributes:
-        weight: None for a plain sum; 1 for the mean; any count for the mean weighted by counts.
-        wire: how float32 gradients travel between nodes.
+        weight: None for a sum; 1 for a mean; this replica's number of examples for a weighted mean.
+        wire: the wire format of float32 gradients between nodes.
     """
 
     weight: int | None = None
@@ -28,13 +28,14 @@ class FusedReduction:
 
 
 def lowest_terms(weight: int | None, weights: Sequence[int]) -> tuple[int | None, int | None]:
-    """What a replica's gradients are multiplied by, and what their sum is divided by; None for 1.
+    """The factor of this replica's gradients, and the divisor of their sum; None for 1.
 
-    In lowest terms, so that equal weights are the plain mean, and one replica's gradients stay as they are.
+    They are reduced to lowest terms. So equal weights give the bits of the plain mean, and a single
+    replica's gradients do not change. The divisor is 0 if all weights are 0.
 
     Args:
-        weight: this replica's, or None for a plain sum.
-        weights: those of all replicas.
+        weight: this replica's weight, or None for a plain sum.
+        weights: the weights of all replicas.
     """
     if weight is None:
         return None, None
@@ -46,7 +47,7 @@ def lowest_terms(weight: int | None, weights: Sequence[int]) -> tuple[int | None
 
 
 def weighted(values: Array, factor: int | None) -> Array:
-    """``values * factor``; zeros for factor 0, since a mean over no examples may well be NaN."""
+    """``values * factor``; ``values`` itself for None; zeros for 0, as a mean over no examples may be NaN."""
     if factor is None:
         return values
     return values * values.dtype.type(factor) if factor else np.zeros_like(values)

@@ -1,4 +1,4 @@
-"""Rule: the arithmetic of one optimizer, written once."""
+"""Rule: the update rule of an optimizer, as a scalar function."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ DECAY = "weight_decay_t"
 
 
 class Sparse(enum.Enum):
-    """What a sparse gradient does to the rows that it does not name."""
+    """How a sparse gradient updates the rows without gradient: those not in its indices."""
 
-    #: Nothing: slots and variable keep their values there.
+    #: They do not change.
     ROWS = "rows"
-    #: The slots change as with a gradient of zero, the variable does not.
+    #: The slots are updated with a zero gradient, the variable is not.
     DECAY = "decay"
-    #: Slots and variable change as with a gradient of zero.
+    #: Slots and variable are updated with a zero gradient.
     ALL = "all"
-    #: It is made a dense one before the step, with zeros elsewhere.
+    #: As ALL, but the gradient is converted to a dense one before the step.
     DENSE = "dense"
 
 
@@ -36,23 +36,22 @@ class Sparse(enum.Enum):
 class Rule:
     """The update of one element: ``(w, g, *slots, *coefficients) -> (w, *slots)``.
 
-    The function is compiled for scalars of float32 and float64, and called as it is on arrays of
-    other dtypes. Therefore it uses operators,
-    :func:`where` and the NumPy functions that both understand (``np.sqrt``, ``np.abs``,
-    ``np.maximum``, ``np.minimum``), no ``if``, and no literals: a literal 2.0 would turn float32
-    into float64. Constants are coefficients.
+    Numba compiles the function for scalars of float32 and float64; for other dtypes, NumPy runs it on arrays.
+    So it may use only operators, :func:`where`, and functions that both support (``np.sqrt``, ``np.abs``,
+    ``np.maximum``, ``np.minimum``). It must not use ``if``, nor literals: a literal 2.0 would turn float32
+    into float64. Pass constants as coefficients.
 
     Args:
         name: for messages, such as ``"adam"``.
         function: a function at the top level of a module.
         slots: the names of its slots, in the order of its parameters.
-        sparse: what a sparse gradient does to other rows.
-        in_float32: whether float16 is computed in float32 and rounded once, at the end, as the fused
-            optimizers of PyTorch do; else it is rounded after each operation, as Keras does. bfloat16 always
-            is computed so.
-        undecayed: of a rule with weight decay the rule without.
-        inner: of a rule made of another one that one; its coefficients come first.
-        added: the names of the coefficients that follow.
+        sparse: how a sparse gradient updates the rows without gradient.
+        in_float32: whether float16 is computed in float32 and rounded once at the end, as in the fused
+            optimizers of PyTorch, instead of rounded after each operation, as in Keras. bfloat16 is always
+            computed in float32.
+        undecayed: for a rule with decoupled weight decay: the same rule without it.
+        inner: for a rule that wraps another one: the other one, whose coefficients come first.
+        added: for a rule with ``inner``: the names of its own coefficients, which follow.
     """
 
     name: str
@@ -66,7 +65,7 @@ class Rule:
 
     @cached_property
     def coefficients(self) -> tuple[str, ...]:
-        """The names of the parameters after variable, gradient and slots."""
+        """The names of the function's parameters after variable, gradient and slots."""
         if self.undecayed is not None:
             return (*self.undecayed.coefficients, DECAY)
         if self.inner is not None:
@@ -74,7 +73,7 @@ class Rule:
         return tuple(inspect.signature(self.function).parameters)[2 + len(self.slots) :]
 
     def arithmetic_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
-        """What variables of ``dtype`` are computed in; so are the coefficients."""
+        """The dtype in which variables of ``dtype`` are computed; also the dtype of the coefficients."""
         if self.in_float32 and is_narrow(dtype):
             return np.dtype(np.float32)
         return arithmetic_dtype(dtype)
@@ -82,9 +81,9 @@ class Rule:
 
 @cache
 def with_weight_decay(rule: Rule) -> Rule:
-    """The rule, which sees the variable multiplied by ``1 - weight_decay_t``: decoupled weight decay.
+    """A rule with decoupled weight decay: multiplies ``w`` by ``1 - weight_decay_t``, then applies ``rule``.
 
-    A sparse gradient changes other rows as the rule says, and decays all.
+    With a sparse gradient, it decays all rows, also those that ``rule`` does not update.
 
     Args:
         rule: a rule without weight decay.
@@ -101,11 +100,11 @@ def with_weight_decay(rule: Rule) -> Rule:
 
 
 def where(condition: Any, yes: Any, no: Any) -> Any:
-    """``np.where`` for rules: compiled, it is one select instruction.
+    """``np.where`` for rules. In compiled code it is one select instruction.
 
     Args:
         condition: bool, scalar or array.
-        yes: the value where it holds.
+        yes: the value where ``condition`` is true.
         no: the value elsewhere, of the same dtype.
     """
     return np.where(condition, yes, no)

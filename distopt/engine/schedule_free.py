@@ -1,4 +1,4 @@
-"""Schedule-free rules: another rule moves z, variables lie between z and its mean x."""
+"""Schedule-free rules: an inner rule updates z, and the variable y is between z and the average x of z."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from distopt.engine.rule import Rule, Sparse, where
 
 __all__ = ["Z", "decaying_coefficients", "schedule_free", "schedule_free_decaying"]
 
-#: The slot of what the inner rule updates.
+#: The name of the slot that the inner rule updates.
 Z = "z"
 
 
 @cache
 def schedule_free(rule: Rule) -> Rule:
-    """The rule that trains at ``y = (1 - beta_1) * z + beta_1 * x``.
+    """The rule whose variable is ``y = (1 - beta_1) * z + beta_1 * x``.
 
-    ``rule`` updates z by the gradient at y; x, which is recovered from y and z, becomes
-    ``(1 - share) * x + share * z``. A sparse gradient counts as a dense one with zeros.
+    ``rule`` updates z with the gradient at y. x is computed from y and z, and becomes
+    ``(1 - share) * x + share * z``. A sparse gradient is treated as a dense one with zeros.
 
     Args:
-        rule: the update of z, which must depend on z by a sum only.
+        rule: the update of z, which must only add something to z that does not depend on z.
 
     Source: Defazio et al. 2024, "The Road Less Scheduled", arXiv:2405.15682.
     """
@@ -49,11 +49,11 @@ def schedule_free(rule: Rule) -> Rule:
 
 @cache
 def schedule_free_decaying(rule: Rule) -> Rule:
-    """As :func:`schedule_free`, with a decay of z by y, and z that may begin at y.
+    """Like :func:`schedule_free`, but z decays by a multiple of y, and z may be initialized from y.
 
-    ``z' = update(z - decay_t * y)``, and y goes on to ``(1 - share) * y + share * z + new_share * (z' - z)``,
-    where ``new_share = 1 - beta * (1 - share)``: x is not needed. Where ``begins_t`` is not ``none_t``, which
-    is 0, z is y before. A sparse gradient counts as a dense one with zeros.
+    ``z' = update(z - decay_t * y)``, and y becomes ``(1 - share) * y + share * z + new_share * (z' - z)``,
+    where ``new_share = 1 - beta * (1 - share)``; this needs no x. If ``begins_t != none_t``, z is y before
+    the update; ``none_t`` is always 0. A sparse gradient is converted to a dense one with zeros.
 
     Args:
         rule: the update of z.
@@ -86,10 +86,10 @@ def decaying_coefficients(
     """The coefficients that :func:`schedule_free_decaying` adds.
 
     Args:
-        beta: how far y is from z on the way to x.
-        share: of the new z in x.
-        decay: times y is subtracted from z.
-        begins: whether z is y at first.
+        beta: the share of x in y.
+        share: the share of the new z in x.
+        decay: the multiple of y that is subtracted from z.
+        begins: whether to initialize z from y in this step.
     """
     return {
         "share_t": share,

@@ -1,8 +1,8 @@
-"""Where variables live: in memory that the replicas of a node share, or in each process.
+"""SharedParameters: the memory of variables, shared by the replicas of a node if possible.
 
-A variable moves there when an optimizer first meets it, with replica 0's value. What a replica assigns
-later stays its own until the next step; there all replicas must have assigned the same, which is then
-written to the shared memory.
+A variable moves to shared memory, with replica 0's value, when an optimizer first uses it. If a replica
+assigns to it later, the value is private until the next step. That step checks that all replicas have
+assigned the same value, and writes it to the shared memory.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from distopt.typing import Array
 
 __all__ = ["MemoryRegion", "SharedParameters"]
 
-#: Regions begin at multiples of this many bytes: whole cache lines.
+#: Regions start at a multiple of this many bytes, a cache line.
 _ALIGN = 64
-#: Variables of few bytes share a block: to make one takes messages, and UCX, which moves them in many MPIs,
-#: remembers each piece of memory that was given back.
+#: Allocations of up to _SMALL bytes share a block of _BLOCK bytes. Allocating a block takes messages, and
+#: UCX, the transport of many MPIs, keeps data about each freed block.
 _SMALL, _BLOCK = 1 << 14, 1 << 18
-#: Elements that are sent to other nodes at a time.
+#: How many elements to send to other nodes at a time.
 _AT_ONCE = 1 << 24
-#: From so many bytes on the C library is asked to return what variables left: that is many system calls.
+#: From this many bytes on, the C library is asked to return the variables' old memory to the system. For less
+#: memory, this is not worth its many system calls.
 _WORTH_A_TRIM = 1 << 20
 
 _Block = TypeVar("_Block", SharedBlock, ViewedBlock)
@@ -40,13 +41,13 @@ _Block = TypeVar("_Block", SharedBlock, ViewedBlock)
 
 @dataclass(frozen=True)
 class MemoryRegion:
-    """The memory that a variable lies in.
+    """The memory of one variable.
 
     Attributes:
         base: 1-D memory of the variable's dtype, shared by the node.
-        offset: where the variable begins in it, in elements.
-        view: the variable's part, in its shape.
-        block: the block, if this replica has a private view of it: that of a ``copy_on_write`` variable.
+        offset: the offset of the variable in ``base``, in elements.
+        view: a view of the variable's elements in ``base``, in its shape.
+        block: the block with the private view of this replica, for a ``copy_on_write`` variable; else None.
     """
 
     base: Array
@@ -56,24 +57,24 @@ class MemoryRegion:
 
 
 class SharedParameters:
-    """The regions of all variables that one replica knows.
+    """The memory regions of the variables that the steps of one replica have used.
 
     Args:
-        reduce: who shares memory with whom.
+        reduce: the communicators of the job.
     """
 
     def __init__(self, reduce: ShardReduce) -> None:
         self.reduce = reduce
         self._regions: dict[int, tuple[weakref.ref[Variable], MemoryRegion]] = {}
         self._released: dict[int, weakref.ref[Variable]] = {}
-        #: Whether some variable has left shared memory for good.
+        #: Whether release() was called for any variable.
         self.any_released = False
-        self._plain = _Pieces(lambda nbytes: shared_block(reduce.node, nbytes))
-        self._viewed = _Pieces(lambda nbytes: ViewedBlock(shared_block(reduce.node, nbytes, views=True)))
+        self._plain = _Allocator(lambda nbytes: shared_block(reduce.node, nbytes))
+        self._viewed = _Allocator(lambda nbytes: ViewedBlock(shared_block(reduce.node, nbytes, views=True)))
 
     @property
     def shared(self) -> bool:
-        """Whether several replicas see one copy."""
+        """Whether several replicas share one copy of the variables."""
         return self.reduce.node.size > 1
 
     def __str__(self) -> str:
@@ -84,24 +85,24 @@ class SharedParameters:
         return f"one copy for {self.reduce.node.size} replicas{where}; each replica updates its shard"
 
     def of(self, variable: Variable) -> MemoryRegion | None:
-        """The variable's region, or None."""
+        """The region of a variable, or None if it has none."""
         entry = self._regions.get(id(variable))
         return entry[1] if entry is not None and entry[0]() is variable else None
 
     def released(self, variable: Variable) -> bool:
-        """Whether the variable left shared memory for good (see :meth:`release`)."""
+        """Whether :meth:`release` was called for the variable."""
         entry = self._released.get(id(variable))
         return entry is not None and entry() is variable
 
     def unallocated(self, variables: Sequence[Variable]) -> list[Variable]:
-        """Those that have no region yet, each once."""
+        """The variables that have no region yet, without duplicates."""
         unique = {id(v): v for v in variables}.values()
         return [v for v in unique if self.of(v) is None and not self.released(v)]
 
     def assigned(self, variables: Sequence[Variable]) -> list[Variable]:
-        """Those that this replica has assigned since the last step, each once."""
+        """The variables that this replica has assigned since the last step, without duplicates."""
         unique = {id(v): v for v in variables}.values()
-        # By address: replicas of one process may share a Variable, and see its memory by views of their own.
+        # Compare addresses, not arrays: replicas of one process may share a Variable, each with other views.
         return [
             v
             for v in unique
@@ -109,11 +110,11 @@ class SharedParameters:
         ]
 
     def assign(self, variable: Variable, value: Array) -> None:
-        """Gives a variable a value; if it is the one in shared memory, that is as if nothing was assigned.
+        """Assigns a value, unless the shared memory contains it already: then drops earlier assignments.
 
         Args:
             variable: the variable.
-            value: of its shape and dtype, contiguous.
+            value: an array of its shape and dtype, contiguous.
         """
         found = self.of(variable)
         if found is not None and np.array_equal(_bytes(found.view), _bytes(value)):
@@ -123,21 +124,21 @@ class SharedParameters:
             variable.assign(value)
 
     def own_parts(self, variables: Sequence[Variable]) -> list[Array]:
-        """This replica's part of each variable: its share of what the node shares, all of what is its own.
+        """This replica's part of each variable: its share if the variable is in shared memory, else all.
 
         Returns:
-            1-D arrays, in the memory of the variables.
+            1-D views of the variables' memory.
         """
         return [as_array(variable).reshape(-1)[self._own(variable)] for variable in variables]
 
     def store(self, variables: Sequence[Variable], values: Sequence[Array]) -> None:
-        """Gives variables values that all replicas of the node have, as an update does; collective.
+        """Overwrites variables in place, as an update does; collective.
 
         Args:
-            variables: the same ones, in the same order, on all of them.
-            values: this replica's part of each.
+            variables: the same ones, in the same order, on all replicas of the node.
+            values: this replica's part of each new value, as from :meth:`own_parts`.
         """
-        self.reduce.node.barrier()  # all have read what stands there
+        self.reduce.node.barrier()  # until all have read the old values
         for variable, part, value in zip(variables, self.own_parts(variables), values, strict=True):
             part[...] = value
             variable.storage.changed()
@@ -149,14 +150,14 @@ class SharedParameters:
 
     # -- private views
     def private_view(self, variable: Variable) -> Array:
-        """This replica's view of a ``copy_on_write`` variable, in its shape.
+        """This replica's private view of a ``copy_on_write`` variable, in its shape.
 
-        It stays the same as long as the variable is in shared memory. For one that has not come there, or
-        has left it (see :meth:`release`), or belongs to a job of which this process is a child, it is the
-        replica's own memory.
+        The view is the same array as long as the variable is in shared memory. If the variable has no region,
+        as before its first step, after :meth:`release`, or in a child process of a replica, the result is its
+        private memory.
 
         Raises:
-            ValueError: the variable is in shared memory, and is not read through views.
+            ValueError: the variable is in shared memory without a private view.
         """
         found = self.of(variable)
         if found is None:
@@ -170,24 +171,24 @@ class SharedParameters:
         return found.block.private(variable)
 
     def edited(self, variables: Sequence[Variable]) -> list[Variable]:
-        """Those whose private view has other bytes than the shared memory."""
+        """The variables whose private view differs from the shared memory."""
         found = {id(v) for block in self._blocks(variables) for v in block.edited()}
         return [v for v in variables if id(v) in found]
 
     def take_edits(self, variables: Sequence[Variable]) -> None:
-        """Before a step: makes what the program wrote through private views an assignment.
+        """Before a step: treats values that the program wrote to private views as assigned.
 
-        It concerns all variables in the blocks of these. What was assigned to a variable itself, as by a
-        checkpoint, goes before what was written through its view, and shows there from now on.
+        This applies to all variables in the blocks of ``variables``. If a variable itself was assigned too,
+        as by a checkpoint, the assigned value wins, and appears in the view.
         """
         for block in self._blocks(variables):
             block.take_edits()
 
     def discard_edits(self, variables: Sequence[Variable]) -> None:
-        """After a step of these variables: private views show the shared memory again.
+        """After a step: private views show the shared memory again.
 
-        What no step has accepted yet is still there, so it may follow a step that failed, too. Between
-        :meth:`take_edits` and this nothing may be written through the views.
+        Assigned values that are not in shared memory yet stay visible, so it may be called after a failed
+        step too. The views must not be written between :meth:`take_edits` and this call.
         """
         for block in self._blocks(variables):
             block.discard_edits()
@@ -198,11 +199,11 @@ class SharedParameters:
 
     # -- collective
     def share(self, assigned: Sequence[Variable], columns: Sequence[Sequence[Variable]]) -> None:
-        """Moves variables to where all replicas of the node see them.
+        """Moves variables to shared memory, and writes assigned values there; collective.
 
         Args:
-            assigned: those that all replicas have assigned since the last step.
-            columns: all variables; those of one column should lie side by side.
+            assigned: the variables that all replicas have assigned since the last step.
+            columns: lists of all variables; new ones of each list are allocated contiguously.
         """
         if assigned:
             self.rewrite(assigned)
@@ -212,12 +213,11 @@ class SharedParameters:
                 self.allocate(new)
 
     def allocate(self, variables: Sequence[Variable]) -> None:
-        """Gives variables memory side by side, holding replica 0's values."""
+        """Moves new variables to contiguous memory, with replica 0's values; collective."""
         groups: dict[tuple[np.dtype[np.generic], bool], list[Variable]] = {}
         for v in variables:
             groups.setdefault((v.dtype, v.storage.copy_on_write), []).append(v)
         for (dtype, viewed), members in groups.items():
-            # Side by side, without gaps, so that neighbours are updated in one go.
             ends = np.cumsum([v.size for v in members]).tolist()
             nbytes = ends[-1] * dtype.itemsize
             block, start = self._viewed.take(nbytes) if viewed else (None, 0)
@@ -228,7 +228,7 @@ class SharedParameters:
                 for v, end in zip(members, ends, strict=True)
             ]
             if block is not None:
-                block.take_edits()  # of what lies there already
+                block.take_edits()  # of variables that are in the block already
             self._fill(members, found)
             for v, region in zip(members, found, strict=True):
                 self._regions[id(v)] = (weakref.ref(v, _remover(self._regions, id(v))), region)
@@ -238,26 +238,26 @@ class SharedParameters:
             if block is not None:
                 block.discard_edits()
         if sum(v.size * v.dtype.itemsize for v in variables) >= _WORTH_A_TRIM:
-            _give_back()
+            _trim()
 
     def rewrite(self, variables: Sequence[Variable]) -> None:
-        """Brings variables back that all replicas have assigned, with the value assigned."""
+        """Writes assigned values to the variables' regions, and attaches the variables again; collective."""
         found = [region for v in variables if (region := self.of(v)) is not None]
         self._fill(variables, found)
         for v, region in zip(variables, found, strict=True):
             v.storage.attach(region.view)
 
     def keep_private(self, variables: Sequence[Variable]) -> None:
-        """Takes variables out of memory that is shared with a job in which this replica has no part.
+        """Copies variables without a region to private memory.
 
-        So it is in a child that a replica of that job has forked.
+        In a child process that a replica forked, they may be in memory that the replica's job shares.
         """
         for v in variables:
             if self.of(v) is None:
                 v.storage.detach()
 
     def release(self, variables: Sequence[Variable]) -> None:
-        """Gives each replica its own copy, for good: from now on they may differ."""
+        """Copies variables to private memory, permanently: from now on, the replicas' values may differ."""
         self.any_released = self.any_released or len(variables) > 0
         self.take_edits(variables)
         for v in variables:
@@ -270,7 +270,7 @@ class SharedParameters:
             self._released[id(v)] = weakref.ref(v, _remover(self._released, id(v)))
 
     def _fill(self, variables: Sequence[Variable], found: Sequence[MemoryRegion]) -> None:
-        """Writes replica 0's values into the regions, once a node."""
+        """Writes replica 0's values to the regions, once per node; collective."""
         if self.reduce.node.rank == 0:
             for region, v in zip(found, variables, strict=True):
                 np.copyto(region.view, as_array(v))
@@ -278,10 +278,10 @@ class SharedParameters:
         if self.reduce.cross.size == 1:
             return
         for region in found:
-            # Each replica of the first node sends its part to those of its rank in the others.
+            # Each replica of the first node sends its part to the replicas of its rank on the other nodes.
             flat, node = region.view.reshape(-1), self.reduce.node
             part = flat[slice(*share(flat.size, node.rank, node.size))]
-            # What is received is a copy, for a moment. All take part as often, threads of a process together.
+            # In pieces, since broadcast returns a copy. The number of pieces is the same on all replicas.
             for start in range(0, -(-flat.size // node.size), _AT_ONCE):
                 piece = part[start : start + _AT_ONCE]
                 np.copyto(piece, self.reduce.cross.broadcast(piece))
@@ -294,20 +294,20 @@ class SharedParameters:
         return block.bytes[start : start + nbytes]
 
 
-class _Pieces(Generic[_Block]):
-    """Memory for variables: a block, or a piece of one for few bytes; the same on all replicas of the node.
+class _Allocator(Generic[_Block]):
+    """Allocates shared memory: a whole block, or a part of a block for small sizes.
 
     Args:
-        make: makes a block of so many bytes; collective.
+        make: ``nbytes -> block``; collective.
     """
 
     def __init__(self, make: Callable[[int], _Block]) -> None:
         self._make: Callable[[int], _Block] = make
-        self._block: _Block | None = None  # for few bytes
+        self._block: _Block | None = None  # for small sizes
         self._used = 0
 
     def take(self, nbytes: int) -> tuple[_Block, int]:
-        """A block, and where in it ``nbytes`` begin that were never used."""
+        """A block, and the offset of ``nbytes`` unused bytes in it; collective."""
         if nbytes > _SMALL:
             return self._make(nbytes), 0
         taken = max(-(-nbytes // _ALIGN), 1) * _ALIGN
@@ -318,7 +318,7 @@ class _Pieces(Generic[_Block]):
 
 
 def _remover(entries: dict[int, Any], key: int) -> Callable[[object], None]:
-    """What takes an entry away when its variable has gone, since numbers of objects come again."""
+    """A weakref callback that removes an entry when its variable is deleted, because Python reuses ids."""
 
     def remove(_: object) -> None:
         entries.pop(key, None)
@@ -330,8 +330,8 @@ def _bytes(array: Array) -> Array:
     return array.reshape(-1).view(np.uint8)
 
 
-def _give_back() -> None:
-    """Returns memory that the variables left to the system, which the C library would rather keep."""
+def _trim() -> None:
+    """Returns the variables' old memory to the system, which the C library would keep for later."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -1,4 +1,4 @@
-"""Sparse gradients: rows of replicas brought together, and applied by their owners."""
+"""Sparse gradients: sums them over replicas by rows, and updates variables from them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from distopt.typing import Array
 
 __all__ = ["apply_rows", "densified", "densify_mixed", "reduced", "summed"]
 
-#: Where the replicas' rows together reach this share of all rows, they are summed as dense arrays.
+#: Gradients are summed as dense arrays if the replicas together have this share of the variable's rows.
 DENSITY = 0.5
 
 
@@ -33,15 +33,16 @@ def summed(gradient: IndexedSlices) -> tuple[Array, Array]:
 def reduced(
     comm: Communicator, gradient: IndexedSlices, height: int, divisor: int | None = None
 ) -> tuple[Array, Array]:
-    """The sum or mean of all replicas' sparse gradients of one variable, in tree order row by row.
+    """The sum or mean of all replicas' sparse gradients of one variable; collective.
 
-    Whether rows or whole arrays travel, each row is the same sum: a replica without a row adds 0.
+    Each row is summed in tree order, with 0 for a replica that does not have the row. So the result is the
+    same whether replicas exchange rows or dense arrays.
 
     Args:
         comm: all replicas.
-        gradient: this replica's.
+        gradient: this replica's gradient.
         height: the number of rows of the variable.
-        divisor: what the sum is divided by; None for 1.
+        divisor: the divisor of the sum; None for 1.
 
     Returns:
         ``(rows [k, ...], indices [k] int64, increasing)``, the same on every replica.
@@ -51,6 +52,7 @@ def reduced(
 
 
 def _sum_rows(comm: Communicator, rows: Array, indices: Array, height: int) -> tuple[Array, Array]:
+    """The sums of all replicas' rows, and the union of their indices; collective."""
     if comm.size == 1:
         return rows, indices
     counts = [int(n[0]) for n in comm.all_gather(np.array([len(indices)], np.int64))]
@@ -82,13 +84,13 @@ def apply_rows(
     indices: Array,
     node: Communicator,
 ) -> None:
-    """Updates this replica's share of a variable from rows that are the same on all replicas.
+    """Updates this replica's share of a variable from a reduced sparse gradient.
 
     Args:
-        rule: the arithmetic.
+        rule: the update rule.
         state: the variable and its slots.
-        coefficients: the rule's.
-        rows: ``[k, ...]``, duplicates summed.
+        coefficients: the coefficients of the rule.
+        rows: ``[k, ...]``, the gradient's rows without duplicates, the same on all replicas.
         indices: ``[k]`` int64, increasing.
         node: the replicas that share the work.
     """
@@ -110,7 +112,10 @@ def _table(array: Array, height: int) -> Array:
 
 
 def densify_mixed(comm: Communicator, batch: GradientBatch) -> GradientBatch:
-    """The gradients, made dense where they are dense on any replica; ``comm`` are all replicas."""
+    """Makes sparse gradients dense if any replica's gradient of the variable is dense; collective.
+
+    ``comm``: all replicas.
+    """
     everyone = comm.gather_bytes(bytes(isinstance(g, IndexedSlices) for g in batch.gradients))
     result = list(batch.gradients)
     for i, (gradient, variable) in enumerate(zip(batch.gradients, batch.variables, strict=True)):
@@ -120,7 +125,7 @@ def densify_mixed(comm: Communicator, batch: GradientBatch) -> GradientBatch:
 
 
 def densified(gradient: Gradient, shape: tuple[int, ...]) -> Array:
-    """A gradient as an array of ``shape``, with zeros in rows that it does not name."""
+    """A gradient as a dense array of ``shape``, with zeros in rows without gradient."""
     if not isinstance(gradient, IndexedSlices):
         return gradient
     rows, indices = summed(gradient)

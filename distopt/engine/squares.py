@@ -1,4 +1,4 @@
-"""Sums of squares in compiled code: see :mod:`distopt.engine.norms`."""
+"""The compiled loops of :mod:`distopt.engine.norms`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from distopt.comm.precompile import precompiled
 
 __all__ = ["add_squares", "norms", "squares_float32", "squares_float64"]
 
-#: Partial sums of a piece.
+#: The number of partial sums of a piece.
 _LANES = 512
 
 
 @inlined
 def add_squares(values, sums):  # type: ignore[no-untyped-def]
-    """The sum of squares of each piece of ``values``, into ``sums``."""
+    """Writes the sum of squares of each piece of ``values`` to ``sums``."""
     partial = np.empty(_LANES)
     for b in range(sums.size):
         x = values[b * PIECE : (b + 1) * PIECE]
@@ -48,7 +48,7 @@ def squares_float64(values, sums):  # type: ignore[no-untyped-def]
 
 @precompiled("void(float64[::1], int64[::1], float64[::1])")
 def norms(sums, begins, found):  # type: ignore[no-untyped-def]
-    """See ``norms_of_pieces``; the last argument is written."""
+    """See ``norms.norms_of_pieces``; writes ``found``."""
     for i in range(found.size):
         total = 0.0
         for k in range(begins[i], begins[i + 1]):

@@ -1,8 +1,8 @@
-"""StepEngine: one step of an optimizer on all replicas, at the memory's own speed.
+"""StepEngine: executes the steps of all optimizers of one replica.
 
-For block after block each replica sums the gradients of its own shard over all replicas and updates
-parameters and slots in the same pass, in memory that the node shares. The order of everything that
-is added is fixed, so the result does not depend on how many processes or nodes there are.
+A step is one pass over the parameters in blocks. For each block, the replica sums the gradients of its shard
+over all replicas, and updates the parameters and slots of this shard, which are in memory that the node
+shares. The order of all additions is fixed, so the result is the same for any number of processes and nodes.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from distopt.settings import settings
 
 __all__ = ["Coefficients", "StepEngine"]
 
-#: Flags of a header: some gradient is sparse; all are; the first block is staged; gradients may be handed
-#: over before such a step; those that were hold. The weight stands above.
-_SPARSE, _ALL_SPARSE, _STAGED, _FITS, _OVERLAPPED, _WEIGHT = 1, 2, 4, 8, 16, 5
+#: Header flags of a step: some gradients are sparse; all are; the first block is in the staging buffer; the
+#: overlap is ready for this plan; gradients sent early are still valid. Last: the shift of the mean's weight.
+_SPARSE, _ALL_SPARSE, _STAGED, _READY, _VALID, _WEIGHT = 1, 2, 4, 8, 16, 5
 
 
 class StepEngine:
-    """The engine of one replica; :meth:`of` gives it.
+    """The engine of one replica. :meth:`of` returns it.
 
     Args:
-        context: the replica.
+        context: the replica's context, of the job or of its node (see ``within_node``).
 
     Attributes:
-        replicas: the number of replicas in the job.
-        parameters: the variables that it has met, and where they lie.
-        coordinator: what replicas tell each other about a step.
+        replicas: the number of replicas of the context.
+        parameters: the memory of each variable that a step has used.
+        coordinator: checks and exchanges between the stages of a step.
     """
 
     def __init__(self, context: ReplicaContext) -> None:
@@ -70,10 +70,10 @@ class StepEngine:
 
     @classmethod
     def of(cls, context: ReplicaContext) -> StepEngine:
-        """The engine of a replica, made when first asked for."""
+        """The engine of a context. The first call creates it, and is collective."""
         engine: StepEngine | None = context.attached.get(cls)
         if engine is None:
-            # Making it is collective, so it needs a header of its own.
+            # Creating an engine is collective, so it has its own header.
             context.collective_check.check(
                 "an optimizer's first call", 0, lambda: "an optimizer's first call"
             )
@@ -82,12 +82,12 @@ class StepEngine:
 
     @classmethod
     def describe(cls, context: ReplicaContext, owner: object, wire: str) -> str:
-        """Where variables live, how nodes sum for an optimizer, and what watches over all; not collective.
+        """Text for ``describe()`` of an optimizer: variables, sums between nodes, watchdog; not collective.
 
         Args:
-            context: the replica.
+            context: the replica's context.
             owner: the optimizer.
-            wire: how its float32 gradients travel between nodes.
+            wire: the wire format of its float32 gradients between nodes.
         """
         engine: StepEngine | None = context.attached.get(cls)
         here = "variables: find their place at the first step"
@@ -96,17 +96,18 @@ class StepEngine:
         return f"{here}\n{watch_text(context.strategy.options)}"
 
     def share(self, call: str, variables: Sequence[Variable]) -> None:
-        """Gives variables their shared memory before a first step, with replica 0's values; collective.
+        """Moves variables to shared memory before their first step, with replica 0's values; collective.
 
-        Those that have it already get what all replicas have assigned since the last step. For one replica
-        nothing happens.
+        Writes values that all replicas have assigned since the last step to variables that are already there.
+        Does nothing for a single replica.
 
         Args:
-            call: who asks, for messages.
+            call: name of the call, for messages.
             variables: the same ones, in the same order, on all replicas.
 
         Raises:
-            ReplicaMismatch: their names, shapes or dtypes differ, which are new, or what was assigned.
+            ReplicaMismatch: the replicas differ in names, shapes or dtypes, in which variables are not in
+                shared memory yet, or in the values assigned.
         """
         if self.replicas > 1:
             assigned, new = self.parameters.assigned(variables), self.parameters.unallocated(variables)
@@ -119,14 +120,14 @@ class StepEngine:
 
     # -- the step
     def begin(self, owner: object, made: int) -> None:
-        """A step of ``owner`` begins. Its headers hold the step's number, so that all make the same one.
+        """Begins a step of ``owner``. Its headers contain the step number, to find replicas at other steps.
 
         Args:
             owner: the optimizer.
-            made: how many steps it has made, also before a restart.
+            made: its number of completed steps, including those before a restart.
         """
         check = self._context.collective_check
-        check.steps += 1  # for messages of those that wait for this replica
+        check.steps += 1  # shown in the messages of replicas that wait for this one
         if self._spans.armed:
             self._spans.step_began(self._context.comm.rank, check.steps)
         if self.replicas == 1:
@@ -145,29 +146,29 @@ class StepEngine:
         clip: Clip | None = None,
         overlap: Overlap | None = None,
     ) -> bool:
-        """Sums the gradients of all replicas, clips, and updates: the fast path, in one pass.
+        """Sums the gradients of all replicas, clips and updates in compiled code: the fast path; collective.
 
-        Sparse gradients are not clipped in this way: if any replica has one, nothing is done.
+        This path cannot clip sparse gradients: with a clip, it does nothing if any replica has a sparse one.
 
         Args:
-            call: who asks, for messages, e.g. ``"apply_gradients of Adam"``.
-            plan: that of the batch; no variable twice, and compiled code takes all of them.
+            call: name of the call, for messages, e.g. ``"apply_gradients of Adam"``.
+            plan: the plan of the batch, with distinct variables of compiled dtypes.
             batch: this replica's gradients.
-            coefficients: those of the plan's rules.
-            reduction: how the sum becomes the gradient.
-            clip: clips of the reduced gradients.
-            overlap: to whom gradients of this step may have been handed over.
+            coefficients: the coefficients of the plan's rules.
+            reduction: sum, mean or weighted mean, and the wire format between nodes.
+            clip: the clips of the reduced gradients.
+            overlap: the optimizer's overlap, which may have sent gradients of this step early.
 
         Returns:
             whether the step was made; the same on all replicas.
         """
-        fits, holds = (False, False) if overlap is None else overlap.holds(plan, batch, reduction.wire)
-        staged, ahead = (False, None) if holds else self._stage_first_block(plan, batch, reduction)
-        own = (reduction.weight or 0) << _WEIGHT | fits * _FITS | holds * _OVERLAPPED | staged * _STAGED
+        ready, valid = (False, False) if overlap is None else overlap.holds(plan, batch, reduction.wire)
+        staged, ahead = (False, None) if valid else self._stage_first_block(plan, batch, reduction)
+        own = (reduction.weight or 0) << _WEIGHT | ready * _READY | valid * _VALID | staged * _STAGED
         flags = self._agree(call, plan, batch, coefficients, own, ahead)
         some_sparse = reduce(or_, flags) & _SPARSE > 0
         staged = reduce(and_, flags) & _STAGED > 0
-        overlapped = reduce(and_, flags) & _OVERLAPPED > 0 and len(set(flags)) == 1  # weights alike
+        overlapped = reduce(and_, flags) & _VALID > 0 and len(set(flags)) == 1  # same weights
         if overlap is not None and not overlapped:
             overlap.drop()
         if clip is not None and some_sparse:
@@ -186,21 +187,21 @@ class StepEngine:
             batch = batch.with_gradients([weighted_gradient(g, scale) for g in batch.gradients])
         if not staged:
             self._reduce.staging.half = 0
-        then = epilogue(divisor, clip)
-        early, made = overlap if overlapped else None, self._context.steps_made
-        sums = None if reduction.wire == EXACT else sums_by(self._reduce, reduction.wire, made)
-        update.sum_and_update(self._reduce, plan, batch, coefficients, then, staged, early, sums)
+        early, steps = overlap if overlapped else None, self._context.steps_made
+        sums = None if reduction.wire == EXACT else sums_by(self._reduce, reduction.wire, steps)
+        end = epilogue(divisor, clip)
+        update.sum_and_update(self._reduce, plan, batch, coefficients, end, staged, early, sums)
         self._close(batch)
         if overlap is not None:
-            overlap.stepped(plan, batch, reduce(and_, flags) & _FITS > 0, reduction.wire)
+            overlap.stepped(plan, batch, reduce(and_, flags) & _READY > 0, reduction.wire)
         return True
 
     def apply(self, call: str, rounds: Sequence[PlannedUpdate]) -> None:
-        """Updates from gradients that are final and the same on every replica.
+        """Updates from final gradients, which are the same on all replicas; collective.
 
         Args:
-            call: who asks, for messages.
-            rounds: in each no variable comes twice.
+            call: name of the call, for messages.
+            rounds: plan, batch and coefficients of each round; a round contains no variable twice.
         """
         saved: list[SavedArray] = []
         for plan, batch, coefficients in rounds:
@@ -214,7 +215,7 @@ class StepEngine:
             self._close(batch)
 
     def apply_alone(self, plan: StepPlan, batch: GradientBatch, coefficients: Coefficients) -> None:
-        """Updates this replica's own copies with its own gradients; the replicas may come to differ."""
+        """Updates private copies of the variables with this replica's gradients; replicas may then differ."""
         self._make_private(plan.state(batch.variables))
         update.alone(self._context.comm, plan, batch, coefficients)
         self._record(batch.variables)
@@ -227,15 +228,15 @@ class StepEngine:
         alone: bool = False,
         costs: Sequence[float] = (),
     ) -> None:
-        """Runs updates that are Python code.
+        """Runs updates that are Python code; collective unless ``alone``.
 
         Args:
-            call: who asks, for messages.
-            updates: the updates. Each is run by one replica of the node, with gradients that are the same
-                everywhere; or by this replica ``alone``, on its own copies.
-            settings: a description of the numbers that they use, which must be the same everywhere too.
-            alone: whether replicas may come to differ.
-            costs: what each update costs, by which they are dealt out; the sizes of the variables if empty.
+            call: name of the call, for messages.
+            updates: the updates. One replica of the node runs each of them, with gradients that are the same
+                on all replicas. If ``alone``, this replica runs all of them, on its private copies.
+            settings: text with the hyperparameters, which must be the same on all replicas.
+            alone: whether the replicas' variables may differ afterwards.
+            costs: the relative cost of each update, to balance the load; by default the variable's size.
         """
         state = list({id(v): v for _, written, _ in updates for v in written}.values())
         variables = [v for v, _, _ in updates]
@@ -253,18 +254,18 @@ class StepEngine:
         self._record(variables)
 
     def average(self, variables: Sequence[Variable], averages: Sequence[Variable], step: AverageStep) -> None:
-        """Moves moving averages, and the variables to them if the step says so.
+        """Updates moving averages, and overwrites the variables with them if ``step`` says so; collective.
 
         Args:
-            variables: distinct ones that a step has just updated.
-            averages: each one's, which that step had beside it.
-            step: what to do, the same on all replicas.
+            variables: distinct variables that a step has just updated.
+            averages: the average of each, which must be in the plan of that step.
+            step: the momentum, and whether to overwrite; the same on all replicas.
         """
         move_averages(self._reduce.node, variables, averages, step)
 
     # -- around a step
     def overlap(self, owner: object) -> Overlap | None:
-        """To whom the gradients of an optimizer's next step may be handed over; None on one node."""
+        """The overlap that sends an optimizer's gradients early; None on one node."""
         if self._reduce.cross.size == 1:
             return None
         found = self._overlaps.get(owner)
@@ -273,7 +274,7 @@ class StepEngine:
         return found
 
     def once(self, owner: object, commit: Callable[[], None]) -> None:
-        """Runs ``commit`` for every replica; once, where replicas of one process share ``owner``."""
+        """Runs ``commit`` on each replica, but only once where replicas of one process share ``owner``."""
         local = self._context.world.local
         if local.size > 1 and owner not in self._shared:
             self._shared[owner] = local.run_once(id(owner), lambda ids: len(set(ids)) < len(ids))
@@ -281,11 +282,11 @@ class StepEngine:
             commit()
 
     def audit_due(self, owner: object) -> bool:
-        """Whether the state of the replicas is compared after the step that ``owner`` makes now."""
+        """Whether an audit follows the current step of ``owner``."""
         return self.replicas > 1 and self._due(self._steps.get(owner, 0) + 1)
 
     def counted(self, owner: object) -> bool:
-        """Counts a step of ``owner``; whether it is one after which the replicas' state is compared."""
+        """Counts a completed step of ``owner``. Returns whether an audit follows it."""
         if self.replicas == 1:
             return False
         step = self._steps[owner] = self._steps.get(owner, 0) + 1
@@ -296,14 +297,14 @@ class StepEngine:
         return every > 0 and step % every == 1 % every
 
     def shares(self, variables: Sequence[Variable]) -> bool:
-        """Whether replicas of this process train the same Variable objects; they meet to find out."""
+        """Whether the replicas of this process train the same Variable objects; collective among them."""
         ids = tuple(id(v) for v in variables)
         local = self._context.world.local
         result: bool = local.size > 1 and local.run_once(ids, lambda everyone: len(set(everyone)) == 1)
         return result
 
     def released(self, variables: Sequence[Variable]) -> bool:
-        """Whether some of them are each replica's own, since it updated them alone."""
+        """Whether some of the variables have left shared memory, because replicas updated them alone."""
         some = self.replicas > 1 and self.parameters.any_released
         return some and any(map(self.parameters.released, variables))
 
@@ -311,12 +312,14 @@ class StepEngine:
     def _stage_first_block(
         self, plan: StepPlan, batch: GradientBatch, reduction: FusedReduction
     ) -> tuple[bool, Callable[[], None] | None]:
-        """Stages the first block before the header, so that a small step takes one meeting for both.
+        """Writes the first block to the staging buffer before the header, so that one barrier serves both.
 
-        Gradients must go as they are: weights that differ are known after the header only.
+        It does not stage gradients that must be multiplied by weights first: the weights of the other
+        replicas are known only after the header.
 
         Returns:
-            whether it is staged, and what sends it to other nodes while headers travel, if there are any.
+            whether the block is staged; and, with several nodes, a function that sends it to the other nodes
+            while the headers travel.
         """
         whole = reduction.weight in (None, 1) and not batch.sparse
         over_nodes = self._reduce.cross.size > 1
@@ -341,10 +344,10 @@ class StepEngine:
         flags: int = 0,
         ahead: Callable[[], None] | None = None,
     ) -> list[int]:
-        """The header: same call, variables and coefficients; what was assigned was assigned alike.
+        """Exchanges the step's header, which compares call, variables, coefficients and assigned values.
 
         Returns:
-            for each replica its flags: see ``_SPARSE``.
+            the flags of each replica: see ``_SPARSE``.
         """
         kinds = bool(batch.sparse) * _SPARSE | (len(batch.sparse) == len(batch.variables)) * _ALL_SPARSE
         flags |= kinds
@@ -362,7 +365,7 @@ class StepEngine:
         return self._context.collective_check.check(call, header_key, describe, flags=flags, ahead=ahead)
 
     def _place_variables(self, plan: StepPlan, batch: GradientBatch) -> None:
-        """Moves all variables to where all replicas of the node see them."""
+        """Moves the plan's variables and slots to shared memory, and assigns shards."""
         if self.replicas > 1:
             state = plan.state(batch.variables)
             self.parameters.share(self.parameters.assigned(state), plan.columns(batch.variables))
@@ -372,14 +375,14 @@ class StepEngine:
         plan.seen = self._placement.moves
 
     def _make_private(self, variables: Sequence[Variable]) -> None:
-        """Makes variables this replica's own, for an update that is its own."""
+        """Takes variables out of shared memory, before this replica updates them alone."""
         if self.replicas > 1:
             self.parameters.release(variables)
         else:
             self.parameters.keep_private(variables)
 
     def _close(self, batch: GradientBatch) -> None:
-        """Everyone sees everything updated."""
+        """Waits until the node's replicas have updated their shards; marks the variables as changed."""
         if self._reduce.node.size > 1:
             begin = perf_counter_ns()
             self._reduce.node.barrier()

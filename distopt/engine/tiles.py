@@ -1,4 +1,4 @@
-"""Products of matrices in compiled code, tile by tile: see :mod:`distopt.engine.products`."""
+"""The compiled loops of :mod:`distopt.engine.products`: matrix products by tiles of the result."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from distopt.comm.precompile import precompiled
 
 __all__ = ["COLUMN_BYTES", "ROWS", "multiplier"]
 
-#: Rows of a tile, and bytes of each: two vectors. So a tile stays in the registers of AVX2 and NEON.
+#: The rows of a tile, and the bytes of a row, two vectors: a tile fits into the registers of AVX2 and NEON.
 ROWS, COLUMN_BYTES = 6, 64
 _VECTORS, _VECTOR_BYTES = 2, 32
-#: Elements of each sum that are added at a time, so that the columns of the second factor stay in the cache.
+#: How many terms of each sum to add at a time, so that the columns of the second factor stay in the cache.
 _DEPTH = 256
 
 _cgutils: Any = cgutils
@@ -27,7 +27,11 @@ _cgutils: Any = cgutils
 
 @intrinsic
 def _add_tile(typingctx: Any, like: Any, a: Any, b: Any, c: Any, depth: Any, stride: Any) -> Any:  # noqa: ARG001
-    """Adds ``depth`` outer products of ``ROWS`` and two vectors of numbers to a tile of ``c``, by fma."""
+    """Adds ``depth`` outer products of ``ROWS`` numbers and a row of two vectors to a tile, by fma.
+
+    ``a``, ``b`` and ``c`` are addresses in packed factors and in the result; ``stride`` is the number of
+    elements of a row of the result.
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         _, a, b, c, depth, stride = args
@@ -58,7 +62,7 @@ def _add_tile(typingctx: Any, like: Any, a: Any, b: Any, c: Any, depth: Any, str
 
 
 class _Matrix:
-    """Vectors of one type of number, in memory that is aligned to single numbers."""
+    """Generates loads, stores and fma of vectors in memory that is aligned to single numbers only."""
 
     def __init__(self, builder: Any, scalar: Any, size: int) -> None:
         self._builder, self._scalar, self._size = builder, scalar, size
@@ -80,7 +84,7 @@ class _Matrix:
         self._builder.store(value, pointer, align=self._size)
 
     def spread(self, address: Any) -> Any:
-        """The number at an address, in all lanes."""
+        """A vector with the number at ``address`` in all lanes."""
         number = self._builder.load(self._builder.inttoptr(address, self._scalar.as_pointer()))
         nothing = ir.Constant(self.vector, ir.Undefined)
         one = self._builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
@@ -93,6 +97,7 @@ class _Matrix:
 
 @inlined
 def _multiply(a, b, c, upper):  # type: ignore[no-untyped-def]
+    """See :func:`multiplier`."""
     like, size, stride = c[0, 0], c.itemsize, c.shape[1]
     rows, length, columns, width = a.shape[0], a.shape[1], b.shape[0], b.shape[2]
     for start in range(0, length, _DEPTH):
@@ -108,10 +113,11 @@ def _multiply(a, b, c, upper):  # type: ignore[no-untyped-def]
 
 @cache
 def multiplier(dtype: np.dtype[Any]) -> Any:
-    """``(a, b, c, upper)``: adds the product of packed factors to ``c``; compiled when first asked for.
+    """The function ``(a, b, c, upper)`` that adds the product of packed factors to ``c``.
 
-    ``a`` is ``[rows / ROWS, length, ROWS]``, ``b`` ``[columns / width, length, width]`` with a width of
-    ``COLUMN_BYTES``, ``c`` ``[rows, columns]``. If ``upper``, tiles below the diagonal are left out.
+    ``a`` is ``[rows / ROWS, length, ROWS]``, ``b`` is ``[columns / width, length, width]`` with a width of
+    ``COLUMN_BYTES``, and ``c`` is ``[rows, columns]``. If ``upper``, it skips tiles below the diagonal. The
+    function is compiled at its first use.
     """
     return _float32() if dtype == np.float32 else _float64()
 

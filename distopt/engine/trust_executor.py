@@ -1,4 +1,4 @@
-"""TrustRatioExecutor: an executor whose step has two passes, see :mod:`distopt.engine.trust_ratio`."""
+"""TrustRatioExecutor: an executor whose steps have two passes, see :mod:`distopt.engine.trust_ratio`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distopt.core.tensor import as_array
 from distopt.engine import fused, kernels
 from distopt.engine.batch import GradientBatch
 from distopt.engine.compiled import COMPILED
-from distopt.engine.executor import Executor, Place, memory_beside
+from distopt.engine.executor import Executor, Place, per_element_memory
 from distopt.engine.norm_board import NormBoard
 from distopt.engine.trust_ratio import TrustRatioRule, squares_of
 from distopt.typing import Array
@@ -22,12 +22,13 @@ __all__ = ["TrustRatioExecutor"]
 
 
 class Directions(NamedTuple):
-    """Directions that wait for norms.
+    """The directions of this replica's shards, stored until the norms are known.
 
     Attributes:
-        boards: where the squares of variables and those of directions are written.
-        values: the directions of this replica's shards, one after the other.
-        owns: the own segments, each with where its direction is kept.
+        boards: the boards of variables and of directions.
+        values: 1-D, the directions of all segments, one after the other.
+        owns: as in ``KernelCall``, for the second pass: the addresses of each segment's directions, its
+            parameters, and the slots of the second pass.
     """
 
     boards: tuple[NormBoard, NormBoard]
@@ -36,9 +37,10 @@ class Directions(NamedTuple):
 
 
 class TrustRatioExecutor(Executor):
-    """Its steps are those of an Executor that updates slots and keeps directions; then :meth:`adapt`.
+    """Executes the first pass as an :class:`Executor` whose ``rule`` is ``rule.direction``, then the second.
 
-    Arguments as for Executor. :meth:`prepare` comes before each step. Its ``rule`` is that of the first pass.
+    A step calls :meth:`prepare`, runs the first pass, which updates slots and stores directions, and calls
+    :meth:`adapt`. Arguments as for Executor.
     """
 
     def __init__(
@@ -53,37 +55,39 @@ class TrustRatioExecutor(Executor):
         self.trust_rule = rule
         self.kernel = partial(fused.direction_kernel, rule.direction, dtype)
         self.scaled_kernel = partial(fused.scaled_direction_kernel, rule.direction, dtype)
-        #: The own segments, each with the addresses of its parameters and slots.
+        #: ``owns`` of Executor: prepare() replaces that by the table of the first pass.
         self._segments_at = self.owns
         self._directions: Directions | None = None
 
     def prepare(self, boards: tuple[NormBoard, NormBoard]) -> None:
-        """The next step writes its squares to these boards."""
+        """Prepares a step that writes sums of squares to these boards, of variables and of directions."""
         if self._directions is not None and self._directions.boards[0] is boards[0]:
             return
         segments = self._segments_at
-        kept = self.rule.arithmetic_dtype(self.dtype)
-        values, places = memory_beside(segments, self.dtype, kept)
+        stored = self.rule.arithmetic_dtype(self.dtype)
+        values, places = per_element_memory(segments, self.dtype, stored)
         squares = [board.places(segments, self.dtype.itemsize) for board in boards]
         own, addresses = segments[:, :4], segments[:, 4:]
-        first = len(self.rule.slots)  # parameters, and the slots of the first pass
+        # Columns of parameters and of the first pass's slots. Its first slot is the direction, which is not
+        # among ``addresses``, so this is also the number of its slots.
+        first = len(self.rule.slots)
         self.owns = np.column_stack([own, addresses[:, :1], places, addresses[:, 1:first], *squares])
         second = np.column_stack([own, places, addresses[:, :1], addresses[:, first:]])
         self._directions = Directions(boards, values, second)
-        self._kept = None
+        self._stored = None
 
     def adapt(self, coefficients: tuple[Any, ...]) -> None:
-        """The second pass, when all replicas of the node have made their first.
+        """Runs the second pass, after the first pass of all replicas of the node.
 
         Args:
-            coefficients: the rule's.
+            coefficients: the coefficients of the rule.
         """
         assert self._directions is not None
         boards, _, owns = self._directions
         rule, dtype = self.trust_rule, self.dtype
         ratios = rule.ratios(boards[0].norms(), boards[1].norms(), coefficients, dtype)
         if dtype in COMPILED:
-            numbers = (*rule.of_step(coefficients), dtype.type(1))  # each variable's ratio takes its place
+            numbers = (*rule.of_step(coefficients), dtype.type(1))  # the kernel replaces the 1 by the ratio
             fused.adapted_kernel(rule.step, dtype)(owns, ratios, numbers)
             return
         first = len(rule.direction.slots)
@@ -101,7 +105,7 @@ class TrustRatioExecutor(Executor):
                 board.part(number, part)[:] = squares_of(values)
 
     def _with_directions(self) -> list[tuple[tuple[int, slice, list[Array]], Array]]:
-        """The own segments, each with its directions."""
+        """This replica's segments, as from ``_segments``, each with a view of its directions."""
         assert self._directions is not None
         found, at = [], 0
         for segment in self._segments():

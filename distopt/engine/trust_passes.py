@@ -1,4 +1,4 @@
-"""The two passes of the executors of a plan whose rules have trust ratios."""
+"""The two passes of a step with trust ratios, for all executors of a plan."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ __all__ = ["adapt", "prepare"]
 def prepare(
     reduce: ShardReduce, plan: StepPlan, coefficients: tuple[tuple[Any, ...], ...]
 ) -> tuple[tuple[Any, ...], ...]:
-    """Gets the executors ready for a first pass; collective.
+    """Prepares the executors for the first pass; collective.
 
     Args:
-        reduce: knows the replicas.
-        plan: that of the step.
-        coefficients: those of the plan's rules.
+        reduce: the communicators of the job.
+        plan: the plan of the step.
+        coefficients: the coefficients of the plan's rules.
 
     Returns:
-        for each rule the coefficients of its first pass.
+        for each rule, the coefficients of its first pass.
     """
     if plan.executors:
         _, parameters, directions = plan.norm_boards(reduce)
@@ -43,15 +43,15 @@ def adapt(
     executors: Sequence[tuple[int, Executor]],
     coefficients: tuple[tuple[Any, ...], ...],
 ) -> None:
-    """Their second pass, when this replica has made their first; collective.
+    """Runs the second pass of executors, after this replica's first pass; collective.
 
     Args:
-        reduce: knows the replicas.
-        executors: those of a plan, with the places of their rules.
-        coefficients: those of the plan's rules.
+        reduce: the communicators of the job.
+        executors: executors of a plan, each with the index of its rule.
+        coefficients: the coefficients of the plan's rules.
     """
     waiting = [(kind, e) for kind, e in executors if isinstance(e, TrustRatioExecutor)]
     if waiting:
-        reduce.node.barrier()  # all squares are there
+        reduce.node.barrier()  # until all replicas have written their sums of squares
         for kind, executor in waiting:
             executor.adapt(coefficients[kind])

@@ -1,4 +1,4 @@
-"""TrustRatioRule: the arithmetic of an optimizer whose step has a length of each variable's own."""
+"""TrustRatioRule: the update rule of optimizers that scale each variable's step by norms, such as LAMB."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ Scalars: TypeAlias = tuple[Any, ...]
 
 @dataclass(frozen=True, eq=False)
 class TrustRatioRule:
-    """An update in two passes, between which the norms of whole variables are known.
+    """An update in two passes. Between them, the norms of whole variables are computed.
 
-    The functions take some of the coefficients each, by the names of their parameters. A sparse gradient
-    counts as a dense one with zeros, since all elements have a part in the norms.
+    Each of the three functions takes those coefficients that its parameters name. A sparse gradient is
+    converted to a dense one with zeros, because all elements contribute to the norms.
 
     Args:
         name: for messages, such as ``"lamb"``.
-        direction: the first pass, ``(w, g, u, *slots, *coefficients) -> (w, u, *slots)``, where ``u``, the
-            first of its slots, is memory that lasts until the second pass. The norms are those of the new
-            ``w`` and ``u``.
-        ratio: from arrays with an element for each variable: ``(norms of w, norms of u, *coefficients) ->
-            ratios``, in what the variables are computed in.
+        direction: the first pass, ``(w, g, u, *slots, *coefficients) -> (w, u, *slots)``. ``u`` is the
+            direction, stored until the second pass; it counts as the first slot of this rule. The norms are
+            those of the new ``w`` and ``u``.
+        ratio: ``(norms of w, norms of u, *coefficients) -> ratios``, arrays with one element per variable, in
+            the dtype of the arithmetic.
         step: the second pass, ``(w, u, *slots, *coefficients, ratio) -> (w, *slots)``.
     """
 
@@ -48,35 +48,35 @@ class TrustRatioRule:
 
     @cached_property
     def slots(self) -> tuple[str, ...]:
-        """The names of the slots of both passes, in their order."""
+        """The names of the slots: those of the first pass except ``u``, then those of the second pass."""
         return (*self.direction.slots[1:], *self.step.slots)
 
     @cached_property
     def coefficients(self) -> tuple[str, ...]:
-        """The names of the coefficients of all three functions, each once."""
+        """The names of the coefficients of all three functions, without duplicates."""
         return tuple(dict.fromkeys((*self.direction.coefficients, *self._ratio, *self._step)))
 
     def arithmetic_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """See Rule."""
         return self.direction.arithmetic_dtype(dtype)
 
-    # -- for each function its own of the coefficients
+    # -- the coefficients of each function
     def of_direction(self, coefficients: Scalars) -> Scalars:
-        """Those of the first pass."""
+        """The coefficients of the first pass."""
         return self._pick(self.direction.coefficients, coefficients)
 
     def of_step(self, coefficients: Scalars) -> Scalars:
-        """Those of the second pass, but for the ratio."""
+        """The coefficients of the second pass, except the ratio."""
         return self._pick(self._step, coefficients)
 
     def ratios(self, of_w: Array, of_u: Array, coefficients: Scalars, dtype: np.dtype[Any]) -> Array:
-        """The trust ratios.
+        """The trust ratios of all variables.
 
         Args:
-            of_w: norms of variables, ``[n]`` float64.
-            of_u: norms of their directions.
-            coefficients: all of the rule's.
-            dtype: that of the variables.
+            of_w: the norms of the variables, ``[n]`` float64.
+            of_u: the norms of their directions, ``[n]`` float64.
+            coefficients: all coefficients of the rule.
+            dtype: the dtype of the variables.
 
         Returns:
             ``[n]``, of ``arithmetic_dtype(dtype)``.
@@ -102,20 +102,20 @@ class TrustRatioRule:
         return tuple([values[name] for name in names])
 
 
-#: What updates a variable.
+#: An update rule.
 AnyRule: TypeAlias = "Rule | TrustRatioRule"
 
 
 @cache
 def decayed(rule: AnyRule) -> AnyRule:
-    """The rule with decoupled weight decay, see :func:`with_weight_decay`; norms are of what is left."""
+    """The rule with decoupled weight decay, see :func:`with_weight_decay`; norms are after the decay."""
     if isinstance(rule, Rule):
         return with_weight_decay(rule)
     return replace(rule, name=f"{rule.name} with weight decay", direction=with_weight_decay(rule.direction))
 
 
 def squares_of(values: Array) -> Array:
-    """The sum of squares of each piece; of complex numbers those of their absolute values.
+    """The sum of squares of each piece, ``[ceil(n / PIECE)]`` float64; of absolute values, if complex.
 
     Args:
         values: ``[n]``, contiguous.
@@ -124,14 +124,14 @@ def squares_of(values: Array) -> Array:
 
 
 def update_alone(rule: TrustRatioRule, w: Array, g: Array, slots: Sequence[Array], numbers: Scalars) -> None:
-    """Updates a whole variable in place, with the bits that it gets from replicas that share the work.
+    """Updates a whole variable in place. The result has the same bits as an update divided into shards.
 
     Args:
-        rule: the arithmetic.
+        rule: the update rule.
         w: ``[n]``, contiguous, written.
         g: ``[n]``, contiguous, of the same dtype.
         slots: arrays like ``w``, one for each of the rule's slots, written.
-        numbers: the rule's coefficients.
+        numbers: the coefficients of the rule.
     """
     first = len(rule.direction.slots) - 1
     u = np.zeros(w.size, rule.arithmetic_dtype(w.dtype))

@@ -1,7 +1,7 @@
-"""Parameter and slots of one element as a tuple, in compiled code: one loop for any number of slots.
+"""Loads and stores parameter and slots of an element as a tuple: one loop supports any number of slots.
 
-Tuples of arrays that are indexed in a loop are not vectorized. Here the compiler sees one load and one
-store for each array, at an address that stays the same throughout the loop.
+LLVM does not vectorize a loop that indexes a tuple of arrays. These intrinsics generate one load and one
+store per array, at base addresses that are constant in the loop, which LLVM vectorizes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _tuple_of: Any = types.UniTuple
 
 @intrinsic
 def addresses(typingctx: Any, at: Any = None, like: Any = None, shift: Any = None) -> Any:  # noqa: ARG001
-    """The first elements of the int64 array ``at``, as many as ``like`` has, each plus ``shift``."""
+    """A tuple as long as ``like``, of the first elements of the int64 array ``at``, each plus ``shift``."""
     count = len(like)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -35,7 +35,7 @@ def addresses(typingctx: Any, at: Any = None, like: Any = None, shift: Any = Non
 
 @intrinsic
 def load(typingctx: Any, begins: Any = None, i: Any = None, dtype: Any = None) -> Any:  # noqa: ARG001
-    """Element ``i`` of the arrays of ``dtype`` that begin at these addresses, as a tuple."""
+    """Element ``i`` of each of the arrays of ``dtype`` at the addresses ``begins``, as a tuple."""
     count = len(begins)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -49,7 +49,7 @@ def load(typingctx: Any, begins: Any = None, i: Any = None, dtype: Any = None) -
 
 @intrinsic
 def store(typingctx: Any, begins: Any = None, i: Any = None, values: Any = None) -> Any:  # noqa: ARG001
-    """Writes the values to element ``i`` of the arrays that begin at these addresses."""
+    """Writes a tuple of values to element ``i`` of each of the arrays at the addresses ``begins``."""
     count = len(begins)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ARG001

@@ -1,6 +1,6 @@
-"""From gradients to updated shards, once the replicas have agreed on the step.
+"""The updates of a step, after its header: from gradients to updated shards.
 
-What has a constraint comes first: a constraint may raise, and then the step is taken back.
+Variables with a constraint come first: a constraint may raise, and then the step is rolled back.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ __all__ = [
     "update_variable",
 ]
 
-#: For each dtype of a plan the rule's coefficients, scalars of that dtype.
+#: For each kind of a plan's variables, the rule's coefficients: scalars of the dtype that it computes in.
 Coefficients: TypeAlias = tuple[tuple[Any, ...], ...]
 PlannedUpdate: TypeAlias = tuple[StepPlan, GradientBatch, Coefficients]
 
@@ -47,45 +47,45 @@ def sum_and_update(
     plan: StepPlan,
     batch: GradientBatch,
     coefficients: Coefficients,
-    then: Epilogue,
+    epilogue: Epilogue,
     staged: bool,
     overlap: Overlap | None = None,
     sums: Sums | None = None,
 ) -> None:
-    """Sums this replica's shards over all replicas and updates them.
+    """Sums this replica's shards over all replicas and updates them; collective.
 
     Args:
         reduce: sums shards.
-        plan: that of the batch.
+        plan: the plan of the batch.
         batch: this replica's gradients.
-        coefficients: those of the plan's rules.
-        then: what happens to the sums before the update.
+        coefficients: the coefficients of the plan's rules.
+        epilogue: the division and clip between sum and update.
         staged: whether all replicas have staged the first block.
-        overlap: has the sums, or some of them; None if nothing has been summed.
-        sums: what sums shards over nodes; exactly by default.
+        overlap: provides the sums, if gradients were sent before the step; else None.
+        sums: sums shards over nodes; by default ``reduce``, which is exact.
     """
     begin, board = perf_counter_ns(), None
-    if then.needs_norms and plan.executors:
+    if epilogue.needs_norms and plan.executors:
         board = plan.norm_boards(reduce)[0]
     first_pass = trust_passes.prepare(reduce, plan, coefficients) if plan.adapts else coefficients
     steps: list[Step] = []
     for kind, executor in plan.executors:
-        steps.append(Step(executor, batch, first_pass[kind], then, staged and not steps, board, sums))
+        steps.append(Step(executor, batch, first_pass[kind], epilogue, staged and not steps, board, sums))
     if overlap is not None:
         for which, block, total in overlap.totals(batch):
             steps[which].take(block, total)
     scales = None
-    if board is not None and then.clip is not None:
+    if board is not None and epilogue.clip is not None:
         for step, (_, executor) in zip(steps, plan.executors, strict=True):
             step.feed(executor.blocks)
-        scales = board.scales(then.clip, plan.dtypes[0])
+        scales = board.scales(epilogue.clip, plan.dtypes[0])
     bound = plan.first_executors
     if plan.constrained:
         update = partial(_finish, reduce, plan, steps[:bound], plan.executors[:bound], coefficients, scales)
         _constrained(reduce, plan, batch, update, [])
     for i in plan.sparse:
         variable = batch.variables[i]
-        rows = sparse.reduced(reduce.job, batch.rows(i), len(variable), then.divisor)
+        rows = sparse.reduced(reduce.job, batch.rows(i), len(variable), epilogue.divisor)
         _apply_rows(reduce, plan, batch, i, coefficients, rows)
     _finish(reduce, plan, steps[bound:], plan.executors[bound:], coefficients, scales)
     if reduce.spans.on:
@@ -99,14 +99,15 @@ def constrained(
     coefficients: Coefficients,
     saved: list[SavedArray],
 ) -> None:
-    """Updates variables that have a constraint from gradients that are final; arguments as above.
+    """Updates the variables with a constraint from final gradients; collective.
 
     Args:
-        reduce: knows the replicas.
-        plan: that of the batch.
+        reduce: the communicators of the job.
+        plan: the plan of the batch.
         batch: the gradients, the same on all replicas.
-        coefficients: those of the plan's rules.
-        saved: what this replica has written so in this step, and what stood there; it grows.
+        coefficients: the coefficients of the plan's rules.
+        saved: the memory that this step has overwritten so far, with its old values, to roll the step back;
+            this call appends to it.
     """
     if plan.constrained:
         first = plan.executors[: plan.first_executors]
@@ -117,20 +118,20 @@ def constrained(
 def unconstrained(
     reduce: ShardReduce, plan: StepPlan, batch: GradientBatch, coefficients: Coefficients
 ) -> None:
-    """Updates the other variables; arguments as for :func:`constrained`."""
+    """Updates the variables without a constraint; arguments as for :func:`constrained`."""
     for i in plan.sparse:
         _apply_rows(reduce, plan, batch, i, coefficients, sparse.summed(batch.rows(i)))
     _update_own(reduce, plan, plan.executors[plan.first_executors :], batch, coefficients)
 
 
 def alone(job: Communicator, plan: StepPlan, batch: GradientBatch, coefficients: Coefficients) -> None:
-    """Updates this replica's own copies with its own gradients.
+    """Updates this replica's private copies of the variables from its own gradients.
 
     Args:
-        job: all replicas: where one's constraint raises, none makes the step.
-        plan: that of the batch.
-        batch: the same variables on all replicas; one may come twice.
-        coefficients: those of the plan's rules.
+        job: all replicas: if a constraint raises on one of them, none makes the step.
+        plan: the plan of the batch.
+        batch: this replica's gradients of the same variables on all replicas; a variable may come twice.
+        coefficients: the coefficients of the plan's rules.
     """
     bound: list[VariableUpdate] = []
     free: list[Callable[[], None]] = []
@@ -150,13 +151,13 @@ def alone(job: Communicator, plan: StepPlan, batch: GradientBatch, coefficients:
 def update_variable(
     rule: AnyRule, state: Sequence[Variable], gradient: Gradient, coefficients: tuple[Any, ...]
 ) -> None:
-    """Updates a variable and its slots from a gradient that is final, without other replicas.
+    """Updates a whole variable and its slots on this replica alone.
 
     Args:
-        rule: the arithmetic.
+        rule: the update rule.
         state: the variable and its slots.
-        gradient: of the variable's shape and dtype.
-        coefficients: the rule's.
+        gradient: the final gradient, of the variable's shape and dtype.
+        coefficients: the coefficients of the rule.
     """
     if isinstance(rule, TrustRatioRule):
         w, *slots = (as_array(v).reshape(-1) for v in state)
@@ -178,9 +179,9 @@ def _constrained(
     update: Callable[[], None],
     saved: list[SavedArray],
 ) -> None:
-    """Updates what has a constraint, then constrains it; if that raises, all is put back on all replicas.
+    """Runs ``update``, then the constraints. If one raises, all replicas restore what they overwrote.
 
-    This comes before the other updates, so that what has to be kept until then is little.
+    This comes before the other updates, so only the variables with a constraint need to be saved.
     """
     saved += [(array, array.copy()) for _, e in plan.executors[: plan.first_executors] for array in e.state()]
     update()
@@ -199,9 +200,10 @@ def _apply_rows(
     coefficients: Coefficients,
     rows: tuple[Array, Array],
 ) -> None:
+    """Updates variable i from a reduced sparse gradient, ``(rows, indices)``."""
     kind, state = plan.which[i], (batch.variables[i], *plan.slots[i])
     rule = plan.rules[kind]
-    assert isinstance(rule, Rule)  # others get dense gradients
+    assert isinstance(rule, Rule)  # a TrustRatioRule gets dense gradients
     sparse.apply_rows(rule, state, coefficients[kind], *rows, reduce.node)
 
 
@@ -213,6 +215,7 @@ def _finish(
     coefficients: Coefficients,
     scales: Scales | None,
 ) -> None:
+    """Finishes the steps of some executors, with the second pass of trust ratios."""
     for step in steps:
         step.finish(scales)
     if plan.adapts:
@@ -226,6 +229,7 @@ def _update_own(
     batch: GradientBatch,
     coefficients: Coefficients,
 ) -> None:
+    """Updates this replica's shards of some executors from final gradients, with both passes."""
     first_pass = trust_passes.prepare(reduce, plan, coefficients) if plan.adapts else coefficients
     for kind, executor in executors:
         executor.update_own(batch, first_pass[kind])

@@ -1,4 +1,4 @@
-"""ViewedBlock: a block of the node's memory whose variables a replica reads through a view of its own."""
+"""ViewedBlock: a shared block of memory, and the private view through which a replica reads its variables."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ class _Entry:
 
     Attributes:
         variable: the variable.
-        begin: its first byte in the block.
-        end: one behind its last byte.
-        shared: its part of the block, in its shape.
-        private: its part of the view, in its shape.
-        taken: the variable's version when an edit of it became its value, if that is its value still.
+        begin: the offset of its first byte in the block.
+        end: the offset after its last byte.
+        shared: its elements in the block, in its shape.
+        private: its elements in the private view, in its shape.
+        taken: the variable's version when its value was last copied from or to the view; -1 before that. If
+            the version differs, the program has assigned the variable itself since.
     """
 
     variable: weakref.ref[Variable]
@@ -41,27 +42,28 @@ class _Entry:
 
 
 class ViewedBlock:
-    """A block, this replica's view of it, and the variables there. It keeps none of them alive.
+    """A block, this replica's private view of it, and its variables, to which it keeps weak references.
 
-    An edit is what the program has written through the view and what differs from the block. It becomes the
-    variable's value before a step, as if it had been assigned. The view's pages are given back after it.
+    An edit is a value of a variable in the view that differs from the block: the program has written it.
+    Before a step, edits are assigned to their variables. After the step, the view's modified pages are
+    discarded.
 
     Args:
-        block: the block, made for views.
+        block: the block, created with ``views=True``.
 
     Attributes:
-        bytes: the block as a 1-D array of uint8, for the updates of all replicas.
+        bytes: the block as a 1-D array of uint8, which all replicas update.
     """
 
     def __init__(self, block: SharedBlock) -> None:
         self.bytes = block.bytes
         self._view = private_view(block)
         self._entries: dict[int, _Entry] = {}
-        self._written: list[tuple[int, int]] = []  # what the next discard gives back
-        self._seen = -1  # value of Placement.moves when no variable had another value than the block's
+        self._written: list[tuple[int, int]] = []  # byte ranges for the next discard
+        self._seen = -1  # Placement.moves when all variables were last known to have the block's values
 
     def add(self, variable: Variable, begin: int) -> None:
-        """Notes that a variable, which is attached to the block, begins at this byte."""
+        """Adds a variable, which is attached to the block at offset ``begin``, in bytes."""
         value, key = as_array(variable), id(variable)
         end = begin + value.nbytes
         shared, private = (
@@ -72,27 +74,27 @@ class ViewedBlock:
         self._entries[key] = _Entry(reference, begin, end, shared, private)
 
     def remove(self, variable: Variable) -> None:
-        """Forgets a variable."""
+        """Removes a variable."""
         del self._entries[id(variable)]
 
     def private(self, variable: Variable) -> Array:
-        """The variable's part of the view, in its shape."""
+        """The variable's elements in the private view, in its shape."""
         return self._entries[id(variable)].private
 
     def edited(self) -> list[Variable]:
-        """The variables whose part of the view has other bytes than the block."""
+        """The variables with edits."""
         written = self._view.written()
         return [v for v, entry in self._alive() if self._differs(entry, written)] if written else []
 
     def take_edits(self) -> None:
-        """Makes edits the values of their variables."""
+        """Assigns edits to their variables, and writes values assigned to a variable itself to the view."""
         self._written = self._view.written()
         if not self._written and self._seen == placement().moves:
             return
         assigned = []
         for v, entry in self._alive():
             if not v.storage.shared and v.storage.version != entry.taken:
-                assigned.append((v, entry))  # otherwise than by an edit
+                assigned.append((v, entry))  # by the program, not by an edit
             elif self._differs(entry, self._written):
                 if v.storage.shared or as_array(v).tobytes() != entry.private.tobytes():
                     v.storage.store(entry.private)
@@ -103,7 +105,7 @@ class ViewedBlock:
         self._show(assigned)
 
     def discard_edits(self) -> None:
-        """Shows the block again, but for variables whose value is still another one."""
+        """Makes the view show the block again, except for variables with assigned, private values."""
         self._view.discard(self._written)
         self._view.refresh()
         self._written = []
@@ -113,7 +115,7 @@ class ViewedBlock:
             self._seen = -1 if assigned else placement().moves
 
     def _show(self, assigned: Sequence[tuple[Variable, _Entry]]) -> None:
-        """Writes the values of variables to the view: edits that are taken already."""
+        """Writes the values of variables to the view, marked as taken."""
         for v, entry in assigned:
             np.copyto(entry.private, as_array(v))
             entry.taken = v.storage.version
@@ -121,12 +123,12 @@ class ViewedBlock:
             self._written = self._view.written()
 
     def _alive(self) -> list[tuple[Variable, _Entry]]:
-        # A copy: a garbage collection in the middle may remove entries.
+        # A copy, because a garbage collection may remove entries during the iteration.
         entries = list(self._entries.values())
         return [(v, entry) for entry in entries if (v := entry.variable()) is not None]
 
     def _differs(self, entry: _Entry, written: Sequence[tuple[int, int]]) -> bool:
-        """Whether a variable's bytes differ between view and block; outside of ``written`` none do."""
+        """Whether a variable differs between view and block; only the ranges ``written`` can differ."""
         first = bisect_right(written, entry.begin, key=lambda piece: piece[1])
         for low, high in islice(written, first, None):
             if low >= entry.end:
