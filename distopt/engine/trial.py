@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from statistics import median
 
 import numpy as np
 
@@ -19,6 +18,8 @@ _TURN, _TURNS = 5, 4
 
 class Trial:
     """Tries both ways in turns, then keeps to the faster one, or the one without; all replicas alike.
+
+    Each turn is compared with the one after it, since a machine may be slower for some of them.
 
     Args:
         job: all replicas.
@@ -52,10 +53,11 @@ class Trial:
         if self._step < 2 * _TURN * _TURNS:
             return False
         self.on = True
-        own = np.array([median(self._seconds[True]), median(self._seconds[False])])
+        both = np.array([self._seconds[True], self._seconds[False]]).reshape(2, _TURNS, _TURN - 1)
         # A step takes as long as the slowest replica's.
-        self._with, self._without = np.max(self._job.all_gather(own), axis=0).tolist()
-        return bool(self._with > (1 - _WORTH) * self._without)
+        seconds = np.max(self._job.all_gather(np.median(both, axis=2)), axis=0)
+        self._with, self._without = np.median(seconds, axis=1).tolist()
+        return bool(np.median(seconds[0] / seconds[1]) > 1 - _WORTH)
 
     def verdict(self) -> str:
         """What has come out."""

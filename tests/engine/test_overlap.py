@@ -96,6 +96,17 @@ def test_a_trial_finds_the_faster_way(monkeypatch, with_it, without, verdict):
         assert found.verdict() == verdict
 
 
+def test_a_trial_is_not_misled_by_other_programs_that_run_for_a_while(monkeypatch):
+    clock = Clock(monkeypatch)
+    found = trial.Trial(SoloCommunicator())
+    found.begin()
+    for k in range(40):
+        # In one turn with it and in two without: the medians of all steps are 1 and 1.5 seconds.
+        clock.now += 2.0 if 15 <= k < 30 else 1.0
+        stops = found.count()
+    assert stops
+
+
 class Looked:
     def __init__(self, error=None):
         self.error, self.times, self.threads, self.idle = error, 0, set(), False
