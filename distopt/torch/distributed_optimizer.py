@@ -64,7 +64,7 @@ def DistributedOptimizer(  # noqa: N802  # the name that users of Horovod know
 
 
 class _Aggregating(torch.optim.Optimizer):
-    """Mixin that DistributedOptimizer puts before the class of an optimizer in the method resolution order."""
+    """Mixin that DistributedOptimizer puts before the class of an optimizer in its bases."""
 
     _step_supports_amp_scaling = True  # step() decides with all replicas whether it is skipped
 

@@ -108,7 +108,7 @@ def convert_sync_batchnorm(module: nn.Module) -> nn.Module:
 
 
 def _check(name: str, module: _BatchNorm) -> None:
-    """Raises TypeError if the module changes what batch norm does, ValueError if it is lazy and has no shape."""
+    """Raises TypeError if the module changes batch norm, ValueError if it is lazy and has no shape."""
     kind = type(module)
     if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
         raise ValueError(

@@ -30,7 +30,7 @@ def as_tensor(array: Array) -> torch.Tensor:
 
 
 def as_slices(gradient: torch.Tensor, name: str) -> IndexedSlices:
-    """Converts a sparse COO gradient to IndexedSlices with distinct rows.
+    """Converts a sparse gradient to IndexedSlices with distinct rows.
 
     Args:
         gradient: sparse in axis 0 only.
