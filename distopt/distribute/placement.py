@@ -1,4 +1,4 @@
-"""What synchronization and aggregation of variables mean under the strategy in force."""
+"""StrategyPlacement: which replicas have values of a variable, under the active strategy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OPS = {VariableAggregation.SUM: "sum", VariableAggregation.MEAN: "mean"}
 
 
 class StrategyPlacement(Placement):
-    """The answers of the frame that code runs in."""
+    """The Placement of the current frame."""
 
     def owner(self) -> object | None:
         """See Placement."""
@@ -88,6 +88,6 @@ class StrategyPlacement(Placement):
 
 
 def _strategy_of(variable: Variable) -> Strategy:
-    """The one whose replicas share the variable, or the one in force."""
+    """The strategy whose replicas have their own values of the variable; else the active strategy."""
     owner = variable.storage.owner
     return owner if isinstance(owner, Strategy) else current_frame().strategy
