@@ -80,7 +80,7 @@ class StrategyPlacement(Placement):
         result = strategy.experimental_local_results(strategy._on_replicas(None, read))[0]
         return np.asarray(result)
 
-    def dealt(self, variable: Variable, value: Array) -> Array:
+    def divided(self, variable: Variable, value: Array) -> Array:
         """See Placement."""
         if variable.aggregation is not VariableAggregation.SUM:
             return value

@@ -59,20 +59,23 @@ def take_in(
             "computed inside the tape?"
         )
     if missing and placement().chief() and (names := tuple(missing)) not in told:
-        told.add(names)  # as a rule it is so at every step
+        told.add(names)  # usually the same variables lack gradients in every step
         _log.warning("Gradients do not exist for variables %s when minimizing the loss.", missing)
     batch = batch_of([(_fitting(g, v, "apply_gradients()"), v) for g, v in pairs if g is not None])
     return batch, plans.find(engine, batch.variables)
 
 
 def batch_of(pairs: Sequence[Pair]) -> GradientBatch:
-    """The batch of checked pairs."""
+    """The GradientBatch of pairs that have been checked."""
     gradients, variables = zip(*pairs, strict=True) if pairs else ((), ())
     return GradientBatch(variables, gradients)
 
 
 def _plain(items: tuple[Any, ...], plans: PlanCache, engine: object) -> tuple[GradientBatch, StepPlan] | None:
-    """Pairs of the common kind, checked all at once; None if any is of another kind, or wrong."""
+    """The fast path for tuples of a dense array or Tensor and a Variable, which checks all pairs at once.
+
+    Returns None if a pair is something else, or is wrong.
+    """
     if set(map(type, items)) != _PAIR or set(map(len, items)) != _TWO:
         return None
     gradients, variables = zip(*items, strict=True)
@@ -164,7 +167,8 @@ def _pair(item: Any, position: int, call: str) -> Pair:
 
 
 def _fitting(gradient: Any, variable: Variable, call: str) -> Any:
-    if type(gradient) is np.ndarray or type(gradient) is Tensor:  # the common case, at little cost
+    """Converts a gradient to a Tensor or IndexedSlices, and checks its shape and dtype."""
+    if type(gradient) is np.ndarray or type(gradient) is Tensor:  # the fast path for the common case
         array, wanted = as_array(gradient), as_array(variable)
         if array.dtype == wanted.dtype and array.shape == wanted.shape and array.dtype.kind == "f":
             return gradient if type(gradient) is Tensor else Tensor.from_numpy(array)
@@ -195,7 +199,7 @@ def _fitting(gradient: Any, variable: Variable, call: str) -> Any:
 
 def _tensor(gradient: Any, variable: Variable, call: str) -> TensorLike:
     if isinstance(gradient, Variable):
-        return gradient.read_value()  # its value now: it may be among the variables that are updated
+        return gradient.read_value()  # a copy, because the step may update this variable too
     if isinstance(gradient, TensorLike):
         return gradient
     if isinstance(gradient, (list, tuple, int, float, complex)):
