@@ -30,7 +30,7 @@ _ARRAY, _DENSE = {np.ndarray}, {np.ndarray, Tensor}
 
 
 def take_in(
-    grads_and_vars: Any, optimizer: str, plans: PlanCache, engine: object, told: set[tuple[str, ...]]
+    grads_and_vars: Any, optimizer: str, plans: PlanCache, engine: object, warned: set[tuple[str, ...]]
 ) -> tuple[GradientBatch, StepPlan]:
     """Returns the pairs whose gradient is not None, checked, with their plan. A warning names the others.
 
@@ -39,7 +39,7 @@ def take_in(
         optimizer: its name, for messages.
         plans: the plans of the optimizer.
         engine: the engine of the replica; None in cross-replica context.
-        told: the sets of variables that warnings of the optimizer have already named.
+        warned: the names of variables in each earlier warning of the optimizer, which is not repeated.
 
     Raises:
         TypeError: not an iterable, an element that is not a pair or has no variable, or a wrong dtype.
@@ -58,8 +58,8 @@ def take_in(
             f"No gradients provided for any variable: {missing}. Does the loss depend on them, and was it "
             "computed inside the tape?"
         )
-    if missing and placement().chief() and (names := tuple(missing)) not in told:
-        told.add(names)  # usually the same variables lack gradients in every step
+    if missing and placement().chief() and (names := tuple(missing)) not in warned:
+        warned.add(names)  # usually the same variables lack gradients in every step
         _log.warning("Gradients do not exist for variables %s when minimizing the loss.", missing)
     batch = batch_of([(_fitting(g, v, "apply_gradients()"), v) for g, v in pairs if g is not None])
     return batch, plans.find(engine, batch.variables)
