@@ -68,6 +68,7 @@ class _Process:
 
 #: The stack of the current thread or asyncio task, without the frame of the process.
 _frames: ContextVar[tuple[Frame, ...]] = ContextVar("distopt_frames", default=())
+#: Global, because threads without a stack of their own use the frame of the process.
 _process = _Process()
 
 
