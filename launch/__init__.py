@@ -1,4 +1,4 @@
 """Starts replicas: ``distoptrun -n 4 script.py``. It knows MPI launchers but not distopt."""
 
-# Every replica imports this package, and needs none of the launcher.
+# This file imports nothing, because every replica imports the package, but none needs the launcher.
 __all__: list[str] = []

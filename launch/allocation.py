@@ -1,4 +1,4 @@
-"""The allocation of a batch system: hosts and sizes, from the variables that it sets."""
+"""Reads the allocation of a batch system, hosts and numbers of processes, from its environment variables."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .text_file import read_text
 #: More nodes than any machine has.
 _MOST = 100_000
 _NUMBER = re.compile(r"[0-9]{1,9}")
-#: Per name; Slurm itself allows two or three.
+#: The largest number of brackets in a name. Slurm itself allows two or three.
 _MOST_BRACKETS = 20
 
 
@@ -23,8 +23,8 @@ class SchedulerAllocation:
 
     Attributes:
         system: ``slurm`` or ``pbs``.
-        job_id: the job's number there.
-        hosts: each with its number of processes.
+        job_id: the ID of the batch job.
+        hosts: the hosts, each with its number of processes.
     """
 
     system: str
@@ -41,7 +41,7 @@ def find_allocation(
     environ: Mapping[str, str],
     read: Callable[[str], str] = lambda path: read_text(path, "replace"),
 ) -> SchedulerAllocation | None:
-    """The allocation that ``environ`` describes, or None outside of any.
+    """Returns the allocation that ``environ`` describes; None outside of a batch job.
 
     Raises:
         JobStartError: the batch system's variables contradict each other.
@@ -76,7 +76,7 @@ def _slurm(environ: Mapping[str, str]) -> SchedulerAllocation:
 
 
 def _trim(counts: list[int], total: int) -> list[int]:
-    """``counts`` cut down to ``total`` processes, from the end."""
+    """``counts`` reduced to a sum of ``total``, from the end."""
     kept = []
     for count in counts:
         kept.append(min(count, total))
@@ -97,7 +97,7 @@ def _pbs(environ: Mapping[str, str], read: Callable[[str], str]) -> SchedulerAll
 
 
 def expand_nodelist(text: str) -> list[str]:
-    """Slurm's compressed host names, e.g. ``n[01-03,7]-ib,gpu1``, one by one.
+    """Expands Slurm's compressed list of host names, e.g. ``n[01-03,7]-ib,gpu1``.
 
     Raises:
         JobStartError: unbalanced brackets, an invalid range, or an invalid host name.
@@ -142,10 +142,10 @@ def _limit(count: int, text: str) -> None:
 
 
 def expand_counts(text: str) -> list[int]:
-    """Slurm's counts per node, e.g. ``2(x3),1``, one by one.
+    """Expands Slurm's list of counts per node, e.g. ``2(x3),1``.
 
     Raises:
-        JobStartError: anything else.
+        JobStartError: ``text`` is not such a list.
     """
     counts: list[int] = []
     for part in text.split(","):

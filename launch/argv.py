@@ -1,7 +1,7 @@
 """Encodes a program's arguments for the command line of an MPI launcher.
 
-Launchers read more than their own options: all of them end a program's arguments at ``:``. So these are
-passed as ``program=...``, separated by spaces, and special characters are percent-encoded.
+MPI launchers interpret some arguments of the program: all of them end the arguments at ``:``. So the
+arguments are passed as ``program=...``, joined with spaces, and special characters are percent-encoded.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 _HEAD = "program="
 #: Printable ASCII characters that are not encoded: all but space, ``%`` and the single quote.
 _KEPT = "".join(map(chr, range(0x21, 0x7F))).translate({ord(mark): None for mark in "%'"})
-#: Bytes per piece; Linux allows 131,071 in one argument, and more in all.
+#: The largest piece, in bytes. Linux allows 131,071 bytes in one argument, and more in all together.
 _LONGEST = 100_000
 
 
@@ -24,6 +24,6 @@ def encode_argv(arguments: Iterable[str]) -> tuple[str, ...]:
 
 
 def decode_argv(pieces: Iterable[str]) -> list[str]:
-    """The inverse of `encode_argv`; ignores what does not start with ``program=``."""
+    """The inverse of `encode_argv`. Ignores arguments that do not start with ``program=``."""
     text = "".join(piece.removeprefix(_HEAD) for piece in pieces if piece.startswith(_HEAD))
     return [os.fsdecode(unquote_to_bytes(argument)) for argument in text.split(" ")]

@@ -1,4 +1,4 @@
-"""Checks that no other user can put code into Numba's cache, whose files are run as machine code."""
+"""Checks that no other user can write to Numba's cache, whose files contain machine code that Numba runs."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _VARIABLE = "NUMBA_CACHE_DIR"
-#: Numba reads this file in the working directory; it may set the cache's folder.
+#: Numba reads this file in the working directory. It can set the folder of the cache.
 _FILE = ".numba_config.yaml"
-#: In a container, shown as the owner of files of all users that it does not map, root included.
+#: The user ID that a container shows for all users that it does not map, including root.
 _NOBODY = 65534
-#: The users that it maps.
+#: The user IDs that a container maps.
 _KNOWN = Path("/proc/self/uid_map")
 
 
 def warning(environ: Mapping[str, str], folder: Path) -> str:
-    """The warning to print before a job starts in ``folder``, the working directory; empty for none."""
+    """The warning to print before a job starts in the working directory ``folder``; "" for none."""
     given = environ.get(_VARIABLE, "")
     if given and (why := distrust(folder / given)):
         return f"{_VARIABLE}={given}: {why}; they could run code as you. Choose a folder of your own"
@@ -29,10 +29,10 @@ def warning(environ: Mapping[str, str], folder: Path) -> str:
 
 
 def distrust(path: Path) -> str:
-    """Why other users could change a file, or the contents of a folder; empty if they cannot.
+    """Why other users could change a file or the contents of a folder, as text; "" if they cannot.
 
-    Root is trusted, and so is a group that was given write access. A folder that does not exist yet could be
-    made by anyone who may write to its parent.
+    Root is trusted, and so are groups with write access. For a folder that does not exist, its first existing
+    parent is checked, because anyone who may write there could create it.
     """
     lexical = Path(os.path.abspath(path))
     for place in dict.fromkeys((lexical, lexical.resolve())):
@@ -45,6 +45,7 @@ def distrust(path: Path) -> str:
 
 
 def _why(path: Path, sticky_helps: bool) -> str:
+    """Why others could change ``path`` itself. With ``sticky_helps``, folders like /tmp are safe."""
     try:
         status = path.stat()
     except OSError:
@@ -57,7 +58,7 @@ def _why(path: Path, sticky_helps: bool) -> str:
 
 
 def _is_unknown(number: int) -> bool:
-    """Whether a user ID stands for all users that this container does not map."""
+    """Whether the user ID is the one that this container shows for all users that it does not map."""
     try:
         ranges = [tuple(map(int, line.split())) for line in _KNOWN.read_text().splitlines()]
     except OSError:

@@ -30,14 +30,14 @@ from .prepare import make_plan
 from .program import Program
 
 _SHARED_MEMORY = Path("/dev/shm")
-_ROOM = 64 << 20  # bytes; below this even small models do not fit
+_ROOM = 64 << 20  # bytes of shared memory that even small models need
 _RING_SECONDS = 60.0
 _PROBE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """One row of the table; ``good`` is None for plain information."""
+    """One row of the table. ``good`` is whether the value is as it should be; None for information."""
 
     name: str
     value: str
@@ -45,7 +45,7 @@ class CheckResult:
 
 
 def run_check(options: Options, environ: dict[str, str]) -> int:
-    """Prints the table; returns 0 if all is well, otherwise 1."""
+    """Prints the table. Returns the exit code: 0 if all checks succeeded, otherwise 1."""
     results = [
         CheckResult("Python", f"{platform.python_version()} ({sys.executable})"),
         *_package(),
@@ -121,7 +121,7 @@ def _compile_cache(environ: dict[str, str]) -> CheckResult:
     if not folder:
         text = "there is no folder that Numba may write to: kernels are compiled at each start"
         return CheckResult(name, text, good=False)
-    # Beside the source it is as safe as the installation.
+    # A cache beside the source is as safe as the installation.
     why = "" if Path(folder).is_relative_to(Path(spec.origin).parent) else distrust(Path(folder))
     return CheckResult(name, f"{folder}: {why}; they could run code as you" if why else folder, good=not why)
 
@@ -184,5 +184,5 @@ def _print(results: list[CheckResult]) -> None:
     table = Table("", "what", "found", title="distoptrun --check")
     for result in results:
         table.add_row(marks[result.good], result.name, result.value)
-    # Without a terminal, cut nothing.
+    # Without a terminal, a large width, so that rich does not cut anything.
     Console(width=None if sys.stdout.isatty() else 200, markup=False).print(table)

@@ -1,8 +1,9 @@
-"""What the MPI launcher starts for each process: sets threads and cores, forks the replica, supervises it.
+"""The program that the MPI launcher starts for each process: forks the replica, and becomes its supervisor.
 
-The parent becomes the supervisor: it reports how the replica ended, forwards signals, and kills what the
-replica leaves behind once the replica or the launcher is gone. The command line is
-``python start.py distopt_launch.child family=mpich threads=auto bind=auto program=...``.
+It first sets thread counts and binds the process to cores. The supervisor reports how the replica ended,
+forwards signals, and kills processes that the replica leaves behind when the replica or the launcher has
+ended. The command line is ``python start.py distopt_launch.child family=mpich threads=auto bind=auto
+program=...``.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def main() -> NoReturn:
     supervisor = Supervisor(here.rank, pid, ends, forwarder)
     supervisor.report(Event("start", here.rank, (str(pid), str(supervisor_pid))))
     if wishes:
-        from .feed import Feed  # with what it needs, which takes time to load
+        from .feed import Feed  # imported only if needed, because it takes time to load
 
         threads_each = environment.inherited().get("OMP_NUM_THREADS", "")
         supervisor.feed = Feed(here.rank, pid, threads_each, supervisor.report)
@@ -83,6 +84,7 @@ def _prepare(settings: dict[str, str], here: RankInfo, environ: dict[str, str]) 
 
 
 def _read_from(descriptor: int) -> None:
+    """Makes the descriptor standard input."""
     os.dup2(descriptor, 0)
     if descriptor:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""``distoptrun``: from the command line to the exit code."""
+"""The command ``distoptrun``."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; ``sys.argv[1:]`` by default.
 
     Returns:
-        the exit code: 0, or that of the replica that failed first, or 128 + n if signal n killed it. 124
-        after ``--timeout``, 130 after Ctrl-C, 2 if the job cannot be started.
+        The exit code: 0, or that of the replica that failed first (128 + n if signal n killed it), 124 after
+        ``--timeout``, 130 after Ctrl-C, 2 if the job cannot be started.
     """
     open_standard_streams()
     try:
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # the reader is gone; Python would try to flush again at exit
+    except BrokenPipeError:  # the reader is gone; otherwise Python would raise again when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), OUT)
         return 128 + signal.SIGPIPE
 
@@ -92,7 +92,7 @@ def _dispatch(options: Options, argv: Sequence[str]) -> int:
 
 
 def run_plan(plan: LaunchPlan, options: Options, environ: dict[str, str], argv: Sequence[str] = ()) -> int:
-    """Runs a plan, restarts it after failures as the options say, and returns the exit code."""
+    """Runs a plan, restarts it after failures if the options allow it, and returns the exit code."""
     open_files_for(plan.processes)
     logs = Path(options.log_dir) if options.log_dir else None
     named = options.replicas_per_process is not None
@@ -126,10 +126,10 @@ def run_plan(plan: LaunchPlan, options: Options, environ: dict[str, str], argv: 
 
 
 def _observer(plan: LaunchPlan, options: Options, argv: Sequence[str], display: Display) -> Observer | None:
-    """Creates the observer, if the options ask for a file that it writes."""
+    """Creates the observer if an option names a file that it writes; else returns None."""
     if not (options.report or options.timeline or options.metrics):
         return None
-    from .observer import Observer  # with what it needs, which takes time to load
+    from .observer import Observer  # imported only if needed, because it takes time to load
 
     observer = Observer(options, argv, plan.processes, display.message)
     for note in plan.notes:
@@ -139,7 +139,11 @@ def _observer(plan: LaunchPlan, options: Options, argv: Sequence[str], display: 
 
 
 def _in_process(options: Options, environ: dict[str, str], words: Sequence[str]) -> int:
-    """Replaces this process by the program's, so that pdb has the terminal; or stays to look on."""
+    """Runs several replicas in one process.
+
+    The process replaces this one, so that pdb has the terminal. For a report, timeline or metrics file, this
+    process stays to collect telemetry.
+    """
     argv = running(*in_process_argv(options, program_of(options)))
     given, passed = variables_of(options, environ)
     own = {**threads(options.threads_per_replica, usable(len(cores())), 1, environ), **dict(given)}
@@ -148,7 +152,7 @@ def _in_process(options: Options, environ: dict[str, str], words: Sequence[str])
         return 0
     sys.stdout.flush()
     if options.report or options.timeline or options.metrics:
-        from .observed_process import run_observed  # with what it needs, which takes time to load
+        from .observed_process import run_observed  # imported only if needed, because it takes time to load
 
         return run_observed(options, words, argv, {**environ, **own})
     os.execve(argv[0], argv, {**environ, **own})

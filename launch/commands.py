@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from . import environment
 from .launch_plan import LaunchPlan, shares
 
-#: What has to be set for Open MPI to start as root.
+#: The variables that Open MPI requires to start as root.
 ROOT_ALLOWED = {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
 
 
@@ -23,9 +23,9 @@ def variables(plan: LaunchPlan) -> dict[str, str]:
     if plan.family == "openmpi" and plan.root:
         own |= ROOT_ALLOWED
     if plan.family == "intel":
-        own["I_MPI_PIN"] = "off"  # each replica's supervisor binds, the same way for all MPIs
+        own["I_MPI_PIN"] = "off"  # the supervisors bind processes, in the same way for all MPIs
         if plan.env or plan.passed:
-            own["I_MPI_HYDRA_ENV"] = "all"  # even if a remote shell sets them differently
+            own["I_MPI_HYDRA_ENV"] = "all"  # forwards all variables, over those that a remote shell sets
     return own
 
 
@@ -35,7 +35,10 @@ def shown(plan: LaunchPlan) -> str:
 
 
 def line(own: Mapping[str, str], passed: Iterable[str], argv: Sequence[str]) -> str:
-    """One shell line; the values of ``passed`` come from the shell's own variables."""
+    """The variables and the command as one shell line.
+
+    Those in ``passed`` are written as ``NAME="$NAME"``.
+    """
     names = [f"{name}={shlex.quote(value)}" for name, value in own.items()]
     names += [f'{name}="${name}"' for name in passed if name not in own]
     return " ".join([*names, shlex.join(argv)])
@@ -47,7 +50,7 @@ def _mpich(plan: LaunchPlan) -> list[str]:
         argv += ["-hosts", ",".join(f"{host.name}:{count}" for host, count in shares(plan))]
     if plan.starter:
         argv += ["-launcher", plan.starter]
-    # Hydra forwards its whole environment; with -genvlist only what is listed.
+    # Hydra forwards its whole environment, so no option is needed for variables.
     return [*argv, *plan.extra, *plan.command]
 
 
@@ -66,7 +69,7 @@ def _openmpi(plan: LaunchPlan) -> list[str]:
 
 
 def _intel(plan: LaunchPlan) -> list[str]:
-    argv = [plan.launcher, "-genv", "I_MPI_PIN", "off"]  # everything else it forwards by itself, like Hydra
+    argv = [plan.launcher, "-genv", "I_MPI_PIN", "off"]  # it forwards all other variables by itself
     if plan.starter:
         argv += ["-bootstrap", plan.starter]
     if not plan.hosts:
@@ -79,7 +82,7 @@ def _intel(plan: LaunchPlan) -> list[str]:
 
 def _srun(plan: LaunchPlan) -> list[str]:
     argv = [plan.launcher, "--ntasks", str(plan.processes), "--kill-on-bad-exit=1", "--cpu-bind=none"]
-    argv += ["--export=ALL"]  # even if the batch job itself was given less
+    argv += ["--export=ALL"]  # all variables, even if the batch job was started with fewer
     if plan.pmi:
         argv += [f"--mpi={plan.pmi}"]
     if plan.hosts:

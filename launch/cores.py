@@ -1,4 +1,4 @@
-"""The cores of this machine, and how its replicas share them."""
+"""The cores of this machine, and their distribution over replicas: thread counts and binding."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-#: One per library; all must be set before NumPy is loaded.
+#: The variables with the thread counts of libraries. They must be set before NumPy is loaded.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
     "OPENBLAS_NUM_THREADS",
@@ -23,7 +23,10 @@ _QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 def cores() -> list[int]:
-    """The physical cores that this process may use, as one logical CPU each, in NUMA order."""
+    """The physical cores that this process may use, ordered by NUMA node.
+
+    Each is given by one logical CPU.
+    """
     if not hasattr(os, "sched_getaffinity"):
         return list(range(os.cpu_count() or 1))
     allowed = os.sched_getaffinity(0)
@@ -58,9 +61,10 @@ def threads(asked: str, count: int, local_size: int, environ: Mapping[str, str])
 
     Args:
         asked: ``auto``, or the number of threads, which overrides the environment.
-        count: usable cores of the machine.
-        local_size: processes on the machine.
-        environ: a variable that is already set wins; ``OMP_NUM_THREADS`` is the default for the others.
+        count: the number of usable cores of the machine.
+        local_size: the number of processes on the machine.
+        environ: the environment. With ``auto``, variables that it sets keep their values, and
+            ``OMP_NUM_THREADS`` is the default of the others.
     """
     if asked != "auto":
         return dict.fromkeys(THREAD_VARIABLES, asked)
@@ -69,10 +73,11 @@ def threads(asked: str, count: int, local_size: int, environ: Mapping[str, str])
 
 
 def binding(available: Sequence[int], nodes: int, local_rank: int, local_size: int) -> list[int]:
-    """The cores to bind a process to; empty for no binding.
+    """The cores to bind a process to; [] for no binding.
 
-    Binding pays off between NUMA nodes. On one node it gains nothing, and two jobs would share the same cores
-    while others are idle; with more processes than cores the system's scheduler does better.
+    Processes are bound only on machines with several NUMA nodes. On one NUMA node, binding gains nothing, and
+    two jobs would compete for the same cores while others are idle. With more processes than cores, the
+    scheduler of the system does better.
     """
     if nodes < 2 or local_size > len(available):
         return []

@@ -1,4 +1,4 @@
-"""Sorts what replicas and the MPI launcher send: output, events, and the launcher's own lines."""
+"""Demultiplexer: separates output and events of the replicas, and the MPI launcher's own lines."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from .line_buffer import LineBuffer
 from .protocol import Event, decode, parse_record
 from .stream import Stream
 
-#: Bytes; a longer line of the MPI launcher is cut, a longer event is invalid.
+#: The longest line in bytes. A longer line of the MPI launcher is cut; a longer event is invalid.
 _LONGEST = 1 << 16
 #: How many lines of the MPI launcher are kept.
 _KEPT = 10_000
 
 
 class Demultiplexer:
-    """Sorts the bytes of all pipes of a job.
+    """Takes the bytes from all pipes of a job, and passes them on.
 
     Args:
-        size: number of processes.
-        display: where output goes.
-        state: receives the events.
-        take: receives the telemetry among them.
+        size: the number of processes.
+        display: shows the output.
+        state: records the events.
+        take: called with each telemetry event.
 
     Attributes:
-        tracebacks: by replica, those of uncaught exceptions, to be shown at the end.
+        tracebacks: the lines of the tracebacks of uncaught exceptions by replica, to be shown at the end.
         launcher_lines: the MPI launcher's own lines.
-        hidden_lines: those of them that have not been shown.
+        hidden_lines: those of its lines that have not been shown.
     """
 
     def __init__(self, size: int, display: Display, state: JobState, take: Callable[[Event], None]) -> None:
@@ -42,13 +42,20 @@ class Demultiplexer:
             for rank in range(size)
             for kind in ("out", "err")
         }
-        self._unfinished: set[Stream] = set()  # streams whose last line may have to be shown before it ends
+        #: Streams with a line that must be shown after a time even if it has not ended.
+        self._unfinished: set[Stream] = set()
         self._events = LineBuffer()
         self._launcher_output = {"out": LineBuffer(), "err": LineBuffer()}
         self._remote_events: dict[int, LineBuffer] = {}
 
     def add(self, rank: int, kind: str, data: bytes) -> None:
-        """Takes bytes of a replica's stream, of the events pipe, or, with rank -1, of the MPI launcher."""
+        """Takes bytes from a pipe.
+
+        Args:
+            rank: the replica; -1 for the MPI launcher and for events.
+            kind: ``out``, ``err`` or ``events``.
+            data: the bytes.
+        """
         if kind == "events":
             for line in _limited(self._events, data):
                 self._take_event(line, here=True)
@@ -59,7 +66,7 @@ class Demultiplexer:
                 self._take_line(line)
 
     def set_interactive(self, interactive: bool) -> None:
-        """Sets whether replica 0 may be waiting for input, also for a prompt that is already here."""
+        """Sets whether replica 0 may be waiting for input, so that its unfinished lines may be prompts."""
         for kind in ("out", "err"):
             stream = self._streams[0, kind]
             if interactive and not stream.interactive:
@@ -69,7 +76,7 @@ class Demultiplexer:
 
     @property
     def due(self) -> float:
-        """When to call `proceed` (`time.monotonic`); infinity for never."""
+        """The time at which to call `proceed` (`time.monotonic`); infinity for never."""
         return min((stream.due for stream in self._unfinished), default=float("inf"))
 
     def proceed(self, now: float) -> None:
@@ -79,7 +86,7 @@ class Demultiplexer:
         self._unfinished = {stream for stream in self._unfinished if stream.due < float("inf")}
 
     def end(self) -> None:
-        """Shows what is left without a newline."""
+        """At the end of the job: shows lines without a newline."""
         for stream in self._streams.values():
             stream.end()
         for lines in self._launcher_output.values():
@@ -120,7 +127,8 @@ class Demultiplexer:
             self._take_output(rank, kind.rstrip("+"), data)
 
     def _take_launcher_line(self, line: bytes) -> None:
-        # Until all have started it may be what the user waits for; later it is mostly noise about the end.
+        # Until all replicas have started, lines may explain why they do not start. Later ones are kept for a
+        # job whose failure nothing else explains.
         if len(self._state.started) < self._size and not self._state.failures:
             self._display.launcher_line(line)
         else:

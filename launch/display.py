@@ -1,4 +1,4 @@
-"""What users see: whole lines with the replica's number, and a log file for each replica."""
+"""Display: shows whole lines with the number of the replica, and writes log files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .standard_streams import ERR, OUT
 
 _LAUNCHER: Source = (-1, "err")
 _CLEAR = b"\r\x1b[K"
-#: Bytes shown of an unfinished line; more fits on no terminal.
+#: How many bytes of an unfinished line are shown.
 _WIDEST = 4096
 
 
@@ -23,17 +23,17 @@ class Display:
 
     Args:
         shown: the replicas whose output goes to the terminal; None for all.
-        terminal: whether output goes to the terminal at all (tracebacks and messages always do).
+        terminal: whether output goes to the terminal at all. Tracebacks and messages always do.
         timestamps: whether each line starts with the time.
-        logs: folder for one log file per replica; None for none.
-        named: whether lines of standard output already carry a replica's number, as they do if
-            a process holds several replicas.
+        logs: the folder for the log files; None for no log files.
+        named: whether lines of standard output already have the number of the replica, as with several
+            replicas in each process.
 
     Attributes:
         output: the queue for standard output and error.
 
     Raises:
-        JobStartError: the folder cannot be made.
+        JobStartError: the folder cannot be created.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Display:
         logs: Path | None,
         named: bool = False,
     ) -> None:
-        #: Sees each line of the replicas' standard error.
+        #: Called with the replica and the text of each line of standard error.
         self.listener: Callable[[int, bytes], None] = lambda _rank, _text: None
         self.output = OutputQueue()
         self._named = named
@@ -58,7 +58,7 @@ class Display:
 
     @property
     def needed(self) -> bool:
-        """Whether output goes to standard output only, and into no log file."""
+        """Whether a job without a reader of standard output is useless: its output goes to no log file."""
         return self._terminal and self._logs is None
 
     def open_logs(self, size: int, attempt: int) -> None:
@@ -80,7 +80,7 @@ class Display:
             self._screens[stream].line((rank, stream), self._prefix_of(rank, stream), text)
 
     def part(self, rank: int, stream: str, text: bytes) -> None:
-        """Shows the beginning or middle of a line, which will not be overwritten."""
+        """Shows the beginning or middle of a line that carriage returns will not overwrite."""
         self.finished(rank, stream)
         if self._logs is not None:
             self._logs.part((rank, stream), text)
@@ -102,14 +102,14 @@ class Display:
                 self.output.put(OUT, _CLEAR + self._unfinished)
 
     def finished(self, rank: int, stream: str) -> None:
-        """Forgets an unfinished line, whose end is about to be shown."""
+        """Clears an unfinished line, because its end is about to be shown."""
         if self._unfinished and self._unfinished_source == (rank, stream):
             self._unfinished = b""
             if not self._screens["out"].open:
                 self.output.put(OUT, _CLEAR)
 
     def input_entered(self) -> None:
-        """Notes that the user has entered a line on the terminal, which ends the line there."""
+        """Call this when the user has entered a line: its echo has ended the current line of the terminal."""
         for stream, descriptor in (("out", OUT), ("err", ERR)):
             if os.isatty(descriptor):
                 self._screens[stream].ended()

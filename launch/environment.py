@@ -1,4 +1,4 @@
-"""The only module of this package that reads the environment; the others take mappings."""
+"""Environment variables. Only this module reads the environment; the others take mappings."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ RESTART = "DISTOPT_LAUNCH_RESTART"
 #: An ID of this run of distoptrun, the same for all its attempts.
 JOB = "DISTOPT_LAUNCH_JOB"
 TTY = "DISTOPT_LAUNCH_TTY"
-#: Folder of the named pipes between the launcher and the processes on its machine.
+#: The folder of the named pipes between the launcher and the processes on its machine.
 CHANNEL = "DISTOPT_LAUNCH_CHANNEL"
-#: What the launcher wants to know of the job as it runs: see `wishes`.
+#: Which telemetry the launcher asks for, see `telemetry.Wishes`.
 WISHES = "DISTOPT_LAUNCH_WISHES"
-#: The replica's descriptor for telemetry, if the launcher wants any.
+#: The replica's file descriptor for telemetry and its rank, if the launcher asks for telemetry.
 TELEMETRY = "DISTOPT_LAUNCH_TELEMETRY"
 #: The signals that were ignored when the launcher started, as comma-separated numbers.
 IGNORED = "DISTOPT_LAUNCH_IGNORED"
 
-#: Those that every process reads, also on other hosts.
+#: The variables that every process reads, also on other hosts.
 FOR_PROCESSES = (RESTART, JOB, CHANNEL, IGNORED, WISHES)
 
-#: Prefixes of what another launcher sets: with these, a new job would take itself for a part of the old one.
+#: Prefixes of variables that another launcher sets. With them, a new job would act as part of the old one.
 _FOREIGN = (
     *("PMI_", "PMIX_", "OMPI_COMM_WORLD_", "OMPI_UNIVERSE_", "HYDI_", "MPI_LOCAL", "PRTE_", "ORTE_"),
     # Of a job step and its tasks. The variables of the batch job stay: mpiexec and srun need them.
@@ -32,7 +32,7 @@ _FOREIGN = (
     *("SLURM_TASK_PID", "SLURM_SRUN_COMM_", "SLURM_LAUNCH_NODE_IPADDR"),
     "DISTOPT_LAUNCH",
 )
-#: What users set for Open MPI's launcher, e.g. PRTE_MCA_plm_ssh_agent.
+#: Prefixes of variables that users set for Open MPI's launcher, e.g. PRTE_MCA_plm_ssh_agent.
 _SETTINGS = ("PRTE_MCA_", "PMIX_MCA_")
 
 
@@ -42,7 +42,7 @@ def inherited() -> dict[str, str]:
 
 
 def cleaned(environ: Mapping[str, str]) -> dict[str, str]:
-    """``environ`` without the variables of a job that this launcher itself is a process of."""
+    """``environ`` without the variables of another job of which distoptrun itself may be a process."""
     return {
         name: value
         for name, value in environ.items()

@@ -1,4 +1,4 @@
-"""What a supervisor tells of its replica once a second, if the launcher has asked for telemetry."""
+"""Feed: telemetry that a supervisor sends about its replica once a second, if the launcher asked for it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class Feed:
 
     Args:
         rank: the replica's rank.
-        pid: its process.
-        threads: its number of threads, as ``OMP_NUM_THREADS`` says.
-        send: sends an event.
+        pid: its process ID.
+        threads: the value of its ``OMP_NUM_THREADS``.
+        send: a function that sends an event.
     """
 
     def __init__(self, rank: int, pid: int, threads: str, send: Callable[[Event], None]) -> None:
         self._rank, self._pid, self._send = rank, pid, send
         self._due = time.monotonic() + _SECONDS
-        # The ledger of the first replica's node holds all of the job.
+        # The ledger on the node of replica 0 has the rows of all replicas of the job.
         self._ledger = LedgerFeed(pid, self._tell) if rank == 0 else None
         self._tell("host", host=os.uname().nodename, cores=len(cores()), threads=threads)
 
@@ -39,7 +39,7 @@ class Feed:
         return max(0.0, self._due - time.monotonic())
 
     def proceed(self) -> None:
-        """Sends what is due."""
+        """Sends telemetry if a second has passed."""
         if time.monotonic() < self._due:
             return
         self._due = time.monotonic() + _SECONDS
@@ -50,7 +50,7 @@ class Feed:
             self._ledger.proceed()
 
     def end(self) -> None:
-        """The replica has ended."""
+        """At the end of the replica: sends what is left in the ledger."""
         if self._ledger is not None:
             self._ledger.proceed()
 

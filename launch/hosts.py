@@ -15,7 +15,7 @@ _NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?")
 
 @dataclass(frozen=True)
 class Host:
-    """A machine and the number of processes that it takes; ``slots`` is 0 if not given."""
+    """A machine, and the number of processes to start there; ``slots`` is 0 if not given."""
 
     name: str
     slots: int = 0
@@ -25,10 +25,10 @@ class Host:
 
 
 def parse_hosts(text: str) -> tuple[Host, ...]:
-    """Reads ``a:4,b:4`` or ``a,b``.
+    """Reads a list of hosts, such as ``a:4,b:4`` or ``a,b``.
 
     Raises:
-        JobStartError: anything else.
+        JobStartError: ``text`` is not such a list.
     """
     return merged(_host(*word.strip().partition(":")[::2], where=f"-H {text}") for word in text.split(","))
 
@@ -37,7 +37,7 @@ def parse_hostfile(text: str, where: str) -> tuple[Host, ...]:
     """Reads a host file: one host a line, as ``a``, ``a:4`` or ``a slots=4``; ``#`` begins a comment.
 
     Raises:
-        JobStartError: an invalid line, with its number; or no host at all.
+        JobStartError: a line is invalid, or there is no host.
     """
     hosts = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -59,7 +59,10 @@ def parse_hostfile(text: str, where: str) -> tuple[Host, ...]:
 
 
 def merged(hosts: Iterable[Host]) -> tuple[Host, ...]:
-    """Each host once, at its first position, with the sum of its slots (one per mention without a number)."""
+    """Merges repeated hosts, at their first position, and adds up their slots.
+
+    A host that is repeated without a number has one slot for each time.
+    """
     slots: dict[str, int] = {}
     given = list(hosts)
     times = Counter(host.name for host in given)
@@ -77,7 +80,7 @@ def is_here(hosts: Sequence[Host]) -> bool:
 
 
 def is_name(text: str) -> bool:
-    """Whether ``text`` is a valid host name, which ssh and MPI launchers cannot take for an option."""
+    """Whether ``text`` is a valid host name, which ssh and MPI launchers cannot mistake for an option."""
     return bool(_NAME.fullmatch(text))
 
 

@@ -15,10 +15,10 @@ _RETRY = 0.5  # seconds until a terminal that belongs to another process group i
 
 
 class InputForwarder:
-    """Reads standard input no faster than replica 0 does, and forwards all of it.
+    """Forwards standard input to replica 0, and reads it no faster than replica 0 does.
 
-    Nothing is read before replica 0 has started. What it does not read stays in standard input, except for
-    what fits into a pipe.
+    Nothing is read before replica 0 has started. Input that replica 0 does not read stays in standard input,
+    except for as much as fits into a pipe.
 
     Args:
         on_line: called when a line has been read from a terminal.
@@ -43,14 +43,14 @@ class InputForwarder:
         self._writer = writer
 
     def close(self) -> None:
-        """Stops forwarding; what was not read stays in standard input."""
+        """Stops forwarding. Input that was not read stays in standard input."""
         if self.open:
             os.close(self._writer)
         self._writer, self._data = -1, b""
 
     @property
     def waits_for(self) -> tuple[int, int] | None:
-        """The descriptor and the `selectors` event that `proceed` waits for; None for nothing now."""
+        """The descriptor and the `selectors` event at which to call `proceed`; None for none now."""
         if not self.open:
             return None
         if self._data:
@@ -87,7 +87,8 @@ class InputForwarder:
     def _read(self) -> bytes:
         if not self._terminal:
             return os.read(IN, _CHUNK)
-        # If the terminal has just left this job, reading fails instead of stopping this process.
+        # If this process has just moved to the background, reading now fails, instead of stopping the
+        # process.
         before = signal.signal(signal.SIGTTIN, signal.SIG_IGN)
         try:
             return os.read(IN, _CHUNK)

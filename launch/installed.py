@@ -28,7 +28,10 @@ def folder() -> Path:
 
 
 def faults() -> list[str]:
-    """What is wrong with the installation: what was found, where, and what to do."""
+    """Problems of the installation, as messages with what was found, where, and what to do.
+
+    [] if there are none.
+    """
     found = [
         f"{other.locate_file('')} holds a distribution named {_PACKAGE!r}, version {other.version}: "
         "another project, or an older version of this one. Both have a package with that name: remove the "

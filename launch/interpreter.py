@@ -1,4 +1,4 @@
-"""How this package starts Python: by path, since ``-m`` and ``-c`` import from the working directory."""
+"""Command lines that start Python by file path, since ``-m`` and ``-c`` import from the working directory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-#: Runs an installed module, whatever the working directory contains; see there.
+#: The script that runs an installed module, whatever the working directory contains. See `start`.
 START = str(Path(__file__).with_name("start.py"))
 
 #: Python's options that are passed on to replicas; the last two take a value.

@@ -1,4 +1,4 @@
-"""One job from its start to its exit code."""
+"""Job: runs one job from its start to its exit code."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .shutdown import Shutdown, ShutdownReason
 from .standard_streams import OUT
 
 _CHUNK = 1 << 16
-_INTERRUPT_GRACE = 2.5  # seconds; with what follows, Ctrl-C ends everything within 5 s
+_INTERRUPT_GRACE = 2.5  # seconds; with the later stages, Ctrl-C ends everything within 5 s
 _FAILURE_GRACE = 3.0  # seconds for the others to end by themselves and say why, once one has failed
 _OVER_GRACE = 1.0  # seconds for the MPI launcher to end once all replicas have
 _LAST_OUTPUT = 1.0  # seconds for output that is still in the pipes when mpiexec has ended
@@ -34,15 +34,15 @@ _HIGH_WATER, _LOW_WATER = 1 << 20, 1 << 18
 
 
 class Job:
-    """Starts a plan, forwards its output and input, and ends it.
+    """Starts a plan, forwards output and input of the replicas, and ends the job.
 
     Args:
         plan: what to start.
         display: where output goes.
-        environ: the environment to start from.
-        deadline: when to end it (`time.monotonic`); None for never.
+        environ: the environment of the MPI launcher, without the variables of the plan.
+        deadline: when to end the job (`time.monotonic`); None for never.
         grace: seconds from SIGTERM to SIGKILL.
-        take: takes telemetry.
+        take: called with each telemetry event.
     """
 
     def __init__(
@@ -61,8 +61,10 @@ class Job:
         self._incoming = Demultiplexer(plan.processes, display, self._state, take)
         self._input = InputForwarder(display.input_entered)
         self._selector = selectors.PollSelector()
-        self._paused: list[selectors.SelectorKey] = []  # replicas' pipes, while they are not read
-        self._watched: dict[int, int] = {}  # descriptors of output and input with their events
+        #: The pipes of the replicas' output, while reading is paused.
+        self._paused: list[selectors.SelectorKey] = []
+        #: The descriptors of our own output and input in the selector, with their events.
+        self._watched: dict[int, int] = {}
 
     def run(self, attempt: int) -> JobResult:
         """Runs the job to its end.
@@ -137,6 +139,7 @@ class Job:
         shutdown: Shutdown,
         pending: signals.PendingSignals,
     ) -> None:
+        """Runs the event loop until the MPI launcher has ended."""
         forwarding = False
         while process.poll() is None:
             self._turn(min(shutdown.wait, self._left()))
@@ -153,11 +156,11 @@ class Job:
             shutdown.proceed()
 
     def _check_for_end(self, shutdown: Shutdown) -> None:
-        """Ends the job after a failure, after its end, or if its output has no reader any more."""
+        """Ends the job after a failure, after its last replica, or if the reader of its output has exited."""
         if self._state.failures:
             shutdown.request(ShutdownReason("failure", 0, _FAILURE_GRACE))
         elif len(self._state.ended) == self._plan.processes:
-            # A process that a replica has left behind may keep the MPI launcher waiting forever.
+            # The MPI launcher may wait forever for a process that a replica has left behind.
             shutdown.request(ShutdownReason("over", 0, _OVER_GRACE))
         elif self._display.output.gone and self._display.needed:
             self._display.message("the reader of standard output has exited: ending the job")
@@ -199,7 +202,7 @@ class Job:
     def _clean_up(
         self, process: subprocess.Popen[bytes], shutdown: Shutdown, pending: signals.PendingSignals
     ) -> None:
-        """After the MPI launcher's end: reads what is left in the pipes, and kills what is left behind."""
+        """After the MPI launcher's end: reads the rest of the output, and kills remaining replicas."""
         self._input.close()
         self._drain(shutdown, pending)
         shutdown.kill_replicas()
@@ -213,11 +216,11 @@ class Job:
                 pipe.close()
 
     def _drain(self, shutdown: Shutdown, pending: signals.PendingSignals) -> None:
-        """Reads until all writers are gone, or silent for long enough."""
+        """Reads until the replicas have ended and the pipes are empty, or for `_LAST_OUTPUT` seconds."""
         end = time.monotonic() + _LAST_OUTPUT
         while (left := end - time.monotonic()) > 0:
             if self._paused:
-                self._flush_output(shutdown, pending)  # however long it takes
+                self._flush_output(shutdown, pending)  # may take long, and is not counted
                 end = time.monotonic() + _LAST_OUTPUT
             # A pipe that no process has opened yet reports nothing: an empty turn then means the end.
             wait = min(left, 0.1) if self._state.running else 0.0
@@ -239,7 +242,7 @@ class Job:
         self._resume_reading()
 
     def _turn(self, wait: float) -> bool:
-        """One turn of the event loop; False if nothing has come from the replicas."""
+        """Runs one turn of the event loop. Returns whether anything came from the replicas."""
         if self._display.output.pending > _HIGH_WATER:
             self._pause_reading()
         elif self._display.output.pending < _LOW_WATER:
@@ -248,13 +251,13 @@ class Job:
         self._incoming.set_interactive(self._input.open)
         wait = min(wait, self._incoming.due - time.monotonic(), self._input.wait)
         events = self._selector.select(None if wait == float("inf") else max(0.0, wait))
-        with self._display.output.gathering():  # at its end it is written, as far as possible
+        with self._display.output.gathering():  # writes at its end, without blocking
             came = [self._handle(key) for key, _mask in events]
             self._incoming.proceed(time.monotonic())
         return any(came)
 
     def _handle(self, key: selectors.SelectorKey) -> bool:
-        """Handles an event of the selector; False if it is not from the replicas."""
+        """Handles an event of the selector. Returns whether it came from the replicas."""
         rank, kind = key.data
         if kind == "input":
             self._input.proceed()
@@ -274,7 +277,7 @@ class Job:
             self._selector.unregister(descriptor)
 
     def _update_selector(self) -> None:
-        """Makes the selector watch what output and input now wait for."""
+        """Registers the descriptors that our own output and input now wait for."""
         wanted = dict.fromkeys(self._display.output.blocked, selectors.EVENT_WRITE)
         forwarding = self._input.waits_for
         if forwarding is not None:

@@ -1,4 +1,4 @@
-"""What is known of a job: collected from its telemetry and output, for the report and the metrics file."""
+"""JobRecord: data about a job from its telemetry and output, for the report and the metrics file."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from typing import Any
 
 from .series import Heat, Series
 
-#: Kinds of warnings, metrics, pipelines and checkpoints that are kept at most, and characters of a text.
+#: Limits, so that the record stays small: kinds of warnings and number of checkpoints, characters of a text;
+#: metrics, and pipelines.
 _MOST, _LONGEST = 200, 500
 _MOST_METRICS, _MOST_PIPELINES = 32, 8
-#: What a malformed message raises.
+#: The exceptions that a malformed message can raise.
 _MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
-#: A line of a warning: Python's own, or distopt's.
+#: Matches a line with a warning of Python or distopt.
 _WARNING = re.compile(r"^(?:.*: \w*Warning: |distopt: |WARNING\b)")
-#: Numbers in a warning, which do not make it another kind.
+#: Matches the numbers in a warning. Warnings that differ only in numbers are of the same kind.
 _NUMBERS = re.compile(r"\d+(?:\.\d+)?")
-#: A replica's phases, in the order in which the page stacks them.
+#: The phases of a replica's time, in the order in which the report stacks them.
 PHASES = ("own code", "input", "saving", "waiting", "sum and update", "wire")
 
 
 @dataclass
 class Attempt:
-    """One start of the job: when it began, in seconds since the first, and how it ended."""
+    """One start of the job: when it began, in seconds since the first start, and how it ended."""
 
     begin: float
     outcome: str = ""
@@ -35,7 +36,7 @@ class Attempt:
 
 @dataclass
 class Warned:
-    """Warnings of one kind."""
+    """The warnings of one kind: time, replica and text of the first one, and their number."""
 
     at: float
     replica: int
@@ -45,23 +46,31 @@ class Warned:
 
 @dataclass
 class Usage:
-    """What one replica's process used over time: resident bytes, busy cores."""
+    """The use of memory and CPU by one process over time.
+
+    Attributes:
+        rss: resident bytes.
+        cpu: busy cores.
+        resident: the last sample of resident bytes.
+        busy: the last sample of CPU time, in seconds since the start of the process.
+        sampled: the time of the last sample; None before the first one of an attempt.
+    """
 
     rss: Series = field(default_factory=Series)
     cpu: Series = field(default_factory=Series)
-    resident: float = 0.0  # the last sample of each
-    busy: float = 0.0  # seconds
-    sampled: float | None = None  # when; None before the first of an attempt
+    resident: float = 0.0
+    busy: float = 0.0
+    sampled: float | None = None
 
 
 class JobRecord:
-    """Collects it.
+    """The data about a job, over all its attempts.
 
     Args:
-        program: the program's name.
+        program: the name of the program.
         command: the whole command line.
-        processes: their number.
-        clock: the time, in seconds.
+        processes: the number of processes.
+        clock: returns the time in seconds since the epoch.
     """
 
     def __init__(
@@ -96,12 +105,12 @@ class JobRecord:
 
     @property
     def stepping(self) -> float:
-        """Seconds from the first step to the last one, of all attempts; of the replica that took longest."""
+        """Seconds from the first step to the last one, summed over attempts, of the slowest replica."""
         return max(map(sum, self.totals.values()), default=0.0)
 
     # -- from the launcher
     def begin(self) -> None:
-        """An attempt begins."""
+        """Starts an attempt."""
         self.running, self.ended = True, 0.0
         self.attempts.append(Attempt(self.now))
         self._earlier = {replica: list(row) for replica, row in self.totals.items()}
@@ -111,13 +120,13 @@ class JobRecord:
             used.sampled = None
 
     def end(self, code: int, outcome: str) -> None:
-        """It has ended, with an exit code and a sentence of how."""
+        """Ends an attempt, with its exit code and a text that says how it ended."""
         self.code, self.ended, self.running = code, self._clock(), False
         if self.attempts:
             self.attempts[-1].outcome = outcome or f"exit code {code}"
 
     def warn(self, replica: int, text: str) -> None:
-        """A warning of a replica, or of the launcher (-1)."""
+        """Records a warning of a replica, or of the launcher (-1)."""
         kind = _NUMBERS.sub("0", text[:_LONGEST])
         if kind in self.warnings:
             self.warnings[kind].count += 1
@@ -125,7 +134,7 @@ class JobRecord:
             self.warnings[kind] = Warned(self.now, replica, text[:_LONGEST])
 
     def line(self, replica: int, text: bytes) -> None:
-        """A line of a replica's standard error."""
+        """Records a line of a replica's standard error, if it is a warning."""
         if b"arning" in text or text.startswith((b"distopt: ", b"WARNING")):
             shown = text[:_LONGEST].decode(errors="replace").strip()
             if _WARNING.match(shown):
@@ -133,7 +142,7 @@ class JobRecord:
 
     # -- from telemetry
     def take(self, rank: int, message: Mapping[str, Any]) -> None:
-        """Takes a message of a process; a malformed one is passed over."""
+        """Records a message of a process. Malformed messages are ignored."""
         takers: dict[str, Callable[[int, Mapping[str, Any]], None]] = {
             "host": self._host,
             "usage": self._usage,
@@ -161,7 +170,10 @@ class JobRecord:
         used.sampled, used.resident, used.busy = now, rss, seconds
 
     def _steps(self, rank: int, message: Mapping[str, Any]) -> None:
-        """Steps that a node has made: each replica's totals, and when it came (see `ledger_feed`)."""
+        """Records the totals and arrival times of replicas over some steps.
+
+        See `ledger_feed` for the message.
+        """
         replicas, first, last = int(message["replicas"]), int(message["first"]), int(message["last"])
         if not 0 < replicas <= 1 << 20 or (self.heat is None and replicas < self.processes):
             return
@@ -180,7 +192,7 @@ class JobRecord:
             self._count(int(message["counts"]))
 
     def _count(self, steps: int) -> None:
-        """So many steps were made since the last message."""
+        """Records that ``steps`` steps were made since the last message."""
         now = self.now
         self.steps += steps
         if self._stepped is not None and now > self._stepped[0]:
@@ -216,10 +228,10 @@ class JobRecord:
 
 
 def _number(value: Any) -> float:
-    """A finite number.
+    """Returns ``value`` as a float.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not a finite number.
     """
     found = float(value)
     if not isfinite(found):

@@ -1,4 +1,4 @@
-"""The result of a job: ``distoptrun``'s exit code, and what its user is shown."""
+"""JobReporter: determines the exit code of a job, and shows the errors that led to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .job_state import JobState, signal_name
 _SIGNAL = re.compile(
     rb"(?:TERMINATED WITH THE EXIT STRING: .*\(signal|exited\s+on\s+signal|KILLED BY SIGNAL:)\s+(\d{1,3})"
 )
-_TIMEOUT_CODE = 124  # as of timeout(1)
+_TIMEOUT_CODE = 124  # like timeout(1)
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class JobResult:
     """How a job ended.
 
     Attributes:
-        code: exit code for ``distoptrun``.
-        restart: whether the job may be restarted: it failed by itself.
-        how: in words, if it did not simply end.
+        code: the exit code of ``distoptrun``.
+        restart: whether the job may be restarted, because it failed by itself.
+        how: how it ended, as text; "" if nothing is known but the code.
     """
 
     code: int
@@ -47,11 +47,11 @@ class JobReporter:
         self._state, self._incoming = state, incoming
 
     def report(self, code: int, reason: str, forced: bool) -> JobResult:
-        """Returns the result; shows the tracebacks, that of the replica that failed first last.
+        """Returns the result, and shows the tracebacks. That of the replica that failed first comes last.
 
         Args:
             code: the MPI launcher's exit code; 128 + signal if it was killed.
-            reason: name of the `ShutdownReason`; empty if the job ended by itself.
+            reason: the name of the `ShutdownReason`; "" if the job ended by itself.
             forced: whether the MPI launcher had to be killed.
         """
         if reason == "interrupt":
@@ -71,7 +71,7 @@ class JobReporter:
             self._display.message("ended by SIGTERM")
             return JobResult(128 + signal.SIGTERM, restart=False, how="ended by SIGTERM")
         if reason == "over" and forced:
-            code = 0  # it comes from the kill: all replicas had already ended
+            code = 0  # all replicas had ended before the MPI launcher was killed
         # If a replica raised only because MPI failed, and the MPI launcher reports a kill, then a supervisor
         # was killed and could not report it.
         if first is None or (first.consequence and self._reported_signal()):
@@ -100,7 +100,10 @@ class JobReporter:
         return JobResult(failed, restart=bool(failed))
 
     def _reported_signal(self) -> int:
-        """128 + the signal that the MPI launcher reports (MPICH's exit code is the bare number); or 0."""
+        """128 + the signal by which a process was killed, from the MPI launcher's lines; 0 for none.
+
+        MPICH's own exit code would be the number of the signal.
+        """
         match = _SIGNAL.search(b"\n".join(self._incoming.launcher_lines))
         return 128 + int(match[1]) if match else 0
 
@@ -120,7 +123,7 @@ class JobReporter:
     def _show_tracebacks(self, first: int | None, summary: str = "") -> None:
         tracebacks = self._incoming.tracebacks
         last = tracebacks.get(first, []) if first is not None else []
-        if last:  # its own cause, and so that of the others
+        if last:  # this traceback shows the cause, so those of its consequences are left out
             caused = self._state.consequences - {first}
             tracebacks = {rank: lines for rank, lines in tracebacks.items() if rank not in caused}
         for rank, lines in tracebacks.items():

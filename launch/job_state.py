@@ -1,4 +1,4 @@
-"""The state of a job's replicas: who runs, who has ended, who failed first."""
+"""JobState: which replicas of a job run, have ended, or failed, and which failed first."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from .protocol import Event
 
-#: Exceptions that replicas raise because another one has failed.
+#: Exceptions that replicas raise because another replica has failed.
 _CONSEQUENCES = ("ReplicaFailed", "mpi4py.MPI.Exception")
-#: Exceptions with one message on all replicas.
+#: Exceptions that all replicas raise with the same message.
 _ALIKE = ("ReplicaMismatch", "ReplicaStalled")
 #: Exit codes and PIDs have no more digits.
 _NUMBER = re.compile(r"-?[0-9]{1,7}")
@@ -28,9 +28,9 @@ class Failure:
     Attributes:
         rank: the replica.
         code: the exit code; 128 + signal if it was killed.
-        how: in words, to follow "replica R".
-        consequence: whether another replica's failure caused it.
-        name: of the exception, if one was raised.
+        how: how it failed, as text that follows "replica R".
+        consequence: whether the failure of another replica caused it.
+        name: the name of the exception, if one was raised.
     """
 
     rank: int
@@ -42,21 +42,33 @@ class Failure:
 
 @dataclass
 class JobState:
-    """What the events of the replicas say, in the order in which they arrive."""
+    """The state of the replicas of a job, from their events.
+
+    Attributes:
+        size: the number of processes.
+        started: the replicas that have started.
+        done: the replicas whose programs have finished.
+        pids: the process IDs of replica and supervisor, for the replicas on this machine.
+        ended: the exit codes of replicas that have ended; negative for a signal.
+        failures: the failures in the order in which they were reported.
+        early: the replicas that exited with code 0 before the end of their programs (``os._exit``, ``exec``).
+    """
 
     size: int
     started: set[int] = field(default_factory=set)
-    done: set[int] = field(default_factory=set)  # finished their programs
-    pids: dict[int, tuple[int, int]] = field(
-        default_factory=dict
-    )  # on this machine: of replica and supervisor
+    done: set[int] = field(default_factory=set)
+    pids: dict[int, tuple[int, int]] = field(default_factory=dict)
     ended: dict[int, int] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
-    #: Replicas that left with exit code 0 before the end of their programs: ``os._exit``, ``exec``.
     early: list[int] = field(default_factory=list)
 
     def record(self, event: Event, here: bool) -> None:
-        """Records an event from here or from another machine; ignores malformed and repeated ones."""
+        """Records an event. Malformed and repeated events are ignored.
+
+        Args:
+            event: the event.
+            here: whether it comes from this machine.
+        """
         rank, values = event.rank, event.values
         if not 0 <= rank < self.size or not all(map(_NUMBER.fullmatch, values[:1])):
             return
@@ -81,7 +93,7 @@ class JobState:
 
     def _started(self, rank: int, pid: int, supervisor: int) -> None:
         own = (os.getpid(), os.getpgrp())
-        # To kill(2), 0, 1 and negative numbers mean init, groups or all processes.
+        # For kill(2), 1 is init, and 0 and negative numbers are groups or all processes.
         if all(1 < number <= _MAX_PID and number not in own for number in (pid, supervisor)):
             self.pids[rank] = (pid, supervisor)
 
@@ -89,10 +101,10 @@ class JobState:
         return any(failure.rank == rank for failure in self.failures)
 
     def conclude(self) -> None:
-        """At the job's end: records a failure of the first replica that left early.
+        """At the end of the job: records a failure if only some replicas exited early with code 0.
 
-        Leaving with exit code 0 by ``os._exit`` or ``exec`` is no failure if all replicas do so. If only some
-        do, nothing shows that they had finished; under MPI the others often wait for them and are killed.
+        If all do, it is not a failure. If only some do, their programs may not have finished. With MPI, the
+        others often wait for them and are killed.
         """
         others = self.done or self.vanished or self.failures
         if self.early and others and all(f.consequence for f in self.failures):
@@ -101,14 +113,15 @@ class JobState:
 
     @property
     def vanished(self) -> list[int]:
-        """Replicas that have started, but never reported their end."""
+        """The replicas that have started, but have not reported their end."""
         return sorted(self.started - self.done - self.ended.keys())
 
     @property
     def cut_short(self) -> list[int]:
-        """Replicas killed after their programs had finished, as another left without finalizing MPI.
+        """The replicas that were killed after their programs had finished.
 
-        Empty if anything else went wrong.
+        The MPI launcher kills them if another replica exited without finalizing MPI. Empty if anything else
+        failed.
         """
         whole = len(self.done) == self.size and 0 in self.ended.values() and not self.failures
         return sorted(self.done - self.ended.keys()) if whole else []
@@ -121,19 +134,19 @@ class JobState:
 
     @property
     def consequences(self) -> frozenset[int]:
-        """Replicas that failed only because another one did, or as all of them did."""
+        """The replicas that failed because another one did, or with the same error as all others."""
         first = self.first
         alike = first.name if first is not None and first.name.endswith(_ALIKE) else None
         return frozenset(f.rank for f in self.failures if f.consequence or f.name == alike)
 
     @property
     def running(self) -> dict[int, tuple[int, int]]:
-        """Replicas on this machine that are running, with their PIDs and their supervisors'."""
+        """The running replicas on this machine, with the process IDs of replica and supervisor."""
         return {rank: pids for rank, pids in self.pids.items() if rank not in self.ended}
 
 
 def signal_name(number: int) -> str:
-    """E.g. ``SIGKILL``."""
+    """The name of a signal, e.g. ``SIGKILL``."""
     try:
         return signal.Signals(number).name
     except ValueError:

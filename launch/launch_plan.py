@@ -1,4 +1,4 @@
-"""What to start, where, and how: plain data, from which an MPI launcher's command line is made."""
+"""LaunchPlan: the data from which the command line of an MPI launcher is made."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ class LaunchPlan:
     """How to start one job.
 
     Attributes:
-        family: kind of launcher, one of `FAMILIES`; ``single`` starts one process without MPI.
-        launcher: file of mpiexec or srun; empty for ``single``.
-        processes: number of processes.
-        command: what each process runs.
-        hosts: where they run; empty for this machine.
+        family: the kind of launcher, one of `FAMILIES`; ``single`` starts one process without MPI.
+        launcher: the file of mpiexec or srun; "" for ``single``.
+        processes: the number of processes.
+        command: the command of each process.
+        hosts: the hosts of the processes; () for this machine.
         env: variables to set for the processes, on all hosts.
-        passed: names of variables to forward from here to all hosts. Their values stay out of command lines,
-            which all users of a machine can read.
+        passed: names of variables to forward from here to all hosts. Their values do not appear in command
+            lines, which all users of a machine can read.
         oversubscribe: whether there may be more processes than slots.
-        root: whether root starts it.
-        starter: what Hydra (MPICH, Intel MPI) starts processes with: ``slurm``, ``fork``; empty: its choice.
-        pmi: Slurm's plugin for the MPI in use, if ``srun`` starts it.
+        root: whether the user is root.
+        starter: how Hydra (MPICH, Intel MPI) starts processes: ``slurm`` or ``fork``; "" for its default.
+        pmi: Slurm's PMI plugin for the MPI, with ``srun``.
         extra: further arguments for the launcher, from the user.
         notes: messages about what was added to the user's options, and why.
     """
@@ -50,7 +50,7 @@ def fit(processes: int, hosts: tuple[Host, ...], oversubscribe: bool) -> None:
     """Checks that the hosts have enough slots.
 
     Raises:
-        JobStartError: too few, without ``oversubscribe``.
+        JobStartError: there are too few, and ``oversubscribe`` is not set.
     """
     places = sum(host.slots for host in hosts)
     if hosts and all(host.slots for host in hosts) and processes > places and not oversubscribe:
@@ -62,7 +62,7 @@ def fit(processes: int, hosts: tuple[Host, ...], oversubscribe: bool) -> None:
 
 
 def shares(plan: LaunchPlan) -> list[tuple[Host, int]]:
-    """Processes per host: the hosts are filled in order, and the rest is distributed evenly."""
+    """The hosts with their numbers of processes: fills slots in order, and distributes the rest evenly."""
     known = all(host.slots for host in plan.hosts)
     left = plan.processes
     counts = []

@@ -1,8 +1,8 @@
-"""Reads the ledger of a running job: who came when to each collective call, in memory that replicas share.
+"""Reads the ledger of a running job, a table in shared memory with the arrival times of replicas at calls.
 
-The memory is a file without a name that a replica keeps open. It is mapped for reading only, so a job does
-not notice, and what is in it stays readable after its end. Its layout stands in its first bytes, as JSON; see
-``distopt/collectives/ledger.py``.
+The shared memory is an unnamed file (memfd) that the replicas keep open. It is mapped read-only, so that the
+job is not affected, and it stays readable after the job's end. It starts with a JSON header that describes
+its layout. See ``distopt/collectives/ledger.py``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 _MAGIC, _HEAD = b"distopt-ledger\0\0", 4096
 _LINK = "/memfd:distopt"
 _PHASES = ("own_code", "input", "saving", "waiting", "in_call", "wire")
-#: What is read of each row: its call, last written, and 0 until then.
+#: The fields of a row that are read. ``call`` is written last, and is 0 until then.
 _FIELDS = ("call", "step", "arrival", "begun", *_PHASES, "met")
 
 
@@ -29,12 +29,12 @@ class LedgerRow:
     """A replica's row of one call.
 
     Attributes:
-        call: the call's number.
-        step: optimizer steps that it has begun.
-        arrival: when it came, in seconds of this machine's monotonic clock.
-        begun: when it left the call before.
-        met: when all had come; 0 before, and for replicas of other nodes.
-        seconds: by phase, in the order of `job_record.PHASES`, since the start.
+        call: the number of the call.
+        step: the number of optimizer steps that the replica has started.
+        arrival: when it arrived, in seconds of this machine's monotonic clock.
+        begun: when it left the previous call.
+        met: when the last replica had arrived; 0 before, and for replicas of other nodes.
+        seconds: its time in each phase since the start, in the order of `job_record.PHASES`.
     """
 
     call: int
@@ -46,19 +46,19 @@ class LedgerRow:
 
 
 class LedgerView:
-    """A job's ledger.
+    """The ledger of a job.
 
     Args:
-        path: the file, as `find` gives it.
+        path: the file, a result of `find`.
 
     Attributes:
-        head: what it says of itself.
-        replicas: their number.
-        identity: of the memory: the same for all processes that have it.
+        head: the header.
+        replicas: the number of replicas.
+        identity: device and inode of the memory, which are the same in all processes that share it.
 
     Raises:
         OSError: it cannot be opened.
-        ValueError: it is no ledger that this version can read.
+        ValueError: it is not a ledger, or that of another version.
     """
 
     def __init__(self, path: str) -> None:
@@ -79,7 +79,7 @@ class LedgerView:
         self._latest = 0
 
     def row(self, call: int, replica: int) -> LedgerRow | None:
-        """A replica's row of a call; None if it is not there, not yet or no more."""
+        """A replica's row of a call; None if it is not written yet, or already overwritten."""
         offset = (
             self.head["ring_at"] + ((call % self._ring) * self.replicas + replica) * self.head["row_bytes"]
         )
@@ -93,7 +93,7 @@ class LedgerView:
         return LedgerRow(call, known["step"], arrival, begun, met, seconds)
 
     def rows(self, call: int) -> list[LedgerRow] | None:
-        """The rows of all replicas; None if one is not there."""
+        """The rows of all replicas for a call; None if one is missing."""
         found = [self.row(call, replica) for replica in range(self.replicas)]
         known = [row for row in found if row is not None]
         return known if len(known) == self.replicas else None
@@ -103,15 +103,15 @@ class LedgerView:
         known = self._latest
         while self.row(known + 1, replica) is not None:
             known += 1
-        if known == self._latest:  # nothing new, or the ring has gone round
+        if known == self._latest:  # nothing new, or the rows of the ring have been overwritten since
             calls = (self._call_in(slot, replica) for slot in range(self._ring))
             known = max([known, *calls])
         self._latest = known
         return known
 
     def latest_of_all(self) -> int:
-        """The number of the latest call to which all replicas have come."""
-        # Nobody leaves a call before all have come, so they are one apart at most.
+        """The number of the latest call at which all replicas have arrived."""
+        # No replica leaves a call before all have arrived, so their latest calls differ by at most one.
         latest = self.latest()
         return latest if self.rows(latest) is not None else max(0, latest - 1)
 
@@ -121,7 +121,7 @@ class LedgerView:
         return call if call % self._ring == slot else 0
 
     def total(self, replica: int) -> dict[str, int]:
-        """A replica's totals: calls that it was last to, and what that cost in ns, by phase."""
+        """A replica's totals by name: calls at which it arrived last, and the wait that it caused, in ns."""
         values = self._total.unpack_from(
             self._memory, self.head["totals_at"] + replica * self.head["total_bytes"]
         )
@@ -129,10 +129,10 @@ class LedgerView:
 
 
 def find(pid: int) -> str | None:
-    """The path of the ledger that a process has open, the newest if there are several; None if it has none.
+    """The path of the newest ledger that a process has open; None if it has none.
 
     Raises:
-        OSError: there is no such process, or it is not to be seen.
+        OSError: there is no such process, or it is another user's.
     """
     folder = f"/proc/{pid}/fd"
     found: dict[int, str] = {}
@@ -145,10 +145,10 @@ def find(pid: int) -> str | None:
 
 
 def _started(path: str) -> int:
-    """When the ledger of a file was made, in nanoseconds of the monotonic clock.
+    """When the ledger in a file was created, in nanoseconds of the monotonic clock.
 
     Raises:
-        ValueError: the file is no ledger, or is not written yet.
+        ValueError: the file is not a ledger, or has not been written yet.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
@@ -158,10 +158,10 @@ def _started(path: str) -> int:
 
 
 def _head_in(data: bytes) -> dict[str, Any]:
-    """What a ledger that begins with these bytes says of itself.
+    """The header of a ledger that starts with ``data``.
 
     Raises:
-        ValueError: it is no ledger.
+        ValueError: it is not a ledger.
     """
     if not data.startswith(_MAGIC):
         raise ValueError("not a ledger")
@@ -170,7 +170,7 @@ def _head_in(data: bytes) -> dict[str, Any]:
 
 
 def holders() -> Iterator[tuple[int, str]]:
-    """This user's processes that have a ledger open, each with its path."""
+    """Yields the ID of each process of this user that has a ledger open, with the ledger's path."""
     for entry in Path("/proc").iterdir():
         with suppress(OSError, ValueError):
             pid = int(entry.name)

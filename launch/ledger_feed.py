@@ -1,11 +1,12 @@
-"""Sends what is new in a job's ledger, as messages of kind ``steps``.
+"""LedgerFeed: sends new contents of a job's ledger as messages of kind ``steps``.
 
 Their members:
-    replicas: how many there are.
-    first, last: steps.
-    offsets: pairs of a replica and the seconds that it came after the first one, on average over these steps.
-    totals: pairs of a replica and its seconds by phase, in the order of `job_record.PHASES`.
-    counts: how many steps were made since the message before that had this member.
+    replicas: the number of replicas.
+    first, last: the range of steps.
+    offsets: pairs of a replica and its mean delay over these steps: seconds after the arrival of the first
+        replica.
+    totals: pairs of a replica and its seconds in each phase, in the order of `job_record.PHASES`.
+    counts: the number of steps since the last message that had this member.
 """
 
 from __future__ import annotations
@@ -15,20 +16,20 @@ from typing import Any
 
 from .ledger import LedgerRow, LedgerView, find
 
-#: Groups of steps a look at most, and rows that are looked at.
+#: The largest number of groups of steps, and of rows, that are read at a time.
 _GROUPS, _ROWS = 40, 2000
-#: Collective calls of one step that are looked through for the first one.
+#: How many calls before a call are searched for the first one of its step.
 _CALLS = 8
-#: Replicas a message at most, whose totals or offsets then fit into it.
+#: The largest number of replicas in a message with totals, and with offsets.
 _TOTALS, _OFFSETS = 24, 100
 
 
 class LedgerFeed:
-    """Sends what is new whenever it is looked at.
+    """Sends new contents of a ledger.
 
     Args:
-        pid: the process of the job's first replica.
-        tell: sends a message: its kind and members.
+        pid: the process of replica 0.
+        tell: sends a message; takes its kind, and its members as keyword arguments.
     """
 
     def __init__(self, pid: int, tell: Callable[..., None]) -> None:
@@ -37,7 +38,7 @@ class LedgerFeed:
         self._call = self._step = 0
 
     def proceed(self) -> None:
-        """Sends what is new."""
+        """Sends the contents since the last call of this method."""
         if self._ledger is None:
             self._ledger = _opened(self._pid)
         if self._ledger is not None:
@@ -66,7 +67,7 @@ class LedgerFeed:
                 self._tell("steps", first=group[0][0], last=group[-1][0], totals=[], offsets=pairs, **common)
 
     def _new_steps(self, ledger: LedgerView, latest: int) -> list[tuple[int, list[float]]]:
-        """Steps, some of them if they are many, each with when the replicas came, after the first one."""
+        """New steps, a sample if they are many, each with the delays of the replicas, in seconds."""
         stride = max(1, (latest - self._call) * ledger.replicas // _ROWS)
         found: dict[int, list[float]] = {}
         for call in range(self._call + stride, latest + 1, stride):
@@ -78,7 +79,7 @@ class LedgerFeed:
 
 
 def _opening(ledger: LedgerView, call: int) -> list[LedgerRow] | None:
-    """The rows of the first call of the step that a call belongs to, as far as that is near."""
+    """The rows of the first call of the step that ``call`` belongs to, among the `_CALLS` calls before it."""
     rows = ledger.rows(call)
     for before in range(call - 1, max(0, call - _CALLS), -1):
         earlier = ledger.rows(before)
@@ -97,7 +98,7 @@ def _opened(pid: int) -> LedgerView | None:
 
 
 def _groups(steps: list[tuple[int, list[float]]]) -> Iterator[list[tuple[int, list[float]]]]:
-    """Neighbouring steps together."""
+    """Divides the steps into at most `_GROUPS` groups of consecutive steps."""
     size = -(-len(steps) // _GROUPS)
     return (steps[k : k + size] for k in range(0, len(steps), size or 1))
 

@@ -1,4 +1,4 @@
-"""Removes what killed launchers have left in the temporary folder, when the next job starts.
+"""Removes files that killed launchers have left in the temporary folder, when the next job starts.
 
 Only this user's own files are removed, and only if nothing can be using them; links are never followed.
 """
@@ -24,11 +24,12 @@ from .pipes import (
     open_private_folder,
 )
 
-#: Where MPICH's process manager puts its files, whatever ``TMPDIR`` says.
-_TEMPORARY = Path("/tmp")  # noqa: S108 (only looked through, for files of this user)
+#: The folder in which MPICH's process manager creates its files, independent of ``TMPDIR``.
+_TEMPORARY = Path("/tmp")  # noqa: S108 (only searched, for files of this user)
 _TOPOLOGY = re.compile(r"hydra_hwloc_xmlfile_\w{6}")
 _MANAGERS = ("hydra_pmi_proxy", "mpiexec", "mpiexec.hydra", "mpirun")
-#: Seconds for which another launcher may still be making its folder, or its processes reading a file.
+#: Newer files are kept, because another launcher may still be creating its folder, or its processes read a
+#: file.
 _YOUNG = 10.0
 
 
@@ -57,10 +58,10 @@ def _names(folder: Path) -> list[str]:
 
 
 def _remove_folder(path: Path) -> None:
-    """Removes a launcher's folder if its lock is free, so that the launcher must be dead.
+    """Removes a launcher's folder if nobody holds its lock, which means that the launcher is dead.
 
     Raises:
-        OSError: it is in use, or not this user's.
+        OSError: the folder is in use, or another user's.
     """
     folder = open_private_folder(str(path))
     try:
@@ -75,7 +76,8 @@ def _remove_folder(path: Path) -> None:
         lock = open_entry(folder, MACHINE_FILE, os.O_RDONLY, stat.S_IFREG)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The lock file last: until then another start finds the folder and continues here.
+            # The lock file last: if this process is killed here, the next one finds the folder and removes
+            # the rest.
             for name in sorted(os.listdir(folder), key=lambda name: name == MACHINE_FILE):
                 os.unlink(name, dir_fd=folder)
             path.rmdir()
@@ -86,7 +88,10 @@ def _remove_folder(path: Path) -> None:
 
 
 def _oldest_manager() -> float:
-    """Start time of this user's oldest running process manager, in seconds since the epoch; now if none."""
+    """The start time of this user's oldest running process manager, in seconds since the epoch.
+
+    Now if none runs.
+    """
     begins = [time.time()]
     for name in _names(Path("/proc")):
         with suppress(OSError, ValueError):

@@ -9,7 +9,7 @@ from pathlib import Path
 from .errors import JobStartError
 
 _FILES_EACH, _FILES_OF_OUR_OWN = 2, 64
-_LEAST_MEMORY = 4 << 20  # bytes of a Python process that has loaded nothing
+_LEAST_MEMORY = 4 << 20  # bytes that a Python process needs without any imports
 _THREADS = Path("/proc/sys/kernel/threads-max")
 
 
@@ -21,7 +21,7 @@ def check_processes(count: int, here: bool) -> None:
         here: whether all of them run on this machine.
 
     Raises:
-        JobStartError: too many.
+        JobStartError: there are too many for the limit on open files, or for the memory of this machine.
     """
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if most != resource.RLIM_INFINITY and _files(count) > most:
@@ -41,7 +41,7 @@ def check_threads(count: int) -> None:
     """Checks the number of replicas in one process.
 
     Raises:
-        JobStartError: more than the system allows threads.
+        JobStartError: the system does not allow as many threads.
     """
     try:
         most = int(_THREADS.read_text())

@@ -1,7 +1,8 @@
 class LineBuffer:
     """Splits a stream of bytes into lines.
 
-    An unfinished line is kept without limit: callers check `size`, and `take` the line if it grows too long.
+    The length of an unfinished line is not limited: callers check `size`, and `take` the line if it is too
+    long.
     """
 
     def __init__(self) -> None:
@@ -34,5 +35,8 @@ class LineBuffer:
         return text
 
     def rest(self) -> list[bytes]:
-        """At the end of the stream: the unfinished line, if there is one."""
+        """At the end of the stream: removes the unfinished line, and returns it in a list.
+
+        [] if there is none.
+        """
         return [self.take()] if self.size else []

@@ -7,13 +7,13 @@ Source = tuple[int, str]
 
 
 class LineWriter:
-    """Writes the lines of several sources to one file or terminal; a line may come in parts.
+    """Writes lines of several sources to one file or terminal. Lines may be passed in parts.
 
     If another source writes between two parts of a line, the line is broken there and continues after a new
     prefix.
 
     Args:
-        put: writes bytes of a stream.
+        put: called with the stream (``out`` or ``err``) and the bytes to write.
     """
 
     def __init__(self, put: Callable[[str, bytes], None]) -> None:
@@ -38,7 +38,7 @@ class LineWriter:
         self._put(source[1], begin + text)
 
     def ended(self) -> None:
-        """Notes that the echo of a terminal has ended the unfinished line."""
+        """Call this when the echo of a terminal has ended the unfinished line."""
         self._open = None
 
     def _begin(self, source: Source, prefix: bytes) -> bytes:

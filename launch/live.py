@@ -1,4 +1,4 @@
-"""``--live``: shows in the terminal what a running job does, by its ledger, without slowing the job."""
+"""``--live``: shows what a running job does, from its ledger, without slowing the job."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .job_record import PHASES
 from .ledger import LedgerRow, LedgerView
 from .running_jobs import only_path, path_of
 
-#: Seconds between two looks, and what a single one looks back at.
+#: Seconds between two readings of the ledger.
 _EVERY = 0.5
-#: Looks that the shown shares of time go back.
+#: The number of readings over which the shares of time are computed.
 _LOOKS = 10
-#: Seconds without a call after which a replica is said to be in its own code, or to wait.
+#: Seconds without a call after which the state of a replica is shown.
 _LONG = 1.0
 
 
@@ -28,7 +28,7 @@ def run_live(words: Sequence[str]) -> int:
     """Shows a job until it ends, or until Ctrl-C. If standard output is not a terminal, it shows it once.
 
     Args:
-        words: the number of one of its processes; empty for the only job of this user on this machine.
+        words: the ID of a process of the job; empty for the only job of this user on this machine.
 
     Raises:
         JobStartError: there is no such job, or there are several.
@@ -83,7 +83,8 @@ def look(ledger: LedgerView) -> Look:
     """Reads the ledger."""
     call = ledger.latest_of_all()
     newest = [ledger.row(call + 1, r) or ledger.row(call, r) for r in range(ledger.replicas)]
-    if ledger.head.get("virtual"):  # replicas of one process, whose time is not the machine's
+    # Threads of one process, which take turns: their times are not clock times.
+    if ledger.head.get("virtual"):
         newest = [None] * ledger.replicas
     totals = [ledger.total(r) for r in range(ledger.replicas)]
     last = [total["last_calls"] for total in totals]

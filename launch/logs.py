@@ -15,15 +15,15 @@ from .line_writer import LineWriter, Source
 class Logs:
     """The files ``replica-R.log`` in one folder.
 
-    Other users may be able to write to that folder: what they have put in place of a log file is neither
-    followed nor written to.
+    Other users may be able to write to the folder. Links, and files of other users, in place of a log file
+    are rejected.
 
     Args:
-        folder: where the files are; created if missing, private to this user.
-        show_message: shows a message.
+        folder: the folder, which is created if it is missing, with access for this user only.
+        show_message: called with a message for the user.
 
     Raises:
-        JobStartError: the folder cannot be made.
+        JobStartError: the folder cannot be created.
     """
 
     def __init__(self, folder: Path, show_message: Callable[[str], None]) -> None:
@@ -82,6 +82,15 @@ class Logs:
 
 
 def _opened(path: Path, keep: bool) -> int:
+    """Opens a log file for appending; its descriptor.
+
+    Args:
+        path: the file.
+        keep: whether to keep its contents.
+
+    Raises:
+        OSError: it cannot be opened, or is a link, not a regular file, or another user's.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         file = os.open(path, flags, 0o666)

@@ -11,7 +11,7 @@ _Sample = tuple[Mapping[str, object], float]
 
 
 def exposition(record: JobRecord) -> str:
-    """The text: of each family its help, its type, and its samples, without timestamps."""
+    """The metrics in Prometheus's text format, without timestamps."""
     families: list[tuple[str, str, str, Iterable[_Sample]]] = [
         (
             "job_start_time_seconds",

@@ -1,4 +1,4 @@
-"""Finds the MPI that mpi4py loads, and the mpiexec that belongs to it."""
+"""Finds the MPI library that mpi4py loads, and its mpiexec."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 from .errors import JobStartError
 from .interpreter import running
 
-#: mpi4py's name of an MPI -> family, whose launcher and variables it shares.
+#: mpi4py's name of an MPI -> its family. The MPIs of a family have the same launcher and variables.
 _FAMILIES: Mapping[str, str] = {
     "MPICH": "mpich",
     "MVAPICH": "mpich",
@@ -115,14 +115,17 @@ def candidates(library: Library, environ: Mapping[str, str]) -> list[str]:
 
 
 def search_path(environ: Mapping[str, str]) -> list[str]:
-    """The absolute folders of ``PATH``: nothing in the working directory is to be run."""
+    """The absolute folders of ``PATH``.
+
+    Relative ones are left out, so that nothing in the working directory runs.
+    """
     return [folder for folder in environ.get("PATH", "").split(os.pathsep) if os.path.isabs(folder)]
 
 
 def _prefixes(file: str) -> list[Path]:
-    """The folders above a library, up to its installation prefix.
+    """The folders above a library, up to its installation prefix, which is the parent of ``lib`` or the like.
 
-    The prefix contains ``lib`` or the like; folders above it may belong to anyone.
+    Folders above the prefix are left out, because they may belong to anyone.
     """
     above = list(Path(file).parents) if file else []
     ends = [at for at, folder in enumerate(above) if folder.name in _LIBRARIES]
@@ -130,7 +133,7 @@ def _prefixes(file: str) -> list[Path]:
 
 
 def identify(path: str) -> Launcher:
-    """Which MPI a launcher belongs to, by the output of ``--version``."""
+    """Finds out to which MPI a launcher belongs, from the output of ``--version``."""
     try:
         done = subprocess.run(
             [path, "--version"], capture_output=True, text=True, errors="replace", timeout=10, check=False

@@ -1,6 +1,6 @@
-"""``--in-process`` under ``--report``, ``--timeline`` or ``--metrics``: one process, and what looks on.
+"""``--in-process`` with ``--report``, ``--timeline`` or ``--metrics``: runs and observes one process.
 
-The process has the terminal to itself, so that pdb works there: nothing that it writes is read.
+The process uses the terminal directly, so that pdb works. Its output is not read.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from .observer import Observer
 from .options import Options
 from .protocol import decode
 
-#: Seconds between two looks at whether it has ended: a child of its own may keep the pipe open.
+#: Seconds between checks whether the process has ended. Its children may keep the pipe open longer.
 _PAUSE = 0.5
 
 
 def run_observed(
     options: Options, words: Sequence[str], argv: Sequence[str], environ: Mapping[str, str]
 ) -> int:
-    """Runs a process, and writes down what it tells.
+    """Runs a process, and writes its report, timeline and metrics.
 
     Args:
-        options: which files to write.
-        words: the launcher's own command line.
-        argv: the process's.
-        environ: its environment.
+        options: the options, which say which files to write.
+        words: the command line of distoptrun.
+        argv: the command line of the process.
+        environ: the environment of the process.
 
     Returns:
-        its exit code; 128 + signal if it was killed.
+        The exit code of the process; 128 + signal if it was killed.
     """
     observer = Observer(options, words, 1, lambda text: print(f"distoptrun: {text}", file=sys.stderr))
     observer.begin()
@@ -66,13 +66,13 @@ def run_observed(
 
 
 def _leave_signals_to(process: subprocess.Popen[bytes]) -> None:
-    """The terminal sends Ctrl-C to both; what this process alone gets it hands on."""
+    """Forwards signals to the process, except SIGINT, which the terminal sends to both."""
 
-    def hand_on(number: int, _: FrameType | None) -> None:
+    def forward(number: int, _: FrameType | None) -> None:
         process.send_signal(number)
 
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, hand_on)
+            signal.signal(number, forward)
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, lambda *_: None)

@@ -1,4 +1,4 @@
-"""What looks on while a job runs, and writes down what it has seen: report, timeline, metrics file."""
+"""Observer: collects the telemetry of a job, and writes the report, the timeline and the metrics file."""
 
 from __future__ import annotations
 
@@ -17,21 +17,26 @@ from .telemetry import Wishes, parsed
 from .timeline import Timeline
 from .whole_file import check_writable, write_whole
 
-#: Seconds between two versions of the report, and of the metrics file, while the job runs.
+#: Seconds after which the report, and the metrics file, are written again while the job runs.
 _REPORT_SECONDS, _METRICS_SECONDS = 30.0, 5.0
 
 
 class Observer:
-    """Looks on.
+    """Collects the telemetry of a job, over all its attempts, and writes the files.
 
     Args:
-        options: which files to write.
-        argv: the command line.
-        processes: their number.
-        show: shows a message.
+        options: the options, which say which files to write.
+        argv: the command line of distoptrun.
+        processes: the number of processes.
+        show: called with a message for the user.
+
+    Attributes:
+        record: the data about the job.
+        wishes: the telemetry that the files need.
 
     Raises:
-        JobStartError: a file could not be written at the end.
+        JobStartError: a file cannot be written, two options name the same file, or one names a Python
+            program.
     """
 
     def __init__(
@@ -50,7 +55,7 @@ class Observer:
                 raise JobStartError(
                     f"--report, --metrics and --timeline: two of them name the same file, {path}"
                 )
-            if path.suffix == ".py":  # a program, whose name was taken for the option's value
+            if path.suffix == ".py":  # the value was forgotten, and the program's name was read as the value
                 raise JobStartError(f"{path} is a program: --report, --metrics and --timeline write files")
         self.record = JobRecord(options.program[0], shlex.join(["distoptrun", *argv]), processes)
         self._spans = Timeline(options.timeline_steps)
@@ -60,12 +65,12 @@ class Observer:
         self._due = {"report": now + _REPORT_SECONDS, "metrics": now + _METRICS_SECONDS}
 
     def begin(self) -> None:
-        """An attempt begins."""
+        """Starts an attempt."""
         self.record.begin()
         self._spans.begin()
 
     def take(self, event: Event) -> None:
-        """Takes telemetry."""
+        """Records a telemetry event, and writes the files that are due. Ignores anything else."""
         message = parsed(event)
         if message is None:
             return
@@ -82,11 +87,11 @@ class Observer:
             self._write_report()
 
     def end(self, code: int, how: str) -> None:
-        """An attempt has ended, with an exit code, and in words."""
+        """Ends an attempt, with its exit code and a text that says how it ended."""
         self.record.end(code, how)
 
     def close(self) -> None:
-        """Writes everything for the last time."""
+        """Writes the final versions of all files."""
         self._write_metrics()
         self._write_report()
         if self._timeline is not None:
@@ -103,5 +108,5 @@ class Observer:
     def _write(self, path: Path, text: str) -> None:
         try:
             write_whole(path, text)
-        except OSError as error:  # the job's result is not to depend on it
+        except OSError as error:  # must not change the result of the job
             self._show(f"cannot write {path}: {error.strerror}")

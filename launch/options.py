@@ -19,7 +19,7 @@ USAGE = "distoptrun [options] [--] script.py args...   or   distoptrun [options]
 
 @dataclass(frozen=True)
 class Options:
-    """The options; each field is the long option of that name (see `PARSER` for the meanings)."""
+    """The values of the options. Each field is the long option of that name; `PARSER` describes them."""
 
     nproc: int | None = None
     hosts: str | None = None
@@ -112,7 +112,7 @@ def _variable(text: str) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    # No abbreviations, since the script's own arguments must never be read as ours.
+    # No abbreviations, so that arguments of the script are never read as options of distoptrun.
     parser = _Parser(
         "distoptrun",
         usage=USAGE,
@@ -214,7 +214,7 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
             raise JobStartError(f"unknown option {name}.{hint} All options: distoptrun --help")
         takes_value = action is not None and action.nargs is None
         if takes_value and not equals and at < len(argv):
-            # Joined by "=", since the value may begin with a dash, as in --mpi-args "-v".
+            # Joined with "=", because the value may start with a dash, as in --mpi-args "-v".
             own[-1:] = [f"{name}={argv[at]}"] if name.startswith("--") else [name, argv[at]]
             at += 1
         if name == "-m":

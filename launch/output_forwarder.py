@@ -11,7 +11,17 @@ _CHUNK = 1 << 16
 
 
 class OutputForwarder:
-    """Forwards what the replica writes into pipes, as records, to this process's standard output."""
+    """Forwards output and events of the replica, as records, to this process's standard output.
+
+    The MPI launcher forwards this standard output to distoptrun.
+
+    Args:
+        rank: the replica's rank.
+
+    Attributes:
+        readers: the read ends of the replica's pipes: descriptor -> ``out``, ``err`` or ``events``.
+        ends: the write ends, in this order.
+    """
 
     def __init__(self, rank: int) -> None:
         self._rank = rank

@@ -12,21 +12,22 @@ from contextlib import contextmanager
 
 from .standard_streams import ERR, OUT, same_file
 
-#: Bytes that a ready descriptor takes without blocking, even if it is a blocking one.
+#: How many bytes a descriptor that is ready accepts without blocking, even in blocking mode.
 _PIECE = select.PIPE_BUF
 #: Writes are merged until they have this many bytes.
 _BLOCK = 1 << 16
 
 
 class OutputQueue:
-    """Queues of bytes for standard output and error, for what cannot be written at once.
+    """Queues for standard output and error, with the bytes that cannot be written at once.
 
-    A descriptor may be or become non-blocking at any time, as other processes share it. If both descriptors
-    are the same file or terminal, the order of writes is kept.
+    A descriptor may become blocking or non-blocking at any time, because other processes share it. If both
+    descriptors are the same file or terminal, they have one queue, which keeps the order of writes.
 
     Attributes:
-        gone: whether standard output has no reader any more.
-        pending: number of bytes still to be written.
+        gone: whether the reader of standard output has exited.
+        pending: the number of bytes that are not written yet.
+        shared: whether standard output and error are the same file or terminal.
     """
 
     def __init__(self) -> None:
@@ -53,7 +54,7 @@ class OutputQueue:
 
     @contextmanager
     def gathering(self) -> Iterator[None]:
-        """Merges what is written within the context, and writes it at its end."""
+        """Merges the writes within a ``with`` block, and makes them at its end."""
         self._gathering = True
         try:
             yield
@@ -63,7 +64,7 @@ class OutputQueue:
 
     @property
     def blocked(self) -> list[int]:
-        """The descriptors that have bytes waiting."""
+        """The descriptors for which bytes are waiting."""
         return [queue[0][0] for queue in self._queues if queue]
 
     def advance(self) -> None:
@@ -115,7 +116,7 @@ class OutputQueue:
 
 
 def _always_ready(descriptor: int) -> bool:
-    """Whether a descriptor never blocks, since it is a regular file."""
+    """Whether a descriptor never blocks, because it is a regular file."""
     try:
         return stat.S_ISREG(os.fstat(descriptor).st_mode)
     except OSError:

@@ -1,12 +1,12 @@
 """The named pipes between the launcher and the replicas on its machine.
 
-Each replica writes into its own (``<rank>.out``, ``<rank>.err``), and all share one for events (``events``):
-what has been written reaches the launcher, whatever happens to the writer. Replica 0 reads standard input
-from one more (``0.in``). A process on another machine sends records through its MPI launcher instead (see
-`output_forwarder`).
+Each replica writes to its own pipes (``<rank>.out``, ``<rank>.err``), and all share one for events
+(``events``). The launcher holds the read ends open, so what was written reaches it even if the writer is
+killed. Replica 0 reads standard input from another pipe (``0.in``). Processes on other machines send records
+through the MPI launcher instead (see `output_forwarder`).
 
-The name of the pipes' folder also reaches processes on other machines, where a folder of that name may belong
-to somebody else. So a folder is used only if it is private to this user.
+The name of the folder is also passed to processes on other machines, where a folder of that name may be
+another user's. So a folder is used only if it is private to this user.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-#: Prefix of the name of a job's folder of pipes.
+#: The prefix of the names of the folders.
 FOLDER_PREFIX = "distoptrun-"
-#: The file in it that holds the launcher's `location`; locked while the launcher runs.
+#: The file with the launcher's `location`, which is locked while the launcher runs.
 MACHINE_FILE = "machine"
-#: Its name until it is complete.
+#: The name of this file until it is complete.
 UNFINISHED_FILE = "new"
 
 
@@ -36,7 +36,7 @@ def machine() -> str:
 
 
 def location() -> str:
-    """This process's machine and PID namespace: where its process IDs are valid."""
+    """The machine and PID namespace of this process, in which its process IDs are valid."""
     try:
         return f"{machine()} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
@@ -47,8 +47,8 @@ class Pipes:
     """The launcher's side: a private folder with the named pipes of ``size`` processes.
 
     Attributes:
-        folder: where they are.
-        readers: the launcher's read ends, by descriptor: (rank, stream), with rank -1 for events.
+        folder: the folder.
+        readers: the launcher's read ends: descriptor -> (rank, stream), with rank -1 for events.
     """
 
     def __init__(self, size: int) -> None:
@@ -56,7 +56,7 @@ class Pipes:
         self.readers: dict[int, tuple[int, str]] = {}
         self._others: list[int] = []
         try:
-            # By descriptor from here on: in some temporary folders other users can replace entries.
+            # From here on by descriptor, because other users can replace entries of some temporary folders.
             self._folder_fd = open_private_folder(str(self.folder))
             self._others.append(self._folder_fd)
             self._others.append(_locked(self._folder_fd))
@@ -95,9 +95,9 @@ class Pipes:
 
 
 def _locked(folder: int) -> int:
-    """Makes the location file; it is complete and locked before it gets its name."""
+    """Creates the file with the location. It is complete and locked before it gets its final name."""
     descriptor = os.open(UNFINISHED_FILE, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder)
-    with suppress(OSError):  # a file system without locks: then nothing cleans up after a kill
+    with suppress(OSError):  # without file locks, a folder is not removed if its launcher is killed
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.write(descriptor, location().encode())
     os.rename(UNFINISHED_FILE, MACHINE_FILE, src_dir_fd=folder, dst_dir_fd=folder)
@@ -119,10 +119,10 @@ def open_private_folder(path: str) -> int:
 
 
 def open_entry(folder: int, name: str, flags: int, kind: int) -> int:
-    """Opens this user's own file of one kind (``stat.S_IFIFO``, ``stat.S_IFREG``) in a folder.
+    """Opens a file in a folder, if it is this user's and of one kind (``stat.S_IFIFO`` or ``stat.S_IFREG``).
 
     Raises:
-        OSError: it does not exist, or is a link, of another kind, or another user's.
+        OSError: it does not exist, is a link, is of another kind, or is another user's.
     """
     descriptor = os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
     status = os.fstat(descriptor)
@@ -134,7 +134,7 @@ def open_entry(folder: int, name: str, flags: int, kind: int) -> int:
 
 
 def location_of(folder: int) -> str:
-    """The `location` of the launcher that made a folder.
+    """The `location` of the launcher that created a folder.
 
     Raises:
         OSError: it cannot be read, or is not this user's.
@@ -147,7 +147,11 @@ def location_of(folder: int) -> str:
 
 
 def open_writers(folder: str, rank: int) -> tuple[int, int, int] | None:
-    """The replica's side: descriptors for out, err and events; None if the launcher is on another machine."""
+    """Opens the replica's pipes for standard output, standard error and events.
+
+    Returns:
+        The descriptors; None if the launcher is on another machine.
+    """
     opened: list[int] = []
     if not folder:
         return None
@@ -168,7 +172,7 @@ def open_writers(folder: str, rank: int) -> tuple[int, int, int] | None:
 
 
 def open_stdin(folder: str, rank: int) -> int:
-    """The replica's standard input: from the launcher for replica 0, empty for the others.
+    """Opens a replica's standard input: the pipe from the launcher for replica 0, /dev/null for the others.
 
     Call it only if the launcher is on this machine (see `open_writers`).
     """

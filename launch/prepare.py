@@ -1,4 +1,4 @@
-"""Makes a launch plan from options: hosts, the MPI in use, and what has to be added."""
+"""Makes a launch plan from the options: finds hosts and MPI, and adds what the MPI launcher needs."""
 
 from __future__ import annotations
 
@@ -62,12 +62,13 @@ def make_plan(options: Options, program: Program, environ: Mapping[str, str]) ->
     """The plan for these options on this machine.
 
     Args:
-        options: the user's.
-        program: what to run.
-        environ: this process's environment, which determines allocation and MPI.
+        options: the user's options.
+        program: the program.
+        environ: this process's environment, for the allocation of a batch system and the MPI.
 
     Raises:
-        JobStartError: no number of processes, too few slots, or no matching MPI.
+        JobStartError: the number of processes is unknown, there are too few slots, or no MPI launcher
+            matches.
     """
     allocation = find_allocation(environ)
     hosts, notes = _hosts(options, allocation)
@@ -94,7 +95,7 @@ def make_plan(options: Options, program: Program, environ: Mapping[str, str]) ->
         notes.append("started by root: adding --allow-run-as-root for Open MPI")
     oversubscribe = options.oversubscribe
     if not hosts and not oversubscribe and (note := _shared_cores(processes, family)):
-        oversubscribe = family == "openmpi"  # which would refuse otherwise
+        oversubscribe = family == "openmpi"  # which otherwise rejects more processes than cores
         notes.append(note)
     return LaunchPlan(
         family,
@@ -120,13 +121,13 @@ def _starter(
     extra: str,
     environ: Mapping[str, str],
 ) -> str:
-    """What Hydra is to start processes with within a Slurm job; empty for its own choice.
+    """How Hydra (MPICH, Intel MPI) should start processes within a Slurm job; "" for its default.
 
-    By default it uses srun, on this machine too. That hangs if a container has no srun, or if the step in
-    which distoptrun runs holds the whole job.
+    By default it uses srun, even on this machine. That hangs if a container has no srun, or if the job step
+    in which distoptrun runs uses the whole allocation.
 
     Raises:
-        JobStartError: other hosts can only be reached by srun, which is missing.
+        JobStartError: there are other hosts, but no srun to reach them.
     """
     if "SLURM_JOB_ID" not in environ or family not in ("mpich", "intel"):
         return ""
@@ -145,7 +146,7 @@ def _starter(
 
 
 def _shared_cores(processes: int, family: str) -> str:
-    """The note about more processes than this machine has cores; empty for none."""
+    """The note for a job with more processes than this machine has cores; "" if it has enough."""
     places = usable(len(cores()))
     if processes <= places:
         return ""
@@ -192,7 +193,7 @@ def _launcher(
             found = find_launcher(library, environ)
             return found.family, found.path, ""
         except JobStartError:
-            # Builds for clusters often lack mpiexec, since Slurm starts the processes.
+            # MPI builds for clusters often lack mpiexec, because Slurm starts the processes.
             if options.launcher == "mpiexec" or not (slurm and srun):
                 raise
     if not srun:

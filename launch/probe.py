@@ -1,4 +1,7 @@
-"""Reports which MPI mpi4py loads. A separate process: in the launcher it would stay loaded."""
+"""Reports which MPI mpi4py loads.
+
+It runs in a separate process, so that MPI is not loaded in the launcher.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import mpi4py
 
 
 def main() -> None:
-    """Prints a line of JSON: the MPI's name, version, full version text, loaded files; mpi4py's version."""
+    """Prints a JSON list: the MPI's name, version, version text, and loaded files; and mpi4py's version."""
     mpi4py.rc.initialize = False  # this process is not part of a job
     from mpi4py import MPI
 

@@ -1,4 +1,4 @@
-"""The user's program: loaded and run as Python itself would do it."""
+"""Program: loads and runs the user's program in the same way as Python."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ class Program:
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """As on Python's command line."""
+        """The program and its arguments, as on Python's command line."""
         return ("-m", self.name, *self.args) if self.module else (self.name, *self.args)
 
 
 @dataclass(frozen=True)
 class LoadedProgram:
-    """A program that is ready to run, as often as needed.
+    """A compiled program, which can be run several times.
 
     Attributes:
-        file: where its code is.
-        code: its code, compiled.
-        names: what Python sets in its ``__main__``: ``__file__``, ``__spec__``, ...
+        file: the file of its code.
+        code: its code.
+        names: the names that Python sets in ``__main__``: ``__file__``, ``__spec__``, ...
     """
 
     file: str
@@ -46,7 +46,7 @@ class LoadedProgram:
 
     def new_main(self) -> dict[str, Any]:
         """Makes a new ``__main__`` module and returns its namespace, for ``exec(code, namespace)``."""
-        # Not by runpy: it throws the module away at the end, and atexit functions still need its globals.
+        # Not with runpy, which deletes the module at the end, although atexit functions need its globals.
         main = types.ModuleType("__main__")
         main.__dict__.update(self.names, __annotations__={}, __builtins__=builtins)
         sys.modules["__main__"] = main
@@ -54,20 +54,22 @@ class LoadedProgram:
 
 
 def load(program: Program) -> LoadedProgram:
-    """Finds and compiles a program, and sets ``sys.path``, which must have no entry of a program yet.
+    """Finds and compiles a program, and adds its folder to ``sys.path``, which must not contain it yet.
 
     Raises:
-        OSError: there is no such file.
-        ImportError: there is no such module.
+        OSError: the file does not exist.
+        ImportError: the module does not exist.
         SyntaxError: it is not a Python program.
     """
-    # As Python makes it absolute: with the dots that it has. An absolute one works in a removed folder.
+    # Like Python, this keeps "." and ".." in the path. getcwd() fails in a deleted folder, so it is not
+    # called for absolute paths.
     file = program.name if os.path.isabs(program.name) else os.path.join(os.getcwd(), program.name)
     if program.module:
         prepend_path(os.getcwd())
         return _from_spec(_module_spec(program.name), program.name)
     if pkgutil.get_importer(file):
-        sys.path.insert(0, file)  # even where Python keeps sys.path as it is: the program is inside
+        # Even with -P or -I, because the program itself is in this folder or zip file.
+        sys.path.insert(0, file)
         return _from_spec(main_spec(file), program.name)
     prepend_path(os.path.dirname(os.path.realpath(file)))
     return _from_script(file)
@@ -83,7 +85,7 @@ def execute(program: Program) -> None:
 
 
 def prepend_path(folder: str) -> None:
-    """Puts a folder first on ``sys.path``, unless Python was told to leave that alone."""
+    """Puts a folder first on ``sys.path``, unless Python was started with -P or -I."""
     if not keeps_path():
         sys.path.insert(0, folder)
 
@@ -129,7 +131,7 @@ def _from_spec(spec: ModuleSpec | None, name: str) -> LoadedProgram:
 
 
 def own_part(error: BaseException) -> types.TracebackType | None:
-    """The error's traceback from the program's first line on, without the launcher's frames."""
+    """The error's traceback without the leading frames of the launcher and of Python's import system."""
     here = os.path.dirname(os.path.abspath(__file__))
     trace = error.__traceback__
     while trace is not None:

@@ -1,4 +1,4 @@
-"""What replicas send to the launcher: events, and records of output, as lines of bytes."""
+"""The lines that replicas send to the launcher: events, and records of output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TRACEBACK_ENDS = MARK + b"distopt end" + MARK
 
 _KINDS = ("start", "done", "raised", "exit", "telemetry")
 _RANK = re.compile(r"[0-9]{1,9}")
-_PIECE = 3000  # bytes; a record must be one atomic write to a pipe: at most 4096
+_PIECE = 3000  # bytes; so that a record is one atomic write to a pipe, which has at most 4096
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,10 @@ def decode(line: bytes) -> Event | None:
 
 
 def records(rank: int, stream: str, data: bytes) -> list[bytes]:
-    """Splits a stream's bytes into records short enough for an atomic write; ``+``: the line continues."""
+    """Splits bytes of a stream into records that are short enough for an atomic write.
+
+    Each record holds a line or a part of one. A ``+`` after the stream means that the line continues.
+    """
     found = []
     *whole, last = data.split(b"\n")
     for text, end in [*((line, b"") for line in whole), *([(last, b"+")] if last else [])]:
@@ -60,7 +63,10 @@ def records(rank: int, stream: str, data: bytes) -> list[bytes]:
 
 
 def parse_record(line: bytes) -> tuple[int, str, bytes] | None:
-    """Rank, stream (``out``, ``err`` or ``events``, with ``+`` if its line continues) and bytes; or None."""
+    """Splits a record into rank, stream and bytes; None if the line is not a record.
+
+    The stream is ``out``, ``err`` or ``events``, with ``+`` if the line continues.
+    """
     if not line.startswith(MARK):
         return None
     rank, _, rest = line[1:].partition(b" ")

@@ -1,4 +1,4 @@
-"""A process's rank and size, from the variables that each MPI's launcher sets."""
+"""RankInfo: rank and size of a process, from the variables that the MPI launcher sets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .errors import JobStartError
 
 @dataclass(frozen=True)
 class RankInfo:
-    """Rank and size within the job, and among the processes of this machine."""
+    """Rank and size in the job, and among the processes on this machine."""
 
     rank: int = 0
     size: int = 1
@@ -49,7 +49,7 @@ def rank_info(family: str, environ: Mapping[str, str]) -> RankInfo:
         names = " and ".join(_VARIABLES[family][:2])
         raise JobStartError(f"{names} are not set: this process was not started by the {family} launcher")
     if local_rank is None or local_size is None or local_rank >= local_size:
-        # Unknown: assume that all are on this machine; that gives too few threads, never too many.
+        # If unknown, assume that all are on this machine, which gives too few threads rather than too many.
         local_rank, local_size = rank, size
     return RankInfo(rank, size, local_rank, local_size)
 

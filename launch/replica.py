@@ -18,11 +18,11 @@ def run(program: Program, rank: int, descriptors: tuple[int, int, int], leader: 
     """Runs the program and exits with its code.
 
     Args:
-        program: what to run.
+        program: the program.
         rank: this process's rank, for its events.
-        descriptors: where standard output, standard error and events go.
-        leader: whether to start a session, so that the launcher can kill all that the program leaves
-            behind; on other machines the MPI launcher's process groups serve for that.
+        descriptors: the descriptors for standard output, standard error and events.
+        leader: whether to start a session, so that all processes that the program leaves behind can be
+            killed. On other machines, the MPI launcher's process groups are used for that.
     """
     out, err, events = descriptors
     if leader:
@@ -49,6 +49,16 @@ def run(program: Program, rank: int, descriptors: tuple[int, int, int], leader: 
 
 
 class _Ending:
+    """Reports how the program ended, and determines the exit code.
+
+    Args:
+        rank: this process's rank.
+        events: the descriptor for events.
+
+    Attributes:
+        code: the exit code.
+    """
+
     def __init__(self, rank: int, events: int) -> None:
         self.code = 0
         self._rank = rank
@@ -56,13 +66,14 @@ class _Ending:
         self._pid = os.getpid()
 
     def finished(self) -> None:
-        """Reports it once the program's threads have ended too, and before other atexit functions.
+        """Reports success, once the program's threads have ended, and before other atexit functions.
 
-        Those of some libraries end the process by ``os._exit``.
+        Before them, because those of some libraries end the process with ``os._exit``.
         """
         atexit.register(self._send, "done", "0")
 
     def requested(self, request: SystemExit) -> None:
+        """The program raised SystemExit: sets the exit code as Python does, and reports it."""
         code = request.code
         if code is None or isinstance(code, int):
             self.code = (code or 0) & 0xFF
@@ -75,6 +86,7 @@ class _Ending:
             self.finished()
 
     def raised(self, error: BaseException) -> None:
+        """The program raised another exception: reports it, and prints its traceback between markers."""
         self.code = 130 if isinstance(error, KeyboardInterrupt) else 1
         self._report(f"{type(error).__module__}.{type(error).__qualname__}")
         _flush()
@@ -85,9 +97,9 @@ class _Ending:
         self._mark(TRACEBACK_ENDS)
 
     def leave(self) -> None:
-        """Exits without finalizing MPI after a failure, which would wait for replicas that never come.
+        """Exits without finalizing MPI after a failure, because MPI_Finalize would wait for other replicas.
 
-        So does a forked child, which must not finalize MPI.
+        Forked children also exit in this way: they must not finalize MPI.
         """
         if self.code or self._forked():
             _flush()
@@ -99,7 +111,7 @@ class _Ending:
     def _send(self, kind: str, *values: str) -> None:
         if self._forked():
             return
-        with suppress(OSError):  # the launcher is gone; there still is the exit code
+        with suppress(OSError):  # the launcher is gone; the exit code still tells how the replica ended
             os.write(self._events, encode(Event(kind, self._rank, values)))
 
     def _mark(self, mark: bytes) -> None:
@@ -109,11 +121,12 @@ class _Ending:
             os.write(2, mark + b"\n")
 
     def _forked(self) -> bool:
-        """Whether this is a child forked by the program, whose end is not the replica's."""
+        """Whether this is a process that the program forked, whose end is not that of the replica."""
         return os.getpid() != self._pid
 
 
 def _with_traceback(error: BaseException) -> types.TracebackType | None:
+    """Removes the launcher's frames from the error's traceback, and returns it."""
     trace = own_part(error)
     error.__traceback__ = trace
     return trace

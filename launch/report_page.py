@@ -1,4 +1,4 @@
-"""``--report``: one HTML file that needs nothing else, and runs nothing but its own script."""
+"""``--report``: a self-contained HTML file, which loads nothing and runs only its own script."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def page(record: JobRecord) -> str:
     style = (_PAGE / "report.css").read_text()
     script = "".join((_PAGE / name).read_text() for name in ("charts.js", "report.js"))
     text = (_PAGE / "report.html").read_text()
-    # "<" is written another way, so that no text of the program can end the element that it stands in.
+    # "<" is escaped, so that no text of the program can close the HTML element of the data.
     data = json.dumps(document(record), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     parts = {
         "style-hash": _digest(style),
@@ -36,7 +36,7 @@ def page(record: JobRecord) -> str:
 
 
 def document(record: JobRecord) -> dict[str, Any]:
-    """What the page's script draws."""
+    """The data for the page's script, as JSON objects."""
     usage = sorted(record.usage.items())
     return {
         "program": record.program,
@@ -63,7 +63,7 @@ def document(record: JobRecord) -> dict[str, Any]:
             "cpu": {str(rank): _columns(used.cpu.columns()) for rank, used in usage},
         },
         "pipelines": record.pipelines,
-        # The finding stands at the top already.
+        # Without the warning that repeats the finding, which is shown at the top.
         "warnings": [
             vars(w)
             for w in record.warnings.values()
@@ -78,7 +78,7 @@ def _columns(columns: tuple[list[float], list[float]], name: str = "time") -> Ma
 
 
 def _hosts(record: JobRecord) -> list[dict[str, Any]]:
-    """A row for each host."""
+    """The rows of the table of hosts."""
     ranks: dict[tuple[str, int, str], list[int]] = {}
     for rank, host in sorted(record.hosts.items()):
         ranks.setdefault(host, []).append(rank)
@@ -89,7 +89,7 @@ def _hosts(record: JobRecord) -> list[dict[str, Any]]:
 
 
 def spans(numbers: list[int]) -> str:
-    """Ascending numbers in words: ``0 to 3, 6``."""
+    """Formats ascending numbers as ranges: ``0 to 3, 6``."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:

@@ -1,4 +1,4 @@
-"""The program of ``distoptrun --check``: hosts, a ring, and the bandwidth to the next process."""
+"""The program of ``distoptrun --check``: measures latency and bandwidth in a ring of processes."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from .environment import inherited
 _ROUNDS = 200
 _BYTES = 8 << 20
 _REPEATS = 5
-_ROW = 1024  # bytes of each process's JSON
+_ROW = 1024  # bytes for the JSON of each process
 
 
 def main() -> None:
-    """Measures; rank 0 writes a line of JSON into the file named by the first argument."""
+    """Measures.
+
+    Rank 0 writes the results as JSON, one row per process, to the file named by the first argument.
+    """
     world = MPI.COMM_WORLD
     rank, size = world.rank, world.size
     after, before = (rank + 1) % size, (rank - 1) % size

@@ -1,4 +1,4 @@
-"""The jobs that this user runs on this machine, found by the ledgers that their processes have open."""
+"""Finds the running jobs of this user on this machine, from the ledgers that their processes have open."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from .ledger import LedgerView, find, holders
 
 
 def path_of(pid: int) -> str:
-    """The ledger of the job that a process belongs to: a replica, a process above it, or distoptrun itself.
+    """The path of the ledger of the job that a process belongs to.
+
+    Args:
+        pid: a replica, one of its ancestors, or distoptrun itself.
 
     Raises:
-        JobStartError: there is no such process, it is another user's, or it is of no job, or of several.
+        JobStartError: there is no such process, it is another user's, or it does not belong to exactly one
+            job.
     """
     process = Path("/proc", str(pid))
     try:
@@ -36,10 +40,10 @@ def path_of(pid: int) -> str:
 
 
 def only_path() -> str:
-    """The ledger of the only job of this user on this machine.
+    """The path of the ledger of the only job of this user on this machine.
 
     Raises:
-        JobStartError: there is none, or there are several, which are listed.
+        JobStartError: there is no job, or there are several.
     """
     jobs = _jobs()
     if len(jobs) == 1:
@@ -53,7 +57,7 @@ def only_path() -> str:
 
 @dataclass(frozen=True)
 class _Job:
-    """A job that runs: one of its processes, how to read its ledger, its replicas, and its program."""
+    """A running job: one of its processes, its ledger's path, its number of replicas, and its command."""
 
     pid: int
     path: str
@@ -80,12 +84,12 @@ def _listed() -> str:
 
 
 def printable(text: str) -> str:
-    """Text of a program without characters that a terminal would obey."""
+    """``text`` with control characters, which a terminal would interpret, replaced by ``?``."""
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _above(pid: int) -> set[int]:
-    """The processes above one."""
+    """The process IDs of the ancestors of a process."""
     found: set[int] = set()
     with suppress(OSError, ValueError, IndexError):
         while pid > 1 and pid not in found:

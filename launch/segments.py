@@ -1,7 +1,7 @@
-"""Removes shared memory that an MPI library leaves behind when its processes are killed.
+"""Removes shared-memory segments that an MPI library leaves behind when its processes are killed.
 
-MPICH and Intel MPI keep a named segment for the whole job and remove it when MPI is finalized. A job that
-ends otherwise would leave some megabytes in memory until the machine is rebooted.
+MPICH and Intel MPI keep a named segment during the whole job, and remove it when MPI is finalized. A job that
+ends without this would occupy some megabytes of memory until the machine is rebooted.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pathlib import Path
 
 _FOLDER = Path("/dev/shm")
 _NAME = re.compile(r"(mpich_shm|Intel_MPI)_\w+")
-#: Seconds to wait for killed processes to be gone.
+#: Seconds to wait for the end of killed processes.
 _PATIENCE = 1.0
-#: Seconds for which a new segment may still wait for processes to open it.
+#: Newer segments are kept, because processes may be about to open them.
 _YOUNG = 1.0
 
 
 def present() -> set[str]:
-    """This user's segments on this machine that an MPI library has made."""
+    """The names of this user's segments of MPI libraries on this machine."""
     try:
         return {name for name in os.listdir(_FOLDER) if _NAME.fullmatch(name) and _age(name) is not None}
     except OSError:
@@ -31,10 +31,10 @@ def present() -> set[str]:
 
 
 def remove_unused() -> None:
-    """Removes segments that no process uses, unless they are new.
+    """Removes segments that no visible process uses, unless they are new.
 
-    If one belongs to a job whose processes cannot be seen from here, no harm is done: an open segment lives
-    until they end.
+    This does not harm jobs whose processes are not visible here, because an open segment exists until they
+    end.
     """
     for name in _unused(present()):
         age = _age(name)
@@ -44,11 +44,11 @@ def remove_unused() -> None:
 
 
 def remove_after(before: set[str], processes: Iterable[int]) -> None:
-    """The same at the end of a job, once the segments that it has left are old enough.
+    """Removes unused segments at the end of a job. Waits until those of the job are old enough.
 
     Args:
-        before: the segments that existed when the job began.
-        processes: PIDs of the job, which is about to end.
+        before: the segments that existed at the start of the job.
+        processes: the process IDs of the job.
     """
     if present() - before:
         pids = list(processes)
@@ -69,7 +69,10 @@ def _unused(names: set[str]) -> set[str]:
 
 
 def _age(name: str) -> float | None:
-    """Seconds since a segment was made; None unless it is a plain file of this user, with one name."""
+    """Seconds since a segment was created.
+
+    None if it is not a regular file of this user without other links.
+    """
     try:
         status = os.lstat(_FOLDER / name)
     except OSError:

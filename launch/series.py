@@ -1,4 +1,7 @@
-"""Numbers over time or steps in bounded memory: what has more points than fit is averaged."""
+"""Series and Heat: numbers over time or steps, in bounded memory.
+
+If there are too many, neighbours are averaged.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,15 @@ class Series:
     """A number over time.
 
     Args:
-        most: the points that are kept at most; beyond, each two neighbours become one.
+        most: the largest number of points, an even number. When it is reached, each two neighbours become
+            one.
     """
 
     def __init__(self, most: int = 600) -> None:
         self._most = most
-        self._each = 1  # samples a point
+        self._each = 1  # samples per point
         self._points: list[tuple[float, float]] = []
-        self._open: list[tuple[float, float]] = []  # samples of the next point
+        self._open: list[tuple[float, float]] = []  # the samples of the next point
 
     def add(self, at: float, value: float) -> None:
         """Adds a sample; ``at`` must not decrease."""
@@ -42,23 +46,23 @@ def _mean(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 class Heat:
-    """A number for each replica and step.
+    """A table of numbers, with a row for each replica and a column for each step, or each group of steps.
 
     Args:
-        replicas: their number.
-        most: the columns that are kept at most; beyond, each two neighbours become one.
+        replicas: the number of replicas.
+        most: the largest number of columns. When it is reached, each two neighbours become one.
     """
 
     def __init__(self, replicas: int, most: int = 512) -> None:
         self._replicas, self._most = replicas, most
-        self._each = 1  # steps a column
+        self._each = 1  # steps per column
         self._origin: int | None = None
         self._last = 0
         self._sums: list[list[float]] = []
         self._counts: list[list[int]] = []
 
     def add(self, first: int, last: int, replica: int, value: float) -> None:
-        """The mean of the steps from ``first`` to ``last`` of one replica."""
+        """Adds the mean value of one replica over the steps from ``first`` to ``last``."""
         if self._origin is None:
             self._origin = first
         if first < self._origin or last < first or not 0 <= replica < self._replicas:
@@ -81,7 +85,7 @@ class Heat:
         self._sums, self._counts = _pairs(self._sums), _pairs(self._counts)
 
     def document(self) -> dict[str, object]:
-        """For the page: the first step of each column, the last step, steps a column, and the rows."""
+        """The table for the report: first step of each column, last step, steps per column, rows."""
         first = [(self._origin or 0) + k * self._each for k in range(len(self._sums))]
         cells = [
             [
@@ -94,7 +98,7 @@ class Heat:
 
 
 def _pairs(rows: list[list[_Number]]) -> list[list[_Number]]:
-    """Each two neighbouring rows added up."""
+    """The sums of each two neighbouring rows."""
     return [
         [a + b for a, b in zip(*rows[k : k + 2], strict=True)] if k + 1 < len(rows) else rows[k]
         for k in range(0, len(rows), 2)

@@ -1,4 +1,4 @@
-"""Ends a job: first by a signal, then, after a grace period, by force; nothing is left behind."""
+"""Shutdown: ends a job, first with a signal, and after a grace period by killing all its processes."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ _LAST = 1.0  # seconds from the replicas' SIGKILL to the launcher's
 
 @dataclass(frozen=True)
 class ShutdownReason:
-    """Why a job is ended.
+    """Why a job is ended, and how.
 
     Attributes:
-        name: ``interrupt``, ``terminate``, ``timeout``, ``unread``, ``failure`` or ``over``.
-        signal: sent to the replicas first; 0 for none.
+        name: ``interrupt`` (Ctrl-C), ``terminate`` (SIGTERM or SIGHUP), ``timeout``, ``unread`` (the reader
+            of standard output exited), ``failure`` (a replica failed) or ``over`` (all replicas have ended).
+        signal: the signal that is sent to the replicas first; 0 for none.
         grace: seconds until they are killed.
     """
 
@@ -35,19 +36,25 @@ class Shutdown:
 
     Args:
         process: the MPI launcher, the leader of its process group.
-        state: of the replicas.
+        state: the state of the replicas.
+
+    Attributes:
+        reason: why the job is being ended; None if it is not.
+        forced: whether the MPI launcher has been told to end.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], state: JobState) -> None:
         self._process, self._state = process, state
         self._to_forward: set[int] = set()
         self.reason: ShutdownReason | None = None
-        self.forced = False  # the MPI launcher has been told to end
+        self.forced = False
+        #: When to kill the replicas and end the MPI launcher.
         self._force_at = float("inf")
+        #: When to kill the MPI launcher.
         self._last_at = float("inf")
 
     def request(self, reason: ShutdownReason) -> None:
-        """Begins to end the job; Ctrl-C during the grace period cuts it short."""
+        """Starts to end the job. Another Ctrl-C ends the grace period."""
         now = time.monotonic()
         if self.reason is None or self.reason.name in ("failure", "over"):
             self.reason = reason
@@ -64,9 +71,9 @@ class Shutdown:
         self.proceed()
 
     def suspend(self) -> None:
-        """Stops the replicas on this machine and this process, until SIGCONT.
+        """Stops this process and the replicas on this machine until SIGCONT.
 
-        Replicas on other machines are not reached, and wait for these.
+        Replicas on other machines are not stopped, but wait for those here.
         """
         self._signal_groups(signal.SIGSTOP)
         os.kill(os.getpid(), signal.SIGSTOP)
@@ -119,16 +126,15 @@ class Shutdown:
     def _signal(self, number: int) -> None:
         running = self._state.running
         if len(self._state.pids) < self._state.size or not running:
-            _signal_group(
-                self._process, number
-            )  # not all have started, or some are on other machines: it forwards the signal
+            # Not all have started, or some are on other machines: the MPI launcher forwards the signal.
+            _signal_group(self._process, number)
             return
         for pid, _supervisor in running.values():
             _send(os.kill, pid, number)
 
 
 def _send(call: Callable[[int, int], None], pid: int, number: int) -> None:
-    # The process may have ended, and its PID may be another user's by now.
+    # The process may have ended, and its PID may now be another user's.
     with suppress(ProcessLookupError, PermissionError):
         call(pid, number)
 

@@ -1,4 +1,4 @@
-"""Collects the signals that reach the launcher, for the event loop of the job."""
+"""Collects signals to the launcher, for the event loop of the job."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from types import FrameType
 
 #: Signals that end the job.
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-#: Signals for the program: batch systems announce with them that time is nearly up.
+#: Signals that are forwarded to the program. Batch systems send them before the time limit of a job.
 FORWARDED = (signal.SIGUSR1, signal.SIGUSR2)
 _CAUGHT = (*ENDING, *FORWARDED, signal.SIGTSTP, signal.SIGCONT)
 
 
 def ignored() -> tuple[int, ...]:
-    """The signals that were ignored when this process started, as ``nohup`` does with SIGHUP."""
+    """The signals that were ignored when this process started, such as SIGHUP with ``nohup``."""
     return tuple(number for number in _CAUGHT if signal.getsignal(number) == signal.SIG_IGN)
 
 
@@ -32,7 +32,7 @@ def ignore(numbers: str) -> None:
 
 
 class PendingSignals:
-    """Signals that have arrived, in a pipe that wakes a selector."""
+    """The signals that have arrived, in a pipe that a selector can wait for."""
 
     def __init__(self) -> None:
         self.reader, self.writer = os.pipe()
@@ -49,7 +49,7 @@ class PendingSignals:
 
 @contextmanager
 def caught() -> Iterator[PendingSignals]:
-    """Collects signals while a job runs; ignored ones stay ignored."""
+    """Collects signals during a ``with`` block. Signals that were ignored stay ignored."""
 
     def nothing(_number: int, _frame: FrameType | None) -> None:
         pass

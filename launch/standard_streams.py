@@ -1,4 +1,4 @@
-"""This process's standard input, output and error, by descriptor."""
+"""The descriptors of standard input, output and error."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ IN, OUT, ERR = 0, 1, 2
 
 
 def open_standard_streams() -> None:
-    """Opens those that are closed, as under some services, so that no pipe gets their numbers."""
+    """Opens standard streams that are closed, as in some services, so that no pipe gets their descriptors."""
     for descriptor in (IN, OUT, ERR):
         try:
             os.fstat(descriptor)
@@ -26,7 +26,7 @@ def open_standard_streams() -> None:
 
 
 def same_file(first: int, second: int) -> bool:
-    """Whether two descriptors are one file, pipe or terminal."""
+    """Whether two descriptors refer to the same file, pipe or terminal."""
     try:
         return os.path.samestat(os.fstat(first), os.fstat(second))
     except OSError:

@@ -1,14 +1,14 @@
-"""Calls ``main()`` of the module named by the first argument: every command of this package starts here.
+"""Calls ``main()`` of the module named by the first argument. All commands of this package start here.
 
-Run by path: ``python -m`` would put the working directory first on ``sys.path``, which may contain another
-user's ``json.py``.
+It is run by path, because ``python -m`` would put the working directory first on ``sys.path``, which may
+contain another user's ``json.py``.
 """
 
 import sys
 
 
 def main() -> None:
-    """Removes its folder from ``sys.path`` and its argument from ``sys.argv``; exits with its result."""
+    """Removes this folder from ``sys.path`` and the module from ``sys.argv``; exits with its result."""
     if not getattr(sys.flags, "safe_path", sys.flags.isolated):
         del sys.path[0]
     import importlib

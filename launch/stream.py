@@ -8,13 +8,13 @@ from .display import Display
 from .line_buffer import LineBuffer
 from .protocol import MARK, TRACEBACK_BEGINS, TRACEBACK_ENDS
 
-# The message of MPI_Abort, which adds nothing to the traceback before it.
+# The message of MPI_Abort, which is not shown because a traceback has been shown before it.
 _ABORT_MESSAGE = re.compile(rb"(Abort\(\d+\) on node \d+ .*)?application called MPI_Abort\(")
-#: Bytes; a longer unfinished line is shown in parts of about this size.
+#: A longer unfinished line is shown in parts of about this many bytes.
 _LONGEST = 1 << 18
-#: Bytes of a traceback that are held back; the rest is shown at once.
+#: How many bytes of a traceback are kept until the end of the job; the rest is shown at once.
 _HELD = 1 << 20
-_PROGRESS = 10.0  # seconds between two states of a progress bar in files
+_PROGRESS = 10.0  # seconds between two states of a progress bar in output that is not a terminal
 _PROMPT = 0.1  # seconds of silence after which an unfinished line is a prompt
 
 
@@ -24,12 +24,12 @@ class Stream:
     Args:
         rank: the replica.
         kind: ``out`` or ``err``.
-        display: where lines go.
-        keep_traceback: receives the lines of the traceback of an uncaught exception, to be shown last.
+        display: shows the lines.
+        keep_traceback: called with the rank and each line of the traceback of an uncaught exception.
 
     Attributes:
-        interactive: whether the replica may be waiting for input: an unfinished line may be a prompt.
-        due: when to call `proceed` (`time.monotonic`); infinity for never.
+        interactive: whether the replica may be waiting for input, so that an unfinished line may be a prompt.
+        due: the time at which to call `proceed` (`time.monotonic`); infinity for never.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Stream:
         self._in_traceback = False
         self._room = _HELD
         self._last_state = b""
-        self._returns = False  # the unfinished line has carriage returns
+        self._returns = False  # whether the unfinished line contains carriage returns
         self.interactive = False
         self.due = float("inf")
 
@@ -56,7 +56,7 @@ class Stream:
             self._check_unfinished()
 
     def may_prompt(self) -> None:
-        """From now on an unfinished line may be a prompt, even one that is already here."""
+        """Sets `interactive`. The current unfinished line may be a prompt too."""
         self.interactive = True
         if self._lines.size:
             self._check_unfinished()
@@ -76,12 +76,12 @@ class Stream:
             self._display.part(self._rank, self._kind, self._lines.take())
 
     def end(self) -> None:
-        """Shows what is left without a newline."""
+        """At the end of the stream: shows a line without a newline."""
         for line in self._lines.rest():
             self._line(line)
 
     def _check_unfinished(self) -> None:
-        """Handles an unfinished line."""
+        """Shows an unfinished line if it is a progress bar or too long; sets `due` if it may be a prompt."""
         if self._lines.size <= _LONGEST and not self._returns:
             if self.interactive:
                 self.due = time.monotonic() + _PROMPT
@@ -117,10 +117,10 @@ class Stream:
 
 
 def _overwritten(text: bytes) -> bytes:
-    """What a terminal would show of a line that was overwritten by carriage returns."""
+    """The part of a line that a terminal shows in the end, after carriage returns."""
     return text.rstrip(b"\r").rpartition(b"\r")[2]
 
 
 def _state(text: bytes) -> bytes:
-    """The same for an unfinished line, whose next bytes may overwrite it again."""
+    """The visible part of an unfinished line, with the carriage returns that its next bytes depend on."""
     return b"\r" + _overwritten(text) + (b"\r" if text.endswith(b"\r") else b"")

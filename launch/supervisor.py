@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT)
 _CHUNK = 1 << 16
-_DRAIN_SECONDS = 0.5  # for what a dead replica's descendants still write
+_DRAIN_SECONDS = 0.5  # for output that descendants of the dead replica still write
 
 
 class Supervisor:
@@ -27,11 +27,13 @@ class Supervisor:
     Args:
         rank: the replica's rank.
         pid: the replica's PID.
-        ends: the replica's descriptors for out, err and events, to be closed here (all but events).
-        forwarder: forwards its output, away from the launcher's machine.
+        ends: the replica's descriptors for standard output, standard error and events. They are closed here,
+            except that the supervisor of a process on the launcher's machine keeps events.
+        forwarder: forwards the replica's output if the launcher is on another machine; None if it is on this
+            one.
 
     Attributes:
-        feed: sends telemetry; None if nobody wants any.
+        feed: sends telemetry; None if the launcher has not asked for it.
     """
 
     def __init__(
@@ -90,18 +92,20 @@ class Supervisor:
         """The replica's exit code, negative for a signal; None while it runs."""
         if os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
             return None
-        _kill_group(self._pid)  # while the dead replica still owns its PID
+        _kill_group(self._pid)  # before the replica is reaped, after which its PID could be reused
         return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
 
     def _forward_signal(self, number: int, _frame: FrameType | None) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
             self._asked_to_end = True
-        # With a forwarder the replica is in this process's group, and has got it from the MPI launcher.
+        # On another machine, the replica is in this process's group: the MPI launcher has already signalled
+        # it.
         if self._forwarder is None:
             with suppress(ProcessLookupError):
                 os.kill(self._pid, number)
 
     def _pump(self, reader: int, poll: select.poll) -> None:
+        """Forwards what a pipe of the replica has, and stops polling it at its end."""
         assert self._forwarder is not None
         try:
             more = self._forwarder.pump(reader)
@@ -112,6 +116,7 @@ class Supervisor:
             del self._forwarder.readers[reader]
 
     def _drain(self, poll: select.poll) -> None:
+        """After the replica's end: forwards the rest of its output, for a limited time."""
         assert self._forwarder is not None
         end = time.monotonic() + _DRAIN_SECONDS
         while self._forwarder.readers and (left := end - time.monotonic()) > 0:

@@ -1,6 +1,6 @@
-"""Telemetry: what a job tells its launcher as it runs, if the launcher has wishes; a JSON object a message.
+"""Telemetry: messages from a running job to distoptrun, if it asks for them. Each message is a JSON object.
 
-Messages, by ``kind``, each with further members:
+The kinds of messages, and their members:
     host: host, cores, threads; once, from each supervisor.
     usage: rss (bytes), cpu (seconds so far); once a second, from each supervisor.
     steps: see `ledger_feed`; from the supervisor of each node's first replica.
@@ -18,24 +18,24 @@ from typing import Any
 
 from .protocol import Event
 
-#: Bytes of a message's JSON at most, so that its line is one atomic write to a pipe.
+#: The largest size of a message in bytes of JSON, so that its line is one atomic write to a pipe.
 LONGEST = 3000
 
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the launcher wants to be told.
+    """The telemetry that distoptrun asks for.
 
     Attributes:
-        telemetry: whether it wants any messages.
-        timeline: the first of the steps whose spans it wants, and the one to stop before; None for none.
+        telemetry: whether it asks for messages other than ``spans``.
+        timeline: the range of steps ``(first, stop)`` whose spans it asks for; None for no spans.
     """
 
     telemetry: bool = False
     timeline: tuple[int, int] | None = None
 
     def __str__(self) -> str:
-        """As the variable `environment.WISHES`; empty for none."""
+        """The value of the variable `environment.WISHES`; "" for no telemetry."""
         words = ["telemetry"] if self.telemetry or self.timeline else []
         return " ".join(
             [*words, *(f"timeline={first}:{stop}" for first, stop in filter(None, [self.timeline]))]
@@ -43,13 +43,13 @@ class Wishes:
 
 
 def message(rank: int, kind: str, **members: Any) -> Event | None:
-    """A message as an event; None if it would be too long."""
+    """A message as an event; None if it is too long."""
     text = json.dumps({"kind": kind, **members}, separators=(",", ":"))
     return Event("telemetry", rank, (text,)) if len(text) <= LONGEST else None
 
 
 def parsed(event: Event) -> dict[str, Any] | None:
-    """The message in an event; None for anything else, since the program can write what it likes."""
+    """The message in an event; None if it is malformed, because the program could have written anything."""
     if event.kind != "telemetry" or not event.values:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Reads small text files that a user names, which may turn out to be anything."""
+"""Reads small text files that a user names. The name may refer to anything, such as a device."""
 
 from __future__ import annotations
 

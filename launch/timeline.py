@@ -1,11 +1,13 @@
-"""``--timeline``: what each replica did when, as Chrome trace events, for ui.perfetto.dev.
+"""``--timeline``: the activities of all replicas over time, as Chrome trace events for ui.perfetto.dev.
 
-A message of kind ``spans`` holds a replica's number, its host's name, an origin in nanoseconds, and rows of
-some kinds, with times in microseconds after it, by one clock for all of the job as well as clocks agree:
+A message of kind ``spans`` contains the number of a replica, the name of its host, an origin in nanoseconds,
+and rows with times in microseconds after the origin. All replicas use the same clock, up to the error of
+clock synchronization. The rows are:
 
-    ["X", name, begin, length, arguments]   a span of the program's thread; spans may lie in one another.
-    ["W", name, begin, length, arguments]   a message on its way; several may be at once.
-    ["s", id, time] and ["f", id, time]     it was sent, and it has come: the two ends of an arrow.
+    ["X", name, begin, length, arguments]   a span of the program's thread. Spans may be nested.
+    ["W", name, begin, length, arguments]   a message between nodes. Several may overlap.
+    ["s", id, time] and ["f", id, time]     the start and the end of an arrow: a message was sent, and
+    received.
 """
 
 from __future__ import annotations
@@ -17,15 +19,16 @@ from typing import Any
 
 from .job_record import JobRecord
 
-#: Rows that are kept at most: some 200 MB of JSON.
+#: The largest number of rows, about 200 MB of JSON.
 _MOST = 1_000_000
 _LONGEST = 300  # characters of a name
-#: What a malformed message raises.
+#: The exceptions that a malformed message can raise.
 _MALFORMED = (KeyError, TypeError, ValueError, IndexError, OverflowError)
+#: Thread IDs in the trace: the program, and the first lane of messages.
 _OWN, _WIRE = 1, 2
 #: Name, begin and length in nanoseconds, and arguments.
 _Span = tuple[str, int, int, Mapping[str, Any]]
-#: Colours of Chrome's palette by the span's name.
+#: The names of spans -> colours of Chrome's palette.
 _COLOURS = {
     "own code": "thread_state_running",
     "waiting": "thread_state_iowait",
@@ -37,10 +40,13 @@ _COLOURS = {
 
 
 class Timeline:
-    """Collects spans, and gives the trace.
+    """Collects spans, and makes the trace.
 
     Args:
-        steps: the first step and the one to stop before, which the spans come from.
+        steps: the range of steps ``(first, stop)`` of the spans.
+
+    Attributes:
+        dropped: the number of rows that were dropped because there are too many.
     """
 
     def __init__(self, steps: tuple[int, int]) -> None:
@@ -53,14 +59,14 @@ class Timeline:
         self.dropped = 0
 
     def begin(self) -> None:
-        """An attempt begins: what the one before has recorded is of the same steps, so it is dropped."""
+        """Starts an attempt, and drops the spans of the attempt before, which are of the same steps."""
         self._spans.clear()
         self._travels.clear()
         self._ends.clear()
         self._rows = 0
 
     def take(self, message: Mapping[str, Any]) -> None:
-        """Takes a message; malformed rows are passed over."""
+        """Records a message. Malformed rows are ignored."""
         with suppress(*_MALFORMED):
             replica = int(message["replica"])
             self._hosts[replica] = str(message["host"])[:_LONGEST]
@@ -115,14 +121,14 @@ class Timeline:
         return events + list(self._arrows(origin))
 
     def _arrows(self, origin: int) -> Iterable[dict[str, Any]]:
-        """Arrows of which both ends are known, from the thread that sent to the one that took in."""
+        """The events of arrows whose two ends are known, from the sending to the receiving program."""
         sent = {name: (replica, at) for kind, replica, name, at in self._ends if kind == "s"}
         for kind, replica, name, at in self._ends:
             if kind == "f" and name in sent:
                 sender, begin = sent[name]
                 common = {"cat": "message", "name": "message", "id": name, "tid": _OWN}
                 yield {**common, "ph": "s", "pid": sender, "ts": _microseconds(begin - origin)}
-                # Clocks of hosts agree to some microseconds only: an arrow never points back in time.
+                # The clocks of hosts differ by some microseconds, but an arrow must not point back in time.
                 yield {
                     **common,
                     "ph": "f",
@@ -133,7 +139,7 @@ class Timeline:
 
 
 def _order(span: _Span) -> tuple[int, int]:
-    """By begin, the outer ones first."""
+    """Sort key: by begin, and outer spans before inner ones."""
     return span[1], -span[2]
 
 
@@ -169,7 +175,7 @@ def _thread(replica: int, thread: int, name: str) -> dict[str, Any]:
 
 
 def _nanoseconds(microseconds: Any) -> int:
-    """Raises ValueError or OverflowError if it is no finite number."""
+    """Converts to nanoseconds; ValueError or OverflowError if it is not a finite number."""
     return round(float(microseconds) * 1000)
 
 

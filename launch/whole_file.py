@@ -1,4 +1,4 @@
-"""Writes files whole or not at all: whoever reads one sees the old text or the new one."""
+"""Writes files atomically: readers see either the old text or the new one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .errors import JobStartError
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replaces a file by one with this text, readable as the umask says.
+    """Replaces a file with one that contains ``text``, with the permissions of the umask.
 
     Raises:
-        OSError: it cannot be written, or something else than a plain file has its name.
+        OSError: it cannot be written.
     """
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -30,10 +30,11 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def check_writable(option: str, path: Path) -> None:
-    """Checks before the job that a file can be written at its end.
+    """Checks before the job starts that a file can be written.
 
     Raises:
-        JobStartError: its folder is missing or cannot be written to, or its name is taken.
+        JobStartError: the folder is missing or not writable, or the name belongs to something else than a
+            file.
     """
     folder = path.parent
     try:

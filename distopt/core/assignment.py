@@ -1,4 +1,4 @@
-"""Assignments that all replicas make alike."""
+"""Assignment of a value that is the same on all replicas."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ __all__ = ["assign_alike"]
 
 
 def assign_alike(variable: Variable, value: Any) -> None:
-    """Assigns a value that all replicas assign, also where those of one process share the variable."""
+    """Assigns a value that is the same on all replicas, each of which makes this call. Not collective.
+
+    If replicas of this process share the variable, it is written without its aggregation.
+    """
     own = variable.synchronization is VariableSynchronization.ON_READ
     with placement().made_for(None if own else variable.storage.owner):
         variable.assign(value)

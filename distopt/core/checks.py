@@ -1,4 +1,4 @@
-"""What arguments must be: each check returns the value in its own kind, or says what was wrong with which."""
+"""Checks of arguments. Each returns the converted value, or raises an error that names the argument."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ __all__ = [
 
 
 def shown(value: Any) -> str:
-    """``value`` for an error text, on one line: cut off where it is long, deep, or holds itself."""
+    """``value`` for an error message, on one line; shortened if it is long, deeply nested or recursive."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = 120
     return " ".join(short.repr(value).split())
 
 
 def as_config(config: Any, what: str) -> dict[str, Any]:
-    """``config`` as keyword arguments, copied.
+    """Returns a copy of ``config`` as keyword arguments.
 
     Raises:
-        TypeError: it is no mapping, or its keys are no texts.
+        TypeError: it is not a mapping with strings as keys.
     """
     if not isinstance(config, Mapping) or not all(isinstance(key, str) for key in config):
         raise TypeError(
@@ -51,11 +51,11 @@ def as_config(config: Any, what: str) -> dict[str, Any]:
 
 
 def as_dtype(value: DTypeLike) -> np.dtype[Any]:
-    """The dtype of numbers that ``value`` names; for None the default one, float32 unless set otherwise.
+    """Returns the numeric dtype of ``value``. None is the default dtype, see ``floatx``.
 
     Raises:
-        TypeError: it names none.
-        MissingExtra: it is "bfloat16", whose package is not installed.
+        TypeError: it is not a numeric dtype.
+        MissingExtra: it is "bfloat16", and ml_dtypes is not installed.
     """
     if isinstance(value, str) and value == "bfloat16":
         return bfloat16()
@@ -69,10 +69,10 @@ def as_dtype(value: DTypeLike) -> np.dtype[Any]:
 
 
 def as_name(value: Any, argument: str = "name") -> Any:
-    """A text or None.
+    """Returns ``value``, a string or None.
 
     Raises:
-        TypeError: something else.
+        TypeError: it is something else.
     """
     if value is not None and not isinstance(value, str):
         raise TypeError(f"{argument} must be a str or None; got {shown(value)}")
@@ -80,10 +80,10 @@ def as_name(value: Any, argument: str = "name") -> Any:
 
 
 def as_flag(value: Any, argument: str) -> bool:
-    """A truth value.
+    """Returns ``value`` as a bool.
 
     Raises:
-        TypeError: neither a Boolean nor 0 or 1.
+        TypeError: it is neither a Boolean nor 0 or 1.
     """
     if isinstance(value, (bool, np.bool_)) or (isinstance(value, (int, np.integer)) and value in (0, 1)):
         return bool(value)
@@ -91,11 +91,11 @@ def as_flag(value: Any, argument: str) -> bool:
 
 
 def as_count(value: Any, argument: str, least: int = 1, most: int | None = None) -> int:
-    """A whole number from ``least`` to ``most``.
+    """Returns ``value`` as an int from ``least`` to ``most``.
 
     Raises:
-        TypeError: no whole number.
-        ValueError: too small or too large.
+        TypeError: it is not an integer.
+        ValueError: it is out of range.
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{argument} must be a whole number; got {shown(value)}")
@@ -106,20 +106,20 @@ def as_count(value: Any, argument: str, least: int = 1, most: int | None = None)
 
 
 def as_seed(value: Any) -> int | None:
-    """A seed from 0 to 2**64 - 1, or None.
+    """Returns ``value`` as a seed, an int from 0 to 2**64 - 1, or None.
 
     Raises:
-        TypeError: something else.
-        ValueError: outside of that.
+        TypeError: it is not an integer.
+        ValueError: it is out of range.
     """
     return None if value is None else as_count(value, "seed", least=0, most=2**64 - 1)
 
 
 def as_sequence(value: Any, what: str) -> Sequence[Any]:
-    """A list, a tuple or an array of at least one axis, as it is; of another iterable its items.
+    """Returns ``value`` if it is a list or tuple, or else a list of its items.
 
     Raises:
-        TypeError: nothing to iterate over, or a str.
+        TypeError: it is not iterable, or is a string or mapping.
     """
     if isinstance(value, (list, tuple)):
         return value
@@ -132,11 +132,11 @@ def as_sequence(value: Any, what: str) -> Sequence[Any]:
 
 
 def as_shape(value: Any, argument: str = "shape", unknown: bool = False) -> tuple[Any, ...]:
-    """Lengths of axes; with ``unknown``, None among them.
+    """Returns ``value`` as a shape: a tuple of ints, or with ``unknown`` also of None.
 
     Raises:
-        TypeError: something else.
-        ValueError: a negative length.
+        TypeError: it is not a list of integers.
+        ValueError: a length is negative.
     """
     if isinstance(value, (int, np.integer)):
         raise TypeError(f"{argument} must be a list of lengths; got {value}: write ({value},)")
@@ -148,10 +148,10 @@ def as_shape(value: Any, argument: str = "shape", unknown: bool = False) -> tupl
 
 
 def as_one_of(value: Any, argument: str, allowed: Sequence[str]) -> str:
-    """One of some texts.
+    """Returns ``value``, one of the ``allowed`` strings.
 
     Raises:
-        ValueError: it is none of them.
+        ValueError: it is something else.
     """
     if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"{argument} must be one of {', '.join(map(repr, allowed))}; got {shown(value)}")
@@ -159,10 +159,10 @@ def as_one_of(value: Any, argument: str, allowed: Sequence[str]) -> str:
 
 
 def as_frequency(value: Any, argument: str) -> Any:
-    """``"epoch"``, or after how many batches.
+    """Returns ``value``: ``"epoch"``, or a positive number of batches.
 
     Raises:
-        ValueError: anything else.
+        ValueError: it is something else.
     """
     if isinstance(value, str) and value == "epoch":
         return value
@@ -172,11 +172,11 @@ def as_frequency(value: Any, argument: str) -> Any:
 
 
 def as_path(value: Any, argument: str) -> str:
-    """A path as a str.
+    """Returns a path as a string.
 
     Raises:
-        TypeError: neither a str nor a path.
-        ValueError: an empty one.
+        TypeError: it is neither a string nor a path.
+        ValueError: it is empty or contains a null character.
     """
     if not isinstance(value, (str, os.PathLike)) or not isinstance(path := os.fspath(value), str):
         raise TypeError(f"{argument} must be a path; got {shown(value)}")

@@ -1,4 +1,4 @@
-"""Custom classes and functions, found by name when a config is turned back into an object."""
+"""Custom classes and functions by name, for creating objects from configs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ __all__ = [
 
 
 class _CustomObjects(threading.local):
-    """The names known to all threads, and each thread's own scopes, outermost first.
+    """The custom objects of the process, and the scopes of each thread, outermost first.
 
-    Scopes are a thread's own because replicas that are threads enter and leave theirs in turns.
+    Scopes are per thread, because replicas may be threads that take turns.
 
     Args:
-        everywhere: one dict for all threads: each calls this with the same arguments.
+        everywhere: the dict that all threads share. ``threading.local`` calls ``__init__`` in each thread
+            with the same arguments.
     """
 
     def __init__(self, everywhere: dict[str, Any]) -> None:
@@ -55,7 +56,10 @@ def custom_object_scope(*objects: Mapping[str, Any]) -> Iterator[None]:
 
 
 def find_object(name: str, custom_objects: Mapping[str, Any] | None = None) -> Any | None:
-    """The custom object of that name, or None: from ``custom_objects``, the scopes, the global dict."""
+    """Finds a custom object in ``custom_objects``, the scopes or the global dict, in this order.
+
+    Else None.
+    """
     for mapping in (custom_objects or {}, *reversed(_known.scopes), _known.everywhere):
         if name in mapping:
             return mapping[name]

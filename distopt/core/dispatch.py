@@ -1,8 +1,8 @@
-"""How a NumPy function finds the tapes that record it.
+"""Dispatch of NumPy functions on tensors to the open gradient tapes.
 
-Every tensor of distopt hands NumPy's calls to :func:`call`. With no tape open the function runs
-at once on plain arrays; with tapes open, the innermost one records it. The stack of open tapes
-belongs to the thread, because replicas may be threads of one process.
+Tensors pass each NumPy call to :func:`call`. If a tape is open, the innermost one records it. Otherwise the
+function runs directly on plain arrays. The stack of open tapes is per thread, because replicas may be threads
+of one process.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["Recorder", "active_recorders", "call"]
 
 
 class Recorder(Protocol):
-    """Something that runs a function and remembers how: a gradient tape."""
+    """A gradient tape, as this module needs it."""
 
     def record(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Runs ``func`` on the arguments and returns its traced result."""
@@ -26,7 +26,7 @@ class _Stack(threading.local):
         self.recorders: list[Recorder] = []
 
 
-# Process-wide, with a stack for each thread: NumPy hands over a call without saying under which tape.
+# Global, because NumPy's protocols pass no context; per thread, see above.
 _stack = _Stack()
 
 
@@ -38,7 +38,7 @@ def active_recorders() -> list[Recorder]:
 def call(
     eager: Callable[..., Any], func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
-    """Runs ``func(*args, **kwargs)``: recorded by the innermost open tape, else by ``eager``."""
+    """Runs ``func(*args, **kwargs)`` with the innermost open tape; without one, with ``eager``."""
     recorders = _stack.recorders
     if recorders:
         return recorders[-1].record(func, args, kwargs)

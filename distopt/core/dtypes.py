@@ -1,7 +1,7 @@
-"""Dtypes of numbers: those of NumPy, and bfloat16, which the package ml_dtypes adds.
+"""Numeric dtypes: those of NumPy, and bfloat16 from the package ml_dtypes.
 
-bfloat16 has float32's range in half of its bytes, and 8 bits of precision. To NumPy it is of the kind "V", as
-raw bytes are, so kinds are asked for by :func:`kind_of`.
+bfloat16 has the range of float32 and 8 bits of precision. Its ``dtype.kind`` is "V", like that of raw bytes,
+so use :func:`kind_of` instead.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _FLOAT32 = np.dtype(np.float32)
 
 
 def bfloat16() -> np.dtype[Any]:
-    """The dtype, of a package that is imported here first.
+    """The dtype bfloat16. Imports ml_dtypes.
 
     Raises:
-        MissingExtra: it is not installed.
+        MissingExtra: ml_dtypes is not installed.
     """
     try:
         import ml_dtypes
@@ -32,7 +32,7 @@ def bfloat16() -> np.dtype[Any]:
 
 
 def is_bfloat16(dtype: np.dtype[Any]) -> bool:
-    """Whether it is bfloat16; imports nothing."""
+    """Whether the dtype is bfloat16. Imports nothing."""
     return dtype.kind == "V" and dtype.name == "bfloat16"
 
 
@@ -42,13 +42,13 @@ def kind_of(dtype: np.dtype[Any]) -> str:
 
 
 def is_narrow(dtype: np.dtype[Any]) -> bool:
-    """Whether it is float16 or bfloat16: made to be stored, too short to add up many numbers."""
+    """Whether the dtype is float16 or bfloat16, whose precision is too low for sums of many numbers."""
     return dtype.itemsize == 2 and kind_of(dtype) == "f"
 
 
 def arithmetic_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """What numbers of ``dtype`` are computed in: float32 for bfloat16, itself for others.
+    """The dtype in which numbers of ``dtype`` are computed: float32 for bfloat16, else ``dtype`` itself.
 
-    So results are rounded once: after each operation, 8 bits would be too few.
+    So bfloat16 results are rounded once, not after each operation.
     """
     return _FLOAT32 if is_bfloat16(dtype) else dtype

@@ -1,4 +1,4 @@
-"""NumPy's floating-point warnings, at the line of the program that called distopt."""
+"""Shows NumPy's floating-point warnings at the line of the program that called distopt."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from distopt.tracebacks import is_internal
 
 __all__ = ["MAY_WARN", "warnings_at_caller"]
 
-#: What is undefined, or infinite, for some finite arguments.
+#: The functions that are undefined or infinite for some finite arguments.
 MAY_WARN = frozenset(
     {np.arccos, np.arcsin, np.arctanh, np.divide, np.exp, np.power, np.sqrt}
     | {np.log, np.log10, np.log1p, np.log2}
 )
-#: Libraries that distopt calls, and that call it.
+#: Libraries whose frames may lie between the program and NumPy, besides those of distopt.
 _LIBRARIES = (f"{os.sep}autograd{os.sep}", f"{os.sep}numpy{os.sep}")
 
 
@@ -30,12 +30,12 @@ def _is_inside(file: str) -> bool:
 
 
 def warnings_at_caller(operation: str) -> AbstractContextManager[object]:
-    """A block in which what NumPy would warn of is warned of at the innermost line outside distopt.
+    """A ``with`` block in which floating-point warnings point to the innermost line outside distopt.
 
-    What ``np.seterr`` has set to anything but "warn" stays as it is.
+    Error kinds that ``np.seterr`` has set to something other than "warn" are not affected.
 
     Args:
-        operation: what is computed, for the message: "divide by zero encountered in log".
+        operation: the name of the function, for messages such as "divide by zero encountered in log".
     """
     warned = [kind for kind, mode in np.geterr().items() if mode == "warn"]
     if not warned:

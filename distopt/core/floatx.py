@@ -1,4 +1,4 @@
-"""The dtype that layers, metrics and initializers have where none was asked for."""
+"""The default dtype of layers, metrics and initializers."""
 
 from __future__ import annotations
 

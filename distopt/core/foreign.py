@@ -1,4 +1,4 @@
-"""Arrays of other libraries, seen where they lie: nothing is copied."""
+"""Reads arrays of other libraries without copies."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ __all__ = ["detached", "foreign_array", "readable"]
 
 
 def detached(value: Any) -> Any:
-    """``value``, or the memory of a PyTorch tensor, also of one that requires grad."""
+    """Returns ``value``, or a PyTorch tensor as an array in its memory, even if it requires grad."""
     return np.asarray(value.detach()) if hasattr(value, "requires_grad") else value
 
 
 def readable(value: Any) -> Any:
-    """``value``, if it is not one of those that NumPy would read wrongly or not at all.
+    """Returns ``value``, unless NumPy would read it wrongly or not at all.
 
     Raises:
-        TypeError: a masked array, whose mask would be dropped; bfloat16 of a library that
-            does not keep it in NumPy arrays; a sparse matrix
-            of SciPy, which NumPy would take for one object.
+        TypeError: it is a masked array, whose mask would be lost, a sparse SciPy matrix, which NumPy would
+            read as a single object, or a bfloat16 array of a library that does not use ml_dtypes.
     """
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError("a masked array has elements without a value: fill them, e.g. with .filled(0)")
@@ -36,16 +35,16 @@ def readable(value: Any) -> Any:
 
 
 def foreign_array(value: Any, what: str) -> Array:
-    """An array that shares the memory of ``value``, where the system allows it; in this machine's byte order.
+    """Converts ``value`` to an array in native byte order, without a copy if possible.
 
     Args:
-        value: what has ``__array__`` (PyTorch, JAX), the buffer protocol (``array.array``,
+        value: an object with ``__array__`` (PyTorch, JAX), the buffer protocol (``array.array``,
             ``memoryview``) or ``__dlpack__`` (https://dmlc.github.io/dlpack).
-        what: for the error's text.
+        what: its name, for messages.
 
     Raises:
-        TypeError: its owner cannot give it out: it lies on another device, is recorded for derivatives, or
-            has a dtype that NumPy lacks; a masked array.
+        TypeError: it cannot be converted, such as a tensor on another device or that requires grad, a dtype
+            that NumPy lacks, or a masked array.
     """
     try:
         value = readable(value)

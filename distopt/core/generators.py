@@ -1,7 +1,7 @@
-"""The global random generators: of Python, NumPy and, in a program that has imported it, PyTorch (CPU).
+"""The states of the global random generators of Python, NumPy and PyTorch (CPU, if the program imported it).
 
-They belong to the process. Where several replicas share a process, each has states of its own, which are
-swapped with the turn.
+If several replicas are threads of one process, each has its own states, which are swapped when the replicas
+switch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["save_states", "seed_from_entropy", "set_states"]
 
 def save_states() -> dict[str, Any]:
     """Copies of the generators' states by library; ``torch`` only where the program has imported it."""
-    # A program may give NumPy another bit generator, which then is its own too.
+    # Includes NumPy's bit generator, because a program may replace it.
     states = {
         "numpy": (get_bit_generator(), np.random.get_state(legacy=False)),
         "random": random.getstate(),
@@ -31,7 +31,8 @@ def save_states() -> dict[str, Any]:
 def set_states(states: Mapping[str, Any]) -> None:
     """Sets the generators' states to what :func:`save_states` returned.
 
-    If PyTorch has been imported since, its generator is seeded from the system's entropy, as by an import.
+    If PyTorch has been imported since then, its generator is seeded from the system's entropy, as at its
+    import.
     """
     bits, state = states["numpy"]
     if get_bit_generator() is not bits:

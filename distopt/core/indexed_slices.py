@@ -102,7 +102,7 @@ class IndexedSlices:
 
 
 def sum_duplicates(values: Array | TensorLike, indices: Array | TensorLike) -> tuple[Array, Array]:
-    """Sorts the rows by index and adds up those of one index, in the order given.
+    """Sorts rows by index, and sums rows of the same index in their given order.
 
     Args:
         values: ``[n, ...]``.

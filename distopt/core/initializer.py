@@ -1,4 +1,4 @@
-"""Initializer, the base of what makes a variable's first value; and those without randomness."""
+"""Initializer, the base class of initializers, and the initializers without randomness."""
 
 from __future__ import annotations
 

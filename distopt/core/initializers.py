@@ -1,7 +1,4 @@
-"""Initializers by name: first values of variables, with the formulas and names of Keras.
-
-They stand below optimizers and models because both make variables "by the name of an initializer".
-"""
+"""Finds initializers by name or config, under the names of Keras."""
 
 from __future__ import annotations
 

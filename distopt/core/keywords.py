@@ -1,4 +1,4 @@
-"""Unknown keyword arguments: an error that names the nearest one, and all that there are."""
+"""Errors for unknown keyword arguments, with a suggestion and a list of the known ones."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ _BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
 class KnownArguments:
-    """A base of classes whose constructors, also of subclasses, say what an unknown argument may mean."""
+    """Base of classes whose constructors, and those of subclasses, raise these errors."""
 
     def __new__(cls: type[_T], *args: Any, **kwargs: Any) -> _T:
-        """Checks the names of the arguments, which ``__init__`` takes."""
-        if args and cls.__init__ is object.__init__:  # which ignores them if there is a __new__
+        """Checks the names of the arguments against those of ``__init__``."""
+        if args and cls.__init__ is object.__init__:  # object ignores arguments if the class has a __new__
             raise TypeError(f"{cls.__name__}() takes no arguments")
         if kwargs:
             check_arguments(cls, cls.__init__, kwargs)
         return super().__new__(cls)  # type: ignore[misc,no-any-return]
 
-    # Of a class that has no __init__; and help() shows this.
+    # The signature that inspect and help() show for classes without __init__.
     __new__.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [Parameter("cls", Parameter.POSITIONAL_ONLY)]
     )
 
 
 def known_arguments(method: Callable[_P, _R]) -> Callable[_P, _R]:
-    """A decorator: the same for a method."""
+    """Decorates a method that raises these errors."""
 
     def checked(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         if kwargs:
@@ -55,9 +55,9 @@ def check_arguments(
 
     Args:
         named: the class or function that the user called, for the message.
-        function: what takes the arguments.
-        arguments: those given.
-        others: arguments that ``named`` takes itself.
+        function: the function that gets the arguments.
+        arguments: the arguments given.
+        others: further arguments that ``named`` takes, for the message.
     """
     known, takes_any = _arguments_of(function)
     if not takes_any:
@@ -66,7 +66,7 @@ def check_arguments(
 
 
 def argument_names(cls: type) -> list[str]:
-    """The arguments of a class's constructor; where it hands others on, those of its bases too."""
+    """The argument names of a class's constructor. If it takes ``**kwargs``, also those of its base class."""
     names: dict[str, None] = {}
     for base in cls.__mro__[:-1]:
         if "__init__" in vars(base):
@@ -78,7 +78,7 @@ def argument_names(cls: type) -> list[str]:
 
 
 def refuse_unknown(called: str, unknown: Iterable[str], known: Iterable[str]) -> None:
-    """TypeError if any are unknown."""
+    """Raises TypeError for the first of the ``unknown`` arguments of ``called``, if there is one."""
     for name in unknown:
         near = did_you_mean(name, known).replace(" Did", ": did", 1)
         listed = f" Known: {', '.join(known)}" if near else f": known are {', '.join(known) or 'none'}"
@@ -87,7 +87,10 @@ def refuse_unknown(called: str, unknown: Iterable[str], known: Iterable[str]) ->
 
 @functools.cache
 def _arguments_of(function: Any) -> tuple[tuple[str, ...], bool]:
-    """The names of arguments, and whether it takes any others; of what has no signature, any."""
+    """The argument names of a function, and whether it takes others too.
+
+    ``((), True)`` without a signature.
+    """
     if function is object.__init__:
         return (), False
     try:

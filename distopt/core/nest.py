@@ -10,10 +10,10 @@ __all__ = ["flatten", "map_structure", "pack"]
 
 
 def flatten(structure: Any) -> list[Any]:
-    """The leaves, left to right; dicts by sorted key.
+    """The leaves from left to right; those of dicts by sorted key.
 
     Raises:
-        ValueError: a structure that holds itself.
+        ValueError: the structure contains itself, or is nested too deeply.
     """
     leaves: list[Any] = []
     try:
@@ -49,10 +49,10 @@ def map_structure(func: Callable[[Any], Any], structure: Any) -> Any:
 
 
 def _build(structure: Any, leaf: Callable[[Any], Any]) -> Any:
-    if type(structure) is list:  # the most frequent one
+    if type(structure) is list:  # first, because it is the most frequent
         return [_build(item, leaf) for item in structure]
     if isinstance(structure, dict):
-        built = copy.copy(structure)  # a defaultdict, for example, is not made of pairs alone
+        built = copy.copy(structure)  # keeps what a subclass has besides items, such as a default factory
         built.update({key: _build(structure[key], leaf) for key in sorted(structure)})
         return built
     if isinstance(structure, tuple) and hasattr(structure, "_fields"):

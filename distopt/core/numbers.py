@@ -1,4 +1,7 @@
-"""Arguments that must be numbers: each check returns them, or says what was wrong with which."""
+"""Checks of arguments that must be numbers.
+
+Each returns the value, or raises an error that names the argument.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +20,11 @@ __all__ = ["as_clip", "as_number", "as_numbers", "as_scalar"]
 
 
 def as_number(value: Any, argument: str) -> Any:
-    """A real number: a Python or NumPy scalar, or an array or tensor of shape (); returned as it is.
+    """Returns ``value``, a real number: a Python or NumPy scalar, or an array or tensor of shape ().
 
     Raises:
-        TypeError: something else.
-        ValueError: an array of another shape; an int that no float can hold.
+        TypeError: it is something else.
+        ValueError: it is an array of another shape, or an int that is too large for a float.
     """
     if isinstance(value, float):
         return value
@@ -41,11 +44,11 @@ def as_number(value: Any, argument: str) -> Any:
 
 
 def as_scalar(value: Any, argument: str, finite: bool = False) -> float:
-    """A real number as a float.
+    """Returns a real number as a float.
 
     Raises:
-        TypeError: no number.
-        ValueError: an array of another shape than (), or infinite or NaN if it must be ``finite``.
+        TypeError: it is not a real number.
+        ValueError: it is an array whose shape is not (), or it is not finite and ``finite`` is set.
     """
     number = float(as_number(value, argument))
     if finite and not math.isfinite(number):
@@ -54,11 +57,11 @@ def as_scalar(value: Any, argument: str, finite: bool = False) -> float:
 
 
 def as_clip(value: Any, argument: str) -> Any:
-    """``value``, as it is, if gradients can be clipped with it: no limit at all is None.
+    """Returns ``value``, the limit of a clip, unchanged.
 
     Raises:
-        TypeError: it is no number.
-        ValueError: it is NaN; or a norm, and infinite, which would make gradients NaN.
+        TypeError: it is not a number.
+        ValueError: it is NaN, or an infinite limit of a norm, which would make gradients NaN.
     """
     if math.isnan(as_scalar(value, argument, finite="norm" in argument)):
         raise ValueError(f"{argument} must be a number or None, received: {value}")
@@ -66,11 +69,11 @@ def as_clip(value: Any, argument: str) -> Any:
 
 
 def as_numbers(value: Any, what: str) -> Array:
-    """An array of numbers from arrays, tensors and nested lists.
+    """Converts arrays, tensors and nested lists to an array of numbers.
 
     Raises:
-        TypeError: it holds something else.
-        ValueError: rows of unequal lengths.
+        TypeError: it contains something other than numbers.
+        ValueError: it cannot be converted, such as rows of unequal lengths.
     """
     if type(value) is np.ndarray:
         array: Array = value

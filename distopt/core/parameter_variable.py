@@ -1,4 +1,4 @@
-"""ParameterVariable: what stands for a parameter of another framework."""
+"""ParameterVariable: the Variable of a parameter of another framework."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ __all__ = ["ParameterVariable"]
 
 
 class ParameterVariable(Variable):
-    """A Variable that has the parameter's name as it is, without TensorFlow's ``":0"``."""
+    """A Variable with the name of the parameter, without TensorFlow's suffix ``":0"``."""
 
     __slots__ = ()
 
     @property
     def name(self) -> str:
-        """As its framework has it."""
+        """The name of the parameter."""
         return self._name

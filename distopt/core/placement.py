@@ -1,6 +1,6 @@
-"""Where code runs among replicas, as far as variables have to know it.
+"""Placement: what variables need to know about the replicas.
 
-``distopt.distribute`` installs the real answers; until then there is one replica.
+``distopt.distribute`` installs an implementation. The one here is that of a single replica.
 """
 
 from __future__ import annotations
@@ -17,59 +17,70 @@ __all__ = ["Placement", "install", "placement"]
 
 
 class Placement:
-    """The answers for one replica, alone.
+    """The placement of a single replica, and the interface of others.
 
     Attributes:
-        moves: how many times variables of this process have moved to other memory. Plans of steps compare it
-            to know whether the addresses that they hold are still good. One count serves all strategies: a
-            step of one may move a variable that a plan of another one knows.
+        moves: how many times variables of this process have moved to other memory. A StepPlan caches
+            addresses, and compares this count to find out whether they are still valid. All strategies share
+            the count, because a step of one strategy may move a variable in a plan of another.
     """
 
     def __init__(self) -> None:
         self.moves = 0
 
     def owner(self) -> object | None:
-        """The strategy whose replicas in this process share a variable made here, if there are several."""
+        """The owner of variables that are created here: the active strategy, if this is cross-replica context
+        and several replicas of this process will share the variable; else None.
+        """
         return None
 
     def replica(self, owner: object | None = None) -> int | None:
-        """The number, in this process, of the replica that runs this code; None between replicas.
+        """The number, within this process, of the replica that runs this code; None in cross-replica context.
 
         Args:
-            owner: if given, only replicas of this strategy count.
+            owner: a strategy: the result is also None in replicas of another strategy. None for any strategy.
         """
         return 0
 
     def chief(self) -> bool:
-        """Whether what all replicas would say is said here: by the job's first one, or between replicas."""
+        """Whether this replica prints what concerns all: replica 0 of the job, or cross-replica context."""
         return True
 
     def made_for(self, owner: object | None) -> AbstractContextManager[None]:
-        """Variables made within belong to ``owner``, if given, as where it answered :meth:`owner`."""
+        """A ``with`` block in the cross-replica context of ``owner``; it does nothing for None."""
         return nullcontext()
 
     def combine(self, variable: Variable, value: Array) -> Array:
-        """What replicas assign to a variable, made one value as its aggregation says; collective."""
+        """Combines the values that the replicas assign to a variable, by its aggregation. Collective."""
         return value
 
     def aggregated(self, variable: Variable, values: list[Array]) -> Array:
-        """The values of an ON_READ variable on all replicas, as one; ``values`` are this process's."""
+        """Combines the values of an ON_READ variable on all replicas, in cross-replica context. Collective.
+
+        Args:
+            variable: the variable.
+            values: its values on the replicas of this process.
+        """
         return values[0]
 
-    def dealt(self, variable: Variable, value: Array) -> Array:
-        """Each replica's part of a value assigned to an ON_READ variable between replicas."""
+    def divided(self, variable: Variable, value: Array) -> Array:
+        """The value for each replica if an ON_READ variable is assigned ``value`` in cross-replica context.
+
+        With the aggregation SUM it is ``value`` divided by the number of replicas, so that the sum is
+        ``value``.
+        """
         return value
 
 
-# Process-wide, because a variable must find the answers without knowing who gives them.
+# Process-wide, because a variable has no reference to a strategy or a context.
 _installed = [Placement()]
 
 
-def install(answers: Placement) -> None:
-    """Puts ``answers`` in force."""
-    _installed[:] = [answers]
+def install(implementation: Placement) -> None:
+    """Makes ``implementation`` the placement of this process."""
+    _installed[:] = [implementation]
 
 
 def placement() -> Placement:
-    """The answers in force."""
+    """The placement of this process."""
     return _installed[0]

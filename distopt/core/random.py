@@ -1,4 +1,4 @@
-"""Streams of random numbers that depend on (seed, replica, step), never on where a replica runs."""
+"""Streams of random numbers that depend on seed, replica and step, but not on where a replica runs."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ __all__ = ["stream"]
 
 
 def stream(seed: int, *, replica: int = 0, step: int = 0, purpose: int = 0) -> np.random.Generator:
-    """A generator of its own for each (seed, replica, step, purpose).
+    """Returns an independent generator for each combination of the arguments, all from 0 to 2**64 - 1.
 
-    Philox is counter based: the key holds seed and purpose, the counter replica and step, so
-    streams neither overlap nor need to be handed on (Salmon et al. 2011).
+    Philox is a counter-based generator: seed and purpose are its key, replica and step the upper half of its
+    counter. So streams do not overlap, and no state has to be saved (Salmon et al. 2011).
 
     Args:
-        seed: the job's seed, any int from 0 to 2**64 - 1.
+        seed: the seed of the job.
         replica: the replica's number in the job.
-        step: the training step, or epoch.
-        purpose: tells several uses within one step apart.
+        step: the training step or epoch.
+        purpose: distinguishes uses within one step.
 
     >>> bool(stream(1, replica=0).random() == stream(1, replica=0).random())
     True

@@ -29,9 +29,9 @@ __all__ = [
     "VarianceScaling",
 ]
 
-#: Keeps first values apart from the other uses of a seed.
+#: The ``purpose`` of initial values, see ``stream``.
 _PURPOSE = 0x1417
-#: The standard deviation of a standard normal number cut off at two standard deviations.
+#: The standard deviation of the standard normal distribution truncated to [-2, 2].
 _TRUNCATED_STDDEV = 0.87962566103423978
 
 
@@ -167,7 +167,7 @@ class VarianceScaling(Initializer):
 
 
 class _Named(VarianceScaling):
-    """A VarianceScaling that has its arguments from the paper of its name; only the seed is left."""
+    """Base of VarianceScaling initializers whose arguments, except the seed, are fixed by a paper."""
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

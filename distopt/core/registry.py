@@ -1,4 +1,4 @@
-"""From a name or a config to the object, and back, for built-in objects, plugins and custom objects alike."""
+"""Registry: finds built-in objects, plugins and custom objects by name or config, and makes configs."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ __all__ = [
 
 
 class Registry:
-    """Named classes and functions of one kind: built-in ones, and those of one entry-point group.
+    """Classes and functions of one kind by name: built-in ones, and plugins of an entry-point group.
 
     Args:
-        kind: what the objects are, for error texts ("loss function").
-        known: the built-in ones by name, aliases among them.
-        group: the entry-point group of plugins ("distopt.aggregators").
+        kind: the kind, for messages ("loss function").
+        known: the built-in objects by name, including aliases.
+        group: the entry-point group of plugins ("distopt.aggregators"), or None.
         normalize: applied to names before they are looked up, e.g. ``str.lower``.
-        refusal: what :meth:`get` raises for an object of another kind.
+        refusal: the exception class that :meth:`get` raises for an object that is not a name, config or
+            callable.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Registry:
         return MappingProxyType(self._known)
 
     def add(self, *classes: type) -> None:
-        """Adds built-in classes that need the registry themselves, for configs within their configs."""
+        """Adds built-in classes whose modules import this registry, because their configs contain configs."""
         self._known |= {self._normalize(name): thing for name, thing in by_name(*classes).items()}
 
     def names(self) -> list[str]:
@@ -66,11 +67,11 @@ class Registry:
         return sorted({*self._known, *self._plugins()})
 
     def get(self, identifier: Any) -> Any:
-        """The object itself if it is callable, the one that a name or config stands for, or None for None.
+        """Returns a callable or None unchanged, or the object of a name or config.
 
         Raises:
-            ValueError: an unknown name or a malformed config.
-            Exception: ``refusal``, for anything else.
+            ValueError: the name is unknown, or the config is malformed.
+            Exception: ``refusal`` for anything else.
         """
         if isinstance(identifier, (str, Mapping)):
             return self.deserialize(identifier)
@@ -79,16 +80,16 @@ class Registry:
         raise self._refusal(f"Could not interpret {self.kind} identifier: {shown(identifier)}")
 
     def deserialize(self, config: Any, custom_objects: Mapping[str, Any] | None = None) -> Any:
-        """The object that ``config`` describes.
+        """Returns the object that ``config`` describes.
 
         Args:
-            config: what :func:`serialize_object` returned: a dict, or the name of a function or class. A
-                function is returned as it is, a class is called without arguments.
-            custom_objects: names that take precedence over all others.
+            config: a result of :func:`serialize_object`: a dict, or the name of a function or class. A
+                function is returned itself; a class is called without arguments.
+            custom_objects: objects by name, which take precedence over all others.
 
         Raises:
-            TypeError: the arguments in the config are no dict, or not those of the class.
-            ValueError: the config is malformed, or the name is unknown; the text suggests the nearest one.
+            TypeError: the arguments in the config are not a dict, or not those of the class.
+            ValueError: the config is malformed, or the name is unknown.
         """
         if isinstance(config, str):
             found = self._find(config, custom_objects)
@@ -108,11 +109,11 @@ class Registry:
         return cls.from_config(arguments)
 
     def lookup(self, name: str) -> Any:
-        """The built-in object or plugin of that name.
+        """Returns the built-in object or plugin of that name.
 
         Raises:
-            ValueError: unknown; the text suggests the nearest name.
-            ImportError: a plugin that cannot be imported; the text names the package it comes with.
+            ValueError: the name is unknown.
+            ImportError: the plugin cannot be imported.
         """
         key = self._normalize(name)
         if key not in self._known:
@@ -135,7 +136,7 @@ class Registry:
         return f"Unknown {self.kind}: {name[:200]}.{hint} {others}Known: {', '.join(self._listed())}"
 
     def _listed(self) -> list[str]:
-        """One name of each object, sorted: the rest are short forms and other spellings."""
+        """One name of each object for messages, sorted: the longest lower-case one, if there is one."""
         of: dict[int, str] = {}
         for name, thing in self._known.items():
             of[id(thing)] = max(of.get(id(thing), ""), name, key=lambda n: (n.islower(), len(n)))
@@ -160,10 +161,10 @@ class Registry:
 
 
 def serialize_object(thing: Any) -> Any:
-    """``{"class_name", "config"}`` of an object with ``get_config``, a function's name, None for None.
+    """Returns ``{"class_name": ..., "config": ...}`` for an object with ``get_config``, or a function's name.
 
     Raises:
-        ValueError: ``thing`` has neither.
+        ValueError: ``thing`` has neither, and is not None.
     """
     if thing is None:
         return None
@@ -175,12 +176,12 @@ def serialize_object(thing: Any) -> Any:
 
 
 def by_name(*things: Any) -> dict[str, Any]:
-    """Classes and functions by their own names."""
+    """A dict of classes and functions by ``__name__``."""
     return {thing.__name__: thing for thing in things}
 
 
 def by_snake_case_name(classes: Mapping[str, Any]) -> dict[str, Any]:
-    """The same classes by the names that Keras gives to functions: ``glorot_uniform``."""
+    """The same classes by name in snake case, such as ``glorot_uniform``."""
     return {snake_case(name): cls for name, cls in classes.items()}
 
 
@@ -190,7 +191,7 @@ def public_classes(*modules: ModuleType) -> dict[str, Any]:
 
 
 def public_functions(*modules: ModuleType) -> dict[str, Any]:
-    """The functions in the modules' ``__all__``, by name, each as often as it has names."""
+    """The functions in the modules' ``__all__``, by all their names."""
     return {name: found for name, found in _public(modules) if not isinstance(found, type)}
 
 

@@ -1,4 +1,4 @@
-"""How many things are split into contiguous parts of nearly equal size, one after the other."""
+"""Division of a sequence into contiguous parts of nearly equal size."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ __all__ = ["share", "shares"]
 
 
 def share(count: int, part: int, parts: int) -> tuple[int, int]:
-    """The part ``[start, stop)`` of ``count`` things that belongs to one of ``parts``, e.g. to a replica.
+    """The range ``[start, stop)`` of part number ``part`` of ``count`` items.
 
-    The first parts are longer by one if the number does not divide, as in ``numpy.array_split``.
+    If the items do not divide evenly, the first parts are longer by one, as in ``numpy.array_split``.
 
     >>> [share(7, r, 3) for r in range(3)]
     [(0, 3), (3, 5), (5, 7)]
@@ -19,7 +19,7 @@ def share(count: int, part: int, parts: int) -> tuple[int, int]:
 
 
 def shares(count: int, parts: int) -> list[int]:
-    """How many of ``count`` things each part gets.
+    """The length of each part of ``count`` items.
 
     >>> shares(7, 3)
     [3, 2, 2]

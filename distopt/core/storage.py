@@ -1,4 +1,4 @@
-"""VariableStorage: where the value of a variable lies, and who writes to it how."""
+"""VariableStorage: the memory of a variable, private or shared by the replicas of a node."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ class VariableStorage:
     """The memory of one variable, for code that moves it or updates it in place.
 
     Args:
-        array: the first value, which becomes the memory.
-        per_replica: whether each replica has a value of its own (ON_READ).
+        array: the initial value, which becomes the memory.
+        per_replica: whether each replica has its own value (ON_READ).
 
     Attributes:
-        array: the memory; with ON_READ the value of replicas that have written none yet.
-        version: how many times the value has changed.
-        shared: whether the memory belongs to all replicas of the node.
-        copy_on_write: whether the program reads and writes the value in a view of the shared memory that is
-            its replica's own, as a parameter of another framework does. An update shows there at once. What
-            the program writes there is an assignment: it stays the replica's own until the next step. Set it
-            before the variable gets shared memory; not for a variable that replicas of a process share.
-        write_through: whether what is assigned goes to shared memory all the same, in an update that one
+        array: the memory. With ON_READ, the initial value of replicas that have not written one.
+        version: the number of times the value has changed.
+        shared: whether all replicas of the node share the memory.
+        copy_on_write: whether the program accesses the value in a private, copy-on-write view of the shared
+            memory, as it does with parameters of other frameworks. Updates are visible in the view at once.
+            What the program writes to the view stays private, and is an assignment in the next step. Set it
+            before the variable gets shared memory, and not for a variable that replicas of a process share.
+        write_through: whether assignments write to the shared memory directly, as in an update that one
             replica makes for all.
-        owner: the strategy whose replicas in this process use this one variable; None for one replica's.
-        collective: whether those replicas assign to it together, and what they assign is aggregated.
-        per_replica: with ON_READ the value of each replica of this process, by its number there; else None.
+        owner: the strategy whose replicas in this process share this Variable object; None if only one uses
+            it.
+        collective: whether assignments in those replicas are collective and aggregated.
+        per_replica: with ON_READ, the value of each replica of this process by number; else None.
     """
 
     __slots__ = (
@@ -54,34 +55,38 @@ class VariableStorage:
         self.per_replica: dict[int, Array] | None = {} if per_replica else None
 
     def store(self, value: Array) -> None:
-        """Sets the value, of the memory's shape."""
+        """Sets the value to an array of the same shape."""
         if self.shared and not self.write_through:
-            # One memory for all replicas of the node: what this replica assigns stays its own
-            # until the next step, where all must have assigned alike.
+            # The variable leaves shared memory, so that the assignment stays private to this replica until
+            # the next step, which requires that all replicas assigned the same value.
             self._move(np.array(value), shared=False)
         else:
             self.array[...] = value
         self.version += 1
 
     def changed(self) -> None:
-        """Notes that the memory was written to from outside."""
+        """Call this after writing to the memory directly."""
         self.version += 1
 
     def adopt(self, memory: Array) -> None:
-        """Makes memory of another library the variable's, with the value that it holds."""
+        """Makes ``memory``, an array of another library, the variable's private memory.
+
+        It holds the new value.
+        """
         self._move(memory, shared=False)
         self.version += 1
 
     def attach(self, memory: Array) -> None:
-        """Moves the variable into ``memory``, which holds its value for all replicas of the node."""
-        # Replicas of one process attach the one variable to views of the same memory, one after the other.
+        """Makes ``memory`` the variable's shared memory. It already holds the value."""
+        # Replicas of one process that share the Variable attach it to the same memory, one after the other.
+        # That is no move.
         if self.array.ctypes.data != memory.ctypes.data:
             self._move(memory, shared=True)
         else:
             self.array, self.shared = memory, True
 
     def detach(self) -> None:
-        """Gives the variable memory of its own again, with the value that it has."""
+        """Moves the variable from shared to private memory, with its current value."""
         if self.shared:
             self._move(self.array.copy(), shared=False)
 

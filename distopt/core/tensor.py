@@ -1,4 +1,4 @@
-"""TensorLike, what variables, tensors and traced values have in common; and Tensor itself."""
+"""TensorLike, the base class of variables, tensors and traced values; and Tensor."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ __all__ = [
 ]
 
 
-#: What operators meet most often beside tensors.
+#: The most frequent types of operands besides tensors, which need no conversion.
 _PLAIN = frozenset({np.ndarray, int, float, np.float32, np.float64})
 
 
 class TensorLike(NDArrayOperatorsMixin):
-    """The base of values that NumPy functions and operators accept and tapes can follow.
+    """The base of values that NumPy functions and operators accept and tapes can record.
 
     It has operators, indexing, NumPy's functions and common array methods. Subclasses
     return their array in :meth:`_array`.
@@ -55,7 +55,7 @@ class TensorLike(NDArrayOperatorsMixin):
         value = self._array()
         return value[()] if value.ndim == 0 else value
 
-    # -- what NumPy asks for
+    # -- NumPy's protocols
     def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> Array:
         value = self._array()
         if dtype is not None and value.dtype != np.dtype(dtype):
@@ -67,11 +67,11 @@ class TensorLike(NDArrayOperatorsMixin):
         return view
 
     def __dlpack__(self, *, copy: bool | None = None, **kwargs: Any) -> Any:
-        """A copy for ``from_dlpack``, as some libraries write to what is read-only; ``copy=False``: none."""
+        """The value for DLPack: by default a copy, because some libraries write to read-only memory."""
         return self.__array__(copy=copy is not False).__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        """The CPU, in DLPack's numbers."""
+        """The device for DLPack: the CPU."""
         return self._array().__dlpack_device__()
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
@@ -91,7 +91,7 @@ class TensorLike(NDArrayOperatorsMixin):
     ) -> Any:
         return self._run(func, args, kwargs)
 
-    # -- the operators in common use, past NumPy's dispatch where nobody else has a say in it
+    # -- common operators, without NumPy's dispatch if the other operand has no protocol of its own
     def __add__(self, other: Any) -> Any:
         return self._operate(np.add, other)
 
@@ -114,7 +114,7 @@ class TensorLike(NDArrayOperatorsMixin):
             return NotImplemented
         return ufunc(self, other)
 
-    # -- values do not change: "x += y" gives the name x to a new value
+    # -- "x += y" binds x to a new value, because values are immutable
     def __iadd__(self, other: Any) -> Any:
         return self + other
 
@@ -127,7 +127,7 @@ class TensorLike(NDArrayOperatorsMixin):
     def __itruediv__(self, other: Any) -> Any:
         return self / other
 
-    # -- shape and kind
+    # -- shape and dtype
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape."""
@@ -187,7 +187,7 @@ class TensorLike(NDArrayOperatorsMixin):
         return self._run(func, (self, *args), kwargs)
 
     def _run(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Runs ``func``, recorded if a tape is open; traced values have their own way."""
+        """Runs ``func``, and records it if a tape is open. Traced values override this."""
         if func in MAY_WARN:
             with warnings_at_caller(func.__name__):
                 return dispatch.call(run_eager, func, args, kwargs)
@@ -240,8 +240,8 @@ class Tensor(TensorLike):
 
     __slots__ = ("__weakref__", "_value", "of_mean")
 
-    #: True on the gradients of a mean and nowhere else, so that an optimizer that sums them over
-    #: replicas can warn.
+    #: True on gradients of a loss that is a mean, so that an optimizer that sums gradients can warn. Else
+    #: unset.
     of_mean: bool
 
     def __init__(self, value: Any, dtype: DTypeLike = None) -> None:
@@ -298,12 +298,12 @@ def convert_to_tensor(value: Any, dtype: DTypeLike = None, name: str | None = No
     return constant(value, dtype)
 
 
-#: What is not handed to NumPy as it is.
+#: Types in lists and tuples that ``unwrap`` must convert or reject before NumPy gets them.
 _TO_UNWRAP = (TensorLike, list, tuple, np.ma.MaskedArray)
 
 
 def unwrap(value: Any) -> Any:
-    """``value`` with every tensor in it, nested lists and tuples included, as a plain array."""
+    """``value`` with tensors replaced by plain arrays, also within nested lists and tuples."""
     if isinstance(value, TensorLike):
         return value._array()
     if isinstance(value, (list, tuple)) and any(isinstance(v, _TO_UNWRAP) for v in value):
@@ -318,18 +318,18 @@ def unwrap(value: Any) -> Any:
 
 
 def as_array(value: Any) -> Array:
-    """``value`` as a plain array, not copied if it is one or a tensor."""
+    """``value`` as a plain array. Arrays and tensors are not copied."""
     if type(value) is np.ndarray:
         return value
     return value._array() if isinstance(value, TensorLike) else np.asarray(unwrap(value))
 
 
 def array_of(value: Any, dtype: DTypeLike, what: str) -> Array:
-    """A new array of numbers, texts or dates, in TensorFlow's default dtype if none is asked for.
+    """A new array of numbers, strings or dates, in TensorFlow's default dtype if ``dtype`` is None.
 
     Raises:
-        TypeError: ``value`` has objects, or ``dtype`` is not a numeric dtype.
-        ValueError: rows of unequal lengths, texts that are no numbers, or nested too deeply.
+        TypeError: ``value`` contains objects, or ``dtype`` is not a numeric dtype.
+        ValueError: rows differ in length, strings are not numbers, or it is nested too deeply.
     """
     try:
         array = np.array(detached(unwrap(value)), dtype=_default_dtype(value, dtype), order="C")
@@ -342,17 +342,17 @@ def array_of(value: Any, dtype: DTypeLike, what: str) -> Array:
 
 
 def native(array: Array) -> Array:
-    """``array`` in the byte order of this machine, which memory that replicas share and messages have."""
+    """``array`` in native byte order, as shared memory and messages require."""
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def astype(value: Any, dtype: np.dtype[Any]) -> Any:
-    """``value.astype(dtype)`` as a function, which tapes can record."""
+    """``value.astype(dtype)`` as a function that tapes can record."""
     return value.astype(dtype)
 
 
 def run_eager(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Runs ``func`` on plain arrays; arrays in the result become tensors."""
+    """Runs ``func`` on plain arrays, and converts arrays in the result to tensors."""
     plain = tuple(unwrap(a) for a in args)
     if kwargs:
         kwargs = {k: unwrap(v) for k, v in kwargs.items()}
@@ -360,14 +360,14 @@ def run_eager(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
 
 
 def to_tensors(result: Any, inputs: tuple[Any, ...]) -> Any:
-    """The result of a function as tensors, where it is an array, or a tuple or list of them.
+    """Converts the arrays in the result of a function to tensors.
 
     Args:
-        result: what the function returned.
-        inputs: the plain arrays that it was called with.
+        result: an array, a tuple or list of arrays, or anything else, which is returned unchanged.
+        inputs: the plain arguments of the function.
     """
     if isinstance(result, np.ndarray):
-        # A view would change with the variable that it looks into: values are snapshots.
+        # Views of arguments are copied, because they would change with a variable.
         if result.base is not None and any(
             isinstance(a, np.ndarray) and np.may_share_memory(result, a) for a in inputs
         ):
@@ -384,7 +384,7 @@ def to_tensors(result: Any, inputs: tuple[Any, ...]) -> Any:
 
 
 def _default_dtype(value: Any, dtype: DTypeLike) -> np.dtype[Any] | None:
-    """TensorFlow's defaults: float32 and int32 for Python numbers, others keep their own."""
+    """TensorFlow's default dtype: float32 or int32 for Python numbers; None keeps the dtype of arrays."""
     if dtype is not None:
         return as_dtype(dtype)
     if isinstance(value, (np.ndarray, np.generic, TensorLike)) or hasattr(value, "__array__"):

@@ -107,7 +107,8 @@ class Variable(TensorLike):
         self._constraint = constraint
         self._synchronization = synchronization
         self._aggregation = aggregation
-        #: Returns what receives this variable's gradient as soon as a tape has it, or None.
+        #: Returns a function that takes the variable and its gradient as soon as a tape has computed it, or
+        #: None.
         self.gradient_listener: Callable[[], Callable[[Variable, Any], None] | None] | None = None
 
     # -- reading
@@ -116,7 +117,10 @@ class Variable(TensorLike):
         return storage.array if storage.per_replica is None else self._own_value(storage.per_replica)
 
     def _own_value(self, own: dict[int, Array]) -> Array:
-        """This replica's value; between replicas, all of them together as the aggregation says."""
+        """The value of an ON_READ variable on this replica.
+
+        In cross-replica context, the aggregated value.
+        """
         storage = self.storage
         replica = placement().replica(storage.owner)
         if replica is None:
@@ -236,8 +240,8 @@ class Variable(TensorLike):
     ) -> None:
         storage = self.storage
         replica = placement().replica(storage.owner)
-        if replica is None:  # between replicas: a sum is dealt out, anything else goes to all
-            value = placement().dealt(self, value)
+        if replica is None:  # in cross-replica context, all replicas get a value
+            value = placement().divided(self, value)
             storage.array[...] = update(storage.array, value)
         for number in list(own) if replica is None else [replica]:
             own[number] = np.array(update(own.get(number, storage.array), value))
@@ -246,12 +250,15 @@ class Variable(TensorLike):
     def count_up(self) -> None:
         """Adds 1 to an integer variable of shape (), for all replicas that share it."""
         value = self._array()
-        value[...] = value.item() + 1  # "+=" takes a whole microsecond here
+        value[...] = value.item() + 1  # in-place addition takes a microsecond longer
         self.storage.version += 1
 
     # -- pickling and copying
     def __reduce__(self) -> tuple[Any, ...]:
-        """The values, not where they lie: a copy belongs to where it is made."""
+        """Pickles the values and options.
+
+        The copy belongs to the strategy of the place where it is created.
+        """
         options = (self._trainable, self._name, self._constraint, self._synchronization, self._aggregation)
         storage = self.storage
         own = None if storage.per_replica is None else (storage.array, storage.per_replica)
@@ -275,7 +282,14 @@ class Variable(TensorLike):
 
 
 def _copied(value: Array, own: tuple[Array, dict[int, Array]] | None, options: tuple[Any, ...]) -> Variable:
-    """A variable of that value; one that replicas share takes what each of them had of its own."""
+    """Creates a copy of a variable.
+
+    Args:
+        value: its value.
+        own: for an ON_READ variable, the initial value and the values of the replicas of the process. They
+            are used only if replicas share the copy.
+        options: arguments of Variable.
+    """
     trainable, name, constraint, synchronization, aggregation = options
     copy = Variable(
         value,

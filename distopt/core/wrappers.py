@@ -1,4 +1,4 @@
-"""Functions that stand for others."""
+"""``named_after``: gives a wrapper the name of the function that it wraps."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ _R = TypeVar("_R")
 
 
 def named_after(function: Callable[_P, _R], wrapper: Any) -> Callable[_P, _R]:
-    """``wrapper``, which from now on looks like ``function``, in tracebacks and messages too."""
+    """Returns ``wrapper`` with the name, docstring and signature of ``function``, also in tracebacks."""
     wrapper.__code__ = wrapper.__code__.replace(co_name=function.__name__)
     return update_wrapper(wrapper, function)

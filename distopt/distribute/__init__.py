@@ -21,8 +21,8 @@ from distopt.distribute.placement import StrategyPlacement as _StrategyPlacement
 from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.replica_strategy import MPIStrategy
 from distopt.distribute.strategy import Strategy
+from distopt.distribute.telemetry import log_metrics, telemetry_of, tell, tell_metrics
 from distopt.distribute.timing import Report, TimedIterable, report, saving, step_stats, timed
-from distopt.distribute.told import log_metrics, telemetry_of, tell, tell_metrics
 from distopt.distribute.values import PerReplica
 from distopt.distribute.virtual import VirtualStrategy
 

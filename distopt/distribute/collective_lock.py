@@ -1,4 +1,4 @@
-"""Lets only one thread of a replica at a time make a collective call."""
+"""CollectiveLock: lets only one thread of a replica at a time make a collective call."""
 
 from __future__ import annotations
 
@@ -26,14 +26,17 @@ class CollectiveLock:
     Without it, the calls of two threads would reach the other replicas in an unpredictable order.
 
     Args:
-        ended: the first item is set to the time at which a call ended, in nanoseconds.
+        ended: its first item is set to the time at which each call ends, in nanoseconds of the monotonic
+            clock.
     """
 
     def __init__(self, ended: MutableSequence[int]) -> None:
         self._ended = ended
         self._lock = threading.RLock()
+        #: The id of the thread that holds the lock, or held it last.
         self._holder = 0
-        self._last = 0  # the thread that has ended the program; functions at its exit may still call
+        #: The id of the thread that has ended the program, or 0. Its exit handlers may still make calls.
+        self._last = 0
 
     def __enter__(self) -> None:
         """Starts a call.
@@ -65,17 +68,20 @@ class CollectiveLock:
 
     @contextmanager
     def last(self) -> Iterator[None]:
-        """The last call of the program: waits for the call of another thread and lets it start no more."""
+        """Holds the lock for the last call of the program. Afterwards other threads cannot start calls.
+
+        It waits for the call that another thread may be in.
+        """
         self._last = threading.get_ident()
         with self._lock:
             yield
 
 
 def collective_call(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Marks a function that makes collective calls.
+    """Decorates a function that makes collective calls.
 
-    Other threads of the replica cannot make one meanwhile. If the function raises before it has met the
-    other replicas, as it does for wrong arguments, they raise ReplicaFailed in their call.
+    The replica's thread holds the CollectiveLock during the function. If the function raises before its first
+    header, such as for wrong arguments, the other replicas raise ReplicaFailed in their call.
     """
 
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -111,9 +117,9 @@ def collective_call(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def tells_early_errors(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Marks a function that makes collective calls, one after the other.
+    """Decorates a function that makes several collective calls, between which other threads may make calls.
 
-    If it raises before the first of them, the other replicas raise ReplicaFailed there.
+    If the function raises before its first header, the other replicas raise ReplicaFailed in their call.
     """
 
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
@@ -132,6 +138,13 @@ def tells_early_errors(function: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 def _tell(check: CollectiveCheck, headers: int, call: str, error: Exception) -> None:
-    """Tells the other replicas of an error that came before the first header of a call."""
+    """Sends an error to the other replicas, unless the call has exchanged a header before it.
+
+    Args:
+        check: the headers of the replica.
+        headers: the number of headers before the call.
+        call: its name.
+        error: the error of this replica.
+    """
     if check.headers == headers and not isinstance(error, (ReplicaFailed, ReplicaMismatch, ReplicaStalled)):
         check.check(call, 0, lambda: call, error)

@@ -1,4 +1,4 @@
-"""ReplicaContext: what code in a replica knows of the job, and how it communicates."""
+"""ReplicaContext: a replica's number, the size of its job, and its collective calls."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ class ReplicaContext:
         numbers: Sequence[int] | None = None,
     ) -> None:
         self._strategy = strategy
-        self._job = None if job is None else weakref.ref(job)  # which keeps this one
+        # Weak, because the job's context refers to this.
+        self._job = None if job is None else weakref.ref(job)
         #: The number of each replica in the job.
         self.numbers: Sequence[int] = range(world.comm.size) if numbers is None else numbers
         #: The groups that this replica belongs to.
@@ -57,6 +58,7 @@ class ReplicaContext:
         self._everyone = ReplicaGroup("", world.comm, self.collective_check.check, self._sum_up)
         self._node: ReplicaGroup | None = None
         self._nodes: ReplicaGroup | None = None
+        #: Numbers of replicas, int64 ``[replicas of a node, nodes]``: a row for each rank on the nodes.
         self._by_rank: Array | None = None
         #: The lock that a thread holds during a collective call.
         self.lock = CollectiveLock(self.collective_check.ended)
@@ -89,12 +91,13 @@ class ReplicaContext:
     # Not cached properties: Python 3.11 holds a lock of the class over them, and replicas may be threads.
     @property
     def shards(self) -> ShardReduce:
-        """Sums shards over all replicas. The first call that needs it creates it, collectively."""
+        """Sums shards over all replicas. Created at the first use, which is collective."""
         if self._shards is None:
             self._shards = ShardReduce(self.world, self._strategy.options)
         return self._shards
 
     def _recall(self) -> None:
+        """Cancels messages between nodes that were started before the header of their call was complete."""
         self.shards.recall()
 
     @property
@@ -135,29 +138,36 @@ class ReplicaContext:
         return self._sum(arrays, wire, self.steps_made)
 
     def _sums_in(self, world: World) -> Callable[[Sequence[Array], str], list[Array]]:
-        """What sums over a group. Its parts are created at the first call."""
-        made: list[NodeAllReduce] = []
+        """Returns a function that sums arrays over the replicas of ``world``, for a ReplicaGroup.
+
+        Its buffers are created at the first call.
+        """
+        all_reduce: list[NodeAllReduce] = []
 
         def sum_up(arrays: Sequence[Array], wire: str) -> list[Array]:
-            if not made:
-                made.append(NodeAllReduce(ShardReduce(world, self._strategy.options)))
-            return made[0](arrays, wire, self.steps_made)
+            if not all_reduce:
+                all_reduce.append(NodeAllReduce(ShardReduce(world, self._strategy.options)))
+            return all_reduce[0](arrays, wire, self.steps_made)
 
         return sum_up
 
     def _check_nodes(
         self, call: str, fingerprint: int, describe: Callable[[], str], error: Exception | None
     ) -> None:
-        """The header of a call between nodes, by all replicas. Those of one rank compare fingerprints."""
+        """The header of a call of :attr:`nodes`. All replicas of the job exchange it.
+
+        Only replicas of the same rank on their nodes must have equal fingerprints. So the fingerprints are
+        sent as flags, which every replica compares.
+        """
         check = self.collective_check.check
-        flags = check(call, 0, describe, error, flags=fingerprint >> 1)  # one bit less: flags have a sign
+        flags = check(call, 0, describe, error, flags=fingerprint >> 1)  # 63 bits: flags are signed
         if self._by_rank is None:
             world = self.world
             ranks = world.cross.all_gather(np.array([self.comm.rank]))
             self._by_rank = np.stack(world.node.all_gather(np.concatenate(ranks)))
         table = np.array(flags)[self._by_rank]
         if (table != table[:, :1]).any():
-            check(call, fingerprint, describe)
+            check(call, fingerprint, describe)  # raises ReplicaMismatch on all replicas
 
     # -- collective calls
     def all_reduce(

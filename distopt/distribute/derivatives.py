@@ -1,4 +1,7 @@
-"""Derivatives of collective calls: a loss over all replicas depends on what each of them gave."""
+"""Records collective calls on gradient tapes.
+
+Gradients are those of the sum of all replicas' losses, so computing them is collective too.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,15 @@ _Back = Callable[[Any], Any]
 
 
 def reduced(group: ReplicaGroup, op: ReduceOp, values: Sequence[Any], results: list[Any]) -> list[Any]:
-    """The results of an ``all_reduce``, followed by the open tapes as its values are.
+    """Returns the results of an ``all_reduce``, recorded on the open tapes as functions of ``values``.
 
-    The derivative of a sum is the sum of what comes back on all of the group, and so for means.
+    The gradient of a sum is the sum of all replicas' gradients, and that of a mean their mean.
+
+    Args:
+        group: the replicas of the call.
+        op: the reduction. Gradients of minima and maxima raise NotImplementedError.
+        values: the arguments of this replica.
+        results: the results, one for each value.
     """
     if not dispatch.active_recorders():
         return results
@@ -40,7 +49,10 @@ def reduced(group: ReplicaGroup, op: ReduceOp, values: Sequence[Any], results: l
 
 
 def gathered(group: ReplicaGroup, axis: int, values: Sequence[Any], results: list[Any]) -> list[Any]:
-    """The same for an ``all_gather``: to each replica comes back what all make of its part."""
+    """Returns the results of an ``all_gather``, recorded like those of :func:`reduced`.
+
+    The gradient of a replica's value is its part of the sum of all replicas' gradients.
+    """
     if not dispatch.active_recorders():
         return results
     return [
@@ -50,6 +62,7 @@ def gathered(group: ReplicaGroup, axis: int, values: Sequence[Any], results: lis
 
 
 def _own_part(group: ReplicaGroup, axis: int, length: int, g: Any) -> Any:
+    """This replica's part, ``length`` long on ``axis``, of the sum of the gradients ``g``; collective."""
     lengths = as_array(group.all_gather(np.array([length]), axis=0))
     begin = int(lengths[: group.rank].sum())
     total = _plain(group.all_reduce("sum", g))
@@ -59,12 +72,12 @@ def _own_part(group: ReplicaGroup, axis: int, length: int, g: Any) -> Any:
 def _linked(value: Any, result: Any, back: _Back) -> Any:
     if not isinstance(value, TensorLike) or value.dtype.kind not in "fc":
         return result
-    # Here, as whoever has opened a tape has loaded it.
+    # Not at the top, so that programs without tapes do not load autograd.
     from distopt.autodiff.linked import linked
 
     return linked(value, as_array(result), back)
 
 
 def _plain(value: Any) -> Any:
-    """Plain arrays, as derivatives are where no further tape is open."""
+    """A plain Tensor as an array; values that another open tape records stay as they are."""
     return as_array(value) if type(value) is Tensor else value

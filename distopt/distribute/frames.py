@@ -1,8 +1,8 @@
-"""The context of the running code: which strategy, in which replica, or between replicas.
+"""The stack of frames that says in which strategy and in which replica the code runs.
 
-A stack of frames in a context variable: a thread that is run in a copy of its starter's context
-(``contextvars.copy_context().run``) has the frames of that one. Below them lies the frame of the
-process, which is replica context.
+The stack is a context variable, so a thread that runs in a copy of its starter's context
+(``contextvars.copy_context().run``) has the same frames. At the bottom is the frame of the process, which is
+in replica context.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Frame:
     """One level of the stack.
 
     Attributes:
-        strategy: the strategy in force.
-        context: the replica's context, or None between replicas.
+        strategy: the active strategy.
+        context: the replica's context; None in cross-replica context.
         kind: ``"base"``, ``"scope"``, ``"run"`` or ``"merge"``.
     """
 
@@ -51,13 +51,13 @@ class Frame:
 
 @dataclass
 class _Process:
-    """What all threads of the process have in common.
+    """The state that all threads of the process share.
 
     Attributes:
-        make: makes the frame below all stacks.
-        frame: that frame, once it has been needed.
-        thread_counts: for each run of replicas as threads of this process that goes on, their number.
-        lock: held while the frame is made.
+        make: creates the frame of the process.
+        frame: the frame of the process, once it has been needed.
+        thread_counts: the number of replicas of each unfinished run that has replicas as threads.
+        lock: held while the frame is created.
     """
 
     make: Callable[[], Frame] | None = None
@@ -66,14 +66,14 @@ class _Process:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-#: Of each thread and task of its own, as Python hands such things on.
+#: The stack of the current thread or asyncio task, without the frame of the process.
 _frames: ContextVar[tuple[Frame, ...]] = ContextVar("distopt_frames", default=())
-#: Threads that belong to no replica find here what the program is.
+#: Global, because threads without a stack of their own use the frame of the process.
 _process = _Process()
 
 
 def set_process_frame(make: Callable[[], Frame]) -> None:
-    """Sets the function that creates the frame below all stacks, when it is first needed."""
+    """Sets the function that creates the frame of the process when it is first needed."""
     _process.make = make
 
 
@@ -81,7 +81,8 @@ def current_frame() -> Frame:
     """The innermost frame of this thread.
 
     Raises:
-        RuntimeError: in a thread that belongs to no replica, while several run in this process.
+        RuntimeError: called in a thread that belongs to no replica, while several replicas run in this
+            process.
     """
     frames = _frames.get()
     if frames:
@@ -124,13 +125,16 @@ def frame(strategy: Strategy, context: ReplicaContext | None, kind: str) -> Iter
     try:
         yield
     finally:
-        if _frames.get():  # a child that was forked within the block stands outside of it
+        if _frames.get():  # a child that was forked within the block has an empty stack, see _forked
             _frames.set(before)
 
 
 @contextmanager
 def thread_replicas(replicas: int) -> Iterator[None]:
-    """Declares that this many replicas are threads of this process. Other threads must then name theirs."""
+    """Declares that ``replicas`` replicas run as threads of this process, for the time of a ``with`` block.
+
+    Threads without frames then belong to no replica, and collective calls in them raise RuntimeError.
+    """
     if replicas > 1:
         _process.thread_counts.append(replicas)
     try:
@@ -141,7 +145,7 @@ def thread_replicas(replicas: int) -> Iterator[None]:
 
 
 def _forked() -> None:
-    """A child that was forked is in no replica: the first use makes its frame anew."""
+    """In a forked child, which is not in any replica: its first use creates a new frame of the process."""
     _frames.set(())
     _process.frame, _process.lock = None, threading.Lock()
     _process.thread_counts.clear()
@@ -171,7 +175,7 @@ def require_replica_context(call: str, instead: str = "") -> ReplicaContext:
 
 
 def require_cross_replica(call: str) -> None:
-    """Raises RuntimeError inside ``run()``; a program's top level may speak for all replicas."""
+    """Raises RuntimeError inside ``run()``. The top level of a program is allowed, as in tf.distribute."""
     frames = _frames.get()
     if frames and frames[-1].kind == "run":
         raise RuntimeError(
@@ -181,7 +185,7 @@ def require_cross_replica(call: str) -> None:
 
 
 def require_unmixed(strategy: Strategy) -> None:
-    """Raises RuntimeError where a strategy other than ``strategy`` has been entered."""
+    """Raises RuntimeError inside the scope or ``run()`` of a strategy other than ``strategy``."""
     frames = _frames.get()
     if frames and frames[-1].kind != "base" and frames[-1].strategy is not strategy:
         raise RuntimeError(

@@ -24,7 +24,7 @@ __all__ = ["Header", "ReplicaGroup"]
 
 
 class Header(Protocol):
-    """Checks that the replicas are in the same call."""
+    """Exchanges the header of a call, which checks that all replicas of the group are in the same call."""
 
     def __call__(
         self, call: str, fingerprint: int, describe: Callable[[], str], error: Exception | None, /
@@ -39,8 +39,8 @@ class ReplicaGroup:
         name: the name of the group, which precedes the names of its calls in messages; empty for all
             replicas.
         comm: its communicator.
-        header: starts each call.
-        sum_up: sums whole arrays of one dtype over the group, in a wire format; called within a call.
+        header: exchanges the header that starts each call.
+        sum_up: a function from arrays of one dtype and a wire format to their sums over the group.
 
     Attributes:
         rank: this replica's number in the group.
@@ -57,6 +57,7 @@ class ReplicaGroup:
         self._prefix = f"{name}." if name else ""
         self._comm, self._header, self._sum_up = comm, header, sum_up
         self.rank, self.size = comm.rank, comm.size
+        #: The fingerprints of earlier calls, by name, shapes and dtypes.
         self._fingerprints: dict[Any, int] = {}
 
     @collective_call
@@ -85,7 +86,7 @@ class ReplicaGroup:
             ValueError: the op or the wire is unknown, or a value is None.
             ReplicaMismatch: the values of replicas differ in number, shape or dtype, or their wires differ.
         """
-        with self._told_to_all(f"{self._prefix}all_reduce()"):
+        with self._share_errors(f"{self._prefix}all_reduce()"):
             op, wire = ReduceOp.from_any(reduce_op), as_wire(wire)
             by = "" if wire == EXACT else f", wire={wire!r}"
             call, leaves = f"{self._prefix}all_reduce({op.value!r}{by})", nest.flatten(value)
@@ -113,7 +114,7 @@ class ReplicaGroup:
         """
         call, leaves = f"{self._prefix}all_gather(axis={axis})", nest.flatten(value)
         arrays: list[Array] = []
-        with self._told_to_all(call):
+        with self._share_errors(call):
             for leaf in leaves:
                 if leaf is None or not -as_array(leaf).ndim <= axis < as_array(leaf).ndim:
                     raise ValueError(f"{call} got {_shape_of(leaf)}, which has no such axis")
@@ -134,7 +135,7 @@ class ReplicaGroup:
             ReplicaMismatch: the values of replicas differ in number, shape or dtype.
         """
         call = f"{self._prefix}broadcast(root={root})"
-        with self._told_to_all(call):
+        with self._share_errors(call):
             values = [native(as_array(x)) for x in nest.flatten(value)]
             for array in values:
                 _check_kind(call, array)
@@ -150,7 +151,7 @@ class ReplicaGroup:
         )
 
     def _reduce_leaves(self, values: list[Any], op: ReduceOp, wire: str) -> list[Any]:
-        """All dense leaves of one dtype travel together."""
+        """Reduces the leaves of a value. All dense leaves of one dtype are reduced in one call."""
         count = self.size
         sparse = [isinstance(v, IndexedSlices) for v in values]
         parts = [[] if rows else summands(v, op) for v, rows in zip(values, sparse, strict=True)]
@@ -170,8 +171,8 @@ class ReplicaGroup:
         ]
 
     @contextmanager
-    def _told_to_all(self, call: str) -> Iterator[None]:
-        """A block that reads this replica's arguments. If it raises, so do the others of the group."""
+    def _share_errors(self, call: str) -> Iterator[None]:
+        """A ``with`` block for checks of arguments: an error in it ends ``call`` on all replicas."""
         try:
             yield
         except Exception as error:
@@ -179,6 +180,7 @@ class ReplicaGroup:
             raise
 
     def _check(self, call: str, values: list[Any]) -> None:
+        """Exchanges the header. All replicas must have the same call, shapes and dtypes."""
         key = (call, *((v.shape, v.dtype.char, isinstance(v, IndexedSlices)) for v in values))
         fingerprint = self._fingerprints.get(key)
         if fingerprint is None:
@@ -187,7 +189,7 @@ class ReplicaGroup:
 
 
 class _Gathered(NamedTuple):
-    """An array to be joined with others, without its length along the axis."""
+    """What the replicas' arrays of an all_gather must have in common. The length along its axis is "any"."""
 
     shape: tuple[Any, ...]
     dtype: np.dtype[Any]
@@ -232,7 +234,7 @@ def _reduce_slices(comm: Communicator, slices: IndexedSlices, op: ReduceOp) -> I
 
 
 def _gather(comm: Communicator, array: Array, axis: int) -> Array:
-    """The replicas' arrays joined along ``axis``; they may differ in length there."""
+    """Joins the replicas' arrays along ``axis``, where their lengths may differ."""
     if comm.size == 1:
         return array.copy()
     moved = np.ascontiguousarray(np.moveaxis(array, axis, 0))

@@ -1,7 +1,7 @@
-"""From the start of an MPI program to its end, also a bad one.
+"""What happens at the end of a program that is a replica.
 
-An uncaught exception ends the whole job, with its traceback. A program that ends while other replicas still
-wait for it tells them so. Forked child processes are ignored.
+An uncaught exception ends the whole job, and its traceback is shown once. At its normal end, a program
+reports this to replicas that still wait for it. Forked children do neither.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from distopt.collectives import Report, closing_words
 from distopt.comm import abort_job, flush, say
-from distopt.distribute.told import tell
+from distopt.distribute.telemetry import tell
 from distopt.errors import ReplicaFailed, ReplicaMismatch
 from distopt.launched import by_distoptrun, launched
 from distopt.settings import settings
@@ -32,38 +32,48 @@ if TYPE_CHECKING:
 
 __all__ = ["adopt", "adopted", "give_way", "install"]
 
-#: How long a replica leaves it to the one that caused its error, or to the first one, to show it.
+#: How long a replica waits for the replica that caused its error, or for replica 0, to show the error.
 _CAUSE_SECONDS, _FIRST_SECONDS = 2.0, 0.5
 
 
 @dataclass
 class _Program:
+    """The state of this process.
+
+    Attributes:
+        strategy: its first MPI strategy.
+        failed: whether an uncaught exception is ending it.
+        previous_hook: ``sys.excepthook`` before :func:`install`.
+        previous_thread_hook: ``threading.excepthook`` before :func:`install`.
+    """
+
     strategy: MPIStrategy | None = None
     failed: bool = False
     previous_hook: Callable[..., Any] = sys.__excepthook__
     previous_thread_hook: Callable[..., Any] = threading.__excepthook__
 
 
-#: A process is one program: it has one exit and one hook for exceptions, which look here.
+#: Global, because a process has only one exit and one exception hook.
 _program = _Program()
 
 
 def adopted() -> MPIStrategy | None:
-    """The program's own MPI strategy, or None if none has been made."""
+    """The first MPI strategy of this process, which is that of its top level; None if there is none."""
     return _program.strategy
 
 
 def adopt(strategy: MPIStrategy) -> None:
-    """Takes a new MPI strategy into care; the first one becomes the program's own."""
+    """Makes a new MPI strategy that of the top level, and finishes it at exit, if it is the first one."""
     if _program.strategy is None:
         _program.strategy = strategy
         atexit.register(_finish, strategy)
 
 
 def _finish(strategy: MPIStrategy) -> None:
-    """At the program's normal end: tells replicas that still wait.
+    """At the normal end of the program: reports the end to replicas that still wait for this one.
 
-    It is they who show it, with their lines, and end the job, unless the program catches it there.
+    Those raise ReplicaMismatch with the lines of their calls. If their programs do not catch it, they end the
+    job. Replica 0 also prints which replicas the others waited for.
     """
     if _program.failed:
         return
@@ -76,7 +86,7 @@ def _finish(strategy: MPIStrategy) -> None:
         abort_job(1)
     ledger = context.collective_check.ledger
     if ledger is not None and ledger.rank == 0 and strategy.options.stragglers:
-        with suppress(Exception):  # the program has ended well, and must not fail for a word
+        with suppress(Exception):  # the program has succeeded, and must not fail because of this message
             check = context.collective_check
             words = closing_words(Report.of(ledger, check.calls, check.steps))
             say(words)
@@ -85,41 +95,43 @@ def _finish(strategy: MPIStrategy) -> None:
 
 def _abort_on_exception(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     _program.failed = True
-    with suppress(ValueError):  # in another thread than the main one
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the end has begun already
+    with suppress(ValueError):  # raised if this is not the main thread
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the program is ending already
     flush()
     launch, interrupted = launched(), issubclass(kind, KeyboardInterrupt)
-    sorted_later = by_distoptrun()  # which shows the cause alone
-    if launch is not None and not sorted_later:
+    selected_later = by_distoptrun()  # distoptrun gets the errors of all replicas, and shows the cause only
+    if launch is not None and not selected_later:
         give_way(error, launch.rank or 0)
     try:
-        if sorted_later:
+        if selected_later:
             _show_exception(kind, error, trace)
         elif interrupted and _program.previous_hook is sys.__excepthook__:
             say(f"distopt: {_process()}interrupted at {place_of(trace) or 'its start'}")
         else:
             say(f"distopt: {_process()}raised {kind.__name__}, which ends the job")
             _show_exception(kind, error, trace)
-    except BaseException:  # a custom hook; the job must end all the same
+    except BaseException:  # the hook of the program raised; the job must end nevertheless
         traceback.print_exc()
         traceback.print_exception(kind, error, trace)
     flush()
     if _program.strategy is not None:
         with suppress(Exception):  # atexit functions will not run
             _program.strategy.context.world.spans.send()
-    if sorted_later:
-        time.sleep(_FIRST_SECONDS)  # for the log files, which get what others raise by themselves
+    if selected_later:
+        # So that other replicas that raise can write their errors to their log files.
+        time.sleep(_FIRST_SECONDS)
     abort_job(130 if interrupted else 1)
 
 
 def give_way(error: BaseException, process: int) -> None:
-    """Gives another process the time to show an error, and to end the job, so that it is shown once.
+    """Waits, so that another process can show the error and end the job before this one does.
 
-    An error that another replica has caused is that replica's to show; one that all have is the first's.
+    If another replica caused the error, that replica should show it. If all replicas have the same error,
+    replica 0 should.
 
     Args:
         error: the error of this process.
-        process: its number.
+        process: the number of this process.
     """
     if isinstance(error, ReplicaFailed):
         time.sleep(_CAUSE_SECONDS)
@@ -140,7 +152,7 @@ def _show_exception(kind: type[BaseException], error: BaseException, trace: Trac
 
 
 def _show_thread_exception(args: threading.ExceptHookArgs) -> None:
-    """As Python does, which lets the program go on."""
+    """Shows an uncaught exception of a thread. As in Python, the program continues."""
     error, trace, previous = args.exc_value, args.exc_traceback, _program.previous_thread_hook
     if error is None or isinstance(error, SystemExit) or previous is not threading.__excepthook__:
         previous(args)
@@ -152,7 +164,7 @@ def _show_thread_exception(args: threading.ExceptHookArgs) -> None:
 
 
 def _forked() -> None:
-    """A child that was forked has no part in the job, and ends as any program does."""
+    """In a forked child, which is not part of the job: removes the exit handler and the end of the job."""
     _program.strategy = None
     atexit.unregister(_finish)
     if sys.excepthook is _abort_on_exception:
@@ -166,11 +178,12 @@ def install() -> None:
     """
     os.register_at_fork(after_in_child=_forked)
     launch = launched()
-    if getattr(sys.excepthook, "__module__", "") != "distopt":  # that one stood in for this
+    # Not the temporary hook of distopt/__init__.py.
+    if getattr(sys.excepthook, "__module__", "") != "distopt":
         _program.previous_hook = sys.excepthook
     _program.previous_thread_hook = threading.excepthook
     threading.excepthook = _show_thread_exception
     several = launch is not None and launch.size > 1
     sys.excepthook = _abort_on_exception if several else _show_exception
-    if not settings().abort_on_exception:  # a wrong setting is shown by the hook already
+    if not settings().abort_on_exception:  # last, so that an error in the settings is shown by the new hook
         sys.excepthook = _show_exception

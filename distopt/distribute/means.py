@@ -1,4 +1,4 @@
-"""Sums and means over replicas of numbers whose own dtype cannot hold the sums."""
+"""Sums and means over replicas, in dtypes that can hold the sums."""
 
 from __future__ import annotations
 
@@ -13,14 +13,22 @@ from distopt.typing import Array
 
 __all__ = ["combined", "divided", "summands"]
 
-_LOW = 32  # bits: 8-byte integers are summed in two halves, without loss
+#: The bits of the lower half of a 64-bit integer. For means the halves are summed separately, without
+#: overflow.
+_LOW = 32
 
 
 def summands(array: Array, op: ReduceOp) -> list[Array]:
-    """What replicas combine to reduce ``array``: arrays of its shape that can hold the sums of a mean.
+    """The arrays to reduce over replicas so that :func:`combined` can compute the result for ``array``.
 
-    Of Booleans a sum is a count. Other sums keep their dtype, and may leave its range. Means must not:
-    integers are summed exactly, float16 and bfloat16 in float32.
+    Args:
+        array: the value of this replica.
+        op: the reduction.
+
+    Returns:
+        One array of the same shape, or two for the mean of 64-bit integers: the upper and lower halves. Sums
+        and means of Booleans, and means of integers, have dtype int64; means of float16 and bfloat16 float32.
+        All other reductions keep the dtype of ``array``, so sums may overflow.
     """
     kind, mean = kind_of(array.dtype), op is ReduceOp.MEAN
     if kind == "b" and (mean or op is ReduceOp.SUM):
@@ -36,13 +44,13 @@ def summands(array: Array, op: ReduceOp) -> list[Array]:
 
 
 def combined(totals: Sequence[Array], op: ReduceOp, count: int, dtype: np.dtype[Any]) -> Array:
-    """The sum or mean of arrays of ``dtype``, from the totals of their :func:`summands`.
+    """The result of a reduction, from its reduced :func:`summands`.
 
     Args:
-        totals: written to.
-        op: what is asked for; totals of anything but a mean are the result.
-        count: what a mean divides by.
-        dtype: of the arrays; a mean of integers and Booleans is float64, the nearest to the exact one.
+        totals: the summands, reduced over replicas. They may be overwritten.
+        op: the reduction. If it is not a mean, the only total is the result.
+        count: the number that a mean divides by.
+        dtype: the dtype of the replicas' arrays. A mean of integers or Booleans is float64.
     """
     if op is not ReduceOp.MEAN:
         return totals[0]
@@ -60,7 +68,7 @@ def combined(totals: Sequence[Array], op: ReduceOp, count: int, dtype: np.dtype[
 
 
 def divided(values: Array, count: int) -> Array:
-    """``values / count``, in the dtype of a mean."""
+    """``values / count``, with the dtype and precision of a mean."""
     return combined(
         [np.array(part) for part in summands(values, ReduceOp.MEAN)], ReduceOp.MEAN, count, values.dtype
     )

@@ -1,4 +1,4 @@
-"""What synchronization and aggregation of variables mean under the strategy in force."""
+"""StrategyPlacement: which replicas have values of a variable, under the active strategy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OPS = {VariableAggregation.SUM: "sum", VariableAggregation.MEAN: "mean"}
 
 
 class StrategyPlacement(Placement):
-    """The answers of the frame that code runs in."""
+    """The Placement of the current frame."""
 
     def owner(self) -> object | None:
         """See Placement."""
@@ -80,7 +80,7 @@ class StrategyPlacement(Placement):
         result = strategy.experimental_local_results(strategy._on_replicas(None, read))[0]
         return np.asarray(result)
 
-    def dealt(self, variable: Variable, value: Array) -> Array:
+    def divided(self, variable: Variable, value: Array) -> Array:
         """See Placement."""
         if variable.aggregation is not VariableAggregation.SUM:
             return value
@@ -88,6 +88,6 @@ class StrategyPlacement(Placement):
 
 
 def _strategy_of(variable: Variable) -> Strategy:
-    """The one whose replicas share the variable, or the one in force."""
+    """The strategy whose replicas have their own values of the variable; else the active strategy."""
     owner = variable.storage.owner
     return owner if isinstance(owner, Strategy) else current_frame().strategy

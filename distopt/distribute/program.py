@@ -1,4 +1,4 @@
-"""What a program is at its top level: one replica of an MPI job, or a single one."""
+"""The frame of a program's top level: a replica of an MPI job, or the only replica."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["default_strategy", "program_frame"]
 
 @cache
 def default_strategy() -> DefaultStrategy:
-    """The one-replica strategy of a program without a launcher; always the same object."""
+    """The strategy of one replica, for programs without a launcher; always the same object."""
     return DefaultStrategy()
 
 
 def program_frame() -> Frame:
-    """The frame below all others: a job's replica, if a launcher started one or the program made one."""
+    """The frame of the process: a replica of an MPI job if a launcher or the program started one."""
     own = lifetime.adopted()
     if own is not None:
         return own.base_frame()

@@ -24,7 +24,12 @@ MEMORY = ("auto", "shared", "private")
 
 
 class ReplicaStrategy(Strategy):
-    """The program is one replica of the world that a subclass creates."""
+    """A strategy in which the program is one replica.
+
+    Args:
+        world: the communicators of the replica.
+        options: the settings.
+    """
 
     def __init__(self, world: World, options: Settings) -> None:
         self.options = options
@@ -41,7 +46,7 @@ class ReplicaStrategy(Strategy):
         return self._context
 
     def base_frame(self) -> Frame:
-        """The frame of a program's top level."""
+        """The frame for the top level of the program."""
         return Frame(self, self._context, "base")
 
     def run(
@@ -125,12 +130,12 @@ class MPIStrategy(ReplicaStrategy):
 
 
 class ThreadStrategy(ReplicaStrategy):
-    """The program of one thread is one of several replicas of its process.
+    """The strategy of a thread that runs the program as one of several replicas of its process.
 
     Args:
         scheduler: the scheduler of the threads of this process.
         index: the number of this thread.
-        outer: the processes; only this one by default.
+        outer: the communicators between processes; None for a job of one process.
     """
 
     def __init__(self, scheduler: TurnScheduler, index: int, outer: World | None = None) -> None:
@@ -149,7 +154,7 @@ class ThreadStrategy(ReplicaStrategy):
     def _on_replicas(self, value: Nested, call: Callable[[ReplicaContext, Any], Any]) -> Any:
         if current_frame().kind != "merge":
             return super()._on_replicas(value, call)
-        # The other replicas of this process wait in merge_call: others stand in for them.
+        # The replicas of this process wait in merge_call, so temporary ones make the collective call.
         scheduler = TurnScheduler(self._scheduler.size, self._scheduler.first)
 
         def program(index: int) -> Any:

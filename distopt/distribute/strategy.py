@@ -1,4 +1,4 @@
-"""Strategy: what the replicas are."""
+"""Strategy: the base class of the strategies, which define the replicas of a job."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["Strategy", "reduce_over_axis"]
 class Strategy(KnownArguments, ABC):
     """The replicas of a job, and how to run code on them."""
 
-    #: How the step engine stores this strategy's variables and updates them.
+    #: The settings of the job, such as ``memory``.
     options: Settings
 
     @property
@@ -54,11 +54,19 @@ class Strategy(KnownArguments, ABC):
 
     @abstractmethod
     def _on_replicas(self, value: Nested, call: Callable[[ReplicaContext, Any], Any]) -> Any:
-        """Makes a collective call on all replicas, each with its own part of ``value``."""
+        """Calls ``call(context, value)`` on each replica of this process, in replica context.
+
+        Args:
+            value: a structure; of each PerReplica in it, a replica gets its own value.
+            call: a function that makes a collective call.
+
+        Returns:
+            The results, as PerReplica if there are several.
+        """
 
     @contextmanager
     def scope(self) -> Iterator[Strategy]:
-        """Puts this strategy in force, in cross-replica context.
+        """Makes this the active strategy, in cross-replica context, for the time of a ``with`` block.
 
         Raises:
             RuntimeError: called inside ``run()``, or inside the scope of another strategy.
@@ -99,7 +107,14 @@ _LOCAL: dict[str, Callable[..., Any]] = {"sum": np.sum, "min": np.min, "max": np
 
 
 def reduce_over_axis(context: ReplicaContext, op: ReduceOp, value: Nested, axis: int | None) -> Nested:
-    """One replica's part in :meth:`Strategy.reduce`."""
+    """What :meth:`Strategy.reduce` does on each replica. Collective.
+
+    Args:
+        context: the context of the replica.
+        op: the reduction.
+        value: the arrays of this replica, or a structure of them.
+        axis: None, or the axis to reduce over as well.
+    """
     if axis is None:
         return context.all_reduce(op, value)
 

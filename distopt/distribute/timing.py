@@ -1,4 +1,4 @@
-"""Where a replica spends its time: what feeds the ledger, and what reads it."""
+"""Assigns a replica's time to phases such as input and saving, and reports it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _R = TypeVar("_R")
 
 @contextmanager
 def in_phase(phase: Phase) -> Iterator[None]:
-    """Assigns this replica's time to a phase, except for collective calls."""
+    """Assigns this replica's time within a ``with`` block to a phase.
+
+    Time in collective calls is not affected.
+    """
     context, begin = current_frame().context, perf_counter_ns()
     ledger = None if context is None else context.collective_check.ledger
     before = None if ledger is None else ledger.enter(phase)
@@ -34,7 +37,7 @@ def in_phase(phase: Phase) -> Iterator[None]:
 
 
 def saving(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Marks a function whose time counts as saving."""
+    """Decorates a function whose time counts as saving."""
 
     def call(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         with in_phase(Phase.SAVING):

@@ -26,7 +26,7 @@ from distopt.typing import Nested
 __all__ = ["VirtualStrategy", "run_threads"]
 
 
-#: More threads than this no system starts.
+#: The largest number of replicas. No system starts more threads.
 _MOST = 1 << 14
 
 
@@ -113,33 +113,34 @@ class VirtualStrategy(Strategy):
             with frame(self, context, "run"):
                 return call(context, select(value, index))
 
-        resting = self._scheduler, self._contexts
+        waiting = self._scheduler, self._contexts
         nested = current_frame().kind == "merge"
-        if nested:  # the replicas themselves wait in merge_call: others stand in for them
+        if nested:  # the replicas wait in merge_call, so temporary ones make the collective call
             self._contexts = self._fresh_contexts()
         self._scheduler.reset()
         try:
             return regroup(run_threads(self._scheduler, program))
         except BaseException:
-            # Replicas may have stopped at different calls: they start anew.
+            # Replicas may have stopped at different calls, so the next run starts with new ones.
             self._contexts = self._fresh_contexts()
             raise
         finally:
             if nested:
-                self._scheduler, self._contexts = resting
+                self._scheduler, self._contexts = waiting
 
 
 class _ReplicaThread(threading.Thread):
-    """A replica's thread: a daemon, but what the program starts in it is not, as in a process of its own.
+    """The thread of a replica: a daemon thread whose child threads are not daemons.
 
-    A new thread is a daemon where its starter says to be one; and daemons are cut off at the program's end.
+    A new thread inherits ``daemon`` from the thread that creates it. The program's threads must not inherit
+    it, because Python does not wait for daemon threads at exit.
     """
 
     _running = False
 
     @property
     def daemon(self) -> bool:  # type: ignore[override]
-        """Whether Python may exit without this thread, as it may until the program runs."""
+        """True when Python registers the thread; False once it runs, since it may then create threads."""
         return not self._running
 
     def run(self) -> None:
@@ -149,16 +150,16 @@ class _ReplicaThread(threading.Thread):
 
 
 def run_threads(scheduler: TurnScheduler, program: Callable[[int], Any]) -> list[Any]:
-    """Runs ``program(i)`` for every thread of the scheduler, thread 0 being the caller's own.
+    """Runs ``program(i)`` in a thread for each number ``i`` of the scheduler; 0 is the calling thread.
 
     Returns:
-        the results by number.
+        The results by number.
 
     Raises:
-        BaseException: what the first thread that failed raised.
+        BaseException: the error of the first thread that failed.
     """
     results: list[Any] = [None] * scheduler.size
-    errors: list[BaseException] = []  # in the order of time, since one thread runs at a time
+    errors: list[BaseException] = []  # in the order in which they were raised: one thread runs at a time
     pid = os.getpid()
 
     def life(index: int) -> None:
@@ -173,7 +174,8 @@ def run_threads(scheduler: TurnScheduler, program: Callable[[int], Any]) -> list
             failure = format_error(error)
         else:
             if os.getpid() != pid and index > 0:
-                _end_child(SystemExit(0))  # else the thread's end would be a silent one of the process
+                # In a forked child, the end of its only thread would skip Python's exit.
+                _end_child(SystemExit(0))
         finally:
             scheduler.leave(index, failure)
 
@@ -186,13 +188,16 @@ def run_threads(scheduler: TurnScheduler, program: Callable[[int], Any]) -> list
         if not any(isinstance(error, KeyboardInterrupt) for error in errors):
             for thread in threads:
                 while thread.is_alive():
-                    thread.join(SIGNAL_WAIT)  # a signal that comes just before it would not end a plain wait
+                    thread.join(SIGNAL_WAIT)  # with a timeout: a signal just before join() would not end it
     raise_first(errors)
     return results
 
 
 def _end_child(error: BaseException) -> NoReturn:
-    """Ends a child that a replica forked, as Python would; the other replicas' threads are not in it."""
+    """Ends a process that a replica forked, in the way that Python ends a program with this error.
+
+    The child has only the thread that forked it, so it cannot return to the other replicas.
+    """
     code = 1
     if not isinstance(error, SystemExit):
         sys.excepthook(type(error), error, error.__traceback__)
@@ -205,13 +210,13 @@ def _end_child(error: BaseException) -> NoReturn:
 
 
 def raise_first(errors: list[BaseException]) -> None:
-    """Raises the error that came first. Errors that only report the failure of another replica come last."""
+    """Raises the first error, but one that reports the failure of another replica only if all do."""
     if errors:
         raise next((error for error in errors if not _is_echo(error)), errors[0])
 
 
 def _is_echo(error: BaseException | None) -> bool:
-    """Whether another replica's failure is the error, or its cause."""
+    """Whether the error, or one that it was raised from, is a ReplicaFailed."""
     seen = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, ReplicaFailed):

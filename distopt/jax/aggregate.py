@@ -1,4 +1,4 @@
-"""``aggregate``: the first link of a chain of optax."""
+"""``aggregate``: a gradient transformation for ``optax.chain`` that reduces gradients over replicas."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ArrayPool: JAX arrays with copies of values, in memory that is reused after JAX has released it."""
+"""ArrayPool: copies values to JAX arrays, and reuses the memory of arrays that JAX has released."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from distopt.typing import Array
 
 __all__ = ["ArrayPool"]
 
-#: JAX takes over NumPy's memory without a copy only where it begins at a multiple of so many bytes.
+#: JAX uses NumPy's memory without a copy only if its address is a multiple of this many bytes.
 _ALIGN = 64
 
 
 class ArrayPool:
-    """The memory of one optimizer's arrays.
+    """The memory of the arrays that one optimizer returns.
 
-    Allocating memory from the system in each step takes longer than filling it.
+    It exists because getting new memory from the system in each step takes longer than filling it.
     """
 
     def __init__(self) -> None:
         self._free: dict[int, list[Array]] = {}  # by size in bytes
 
     def copies(self, values: Sequence[Array], devices: Sequence[Any]) -> list[jax.Array]:
-        """Returns arrays with copies of these values.
+        """Returns JAX arrays with copies of ``values``.
 
         Args:
-            values: contiguous.
-            devices: for each the device or sharding that it is bound to, or None.
+            values: contiguous arrays.
+            devices: for each value the device or sharding to commit the JAX array to, or None.
         """
         copied = [self._copy(value) for value in values]
         if all(device is None for device in devices):
@@ -41,16 +41,16 @@ class ArrayPool:
     def _copy(self, value: Array) -> Array:
         free = self._free.setdefault(value.nbytes, [])
         memory = free.pop() if free else _aligned(value.nbytes)
-        lent = _Lent(memory)
-        # NumPy's views refer to what owns their memory: that is this object, for as long as any is left.
-        weakref.finalize(lent, free.append, memory).atexit = False
-        array: Array = np.asarray(lent).view(value.dtype).reshape(value.shape)
+        owner = _Owner(memory)
+        # All views refer to the owner. When it is garbage collected, nobody uses the memory any more.
+        weakref.finalize(owner, free.append, memory).atexit = False
+        array: Array = np.asarray(owner).view(value.dtype).reshape(value.shape)
         np.copyto(array, value)
         return array
 
 
-class _Lent:
-    """Memory that somebody uses, as NumPy takes it."""
+class _Owner:
+    """The base object of all NumPy views of a piece of memory; it lives as long as any of them."""
 
     __slots__ = ("__array_interface__", "__weakref__")
 

@@ -1,4 +1,4 @@
-"""Collective calls on arrays, as operations that compiled JAX functions can call."""
+"""Collective: a kind of collective call, with its result types, derivative and batching rule for JAX."""
 
 from __future__ import annotations
 
@@ -19,33 +19,36 @@ __all__ = ["Broadcast", "Collective", "Gather", "Reduce"]
 
 
 class Collective(ABC):
-    """One collective call, without its arrays: a frozen dataclass, as JAX compares them."""
+    """The kind of a collective call and its options.
+
+    Subclasses are frozen dataclasses, because JAX compares them.
+    """
 
     @abstractmethod
     def call(self, context: ReplicaContext, values: list[Array]) -> Sequence[Any]:
-        """Makes the call; collective. The values may be read until it returns."""
+        """Makes the call, and returns a result for each value. Collective."""
 
     @abstractmethod
     def result(self, shape: tuple[int, ...], dtype: Any, replicas: int) -> tuple[tuple[int, ...], Any]:
-        """The shape and dtype of the result for an array."""
+        """The shape and dtype of the result for an array of this shape and dtype."""
 
     @abstractmethod
     def batched(self) -> Collective:
-        """The same for arrays with one more axis in front, which vmap maps over."""
+        """The call that does the same for arrays with an additional axis 0, over which vmap maps."""
 
     @abstractmethod
     def transposed(self) -> Collective:
-        """The call that computes the gradients of the arrays from those of the results.
+        """The call that computes the gradients of the arrays from the gradients of the results.
 
         Raises:
-            NotImplementedError: there are none.
+            NotImplementedError: the call has no derivative.
         """
 
 
 @final
 @dataclass(frozen=True)
 class Reduce(Collective):
-    """``all_reduce``, by the name of a ReduceOp."""
+    """``all_reduce``. ``op`` is the value of a ReduceOp."""
 
     op: str
 
@@ -57,7 +60,7 @@ class Reduce(Collective):
         return list(context.all_reduce(self.op, values))
 
     def result(self, shape: tuple[int, ...], dtype: Any, replicas: int) -> tuple[tuple[int, ...], Any]:
-        """Means of integers are floating-point numbers, sums of Booleans counts."""
+        """The mean of integers is a float, and the sum of Booleans an integer; in JAX's default precision."""
         if self.op == ReduceOp.MEAN.value and not jnp.issubdtype(dtype, jnp.inexact):
             return shape, jax.dtypes.canonicalize_dtype(np.float64)
         if self.op == ReduceOp.SUM.value and dtype == np.bool_:
@@ -65,11 +68,11 @@ class Reduce(Collective):
         return shape, dtype
 
     def batched(self) -> Collective:
-        """Element by element."""
+        """The same call: it works elementwise."""
         return self
 
     def transposed(self) -> Collective:
-        """A loss over all replicas depends on what each of them gave."""
+        """The same reduction of the gradients, because the result depends on the array of each replica."""
         if self.op not in (ReduceOp.SUM.value, ReduceOp.MEAN.value):
             raise NotImplementedError(
                 f"all_reduce({self.op!r}) has no derivative: only 'sum' and 'mean' have one; use "
@@ -81,7 +84,7 @@ class Reduce(Collective):
 @final
 @dataclass(frozen=True)
 class Gather(Collective):
-    """``all_gather`` along an axis, 0 or more."""
+    """``all_gather`` along ``axis``, which is not negative."""
 
     axis: int
 
@@ -93,22 +96,22 @@ class Gather(Collective):
         return list(context.all_gather(values, self.axis))
 
     def result(self, shape: tuple[int, ...], dtype: Any, replicas: int) -> tuple[tuple[int, ...], Any]:
-        """Inside of jit shapes must be known, so that all replicas' arrays have the same length."""
+        """See Collective. Inside jit, the arrays of all replicas must have the same length."""
         return (*shape[: self.axis], shape[self.axis] * replicas, *shape[self.axis + 1 :]), dtype
 
     def batched(self) -> Collective:
-        """One axis further."""
+        """The same along the axis after it."""
         return Gather(self.axis + 1)
 
     def transposed(self) -> Collective:
-        """Each replica gets its part of the sum of all gradients."""
+        """A scatter: each replica gets its part of the sum of all gradients."""
         return Scatter(self.axis)
 
 
 @final
 @dataclass(frozen=True)
 class Broadcast(Collective):
-    """``broadcast`` from one replica."""
+    """``broadcast`` from replica ``root``."""
 
     root: int
 
@@ -120,22 +123,22 @@ class Broadcast(Collective):
         return list(context.broadcast(values, self.root))
 
     def result(self, shape: tuple[int, ...], dtype: Any, replicas: int) -> tuple[tuple[int, ...], Any]:
-        """The same."""
+        """Those of the array."""
         return shape, dtype
 
     def batched(self) -> Collective:
-        """The whole array."""
+        """The same call: it takes arrays of any shape."""
         return self
 
     def transposed(self) -> Collective:
-        """All comes back to the one."""
+        """The sum of all gradients goes to ``root``."""
         return Collect(self.root)
 
 
 @final
 @dataclass(frozen=True)
 class Scatter(Collective):
-    """The sum over all replicas, of which each gets its part along an axis: the opposite of ``Gather``."""
+    """Reduce-scatter, the derivative of ``Gather``: each replica gets its part of the sum along ``axis``."""
 
     axis: int
 
@@ -149,22 +152,22 @@ class Scatter(Collective):
         return [np.split(total, replicas, self.axis)[number] for total in totals]
 
     def result(self, shape: tuple[int, ...], dtype: Any, replicas: int) -> tuple[tuple[int, ...], Any]:
-        """A part of as many as there are replicas."""
+        """One of as many equal parts as there are replicas."""
         return (*shape[: self.axis], shape[self.axis] // replicas, *shape[self.axis + 1 :]), dtype
 
     def batched(self) -> Collective:
-        """One axis further."""
+        """The same along the axis after it."""
         return Scatter(self.axis + 1)
 
     def transposed(self) -> Collective:
-        """All parts, joined."""
+        """A gather of the parts."""
         return Gather(self.axis)
 
 
 @final
 @dataclass(frozen=True)
 class Collect(Collective):
-    """The sum over all replicas on one of them, zeros on the others: the opposite of ``Broadcast``."""
+    """Reduce: the sum over all replicas on ``root``, zeros on the others. The derivative of ``Broadcast``."""
 
     root: int
 
@@ -177,13 +180,13 @@ class Collect(Collective):
         return totals if context.replica_id_in_sync_group == self.root else list(map(np.zeros_like, totals))
 
     def result(self, shape: tuple[int, ...], dtype: Any, replicas: int) -> tuple[tuple[int, ...], Any]:
-        """The same."""
+        """Those of the array."""
         return shape, dtype
 
     def batched(self) -> Collective:
-        """The whole array."""
+        """The same call: it takes arrays of any shape."""
         return self
 
     def transposed(self) -> Collective:
-        """The one's."""
+        """A broadcast of the gradient of ``root``."""
         return Broadcast(self.root)

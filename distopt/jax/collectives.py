@@ -38,7 +38,7 @@ def all_reduce(tree: Any, op: ReduceOp | str = "sum") -> Any:
         ReplicaMismatch: the trees of replicas differ. Inside of jit, JAX wraps it in its own error.
         NotImplementedError: the derivative of a minimum or maximum is needed.
     """
-    with _told_to_all("all_reduce()"):
+    with _share_errors("all_reduce()"):
         collective = Reduce(ReduceOp.from_any(op).value)
     return _on_leaves(collective, tree)
 
@@ -57,7 +57,7 @@ def all_gather(tree: Any, axis: int = 0) -> Any:
         ReplicaMismatch: the trees of replicas differ in another way.
     """
     leaves, structure = jax.tree_util.tree_flatten(tree)
-    with _told_to_all("all_gather()"):
+    with _share_errors("all_gather()"):
         for leaf in leaves:
             if not -jnp.ndim(leaf) <= axis < jnp.ndim(leaf):
                 raise ValueError(
@@ -82,7 +82,7 @@ def broadcast(tree: Any, root: int = 0) -> Any:
         ReplicaMismatch: the trees of replicas differ.
     """
     size = get_strategy().num_replicas_in_sync
-    with _told_to_all("broadcast()"):
+    with _share_errors("broadcast()"):
         if not 0 <= root < size:
             raise ValueError(f"broadcast(root={root}): the replicas are 0 to {size - 1}")
     return _on_leaves(Broadcast(root), tree)
@@ -92,24 +92,25 @@ def _on_leaves(collective: Collective, tree: Any) -> Any:
     leaves, structure = jax.tree_util.tree_flatten(tree)
     if not leaves:
         return tree
-    with _told_to_all(str(collective)):
+    with _share_errors(str(collective)):
         arrays = [jnp.asarray(leaf) for leaf in leaves]
-    return jax.tree_util.tree_unflatten(structure, _linked(collective, arrays))
+    return jax.tree_util.tree_unflatten(structure, _differentiable(collective, arrays))
 
 
 @contextmanager
-def _told_to_all(call: str) -> Iterator[None]:
-    """Errors in this replica's arguments, of which the others learn, as they are on their way to ``call``."""
+def _share_errors(call: str) -> Iterator[None]:
+    """A ``with`` block for checks of arguments: an error in it ends ``call`` on the other replicas too."""
     try:
         yield
     except Exception as error:
-        jax.effects_barrier()  # calls that JAX still makes, in threads of its own, come first
+        jax.effects_barrier()  # waits for the calls of compiled functions, which JAX runs in other threads
         broadcast_error(require_replica_context(call), call, error)
         raise
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _linked(collective: Collective, values: list[jax.Array]) -> list[jax.Array]:
+def _differentiable(collective: Collective, values: list[jax.Array]) -> list[jax.Array]:
+    """``host_call`` with a derivative: ``collective.transposed()`` on the gradients of the results."""
     return host_call(collective, values)
 
 
@@ -117,14 +118,15 @@ def _forward(collective: Collective, values: list[jax.Array]) -> tuple[list[jax.
     return host_call(collective, values), None
 
 
-def _backward(collective: Collective, _: None, back: list[Any]) -> tuple[list[Any]]:
-    # What comes back to integers is nothing that could be summed; None says that it is zero.
-    real = [i for i, one in enumerate(back) if one.dtype != jax.dtypes.float0]
-    found: list[Any] = [None] * len(back)
+def _backward(collective: Collective, _: None, cotangents: list[Any]) -> tuple[list[Any]]:
+    # Cotangents of integers have dtype float0 and no values. None stands for a gradient of zero.
+    real = [i for i, cotangent in enumerate(cotangents) if cotangent.dtype != jax.dtypes.float0]
+    gradients: list[Any] = [None] * len(cotangents)
     if real:
-        for i, own in zip(real, _linked(collective.transposed(), [back[i] for i in real]), strict=True):
-            found[i] = own
-    return (found,)
+        results = _differentiable(collective.transposed(), [cotangents[i] for i in real])
+        for i, gradient in zip(real, results, strict=True):
+            gradients[i] = gradient
+    return (gradients,)
 
 
-_linked.defvjp(_forward, _backward)
+_differentiable.defvjp(_forward, _backward)

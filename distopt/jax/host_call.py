@@ -1,8 +1,8 @@
-"""A collective call as a primitive of JAX: compiled functions make it in the order of the program.
+"""``host_call``: a JAX primitive for collective calls, which compiled functions make in program order.
 
-``jax.experimental.io_callback(..., ordered=True)`` does the same, but hands over copies that it makes in a
-thread of XLA: on one core that is the thread that waits for them, and large arrays hang. So this is a
-primitive of its own, with io_callback's effect, which orders both, and with arrays as they lie in memory.
+``jax.experimental.io_callback(..., ordered=True)`` would do the same, but it copies the arguments in a thread
+of XLA. On one core, that is the thread that waits for the copies, so large arrays deadlock. This primitive
+passes the arrays without copies. It has the effect of io_callback, so that JAX orders the calls of both.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ def host_call(collective: Collective, values: list[Any]) -> list[jax.Array]:
 
 
 def _call(collective: Collective, values: list[Array], wanted: list[tuple[Any, Any]]) -> list[Array]:
+    """Makes the call of a compiled function, which expects results of the shapes and dtypes ``wanted``."""
     context = require_replica_context("a collective call of distopt.jax")
     if context.world.local.size > 1:
         raise RuntimeError(
@@ -49,7 +50,8 @@ def _call(collective: Collective, values: list[Array], wanted: list[tuple[Any, A
 
 
 def _outside(*values: Any, collective: Collective) -> list[jax.Array]:
-    jax.effects_barrier()  # calls that JAX still makes, in threads of its own, come first
+    """Makes the call outside of jit."""
+    jax.effects_barrier()  # waits for the calls of compiled functions, which JAX runs in other threads
     arrays = [array_of_leaf(value, f"what {collective} got") for value in values]
     context = require_replica_context("a collective call of distopt.jax")
     results = collective.call(context, arrays)
@@ -57,12 +59,14 @@ def _outside(*values: Any, collective: Collective) -> list[jax.Array]:
 
 
 def _shapes(*avals: Any, collective: Collective) -> tuple[list[Any], set[Any]]:
+    """Abstract evaluation: the shapes and dtypes of the results, and the effect."""
     replicas = get_strategy().num_replicas_in_sync
     results = [collective.result(aval.shape, aval.dtype, replicas) for aval in avals]
     return [jax.core.ShapedArray(shape, dtype) for shape, dtype in results], {_effect}
 
 
 def _lowered(ctx: Any, *values: Any, collective: Collective) -> Any:
+    """Lowers the primitive to a Python callback, ordered by the token of the effect."""
     wanted = [(aval.shape, aval.dtype) for aval in ctx.avals_out]
 
     def call(*arrays: Any) -> tuple[Array, ...]:
@@ -77,7 +81,7 @@ def _lowered(ctx: Any, *values: Any, collective: Collective) -> Any:
 
 
 def _mapped(values: Any, axes: Any, *, collective: Collective) -> Any:
-    """Under vmap: one call with all of the axis."""
+    """Batching rule: one call on the arrays with the mapped axis in front."""
     size = next(v.shape[axis] for v, axis in zip(values, axes, strict=True) if axis is not None)
     whole = [
         jnp.broadcast_to(v, (size, *v.shape)) if axis is None else jnp.moveaxis(v, axis, 0)
@@ -86,18 +90,19 @@ def _mapped(values: Any, axes: Any, *, collective: Collective) -> Any:
     return _primitive.bind(*whole, collective=collective.batched()), [0] * len(whole)
 
 
-#: That of ordered callbacks: JAX keeps what has it in order, also in cond, scan and while.
+#: The effect of ordered callbacks. JAX runs operations that have it in program order, also in cond, scan and
+#: while.
 (_effect,) = jax.make_jaxpr(lambda: io_callback(lambda: (), (), ordered=True))().effects
 
 
-def _made() -> Any:
-    made = Primitive("distopt_collective")
-    made.multiple_results = True
-    made.def_impl(_outside)
-    made.def_effectful_abstract_eval(_shapes)
-    mlir.register_lowering(made, _lowered, platform="cpu")
-    batching.primitive_batchers[made] = _mapped
-    return made
+def _new_primitive() -> Any:
+    primitive = Primitive("distopt_collective")
+    primitive.multiple_results = True
+    primitive.def_impl(_outside)
+    primitive.def_effectful_abstract_eval(_shapes)
+    mlir.register_lowering(primitive, _lowered, platform="cpu")
+    batching.primitive_batchers[primitive] = _mapped
+    return primitive
 
 
-_primitive = _made()
+_primitive = _new_primitive()

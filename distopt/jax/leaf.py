@@ -1,4 +1,4 @@
-"""ParameterLeaf: a leaf of a pytree of parameters, and the Variable that stands for it in distopt."""
+"""ParameterLeaf: a leaf of a pytree of parameters, and the distopt Variable with its value."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ __all__ = ["ParameterLeaf", "as_array", "check_concrete"]
 
 
 class ParameterLeaf:
-    """One leaf. It is trained if it is an array of real or complex floating-point numbers, and not empty.
+    """A leaf. It is trained if it is a non-empty array of real or complex floating-point numbers.
 
     Args:
-        name: its path, for messages, e.g. ``params['dense']['kernel']``.
-        value: its value.
+        name: the path of the leaf, for messages, e.g. ``params['dense']['kernel']``.
+        value: the leaf.
 
     Attributes:
-        value: what the program sees: a JAX array if it is trained, else what it was.
-        variable: its value for the step; None if it is not trained.
+        value: the leaf that the program gets: a JAX array if it is trained, else the original object.
+        variable: the variable that the step updates; None if the leaf is not trained.
+        device: the device or sharding of a committed JAX array, which new values get too; else None.
 
     Raises:
-        ValueError: it is an array that no optimizer here can update: on a GPU, or spread over processes.
+        ValueError: the leaf is trained, but is not on the CPU, or is sharded over processes.
     """
 
     def __init__(self, name: str, value: Any) -> None:
@@ -38,28 +39,28 @@ class ParameterLeaf:
             self.value = jnp.asarray(value)
             _check_place(name, self.value)
             self.variable = ParameterVariable(np.array(self.value), name=name)
-        #: Arrays that are bound to devices stay there.
         self.device = self.value.sharding if getattr(self.value, "committed", False) else None
-        #: A weakly typed one stays so: a jitted function would be compiled anew.
+        #: The value if it is weakly typed. New values are too, else JAX would recompile jitted functions.
         self._weak = self.value if self.variable is not None and self.value.weak_type else None
-        self._version = self._now()
+        #: The version of the variable's value that :attr:`value` holds.
+        self._version = self._current_version()
 
-    def _now(self) -> int:
+    def _current_version(self) -> int:
         return -1 if self.variable is None else self.variable.storage.version
 
     @property
     def is_old(self) -> bool:
-        """Whether the variable has got another value since the program last saw it."""
-        return self._version != self._now()
+        """Whether the variable has changed since :attr:`value` was set."""
+        return self._version != self._current_version()
 
     def show(self, value: jax.Array) -> None:
-        """Takes an array that holds the variable's value now."""
+        """Sets :attr:`value` to an array that holds the variable's current value."""
         self.value = value if self._weak is None else jnp.zeros_like(self._weak).at[...].set(value)
-        self._version = self._now()
+        self._version = self._current_version()
 
     @property
     def is_shared(self) -> bool:
-        """Whether it is not trained, but numbers all the same, which replicas have in common at first."""
+        """Whether the leaf is not trained but gets replica 0's value, as other arrays of numbers do."""
         kinds = jnp.number, jnp.bool_
         return (
             self.variable is None
@@ -72,11 +73,17 @@ class ParameterLeaf:
         self.value = jax.device_put(value, self.device) if isinstance(self.value, jax.Array) else value
 
     def gradient(self, gradient: Any) -> Array | None:
-        """A gradient of it, in its dtype, in its own memory if possible; None if there is none.
+        """Converts a gradient of this leaf, or a new value, to a contiguous array of the leaf's dtype.
+
+        It is copied only if necessary.
+
+        Returns:
+            None if ``gradient`` is None or of dtype float0, or if the leaf is not trained.
 
         Raises:
-            TypeError: it is no array of numbers, or complex for a real leaf.
-            ValueError: it has another shape, or it is one of a leaf that is not trained.
+            TypeError: ``gradient`` is not an array of numbers, or is complex for a real leaf; or the leaf is
+                a Python number.
+            ValueError: the shape differs.
         """
         if gradient is None or getattr(gradient, "dtype", None) == jax.dtypes.float0:
             return None
@@ -98,11 +105,11 @@ class ParameterLeaf:
 
 
 def as_array(value: Any, what: str) -> Array:
-    """The memory of a JAX array on this process's CPU, read-only, or what NumPy makes of something else.
+    """Views a JAX array on this process's CPU as a read-only array; converts anything else with NumPy.
 
     Raises:
-        TypeError: NumPy makes no numbers of it.
-        ValueError: it lies elsewhere.
+        TypeError: it is not an array of numbers or Booleans.
+        ValueError: it is not on the CPU, or is sharded over processes.
     """
     if isinstance(value, jax.Array):
         _check_place(what, value)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["muon"]
 
-#: Of Ahn et al. 2025, arXiv:2504.05295.
+#: The coefficients of five Newton-Schulz steps from Ahn et al. 2025, arXiv:2504.05295.
 _DION = (
     (4.0848, -6.8946, 2.9270),
     (3.9505, -6.3029, 2.6377),
@@ -101,7 +101,7 @@ def muon(
 def _rules(
     matrices: MuonRule, others: AdamBesideMuon, numbers: Any, tree: ParameterTree, params: Any
 ) -> list[LeafUpdate]:
-    """Each leaf's algorithm."""
+    """The algorithm of each trained leaf: Muon for matrices, Adam for the others."""
     found = _axes(tree, params, numbers)
     return [others if axes is None else replace(matrices, axes=axes) for axes in found]
 
@@ -132,7 +132,7 @@ def _others(adam: AdamRule, rate: Any, decay: float) -> AdamBesideMuon:
 
 
 def _coefficients(given: Any, steps: int) -> tuple[tuple[float, float, float], ...]:
-    """Those of each step."""
+    """The coefficients of each Newton-Schulz step, from the arguments ``ns_coeffs`` and ``ns_steps``."""
     if isinstance(given, str):
         given = _PRESETS[as_one_of(given, "ns_coeffs of muon()", list(_PRESETS))]
     try:
@@ -151,7 +151,7 @@ def _coefficients(given: Any, steps: int) -> tuple[tuple[float, float, float], .
 
 
 def _axes(tree: ParameterTree, params: Any, numbers: Any) -> list[MatrixAxes | None]:
-    """For each trained leaf its matrices' axes; None for one that Adam has."""
+    """For each trained leaf the axes of its matrices; None for a leaf that Adam updates."""
     shapes = [
         (leaf.name, variable.shape) for leaf, variable in zip(tree.trained, tree.variables, strict=True)
     ]

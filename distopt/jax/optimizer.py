@@ -42,7 +42,7 @@ class ApplyOptions(TypedDict, total=False):
     on_nonfinite: str
 
 
-#: What gives each trained leaf an algorithm.
+#: A function from the leaves and the parameters to the update algorithm of each trained leaf.
 LeafRules: TypeAlias = Callable[[ParameterTree, Any], Sequence[LeafUpdate]]
 
 
@@ -162,7 +162,7 @@ class Optimizer:
         return tree.value()
 
     def _traits(self, tree: ParameterTree, params: Any) -> dict[Variable, LeafTraits]:
-        """What is done to each variable, by the masks."""
+        """The traits of each variable, from the masks and the rules of the leaves."""
         found = []
         for mask, what in ((self._mask, "mask"), (self._trust_mask, "trust_ratio_mask")):
             made = mask(params) if callable(mask) else mask
@@ -217,7 +217,8 @@ class Optimizer:
                 applied.
         """
         tree = self._initialized("apply()")
-        jax.effects_barrier()  # what JAX still calls, in threads of its own, comes first
+        # Waits for collective calls of jitted functions, which JAX runs in other threads.
+        jax.effects_barrier()
         jax.block_until_ready(grads)
         self._apply(tree, grads, examples)
         return tree.value()

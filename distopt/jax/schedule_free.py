@@ -156,7 +156,7 @@ def _rule(name: str, base: LeafRule, rate: Any, b1: float, power: float) -> Sche
 
 
 def _risen(rate: Any, warmup_steps: int | None, name: str) -> Any:
-    """The rate that rises in a line from 0 for so many steps; as ``optax.warmup_constant_schedule``."""
+    """A rate that rises linearly from 0 in ``warmup_steps`` steps: ``optax.warmup_constant_schedule``."""
     peak = value_at(rate, 0, f"learning_rate of {name}()")
     if warmup_steps is None:
         return peak

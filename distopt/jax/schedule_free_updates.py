@@ -1,4 +1,4 @@
-"""ScheduleFreeUpdates: the step over all replicas, with a weighted mean over steps."""
+"""ScheduleFreeUpdates: the step of schedule-free algorithms, which average z over steps."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ __all__ = ["ScheduleFreeUpdates"]
 
 
 class ScheduleFreeUpdates(TreeUpdates):
-    """As its base; it also keeps what all leaves have in common: optax's ``max_lr`` and ``weight_sum``."""
+    """TreeUpdates that also keeps optax's scalars ``max_lr`` and ``weight_sum``, which weight the steps."""
 
     _SCALARS: ClassVar[tuple[str, ...]] = ("max_lr", "weight_sum")
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._kept = dict.fromkeys(self._SCALARS, 0.0)
+        #: The scalars after the current step.
         self._next = self._kept
 
     @property
     def scalars(self) -> dict[str, float]:
-        """What all leaves have in common."""
+        """``max_lr``, the largest learning rate so far, and ``weight_sum``, the sum of all steps' weights."""
         return dict(self._kept)
 
     def set_scalars(self, values: Mapping[str, float]) -> None:
@@ -58,14 +59,14 @@ class ScheduleFreeUpdates(TreeUpdates):
         self._kept = self._next
 
     def make_slots(self, variables: list[Variable]) -> None:
-        """See the base; z begins at the leaves."""
+        """See TreeUpdates. z starts at the value of the leaf."""
         with self._slots.prefixed():
             for variable in variables:
                 self._slots.add(variable, Z, partial(_copied, variable), variable.shape)
         super().make_slots(variables)
 
     def means(self, variables: Sequence[Variable]) -> list[Array]:
-        """The means of z, x, for all variables."""
+        """x, the average of z, for each variable."""
         rule = self._leaf_rule
         assert isinstance(rule, ScheduleFreeRule)
         found = []

@@ -17,7 +17,7 @@ __all__ = ["load_state", "state_of"]
 
 
 def state_of(tree: ParameterTree, updates: TreeUpdates) -> dict[str, Any]:
-    """The number of steps, each trained leaf, and its slots; arrays are copies."""
+    """Copies of the step count, the trained leaves, their slots and the shared scalars, by name."""
     found = {name: np.asarray(variable.numpy()) for name, variable in _variables(tree, updates).items()}
     return found | {name: np.asarray(value) for name, value in updates.scalars.items()}
 
@@ -25,17 +25,17 @@ def state_of(tree: ParameterTree, updates: TreeUpdates) -> dict[str, Any]:
 def load_state(
     tree: ParameterTree, updates: TreeUpdates, memory: SharedParameters, state: Mapping[str, Any]
 ) -> None:
-    """Gives everything the value that it has in ``state``.
+    """Assigns the values of a state to the parameters, slots and scalars.
 
     Args:
         tree: the parameters.
-        updates: keeps slots.
-        memory: where they lie.
-        state: as :func:`state_of` made it.
+        updates: holds the slots and scalars.
+        memory: the shared memory of parameters and slots.
+        state: a result of :func:`state_of`.
 
     Raises:
         KeyError: an entry is missing. Nothing was changed.
-        ValueError: it has something more, or of another shape or kind. Nothing was changed.
+        ValueError: an entry is unknown or has another shape. Nothing was changed.
     """
     variables, scalars = _variables(tree, updates), updates.scalars
     known = [*variables, *scalars]
@@ -62,6 +62,7 @@ def _variables(tree: ParameterTree, updates: TreeUpdates) -> dict[str, Variable]
 
 
 def _fitting(name: str, variable: Variable, value: Any) -> Any:
+    """``value`` as a contiguous array of the variable's shape and dtype; ValueError for another shape."""
     array = np.asarray(value)
     if array.shape != variable.shape:
         raise ValueError(f"the state's {name!r} has shape {array.shape}, here it has {variable.shape}")

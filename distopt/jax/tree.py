@@ -1,4 +1,4 @@
-"""ParameterTree: a pytree of parameters, leaf by leaf."""
+"""ParameterTree: the leaves of a pytree of parameters."""
 
 from __future__ import annotations
 
@@ -15,23 +15,25 @@ from distopt.typing import Array
 
 __all__ = ["ParameterTree"]
 
-#: So many leaves are named.
+#: How many leaves a message names.
 _NAMED = 8
 
 
 class ParameterTree:
-    """The leaves of a pytree; None counts as one, so that gradients may have it in place of any.
+    """The leaves of a pytree of parameters.
+
+    None counts as a leaf, unlike in JAX, so that a pytree of gradients may have None in place of any leaf.
 
     Args:
-        call: who asks, for messages.
+        call: the caller, for messages.
         params: the pytree.
 
     Attributes:
-        trained: the leaves that have a Variable.
+        trained: the leaves that are trained: arrays of real or complex floating-point numbers.
 
     Raises:
         TypeError: called inside a function that JAX transforms.
-        ValueError: nothing in it can be trained, or a leaf lies on a GPU.
+        ValueError: no leaf can be trained, or a leaf is on a GPU.
     """
 
     def __init__(self, call: str, params: Any) -> None:
@@ -46,16 +48,19 @@ class ParameterTree:
 
     @property
     def variables(self) -> list[Variable]:
-        """Those of the trained leaves."""
+        """The variables of the trained leaves, in their order."""
         return [leaf.variable for leaf in self.trained if leaf.variable is not None]
 
     @property
     def shared(self) -> list[ParameterLeaf]:
-        """Leaves of numbers that are not trained."""
+        """The leaves that get replica 0's values but are not trained, such as arrays of integers."""
         return [leaf for leaf in self._leaves if leaf.is_shared]
 
     def value(self) -> Any:
-        """The pytree with the values that the variables have now; arrays from before keep theirs."""
+        """The pytree with the current values of the variables.
+
+        Arrays that were returned before do not change.
+        """
         old = [leaf for leaf in self.trained if leaf.is_old]
         values = [np.asarray(leaf.variable.storage.array) for leaf in old if leaf.variable is not None]
         for leaf, array in zip(old, self._pool.copies(values, [leaf.device for leaf in old]), strict=True):
@@ -63,22 +68,22 @@ class ParameterTree:
         return jax.tree_util.tree_unflatten(self._structure, [leaf.value for leaf in self._leaves])
 
     def with_arrays(self, arrays: Iterable[Array]) -> Any:
-        """The pytree with other values for its trained leaves, in their order."""
+        """The pytree with ``arrays`` as its trained leaves, in their order."""
         others = zip(self.trained, arrays, strict=True)
         found = {id(leaf): jax.device_put(array, leaf.device) for leaf, array in others}
         values = [found.get(id(leaf), leaf.value) for leaf in self._leaves]
         return jax.tree_util.tree_unflatten(self._structure, values)
 
     def arrays(self, call: str, tree: Any) -> list[tuple[Array, Variable]]:
-        """Arrays for variables from a pytree of the same structure, without those that are None.
+        """Returns (array, variable) for each trained leaf for which ``tree`` has an array.
 
         Args:
-            call: who asks, for messages.
-            tree: gradients, or values; None in it stands for a leaf that is left alone.
+            call: the caller, for messages.
+            tree: gradients or new values, a pytree of the same structure. None leaves a leaf out.
 
         Raises:
-            TypeError: inside of a function that JAX transforms; no numbers.
-            ValueError: another structure or shape.
+            TypeError: called inside a function that JAX transforms, or an array does not hold numbers.
+            ValueError: the structure or a shape differs.
         """
         values, structure = jax.tree_util.tree_flatten(tree, is_leaf=_is_none)
         check_concrete(call, values)
@@ -92,25 +97,31 @@ class ParameterTree:
         return found
 
     def matches(self, prefix: Any, what: str) -> list[bool]:
-        """For each trained leaf what a pytree of Booleans says of it.
+        """Returns for each trained leaf its value in a mask.
 
         Args:
-            prefix: a pytree like the parameters, or a prefix of it.
-            what: its name, for messages.
+            prefix: a pytree of Booleans like the parameters, or a prefix of it.
+            what: the name of the argument, for messages.
+
+        Raises:
+            ValueError: the structure differs.
         """
         return [bool(value) for value in self.spread(prefix, f"{what} must be a pytree of Booleans", None)]
 
     def spread(self, prefix: Any, must_be: str, is_leaf: Callable[[Any], bool] | None) -> list[Any]:
-        """For each trained leaf what stands for it in a pytree, or for a tree that it is in.
+        """Returns for each trained leaf the value that a prefix tree has for it or for its subtree.
 
         Args:
             prefix: a pytree like the parameters, or a prefix of it.
-            must_be: for messages, such as "mask must be a pytree of Booleans".
-            is_leaf: what in ``prefix`` is a leaf, besides what is one for JAX.
+            must_be: the requirement, for messages, such as "mask must be a pytree of Booleans".
+            is_leaf: says which nodes of ``prefix`` are leaves in addition to those of JAX, or None.
+
+        Raises:
+            ValueError: the structure differs.
         """
 
         def below(value: Any, part: Any) -> Any:
-            return jax.tree_util.tree_map(lambda _: _Said(value), part, is_leaf=_is_none)
+            return jax.tree_util.tree_map(lambda _: _Opaque(value), part, is_leaf=_is_none)
 
         try:
             tree = jax.tree_util.tree_map(below, prefix, self.value(), is_leaf=is_leaf)
@@ -118,12 +129,12 @@ class ParameterTree:
             raise ValueError(f"{must_be} like the parameters: {error}") from None
         flat = jax.tree_util.tree_leaves(tree, is_leaf=_is_none)
         pairs = zip(self._leaves, flat, strict=True)
-        return [said.value for leaf, said in pairs if leaf.variable is not None]
+        return [opaque.value for leaf, opaque in pairs if leaf.variable is not None]
 
     def absent(self, present: Iterable[Variable]) -> str:
-        """The names of trained leaves that are not among these variables, for headers and messages."""
-        there = set(map(id, present))
-        names = [leaf.name for leaf in self.trained if id(leaf.variable) not in there]
+        """The names of the trained leaves whose variables are not in ``present``, for messages."""
+        ids = set(map(id, present))
+        names = [leaf.name for leaf in self.trained if id(leaf.variable) not in ids]
         return _listed(names)
 
     def _difference(self, tree: Any) -> str:
@@ -135,8 +146,8 @@ class ParameterTree:
         return "the pytree is not like that of init(): " + (" and ".join(parts) or "its containers differ")
 
 
-class _Said:
-    """A leaf that holds anything, even a tree."""
+class _Opaque:
+    """Wraps a value so that JAX treats it as a leaf, even if it is a pytree."""
 
     def __init__(self, value: Any) -> None:
         self.value = value

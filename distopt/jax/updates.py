@@ -1,4 +1,4 @@
-"""TreeUpdates: the step over all replicas, for the trained leaves of a pytree."""
+"""TreeUpdates: runs distopt's step with optax's update rules, on the trained leaves of a pytree."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ __all__ = ["LeafTraits", "TreeUpdates"]
 
 
 class LeafTraits(NamedTuple):
-    """What is done to a leaf.
+    """How a leaf is updated. Leaves with the same traits and dtype have the same coefficients.
 
     Attributes:
-        decays: whether it has weight decay.
-        adapts: whether it has a trust ratio, where the algorithm has any.
-        rule: the algorithm, where leaves have different ones; None for the optimizer's.
+        decays: whether weight decay applies to it.
+        adapts: whether it has a trust ratio, if the algorithm uses them.
+        rule: the algorithm of this leaf; None for that of the optimizer.
     """
 
     decays: bool = False
@@ -40,13 +40,16 @@ class LeafTraits(NamedTuple):
 
 
 class TreeUpdates(RuleOptimizer):
-    """Aggregates, clips and updates, as all optimizers here do, with optax's arithmetic.
+    """A distopt optimizer that aggregates, clips and updates with optax's arithmetic.
+
+    Where other optimizers group variables by device and dtype, this one groups them by traits and dtype.
 
     Args:
         name: the optimizer's name, for messages.
-        rule: the algorithm.
-        rates: gives the learning rate and the weight decay, each a number or a function of the steps made.
-        traits: those of each variable.
+        rule: the update algorithm.
+        rates: returns the learning rate and the weight decay. Each is a number or a function of the number of
+            steps made.
+        traits: the traits of each variable.
         options: see ``ApplyOptions``.
     """
 
@@ -71,17 +74,19 @@ class TreeUpdates(RuleOptimizer):
         self._leaf_rule, self._rates = rule, rates
         self._traits = {id(variable): own for variable, own in traits.items()}
         self._plans = PlanCache(self._kind)
-        self._looked_for_means = True  # a mean is what is asked for
+        self._looked_for_means = True  # turns off the warning that losses which are means are summed
         self._weights = ExampleWeights("apply", self.gradient_aggregator)
-        self._numbers = 0.0, 0.0
+        #: The learning rate and the weight decay of this step.
+        self._current_rates = 0.0, 0.0
         self._absent = ""
 
     def prepare(self, absent: str, examples: int | None) -> None:
         """Prepares a step, which ``apply_gradients`` makes.
 
         Args:
-            absent: says which leaves have no gradient; replicas compare it.
-            examples: over how many this replica averaged its gradients; None for equal weights.
+            absent: the names of leaves without a gradient, or "". Replicas compare it.
+            examples: the number of examples over which this replica averaged its gradients; None for equal
+                weights.
 
         Raises:
             ValueError: ``examples`` is not a count, or the aggregator is not a mean.
@@ -90,7 +95,7 @@ class TreeUpdates(RuleOptimizer):
         self._absent = f", without a gradient of {absent}" if absent else ""
         made = self._steps_made()
         rate, decay = self._rates()
-        self._numbers = value_at(rate, made, "learning_rate"), value_at(decay, made, "weight_decay")
+        self._current_rates = value_at(rate, made, "learning_rate"), value_at(decay, made, "weight_decay")
 
     def _call(self) -> str:
         return super()._call() + self._weights.text + self._absent
@@ -101,16 +106,15 @@ class TreeUpdates(RuleOptimizer):
     def _global_clip(self, limit: float) -> Transformer:
         return ClipMixedNorm(limit)
 
-    # -- numbers
+    # -- coefficients: the "device" in a variable's kind is its traits
     def _kind(self, variable: Variable) -> Kind:
         return self._traits[id(variable)], variable.dtype
 
     def _prepare_local(self, var_device: Any, var_dtype: Any, apply_state: ApplyState) -> None:
-        rate, decay = self._numbers
+        rate, decay = self._current_rates
         assert isinstance(var_device, LeafTraits)
-        own = decay if var_device.decays else 0.0
         rule = var_device.rule or self._leaf_rule
-        values = rule.coefficients(rate, own, self._steps_made() + 1)
+        values = rule.coefficients(rate, decay if var_device.decays else 0.0, self._steps_made() + 1)
         if not var_device.adapts:
             values = rule.not_adapted(values)
         apply_state[var_device, var_dtype].update(values)
@@ -144,7 +148,7 @@ class TreeUpdates(RuleOptimizer):
                     self._slots.add(variable, slot, partial(_filled, value) if value else "zeros", shape)
 
     def make_slots(self, variables: list[Variable]) -> None:
-        """Makes the step count and all slots, so that there is a state before the first step."""
+        """Creates the step count and all slots, so that the state exists before the first step."""
         _ = self.iterations
         self._create_slots(variables)
 
@@ -154,19 +158,23 @@ class TreeUpdates(RuleOptimizer):
 
     @property
     def scalars(self) -> dict[str, float]:
-        """State that all leaves share, in addition to the step count; empty for most algorithms."""
+        """The numbers of the state that all leaves share, besides the step count; {} for most algorithms."""
         return {}
 
     def set_scalars(self, values: Mapping[str, float]) -> None:
         """Restores the numbers of :attr:`scalars`."""
 
     def build_aggregator(self, variables: Sequence[Variable]) -> None:
-        """Makes the aggregator's state now, so that a checkpoint of it can be restored before a step."""
+        """Creates the aggregator's state before the first step, so that a checkpoint can be restored."""
         if isinstance(self.gradient_aggregator, Aggregator):
             self.gradient_aggregator.build(variables)
 
     def means(self, variables: Sequence[Variable]) -> list[Array]:
-        """For each variable the values to evaluate, where those in training are others."""
+        """Returns for each variable the values for evaluation, if they differ from those in training.
+
+        Raises:
+            TypeError: the algorithm is not schedule-free.
+        """
         raise TypeError(f"{self._name} has no separate parameters for evaluation")
 
     def _has_weights(self, plan: StepPlan) -> bool:
@@ -175,7 +183,7 @@ class TreeUpdates(RuleOptimizer):
 
     # -- description
     def get_config(self) -> dict[str, Any]:
-        """The numbers now, for descriptions."""
+        """The current options, for descriptions."""
         rate, decay = self._rates()
         own = {field.name: getattr(self._leaf_rule, field.name) for field in fields(self._leaf_rule)}  # type: ignore[arg-type]
         decays = any(traits.decays for traits in self._traits.values())

@@ -1,4 +1,4 @@
-"""WholeTreeUpdates: the step over all replicas, for algorithms that need whole leaves."""
+"""WholeTreeUpdates: the step for algorithms that need whole leaves, such as Muon."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ __all__ = ["WholeTreeUpdates", "updates_of"]
 
 
 class WholeTreeUpdates(TreeUpdates):
-    """As its base, but one replica of a node updates each leaf. Leaves are distributed by their cost."""
+    """TreeUpdates in which one replica of a node updates each leaf, instead of all their own shards.
+
+    Leaves are distributed over the replicas by the cost of their updates.
+    """
 
     def _update_cost(self, variable: Variable) -> float:
         rule = self._rule_of(variable)
@@ -36,24 +39,24 @@ class WholeTreeUpdates(TreeUpdates):
         self, grad: Any, handle: Variable, apply_state: ApplyState | None = None
     ) -> None:
         rule = self._rule_of(handle)
-        if isinstance(rule, LeafRule):  # of some of the leaves only
+        if isinstance(rule, LeafRule):  # some leaves may have an elementwise rule, as with Muon
             compiled, coefficients = self._step_rule(*self._kind(handle), apply_state)
             state = (handle, *(self.slots(handle)[name] for name in compiled.slots))
             update_variable(compiled, state, np.asarray(as_array(grad), order="C"), coefficients)
             return
         whole = cast(WholeLeafUpdate, rule)
-        numbers = (apply_state or {})[self._kind(handle)]
+        coefficients_by_name = (apply_state or {})[self._kind(handle)]
         known = self.slots(handle)
         slots = {name: known[name] for name in whole.slot_shapes(handle.shape)}
 
         def update(w: Array, g: Array, arrays: dict[str, Array]) -> None:
-            whole.update(w, g, arrays, numbers)
+            whole.update(w, g, arrays, coefficients_by_name)
 
         update_arrays(update, handle, as_array(grad), slots)
 
 
 def updates_of(rule: LeafUpdate) -> type[TreeUpdates]:
-    """What makes the steps of an algorithm."""
+    """The class that makes the steps of this algorithm."""
     if isinstance(rule, ScheduleFreeRule):
         return ScheduleFreeUpdates
     return WholeTreeUpdates if isinstance(rule, WholeLeafUpdate) else TreeUpdates

@@ -17,7 +17,7 @@ def _adabelief(  # type: ignore[no-untyped-def]
     w, g, m, s, alpha, one_minus_beta_1, one_minus_beta_2, s_correction, epsilon
 ):
     m = m + (g - m) * one_minus_beta_1
-    surprise = np.abs(g - m)  # of complex numbers, too
+    surprise = np.abs(g - m)  # also for complex numbers
     s = s + (surprise * surprise - s) * one_minus_beta_2 + epsilon
     return w - m * alpha / (np.sqrt(s * s_correction) + epsilon), m, s
 

@@ -49,7 +49,7 @@ class BaseOptimizer(abc.ABC):
     takes effect.
     """
 
-    #: Intervals of hyperparameters. One that is not listed may be any number.
+    #: The allowed intervals of hyperparameters. One that is not listed may be any number.
     _limits: ClassVar[Mapping[str, Limit]] = {"learning_rate": FINITE, "decay": NOT_NEGATIVE}
 
     _clip: Clip | None = None
@@ -204,7 +204,7 @@ class BaseOptimizer(abc.ABC):
     def __getattr__(self, name: str) -> Any:
         hyper = self._hyper_named(name)
         if hyper is None:
-            # Named, so that Python can say which one may be meant.
+            # With name and obj, so that Python suggests a similar attribute.
             raise AttributeError(
                 f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self
             )

@@ -48,7 +48,8 @@ def check_keywords(optimizer: type, keywords: Mapping[str, Any]) -> None:
     """
     for name, value in keywords.items():
         if name not in _KEYWORDS:
-            known = sorted({*argument_names(optimizer), *_KEYWORDS} - {"keywords"})  # which holds them
+            # BaseOptimizer's parameter.
+            known = sorted({*argument_names(optimizer), *_KEYWORDS} - {"keywords"})
             raise TypeError(
                 f"Unexpected keyword argument passed to optimizer: {name}.{did_you_mean(name, known)} "
                 f"Known to {optimizer.__name__}: {', '.join(known)}"
@@ -92,10 +93,10 @@ def check_transformers(transformers: Any) -> list[Transformer]:
 
 
 class ClipLimit:
-    """A descriptor for the limit of one clip of an optimizer, checked when it is set; None for no clip.
+    """A descriptor for the limit of one clip of an optimizer, which it checks; None for no clip.
 
     Args:
-        field: its name in :class:`~distopt.engine.clip.Clip`.
+        field: the name of the field of :class:`~distopt.engine.clip.Clip` that stores the limit.
     """
 
     def __init__(self, field: str) -> None:
@@ -120,7 +121,7 @@ def clip_config(clips: Mapping[str, float | None]) -> dict[str, float]:
 
 
 def numbered_name(cls: type) -> str:
-    """The class's name in snake case, numbered from its second use on: ``sub``, ``sub_1``."""
+    """The class name in snake case, with a number from the second optimizer on: ``adam``, ``adam_1``."""
     name = snake_case(cls.__name__)
     count = _names_given[name]
     _names_given[name] += 1

@@ -21,7 +21,7 @@ __all__ = ["pipeline_text", "settings_text", "stages_of", "stages_text", "tell_p
 
 
 def pipeline_text(optimizer: BaseOptimizer) -> str:
-    """The current aggregation, transformation and update, joined by arrows, and how the engine does it."""
+    """The stages of a step, and with several replicas a line on how the engine runs them."""
     context = distribute.get_replica_context()
     replicas = (context or distribute.get_strategy()).num_replicas_in_sync
     stages = stages_of(optimizer, replicas)
@@ -31,7 +31,7 @@ def pipeline_text(optimizer: BaseOptimizer) -> str:
 
 
 def stages_of(optimizer: BaseOptimizer, replicas: int) -> str:
-    """The current aggregation over so many replicas, transformation and update, joined by arrows."""
+    """The stages of a step with this many replicas, joined by arrows: aggregation, transformation, update."""
     clips = optimizer._clip or ""
     over = f"{_name(optimizer.gradient_aggregator)} over {replicas} replica{'s' if replicas > 1 else ''}"
     config = {key: value for key, value in optimizer.get_config().items() if key not in _SHOWN_APART}
@@ -45,7 +45,10 @@ def stages_of(optimizer: BaseOptimizer, replicas: int) -> str:
 
 
 def tell_pipeline(optimizer: BaseOptimizer) -> bool:
-    """Tells distoptrun the pipeline, if it wants to know it; True, since once is enough."""
+    """Sends the pipeline to distoptrun if it asked for telemetry.
+
+    Returns True, to store that this is done.
+    """
     context = distribute.get_replica_context()
     if context is not None and distribute.telemetry_of(context).wanted:
         distribute.tell(context, "pipeline", text=pipeline_text(optimizer))
@@ -53,10 +56,10 @@ def tell_pipeline(optimizer: BaseOptimizer) -> bool:
 
 
 def stages_text(optimizer: BaseOptimizer) -> str:
-    """What happens before the update, and after it to averages, where it is not the default; for headers.
+    """The stages that differ from the defaults, for the name of a step, which replicas compare.
 
-    It contains only what is the same in all processes: no configs of aggregators, which may differ between
-    replicas, and no ``repr`` of the user's objects.
+    Moving averages count as a stage. The text omits what may differ between replicas: configs of aggregators,
+    and the ``repr`` of the user's objects.
     """
     aggregator = optimizer.gradient_aggregator
     clips = {name: getattr(optimizer, name) for name in ("clipvalue", "clipnorm", "global_clipnorm")}
@@ -72,7 +75,7 @@ def stages_text(optimizer: BaseOptimizer) -> str:
 
 
 def settings_text(optimizer: BaseOptimizer, apply_state: ApplyState | None = None) -> str:
-    """The hyperparameters and clips with all their digits, which replicas must have in common.
+    """The hyperparameters and clips with 9 digits, for audits, which compare them over replicas.
 
     Args:
         optimizer: the optimizer.
@@ -110,7 +113,7 @@ def _stage(function: Any) -> str:
 
 
 def _wire(aggregator: Any) -> str:
-    """How float32 gradients travel between nodes."""
+    """The wire format: that of float32 gradients between nodes."""
     return aggregator.wire if isinstance(aggregator, aggregators.WireAggregator) else EXACT
 
 

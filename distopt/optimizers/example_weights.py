@@ -1,4 +1,4 @@
-"""ExampleWeights: weights each replica's gradients by its number of examples."""
+"""ExampleWeights: weights the gradients of each replica by its number of examples."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def mean_by_default(aggregator: Any) -> Any:
 
 
 class ExampleWeights:
-    """Tells an aggregator over how many examples this replica averaged its gradients.
+    """Sets the number of examples of this replica in a WeightedMean, for each step.
 
     Args:
-        call: what takes ``examples=``, for messages.
-        aggregator: that of the optimizer.
+        call: the method that takes ``examples=``, for messages.
+        aggregator: the aggregator of the optimizer.
 
     Attributes:
-        text: shows in messages that gradients are weighted; replicas must agree on it.
+        text: the part of a step's name that says that gradients are weighted, or "". Replicas compare it.
     """
 
     def __init__(self, call: str, aggregator: Any) -> None:
         self._call, self._aggregator = call, aggregator
-        #: The examples of a weighted mean in steps that say nothing of them.
-        self._usual = getattr(aggregator, "examples", 1)
+        #: The aggregator's own number of examples, for steps without the argument.
+        self._default = getattr(aggregator, "examples", 1)
         self.text = ""
 
     def weigh(self, examples: int | None) -> None:
@@ -52,7 +52,7 @@ class ExampleWeights:
         if examples is not None and not _is_count(examples):
             raise ValueError(f"{self._call}(examples=...) takes a count, 0 or more; got {shown(examples)}")
         if isinstance(aggregator, WeightedMean):
-            aggregator.examples = self._usual if examples is None else examples
+            aggregator.examples = self._default if examples is None else examples
         elif examples is not None:
             raise ValueError(
                 f"{self._call}(examples=...) weights a mean, but the aggregator of this optimizer is "

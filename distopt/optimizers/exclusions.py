@@ -13,12 +13,13 @@ __all__ = ["Exclusions"]
 
 
 class Exclusions:
-    """Variables, and patterns of their names.
+    """A set of variables, given as objects and as patterns of their names.
 
-    Copies know variables by name, shape and dtype, since they train other ones.
+    A copied or unpickled set identifies the variables by name, shape and dtype, because a copied optimizer
+    trains copies of the variables.
 
     Args:
-        call: the method that sets them, for messages.
+        call: the optimizer's method that calls :meth:`set`, for messages.
     """
 
     def __init__(self, call: str) -> None:

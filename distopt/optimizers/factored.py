@@ -19,7 +19,7 @@ _BLOCK = 1 << 15
 
 
 def as_matrices(x: Array, axes: tuple[int, int] = (-2, -1)) -> Array:
-    """``[batch, rows, columns]``: the two axes last, all others merged; a view if possible."""
+    """Reshapes ``x`` to ``[batch, rows, columns]``: ``axes`` last, all others merged. A view if possible."""
     moved = np.moveaxis(x, axes, (-2, -1))
     batch = int(np.prod(moved.shape[:-2], dtype=np.int64))
     return np.ascontiguousarray(moved).reshape(batch, *moved.shape[-2:])
@@ -51,7 +51,7 @@ def mean_squares(g: Array, epsilon: float) -> tuple[Array, Array]:
 
 
 def move_mean(mean: Array, value: Array, share: float) -> None:
-    """Moves a running mean towards a value: it takes ``share`` of it."""
+    """Updates a running mean in place: ``mean = (1 - share) * mean + share * value``."""
     mean *= 1 - share
     mean += share * value
 
@@ -91,7 +91,7 @@ def scaled_rms(g: Array, rows: Array, columns: Array, floor: float) -> float:
 
 
 def _blocks(shape: tuple[int, ...]) -> Iterator[tuple[slice, slice]]:
-    """Blocks of the first two of three axes: some whole matrices, or some rows of one."""
+    """Yields the slices of blocks of ``[batch, rows, columns]``: whole matrices, or rows of one."""
     batch, rows, columns = shape
     if 0 in shape:
         return

@@ -33,7 +33,7 @@ def _power(w, g, n, z, lr_t, power, l1, two_l2, two_shrinkage, zero):  # type: i
 
 
 _SLOTS = ("accumulator", "linear")
-#: For the usual power, 1/2: a root is some ten times faster than a power.
+#: The rule for a learning_rate_power of -0.5, because a square root is about ten times faster than a power.
 ROOT = Rule("ftrl", _root, _SLOTS)
 POWER = Rule("ftrl_power", _power, _SLOTS)
 

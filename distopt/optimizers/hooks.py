@@ -1,4 +1,4 @@
-"""The hooks of an optimizer: which ones a class overrides, what they take, and the update that calls them."""
+"""The hooks of an optimizer: finds overridden ones, and makes the update that calls them."""
 
 from __future__ import annotations
 

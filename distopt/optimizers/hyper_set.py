@@ -85,7 +85,7 @@ class HyperSet:
             KeyError: there is no such hyperparameter.
         """
         value = self.values[name]
-        if type(value) is not Variable:  # a variable is the common case
+        if type(value) is not Variable:  # a variable, the common case, needs no check
             if isinstance(value, schedules.LearningRateSchedule):
                 return value
             if callable(value):
@@ -146,7 +146,8 @@ def decayed_rate(optimizer: BaseOptimizer, dtype: DTypeLike) -> Any:
 
 
 def _cast(value: Any, dtype: DTypeLike) -> Tensor:
-    # TensorFlow makes a float32 of a Python number, whatever it is needed as (np.float64 is a float, too).
+    # TensorFlow converts Python numbers to float32 first, whatever the final dtype. (np.float64 is a float,
+    # too.)
     python = isinstance(value, (float, int)) and not isinstance(value, np.generic)
     array = np.asarray(value, np.float32) if python else as_array(value)
     return Tensor.from_numpy(array.astype(dtype))

@@ -27,7 +27,7 @@ from distopt.optimizers.sgd import SGD
 
 __all__ = ["deserialize", "get", "registry", "serialize"]
 
-#: Optimizer classes by name, in any case; plugins stand in the entry-point group ``distopt.optimizers``.
+#: Optimizer classes by case-insensitive name. Plugins use the entry-point group ``distopt.optimizers``.
 registry = Registry(
     "optimizer",
     by_name(

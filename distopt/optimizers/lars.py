@@ -76,7 +76,7 @@ class LARS(TrustRatioOptimizer):
         **TrustRatioOptimizer._limits,
         "trust_coefficient": NOT_NEGATIVE,
     }
-    #: There is no decoupled weight decay.
+    #: None for the base class: LARS has no decoupled weight decay.
     _weight_decay = None
 
     def __init__(

@@ -60,7 +60,7 @@ def compute_gradients(
 def gradients_to_apply(
     optimizer: Optimizer, loss: Any, var_list: Any, grad_loss: Any, tape: Any
 ) -> list[Pair]:
-    """What ``Optimizer.minimize`` hands on. An error of one replica's loss stops all of them.
+    """The pairs that ``Optimizer.minimize`` applies. An error in the loss of one replica stops all replicas.
 
     Raises:
         ReplicaFailed: the loss of another replica raised an exception.

@@ -105,7 +105,7 @@ class Muon(WholeVariableOptimizer):
         self.nesterov = as_flag(nesterov, "nesterov")
         self.rms_rate = _optional(rms_rate, "rms_rate")
 
-    #: For the base class. Here there are two decays, and the updates apply them.
+    #: None for the base class, because the updates here apply the weight decays of Muon and Adam themselves.
     _weight_decay: float | None = None
 
     @property
@@ -218,7 +218,7 @@ def _count(value: Any, argument: str) -> int:
 
 
 def _patterns(given: Any) -> list[str]:
-    """Regular expressions, checked."""
+    """Returns the regular expressions as a list; ValueError if one is invalid."""
     found = [] if given is None else list(as_sequence(given, "exclude_layers"))
     for pattern in found:
         try:

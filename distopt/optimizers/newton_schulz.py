@@ -10,14 +10,14 @@ from distopt.typing import Array, Shape
 
 __all__ = ["COEFFICIENTS", "cost", "frobenius_norm", "newton_schulz"]
 
-#: Of the polynomial that brings singular values near 1 in the fewest steps, to between 0.7 and 1.2.
+#: The coefficients of Jordan et al.: they bring singular values to between 0.7 and 1.2 in few steps.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-#: Multiplications and additions of a product that take as long as to read and write an element.
+#: How many multiply-add operations of a matrix product take as long as reading and writing an element.
 _PER_ELEMENT = 12
 
 
 def frobenius_norm(x: Array) -> float:
-    """The root of the sum of squares of a matrix, computed in float64 with the same bits on all replicas."""
+    """The Frobenius norm of a matrix, computed in float64, with the same bits on all replicas."""
     return float(np.sqrt(sum_of_pieces([sums_of_squares(np.ascontiguousarray(x).reshape(-1))])))
 
 
@@ -42,7 +42,7 @@ def newton_schulz(x: Array, steps: int, coefficients: tuple[float, float, float]
     a, b, c = coefficients
     for _ in range(steps):
         square = gram(x)
-        polynomial = gram(square)  # which is symmetric
+        polynomial = gram(square)  # square @ square, because it is symmetric
         polynomial *= c
         polynomial += b * square
         polynomial[np.diag_indices(len(x))] += a

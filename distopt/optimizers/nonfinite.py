@@ -92,12 +92,12 @@ def _with_zeros(batch: GradientBatch, arrays: Sequence[Array], bad: Sequence[int
 
 
 def _message(batch: GradientBatch, arrays: Sequence[Array], bad: Sequence[int]) -> str:
-    """A message with the first such element and their number."""
+    """A message that names the first element that is not finite, and counts them."""
     array, gradient = arrays[bad[0]], batch.gradients[bad[0]]
     wrong = np.argwhere(~np.isfinite(array))
     first = [int(i) for i in wrong[0]]
     value = array[tuple(first)]
-    if isinstance(gradient, IndexedSlices):  # of the variable, not of the rows that were gathered
+    if isinstance(gradient, IndexedSlices):  # the row of the variable, not of the slices
         first[0] = int(as_array(gradient.indices)[first[0]])
     count = f"{len(wrong):,} of {array.size:,} elements"
     others = f", and {len(bad) - 1} more variables" if len(bad) > 1 else ""

@@ -215,7 +215,7 @@ class Optimizer(BaseOptimizer):
         if not batch.variables:
             return batch, plan, {}
         if engine is None:
-            distribute.require_replica_context("apply_gradients()")  # which it is not: an error
+            distribute.require_replica_context("apply_gradients()")  # raises RuntimeError
         self._check_hypers()
         return batch, plan, self._prepare_step(plan)
 
@@ -265,7 +265,7 @@ class Optimizer(BaseOptimizer):
     def _apply(
         self, engine: StepEngine, call: str, pairs: Pairs, apply_state: ApplyState, alone: bool
     ) -> None:
-        """Updates with final gradients, which are the same on all replicas unless they update ``alone``."""
+        """Updates with final gradients, each replica its own copies if they may differ (``alone``)."""
         slots = self._slots.of
         jobs = [(v, (v, *slots(v).values()), partial(self._update, g, v, apply_state)) for g, v in pairs]
         costs = [self._update_cost(v) for _, v in pairs]
@@ -282,7 +282,7 @@ class Optimizer(BaseOptimizer):
             engine.once(self, aggregator.finish_step)
 
     def _count(self, apply_state: ApplyState) -> None:
-        """Counts the step, and lets the rule finish it."""
+        """Ends a step: calls ``_finish_step``, and increments the step count."""
         if not self._described:
             self._described = tell_pipeline(self)
         self._finish_step(apply_state)
@@ -293,7 +293,7 @@ class Optimizer(BaseOptimizer):
         """The value of :attr:`iterations`, without the cost of its property if possible."""
         return int((self.iterations if self._iterations is None else self._iterations).scalar())
 
-    #: A hook: the number of steps before this one, including those before a restart.
+    #: A hook: the number of steps before this one, including those of the program that saved the checkpoint.
     _steps_before = _steps_made
 
     def _overrides(self, base: type, hooks: tuple[str, ...]) -> bool:
@@ -371,7 +371,7 @@ class Optimizer(BaseOptimizer):
         return grads_and_vars
 
     def _global_clip(self, limit: float) -> Transformer:
-        """What clips the norm of all gradients together to ``limit``."""
+        """A transformer that clips the norm of all gradients together to ``limit``."""
         return ClipByGlobalNorm(limit)
 
     # -- update

@@ -30,7 +30,7 @@ _ARRAY, _DENSE = {np.ndarray}, {np.ndarray, Tensor}
 
 
 def take_in(
-    grads_and_vars: Any, optimizer: str, plans: PlanCache, engine: object, told: set[tuple[str, ...]]
+    grads_and_vars: Any, optimizer: str, plans: PlanCache, engine: object, warned: set[tuple[str, ...]]
 ) -> tuple[GradientBatch, StepPlan]:
     """Returns the pairs whose gradient is not None, checked, with their plan. A warning names the others.
 
@@ -39,7 +39,7 @@ def take_in(
         optimizer: its name, for messages.
         plans: the plans of the optimizer.
         engine: the engine of the replica; None in cross-replica context.
-        told: the sets of variables that warnings of the optimizer have already named.
+        warned: the names of variables in each earlier warning of the optimizer, which is not repeated.
 
     Raises:
         TypeError: not an iterable, an element that is not a pair or has no variable, or a wrong dtype.
@@ -58,21 +58,24 @@ def take_in(
             f"No gradients provided for any variable: {missing}. Does the loss depend on them, and was it "
             "computed inside the tape?"
         )
-    if missing and placement().chief() and (names := tuple(missing)) not in told:
-        told.add(names)  # as a rule it is so at every step
+    if missing and placement().chief() and (names := tuple(missing)) not in warned:
+        warned.add(names)  # usually the same variables lack gradients in every step
         _log.warning("Gradients do not exist for variables %s when minimizing the loss.", missing)
     batch = batch_of([(_fitting(g, v, "apply_gradients()"), v) for g, v in pairs if g is not None])
     return batch, plans.find(engine, batch.variables)
 
 
 def batch_of(pairs: Sequence[Pair]) -> GradientBatch:
-    """The batch of checked pairs."""
+    """The GradientBatch of pairs that have been checked."""
     gradients, variables = zip(*pairs, strict=True) if pairs else ((), ())
     return GradientBatch(variables, gradients)
 
 
 def _plain(items: tuple[Any, ...], plans: PlanCache, engine: object) -> tuple[GradientBatch, StepPlan] | None:
-    """Pairs of the common kind, checked all at once; None if any is of another kind, or wrong."""
+    """The fast path for tuples of a dense array or Tensor and a Variable, which checks all pairs at once.
+
+    Returns None if a pair is something else, or is wrong.
+    """
     if set(map(type, items)) != _PAIR or set(map(len, items)) != _TWO:
         return None
     gradients, variables = zip(*items, strict=True)
@@ -164,7 +167,8 @@ def _pair(item: Any, position: int, call: str) -> Pair:
 
 
 def _fitting(gradient: Any, variable: Variable, call: str) -> Any:
-    if type(gradient) is np.ndarray or type(gradient) is Tensor:  # the common case, at little cost
+    """Converts a gradient to a Tensor or IndexedSlices, and checks its shape and dtype."""
+    if type(gradient) is np.ndarray or type(gradient) is Tensor:  # the fast path for the common case
         array, wanted = as_array(gradient), as_array(variable)
         if array.dtype == wanted.dtype and array.shape == wanted.shape and array.dtype.kind == "f":
             return gradient if type(gradient) is Tensor else Tensor.from_numpy(array)
@@ -195,7 +199,7 @@ def _fitting(gradient: Any, variable: Variable, call: str) -> Any:
 
 def _tensor(gradient: Any, variable: Variable, call: str) -> TensorLike:
     if isinstance(gradient, Variable):
-        return gradient.read_value()  # its value now: it may be among the variables that are updated
+        return gradient.read_value()  # a copy, because the step may update this variable too
     if isinstance(gradient, TensorLike):
         return gradient
     if isinstance(gradient, (list, tuple, int, float, complex)):

@@ -19,7 +19,7 @@ def _radam(  # type: ignore[no-untyped-def]
     w, g, m, v, alpha, one_minus_beta_1, one_minus_beta_2, v_correction, epsilon, rectified, zero, one
 ):
     m = m + (g - m) * one_minus_beta_1
-    size = np.abs(g)  # of complex numbers, too
+    size = np.abs(g)  # also for complex numbers
     v = v + (size * size - v) * one_minus_beta_2
     divisor = where(rectified > zero, np.sqrt(v * v_correction) + epsilon, one)
     return w - m * alpha / divisor, m, v

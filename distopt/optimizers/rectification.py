@@ -10,12 +10,12 @@ __all__ = ["check_threshold", "rectification"]
 
 
 def rectification(beta_2: float, step: float, threshold: float = 5.0) -> float | None:
-    """The factor of the step; None while the mean covers too few squares to be used.
+    """The rectification of a step; None in the first steps, whose mean of squares is too uncertain.
 
     Args:
-        beta_2: decay of the mean of squares, below 1.
+        beta_2: the decay rate of the mean of squares, below 1.
         step: the number of this step, from 1.
-        threshold: the smallest length of the mean, in steps, for which it is used; above 4.
+        threshold: the smallest effective length of the mean, in steps, for which it is used; above 4.
 
     Source: Liu et al. 2019, arXiv:1908.03265, algorithm 2.
     """

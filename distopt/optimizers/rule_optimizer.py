@@ -97,7 +97,8 @@ class RuleOptimizer(Optimizer):
         rule = self._rule(values)
         if DECAY in values:
             rule = decayed(rule)
-        computed = dtype if dtype.itemsize > 2 else rule.arithmetic_dtype(dtype)  # few are that narrow
+        # Skips the call for most dtypes.
+        computed = dtype if dtype.itemsize > 2 else rule.arithmetic_dtype(dtype)
         return rule, _scalars(map(values.__getitem__, rule.coefficients), computed)
 
     def _run_pipeline(
@@ -213,7 +214,8 @@ class RuleOptimizer(Optimizer):
             return self._get_hyper(name, dtype).numpy()
         number, limit = value.scalar(), self._limits.get(name)  # the fast path for the common case
         if limit is not None and not limit[0] <= number.item() <= limit[1]:
-            self._hypers.allowed(name, number, np.float64)  # raises: anyone may have assigned to it
+            # Raises ValueError: the program assigned the number.
+            self._hypers.allowed(name, number, np.float64)
         return number if type(number) is dtype.type else dtype.type(number)
 
     def _resource_apply_dense(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ScheduleFree"]
 
-#: Their steps depend on more than an element and its slots: on norms, or on a product over steps.
+#: Optimizers that cannot be wrapped: their updates are not elementwise, or need state of past steps.
 _OTHERS = (TrustRatioOptimizer, Nadam)
 
 
@@ -80,7 +80,7 @@ class ScheduleFree(KnownArguments, RuleOptimizer):
 
     def _coefficients(self, lr: Any, dtype: np.dtype[Any]) -> dict[str, Any]:
         one, step = dtype.type(1), dtype.type(self._steps_made() + 1)
-        self.inner_optimizer._iterations = self._iterations  # it reads them, and counts nothing
+        self.inner_optimizer._iterations = self._iterations  # it needs the count, but makes no steps itself
         beta, share = dtype.type(self.beta_1), one / step
         return {
             **self.inner_optimizer._coefficients(lr, dtype),
@@ -141,7 +141,8 @@ class ScheduleFree(KnownArguments, RuleOptimizer):
     def _put(self, values: Sequence[tuple[Variable, Array]], evaluating: bool) -> None:
         context = get_replica_context()
         if context is not None and context.num_replicas_in_sync > 1:
-            context.all_reduce("sum", 0)  # replicas that share variables all have read them
+            # A barrier: all replicas that share variables have read the old values.
+            context.all_reduce("sum", 0)
         for variable, value in values:
             assign_alike(variable, value)
         assert self._evaluating is not None

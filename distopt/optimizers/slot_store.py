@@ -23,9 +23,9 @@ class _Copied(NamedTuple):
     Attributes:
         slots: by name.
         kind: the variable's name, shape and dtype.
-        owners: the variables they may belong to, best first: the copy that was made together with the store,
-            then the original. The references are weak, since a variable that nothing else refers to is
-            not trained.
+        owners: the variables they may belong to, in order of preference: the copy that was made together with
+            the store, then the original. The references are weak, so that a variable that the program does
+            not use disappears.
     """
 
     slots: dict[str, Variable]
@@ -54,14 +54,16 @@ class SlotStore:
         self.names: list[str] = []
         self.optimizer = optimizer
         self._prefix = ""
-        # By the variable itself: two variables of one name have different slots.
+        #: The slots of each variable by name. Not by the variable's name, which need not be unique.
         self._by_variable: dict[Variable, dict[str, Variable]] = {}
-        self._copied: list[_Copied] = []  # matched at first use, when all copies exist
+        #: The slots of a copied store, until its first use, when all copies of variables exist.
+        self._copied: list[_Copied] = []
+        #: Slots of a copied store whose variables no longer exist, to be matched by name, shape and dtype.
         self._unclaimed: list[_Copied] = []
 
     # -- making
     def prefixed(self) -> AbstractContextManager[None]:
-        """Variables created within are named ``<optimizer>/...``."""
+        """A ``with`` block in which new variables are named ``<optimizer>/...``."""
         return _Prefixed(self)
 
     def make(
@@ -85,7 +87,7 @@ class SlotStore:
             synchronization=synchronization,
             aggregation=aggregation,
         )
-        # Replicas that share an optimizer all set the same value: there is nothing to aggregate.
+        # Replicas that share an optimizer all assign the same value, so there is nothing to aggregate.
         if aggregation is VariableAggregation.NONE:
             weight.storage.collective = False
         return weight
@@ -207,7 +209,7 @@ class SlotStore:
 
 
 class _Prefixed(AbstractContextManager[None]):
-    """A class, since steps enter it: a generator takes three times as long."""
+    """The context manager of :meth:`SlotStore.prefixed`. A generator would take three times as long."""
 
     def __init__(self, store: SlotStore) -> None:
         self._store = store

@@ -14,18 +14,18 @@ from distopt.optimizers.limits import NOT_NEGATIVE, within
 
 __all__ = ["Factors", "Multiplier", "VariableFactors", "multiplier_named"]
 
-#: From the name of a variable, without ``":0"``, to what a hyperparameter is multiplied by for it.
+#: A function from the name of a variable, without ``":0"``, to the factor of a hyperparameter for it.
 Multiplier: TypeAlias = Callable[[str], float]
 
 
 class Factors(NamedTuple):
-    """Replaces the device in the kind of a variable (see ``Kind``) if variables have different factors.
+    """The factors of a variable, which replace the device in its kind (see ``Kind``).
 
     Attributes:
         device: the device of the variable.
         learning_rate: the factor of the learning rate.
         weight_decay: the factor of the weight decay; 0 for none.
-        adapts: whether its learning rate follows its norm, if the rule does that.
+        adapts: whether the variable has a trust ratio, if the rule uses them.
     """
 
     device: Any
@@ -35,7 +35,7 @@ class Factors(NamedTuple):
 
 
 class VariableFactors:
-    """The multipliers of one optimizer, and the variables that it excludes from something.
+    """The multipliers of one optimizer, and the variables without weight decay or trust ratio.
 
     Args:
         optimizer: its name, for messages.
@@ -44,7 +44,7 @@ class VariableFactors:
 
     Attributes:
         undecayed: the variables without weight decay.
-        unadapted: those whose learning rate does not follow their norms.
+        unadapted: the variables without a trust ratio.
 
     Raises:
         TypeError: a multiplier is not callable.
@@ -60,7 +60,7 @@ class VariableFactors:
         self.unadapted = Exclusions("exclude_from_layer_adaptation")
 
     def kind(self, variable: Variable) -> Kind:
-        """The kind of a variable, with its factors in it if any variable has its own."""
+        """The kind of a variable; with its Factors if the optimizer has multipliers or exclusions."""
         if not (self.learning_rate or self.weight_decay or self.undecayed or self.unadapted):
             return variable.device, variable.dtype
         name = variable.name.removesuffix(":0")
@@ -70,7 +70,7 @@ class VariableFactors:
         return Factors(variable.device, rate, own, variable not in self.unadapted), variable.dtype
 
     def config(self) -> dict[str, str]:
-        """The multipliers, as configs hold them: the names of the functions."""
+        """The multipliers for a config: the names of the functions, by argument."""
         multipliers = {
             "learning_rate_multiplier": self.learning_rate,
             "weight_decay_multiplier": self.weight_decay,
@@ -89,10 +89,10 @@ class VariableFactors:
 
 
 def multiplier_named(name: str, argument: str, custom_objects: dict[str, Any] | None) -> Multiplier:
-    """The function of that name among the custom objects.
+    """Returns the multiplier of that name from the custom objects.
 
     Raises:
-        ValueError: there is none.
+        ValueError: the name is unknown.
     """
     found: Multiplier | None = find_object(name, custom_objects)
     if found is None:

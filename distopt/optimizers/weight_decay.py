@@ -16,12 +16,12 @@ __all__ = ["add_decay"]
 
 
 def add_decay(optimizer: Optimizer, kind: Kind, coefficients: dict[str, Any]) -> None:
-    """Adds the weight decay times the learning rate of this step, for variables of a kind that decay.
+    """Adds the coefficient ``DECAY``, the weight decay times the learning rate of this step, if it is not 0.
 
     Args:
-        optimizer: has the weight decay.
-        kind: that of the variables, with their factors in it if they have any.
-        coefficients: of the step; the learning rate is ``lr_t`` if it is there.
+        optimizer: the optimizer.
+        kind: the kind of the variables, with their Factors if they have any.
+        coefficients: the coefficients of the step for this kind. ``lr_t`` is the learning rate, if present.
 
     Raises:
         KeyError: the optimizer has no learning rate.

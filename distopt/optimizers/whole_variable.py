@@ -1,4 +1,4 @@
-"""Optimizers whose update needs the whole variable: its norm, its rows, or products of it."""
+"""WholeVariableOptimizer: the base of optimizers whose update is not elementwise, such as Muon."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from distopt.typing import Array, Shape
 
 __all__ = ["ArrayUpdate", "WholeVariableOptimizer", "check_real", "update_arrays"]
 
-#: Updates a variable's array and its slots', by name, in place: ``(w, g, slots) -> None``.
+#: ``(w, g, slots) -> None``: updates the array of a variable and those of its slots, by name, in place.
 ArrayUpdate = Callable[[Array, Array, dict[str, Array]], None]
 
 
 class WholeVariableOptimizer(Optimizer):
     """The base of optimizers whose rule needs whole variables.
 
-    One replica of each node updates a variable and its slots. The replicas of a node distribute the variables
-    among them by the cost of their updates.
+    One replica of each node updates a variable and its slots. Variables are distributed over the replicas of
+    a node by the cost of their updates.
     """
 
     @abc.abstractmethod
@@ -91,9 +91,9 @@ class WholeVariableOptimizer(Optimizer):
 def update_arrays(
     update: ArrayUpdate, variable: Variable, gradient: Array, slots: Mapping[str, Variable]
 ) -> None:
-    """Runs an update on the memory of a variable and its slots.
+    """Runs ``update`` on the memory of a variable and its slots.
 
-    float16 and bfloat16 are computed in float32 and rounded once.
+    float16 and bfloat16 arrays are converted to float32 for the update, and rounded once.
     """
     state = (variable, *slots.values())
     arrays = [as_array(v) for v in state]

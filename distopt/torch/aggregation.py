@@ -1,4 +1,4 @@
-"""Aggregating gradients outside of a step."""
+"""Aggregates gradients without a step, and handles the scaling of ``torch.amp.GradScaler``."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def aggregate_pairs(
     """Returns the aggregated gradients by variable; collective.
 
     Args:
-        call: the caller, for messages.
-        pairs: this replica's gradients and their variables, each once.
-        aggregator: makes one gradient of all replicas' gradients.
+        call: the caller, for messages. Replicas compare it.
+        pairs: (gradient, variable) of this replica, each variable once.
+        aggregator: called with the pairs; returns pairs with the gradients combined over replicas.
         made: the number of steps made so far, the same on all replicas.
     """
     context = require_replica_context(call)

@@ -1,4 +1,4 @@
-"""Checks of arguments that several optimizers take and PyTorch has no class for."""
+"""Checks arguments of the optimizers that PyTorch does not have, and so does not check."""
 
 from __future__ import annotations
 

@@ -83,15 +83,15 @@ class DistributedBatchSampler(torch.utils.data.Sampler[list[int]]):
             start = self._start = 0
         random = None
         if start:
-            # A loader draws a number when it begins; where a pass goes on, it did so before the interruption.
-            # With workers it begins twice.
+            # A DataLoader draws a random number when it starts a pass. A continued pass must not draw
+            # another, so its first batch restores this state. With workers, the loader calls iter() twice.
             waiting = before is not None and not before.asked
             random = before.random if before is not None and waiting else torch.get_rng_state()
         self._pass = _Pass(self._shares(start), _asked_in_advance(), start, random)
         return self._pass
 
     def __len__(self) -> int:
-        """The batches of an epoch, the same on all replicas."""
+        """The number of batches of an epoch, the same on all replicas."""
         return len(self._ends(0))
 
     def set_epoch(self, epoch: int) -> None:
@@ -139,7 +139,7 @@ class DistributedBatchSampler(torch.utils.data.Sampler[list[int]]):
         self._epoch, self._start, self._seed, self._pass = epoch, position, seed, None
 
     def _ends(self, start: int) -> Sequence[int]:
-        """Where each global batch ends, if the first one begins at ``start``."""
+        """The end position of each global batch, if the first one starts at example ``start``."""
         whole, rest = divmod(self._examples - start, self._global_size)
         ends = [start + self._global_size * (k + 1) for k in range(whole)]
         if rest and not self._drop_last:
@@ -150,8 +150,9 @@ class DistributedBatchSampler(torch.utils.data.Sampler[list[int]]):
         return ends
 
     def _shares(self, start: int) -> list[tuple[int, Array]]:
-        """Where each global batch ends, and this replica's examples in it."""
-        # Not torch's generator with seed + epoch: neighbouring seeds would have orders in common.
+        """For each global batch from ``start``: its end position, and this replica's examples (indices)."""
+        # Not torch's generator with seed + epoch: seed 0 in epoch 1 would have the order of seed 1 in epoch
+        # 0.
         epoch = self._epoch % 2**64
         order = (
             stream(self._seed, step=epoch).permutation(self._examples)
@@ -168,16 +169,17 @@ class DistributedBatchSampler(torch.utils.data.Sampler[list[int]]):
 
 
 class _Pass(Iterator[list[int]]):
-    """One pass over the batches of an epoch, or over what is left of it.
+    """An iterator over the batches of an epoch, or over the rest of it.
 
     Args:
-        shares: where each global batch ends, and the examples of this replica's part.
-        in_advance: how many batches are asked for before the first is handed out.
-        start: where the first one begins.
-        random: the state of PyTorch's generator when the pass begins, or None to leave it alone.
+        shares: for each global batch its end position, and the indices of this replica's examples.
+        in_advance: how many batches the DataLoader requests before it returns the first one.
+        start: the position of the first global batch.
+        random: the state of PyTorch's generator to restore with the first batch, or None.
 
     Attributes:
-        asked: how many batches have been asked for, also in vain.
+        random: as above.
+        asked: how many batches have been requested, including requests after the last batch.
     """
 
     def __init__(
@@ -198,24 +200,25 @@ class _Pass(Iterator[list[int]]):
 
     @property
     def _handed_out(self) -> int:
-        # A loader with workers asks for one more with each that it hands out, at the end in vain.
+        # With workers, the loader requests one more batch with each that it returns, even after the last one.
         return min(max(self.asked - self._in_advance, 0), len(self._shares))
 
     @property
     def position(self) -> int:
-        """The end of the last batch that has been handed out."""
+        """The end position of the last batch that the loader has returned."""
         return self._shares[self._handed_out - 1][0] if self._handed_out else self._start
 
     @property
     def done(self) -> bool:
-        """Whether all batches have been handed out."""
+        """Whether the loader has returned all batches."""
         return bool(self.asked) and self._handed_out == len(self._shares)
 
 
 def _asked_in_advance() -> int:
-    """How many batches the loader that begins a pass asks for before it hands out the first.
+    """How many batches the DataLoader that starts a pass requests before it returns the first one.
 
-    A batch sampler is not told who asks: it looks for the loader where ``__iter__`` was called.
+    A batch sampler is not told which loader calls it, so this looks for a variable ``loader`` in the caller
+    of ``__iter__``.
     """
     frame = inspect.currentframe()
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Normalizing a batch that lies on all replicas, and its derivatives."""
+"""Batch normalization over the batches of all replicas, and its derivatives."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["ChannelStatistics", "batch_statistics", "normalized"]
 
 @dataclass(frozen=True)
 class ChannelStatistics:
-    """Of the channels of a batch, the same bits on all replicas.
+    """The statistics of a batch that is divided over all replicas: the same bits on each.
 
     Attributes:
-        count: the number of values of a channel on all replicas.
+        count: the number of values of each channel, on all replicas together.
         mean: float64 ``[channels]``.
         squares: the sums of the squared differences from the mean, float64 ``[channels]``.
     """
@@ -35,21 +35,23 @@ class ChannelStatistics:
 def batch_statistics(
     context: ReplicaContext, call: str, x: torch.Tensor, error: Exception | None
 ) -> ChannelStatistics:
-    """The statistics of a batch that lies on all replicas; collective.
+    """Computes the statistics of a batch that is divided over all replicas. Collective.
 
-    Each replica finds those of its own part, by differences from its own mean. They are merged as
-    T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a pairwise algorithm for computing sample
-    variances" (1979) has it. So a mean that is large beside the deviation costs no digits.
+    Each replica computes those of its own part, with squared differences from its own mean. Then they are
+    merged, which loses no precision even if the mean is large compared with the standard deviation.
 
     Args:
-        context: the replica.
-        call: who asks; the same on all replicas.
-        x: this replica's part, ``[examples, channels, ...]``; there may be no examples.
-        error: what is wrong with it; then all replicas raise.
+        context: the context of this replica.
+        call: the name of the call, which replicas compare.
+        x: this replica's part, ``[examples, channels, ...]``. There may be no examples.
+        error: an error in this replica's argument, which makes all replicas raise; None if there is none.
 
     Raises:
-        ValueError: a single value of a channel on all replicas, or none.
-        ReplicaMismatch: replicas are in another call.
+        ValueError: fewer than two values per channel on all replicas together.
+        ReplicaMismatch: replicas make different calls.
+
+    Source: T. F. Chan, G. H. Golub, R. J. LeVeque, "Updating formulae and a pairwise algorithm for computing
+    sample variances" (1979).
     """
     context.collective_check.check(call, digest(call), lambda: call, error)
     parts = np.stack(context.comm.all_gather(as_array(_own_statistics(x))))  # [replicas, 1 + 2 * channels]
@@ -67,17 +69,17 @@ def batch_statistics(
 
 
 def _own_statistics(x: torch.Tensor) -> torch.Tensor:
-    """The count, means and sums of squared differences of this replica's part, float64 in one row."""
+    """Count, means and sums of squared differences of this replica's part: float64 ``[1 + 2 * channels]``."""
     x = _widened(x.detach())
     count, channels, dims = x.numel() // x.shape[1], x.shape[1], _dims(x)
     if count == 0:
         return torch.zeros(1 + 2 * channels, dtype=torch.float64)
     mean = x.mean(dims)
     centered = x - _spread(mean, x)
-    # The mean is rounded; what is left of the sum corrects both.
-    rest = centered.sum(dims).double() / count
-    squares = centered.mul_(centered).sum(dims).double() - count * rest**2
-    return torch.cat([torch.tensor([count], dtype=torch.float64), mean.double() + rest, squares])
+    # The mean is rounded. The mean of the differences from it, which would else be 0, corrects both results.
+    correction = centered.sum(dims).double() / count
+    squares = centered.mul_(centered).sum(dims).double() - count * correction**2
+    return torch.cat([torch.tensor([count], dtype=torch.float64), mean.double() + correction, squares])
 
 
 def normalized(
@@ -90,15 +92,16 @@ def normalized(
 ) -> torch.Tensor:
     """``(x - mean) / sqrt(variance + eps) * weight + bias`` for this replica's part of a batch.
 
-    The derivatives are those of the sum of all replicas' losses, through the statistics too; they are
-    collective. To ``weight`` and ``bias`` comes back this replica's part of them, as to any parameters.
+    Derivatives are those of the sum of all replicas' losses, and include the dependence of the statistics on
+    ``x``. The backward pass is collective. The gradients of ``weight`` and ``bias`` are this replica's part
+    of the sum, like those of any parameter.
 
     Args:
-        context: the replica.
+        context: the context of this replica.
         x: ``[examples, channels, ...]``.
         weight: ``[channels]``, or None for ones.
         bias: ``[channels]``, or None for zeros.
-        statistics: of the batch that ``x`` is a part of.
+        statistics: the statistics of the whole batch.
         eps: added to the variance.
     """
     apply: Any = _Normalize.apply
@@ -129,11 +132,11 @@ class _Normalize(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
-        """The derivatives; collective. They have derivatives themselves, which are collective too."""
+        """The gradients of ``x``, ``weight`` and ``bias``; collective, and differentiable themselves."""
         x, weight, mean, inverse = ctx.saved_tensors
         gradient, dims, wide = _widened(gradients[0]), _dims(x), _widened(x)
-        if torch.is_grad_enabled():  # they are to be differentiated: by x through the statistics too
-            mean, inverse = _followed_statistics(ctx.context, wide, ctx.count, ctx.eps)
+        if torch.is_grad_enabled():  # for second derivatives: the saved statistics are constants to autograd
+            mean, inverse = _differentiable_statistics(ctx.context, wide, ctx.count, ctx.eps)
         normal = (wide - _spread(mean, x)) * _spread(inverse, x)
         to_bias, to_weight = gradient.sum(dims), (gradient * normal).sum(dims)
         to_x = None
@@ -145,10 +148,10 @@ class _Normalize(torch.autograd.Function):
         return None, to_x, *(value if is_wanted else None for value, is_wanted in wanted), None, None
 
 
-def _followed_statistics(
+def _differentiable_statistics(
     context: ReplicaContext, x: torch.Tensor, count: int, eps: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The means and inverse deviations as functions of ``x``; collective."""
+    """The means and inverse standard deviations as differentiable functions of ``x``; collective."""
     (total,) = reduced(context, ReduceOp.SUM, x.sum(_dims(x)))
     mean = total / count
     (squares,) = reduced(context, ReduceOp.SUM, ((x - _spread(mean, x)) ** 2).sum(_dims(x)))
@@ -156,15 +159,15 @@ def _followed_statistics(
 
 
 def _widened(x: torch.Tensor) -> torch.Tensor:
-    """In a dtype that can add up: float32 for float16 and bfloat16."""
+    """``x`` in the dtype of the arithmetic: float32 for float16 and bfloat16."""
     return x if x.dtype in (torch.float32, torch.float64) else x.float()
 
 
 def _dims(x: torch.Tensor) -> list[int]:
-    """All axes but that of the channels."""
+    """All axes except 1, that of the channels."""
     return [0, *range(2, x.ndim)]
 
 
 def _spread(channels: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """A value of each channel in a shape that goes with ``x``."""
+    """Reshapes ``[channels]`` so that it broadcasts against ``x``."""
     return channels.reshape(1, -1, *[1] * (x.ndim - 2))

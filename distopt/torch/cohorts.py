@@ -1,4 +1,4 @@
-"""Cohorts: parameters of one group with the same history, whose steps use the same coefficients."""
+"""Cohorts: parameters of a group with the same step count, whose updates use the same coefficients."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ __all__ = ["Cohort", "Cohorts"]
 
 
 class Cohort:
-    """Some parameters.
+    """Parameters of one group with the same scalar state.
 
     Attributes:
-        group: the place of their group in ``param_groups``.
-        scalars: the scalar state that each of them has, e.g. the number of its steps.
+        group: the index of their group in ``param_groups``.
+        scalars: their scalar state by name, such as the step count. See ParameterUpdate.
     """
 
     __slots__ = ("group", "scalars")
@@ -27,10 +27,15 @@ class Cohort:
 
 
 class Cohorts:
-    """The cohorts of an optimizer's parameters. A parameter that misses a step gets a cohort of its own."""
+    """The cohorts of an optimizer's parameters.
+
+    PyTorch counts steps per parameter. So parameters that miss a step are split off into another cohort,
+    since their bias corrections then differ.
+    """
 
     def __init__(self) -> None:
         self._of: dict[Variable, Cohort] = {}
+        #: The ids of the variables of the last step, for which :meth:`join` has nothing to do.
         self._together: list[int] = []
 
     def of(self, variable: Variable) -> Cohort:
@@ -42,7 +47,7 @@ class Cohorts:
         return int(max((cohort.scalars.get("step", 0) for cohort in self._of.values()), default=0))
 
     def put(self, variables: Iterable[Variable], group: int, scalars: Mapping[str, float]) -> None:
-        """Puts variables into a new cohort."""
+        """Puts variables into a new cohort, with this group index and scalar state."""
         cohort = Cohort(group, scalars)
         self._of.update(dict.fromkeys(variables, cohort))
         self._together = []
@@ -53,10 +58,14 @@ class Cohorts:
         return self._of.pop(variable)
 
     def join(self, variables: Sequence[Variable]) -> bool:
-        """Merges the cohorts of parameters that now make a step together. Returns whether any changed.
+        """Splits and merges cohorts so that a step of ``variables`` updates only whole cohorts.
 
-        Equal cohorts become one, so that all replicas have the same cohorts even if something, such as a
-        failed step, happened on some of them only.
+        Variables of the step with the same group and scalars end in one cohort, without any other variable.
+        Equal cohorts are merged, so that all replicas have the same cohorts even after an event, such as a
+        failed step, that only some of them saw.
+
+        Returns:
+            Whether any cohort changed.
         """
         together = list(map(id, variables))
         if together == self._together:  # as in most steps

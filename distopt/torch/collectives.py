@@ -45,7 +45,7 @@ def all_reduce(value: Any, op: ReduceOp | str = "sum") -> Any:
     """
     context = require_replica_context("all_reduce()")
     call = f"all_reduce({getattr(op, 'value', op)!r})"
-    with _told_to_all(context, call):
+    with _share_errors(context, call):
         reduce_op = ReduceOp.from_any(op)
         tensors = _tensors(call, value)
         if reduce_op in (ReduceOp.MIN, ReduceOp.MAX) and any(map(torch.is_complex, tensors)):
@@ -74,7 +74,7 @@ def all_gather(value: Any, dim: int = 0) -> Any:
     """
     context = require_replica_context("all_gather()")
     call = f"all_gather(dim={dim!r})"
-    with _told_to_all(context, call):
+    with _share_errors(context, call):
         tensors = _tensors(call, value)
         for tensor in tensors:
             if not -tensor.ndim <= dim < tensor.ndim:
@@ -105,7 +105,7 @@ def broadcast(value: Any, src: int = 0) -> Any:
     """
     context = require_replica_context("broadcast()")
     call = f"broadcast(src={src!r})"
-    with _told_to_all(context, call):
+    with _share_errors(context, call):
         tensors = _tensors(call, value)
         if not 0 <= src < context.num_replicas_in_sync:
             raise ValueError(f"{call}: the replicas are 0 to {context.num_replicas_in_sync - 1}")
@@ -113,8 +113,8 @@ def broadcast(value: Any, src: int = 0) -> Any:
 
 
 @contextmanager
-def _told_to_all(context: ReplicaContext, call: str) -> Iterator[None]:
-    """Errors in this replica's arguments, of which the others learn, as they are on their way to ``call``."""
+def _share_errors(context: ReplicaContext, call: str) -> Iterator[None]:
+    """A ``with`` block for checks of arguments: an error in it ends ``call`` on the other replicas too."""
     try:
         yield
     except Exception as error:
@@ -127,10 +127,10 @@ def _tensors(call: str, value: Any) -> list[torch.Tensor]:
 
 
 def _tensor(call: str, leaf: Any) -> torch.Tensor:
-    """A leaf of a structure as a tensor that NumPy can read.
+    """Converts a leaf of the value to a dense CPU tensor of a dtype that NumPy has, without lazy conjugation.
 
     Raises:
-        TypeError: it cannot be.
+        TypeError: it is not a tensor or number, or NumPy lacks its dtype.
         ValueError: it is sparse, or not on the CPU.
     """
     if isinstance(leaf, Number):
@@ -156,6 +156,6 @@ def _tensor(call: str, leaf: Any) -> torch.Tensor:
 
 
 def _packed(value: Any, results: tuple[torch.Tensor, ...]) -> Any:
-    """A structure like ``value``, with results in place of its tensors and numbers."""
+    """A structure like ``value`` with the results as its leaves: tensors, or numbers where it has numbers."""
     leaves = zip(nest.flatten(value), results, strict=True)
     return nest.pack(value, [r if isinstance(leaf, torch.Tensor) else r.item() for leaf, r in leaves])

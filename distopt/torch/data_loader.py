@@ -26,7 +26,7 @@ class DataLoader(torch.utils.data.DataLoader[Any]):
 
 
 class _PlainPass:
-    """What begins a pass of PyTorch's own when it is iterated over."""
+    """An iterable over the loader that uses PyTorch's own ``__iter__``."""
 
     def __init__(self, loader: DataLoader) -> None:
         self._loader = loader

@@ -1,7 +1,7 @@
-"""Collective calls as differentiable PyTorch functions, to any order.
+"""Collective calls as differentiable PyTorch functions.
 
-A loss is a sum over replicas: what comes back to a replica's value is the derivative of the sum of all
-replicas' losses. So derivatives are collective calls of the same kinds.
+Gradients are those of the sum of all replicas' losses. So the backward pass of a collective call is a
+collective call too, and can itself be differentiated, to any order.
 """
 
 from __future__ import annotations
@@ -27,13 +27,19 @@ def reduced(context: ReplicaContext, op: ReduceOp, *tensors: torch.Tensor) -> _T
 
 
 def gathered(context: ReplicaContext, dim: int, *tensors: torch.Tensor) -> _Tensors:
-    """Joins the tensors of all replicas along ``dim``; collective. The gradient of each is its part."""
+    """Joins the tensors of all replicas along ``dim``; collective.
+
+    The gradient of a replica's tensor is its part of the sum of all replicas' gradients.
+    """
     apply: Any = _AllGather.apply
     return apply(context, dim, *tensors)  # type: ignore[no-any-return]
 
 
 def broadcast_from(context: ReplicaContext, src: int, *tensors: torch.Tensor) -> _Tensors:
-    """Returns the tensors of replica ``src``; collective. Their gradient is the sum of all gradients."""
+    """Returns the tensors of replica ``src``; collective.
+
+    Their gradient on ``src`` is the sum of all replicas' gradients; on the others it is 0.
+    """
     apply: Any = _Broadcast.apply
     return apply(context, src, *tensors)  # type: ignore[no-any-return]
 
@@ -43,7 +49,7 @@ class _AllReduce(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, context: ReplicaContext, op: ReduceOp, *tensors: torch.Tensor) -> _Tensors:
-        """The totals of dense CPU tensors; collective."""
+        """The reduced tensors; collective. The arguments are dense CPU tensors."""
         ctx.context, ctx.op = context, op
         return _results(ctx, tensors, context.all_reduce(op, _arrays(tensors)))
 
@@ -94,7 +100,8 @@ class _Broadcast(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:
         """The sum of the gradients to ``src``, zeros to the others; collective."""
-        # Masked and not new zeros, so that second derivatives are collective on all replicas alike.
+        # Masked totals rather than new zeros: they depend on the totals on all replicas, so that all replicas
+        # make the collective calls of second derivatives.
         elsewhere = torch.tensor(ctx.context.replica_id_in_sync_group != ctx.src)
         totals = _reduced_gradients(ctx, ReduceOp.SUM, gradients)
         return None, None, *(None if total is None else total.masked_fill(elsewhere, 0) for total in totals)
@@ -105,20 +112,17 @@ def _arrays(tensors: _Tensors) -> list[Any]:
 
 
 def _results(ctx: Any, tensors: _Tensors, values: Any) -> _Tensors:
-    """What a call returned, as tensors; those that are no real or complex numbers have no derivative."""
+    """Converts the results of a call to tensors. Those of integers and Booleans are not differentiable."""
     results = tuple(as_tensor(distopt_array(value)) for value in values)
-    followed = [t.is_floating_point() or t.is_complex() for t in tensors]
-    ctx.followed = followed
-    ctx.mark_non_differentiable(*(r for r, follows in zip(results, followed, strict=True) if not follows))
+    ctx.differentiable = [t.is_floating_point() or t.is_complex() for t in tensors]
+    pairs = zip(results, ctx.differentiable, strict=True)
+    ctx.mark_non_differentiable(*(result for result, differentiable in pairs if not differentiable))
     return results
 
 
 def _reduced_gradients(ctx: Any, op: ReduceOp, gradients: _Tensors) -> list[torch.Tensor | None]:
-    """The gradients, summed or averaged over replicas; None for values that have no derivative."""
-    totals = iter(reduced(ctx.context, op, *_where(ctx.followed, gradients)))
-    return [next(totals) if follows else None for follows in ctx.followed]
-
-
-def _where(followed: list[bool], gradients: _Tensors) -> list[torch.Tensor]:
-    found = [gradient for gradient, follows in zip(gradients, followed, strict=True) if follows]
-    return [gradient.resolve_conj().resolve_neg() for gradient in found]
+    """The gradients, summed or averaged over replicas; None for values that are not differentiable."""
+    pairs = zip(gradients, ctx.differentiable, strict=True)
+    plain = [gradient.resolve_conj().resolve_neg() for gradient, differentiable in pairs if differentiable]
+    totals = iter(reduced(ctx.context, op, *plain))
+    return [next(totals) if differentiable else None for differentiable in ctx.differentiable]

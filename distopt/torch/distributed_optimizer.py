@@ -64,7 +64,7 @@ def DistributedOptimizer(  # noqa: N802  # the name that users of Horovod know
 
 
 class _Aggregating(torch.optim.Optimizer):
-    """What is put in front of an optimizer's class."""
+    """Mixin that DistributedOptimizer puts before the class of an optimizer in its bases."""
 
     _step_supports_amp_scaling = True  # step() decides with all replicas whether it is skipped
 
@@ -87,7 +87,7 @@ class _Aggregating(torch.optim.Optimizer):
         """One step of the optimizer, with gradients aggregated over replicas; collective.
 
         Args:
-            closure: computes the loss and its gradients anew; it may be called several times.
+            closure: recomputes the loss and its gradients. It may be called several times.
         """
         name = f"step of {type(self).__name__}{self._statistics.description()}"
         engine = StepEngine.of(require_replica_context(name))
@@ -107,7 +107,7 @@ class _Aggregating(torch.optim.Optimizer):
                 result = super().step(self._over_replicas(closure, name))
             self._statistics.average()
         finally:
-            vars(self).update(scaling)  # the scaler takes them away itself
+            vars(self).update(scaling)  # the GradScaler deletes them itself
         if engine.counted(self):
             engine.coordinator.audit(name, [p.variable for p in self._in_place()], "")
         return result
@@ -115,6 +115,8 @@ class _Aggregating(torch.optim.Optimizer):
     step.hooked = True  # type: ignore[attr-defined]  # PyTorch's hooks run around the optimizer's own step
 
     def _over_replicas(self, closure: Callable[[], Any], name: str) -> Callable[[], Any]:
+        """A closure that also aggregates the gradients, and returns the mean of the losses over replicas."""
+
         def call() -> Any:
             with torch.enable_grad():
                 loss = closure()
@@ -140,7 +142,7 @@ class _Aggregating(torch.optim.Optimizer):
                 parameter.set_gradient(total)
 
     def _in_place(self) -> list[Parameter]:
-        """The parameters, whose variables see what the tensors hold now."""
+        """All parameters. Variables of tensors whose memory the program replaced now share the new memory."""
         for parameter in self._parameters.values():
             if not parameter.is_placed():
                 parameter.place_in_own_memory()
@@ -159,7 +161,7 @@ class _Aggregating(torch.optim.Optimizer):
         with torch.no_grad():
             for tensor, value in zip(new, values, strict=True):
                 tensor.copy_(self._parameters[id(tensor)].tensor_of(value.numpy()))
-        if isinstance(self._aggregator, aggregators.Aggregator):  # a checkpoint of it may come before a step
+        if isinstance(self._aggregator, aggregators.Aggregator):  # now, so that a checkpoint can be restored
             trained = [tensor for tensor in new if tensor.requires_grad]
             self._aggregator.build([self._parameters[id(tensor)].variable for tensor in trained])
         self._statistics.take_in(tensors, self._model)
@@ -167,5 +169,5 @@ class _Aggregating(torch.optim.Optimizer):
 
 @cache
 def _aggregating(kind: type[torch.optim.Optimizer]) -> Any:
-    """The class, with aggregation in front."""
+    """A subclass of ``kind`` whose step() aggregates gradients."""
     return type(kind.__name__, (_Aggregating, kind), {"__module__": kind.__module__, "__doc__": kind.__doc__})

@@ -1,4 +1,4 @@
-"""Functions that torch.compile() leaves alone."""
+"""``eager``: excludes functions from torch.compile()."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _R = TypeVar("_R")
 
 
 def eager(function: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Makes a function run eagerly inside compiled ones, because it exchanges messages.
+    """Makes a function that exchanges messages run eagerly when compiled code calls it.
 
-    ``torch.compiler.disable`` imports the whole compiler, which takes as long as PyTorch. So it waits until
-    the program has done so.
+    It uses ``torch.compiler.disable``, which imports the whole compiler and takes as long as importing
+    PyTorch. So it does this only if the program has already imported the compiler.
     """
     disabled: list[Callable[_P, _R]] = []
 

@@ -15,7 +15,7 @@ __all__ = ["join"]
 
 _T = TypeVar("_T")
 _CALL = "distopt.torch.join"
-#: In the place of a batch where there was none yet.
+#: Stands for the last batch of a loader that has not yielded any.
 _NONE: Any = object()
 
 
@@ -66,11 +66,12 @@ def _agree(context: ReplicaContext, error: Exception | None, flags: int = 0) -> 
 
 
 def _without_rows(batch: Any) -> Any:
-    """The batch with no example in it.
+    """An empty batch of the same structure.
 
     Raises:
-        TypeError: it has other things in it than tensors, arrays, strings, numbers, and containers of these.
-        ValueError: there was none.
+        TypeError: it contains something other than tensors, arrays, strings, numbers, and containers of
+            these.
+        ValueError: there was no batch yet.
     """
     if batch is _NONE:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Names of parameters, where an optimizer gets the parameters alone."""
+"""Finds the names of parameters when an optimizer gets only the parameters, not the model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["module_behind", "module_of", "modules_of", "names_in"]
 
 
 def module_behind(params: Any) -> torch.nn.Module | None:
-    """The module whose parameters these are: itself, or that of a call of ``module.parameters()``."""
+    """The module, if ``params`` is a module or the generator of ``module.parameters()``; else None."""
     if isinstance(params, torch.nn.Module):
         return params
     if not inspect.isgenerator(params):
@@ -23,17 +23,17 @@ def module_behind(params: Any) -> torch.nn.Module | None:
 
 
 def names_in(module: torch.nn.Module | None) -> dict[int, str]:
-    """The names of a module's parameters by their tensors' ids, as ``named_parameters()`` gives them."""
+    """The names of a module's parameters by id of the tensor, without the prefix of ``torch.compile``."""
     if module is None:
         return {}
     return {id(tensor): name.replace("_orig_mod.", "") for name, tensor in module.named_parameters()}
 
 
 def module_of(tensors: Iterable[torch.Tensor]) -> torch.nn.Module | None:
-    """The smallest of the program's modules that have most of these parameters; None if no module has any.
+    """The smallest module among those that have the most of these parameters; None if no module has any.
 
-    It looks through all objects of the program: to watch forward passes instead would slow them down, and
-    make torch.compile() compile twice.
+    It searches all objects of the program. Hooks on forward passes would slow these down, and make
+    torch.compile() compile twice.
     """
     wanted = {id(tensor) for tensor in tensors}
     best: torch.nn.Module | None = None
@@ -49,7 +49,10 @@ def module_of(tensors: Iterable[torch.Tensor]) -> torch.nn.Module | None:
 
 
 def modules_of(tensors: Iterable[torch.Tensor], known: Iterable[torch.nn.Module]) -> list[torch.nn.Module]:
-    """The program's modules that have the parameters which the known ones lack; the largest part first."""
+    """Modules of the program that together have the parameters that the known modules lack.
+
+    The first has the most of these parameters.
+    """
     covered = {id(own) for module in known for own in module.parameters()}
     left = [tensor for tensor in tensors if id(tensor) not in covered]
     found: list[torch.nn.Module] = []

@@ -44,7 +44,7 @@ class StepOptions(TypedDict, total=False):
     unused: str
 
 
-#: Names that Keras has for arguments.
+#: Keras's name of an argument -> PyTorch's, for the error message.
 _KERAS = {
     "clipnorm": "clip_grad_norm",
     "clipvalue": "clip_grad_value",
@@ -57,7 +57,16 @@ _KERAS = {
 
 
 def check_options(kind: type, options: Mapping[str, Any]) -> None:
-    """Raises TypeError if an optimizer of this class takes no such options, ValueError for wrong clips."""
+    """Checks the names of ``options`` and the values of the clips.
+
+    Args:
+        kind: the class of the optimizer, whose constructor arguments are accepted too.
+        options: see StepOptions.
+
+    Raises:
+        TypeError: an unknown name.
+        ValueError: a clip that is not a positive number.
+    """
     known = [*argument_names(kind), *StepOptions.__annotations__]
     for name in options:
         if name in _KERAS and name not in known:
@@ -78,17 +87,22 @@ class Optimizer(torch.optim.Optimizer):
     ``fused`` have no effect: an update is always one pass over memory.
     """
 
-    #: The algorithm.
+    #: The update algorithm.
     _update: ClassVar[ParameterUpdate]
-    #: A ``torch.amp.GradScaler`` then leaves it to step() to skip a step: replicas decide together.
+    #: Tells ``torch.amp.GradScaler`` to pass ``grad_scale`` and ``found_inf`` to step() instead of skipping
+    #: the step itself, so that all replicas skip it together.
     _step_supports_amp_scaling = True
-    #: The name of a wrapper that updates its parameters now.
+    #: The class of the wrapper that has taken over the parameters, such as "ScheduleFree"; "" if none has.
     _taken_by = ""
 
-    # -- making
+    # -- construction
     @contextmanager
     def _over_replicas(self, params: Any, options: Mapping[str, Any]) -> Iterator[Any]:
-        """Around PyTorch's own constructor; gives the parameters to hand to it."""
+        """Wraps the call of PyTorch's constructor: checks and stores the options, then shares the parameters.
+
+        Yields:
+            What to pass to PyTorch's constructor as ``params``.
+        """
         check_options(type(self), options)
         self._set_up(module_behind(params), options)
         yield params.parameters() if isinstance(params, torch.nn.Module) else params
@@ -106,7 +120,7 @@ class Optimizer(torch.optim.Optimizer):
         before = len(self.param_groups)
         try:
             with self._error_barrier("add_param_group") if self._made else nullcontext():
-                # Not its wrapper, which imports PyTorch's compiler.
+                # The function without torch's decorator, which imports the compiler and takes seconds.
                 inspect.unwrap(torch.optim.Optimizer.add_param_group)(self, param_group)
                 _check_group(self.param_groups[-1], type(self).__name__)
             if self._made:
@@ -156,7 +170,7 @@ class Optimizer(torch.optim.Optimizer):
         return loss
 
     def _check_step(self) -> None:
-        """Raises RuntimeError if it is no time for a step."""
+        """Raises RuntimeError if a wrapper has taken over the parameters, or within no_sync()."""
         if self._taken_by:
             raise RuntimeError(
                 f"{type(self).__name__}.step(): {self._taken_by} has taken over its parameters; call its "
@@ -214,7 +228,7 @@ class Optimizer(torch.optim.Optimizer):
     @state.setter
     def state(self, state: Mapping[Any, Any]) -> None:
         if not self._made and not state:
-            return  # PyTorch's constructor
+            return  # PyTorch's constructor assigns an empty dict
         self._pipeline.keeper.load(state)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -224,7 +238,7 @@ class Optimizer(torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         rest = dict(state)
         loaded = rest.pop("state", None)
-        if "_pipeline" not in vars(self):  # a copy
+        if "_pipeline" not in vars(self):  # a new object, made by copy or pickle
             self.param_groups = rest["param_groups"]
             self._set_up(None, rest.pop("_options"))
             self._made = True
@@ -250,7 +264,7 @@ class Optimizer(torch.optim.Optimizer):
 
 
 def _check_group(group: Mapping[str, Any], name: str) -> None:
-    """ValueError for options that no optimizer here has."""
+    """Raises ValueError if a group sets ``differentiable`` or ``capturable``."""
     if group.get("differentiable") or group.get("capturable"):
         raise ValueError(
             f"{name}: differentiable and capturable must be False: parameters are updated outside of "

@@ -1,4 +1,4 @@
-"""Parameter: a parameter of a PyTorch model, and the Variable that stands for it in distopt."""
+"""Parameter: a parameter of a PyTorch model, and the distopt Variable that shares its memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ class TensorVariable(ParameterVariable):
     """The variable of a parameter.
 
     Attributes:
-        axes: the tensor's axes, in the order in which the variable has them.
+        axes: the permutation of the tensor's axes: axis ``i`` of the variable is axis ``axes[i]`` of the
+            tensor.
     """
 
     __slots__ = ("axes",)
@@ -28,17 +29,21 @@ class TensorVariable(ParameterVariable):
 
 
 class Parameter:
-    """One parameter.
+    """A parameter of a model, as a tensor and as a variable.
 
-    The variable has the tensor's axes in the order in which they lie in memory (channels-last weights are
-    contiguous so), and no gaps.
+    The variable is C-contiguous: its axes are those of the tensor in order of decreasing stride. So weights
+    in channels-last layout need no copy.
 
     Args:
-        tensor: the parameter.
-        name: its name.
+        tensor: the parameter: real floating-point numbers, dense, on the CPU.
+        name: its name, for messages.
 
     Attributes:
-        variable: its value for the step.
+        tensor: the parameter.
+        variable: the distopt variable with its value, which the step updates.
+
+    Raises:
+        ValueError: the tensor is not such a parameter.
     """
 
     def __init__(self, tensor: torch.Tensor, name: str) -> None:
@@ -46,8 +51,8 @@ class Parameter:
         self.tensor = tensor
         axes = axes_by_stride(tensor)
         self._axes = tuple(range(tensor.ndim)) if axes is None else axes
-        self._back = tuple(sorted(range(tensor.ndim), key=self._axes.__getitem__))
-        self._plain = self._axes == self._back == tuple(range(tensor.ndim))
+        self._inverse_axes = tuple(sorted(range(tensor.ndim), key=self._axes.__getitem__))
+        self._is_c_order = self._axes == tuple(range(tensor.ndim))
         self.variable = TensorVariable(self.array(tensor), name=name)
         self.variable.axes = self._axes
         self._address = 0
@@ -55,26 +60,32 @@ class Parameter:
 
     # -- values
     def array(self, tensor: torch.Tensor) -> Array:
-        """A tensor of the parameter's shape as the variable has it: in its memory, or a copy without gaps."""
+        """Converts a tensor of the parameter's shape to a contiguous array of the variable's shape.
+
+        The array shares the tensor's memory if the layout allows; otherwise it is a copy.
+        """
         return as_array(tensor.detach().permute(self._axes).contiguous())
 
     def tensor_of(self, array: Array) -> torch.Tensor:
-        """The opposite: an array of the variable's shape as a tensor of the parameter's, in its memory."""
-        return as_tensor(array).permute(self._back)
+        """Views an array of the variable's shape as a tensor of the parameter's shape."""
+        return as_tensor(array).permute(self._inverse_axes)
 
     def gradient(self) -> Array | IndexedSlices | None:
-        """The gradient, in its own memory where that is laid out like the variable; None if there is none."""
+        """Returns ``tensor.grad`` in the variable's shape; None if there is no gradient.
+
+        It is not copied if its layout is that of the variable.
+        """
         gradient = self.tensor.grad
         if gradient is None:
             return None
-        if self._plain and gradient.layout is torch.strided and gradient.is_contiguous():
-            return as_array(gradient)  # the common case, at little cost
+        if self._is_c_order and gradient.layout is torch.strided and gradient.is_contiguous():
+            return as_array(gradient)  # the fast path for the common case
         if gradient.layout is torch.sparse_coo:
             return as_slices(gradient, self.variable.name)
         return self.array(gradient)
 
     def set_gradient(self, gradient: Any) -> None:
-        """Replaces the gradient of the tensor with a tensor or with IndexedSlices of distopt."""
+        """Sets ``tensor.grad`` to a gradient of the variable's shape: an array or IndexedSlices."""
         if isinstance(gradient, IndexedSlices):
             values, indices = (as_tensor(distopt_array(part)) for part in (gradient.values, gradient.indices))
             self.tensor.grad = torch.sparse_coo_tensor(
@@ -85,26 +96,29 @@ class Parameter:
         else:
             self.tensor.grad.copy_(self.tensor_of(distopt_array(gradient)))
 
-    # -- where it lies
+    # -- memory
     def place(self, memory: Array) -> None:
-        """Moves the parameter into memory that holds its value, an array of the variable's shape."""
+        """Makes the tensor a view of ``memory``, an array of the variable's shape that holds its value."""
         self.tensor.data = self.tensor_of(memory)
         self._address, self._strides = self.tensor.data_ptr(), self.tensor.stride()
 
     def place_in_own_memory(self) -> None:
-        """Makes the tensor's memory the variable's; in a child of a replica, a copy of what they share."""
+        """Makes the variable use the tensor's memory.
+
+        In a forked child of a replica, the tensor is in shared memory of the job and is copied first.
+        """
         shared = self.variable.storage.shared
         memory = self.array(self.tensor.detach().clone() if shared else self.tensor)
         self.variable.storage.adopt(memory)
         self.place(memory)
 
     def is_placed(self) -> bool:
-        """Whether the tensor lies where it was placed, with the same dtype and layout."""
+        """Whether the tensor still has the address and strides that :meth:`place` gave it."""
         tensor = self.tensor
         return tensor.data_ptr() == self._address and tensor.stride() == self._strides
 
     def fits(self) -> bool:
-        """Whether the tensor still has the variable's shape and dtype, and its layout is the one placed."""
+        """Whether the tensor still has the variable's shape and dtype, and the strides of :meth:`place`."""
         tensor = self.tensor
         array = as_array(tensor.detach().permute(self._axes)) if tensor.ndim == len(self._axes) else None
         same = array is not None and array.shape == self.variable.shape and array.dtype == self.variable.dtype
@@ -112,7 +126,7 @@ class Parameter:
 
 
 def _check(tensor: Any, name: str) -> None:
-    """Raises if no optimizer here can update it."""
+    """Raises ValueError unless the tensor is dense, on the CPU, and of a real floating-point dtype."""
     if tensor.is_meta:
         raise ValueError(
             f"parameter {name!r} is on the meta device, which has no memory: call "

@@ -1,4 +1,4 @@
-"""Parameters: where an optimizer's parameters lie, and what the program does to them between steps."""
+"""Parameters: the memory of an optimizer's parameters, and values that the program writes between steps."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ __all__ = ["Parameters"]
 
 
 class Parameters:
-    """The parameters of one optimizer, found by their tensors.
+    """The parameters of one optimizer, by tensor.
 
-    Where a job has several replicas, a parameter lies in the memory that the replicas of a node share. The
-    program sees it through a view of its own: what it writes there stays its own until the next step, in
-    which all replicas must have written the same.
+    With several replicas, parameters are in shared memory of the node. Each replica's tensor is a private,
+    copy-on-write view: what the program writes to it stays private until the next step, which requires that
+    all replicas have written the same values.
     """
 
     def __init__(self) -> None:
-        self._known: dict[int, Parameter] = {}  # by the tensor's id; it lives as long as the parameter here
+        #: By id of the tensor. A Parameter keeps its tensor alive, so that no other object gets the same id.
+        self._known: dict[int, Parameter] = {}
 
     def __len__(self) -> int:
         return len(self._known)
@@ -32,23 +33,23 @@ class Parameters:
         return iter(self._known.values())
 
     def of(self, tensor: torch.Tensor) -> Parameter:
-        """The parameter of a tensor that has been added."""
+        """The parameter of a tensor; KeyError if it has not been added."""
         return self._known[id(tensor)]
 
     def lacking(self, tensors: Iterable[torch.Tensor]) -> list[torch.Tensor]:
-        """Those that have not been added."""
+        """Returns those of ``tensors`` that have not been added."""
         return [tensor for tensor in tensors if id(tensor) not in self._known]
 
     def add(self, call: str, named: Sequence[tuple[str, torch.Tensor]]) -> None:
-        """Gives parameters their place, with replica 0's values; collective.
+        """Adds parameters: moves them to shared memory, with replica 0's values. Collective.
 
         Args:
-            call: who asks, for messages.
-            named: tensors with their names, none of which has been added.
+            call: the caller, for messages.
+            named: (name, tensor), none of which has been added.
 
         Raises:
-            ValueError: one cannot be trained here: another device, sparse, or no real floating-point numbers.
-            ReplicaMismatch: replicas have others.
+            ValueError: a tensor is not on the CPU, is sparse, or does not hold real floating-point numbers.
+            ReplicaMismatch: replicas add different parameters.
         """
         engine = StepEngine.of(require_replica_context(call))
         try:
@@ -60,7 +61,11 @@ class Parameters:
         self._known.update({id(parameter.tensor): parameter for parameter in new})
 
     def replace(self, call: str, parameters: Sequence[Parameter]) -> list[Parameter]:
-        """New ones for tensors that got another dtype, shape or layout; collective."""
+        """Replaces parameters whose tensors now have another dtype, shape or layout. Collective.
+
+        Returns:
+            The new ones, in the same order.
+        """
         engine = StepEngine.of(require_replica_context(call))
         new = [Parameter(old.tensor, old.variable.name) for old in parameters]
         self._place(engine, call, new)
@@ -68,7 +73,14 @@ class Parameters:
         return new
 
     def move(self, call: str, before: StepEngine, engine: StepEngine) -> None:
-        """Moves all that ``before`` has placed to where ``engine`` makes steps, as they are; collective."""
+        """Moves the parameters from one engine's shared memory to another's; collective among its replicas.
+
+        Args:
+            call: the caller, for messages.
+            before: the engine that placed them. Parameters that it has already released stay where they are.
+            engine: the engine of the following steps, such as that of one node. Its replica 0 gives the
+                values.
+        """
         moved = [p for p in self if not before.parameters.released(p.variable)]
         before.parameters.release([parameter.variable for parameter in moved])
         for parameter in moved:
@@ -91,10 +103,14 @@ class Parameters:
 
     # -- around a step
     def take_edits(self, engine: StepEngine) -> list[Parameter]:
-        """Takes what the program has written for assignments, which replicas compare in the step.
+        """Before a step: registers values that the program wrote to tensors as assignments to the variables.
+
+        The step then compares them over replicas. A tensor whose memory the program replaced, as by ``p.data
+        = x``, is copied to its view in shared memory first.
 
         Returns:
-            parameters of another dtype, shape or layout than before, which have to be replaced.
+            Parameters whose tensors have another dtype, shape or layout than before: pass them to
+            :meth:`replace`.
         """
         moved = [parameter for parameter in self._known.values() if not parameter.is_placed()]
         changed = [parameter for parameter in moved if not parameter.fits()]
@@ -104,7 +120,7 @@ class Parameters:
             for parameter in (*same, *alone):
                 parameter.place_in_own_memory()
             return changed
-        for parameter in same:  # as if it had been written through the view, where equal values are no edit
+        for parameter in same:  # written through the view, where only values that differ count as an edit
             view = engine.parameters.private_view(parameter.variable)
             np.copyto(view, parameter.array(parameter.tensor))
             parameter.place(view)
@@ -112,7 +128,7 @@ class Parameters:
         return changed
 
     def accept_edits(self, engine: StepEngine) -> None:
-        """After a step: all see what it has made of the parameters, and nothing else."""
+        """After a step: all tensors show the values of the step, without private edits."""
         if engine.replicas > 1:
             engine.parameters.discard_edits([parameter.variable for parameter in self._known.values()])
             for parameter in self._known.values():

@@ -1,4 +1,4 @@
-"""Pipeline: what an optimizer here does with its parameters, from gradients to new values on all replicas."""
+"""Pipeline: one step of a PyTorch optimizer, from its gradients to the new parameters on all replicas."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ __all__ = ["Pipeline"]
 
 
 class Pipeline:
-    """The step of one optimizer.
+    """The parameters, the state and the step of one optimizer.
 
     Args:
         name: the optimizer's name, for messages.
-        update: the algorithm.
-        groups: gives the ``param_groups``.
+        update: the update algorithm.
+        groups: returns the current ``param_groups``.
         module: the model, if it is known.
         options: see ``StepOptions``.
 
     Attributes:
         updates: aggregates, clips and updates.
-        keeper: shows the state.
-        gradient_watch: notices gradients that the program has changed.
+        keeper: makes ``optimizer.state``.
+        gradient_watch: detects gradients that the program changed between ``backward()`` and the step.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class Pipeline:
         self.keeper = StateKeeper(self._parameters, self.updates, update, self._tensors)
         self._hooks: GradientHooks | None = None
         self._statistics = RunningStatistics()
+        #: ``placement().moves`` after the last step: if it is still the same, no variable was assigned.
         self._moves = -1
 
     def _tensors(self) -> Iterator[torch.Tensor]:
@@ -81,7 +82,7 @@ class Pipeline:
         return self._module
 
     def add_parameters(self) -> None:
-        """Takes in what is new in the groups, with replica 0's values; collective if there is anything."""
+        """Adds the groups' new parameters, with replica 0's values. Collective if there are any."""
         known, number = self._parameters, len(self._parameters)
         added = [(i, new) for i, g in enumerate(self._groups()) if (new := known.lacking(g["params"]))]
         if not added:
@@ -106,15 +107,15 @@ class Pipeline:
 
     @property
     def parameters(self) -> list[Parameter]:
-        """All of them, in the order in which they were added."""
+        """All parameters, in the order in which they were added."""
         return list(self._parameters)
 
     def move(self, before: StepEngine, context: ReplicaContext) -> None:
-        """Goes on in another context, to which the parameters move with their values; collective.
+        """Moves the parameters to the replicas that make the following steps together. Collective among them.
 
         Args:
-            before: the engine that has placed those that have not moved yet.
-            context: the replica among those that make steps from now on.
+            before: the engine that placed the parameters.
+            context: this replica's context among those replicas; nothing moves if it is that of the job.
         """
         if context is context.job:
             return
@@ -122,28 +123,34 @@ class Pipeline:
             self._parameters.move(f"{self._name}()", before, StepEngine.of(context))
 
     def settle(self) -> None:
-        """Takes in what the program has done since the last step, without a step; collective."""
+        """Applies what the program changed since the last step, without making a step. Collective."""
         engine = self.prepare()
         self._settle(engine, [])
         self._parameters.accept_edits(engine)
 
     def average_statistics(self) -> None:
-        """Gives all replicas the mean of their running statistics; collective."""
+        """Averages the running statistics of batch norms over replicas; collective."""
         self._statistics.average()
 
     def _learn_names(self) -> None:
-        """Finds the module of parameters that have no names."""
+        """Finds the model, for the names of parameters, if some have none yet."""
         if self._module is None and any(id(tensor) not in self._names for tensor in self._tensors()):
             self._module = module_of(self._tensors())
             self._names = names_in(self._module) | self._names
 
     # -- a step
     def error_barrier(self, call: str, context: ReplicaContext) -> AbstractContextManager[None]:
-        """A block before ``call``, which the replicas of ``context`` make; its errors stop all of them."""
+        """A ``with`` block before the collective ``call``: errors in it end the call on all replicas."""
         return StepEngine.of(context).coordinator.error_barrier(f"{call} of {self._name}")
 
     def prepare(self) -> StepEngine:
-        """Takes in what the program has done since the last step: parameters, their values, the state."""
+        """Applies what the program changed since the last step: new parameters, written values, the state.
+
+        Collective if there are new parameters, or some of another dtype, shape or layout.
+
+        Returns:
+            The engine of this replica, for the step.
+        """
         self.add_parameters()
         engine = StepEngine.of(require_replica_context(f"step() of {self._name}"))
         changed = self._parameters.take_edits(engine)
@@ -153,7 +160,11 @@ class Pipeline:
         return engine
 
     def pairs(self, engine: StepEngine) -> list[tuple[Any, Any]]:
-        """The gradients, with their variables."""
+        """Returns (gradient, variable) for each parameter with a gradient.
+
+        Collective with ``unused="zero"``, where parameters that have a gradient on other replicas only get
+        zeros.
+        """
         parameters = list(map(self._parameters.of, self._tensors()))
         found = self._reader.pairs(engine, f"step of {self._name}", parameters)
         self.updates.absent = self._reader.absent + self._statistics.description()
@@ -166,13 +177,16 @@ class Pipeline:
         scale: torch.Tensor | None,
         found_inf: torch.Tensor | None,
     ) -> None:
-        """One step.
+        """Makes one step; collective.
 
         Args:
-            examples: the weight of this replica's gradients, or None.
-            aggregate: False if the gradients are aggregated already.
-            scale: what the gradients have to be divided by, or None.
-            found_inf: of shape (); above 0 if this replica asks for the step to be left out.
+            examples: the number of examples of this replica, which weights its gradients; None for equal
+                weights.
+            aggregate: False if the gradients are already aggregated.
+            scale: ``grad_scale`` of a GradScaler, shape (): the gradients are divided by it. None without
+                one.
+            found_inf: its ``found_inf``, shape (): above 0 if a gradient of this replica is not finite. All
+                replicas skip the step if it is above 0 on any.
         """
         engine = self.prepare()
         with engine.coordinator.error_barrier(f"step of {self._name}"):
@@ -180,7 +194,7 @@ class Pipeline:
             if aggregate:
                 self.gradient_watch.check()
         if found_inf is not None:
-            if examples == 0:  # the mean over no examples is NaN, which counts nothing
+            if examples == 0:  # a mean over no examples is NaN, but has weight 0: no reason to skip the step
                 found_inf = torch.zeros_like(found_inf)
             if any_skips(engine, f"step of {self._name}", found_inf):
                 return
@@ -213,18 +227,25 @@ class Pipeline:
                 parameter.set_gradient(total)
 
     def _settle(self, engine: StepEngine, stepped: Sequence[Any]) -> None:
-        """Settles what the program has written to parameters without a gradient; collective if it has."""
+        """Shares values that the program assigned to parameters outside this step, and to their slots.
+
+        Those of the step's own parameters are shared in the step. Collective if there are any.
+
+        Args:
+            engine: that of the step.
+            stepped: the variables of the step.
+        """
         if engine.replicas == 1 or placement().moves == self._moves:
             return
-        own = set(map(id, stepped))
-        others = [parameter.variable for parameter in self._parameters if id(parameter.variable) not in own]
+        in_step = set(map(id, stepped))
+        others = [p.variable for p in self._parameters if id(p.variable) not in in_step]
         slots = [slot for variable in others for slot in self.updates.slots(variable).values()]
-        written = engine.parameters.assigned([*others, *slots])
-        if written:
-            engine.share(f"values given to parameters of {self._name}", written)
+        assigned = engine.parameters.assigned([*others, *slots])
+        if assigned:
+            engine.share(f"values given to parameters of {self._name}", assigned)
 
     def _replace(self, engine: StepEngine, changed: Sequence[Parameter]) -> None:
-        """Goes on with parameters of another dtype, shape or layout; the state is cast."""
+        """Replaces parameters whose dtype, shape or layout has changed, and casts their state. Collective."""
         states = [self.keeper.shown(parameter) for parameter in changed]
         new = self._parameters.replace(f"parameters of {self._name} of another dtype or layout", changed)
         for before, after in zip(changed, new, strict=True):

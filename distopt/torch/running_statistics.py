@@ -1,4 +1,4 @@
-"""Running statistics of batch norms, which replicas keep the same."""
+"""RunningStatistics: averages the running statistics of batch norms over replicas."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class RunningStatistics:
         self._norms: list[_NormBase] = []
 
     def take_in(self, tensors: Sequence[torch.Tensor], module: torch.nn.Module | None) -> None:
-        """Finds the modules of parameters, and gives their buffers replica 0's values; collective.
+        """Finds the modules of the parameters, and gives buffers of new ones replica 0's values. Collective.
 
         Args:
             tensors: all parameters of the optimizer.
-            module: that of the first ones, if it is known.
+            module: the model, if it is known.
         """
         context = get_replica_context()
         if context is None or context.num_replicas_in_sync == 1:
@@ -54,25 +54,26 @@ class RunningStatistics:
         )
 
     def description(self) -> str:
-        """How many will be averaged, for what replicas compare before a step; empty if none."""
+        """Text for the name of a step, which replicas compare: how many numbers are averaged. "" if none."""
         count = 2 * sum(norm.num_features for norm in self._training())
         return f", averaging {count} running statistics" if count else ""
 
     def average(self) -> None:
-        """Gives all replicas the mean of theirs; collective if there are any."""
+        """Replaces the statistics on all replicas with their mean; collective if there are any."""
         context, buffers = get_replica_context(), self._buffers()
         if context is None or not buffers:
             return
-        # In float64, in which the mean of equal values is that value.
+        # In float64, so that the mean of equal float32 values is exactly that value.
         flat = np.concatenate([buffer.astype(np.float64) for buffer in buffers])
         means = distopt_array(context.all_reduce("mean", flat))
         ends = np.cumsum([buffer.size for buffer in buffers])[:-1]
         for buffer, mean in zip(buffers, np.split(means, ends), strict=True):
-            # Not by PyTorch: it would refuse a backward pass that has saved the buffer, but does not use it.
+            # Not with PyTorch, which would count it as a modification, and then refuse a backward pass for
+            # which the buffer was saved, although the pass does not use it.
             np.copyto(buffer, mean, casting="unsafe")
 
     def _buffers(self) -> list[Array]:
-        """The memory of what is to be averaged now."""
+        """Views of the running means and variances of the batch norms that are in training mode."""
         pairs = ((norm.running_mean, norm.running_var) for norm in self._training())
         return [as_array(buffer) for pair in pairs for buffer in pair if buffer is not None]
 

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = ["AdamWScheduleFree", "SGDScheduleFree", "ScheduleFree"]
 
-#: What the authors' program keeps in each group.
+#: The state that the authors' package keeps in each group, with its initial values.
 _KEPT = {"k": 0, "train_mode": False, "weight_sum": 0.0, "lr_max": -1.0, "scheduled_lr": 0.0}
 
 
 class _TwoWeights(Optimizer):
-    """The base: parameters are y after :meth:`train`, where gradients are taken, and x after :meth:`eval`."""
+    """Base: parameters hold y after :meth:`train`, where gradients are computed, and x after :meth:`eval`."""
 
     @eager
     def train(self) -> None:

@@ -1,4 +1,4 @@
-"""``optimizer.state``: slots and scalars under the names that PyTorch has for them."""
+"""``optimizer.state``: slots and scalars under PyTorch's names."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ __all__ = ["StateKeeper", "StateView"]
 
 
 class StateView(MutableMapping[Any, Any]):
-    """The state of each parameter, copied when it is looked at; what is changed here counts in the next step.
+    """The mapping ``optimizer.state``: a dict of state for each parameter, created when it is first read.
+
+    Entries are copies of slots and scalars. The next step writes those that the program has changed back.
 
     Args:
-        make: the state of one parameter now; empty before its first step.
-        tensors: the parameters.
+        make: returns a copy of the current state of one parameter, {} before its first step.
+        tensors: returns all parameters.
     """
 
     def __init__(
@@ -31,23 +33,25 @@ class StateView(MutableMapping[Any, Any]):
     ) -> None:
         self._make, self._tensors = make, tensors
         self._entries: dict[Any, Any] = {}
-        self._seen: set[int] = set()  # ids of parameters whose state is here, or has been taken out
+        #: The ids of parameters whose state was copied to the entries, even if the program deleted it since.
+        self._seen: set[int] = set()
 
     def changed(self, tensor: torch.Tensor) -> dict[str, Any] | None:
-        """The state of a parameter if it is another one than before; else None."""
+        """The state of a parameter here if the program has changed it; None if it has not."""
         if id(tensor) in self._seen or tensor in self._entries:
             entry: dict[str, Any] = self._entries.get(tensor, {})
             return None if _equal(entry, self._make(tensor)) else entry
         return None
 
     def _first(self, key: Any) -> dict[str, Any]:
+        """A copy of the state of ``key`` at its first use; {} later, and for other keys than parameters."""
         if not isinstance(key, torch.Tensor) or id(key) in self._seen:
             return {}
         self._seen.add(id(key))
         return self._make(key)
 
     def _complete(self) -> dict[Any, Any]:
-        """All entries; what has not been looked at is made."""
+        """All entries, including those of parameters that the program has not read yet."""
         for tensor in self._tensors():
             if tensor not in self._entries and (entry := self._first(tensor)):
                 self._entries[tensor] = entry
@@ -85,13 +89,13 @@ class StateView(MutableMapping[Any, Any]):
 
 
 class StateKeeper:
-    """The state of an optimizer: shows it, and takes in what the program has loaded or changed.
+    """Converts between ``optimizer.state`` and the slots and scalars of the step.
 
     Args:
-        parameters: those that have been added.
-        updates: keeps slots and scalars.
-        update: the algorithm.
-        tensors: all parameters of the groups.
+        parameters: the parameters that have been added.
+        updates: holds the slots, and the scalars in its cohorts.
+        update: the update algorithm.
+        tensors: returns all parameters of the groups.
     """
 
     def __init__(
@@ -102,29 +106,32 @@ class StateKeeper:
         tensors: Callable[[], Iterable[torch.Tensor]],
     ) -> None:
         self._parameters, self._updates, self._update, self._tensors = parameters, updates, update, tensors
+        #: The view that the program has had since the last step; None if it has not asked for one.
         self._view: StateView | None = None
+        #: Whether the view holds a state that replaces all of the current one.
         self._loaded = False
-        #: What the program keeps there besides, by parameter or any other key.
+        #: Entries of the program that are no slot or scalar: by parameter, a dict; by any other key, any
+        #: value.
         self._others: dict[Any, Any] = {}
 
     def view(self) -> StateView:
-        """The state as it is now."""
+        """The value of ``optimizer.state``: the same object until the next step."""
         if self._view is None:
             self._view = StateView(self._shown, self._tensors)
             self._view.update({k: v for k, v in self._others.items() if not isinstance(k, torch.Tensor)})
         return self._view
 
     def load(self, state: Mapping[Any, Any]) -> None:
-        """Puts another state in place of all that there is."""
+        """Replaces the whole state with ``state``, from the next step on."""
         self._view = StateView(lambda _: {}, tuple)
         self._view.update(state)
         self._loaded = True
 
     def take_in(self, memory: SharedParameters) -> None:
-        """Before a step: what the program has changed becomes the state.
+        """Before a step: copies entries that the program changed or loaded to the slots and scalars.
 
         Args:
-            memory: where slots lie.
+            memory: the shared memory of the slots.
         """
         view = self._view
         if view is None:
@@ -139,22 +146,26 @@ class StateKeeper:
         self.restore(memory, list(changed.values()))
 
     def now(self, tensor: torch.Tensor) -> dict[str, Any]:
-        """The state of one parameter as it is now, which is not kept."""
+        """The state of one parameter, with the changes that no step has applied yet."""
         changed = None if self._view is None else self._view.changed(tensor)
         return self._shown(tensor) if changed is None and not self._loaded else changed or {}
 
     def stepped(self) -> None:
-        """After a step: what was shown is old."""
+        """After a step: discards the view, which shows the state before it."""
         self._view, self._loaded = None, False
 
     def restore(
         self, memory: SharedParameters, entries: Iterable[tuple[Parameter, Mapping[str, Any]]]
     ) -> None:
-        """Gives parameters the state in ``entries``; empty ones are as before the first step.
+        """Sets the state of parameters.
+
+        Args:
+            memory: the shared memory of the slots.
+            entries: parameters with their state under PyTorch's names. {} is the state before the first step.
 
         Raises:
             KeyError: a scalar is missing. Nothing was changed.
-            ValueError: a slot has another shape than its parameter. Nothing was changed.
+            ValueError: a slot has a wrong shape. Nothing was changed.
         """
         checked = [(parameter, entry, self._scalars_in(parameter, entry)) for parameter, entry in entries]
         cohorts = self._updates.cohorts
@@ -173,7 +184,7 @@ class StateKeeper:
             self._updates.forget_plans()
 
     def shown(self, parameter: Parameter) -> dict[str, Any]:
-        """The state of a parameter, copied; empty before its first step."""
+        """A copy of the state of a parameter, under PyTorch's names; {} before its first step."""
         variable = parameter.variable
         scalars, slots = self._updates.cohorts.of(variable).scalars, self._updates.slots(variable)
         state: dict[str, Any] = {}
@@ -191,7 +202,7 @@ class StateKeeper:
         return {} if self._parameters.lacking([tensor]) else self.shown(self._parameters.of(tensor))
 
     def _scalars_in(self, parameter: Parameter, entry: Mapping[str, Any]) -> dict[str, float]:
-        """The scalars of a state that fits the parameter."""
+        """Checks the shapes in a state. Returns its scalars; see :meth:`restore` for the errors."""
         name, shape = parameter.variable.name, tuple(parameter.tensor.shape)
         shapes = dict.fromkeys(self._update.optional_slots, shape)
         for key, own in {**shapes, **self._updates.slot_shapes(parameter.variable)}.items():
@@ -223,7 +234,7 @@ class StateKeeper:
 
 
 def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two states of a parameter are the same."""
+    """Whether two states of a parameter have the same keys and values."""
     return one.keys() == other.keys() and all(_same(value, other[key]) for key, value in one.items())
 
 

@@ -59,7 +59,7 @@ class SyncBatchNorm(_BatchNorm):
 
     @torch.no_grad()
     def _keep(self, statistics: ChannelStatistics) -> None:
-        """Takes a batch into the running statistics."""
+        """Updates the running statistics with those of a batch."""
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -100,7 +100,7 @@ def convert_sync_batchnorm(module: nn.Module) -> nn.Module:
             made = new[id(found)] = SyncBatchNorm.__new__(SyncBatchNorm)
             vars(made).update(vars(found))
     for parent in list(module.modules()):
-        # Not named_children(), which leaves out what comes twice.
+        # Not named_children(), which yields a module that has two names only once.
         for name, child in list(vars(parent).get("_modules", {}).items()):
             if id(child) in new:
                 setattr(parent, name, new[id(child)])
@@ -108,7 +108,7 @@ def convert_sync_batchnorm(module: nn.Module) -> nn.Module:
 
 
 def _check(name: str, module: _BatchNorm) -> None:
-    """Raises if the module is more than a batch norm, or not yet one."""
+    """Raises TypeError if the module changes batch norm, ValueError if it is lazy and has no shape."""
     kind = type(module)
     if isinstance(module, LazyModuleMixin) and module.has_uninitialized_params():
         raise ValueError(

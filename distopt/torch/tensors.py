@@ -1,4 +1,4 @@
-"""PyTorch's tensors as arrays, and back; they share memory."""
+"""Converts between PyTorch tensors and NumPy arrays that share their memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["as_array", "as_slices", "as_tensor", "axes_by_stride"]
 
 
 def as_array(tensor: torch.Tensor) -> Array:
-    """The memory of a dense CPU tensor; bfloat16 as ``ml_dtypes.bfloat16``, which NumPy itself lacks."""
+    """Views a dense CPU tensor as an array. bfloat16 becomes ``ml_dtypes.bfloat16``."""
     tensor = tensor.detach()
     if tensor.dtype is torch.bfloat16:
         array: Array = tensor.view(torch.int16).numpy().view(bfloat16())
@@ -22,7 +22,7 @@ def as_array(tensor: torch.Tensor) -> Array:
 
 
 def as_tensor(array: Array) -> torch.Tensor:
-    """A tensor in the array's memory; the opposite of :func:`as_array`. NumPy's scalars are copied."""
+    """Views an array as a tensor: the inverse of :func:`as_array`. NumPy scalars are copied."""
     array = np.asarray(array)
     if is_bfloat16(array.dtype):
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
@@ -30,10 +30,14 @@ def as_tensor(array: Array) -> torch.Tensor:
 
 
 def as_slices(gradient: torch.Tensor, name: str) -> IndexedSlices:
-    """The rows of a sparse gradient.
+    """Converts a sparse gradient to IndexedSlices with distinct rows.
+
+    Args:
+        gradient: sparse in axis 0 only.
+        name: the name of the parameter, for messages.
 
     Raises:
-        ValueError: it is sparse in more than its first axis.
+        ValueError: it is sparse in more axes.
     """
     rows = gradient.detach().coalesce()
     if rows.sparse_dim() != 1:
@@ -45,7 +49,7 @@ def as_slices(gradient: torch.Tensor, name: str) -> IndexedSlices:
 
 
 def axes_by_stride(tensor: torch.Tensor) -> tuple[int, ...] | None:
-    """The order of axes in which the tensor is contiguous; None if there is none, as it has gaps."""
+    """The permutation of axes that makes the tensor C-contiguous; None if there is none."""
     strides = tensor.stride()
     axes = tuple(sorted(range(tensor.ndim), key=lambda axis: -strides[axis]))
     return axes if tensor.permute(axes).is_contiguous() else None

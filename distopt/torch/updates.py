@@ -1,4 +1,4 @@
-"""GroupUpdates: the step over all replicas, for parameters in groups with numbers of their own."""
+"""GroupUpdates: runs distopt's step with PyTorch's update rules, with the options of each parameter group."""
 
 from __future__ import annotations
 
@@ -28,24 +28,28 @@ from distopt.typing import Shape, Transformer
 
 __all__ = ["GroupUpdates"]
 
-#: Of ``torch.nn.utils.clip_grad_norm_``.
+#: ``torch.nn.utils.clip_grad_norm_`` adds this to the norm before it divides by it.
 _MARGIN = 1e-6
 
 
 class GroupUpdates(RuleOptimizer):
-    """Aggregates, clips and updates, as all optimizers here do, with PyTorch's arithmetic.
+    """A distopt optimizer that aggregates, clips and updates with PyTorch's arithmetic.
+
+    Where other optimizers group variables by device and dtype, this one groups them by cohort and dtype, so
+    that each cohort has its own rule and coefficients.
 
     Args:
         name: the optimizer's name, for messages.
-        update: the algorithm.
-        groups: gives the ``param_groups``.
-        aggregator: the mean over replicas if None.
+        update: the update algorithm.
+        groups: returns the current ``param_groups``.
+        aggregator: see StepOptions. None is the mean over replicas.
         clip_norm: the largest norm of all gradients together, or None.
         clip_value: the largest absolute value of an element, or None.
         on_nonfinite: see Optimizer.
 
     Attributes:
-        cohorts: which parameters take their steps with the same numbers.
+        cohorts: the parameters of each group, divided by the number of steps that they have made.
+        absent: the part of the call's name that lists the parameters without a gradient. Replicas compare it.
     """
 
     _step_call: ClassVar[str] = "step"
@@ -73,9 +77,8 @@ class GroupUpdates(RuleOptimizer):
         self._update_rule, self._groups = update, groups
         self.cohorts = Cohorts()
         self._plans = PlanCache(self._kind)
-        self._looked_for_means = True  # a mean is what is asked for
+        self._looked_for_means = True  # turns off the warning that losses which are means are summed
         self._weights = ExampleWeights("step", self.gradient_aggregator)
-        #: Says which parameters have no gradient; replicas compare it.
         self.absent = ""
 
     # -- a step
@@ -83,19 +86,23 @@ class GroupUpdates(RuleOptimizer):
         """Sets the weight of this replica, before :meth:`step` or :meth:`aggregate`.
 
         Args:
-            examples: over how many this replica averaged its gradients; None for equal weights.
+            examples: the number of examples over which this replica averaged its gradients; None for equal
+                weights.
 
         Raises:
-            ValueError: it is no count, or the aggregator is no mean.
+            ValueError: ``examples`` is not a count, or the aggregator is not a mean.
         """
         self._weights.weigh(examples)
 
     def step(self, pairs: Sequence[tuple[Any, Variable]], aggregate: bool) -> bool:
-        """One step; whether it was made, the same on all replicas.
+        """Makes one step; collective.
 
         Args:
-            pairs: gradients, none of them None, and variables; a variable comes once.
-            aggregate: False if the gradients are aggregated already.
+            pairs: (gradient, variable), without None, each variable once.
+            aggregate: False if the gradients are already aggregated.
+
+        Returns:
+            Whether the step was made; False if ``on_nonfinite`` skipped it. The same on all replicas.
         """
         if self.cohorts.join([variable for _, variable in pairs]):
             self._plans.clear()
@@ -104,7 +111,7 @@ class GroupUpdates(RuleOptimizer):
         return self._steps_made() > made
 
     def aggregate(self, pairs: Sequence[tuple[Any, Variable]]) -> dict[Variable, Any]:
-        """The gradients aggregated over replicas, by variable; collective."""
+        """Returns the gradients aggregated over replicas, by variable; collective."""
         call = f"aggregate of {self._name}{self._weights.text}{self.absent}"
         return aggregate_pairs(call, pairs, self.gradient_aggregator, self._steps_before())
 
@@ -112,7 +119,11 @@ class GroupUpdates(RuleOptimizer):
         return super()._call() + self._weights.text + self.absent
 
     def check_absence(self, engine: StepEngine) -> None:
-        """A step without any gradient, which it must be on all replicas."""
+        """Checks that no replica has any gradient in this step, if this replica has none; collective.
+
+        Raises:
+            ReplicaMismatch: another replica has gradients.
+        """
         engine.coordinator.check(self._call(), [])
 
     def _check_and_prepare(
@@ -128,12 +139,12 @@ class GroupUpdates(RuleOptimizer):
         return max(self.cohorts.most_steps(), self._steps_made())
 
     def _are_alike(self, engine: StepEngine, variables: Sequence[Variable]) -> bool:
-        return True  # what is not aggregated in a step, aggregate() has been asked to
+        return True  # step() without aggregation follows aggregate(), whose results are the same on all
 
     def _global_clip(self, limit: float) -> Transformer:
         return ClipMixedNorm(limit, _MARGIN)
 
-    # -- numbers
+    # -- coefficients: the "device" in a variable's kind is its cohort
     def _kind(self, variable: Variable) -> Kind:
         return self.cohorts.of(variable), variable.dtype
 
@@ -169,7 +180,12 @@ class GroupUpdates(RuleOptimizer):
 
     # -- slots
     def make_slots(self, variables: Sequence[Variable], also: Iterable[str] = ()) -> None:
-        """Makes the slots that the variables' groups need, and ``also`` others, that they do not have yet."""
+        """Creates missing slots of the variables.
+
+        Args:
+            variables: TensorVariables.
+            also: names of slots to create in addition to those that the variables' groups need.
+        """
         with self._slots.prefixed():
             for variable in variables:
                 own = self._slots.of(variable)
@@ -182,11 +198,11 @@ class GroupUpdates(RuleOptimizer):
                     if slot not in own:
                         value = self.initial(variable, slot)
                         initializer = partial(_filled, value) if value else "zeros"
-                        turned = None if shape is None else tuple([shape[axis] for axis in axes])
-                        self._slots.add(variable, slot, initializer, turned)
+                        permuted = None if shape is None else tuple([shape[axis] for axis in axes])
+                        self._slots.add(variable, slot, initializer, permuted)
 
     def slot_shapes(self, variable: Variable) -> dict[str, Shape]:
-        """The slots that the variable's group needs, with their shapes as tensors."""
+        """The slots that the variable's group needs, with their shapes in the order of the tensor's axes."""
         assert isinstance(variable, TensorVariable)
         shape = [size for _, size in sorted(zip(variable.axes, variable.shape, strict=True))]
         return self._update_rule.slot_shapes(self._group_of(variable), tuple(shape))
@@ -199,15 +215,15 @@ class GroupUpdates(RuleOptimizer):
         return self._slots.of(variable)
 
     def initial(self, variable: Variable, slot: str) -> float:
-        """What a new slot of the variable is filled with."""
+        """The initial value of all elements of a slot."""
         return self._update_rule.initial(self._group_of(variable), slot)
 
     def forget_plans(self) -> None:
-        """To be called when cohorts have changed."""
+        """Discards cached plans, which depend on the cohorts. Call it after changing the cohorts."""
         self._plans.clear()
 
     def build_aggregator(self, variables: Sequence[Variable]) -> None:
-        """Makes the aggregator's state now, so that a checkpoint of it can be restored before a step."""
+        """Creates the aggregator's state before the first step, so that a checkpoint can be restored."""
         if isinstance(self.gradient_aggregator, Aggregator):
             self.gradient_aggregator.build(variables)
 

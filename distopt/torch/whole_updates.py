@@ -1,4 +1,4 @@
-"""WholeUpdates: the step over all replicas, for algorithms that need whole parameters."""
+"""WholeUpdates: the step for algorithms that need whole parameters, such as Muon."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ __all__ = ["WholeUpdates", "updates_of"]
 
 
 class WholeUpdates(GroupUpdates):
-    """As its base, but one replica of a node updates each parameter. Their cost decides which one."""
+    """GroupUpdates in which one replica of a node updates each parameter, instead of all their own shards.
+
+    Parameters are distributed over the replicas by the cost of their updates.
+    """
 
     def _update_cost(self, variable: Variable) -> float:
         return cast(WholeUpdate, self._update_rule).cost(self._group_of(variable), variable.shape)
@@ -28,22 +31,22 @@ class WholeUpdates(GroupUpdates):
         self, grad: Any, handle: Variable, apply_state: ApplyState | None = None
     ) -> None:
         assert isinstance(handle, TensorVariable)
-        numbers = (apply_state or {})[self._kind(handle)]
+        coefficients = (apply_state or {})[self._kind(handle)]
         known, rule = self.slots(handle), cast(WholeUpdate, self._update_rule)
         slots = {name: known[name] for name in self.slot_shapes(handle)}
-        back = sorted(range(handle.ndim), key=handle.axes.__getitem__)
+        to_tensor = sorted(range(handle.ndim), key=handle.axes.__getitem__)  # the tensor's order of the axes
 
         def update(w: Array, g: Array, arrays: dict[str, Array]) -> None:
-            """In the order of the tensor's axes, contiguous."""
-            turned = [np.asarray(x.transpose(back), order="C") for x in (w, g, *arrays.values())]
-            rule.update(turned[0], turned[1], dict(zip(arrays, turned[2:], strict=True)), numbers)
-            for array, result in zip((w, *arrays.values()), (turned[0], *turned[2:]), strict=True):
+            """Calls the algorithm with contiguous arrays in the tensor's order of axes."""
+            permuted = [np.asarray(x.transpose(to_tensor), order="C") for x in (w, g, *arrays.values())]
+            rule.update(permuted[0], permuted[1], dict(zip(arrays, permuted[2:], strict=True)), coefficients)
+            for array, result in zip((w, *arrays.values()), (permuted[0], *permuted[2:]), strict=True):
                 if not np.may_share_memory(array, result):
-                    array.transpose(back)[...] = result
+                    array.transpose(to_tensor)[...] = result
 
         update_arrays(update, handle, as_array(grad), slots)
 
 
 def updates_of(update: ParameterUpdate) -> type[GroupUpdates]:
-    """What makes the steps of an algorithm."""
+    """The class that makes the steps of this algorithm."""
     return WholeUpdates if isinstance(update, WholeUpdate) else GroupUpdates

@@ -1,4 +1,4 @@
-"""AdaBelief with the numbers of ``optax.adabelief``."""
+"""The arithmetic of ``optax.adabelief``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _adabelief(  # type: ignore[no-untyped-def]
     w, g, mu, nu, b1, other1, b2, other2, mean, ahead, square, eps_root, eps, step
 ):
     mu = b1 * mu + other1 * g
-    distance = np.abs(g - mu)  # of complex numbers, too
+    distance = np.abs(g - mu)  # also for complex numbers
     nu = b2 * nu + other2 * (distance * distance) + eps_root
     return w + step * (mean * mu + ahead * g) / (np.sqrt(square * nu) + eps), mu, nu
 
@@ -28,7 +28,7 @@ ADABELIEF = Rule("optax_adabelief", _adabelief, ("mu", "nu"), in_float32=True)
 @final
 @dataclass(frozen=True)
 class AdaBeliefRule(LeafRule):
-    """``nu = b2 * nu + (1 - b2) * abs(g - mu)**2 + eps_root`` instead of Adam's.
+    """Adam with ``nu = b2 * nu + (1 - b2) * abs(g - mu)**2 + eps_root``.
 
     Source: Zhuang et al. 2020, arXiv:2010.07468.
     """
@@ -44,7 +44,7 @@ class AdaBeliefRule(LeafRule):
         checked(self, decays=("b1", "b2"), others=("eps", "eps_root"))
 
     def rule(self) -> Rule:
-        """The only one."""
+        """The rule of all options."""
         return ADABELIEF
 
     def coefficients(self, rate: float, decay: float, step: int) -> dict[str, float]:

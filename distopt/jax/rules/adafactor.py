@@ -1,4 +1,4 @@
-"""Adafactor with the numbers of ``optax.adafactor``."""
+"""The arithmetic of ``optax.adafactor``."""
 
 from __future__ import annotations
 
@@ -22,21 +22,20 @@ from distopt.typing import Array, Shape
 
 __all__ = ["AdafactorRule"]
 
-#: The least root mean square of a leaf by which its step is scaled.
+#: The lower bound of the root mean square of a leaf by which its step is multiplied.
 _LEAST_SCALE = 1e-3
 
 
 @final
 @dataclass(frozen=True)
 class AdafactorRule(WholeLeafUpdate):
-    """``w -= lr * max(1e-3, rms(w)) * u`` with ``u = g / sqrt(v)``.
+    """``w -= lr * max(1e-3, rms(w)) * u / max(1, rms(u) / clipping_threshold)`` with ``u = g / sqrt(v)``.
 
-    Before, ``u`` is divided by ``max(1, rms(u) / clipping_threshold)``.
-
-    ``v`` is a running mean of ``g**2 + eps`` to which step ``s = 1, 2, ...`` contributes
-    ``(s - decay_offset)**-decay_rate``; for leaves whose two longest axes have ``min_dim_size_to_factor``
-    elements the product of the means over each of them, divided by the mean of all. With ``momentum`` the
-    leaf moves by a running mean of such steps; ``decay * w`` is subtracted besides.
+    ``v`` is a running mean of ``g**2 + eps``, in which step ``s = 1, 2, ...`` has the weight ``(s -
+    decay_offset)**-decay_rate``. It is factored if the two longest axes of the leaf have at least
+    ``min_dim_size_to_factor`` elements: the product of the means over each of them, divided by the mean of
+    all elements. With ``momentum``, a running mean of these updates is subtracted instead. Weight decay also
+    subtracts ``decay * w``.
 
     Source: Shazeer & Stern 2018, arXiv:1804.04235.
     """
@@ -57,14 +56,14 @@ class AdafactorRule(WholeLeafUpdate):
             within(NOT_NEGATIVE, self.clipping_threshold, "clipping_threshold of adafactor()")
 
     def _axes(self, shape: Shape) -> tuple[int, int] | None:
-        """The two longest axes, the longest last; None if the leaf has a mean for each element."""
+        """The two longest axes of a factored leaf, the longest last; None if the leaf is not factored."""
         if not self.factored or len(shape) < 2:
             return None
         *_, second, longest = np.argsort(shape).tolist()
         return None if shape[second] < self.min_dim_size_to_factor else (second, longest)
 
     def slot_shapes(self, shape: Shape) -> dict[str, Shape]:
-        """Optax's names; without those that hold nothing."""
+        """See LeafUpdate. Slots that optax keeps as placeholders are left out."""
         axes = self._axes(shape)
         momentum = {} if self.momentum is None else {"ema": shape}
         if axes is None:
@@ -96,7 +95,7 @@ class AdafactorRule(WholeLeafUpdate):
     def _factored(
         self, axes: tuple[int, int], w: Array, g: Array, slots: dict[str, Array], numbers: Mapping[str, float]
     ) -> Array:
-        """The step, before momentum and decay."""
+        """The update of a factored leaf, in its shape, before momentum and weight decay."""
         second, longest = axes
         gradient = as_matrices(g, axes)
         means = []
@@ -115,7 +114,7 @@ class AdafactorRule(WholeLeafUpdate):
         return np.moveaxis(result.reshape(lead), (-2, -1), axes)
 
     def _step(self, w: Array, size: float, numbers: Mapping[str, float]) -> float:
-        """What the scaled gradient, whose root mean square is ``size``, is multiplied by."""
+        """The factor of the scaled gradient ``u`` in the update, where ``size`` is its root mean square."""
         step = numbers["rate"]
         if self.multiply_by_parameter_scale:
             step *= max(_LEAST_SCALE, root_mean_square(w))

@@ -1,4 +1,4 @@
-"""Adagrad with the numbers of ``optax.adagrad``."""
+"""The arithmetic of ``optax.adagrad``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["AdagradRule"]
 def _adagrad(w, g, total, zero, one, eps, step):  # type: ignore[no-untyped-def]
     size = np.abs(g)
     total = total + size * size
-    # The divisor is 1 where nothing is to be divided: it is computed there all the same.
+    # Both branches are computed, so the divisor is replaced with 1 where the sum is 0.
     seen = total > zero
     u = where(seen, g / np.sqrt(where(seen, total + eps, one)), zero * total)
     return w + step * u, total
@@ -28,7 +28,7 @@ ADAGRAD = Rule("optax_adagrad", _adagrad, ("sum_of_squares",), in_float32=True)
 @final
 @dataclass(frozen=True)
 class AdagradRule(LeafRule):
-    """``sum += abs(g)**2``, ``w -= lr * g / sqrt(sum + eps)`` where the sum is above zero.
+    """``sum += abs(g)**2``, then ``w -= lr * g / sqrt(sum + eps)`` where the sum is above 0.
 
     Source: Duchi et al. 2011, "Adaptive Subgradient Methods for Online Learning".
     """
@@ -41,7 +41,7 @@ class AdagradRule(LeafRule):
         checked(self, others=("initial_accumulator_value", "eps"))
 
     def rule(self) -> Rule:
-        """The only one."""
+        """The rule of all options."""
         return ADAGRAD
 
     def coefficients(self, rate: float, decay: float, step: int) -> dict[str, float]:

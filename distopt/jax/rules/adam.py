@@ -1,4 +1,4 @@
-"""Adam, AdamW, NAdam and NAdamW with the numbers of ``optax.adam`` and its relatives."""
+"""The arithmetic of ``optax.adam``, ``adamw``, ``nadam`` and ``nadamw``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _adam(  # type: ignore[no-untyped-def]
     w, g, mu, nu, zero, b1, other1, b2, other2, mean, ahead, square, eps_root, eps, decay, step
 ):
     mu = b1 * mu + other1 * g
-    size = np.abs(g)  # of complex numbers, too
+    size = np.abs(g)  # also for complex numbers
     nu = b2 * nu + other2 * (size * size)
     u = (mean * mu + ahead * g) / (np.sqrt(square * nu + eps_root) + eps)
     u = where(decay != zero, u + decay * w, u)
@@ -32,7 +32,7 @@ ADAM = Rule("optax_adam", _adam, ("mu", "nu"), in_float32=True)
 class AdamRule(LeafRule):
     """``u = mu / (1 - b1**s) / (sqrt(nu / (1 - b2**s) + eps_root) + eps)``, ``w -= lr * (u + decay * w)``.
 
-    With ``nesterov`` the mean is the one that the next step will have, as far as this step knows it.
+    With ``nesterov``, the direction uses an estimate of the next step's ``mu``. See ``mean_weights``.
 
     Source: Kingma & Ba 2014, arXiv:1412.6980; Dozat 2016; Loshchilov & Hutter 2017, arXiv:1711.05101.
     """
@@ -48,7 +48,7 @@ class AdamRule(LeafRule):
         checked(self, decays=("b1", "b2"), others=("eps", "eps_root"))
 
     def rule(self) -> Rule:
-        """The only one: without Nesterov's momentum a coefficient is 0."""
+        """The rule of all options. Without Nesterov momentum, the coefficient ``ahead`` is 0."""
         return ADAM
 
     def coefficients(self, rate: float, decay: float, step: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Adamax and AdamaxW with the numbers of ``optax.adamax`` and ``optax.adamaxw``."""
+"""The arithmetic of ``optax.adamax`` and ``optax.adamaxw``."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class AdamaxRule(LeafRule):
         checked(self, decays=("b1", "b2"), others=("eps",))
 
     def rule(self) -> Rule:
-        """The only one."""
+        """The rule of all options."""
         return ADAMAX
 
     def coefficients(self, rate: float, decay: float, step: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""LAMB with the numbers of ``optax.lamb``."""
+"""The arithmetic of ``optax.lamb``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _direction(  # type: ignore[no-untyped-def]
     w, g, u, mu, nu, zero, b1, other1, b2, other2, mean, square, eps_root, eps, decay
 ):
     mu = b1 * mu + other1 * g
-    size = np.abs(g)  # of complex numbers, too
+    size = np.abs(g)  # also for complex numbers
     nu = b2 * nu + other2 * (size * size)
     u = mean * mu / (np.sqrt(square * nu + eps_root) + eps)
     return w, where(decay != zero, u + decay * w, u), mu, nu
@@ -41,7 +41,7 @@ LAMB = TrustRatioRule("optax_lamb", DIRECTION, _ratio, Rule("optax_lamb_step", _
 class LambRule(LeafRule):
     """``u = mu / (1 - b1**s) / (sqrt(nu / (1 - b2**s) + eps_root) + eps) + decay * w`` in step ``s``.
 
-    Then ``w -= lr * norm(w) / norm(u) * u``, with norms of the whole leaf; the ratio is 1 where one is 0.
+    Then ``w -= lr * norm(w) / norm(u) * u``, with the norms of the whole leaf. The ratio is 1 if a norm is 0.
 
     Source: You et al. 2019, arXiv:1904.00962.
     """
@@ -56,7 +56,7 @@ class LambRule(LeafRule):
         checked(self, decays=("b1", "b2"), others=("eps", "eps_root"))
 
     def rule(self) -> TrustRatioRule:
-        """The only one."""
+        """The rule of all options."""
         return LAMB
 
     def coefficients(self, rate: float, decay: float, step: int) -> dict[str, float]:

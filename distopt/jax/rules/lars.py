@@ -1,4 +1,4 @@
-"""LARS with the numbers of ``optax.lars``."""
+"""The arithmetic of ``optax.lars``."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ MOMENTUM, NESTEROV = [
 class LarsRule(LeafRule):
     """``u = g + decay * w``, ``trace = momentum * trace - lr * ratio * u``, ``w += trace``.
 
-    The ratio is ``trust_coefficient * norm(w) / (norm(u) + eps)``, with norms of the whole leaf; 1 where one
-    is 0, and for leaves without trust ratios.
+    The ratio is ``trust_coefficient * norm(w) / (norm(u) + eps)``, with the norms of the whole leaf. It is 1
+    if a norm is 0, and for leaves that the trust mask excludes.
 
     Source: You et al. 2017, arXiv:1708.03888.
     """
@@ -62,7 +62,7 @@ class LarsRule(LeafRule):
         checked(self, others=("trust_coefficient", "eps", "momentum"))
 
     def rule(self) -> TrustRatioRule:
-        """With either kind of momentum."""
+        """The rule for the option ``nesterov``."""
         return NESTEROV if self.nesterov else MOMENTUM
 
     def coefficients(self, rate: float, decay: float, step: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Lion with the numbers of ``optax.lion``."""
+"""The arithmetic of ``optax.lion``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["LionRule"]
 def _lion(w, g, mu, zero, one, b1, other1, b2, other2, decay, step):  # type: ignore[no-untyped-def]
     x = b1 * mu + other1 * g
     size = np.abs(x)
-    u = x / where(size > zero, size, size + one)  # the sign, of complex numbers, too
+    u = x / where(size > zero, size, size + one)  # the sign, also of complex numbers
     u = where(decay != zero, u + decay * w, u)
     return w + step * u, b2 * mu + other2 * g
 
@@ -40,7 +40,7 @@ class LionRule(LeafRule):
         checked(self, others=("b1", "b2"))
 
     def rule(self) -> Rule:
-        """The only one."""
+        """The rule of all options."""
         return LION
 
     def coefficients(self, rate: float, decay: float, step: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Muon with the numbers of ``optax.contrib.muon``."""
+"""The arithmetic of ``optax.contrib.muon``."""
 
 from __future__ import annotations
 
@@ -19,42 +19,42 @@ from distopt.typing import Array, Shape
 
 __all__ = ["TWO_AXES", "AdamBesideMuon", "MatrixAxes", "MuonRule", "Orthogonalizer"]
 
-#: The least number that optax's other scales are roots of.
+#: optax's lower bound of the squared norms that "aol" and "schatten" divide by.
 _LEAST = 1e-8
 
 
 class MatrixAxes(NamedTuple):
-    """Which axes of a leaf make the rows and the columns of its matrices; one for each place on the others.
+    """Which axes of a leaf form the rows and the columns of its matrices. The other axes are batch axes.
 
     Attributes:
-        rows: the axes that a product with the leaf sums over.
-        columns: those of its result.
+        rows: the axes that a matrix product with the leaf sums over: optax's ``reduction_axis``.
+        columns: optax's ``output_axis``.
     """
 
     rows: tuple[int, ...]
     columns: tuple[int, ...]
 
     def order(self, shape: Shape) -> tuple[int, ...]:
-        """All axes: those of no matrix, the rows, the columns."""
+        """All axes in the order: batch axes, rows, columns."""
         others = [axis for axis in range(len(shape)) if axis not in (*self.rows, *self.columns)]
         return (*others, *self.rows, *self.columns)
 
     def size(self, shape: Shape) -> tuple[int, int]:
-        """Rows and columns of a matrix."""
+        """The numbers of rows and columns of a matrix of a leaf of this shape."""
         return prod(shape[axis] for axis in self.rows), prod(shape[axis] for axis in self.columns)
 
 
-#: Those of a leaf that is a matrix.
+#: The axes of a leaf that is a single matrix.
 TWO_AXES = MatrixAxes((0,), (1,))
 
 
 class Orthogonalizer(NamedTuple):
-    """How matrices are orthogonalized.
+    """Orthogonalizes matrices with Newton-Schulz steps.
 
     Attributes:
-        coefficients: of each step.
-        preconditioning: what they are scaled by before: "frobenius", "aol" or "schatten".
-        eps: is added to the Frobenius norm.
+        coefficients: the coefficients of each step.
+        preconditioning: how a matrix is scaled first: "frobenius", "aol" or "schatten".
+        eps: added to the Frobenius norm.
     """
 
     coefficients: tuple[tuple[float, float, float], ...]
@@ -62,7 +62,7 @@ class Orthogonalizer(NamedTuple):
     eps: float
 
     def __call__(self, x: Array) -> Array:
-        """A matrix with the same singular vectors, and singular values near 1."""
+        """Returns a matrix with the singular vectors of ``x``, and singular values near 1."""
         if len(x) > x.shape[1]:
             return self(np.ascontiguousarray(x.T)).T
         x = self._scaled(x)
@@ -83,11 +83,11 @@ class Orthogonalizer(NamedTuple):
 @final
 @dataclass(frozen=True)
 class MuonRule(WholeLeafUpdate):
-    """``mu = beta * mu + (1 - beta) * g``, and ``w -= lr * (longer * orthogonal(u) + decay * w)``.
+    """``mu = beta * mu + (1 - beta) * g``, ``w -= lr * (factor * orthogonal(u) + decay * w)``.
 
-    ``u`` is the mean, corrected for its bias; with ``nesterov`` the one that the next step will have. With
-    ``adaptive`` the direction ``o`` is ``sum(u * o) * o``. For matrices ``[m, n]``, ``longer`` is
-    ``sqrt(max(1, n / m))``, or ``consistent_rms * sqrt(max(m, n))``.
+    ``u`` is ``mu`` with bias correction, or with ``nesterov`` an estimate of its next value. With
+    ``adaptive``, the direction ``o = orthogonal(u)`` is multiplied by ``sum(u * o)``. For matrices ``[m,
+    n]``, ``factor`` is ``sqrt(max(1, n / m))``, or ``consistent_rms * sqrt(max(m, n))``.
 
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"; Bernstein &
     Newhouse 2024, arXiv:2409.20325; Liu et al. 2025, arXiv:2502.16982; Boissin et al. 2025, arXiv:2512.04632
@@ -103,7 +103,7 @@ class MuonRule(WholeLeafUpdate):
     name = "muon"
 
     def slot_shapes(self, shape: Shape) -> dict[str, Shape]:
-        """A mean."""
+        """The running mean of the gradient."""
         return {"mu": shape}
 
     def coefficients(self, rate: float, decay: float, step: int) -> dict[str, float]:
@@ -122,22 +122,22 @@ class MuonRule(WholeLeafUpdate):
             direction *= np.sum(u * direction)
         m, n = self.axes.size(w.shape)
         rms = self.consistent_rms
-        longer = max(1.0, n / m) ** 0.5 if rms is None else rms * max(m, n) ** 0.5
-        direction *= longer
+        direction *= max(1.0, n / m) ** 0.5 if rms is None else rms * max(m, n) ** 0.5
         if numbers["decay"]:
             direction += numbers["decay"] * w
         w -= numbers["rate"] * direction
 
     def _orthogonal(self, u: Array) -> Array:
+        """Orthogonalizes each matrix of ``u``; the result has its shape."""
         order = self.axes.order(u.shape)
-        turned = u.transpose(order)
-        matrices = turned.reshape(-1, *self.axes.size(u.shape))
+        permuted = u.transpose(order)
+        matrices = permuted.reshape(-1, *self.axes.size(u.shape))
         found = np.stack([self.orthogonalizer(np.ascontiguousarray(matrix)) for matrix in matrices])
-        back = sorted(range(u.ndim), key=order.__getitem__)
-        return np.ascontiguousarray(found.reshape(turned.shape).transpose(back))
+        inverse = sorted(range(u.ndim), key=order.__getitem__)
+        return np.ascontiguousarray(found.reshape(permuted.shape).transpose(inverse))
 
     def cost(self, shape: Shape) -> float:
-        """That of the products."""
+        """The cost of the matrix products of Newton-Schulz."""
         m, n = self.axes.size(shape)
         return prod(shape) / (m * n) * cost((m, n), len(self.orthogonalizer.coefficients))
 
@@ -145,12 +145,13 @@ class MuonRule(WholeLeafUpdate):
 @final
 @dataclass(frozen=True)
 class AdamBesideMuon(LeafRule):
-    """AdamW for the leaves that are no matrices.
+    """AdamW for the leaves that Muon does not update.
 
     Args:
-        adam: its arithmetic.
-        learning_rate: its own, a number or a schedule; None for that of the matrices.
-        weight_decay: its own.
+        adam: the arithmetic.
+        learning_rate: the learning rate of these leaves, a number or a schedule; None for that of the
+            matrices.
+        weight_decay: the weight decay of these leaves.
     """
 
     adam: AdamRule
@@ -159,7 +160,7 @@ class AdamBesideMuon(LeafRule):
     name = "muon"
 
     def rule(self) -> Rule:
-        """Adam's."""
+        """Adam's rule."""
         return self.adam.rule()
 
     def coefficients(self, rate: float, decay: float, step: int) -> dict[str, float]:

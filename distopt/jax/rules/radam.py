@@ -1,4 +1,4 @@
-"""RAdam with the numbers of ``optax.radam``."""
+"""The arithmetic of ``optax.radam``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _radam(  # type: ignore[no-untyped-def]
     w, g, mu, nu, zero, one, b1, other1, b2, other2, mean, ahead, square, eps_root, eps, rectified, step
 ):
     mu = b1 * mu + other1 * g
-    size = np.abs(g)  # of complex numbers, too
+    size = np.abs(g)  # also for complex numbers
     nu = b2 * nu + other2 * (size * size)
     divisor = where(rectified > zero, np.sqrt(square * nu + eps_root) + eps, one)
     return w + step * (mean * mu + ahead * g) / divisor, mu, nu
@@ -30,7 +30,7 @@ RADAM = Rule("optax_radam", _radam, ("mu", "nu"), in_float32=True)
 @final
 @dataclass(frozen=True)
 class RAdamRule(LeafRule):
-    """Adam times the rectification, once it has seen enough squares; before, without their root.
+    """Adam's step times the rectification. In the first steps, which have none, it is ``mu / (1 - b1**s)``.
 
     Source: Liu et al. 2019, arXiv:1908.03265.
     """
@@ -48,7 +48,7 @@ class RAdamRule(LeafRule):
         check_threshold(self.threshold, "threshold of radam()")
 
     def rule(self) -> Rule:
-        """The only one."""
+        """The rule of all options."""
         return RADAM
 
     def coefficients(self, rate: float, decay: float, step: int) -> dict[str, float]:

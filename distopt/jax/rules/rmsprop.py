@@ -1,4 +1,4 @@
-"""RMSprop with the numbers of ``optax.rmsprop``."""
+"""The arithmetic of ``optax.rmsprop``."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ CENTERED_MOMENTUM = Rule(
 @final
 @dataclass(frozen=True)
 class RMSpropRule(LeafRule):
-    """``u = -lr * g / sqrt(nu + eps)``; ``w += trace`` with ``trace = u + momentum * trace``, or ``w += u``.
+    """``u = -lr * g / sqrt(nu + eps)``, where ``nu`` is the running mean of ``abs(g)**2``; then ``w += u``.
 
-    If centered, the square of the mean is taken from ``nu``. ``eps`` is added to the root unless
-    ``eps_in_sqrt``.
+    With momentum, ``trace = u + momentum * trace`` and ``w += trace``. If centered, the square of the running
+    mean of ``g`` is subtracted from ``nu``. Without ``eps_in_sqrt``, ``eps`` is added to the root instead.
 
     Source: Tieleman & Hinton 2012, lecture 6.5; centered: Graves 2013, arXiv:1308.0850.
     """
@@ -82,7 +82,7 @@ class RMSpropRule(LeafRule):
         checked(self, decays=("decay",) if self.bias_correction else (), others=("eps", "initial_scale"))
 
     def rule(self) -> Rule:
-        """One of four, by ``centered`` and whether there is a momentum."""
+        """The rule for the options ``momentum`` and ``centered``."""
         if self.momentum is None:
             return CENTERED if self.centered else PLAIN
         return CENTERED_MOMENTUM if self.centered else MOMENTUM
@@ -102,5 +102,5 @@ class RMSpropRule(LeafRule):
         return found
 
     def initial(self, slot: str) -> float:
-        """``initial_scale`` for the mean of squares."""
+        """``initial_scale`` for ``nu``, 0 for the other slots."""
         return self.initial_scale if slot == "nu" else 0.0

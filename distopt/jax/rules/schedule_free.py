@@ -1,4 +1,4 @@
-"""Schedule-free steps with the numbers of ``optax.contrib.schedule_free``."""
+"""The arithmetic of ``optax.contrib.schedule_free``."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ __all__ = ["ScheduleFreeRule", "check_base", "mean_of_z"]
 @final
 @dataclass(frozen=True)
 class ScheduleFreeRule(LeafRule):
-    """Another algorithm moves z by gradients at ``y = (1 - b1) * z + b1 * x``, the leaf; x is z's mean.
+    """A base algorithm updates z with gradients at ``y = (1 - b1) * z + b1 * x``; x is the average of z.
 
-    Weight decay is by y. The share of a step in the mean is that of ``largest_rate**weight_lr_power``.
+    The leaf holds y, and z is a slot. Weight decay uses y. The weight of a step in the average is
+    ``largest_rate**weight_lr_power``, where ``largest_rate`` is the largest learning rate so far.
 
     Args:
-        base: the algorithm that moves z.
-        averaged_rate: the learning rate that shares are made of; a number or a schedule.
+        base: the algorithm that updates z.
+        averaged_rate: the learning rate that determines the weights; a number or a schedule.
+        b1: the weight of x in y.
+        weight_lr_power: see above.
 
     Source: Defazio et al. 2024, "The Road Less Scheduled", arXiv:2405.15682.
     """
@@ -35,31 +38,31 @@ class ScheduleFreeRule(LeafRule):
     name = "schedule_free"
 
     def rule(self) -> Rule:
-        """That of z, which moves the leaf along."""
+        """The base rule, extended to update y with z."""
         found = self.base.rule()
         assert isinstance(found, Rule)
         return schedule_free_decaying(found)
 
     def coefficients(self, rate: float, decay: float, step: int) -> dict[str, float]:
-        """As if the new z had no share in the mean; see :meth:`averaged`."""
+        """See LeafRule. The share of this step in the average is 0 until :meth:`averaged` sets it."""
         base = self.base.coefficients(rate, 0.0, step)
         return {**base, **decaying_coefficients(self.b1, 0.0, rate * decay)}
 
     def averaged(self, coefficients: dict[str, float], share: float) -> dict[str, float]:
-        """The coefficients with the new z's share in the mean."""
+        """The coefficients with ``share``: the weight of this step, divided by the sum of all weights."""
         decay = coefficients["decay_of_y_t"]
         return {**coefficients, **decaying_coefficients(self.b1, share, decay)}
 
     def initial(self, slot: str) -> float:
-        """The base's; z begins at the leaf."""
+        """The initial value of the base rule's slots. ScheduleFreeUpdates creates z."""
         return 0.0 if slot == Z else self.base.initial(slot)
 
 
 def check_base(base: LeafUpdate) -> LeafRule:
-    """The algorithm, if it can be made schedule-free.
+    """Returns ``base`` if it can be made schedule-free.
 
     Raises:
-        TypeError: it needs whole leaves or their norms.
+        TypeError: it needs whole leaves or their norms, or is schedule-free already.
     """
     if (
         not isinstance(base, LeafRule)
@@ -74,5 +77,5 @@ def check_base(base: LeafUpdate) -> LeafRule:
 
 
 def mean_of_z(y: Array, z: Array, b1: float) -> Array:
-    """x, from y and z, in what they are computed in."""
+    """x, from y and z, which have the dtype of the arithmetic."""
     return (y - (1 - b1) * z) / b1

@@ -1,4 +1,4 @@
-"""SGD with the numbers of ``optax.sgd``."""
+"""The arithmetic of ``optax.sgd``."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ MOMENTUM = Rule("optax_momentum", _momentum, ("trace",), in_float32=True)
 @final
 @dataclass(frozen=True)
 class SGDRule(LeafRule):
-    """``trace = g + momentum * trace``, ``w -= lr * trace``; ``w -= lr * g`` if the momentum is None.
+    """``trace = g + momentum * trace``, ``w -= lr * trace``; without momentum, ``w -= lr * g``.
 
-    With ``nesterov`` it is ``w -= lr * (g + momentum * trace)``.
+    With ``nesterov``, ``w -= lr * (g + momentum * trace)``.
     """
 
     momentum: float | None = None
@@ -37,7 +37,7 @@ class SGDRule(LeafRule):
     name = "sgd"
 
     def rule(self) -> Rule:
-        """One with a trace if there is a momentum."""
+        """The rule with or without momentum."""
         return SGD if self.momentum is None else MOMENTUM
 
     def coefficients(self, rate: float, decay: float, step: int) -> dict[str, float]:

@@ -78,7 +78,7 @@ class CosineDecay(LearningRateSchedule):
             "alpha": self.alpha,
             "name": self.name,
         }
-        # Without a warm-up the config is the one of TF 2.4, which does not know the two.
+        # Without a warm-up, the config is that of TF 2.4, which lacks the arguments of the warm-up.
         if self.warmup_target is not None or np.any(as_array(self.warmup_steps)):
             config |= {"warmup_target": self.warmup_target, "warmup_steps": self.warmup_steps}
         return config

@@ -14,7 +14,7 @@ from distopt.typing import Array
 
 __all__ = ["NoisyLinearCosineDecay"]
 
-#: Makes the schedule's random numbers differ from those of the same seed elsewhere.
+#: The ``purpose`` of the schedule's random numbers, see ``stream``.
 _PURPOSE = 0x5C4ED
 
 

@@ -12,7 +12,7 @@ from distopt.optimizers.schedules.schedule import LearningRateSchedule, rate_arr
 
 __all__ = ["WarmupStableDecay"]
 
-#: What is left of the rate, from 1 to 0, when the share ``done`` of the decay is over.
+#: Functions from the completed fraction of the decay, ``done``, to the factor of the rate, from 1 to 0.
 _SHAPES = {
     "linear": lambda done: 1 - done,
     "cosine": lambda done: (1 + np.cos(done.dtype.type(np.pi) * done)) / 2,

@@ -1,4 +1,4 @@
-"""AdaBelief with the numbers of its authors' program for PyTorch."""
+"""The arithmetic of AdaBelief, as in its authors' package ``adabelief_pytorch``."""
 
 from __future__ import annotations
 
@@ -45,10 +45,11 @@ AMSGRAD = Rule(
 
 @final
 class AdaBeliefUpdate(UpdateRule):
-    """``s = beta2 * s + (1 - beta2) * (g - m)**2 + eps`` instead of Adam's mean of squares.
+    """Adam with ``s = beta2 * s + (1 - beta2) * (g - m)**2 + eps`` instead of the mean of ``g**2``.
 
-    ``w -= lr / (1 - beta1**k) * m / (sqrt(s) / sqrt(1 - beta2**k) + eps)`` in step ``k = 1, 2, ...``; with
-    ``rectify`` times RAdam's rectification, and ``eps`` is added to the uncorrected root.
+    ``w -= lr / (1 - beta1**k) * m / (sqrt(s) / sqrt(1 - beta2**k) + eps)`` in step ``k = 1, 2, ...``. With
+    ``rectify``, the step is multiplied by RAdam's rectification, and ``eps`` is added to ``sqrt(s)`` without
+    bias correction.
 
     Source: Zhuang et al. 2020, arXiv:2010.07468; Liu et al. 2019, arXiv:1908.03265.
     """
@@ -57,11 +58,15 @@ class AdaBeliefUpdate(UpdateRule):
     optional_slots = frozenset({"max_exp_avg_var"})
 
     def rule(self, group: Mapping[str, Any]) -> Rule:
-        """AMSGrad's if it is asked for; a rectified step divides by no largest mean."""
+        """The rule for ``amsgrad``, which the authors' package ignores with ``rectify``."""
         return AMSGRAD if group["amsgrad"] and not group["rectify"] else ADABELIEF
 
     def coefficients(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
-        """Decay is one of two coefficients, which keep the other at what changes nothing."""
+        """``kept`` is the factor of decoupled weight decay, ``decay`` the coefficient of coupled decay.
+
+        ``divides`` is 0 in the first steps with ``rectify``, which cannot be rectified: they are ``-lr * m``,
+        or 0 without ``degenerated_to_sgd``.
+        """
         lr, weight_decay, made = float(group["lr"]), float(group["weight_decay"]), scalars["step"]
         beta1, beta2 = map(float, group["betas"])
         decoupled, correction = group["weight_decouple"], (1 - beta2**made) ** 0.5

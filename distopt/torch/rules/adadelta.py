@@ -1,4 +1,4 @@
-"""Adadelta with the numbers of ``torch.optim.Adadelta``."""
+"""The arithmetic of ``torch.optim.Adadelta``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ADADELTA = Rule("torch_adadelta", _adadelta, ("square_avg", "acc_delta"), in_flo
 class AdadeltaUpdate(UpdateRule):
     """``w -= lr * delta`` with ``delta = sqrt(u + eps) / sqrt(v + eps) * g``.
 
-    ``u`` and ``v`` are running means of the squares of ``delta`` (of the steps before) and of ``g``.
+    ``v`` is the running mean of ``g**2``, and ``u`` that of ``delta**2`` up to the previous step.
 
     Source: Zeiler 2012, arXiv:1212.5701.
     """
@@ -36,11 +36,11 @@ class AdadeltaUpdate(UpdateRule):
     name = "Adadelta"
 
     def rule(self, group: Mapping[str, Any]) -> Rule:
-        """The only one."""
+        """The rule of all options."""
         return ADADELTA
 
     def coefficients(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
-        """No scalar counts: there is no bias correction."""
+        """See the class. They are the same in each step, since there is no bias correction."""
         rho = float(group["rho"])
         return {
             **coupled_decay(group),

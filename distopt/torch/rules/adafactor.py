@@ -1,4 +1,4 @@
-"""Adafactor with the numbers of ``torch.optim.Adafactor``."""
+"""The arithmetic of ``torch.optim.Adafactor``."""
 
 from __future__ import annotations
 
@@ -25,10 +25,11 @@ __all__ = ["AdafactorUpdate"]
 class AdafactorUpdate(WholeUpdate):
     """``w -= max(eps2, rms(w)) * min(lr, 1 / sqrt(s)) * u / max(1, rms(u) / d)`` in step ``s = 1, 2, ...``.
 
-    ``u = g / max(sqrt(v), eps1)``. ``v`` is a running mean of ``g**2`` to which a step contributes
-    ``s**beta2_decay``; for two or more axes the product of the means of rows and columns, divided by the mean
-    of all (at least ``eps1``). Before, ``w -= lr * weight_decay * w``. An ``eps1`` of None is the
-    resolution of the dtype in which it is computed, float32 for narrower ones.
+    ``u = g / max(sqrt(v), eps1)``. ``v`` is a running mean of ``g**2``, in which step ``s`` has the weight
+    ``s**beta2_decay``. For parameters of two or more axes it is factored: the product of the means of rows
+    and of columns, divided by the mean of all elements (at least ``eps1``). First of all, ``w -= lr *
+    weight_decay * w``. An ``eps1`` of None is the machine epsilon of the dtype of the computation, at least
+    float32.
 
     Source: Shazeer & Stern 2018, arXiv:1804.04235.
     """
@@ -36,13 +37,13 @@ class AdafactorUpdate(WholeUpdate):
     name = "Adafactor"
 
     def slot_shapes(self, group: Mapping[str, Any], shape: Shape) -> dict[str, Shape]:
-        """Means of rows and columns, where there are any."""
+        """The means of rows and columns; for fewer than two axes, the mean of each element."""
         if len(shape) < 2:
             return {"variance": shape}
         return {"row_var": (*shape[:-1], 1), "col_var": (*shape[:-2], 1, shape[-1])}
 
     def coefficients(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
-        """``eps1`` is -1 for None."""
+        """See the class. ``share`` is the weight of this step; ``eps1`` is -1 for None."""
         lr, step, (eps1, eps2) = float(group["lr"]), scalars["step"], group["eps"]
         return {
             "sign": sign(group),

@@ -1,4 +1,4 @@
-"""Adagrad with the numbers of ``torch.optim.Adagrad``."""
+"""The arithmetic of ``torch.optim.Adagrad``."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class AdagradUpdate(UpdateRule):
 
     ``lr_decay`` divides ``lr`` by ``1 + (s - 1) * lr_decay`` in step ``s = 1, 2, ...``.
 
-    PyTorch makes the state of all parameters when the optimizer is made, and fills the sums with the
-    constructor's ``initial_accumulator_value``, whatever a group says.
+    As in PyTorch, the state of the parameters is created with the optimizer, and the sums start at the
+    constructor's ``initial_accumulator_value``, even in groups that have another one.
 
     Source: Duchi et al. 2011, "Adaptive Subgradient Methods for Online Learning".
     """
@@ -39,19 +39,19 @@ class AdagradUpdate(UpdateRule):
     has_state_at_once = True
 
     def rule(self, group: Mapping[str, Any]) -> Rule:
-        """The only one."""
+        """The rule of all options."""
         return ADAGRAD
 
     def coefficients(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
-        """The learning rate falls with the steps made before."""
-        falling = 1 + (scalars["step"] - 1) * float(group["lr_decay"])
-        return {**coupled_decay(group), "eps": float(group["eps"]), "step": -float(group["lr"]) / falling}
+        """See the class."""
+        divisor = 1 + (scalars["step"] - 1) * float(group["lr_decay"])
+        return {**coupled_decay(group), "eps": float(group["eps"]), "step": -float(group["lr"]) / divisor}
 
     def initial(self, group: Mapping[str, Any], slot: str) -> float:
         """``initial_accumulator_value``."""
         return float(group["initial_accumulator_value"])
 
     def check_gradient(self, group: Mapping[str, Any], is_sparse: bool) -> None:
-        """A sparse gradient changes only its own rows, so no decay goes with it."""
+        """Rejects sparse gradients with weight decay, which changes all rows."""
         if is_sparse and group["weight_decay"] != 0:
             raise RuntimeError("weight_decay option is not compatible with sparse gradients")

@@ -1,4 +1,4 @@
-"""Adam and AdamW with the numbers of ``torch.optim.Adam`` and ``torch.optim.AdamW``."""
+"""The arithmetic of ``torch.optim.Adam`` and ``torch.optim.AdamW``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _adam(  # type: ignore[no-untyped-def]
 ):
     g = sign * g
     g = where(decay != zero, g + decay * w, g)
-    # Exact at both ends, which matters with a beta1 of 0.
+    # As torch.lerp: exact for weights of 0 and 1, so that a beta1 of 0 gives m = g.
     m = where(other1 < half, m + other1 * (g - m), g - (g - m) * beta1)
     v = v * beta2 + other2 * g * g
     return w * kept + step * m / (np.sqrt(v) / root + eps), m, v
@@ -43,7 +43,7 @@ AMSGRAD = Rule("torch_amsgrad", _amsgrad, ("exp_avg", "exp_avg_sq", "max_exp_avg
 class AdamUpdate(UpdateRule):
     """``w -= lr / (1 - beta1**s) * m / (sqrt(v) / sqrt(1 - beta2**s) + eps)`` in step ``s = 1, 2, ...``.
 
-    ``decoupled_weight_decay`` multiplies ``w`` by ``1 - lr * weight_decay`` before (AdamW); without it
+    With ``decoupled_weight_decay`` (AdamW), ``w`` is first multiplied by ``1 - lr * weight_decay``. Otherwise
     ``weight_decay * w`` is added to the gradient. AMSGrad uses the largest ``v`` so far.
 
     Source: Kingma & Ba 2014, arXiv:1412.6980; Loshchilov & Hutter 2017, arXiv:1711.05101; Reddi et al.
@@ -54,11 +54,11 @@ class AdamUpdate(UpdateRule):
     optional_slots = frozenset({"max_exp_avg_sq"})
 
     def rule(self, group: Mapping[str, Any]) -> Rule:
-        """AMSGrad's if it is asked for."""
+        """AMSGrad's rule or Adam's, by ``amsgrad``."""
         return AMSGRAD if group["amsgrad"] else ADAM
 
     def coefficients(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
-        """Decay is one of two coefficients, which keep the other at what changes nothing."""
+        """``kept`` is the factor of decoupled weight decay, ``decay`` the coefficient of coupled decay."""
         lr, weight_decay, made = float(group["lr"]), float(group["weight_decay"]), scalars["step"]
         beta1, beta2 = map(float, group["betas"])
         decoupled = group["decoupled_weight_decay"]
@@ -78,6 +78,6 @@ class AdamUpdate(UpdateRule):
         }
 
     def check_gradient(self, group: Mapping[str, Any], is_sparse: bool) -> None:
-        """Adam moves all elements in every step."""
+        """Rejects sparse gradients, because Adam updates all elements in every step."""
         if is_sparse:
             raise RuntimeError("Adam does not support sparse gradients, please consider SparseAdam instead")

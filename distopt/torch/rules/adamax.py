@@ -1,4 +1,4 @@
-"""Adamax with the numbers of ``torch.optim.Adamax``."""
+"""The arithmetic of ``torch.optim.Adamax``."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class AdamaxUpdate(UpdateRule):
     name = "Adamax"
 
     def rule(self, group: Mapping[str, Any]) -> Rule:
-        """The only one."""
+        """The rule of all options."""
         return ADAMAX
 
     def coefficients(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
-        """Only the mean needs a bias correction."""
+        """See the class. ``step`` includes the bias correction of ``m``; ``u`` needs none."""
         beta1, beta2 = map(float, group["betas"])
         return {
             **coupled_decay(group),

@@ -1,4 +1,4 @@
-"""LAMB."""
+"""The arithmetic of LAMB."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ LAMB = TrustRatioRule("torch_lamb", DIRECTION, _ratio, Rule("torch_lamb_step", _
 class LAMBUpdate(UpdateRule):
     """``u = m / (1 - beta1**s) / (sqrt(v / (1 - beta2**s)) + eps) + weight_decay * w`` in step ``s``.
 
-    Then ``w -= lr * norm(w) / norm(u) * u``, with norms of the whole parameter; where one is 0, and in groups
-    without weight decay unless ``always_adapt``, the ratio is 1.
+    Then ``w -= lr * norm(w) / norm(u) * u``, with the norms of the whole parameter. The ratio is 1 if a norm
+    is 0, and in groups without weight decay unless ``always_adapt``.
 
     Source: You et al. 2019, arXiv:1904.00962.
     """
@@ -50,11 +50,11 @@ class LAMBUpdate(UpdateRule):
     name = "LAMB"
 
     def rule(self, group: Mapping[str, Any]) -> TrustRatioRule:
-        """The only one."""
+        """The rule of all options."""
         return LAMB
 
     def coefficients(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
-        """Options are coefficients that else change nothing."""
+        """See the class. Options that are off give neutral coefficients, such as a ``mean`` of 1."""
         lr, decay, made = float(group["lr"]), float(group["weight_decay"]), scalars["step"]
         beta1, beta2 = map(float, group["betas"])
         corrected = group["bias_correction"]

@@ -1,4 +1,4 @@
-"""LARS."""
+"""The arithmetic of LARS."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ _SGD = SGDUpdate()
 class LARSUpdate(UpdateRule):
     """SGD's step with the gradient ``ratio * (g + weight_decay * w)``.
 
-    The ratio is ``trust_coefficient * norm(w) / (norm(g) + weight_decay * norm(w) + eps)``, with norms of the
-    whole parameter; where one is 0, and in groups without weight decay unless ``always_adapt``, it is 1.
+    The ratio is ``trust_coefficient * norm(w) / (norm(g) + weight_decay * norm(w) + eps)``, with the norms of
+    the whole parameter. It is 1 if a norm is 0, and in groups without weight decay unless ``always_adapt``.
 
     Source: You et al. 2017, arXiv:1708.03888.
     """
@@ -69,23 +69,23 @@ class LARSUpdate(UpdateRule):
     optional_slots = SGDUpdate.optional_slots
 
     def rule(self, group: Mapping[str, Any]) -> TrustRatioRule:
-        """One with a buffer if there is a momentum."""
+        """The rule for the options ``momentum`` and ``nesterov``."""
         if group["momentum"] == 0:
             return PLAIN
         return NESTEROV if group["nesterov"] else MOMENTUM
 
     def advanced(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
-        """Steps with momentum are counted."""
+        """As in SGD."""
         return _SGD.advanced(group, scalars)
 
     def restored(self, state: Mapping[str, Any]) -> dict[str, float]:
-        """A buffer that is there has had a step at least."""
+        """As in SGD."""
         return _SGD.restored(state)
 
     def coefficients(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
-        """Those of SGD, and what the ratio needs."""
+        """The coefficients of SGD, and those of the ratio."""
         decay, lr = float(group["weight_decay"]), float(group["lr"])
-        clips = group["trust_clip"] and lr > 0  # the product of learning rate and ratio is the smaller one
+        clips = group["trust_clip"] and lr > 0  # lr * min(ratio / lr, 1) == min(ratio, lr), as in LARC
         return {
             **_SGD.coefficients(group, scalars),
             "sign": sign(group),

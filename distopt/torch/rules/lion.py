@@ -1,4 +1,4 @@
-"""Lion, which ``torch.optim`` does not have."""
+"""The arithmetic of Lion, which ``torch.optim`` does not have."""
 
 from __future__ import annotations
 
@@ -24,30 +24,33 @@ LION = Rule("torch_lion", _lion, ("exp_avg",), in_float32=True)
 
 @final
 class LionUpdate(UpdateRule):
-    """``w = w * (1 - lr * weight_decay) - lr * sign(beta1 * m + (1 - beta1) * g)``, then ``m`` of ``beta2``.
+    """``w = w * (1 - lr * weight_decay) - lr * sign(beta1 * m + (1 - beta1) * g)``.
+
+    Then ``m = beta2 * m + (1 - beta2) * g``.
 
     Source: Chen et al. 2023, arXiv:2302.06675.
     """
 
     name = "Lion"
-    #: Whether there was a step: all are alike, but before the first there is no state to show.
+    #: 1.0 after the first step. The arithmetic does not need it, but the state of a parameter shows only
+    #: then.
     scalars: ClassVar[Mapping[str, float]] = MappingProxyType({"stepped": 0.0})
     internal = frozenset({"stepped"})
 
     def rule(self, group: Mapping[str, Any]) -> Rule:
-        """The only one."""
+        """The rule of all options."""
         return LION
 
     def advanced(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
-        """There was a step."""
+        """``stepped`` becomes 1."""
         return {"stepped": 1.0}
 
     def restored(self, state: Mapping[str, Any]) -> dict[str, float]:
-        """A mean that is there has had a step at least."""
+        """A state that has the mean ``exp_avg`` has made steps."""
         return {"stepped": float(state.get("exp_avg") is not None)}
 
     def coefficients(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
-        """Decay always is decoupled."""
+        """See the class. Weight decay is always decoupled."""
         lr = float(group["lr"])
         beta1, beta2 = map(float, group["betas"])
         return {

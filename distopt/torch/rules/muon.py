@@ -1,4 +1,4 @@
-"""Muon with the numbers of ``torch.optim.Muon``, computed in float32."""
+"""The arithmetic of ``torch.optim.Muon``, in float32."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from distopt.typing import Array, Shape
 
 __all__ = ["MuonUpdate"]
 
+#: PyTorch allows fewer Newton-Schulz steps than this.
 _TOO_MANY = 100
 
 
@@ -30,19 +31,23 @@ class MuonUpdate(WholeUpdate):
     """
 
     name = "Muon"
-    #: PyTorch keeps a buffer only.
+    #: PyTorch keeps the momentum buffer only.
     internal = frozenset({"step"})
 
     def slot_shapes(self, group: Mapping[str, Any], shape: Shape) -> dict[str, Shape]:
-        """One buffer."""
+        """The momentum buffer."""
         return {"momentum_buffer": shape}
 
     def restored(self, state: Mapping[str, Any]) -> dict[str, float]:
-        """A buffer that is there has had a step at least."""
+        """A state that has the buffer has made steps."""
         return {"step": float(state.get("momentum_buffer") is not None)}
 
     def coefficients(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
-        """All options, as numbers."""
+        """The options as numbers.
+
+        Raises:
+            ValueError: too many Newton-Schulz steps, or not three coefficients.
+        """
         if group["ns_steps"] >= _TOO_MANY:
             raise ValueError("Number of steps must be less than 100 for computational efficiency")
         if len(group["ns_coefficients"]) != 3:
@@ -69,10 +74,10 @@ class MuonUpdate(WholeUpdate):
         coefficients = numbers["a"], numbers["b"], numbers["c"]
         direction = newton_schulz(unit, int(numbers["steps"]), coefficients)
         rows, columns = w.shape
-        longer = 0.2 * max(rows, columns) ** 0.5 if numbers["like_adamw"] else max(1, rows / columns) ** 0.5
+        factor = 0.2 * max(rows, columns) ** 0.5 if numbers["like_adamw"] else max(1, rows / columns) ** 0.5
         w *= numbers["kept"]
-        w -= numbers["lr"] * longer * direction
+        w -= numbers["lr"] * factor * direction
 
     def cost(self, group: Mapping[str, Any], shape: Shape) -> float:
-        """That of the products."""
+        """The cost of the matrix products of Newton-Schulz."""
         return cost(shape, int(group["ns_steps"]))

@@ -1,4 +1,4 @@
-"""NAdam with the numbers of ``torch.optim.NAdam``."""
+"""The arithmetic of ``torch.optim.NAdam``."""
 
 from __future__ import annotations
 
@@ -30,11 +30,12 @@ NADAM = Rule("torch_nadam", _nadam, ("exp_avg", "exp_avg_sq"), in_float32=True)
 
 @final
 class NAdamUpdate(UpdateRule):
-    """Adam with Nesterov momentum: steps by the gradient, and by the mean as it will weigh in the next step.
+    """Adam with Nesterov momentum.
 
-    ``mu(s) = beta1 * (1 - 0.96**(s * momentum_decay) / 2)`` in step ``s``; ``mu_product`` is that of all
-    until now, kept in single precision as PyTorch keeps it (unless its default dtype is float64). Decay is
-    as in Adam, decoupled or not.
+    ``w -= lr * ((1 - mu(s)) / (1 - P(s)) * g + mu(s + 1) / (1 - P(s + 1)) * m) / (sqrt(v / (1 - beta2**s)) +
+    eps)`` in step ``s = 1, 2, ...``, where ``mu(s) = beta1 * (1 - 0.96**(s * momentum_decay) / 2)`` and
+    ``P(s)`` is the product ``mu(1) * ... * mu(s)``. The scalar ``mu_product`` is ``P(s)`` in single
+    precision, as in PyTorch with its default dtype float32. Weight decay is as in Adam, decoupled or not.
 
     Source: Dozat 2016, "Incorporating Nesterov Momentum into Adam".
     """
@@ -43,17 +44,20 @@ class NAdamUpdate(UpdateRule):
     scalars: ClassVar[Mapping[str, float]] = MappingProxyType({"step": 0.0, "mu_product": 1.0})
 
     def rule(self, group: Mapping[str, Any]) -> Rule:
-        """The only one."""
+        """The rule of all options."""
         return NADAM
 
     def advanced(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
-        """One more step, and the product with its ``mu``."""
+        """Advances the step count and the product."""
         step = scalars["step"] + 1
         product = np.float32(scalars["mu_product"]) * np.float32(_mu(group, step))
         return {"step": step, "mu_product": float(product)}
 
     def coefficients(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
-        """Decay is one of two coefficients, which keep the other at what changes nothing."""
+        """``kept`` is the factor of decoupled weight decay, ``decay`` the coefficient of coupled decay.
+
+        ``ahead`` is the coefficient of ``m``.
+        """
         lr, weight_decay, made = float(group["lr"]), float(group["weight_decay"]), scalars["step"]
         beta1, beta2 = map(float, group["betas"])
         decoupled = group["decoupled_weight_decay"]
@@ -76,7 +80,7 @@ class NAdamUpdate(UpdateRule):
 
 
 def _mu(group: Mapping[str, Any], step: float) -> float:
-    """The momentum of a step."""
+    """The momentum ``mu`` of a step, counted from 1."""
     beta1, momentum_decay = float(group["betas"][0]), float(group["momentum_decay"])
     weight: float = 0.96 ** (step * momentum_decay)
     return beta1 * (1 - 0.5 * weight)

@@ -1,4 +1,4 @@
-"""RAdam with the numbers of ``torch.optim.RAdam``."""
+"""The arithmetic of ``torch.optim.RAdam``."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ RADAM = Rule("torch_radam", _radam, ("exp_avg", "exp_avg_sq"), in_float32=True)
 
 @final
 class RAdamUpdate(UpdateRule):
-    """Adam with ``eps`` beside the uncorrected root, times the rectification; before, ``w -= lr * m``.
+    """``w -= lr * r(s) / (1 - beta1**s) * m * sqrt(1 - beta2**s) / (sqrt(v) + eps)`` in step ``s``.
 
-    The mean ``m`` is corrected for its bias in both. Decay is as in Adam, decoupled or not.
+    ``r`` is the rectification. It does not exist in the first steps, which are ``w -= lr / (1 - beta1**s) *
+    m``. Weight decay is as in Adam, decoupled or not.
 
     Source: Liu et al. 2019, arXiv:1908.03265.
     """
@@ -40,11 +41,11 @@ class RAdamUpdate(UpdateRule):
     name = "RAdam"
 
     def rule(self, group: Mapping[str, Any]) -> Rule:
-        """The only one."""
+        """The rule of all options."""
         return RADAM
 
     def coefficients(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
-        """Decay is one of two coefficients, which keep the other at what changes nothing."""
+        """``kept`` is the factor of decoupled weight decay, ``decay`` the coefficient of coupled decay."""
         lr, weight_decay, made = float(group["lr"]), float(group["weight_decay"]), scalars["step"]
         beta1, beta2 = map(float, group["betas"])
         decoupled = group["decoupled_weight_decay"]

@@ -1,4 +1,4 @@
-"""RMSprop with the numbers of ``torch.optim.RMSprop``."""
+"""The arithmetic of ``torch.optim.RMSprop``."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ CENTERED_MOMENTUM = Rule(
 class RMSpropUpdate(UpdateRule):
     """``v = alpha * v + (1 - alpha) * g**2``, ``w -= lr * g / (sqrt(v) + eps)``.
 
-    If centered, the root is that of ``v - a**2`` with the running mean ``a`` of the gradient. With momentum
-    ``buffer = momentum * buffer + g / (sqrt(v) + eps)`` and ``w -= lr * buffer``.
+    If centered, ``v - a**2`` replaces ``v`` in the root, where ``a`` is the running mean of the gradient.
+    With momentum, ``buffer = momentum * buffer + g / (sqrt(v) + eps)`` and ``w -= lr * buffer``.
 
     Source: Tieleman & Hinton 2012, lecture 6.5; centered: Graves 2013, arXiv:1308.0850.
     """
@@ -72,13 +72,13 @@ class RMSpropUpdate(UpdateRule):
     optional_slots = frozenset({"momentum_buffer", "grad_avg"})
 
     def rule(self, group: Mapping[str, Any]) -> Rule:
-        """One of four, by ``centered`` and whether there is a momentum."""
+        """The rule for the options ``momentum`` and ``centered``."""
         if group["momentum"] > 0:
             return CENTERED_MOMENTUM if group["centered"] else MOMENTUM
         return CENTERED if group["centered"] else PLAIN
 
     def coefficients(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
-        """No scalar counts: there is no bias correction."""
+        """See the class. They are the same in each step, since there is no bias correction."""
         alpha = float(group["alpha"])
         found = {
             **coupled_decay(group),

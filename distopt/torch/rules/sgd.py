@@ -1,4 +1,4 @@
-"""SGD with the numbers of ``torch.optim.SGD``."""
+"""The arithmetic of ``torch.optim.SGD``."""
 
 from __future__ import annotations
 
@@ -41,32 +41,32 @@ NESTEROV = Rule("torch_nesterov", _nesterov, ("momentum_buffer",), in_float32=Tr
 class SGDUpdate(UpdateRule):
     """``buffer = momentum * buffer + (1 - dampening) * g``, ``w -= lr * buffer``.
 
-    A parameter's first buffer is the gradient itself, without dampening. With momentum 0 there is no
-    buffer, and one that is there already is left as it is.
+    In the first step with momentum, the buffer becomes the gradient, without dampening. With momentum 0 no
+    buffer is created, and an existing one is not changed.
     """
 
     name = "SGD"
-    #: How many steps the buffer has had. PyTorch knows only whether there is one.
+    #: The number of steps with momentum. PyTorch has no such scalar: it looks whether the buffer exists.
     scalars: ClassVar[Mapping[str, float]] = MappingProxyType({"buffered": 0.0})
     internal = frozenset({"buffered"})
     optional_slots = frozenset({"momentum_buffer"})
 
     def rule(self, group: Mapping[str, Any]) -> Rule:
-        """One with a buffer if there is a momentum."""
+        """The rule for the options ``momentum`` and ``nesterov``."""
         if group["momentum"] == 0:
             return SGD
         return NESTEROV if group["nesterov"] else MOMENTUM
 
     def advanced(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
-        """Steps with momentum are counted."""
+        """Counts steps with momentum."""
         return {"buffered": scalars["buffered"] + (float(group["momentum"]) != 0)}
 
     def restored(self, state: Mapping[str, Any]) -> dict[str, float]:
-        """A buffer that is there has had a step at least."""
+        """A state that has the buffer has made a step with momentum."""
         return {"buffered": float(state.get("momentum_buffer") is not None)}
 
     def coefficients(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
-        """In the first step with momentum the buffer becomes the gradient."""
+        """See the class. The new buffer is ``kept * buffer + added * g``."""
         found = {**coupled_decay(group), "step": -float(group["lr"])}
         momentum = float(group["momentum"])
         if momentum == 0:
@@ -76,7 +76,7 @@ class SGDUpdate(UpdateRule):
         return {**found, "momentum": momentum} if group["nesterov"] else found
 
     def check_gradient(self, group: Mapping[str, Any], is_sparse: bool) -> None:
-        """A sparse gradient changes only its own rows, so neither momentum nor decay goes with it."""
+        """Rejects sparse gradients with momentum or weight decay, which change all rows."""
         for option in ("momentum", "weight_decay") if is_sparse else ():
             if group[option] != 0:
                 raise RuntimeError(

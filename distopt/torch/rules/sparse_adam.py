@@ -1,4 +1,4 @@
-"""Adam of sparse gradients with the numbers of ``torch.optim.SparseAdam``."""
+"""The arithmetic of ``torch.optim.SparseAdam``."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ SPARSE_ADAM = Rule("torch_sparse_adam", _sparse_adam, ("exp_avg", "exp_avg_sq"),
 
 @final
 class SparseAdamUpdate(UpdateRule):
-    """Adam on the rows that the gradient names; all other rows keep their values and slots.
+    """Adam on the rows of the sparse gradient; all other rows keep their values and slots.
 
-    ``w -= lr * sqrt(1 - beta2**s) / (1 - beta1**s) * m / (sqrt(v) + eps)`` in the parameter's step
-    ``s = 1, 2, ...``: rows have no counts of their own, and a gradient without rows is a step too.
+    ``w -= lr * sqrt(1 - beta2**s) / (1 - beta1**s) * m / (sqrt(v) + eps)`` in step ``s = 1, 2, ...``. Steps
+    are counted per parameter, not per row. A gradient without rows also counts as a step.
     """
 
     name = "SparseAdam"
     scalars: ClassVar[Mapping[str, float]] = MappingProxyType({"step": 0})
 
     def rule(self, group: Mapping[str, Any]) -> Rule:
-        """The only one."""
+        """The rule of all options."""
         return SPARSE_ADAM
 
     def coefficients(self, group: Mapping[str, Any], scalars: Mapping[str, float]) -> dict[str, float]:
-        """Both bias corrections are in the size of the step; epsilon is added to the root as it is."""
+        """See the class. Both bias corrections are part of ``step``, so they do not affect ``eps``."""
         beta1, beta2 = map(float, group["betas"])
         made = scalars["step"]
         return {
@@ -52,6 +52,6 @@ class SparseAdamUpdate(UpdateRule):
         }
 
     def check_gradient(self, group: Mapping[str, Any], is_sparse: bool) -> None:
-        """Only sparse ones."""
+        """Rejects dense gradients."""
         if not is_sparse:
             raise RuntimeError("SparseAdam does not support dense gradients, please consider Adam instead")

@@ -1,4 +1,4 @@
-"""What a replica reports to distoptrun about its training, for reports and files."""
+"""Messages of a replica to distoptrun about the training, for its reports and metrics files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["log_metrics", "tell", "tell_metrics", "telemetry_of"]
 
 
 def telemetry_of(context: ReplicaContext) -> Telemetry:
-    """The telemetry of a replica."""
+    """The channel of a replica to distoptrun; created at the first call."""
     found: Telemetry | None = context.attached.get(Telemetry)
     if found is None:
         found = context.attached[Telemetry] = Telemetry()
@@ -24,13 +24,13 @@ def telemetry_of(context: ReplicaContext) -> Telemetry:
 
 
 def tell(context: ReplicaContext, kind: str, **members: Any) -> None:
-    """Sends a message about the whole job. Only replica 0 does."""
+    """Sends a message about the whole job to distoptrun. Does nothing on replicas other than 0."""
     if context.replica_id_in_sync_group == 0:
         telemetry_of(context).send(kind, **members)
 
 
 def tell_metrics(logs: Mapping[str, Any]) -> None:
-    """Reports the numbers among the results of an epoch."""
+    """Sends the numbers in ``logs``, the results of an epoch of ``fit``, as metrics."""
     context = require_replica_context("fit()")
     values = {name: float(value) for name, value in logs.items() if isinstance(value, (int, float))}
     tell(context, "metrics", step=context.collective_check.steps, values=values)
