@@ -43,8 +43,10 @@ COMPILED = (
     "collectives/raw_memory.py",
     "comm/precompile.py",
     "comm/spin.py",
+    "engine/row_blocks.py",
     "engine/tiles.py",
     "engine/tuples.py",
+    "engine/vectors.py",
 )
 #: What only some files may import, and which.
 OWNERS = {

@@ -157,7 +157,7 @@ class NodeCompression(Aggregator):
         """See Aggregator."""
         context = require_replica_context("an aggregator")
         pending = _pending(context).pop(self, _PendingStep())
-        for contribution in pending.own:
+        for contribution in reversed(pending.own):  # the next step begins with the first, cached then
             own = self._residuals.own(contribution.variable).reshape(-1)
             if own is not contribution.rest and own.ctypes.data != contribution.rest.ctypes.data:
                 np.copyto(own, contribution.rest)

@@ -112,7 +112,7 @@ class PowerSGD(NodeCompression):
         lefts = [left_factor(*m, c.scale, q) for m, c, q in zip(matrices, exchange.own, starts, strict=True)]
         sums = list(map(as_array, context.nodes.all_reduce("sum", [*lefts, *exchange.exact])))
         exact, bases = sums[len(lefts) :], list(map(orthonormal, sums[: len(lefts)]))
-        rights = [  # the last matrices first: of these the cache still has the most
+        rights = [  # the last matrices first: the cache still has some of these; so below
             right_factor(*m, c.scale, p)
             for m, c, p in zip(matrices[::-1], exchange.own[::-1], bases[::-1], strict=True)
         ][::-1]
@@ -125,7 +125,7 @@ class PowerSGD(NodeCompression):
             specs = [*self._specs(variables), *own]
             stop = start + size_of(specs)
             arrays, start = unpacked(everyone[start:stop], specs), stop
-            for k, v in enumerate(variables):
+            for k, v in reversed(list(enumerate(variables))):  # the update begins with the first ones
                 p, q = arrays[k], arrays[len(variables) + k]
                 found[id(v)] = self._memory.take(v.size, v.dtype)
                 expand(p, q, found[id(v)].reshape(len(p), -1))

@@ -24,9 +24,11 @@ _INLINED = (
     "comm/spin.py",
     "engine/exponents.py",
     "engine/low_rank.py",
+    "engine/row_blocks.py",
     "engine/squares.py",
     "engine/tiles.py",
     "engine/tuples.py",
+    "engine/vectors.py",
 )
 _NJIT = partial(njit, nogil=True)
 

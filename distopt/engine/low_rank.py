@@ -1,7 +1,7 @@
 """Approximations of low rank in compiled code: each pass reads a gradient and what waits beside it once.
 
-A matrix ``m`` is ``scale * gradient + rest``, both ``[rows, columns]``; it is not kept. Sums are made in
-``_LANES`` partial sums, then by halves, by one thread: so the bits depend on the numbers alone. Factors are
+A matrix ``m`` is ``scale * gradient + rest``, both ``[rows, columns]``; it is not kept. Sums are made in one
+order by one thread, so the bits depend on the numbers alone: :mod:`distopt.engine.row_blocks`. Factors are
 ``p`` ``[rows, rank]`` and ``q`` ``[rank, columns]``.
 """
 
@@ -13,13 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from distopt.collectives.pointers import inlined
+from distopt.collectives.pointers import inlined, place
 from distopt.comm.precompile import precompiled
+from distopt.engine import row_blocks
 from distopt.typing import Array
 
 __all__ = ["expand", "keep_rest", "left_factor", "orthonormal", "right_factor"]
 
-_LANES = 64
+_BLOCK, _VECTOR_BYTES = row_blocks.BLOCK, row_blocks.VECTOR_BYTES
+_dots, _one_dot = row_blocks.dots
+_add_outer, _add_outer_of_row = row_blocks.add_outer
+_subtract, _subtract_of_row = row_blocks.subtract
+_expand_block, _expand_row = row_blocks.expand
 
 
 def left_factor(gradient: Array, rest: Array, scale: float, q: Array) -> Array:
@@ -100,86 +105,62 @@ def _kernels(dtype: np.dtype[Any]) -> _LowRankKernels:
 
 
 @inlined
-def _row(gradient, rest, scale, row):  # type: ignore[no-untyped-def]
-    for j in range(row.size):
-        row[j] = scale * gradient[j] + rest[j]
+def _at(matrix, row):  # type: ignore[no-untyped-def]
+    """The address of a row."""
+    return place(matrix) + row * matrix.shape[1] * matrix.itemsize
 
 
 def _left(signature: str) -> Any:
     @precompiled(signature)
     def left(gradient, rest, scale, q, p):  # type: ignore[no-untyped-def]
-        columns, rank = gradient.shape[1], q.shape[0]
-        row, sums = np.empty(columns, p.dtype), np.empty(_LANES, p.dtype)
-        whole = columns // _LANES * _LANES
+        columns, rank, lanes = gradient.shape[1], q.shape[0], _VECTOR_BYTES // p.itemsize
+        sums, whole = np.empty((rank, lanes), p.dtype), columns // lanes * lanes
         for i in range(gradient.shape[0]):
-            _row(gradient[i], rest[i], scale, row)
+            g, e = _at(gradient, i), _at(rest, i)
+            for k in range(0, rank // _BLOCK * _BLOCK, _BLOCK):
+                _dots(scale, g, e, _at(sums, k), _at(q, k), columns)
+            for k in range(rank // _BLOCK * _BLOCK, rank):
+                _one_dot(scale, g, e, _at(sums, k), _at(q, k), columns)
             for k in range(rank):
-                other = q[k]
-                sums[:] = 0
-                for start in range(0, whole, _LANES):
-                    x, y = row[start : start + _LANES], other[start : start + _LANES]
-                    for lane in range(_LANES):
-                        sums[lane] += x[lane] * y[lane]
                 for j in range(whole, columns):
-                    sums[j - whole] += row[j] * other[j]
-                half = _LANES // 2
-                while half > 0:
-                    for lane in range(half):
-                        sums[lane] += sums[lane + half]
-                    half //= 2
-                p[i, k] = sums[0]
+                    sums[k, j - whole] += (scale * gradient[i, j] + rest[i, j]) * q[k, j]
+                p[i, k] = _total(sums[k])
 
     return left
+
+
+@inlined
+def _total(lanes):  # type: ignore[no-untyped-def]
+    half = lanes.size // 2
+    while half > 0:
+        for lane in range(half):
+            lanes[lane] += lanes[lane + half]
+        half //= 2
+    return lanes[0]
 
 
 def _right(signature: str) -> Any:
     @precompiled(signature)
     def right(gradient, rest, scale, p, q):  # type: ignore[no-untyped-def]
-        columns, whole = gradient.shape[1], gradient.shape[0] // 4 * 4
-        rows = np.empty((4, columns), q.dtype)
-        x0, x1, x2, x3 = rows[0], rows[1], rows[2], rows[3]
-        for i in range(0, whole, 4):  # four at a time, as below
-            for k in range(4):
-                _row(gradient[i + k], rest[i + k], scale, rows[k])
-            for k in range(p.shape[1]):
-                f0, f1, f2, f3, total = p[i, k], p[i + 1, k], p[i + 2, k], p[i + 3, k], q[k]
-                for j in range(columns):
-                    total[j] += f0 * x0[j] + f1 * x1[j] + f2 * x2[j] + f3 * x3[j]
-        for i in range(whole, gradient.shape[0]):
-            _row(gradient[i], rest[i], scale, x0)
-            for k in range(p.shape[1]):
-                factor, total = p[i, k], q[k]
-                for j in range(columns):
-                    total[j] += factor * x0[j]
+        rows, columns, rank = gradient.shape[0], gradient.shape[1], q.shape[0]
+        whole = rows // _BLOCK * _BLOCK
+        for i in range(0, whole, _BLOCK):
+            _add_outer(scale, _at(gradient, i), _at(rest, i), _at(p, i), place(q), columns, rank)
+        for i in range(whole, rows):
+            _add_outer_of_row(scale, _at(gradient, i), _at(rest, i), _at(p, i), place(q), columns, rank)
 
     return right
-
-
-@inlined
-def _approximation(factors, q, row):  # type: ignore[no-untyped-def]
-    whole = q.shape[0] // 4 * 4
-    if whole == 0:
-        row[:] = 0
-    for k in range(0, whole, 4):  # four at a time, since most of the time goes into reading and writing
-        f0, f1, f2, f3 = factors[k], factors[k + 1], factors[k + 2], factors[k + 3]
-        q0, q1, q2, q3 = q[k], q[k + 1], q[k + 2], q[k + 3]
-        if k == 0:
-            for j in range(row.size):
-                row[j] = f0 * q0[j] + f1 * q1[j] + f2 * q2[j] + f3 * q3[j]
-        else:
-            for j in range(row.size):
-                row[j] += f0 * q0[j] + f1 * q1[j] + f2 * q2[j] + f3 * q3[j]
-    for k in range(whole, q.shape[0]):
-        factor, part = factors[k], q[k]
-        for j in range(row.size):
-            row[j] += factor * part[j]
 
 
 def _expand(signature: str) -> Any:
     @precompiled(signature)
     def expand_(p, q, result):  # type: ignore[no-untyped-def]
-        for i in range(p.shape[0]):
-            _approximation(p[i], q, result[i])
+        rows, columns, rank = result.shape[0], result.shape[1], q.shape[0]
+        whole, none = rows // _BLOCK * _BLOCK, q[0, 0]
+        for i in range(0, whole, _BLOCK):
+            _expand_block(none, 0, _at(result, i), _at(p, i), place(q), columns, rank)
+        for i in range(whole, rows):
+            _expand_row(none, 0, _at(result, i), _at(p, i), place(q), columns, rank)
 
     return expand_
 
@@ -187,11 +168,11 @@ def _expand(signature: str) -> Any:
 def _rest(signature: str) -> Any:
     @precompiled(signature)
     def rest_(gradient, rest, scale, p, q):  # type: ignore[no-untyped-def]
-        row, near = np.empty(gradient.shape[1], q.dtype), np.empty(gradient.shape[1], q.dtype)
-        for i in range(gradient.shape[0]):
-            _row(gradient[i], rest[i], scale, row)
-            _approximation(p[i], q, near)
-            for j in range(row.size):
-                rest[i, j] = row[j] - near[j]
+        rows, columns, rank = gradient.shape[0], gradient.shape[1], q.shape[0]
+        whole = rows // _BLOCK * _BLOCK
+        for i in range(0, whole, _BLOCK):
+            _subtract(scale, _at(gradient, i), _at(rest, i), _at(p, i), place(q), columns, rank)
+        for i in range(whole, rows):
+            _subtract_of_row(scale, _at(gradient, i), _at(rest, i), _at(p, i), place(q), columns, rank)
 
     return rest_

@@ -13,6 +13,7 @@ from numba.extending import intrinsic
 
 from distopt.collectives.pointers import inlined, place
 from distopt.comm.precompile import precompiled
+from distopt.engine.vectors import Vectors, size_of
 
 __all__ = ["COLUMN_BYTES", "ROWS", "multiplier"]
 
@@ -36,21 +37,21 @@ def _add_tile(typingctx: Any, like: Any, a: Any, b: Any, c: Any, depth: Any, str
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         _, a, b, c, depth, stride = args
         scalar = context.get_value_type(signature.args[0])
-        size = 4 if isinstance(scalar, ir.FloatType) else 8
-        memory = _Matrix(builder, scalar, size)
+        size = size_of(scalar)
+        memory = Vectors(builder, scalar, _VECTOR_BYTES // size)
         places, row = [], c
         for _ in range(ROWS):
-            places += [builder.add(row, memory.count(_VECTOR_BYTES * h)) for h in range(_VECTORS)]
-            row = builder.add(row, builder.mul(stride, memory.count(size)))
-        sums = [_cgutils.alloca_once(builder, memory.vector) for _ in places]  # becomes registers
+            places += [builder.add(row, _count(_VECTOR_BYTES * h)) for h in range(_VECTORS)]
+            row = builder.add(row, builder.mul(stride, _count(size)))
+        sums = [_cgutils.alloca_once(builder, memory.type) for _ in places]  # becomes registers
         for at, total in zip(places, sums, strict=True):
             builder.store(memory.load(at), total)
         with _cgutils.for_range(builder, depth) as loop:
-            left = builder.add(a, builder.mul(loop.index, memory.count(ROWS * size)))
-            right = builder.add(b, builder.mul(loop.index, memory.count(COLUMN_BYTES)))
-            columns = [memory.load(builder.add(right, memory.count(_VECTOR_BYTES * h))) for h in range(2)]
+            left = builder.add(a, builder.mul(loop.index, _count(ROWS * size)))
+            right = builder.add(b, builder.mul(loop.index, _count(COLUMN_BYTES)))
+            columns = [memory.load(builder.add(right, _count(_VECTOR_BYTES * h))) for h in range(2)]
             for i in range(ROWS):
-                number = memory.spread(builder.add(left, memory.count(i * size)))
+                number = memory.load_spread(builder.add(left, _count(i * size)))
                 for h in range(_VECTORS):
                     total = sums[_VECTORS * i + h]
                     builder.store(memory.fma(number, columns[h], builder.load(total)), total)
@@ -61,38 +62,8 @@ def _add_tile(typingctx: Any, like: Any, a: Any, b: Any, c: Any, depth: Any, str
     return types.void(like, *[types.int64] * 5), codegen
 
 
-class _Matrix:
-    """Generates loads, stores and fma of vectors in memory that is aligned to single numbers only."""
-
-    def __init__(self, builder: Any, scalar: Any, size: int) -> None:
-        self._builder, self._scalar, self._size = builder, scalar, size
-        self.lanes = _VECTOR_BYTES // size
-        self.vector = ir.VectorType(scalar, self.lanes)
-        kind = ir.FunctionType(self.vector, [self.vector] * 3)
-        name = f"llvm.fma.v{self.lanes}f{8 * size}"
-        self._fma = _cgutils.get_or_insert_function(builder.module, kind, name)
-
-    @staticmethod
-    def count(number: int) -> Any:
-        return ir.Constant(ir.IntType(64), number)
-
-    def load(self, address: Any) -> Any:
-        return self._builder.load(self._builder.inttoptr(address, self.vector.as_pointer()), align=self._size)
-
-    def store(self, value: Any, address: Any) -> None:
-        pointer = self._builder.inttoptr(address, self.vector.as_pointer())
-        self._builder.store(value, pointer, align=self._size)
-
-    def spread(self, address: Any) -> Any:
-        """A vector with the number at ``address`` in all lanes."""
-        number = self._builder.load(self._builder.inttoptr(address, self._scalar.as_pointer()))
-        nothing = ir.Constant(self.vector, ir.Undefined)
-        one = self._builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
-        lanes = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
-        return self._builder.shuffle_vector(one, nothing, lanes)
-
-    def fma(self, x: Any, y: Any, z: Any) -> Any:
-        return self._builder.call(self._fma, [x, y, z])
+def _count(number: int) -> Any:
+    return ir.Constant(ir.IntType(64), number)
 
 
 @inlined

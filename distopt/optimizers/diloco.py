@@ -37,9 +37,9 @@ class DiLoCo(LocalRounds):
 
     Args:
         inner: makes the steps of a node; AdamW in the paper. It needs ``gradient_aggregator="mean"``.
-        outer: makes one step per round. A sum over replicas, the default, is replaced by the mean. A mean
-            that sends fewer bytes is kept. The default is ``SGD(0.7, momentum=0.9, nesterov=True)``, as in
-            the paper.
+        outer: makes one step per round. A sum over replicas is replaced by the mean; any other aggregator is
+            kept. The default is ``SGD(0.7, momentum=0.9, nesterov=True)``, as in the paper, with
+            ``Mean(wire="bf16")``: nodes exchange float32 differences as bfloat16.
         every: the number of steps between two exchanges.
         name: its name.
 
@@ -49,14 +49,15 @@ class DiLoCo(LocalRounds):
             ``every`` is below 1.
 
     Source: Douillard et al. 2023, "DiLoCo: Distributed Low-Communication Training of Language Models",
-    arXiv:2311.08105.
+    arXiv:2311.08105. The shorter differences: Douillard et al. 2025, "Streaming DiLoCo with Overlapping
+    Communication", arXiv:2501.18512, which loses nothing with 4 bits.
     """
 
     def __init__(
         self, inner: Optimizer, outer: Optimizer | None = None, every: int = 20, name: str | None = "DiLoCo"
     ) -> None:
         super().__init__(inner, every, name)
-        self.outer = _checked(inner, SGD(0.7, momentum=0.9, nesterov=True) if outer is None else outer)
+        self.outer = _checked(inner, _nesterov() if outer is None else outer)
 
     def _exchange(
         self, context: ReplicaContext, variables: Sequence[Variable], parts: SharedParameters
@@ -99,6 +100,10 @@ class DiLoCo(LocalRounds):
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments of the constructor with their current values."""
         return {**super().get_config(), "outer": part_config(self.outer)}
+
+
+def _nesterov() -> SGD:
+    return SGD(0.7, momentum=0.9, nesterov=True, gradient_aggregator=Mean(wire="bf16"))
 
 
 def _checked(inner: Optimizer, outer: Any) -> Optimizer:

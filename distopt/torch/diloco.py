@@ -7,9 +7,11 @@ from typing import Any, TypeAlias
 
 import torch
 
+from distopt.aggregators import Mean
 from distopt.core.checks import shown
-from distopt.distribute import ReplicaContext
+from distopt.distribute import ReplicaContext, get_strategy
 from distopt.engine.shared_parameters import SharedParameters
+from distopt.optimizers.describe import stages_of
 from distopt.torch.local_rounds import LocalRoundsOptimizer
 from distopt.torch.optimizer import Optimizer
 from distopt.torch.parameter import Parameter
@@ -23,8 +25,8 @@ MakeOuter: TypeAlias = Callable[[list[torch.nn.Parameter]], Optimizer]
 
 
 def nesterov(anchors: list[torch.nn.Parameter]) -> Optimizer:
-    """The outer optimizer of the paper."""
-    return SGD(anchors, lr=0.7, momentum=0.9, nesterov=True)
+    """The outer optimizer of the paper; differences are sent in half the bytes."""
+    return SGD(anchors, lr=0.7, momentum=0.9, nesterov=True, aggregator=Mean(wire="bf16"))
 
 
 class DiLoCo(LocalRoundsOptimizer):
@@ -39,7 +41,8 @@ class DiLoCo(LocalRoundsOptimizer):
         inner: the optimizer that makes the steps of a node; AdamW in the paper. It must be an optimizer of
             this package that takes the mean. Do not use it directly afterwards.
         outer: a function that creates an optimizer of this package, which takes the mean, from a list of
-            parameters. By default ``SGD(lr=0.7, momentum=0.9, nesterov=True)``, as in the paper.
+            parameters. By default ``SGD(lr=0.7, momentum=0.9, nesterov=True)``, as in the paper, with
+            ``Mean(wire="bf16")``: nodes exchange float32 differences as bfloat16.
         every: the number of steps between exchanges.
 
     Attributes:
@@ -50,7 +53,8 @@ class DiLoCo(LocalRoundsOptimizer):
         ValueError: ``inner`` does not take the mean, or ``every`` is below 1.
 
     Source: Douillard et al. 2023, "DiLoCo: Distributed Low-Communication Training of Language Models",
-    arXiv:2311.08105.
+    arXiv:2311.08105. The shorter differences: Douillard et al. 2025, "Streaming DiLoCo with Overlapping
+    Communication", arXiv:2501.18512, which loses nothing with 4 bits.
     """
 
     def __init__(self, inner: Optimizer, outer: MakeOuter = nesterov, every: int = 20) -> None:
@@ -95,7 +99,10 @@ class DiLoCo(LocalRoundsOptimizer):
             anchor.copy_(value)
 
     def _exchanged(self) -> str:
-        return f"parameters before minus parameters now, by {type(self.outer).__name__}"
+        replicas = get_strategy().num_replicas_in_sync
+        return (
+            f"parameters before minus parameters now -> {stages_of(self.outer._pipeline.updates, replicas)}"
+        )
 
 
 def _anchor(parameter: Parameter) -> torch.nn.Parameter:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from distopt.engine.largest import keep_others, largest
-from distopt.engine.low_rank import orthonormal
+from distopt.engine.low_rank import expand, keep_rest, left_factor, orthonormal, right_factor
 
 RNG = np.random.default_rng(0)
 
@@ -48,3 +48,24 @@ def test_dependent_columns_become_zero():
     q = orthonormal(p)
     np.testing.assert_allclose(q.T @ q, np.diag([1, 1, 0, 1]), atol=1e-6)
     np.testing.assert_allclose(q @ (q.T @ p), p, atol=1e-5)  # they span the same
+
+
+@pytest.mark.parametrize(("dtype", "error"), [("f4", 2**-23), ("f8", 2**-52)])
+@pytest.mark.parametrize(
+    ("rows", "columns", "rank"), [(1, 1, 1), (3, 5, 2), (4, 16, 4), (7, 33, 3), (61, 15, 5), (129, 70, 16)]
+)
+def test_products_with_factors(rows, columns, rank, dtype, error):
+    """Of all lengths around those of a vector, and of a block of rows. Against NumPy in long double."""
+    gradient, rest = RNG.normal(size=(2, rows, columns)).astype(dtype)
+    p, q = RNG.normal(size=(rows, rank)).astype(dtype), RNG.normal(size=(rank, columns)).astype(dtype)
+    m, long_p, long_q = 0.75 * gradient.astype("g") + rest, p.astype("g"), q.astype("g")
+    for found, want, terms in (
+        (left_factor(gradient, rest, 0.75, q), m @ long_q.T, columns),
+        (right_factor(gradient, rest, 0.75, p), long_p.T @ m, rows),
+    ):
+        np.testing.assert_allclose(found, want, rtol=0, atol=20 * error * (terms + 1))
+    near = np.full_like(gradient, np.nan)
+    expand(p, q, near)
+    np.testing.assert_allclose(near, long_p @ long_q, rtol=0, atol=20 * error * rank)
+    keep_rest(gradient, rest, 0.75, p, q)
+    np.testing.assert_allclose(rest, m - long_p @ long_q, rtol=0, atol=20 * error * (rank + 1))

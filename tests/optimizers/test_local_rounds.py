@@ -111,3 +111,21 @@ def test_one_replica_alone_follows_the_outer_optimizer():
         if step % 2:
             w = anchor = outer.step(anchor, anchor - w)
     np.testing.assert_allclose(found[-1], w, rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("outer", "gradient"),
+    [(lambda: None, 1.0), (lambda: SGD(0.7, momentum=0.9, nesterov=True), 1 + 2**-10)],
+    ids=["default", "given"],
+)
+def test_by_default_differences_travel_as_bfloat16(outer, gradient):
+    """bfloat16 has no number between 1 and 1 + 2^-7."""
+
+    def program():
+        w = tf.Variable(np.zeros((3, 4), np.float32), name="w")
+        optimizer = DiLoCo(SGD(1.0, gradient_aggregator="mean"), outer(), every=1)
+        optimizer.apply_gradients([(np.full((3, 4), 1 + 2**-10, np.float32), w)])
+        return w.numpy()
+
+    for w in on_replicas(REPLICAS, program):
+        np.testing.assert_allclose(w, -0.7 * 1.9 * gradient, rtol=1e-6)  # Nesterov's first step

@@ -145,6 +145,21 @@ def test_one_replica_alone():
         torch.testing.assert_close(p.detach(), start.detach() - 0.7 * 1.9 * (start - q).detach())
 
 
+def test_by_default_differences_travel_as_bfloat16():
+    """bfloat16 has no number between 1 and 1 + 2^-7."""
+
+    def program():
+        p = torch.nn.Parameter(torch.zeros(3, 4))
+        optimizer = dt.DiLoCo(dt.SGD([p], lr=1.0), every=1)
+        p.grad = torch.full((3, 4), 1 + 2**-10)
+        optimizer.step()
+        assert "now -> mean(wire='bf16') over 4 replicas -> SGD" in optimizer.describe()
+        return p.detach().clone()
+
+    for p in on_replicas(4, program):
+        torch.testing.assert_close(p, torch.full((3, 4), -0.7 * 1.9))
+
+
 def test_wrong_arguments():
     net = model()
     with pytest.raises(TypeError, match=r"inner must be an optimizer of distopt\.torch"):
