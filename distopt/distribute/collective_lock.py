@@ -63,6 +63,11 @@ class CollectiveLock:
         self._ended[0] = monotonic_ns()
         self._lock.release()
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the last call was, or is, another thread's."""
+        return self._holder not in (0, threading.get_ident())
+
     @contextmanager
     def last(self) -> Iterator[None]:
         """The last call of the program: waits for the call of another thread and lets it start no more."""

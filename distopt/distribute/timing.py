@@ -20,8 +20,13 @@ _R = TypeVar("_R")
 
 @contextmanager
 def in_phase(phase: Phase) -> Iterator[None]:
-    """Assigns this replica's time to a phase, except for collective calls."""
+    """Assigns this replica's time to a phase, except for collective calls.
+
+    In a thread beside the one that makes the calls, such as one that reads ahead, it does nothing.
+    """
     context, begin = current_frame().context, perf_counter_ns()
+    if context is not None and context.lock.elsewhere:
+        context = None
     ledger = None if context is None else context.collective_check.ledger
     before = None if ledger is None else ledger.enter(phase)
     try:

@@ -128,7 +128,7 @@ class StepEngine:
         check = self._context.collective_check
         check.steps += 1  # for messages of those that wait for this replica
         if self._spans.armed:
-            self._spans.step_began(self._context.comm.rank, check.steps)
+            self._spans.step_began(self._context.job.comm.rank, check.steps)
         if self.replicas == 1:
             check.step_alone()
         else:
