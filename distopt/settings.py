@@ -82,7 +82,7 @@ _TRUTH = {
     "off": False,
 }
 
-_KINDS = {bool: "1 or 0", int: "a whole number", float: "a number"}
+_KINDS = {bool: "1 or 0", int: "a whole number from 0 on", float: "a number from 0 on"}
 
 
 def settings(environ: Mapping[str, str] | None = None) -> Settings:
@@ -112,7 +112,10 @@ def _parse(name: str, text: str, default: object) -> object:
         if isinstance(default, bool):
             return _TRUTH[text.strip().lower()]
         if isinstance(default, (int, float)):
-            return type(default)(text)
+            number = type(default)(text)
+            if not number >= 0:  # nan is not either
+                raise ValueError
+            return number
         return text
     except (KeyError, ValueError):
         raise ValueError(f"{name}={text!r} is not {_KINDS[type(default)]}") from None

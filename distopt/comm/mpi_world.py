@@ -21,6 +21,7 @@ from distopt.comm.status_board import StatusBoard
 from distopt.comm.status_reporter import StatusReporter
 from distopt.comm.watchdog import Watchdog
 from distopt.comm.world import StatusWriter, World
+from distopt.errors import ReplicaMismatch
 from distopt.settings import Settings
 
 __all__ = ["mpi_world"]
@@ -36,6 +37,9 @@ def mpi_world(settings: Settings, comm: Any = None, replicas: int = 1) -> World:
         settings: the limits of the watchdog; ``nodes`` to simulate a number of nodes.
         comm: an mpi4py communicator, which is duplicated; by default COMM_WORLD.
         replicas: the number of replicas in each process, for messages.
+
+    Raises:
+        ReplicaMismatch: settings differ that decide which messages are sent.
     """
     mpi = load_mpi(settings)
     base = comm or mpi.COMM_WORLD
@@ -45,6 +49,7 @@ def mpi_world(settings: Settings, comm: Any = None, replicas: int = 1) -> World:
     watchdog = Watchdog(settings.stall_seconds, settings.abort_seconds, observer, abort_job)
     watchdog.wait_until(base.Ibarrier().Test)
     job = base.Dup()
+    _agree_on(settings, MPICommunicator(mpi, job, watchdog))
     group = _node_group(mpi, job, settings.nodes, watchdog)
     everyone: MPICommunicator
     cross: Communicator
@@ -59,6 +64,19 @@ def mpi_world(settings: Settings, comm: Any = None, replicas: int = 1) -> World:
     status = _share_status(mpi, job, node, watchdog, replicas)
     unlink_mapped(_NAMED)
     return World(everyone, node, cross, LocalGroup(), status, abort_job)
+
+
+def _agree_on(settings: Settings, everyone: MPICommunicator) -> None:
+    """With differing ones of these settings, replicas would wait for messages that nobody sends."""
+    names = ("nodes", "memory", "overlap", "audit_every")
+    own = " ".join(f"DISTOPT_{name.upper()}={getattr(settings, name)}" for name in names)
+    given = [text.decode() for text in everyone.gather_bytes(own.encode())]
+    for rank, text in enumerate(given):
+        if text != given[0]:
+            raise ReplicaMismatch(
+                f"the settings of processes 0 and {rank} differ; set the variables to the same values for "
+                f"all processes\n  process 0: {given[0]}\n  process {rank}: {text}"
+            )
 
 
 def _node_group(mpi: Any, job: Any, simulated: int, watchdog: Watchdog) -> Any:

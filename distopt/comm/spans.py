@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -62,6 +63,8 @@ class SpanRecorder:
             self.on = step >= self._first
         else:
             del self._rows[self._open_call() :]
+            while self._rows and self._rows[-1][0] != "end":
+                self._rows.pop()  # input of this step, or messages that it sent ahead
             self.armed = self.on = False
 
     def call_ended(self) -> None:
@@ -96,8 +99,8 @@ class SpanRecorder:
         return found
 
     def send(self) -> None:
-        """Converts the rows to spans, and sends them."""
-        rows = _spans(self._rows)
+        """Converts the rows to spans and sends them, unless no requested step was made."""
+        rows = [] if self.armed and not self.on else _spans(self._rows)
         self._rows.clear()
         if not rows or os.getpid() != self._pid:
             return
@@ -112,7 +115,7 @@ class SpanRecorder:
         size = 0
         for row in rows:
             shown = _shown(row, origin)
-            length = len(repr(shown)) + 2  # at least the length of the JSON
+            length = len(json.dumps(shown, separators=(",", ":"))) + 1  # with a comma
             if size + length > LONGEST - 300:
                 telemetry.send("spans", rows=part, **about)
                 part, size = [], 0
@@ -125,11 +128,13 @@ def _spans(rows: Sequence[_Row]) -> list[_Row]:
     """Converts rows: calls become spans, and the time between two calls a span of the program's own code."""
     found: list[_Row] = []
     calls: list[tuple[str, int]] = []
+    own: list[tuple[int, int]] = []  # the program's own code: from the end of a call to the next one
     free: int | None = None  # when the last call ended
     for row in rows:
         if row[0] == "call":
             if not calls and free is not None:
-                found.append(("X", "own code", free, row[2], _NOTHING))
+                own.append((free, row[2]))
+                found.append(("X", "own code", *own[-1], _NOTHING))
             calls.append(row[1:])
         elif row[0] == "end":
             if calls:
@@ -139,6 +144,10 @@ def _spans(rows: Sequence[_Row]) -> list[_Row]:
                 free = row[1]
         elif row[0] == "later":
             found += [("X", *span) for span in row[1](*row[2])]
+        elif row[0] == "X" and not calls and free is not None and row[2] < free:
+            # It has calls in it, such as an input that makes some: what is its own lies between them.
+            parts = [(max(begin, row[2]), end) for begin, end in own if end > row[2]]
+            found += [("X", row[1], *part, row[4]) for part in [*parts, (free, row[3])]]
         else:
             found.append(row)
     return found

@@ -66,6 +66,11 @@ class CollectiveLock:
         self._ended[0] = monotonic_ns()
         self._lock.release()
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the last call was, or is, another thread's."""
+        return self._holder not in (0, threading.get_ident())
+
     @contextmanager
     def last(self) -> Iterator[None]:
         """Holds the lock for the last call of the program. Afterwards other threads cannot start calls.

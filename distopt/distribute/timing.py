@@ -22,9 +22,12 @@ _R = TypeVar("_R")
 def in_phase(phase: Phase) -> Iterator[None]:
     """Assigns this replica's time within a ``with`` block to a phase.
 
-    Time in collective calls is not affected.
+    Time in collective calls is not affected. In a thread other than the one that makes the calls, such as
+    one that reads ahead, it does nothing.
     """
     context, begin = current_frame().context, perf_counter_ns()
+    if context is not None and context.lock.elsewhere:
+        context = None
     ledger = None if context is None else context.collective_check.ledger
     before = None if ledger is None else ledger.enter(phase)
     try:

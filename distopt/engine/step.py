@@ -129,7 +129,7 @@ class StepEngine:
         check = self._context.collective_check
         check.steps += 1  # shown in the messages of replicas that wait for this one
         if self._spans.armed:
-            self._spans.step_began(self._context.comm.rank, check.steps)
+            self._spans.step_began(self._context.job.comm.rank, check.steps)
         if self.replicas == 1:
             check.step_alone()
         else:

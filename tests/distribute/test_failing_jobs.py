@@ -23,6 +23,21 @@ def test_an_uncaught_exception_ends_the_job_at_once(job):
     assert done.err.count("Traceback") == 1
 
 
+def test_settings_of_one_replica_only_end_the_job(job):
+    """Else replica 0 would wait for a message about shared memory that replica 1 does not send."""
+    differs = """
+import os, pathlib
+from mpi4py import MPI
+(pathlib.Path(os.environ["PIDS"]) / str(os.getpid())).touch()
+if MPI.COMM_WORLD.rank == 1:
+    os.environ["DISTOPT_MEMORY"] = "private"
+"""
+    done = job(ALONE, prologue=differs)
+    assert done.code not in (0, None)
+    assert "the settings of processes 0 and 1 differ" in done.err
+    assert "DISTOPT_MEMORY=private" in done.err
+
+
 @pytest.mark.slow
 def test_it_ends_also_when_the_others_are_in_no_call(job):
     done = job('if rank == 0: raise LookupError("the reason")\ntime.sleep(300)')
