@@ -12,7 +12,7 @@ import numpy as np
 from distopt.collectives import EXACT, CollectiveCheck, NodeAllReduce, ShardReduce, digest
 from distopt.comm import SoloCommunicator, World
 from distopt.distribute.collective_lock import CollectiveLock, collective_call
-from distopt.distribute.frames import frame
+from distopt.distribute.frames import current_frame, frame
 from distopt.distribute.group import ReplicaGroup
 from distopt.distribute.reduce_op import ReduceOp
 from distopt.distribute.values import regroup, select
@@ -114,6 +114,7 @@ class ReplicaContext:
         Calls involve only these replicas: they send nothing to other nodes and do not wait for them. Sums
         follow a binary tree over the ranks in the node.
         """
+        self._require_own()
         if self._node is None:
             world = self.world
             alone = replace(world, comm=world.node, cross=SoloCommunicator())
@@ -128,6 +129,7 @@ class ReplicaContext:
         All replicas of the job make the call, each for its part of the exchange. Shapes must be the same only
         on replicas of equal rank.
         """
+        self._require_own()
         if self._nodes is None:
             world = self.world
             across = replace(world, comm=world.cross, node=SoloCommunicator())
@@ -195,6 +197,7 @@ class ReplicaContext:
             ValueError: the op or the wire is unknown, or a value is None.
             ReplicaMismatch: the values of replicas differ in number, shape or dtype, or their wires differ.
         """
+        self._require_own()
         return self._everyone.all_reduce(reduce_op, value, options, wire=wire)
 
     def all_gather(self, value: Nested, axis: int, options: Any = None) -> Nested:
@@ -213,6 +216,7 @@ class ReplicaContext:
             TypeError: a value is not an array of numbers.
             ReplicaMismatch: the arrays of replicas differ in another way.
         """
+        self._require_own()
         return self._everyone.all_gather(value, axis, options)
 
     def broadcast(self, value: Nested, root: int = 0) -> Nested:
@@ -223,6 +227,7 @@ class ReplicaContext:
             TypeError: a value is not an array of numbers.
             ReplicaMismatch: the values of replicas differ in number, shape or dtype.
         """
+        self._require_own()
         return self._everyone.broadcast(value, root)
 
     @collective_call
@@ -240,6 +245,7 @@ class ReplicaContext:
         Returns:
             The result of the function. From a PerReplica in it, each replica gets its own value.
         """
+        self._require_own()
         name = getattr(merge_fn, "__name__", "merge_fn")
         self.collective_check.check("merge_call", digest(name), lambda: f"merge_call({name})")
 
@@ -251,6 +257,19 @@ class ReplicaContext:
 
         local = self.world.local
         return select(local.run_once((args, kwargs or {}), merge), local.rank)
+
+    def _require_own(self) -> None:
+        """Raises RuntimeError in another replica of the process, which would wait for ever."""
+        context = current_frame().context
+        if context is None or context.job is self.job:
+            return
+        if context.job.num_replicas_in_sync > 1:
+            own, other = self.job.replica_id_in_sync_group, context.job.replica_id_in_sync_group
+            raise RuntimeError(
+                f"replica {other} uses the context of replica {own}. Replicas that are threads share the "
+                "modules that they import: call get_replica_context() in the function that needs it, not "
+                "when a module is imported"
+            )
 
     def finish(self) -> None:
         """Reports that this replica has ended its program, so that replicas that wait for it learn of it.

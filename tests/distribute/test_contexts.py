@@ -151,3 +151,32 @@ def test_a_strategy_has_replicas():
 
 def test_public_names():
     assert {"MPIStrategy", "PerReplica", "ReduceOp", "ReplicaContext", "Strategy"} <= set(distribute.__all__)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda context: context.all_reduce("sum", 1.0),
+        lambda context: context.all_gather(np.zeros(1), axis=0),
+        lambda context: context.broadcast(1.0),
+        lambda context: context.merge_call(lambda strategy: None),
+        lambda context: context.node.all_reduce("sum", 1.0),
+        lambda context: context.nodes.all_reduce("sum", 1.0),
+    ],
+)
+def test_the_context_of_another_replica_is_refused(call):
+    """Such as one that a module keeps which the replicas share."""
+    kept = []
+
+    def program():
+        context = get_replica_context()
+        context.all_reduce("sum", 1.0)
+        if context.replica_id_in_sync_group == 0:
+            kept.append(context)
+        context.all_reduce("sum", 1.0)
+        call(kept[0])
+
+    with pytest.raises(
+        RuntimeError, match=r"replica 1 uses the context of replica 0.*call get_replica_context"
+    ):
+        VirtualStrategy(2).run(program)
