@@ -82,7 +82,7 @@ _TRUTH = {
     "off": False,
 }
 
-_KINDS = {bool: "1 or 0", int: "a whole number from 0 on", float: "a number from 0 on"}
+_KINDS = {bool: "1 or 0", int: "a whole number of at least 0", float: "a number of at least 0"}
 
 
 def settings(environ: Mapping[str, str] | None = None) -> Settings:

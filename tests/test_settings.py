@@ -35,9 +35,9 @@ def test_what_is_no_setting_is_refused():
     ("name", "text", "words"),
     [
         ("DISTOPT_NODES", "two", "DISTOPT_NODES='two' is not a whole number"),
-        ("DISTOPT_AUDIT_EVERY", "-1", "DISTOPT_AUDIT_EVERY='-1' is not a whole number from 0 on"),
-        ("DISTOPT_ABORT_SECONDS", "-3", "DISTOPT_ABORT_SECONDS='-3' is not a number from 0 on"),
-        ("DISTOPT_STALL_SECONDS", "nan", "DISTOPT_STALL_SECONDS='nan' is not a number from 0 on"),
+        ("DISTOPT_AUDIT_EVERY", "-1", "DISTOPT_AUDIT_EVERY='-1' is not a whole number of at least 0"),
+        ("DISTOPT_ABORT_SECONDS", "-3", "DISTOPT_ABORT_SECONDS='-3' is not a number of at least 0"),
+        ("DISTOPT_STALL_SECONDS", "nan", "DISTOPT_STALL_SECONDS='nan' is not a number of at least 0"),
         ("DISTOPT_STALL_SECONDS", "5s", "DISTOPT_STALL_SECONDS='5s' is not a number"),
         ("DISTOPT_DEBUG", "perhaps", "DISTOPT_DEBUG='perhaps' is not 1 or 0"),
     ],

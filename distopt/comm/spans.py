@@ -6,7 +6,9 @@ import atexit
 import json
 import os
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
 from distopt import launched
@@ -145,8 +147,9 @@ def _spans(rows: Sequence[_Row]) -> list[_Row]:
         elif row[0] == "later":
             found += [("X", *span) for span in row[1](*row[2])]
         elif row[0] == "X" and not calls and free is not None and row[2] < free:
-            # It has calls in it, such as an input that makes some: what is its own lies between them.
-            parts = [(max(begin, row[2]), end) for begin, end in own if end > row[2]]
+            # It contains calls, such as input that makes some: keep only its parts between them.
+            within = own[bisect_right(own, row[2], key=itemgetter(1)) :]
+            parts = [(max(begin, row[2]), end) for begin, end in within]
             found += [("X", row[1], *part, row[4]) for part in [*parts, (free, row[3])]]
         else:
             found.append(row)

@@ -259,7 +259,7 @@ class ReplicaContext:
         return select(local.run_once((args, kwargs or {}), merge), local.rank)
 
     def _require_own(self) -> None:
-        """Raises RuntimeError in another replica of the process, which would wait for ever."""
+        """Raises RuntimeError in another replica of the process, which would wait forever."""
         context = current_frame().context
         if context is None or context.job is self.job:
             return

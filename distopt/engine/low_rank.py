@@ -1,8 +1,8 @@
-"""Approximations of low rank in compiled code: each pass reads a gradient and what waits beside it once.
+"""Low-rank approximations in compiled code. Each pass reads a gradient and its residual once.
 
-A matrix ``m`` is ``scale * gradient + rest``, both ``[rows, columns]``; it is not kept. Sums are made in one
-order by one thread, so the bits depend on the numbers alone: :mod:`distopt.engine.row_blocks`. Factors are
-``p`` ``[rows, rank]`` and ``q`` ``[rank, columns]``.
+The matrix ``m`` is ``scale * gradient + rest``, where ``rest`` is the residual, all ``[rows, columns]``. Each
+pass computes it; it is never stored. Its factors are ``p`` ``[rows, rank]`` and ``q`` ``[rank, columns]``.
+One thread adds in a fixed order (:mod:`distopt.engine.row_blocks`), so the bits depend only on the numbers.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def expand(p: Array, q: Array, result: Array) -> None:
 
 
 def orthonormal(p: Array) -> Array:
-    """Columns that span what those of ``p`` do, by Gram-Schmidt, in float64 and twice over.
+    """Orthonormal columns that span the same space as those of ``p``: Gram-Schmidt in float64, done twice.
 
-    A column that depends on those before it becomes zero.
+    A column that depends linearly on the columns before it becomes zero.
     """
     columns = np.ascontiguousarray(p.T, np.float64)
     _orthonormalize(columns, 16.0 * np.finfo(p.dtype).eps)
@@ -99,6 +99,8 @@ class _LowRankKernels:
         self.rest: Callable[..., None] = _rest(f"void({view}, {matrix}, {name}, {matrix}, {matrix})")
 
 
+# The kernels below differ in the passes that they call. These are globals: if a kernel's closure held them,
+# Numba would not find the kernel on disk again.
 @cache
 def _kernels(dtype: np.dtype[Any]) -> _LowRankKernels:
     return _LowRankKernels(dtype.name)

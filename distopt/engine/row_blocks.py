@@ -1,11 +1,11 @@
 """Passes over a few rows of a matrix, for :mod:`distopt.engine.low_rank`.
 
 A matrix ``m`` is ``scale * gradient + rest``. Its factors are ``p`` ``[rows, rank]`` and ``q``
-``[rank, columns]``, of any rank. In a pass each vector of ``m`` is read once, and stays in a register while
-the columns of ``p`` and the rows of ``q`` go by. Everything here is a fused multiply-add, in a fixed order:
-the bits are the same on any processor. Matrices are given by their addresses, and lie in memory row by row.
+``[rank, columns]``, of any rank. A pass loads each vector of ``m`` once and keeps it in a register while it
+loops over the rank. All arithmetic is fused multiply-adds in a fixed order, so the bits are the same on any
+processor. Matrices are C-contiguous and given by their addresses.
 
-All of it stands at the top level of the module, so that what is compiled can be kept on disk.
+The passes are globals of the module, so that Numba finds the kernels that call them on disk again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from distopt.engine.vectors import Vectors, size_of
 
 __all__ = ["BLOCK", "VECTOR_BYTES", "add_outer", "dots", "expand", "subtract"]
 
-#: Rows that are worked on at a time. The functions below are pairs: for so many rows, and for one.
+#: The number of rows in a block. The passes below are pairs: for a block of rows, and for a single row.
 BLOCK = 4
 VECTOR_BYTES = 64
 
@@ -34,9 +34,10 @@ def _count(number: int) -> Any:
 
 
 def _dots(rank: int) -> Any:
-    """Makes the dot products of a row of ``m`` with so many rows of ``q``, as far as whole vectors go.
+    """Returns a function for the dot products of a row of ``m`` with ``rank`` rows of ``q``.
 
-    It takes ``scale, gradient, rest, sums, q, columns``, and writes partial sums, ``[rank, lanes]``.
+    Its arguments are ``scale, gradient, rest, sums, q, columns``. It writes partial sums,
+    ``[rank, lanes]``, of the columns that fill whole vectors; the caller adds the other columns.
     """
 
     @intrinsic
@@ -65,14 +66,14 @@ def _dots(rank: int) -> Any:
 
 
 class _Rows:
-    """The vectors of a block of rows that stand in the same columns, and the factors beside them.
+    """Generates code for one vector in each row of a block, all in the same columns, and for its factors.
 
     Args:
-        rows: how many.
-        builder: writes the instructions.
-        vectors: reads and writes.
-        args: see :func:`_passes`.
-        column: the first column.
+        rows: the number of rows.
+        builder: LLVM's instruction builder.
+        vectors: loads and stores vectors.
+        args: the arguments of a pass, see :func:`_passes`.
+        column: the first column of the vectors.
     """
 
     def __init__(self, rows: int, builder: Any, vectors: Vectors, args: Sequence[Any], column: Any) -> None:
@@ -80,15 +81,15 @@ class _Rows:
         self._scale, self._gradient, self._rest, self._p, self._q, self._columns, self._rank = args
 
     def _after(self, start: Any, count: Any) -> Any:
-        """The address of the number that is so many after the one at ``start``."""
+        """The address ``count`` numbers after ``start``."""
         return self.builder.add(start, self.builder.mul(count, _count(self.vectors.size)))
 
     def _place(self, start: Any, row: Any) -> Any:
-        """The address of the vector in a row of a matrix of so many columns."""
+        """The address of the vector in a row of a matrix with the columns of ``m``."""
         return self._after(start, self.builder.add(self.builder.mul(row, self._columns), self._column))
 
     def rest(self, row: int) -> Any:
-        """The address of the vector of a row of ``rest``."""
+        """The address of the vector in a row of ``rest``."""
         return self._place(self._rest, _count(row))
 
     def m(self) -> list[Any]:
@@ -98,20 +99,21 @@ class _Rows:
         return [self.vectors.fma(scale, load(g), load(e)) for g, e in places]
 
     def q(self) -> Iterator[tuple[Any, Any]]:
-        """In a loop: the number of a row of ``q``, and the address of the vector there."""
+        """Opens a loop over the rows of ``q``: yields the index of the row and the address of its vector."""
         with _cgutils.for_range(self.builder, self._rank) as loop:
             yield loop.index, self._place(self._q, loop.index)
 
     def p(self, row: int, k: Any) -> Any:
-        """A number of ``p``, in all lanes."""
+        """The number ``p[row, k]`` in all lanes."""
         at = self.builder.add(self.builder.mul(_count(row), self._rank), k)
         return self.vectors.load_spread(self._after(self._p, at))
 
 
 def _passes(body: Callable[[_Rows], None]) -> tuple[Any, Any]:
-    """The passes that do something in all columns: one for a block of rows, one for a single row.
+    """Returns the passes that apply ``body`` to all columns: one for a block of rows, one for a single row.
 
-    They take ``scale, gradient, rest, p, q, columns, rank``: a number, four addresses, and two lengths.
+    Their arguments are ``scale, gradient, rest, p, q, columns, rank``: a number, four
+    addresses, and two lengths.
     """
     return _of_rows(BLOCK, body), _of_rows(1, body)
 

@@ -1,4 +1,4 @@
-"""Vectors of numbers, for functions that are written in LLVM's language."""
+"""Vectors: generates LLVM code for loads, stores and fused multiply-adds of SIMD vectors."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _cgutils: Any = cgutils
 
 
 class Vectors:
-    """Loads, stores and multiplies vectors in memory that is aligned to single numbers.
+    """Generates loads, stores and fused multiply-adds of vectors. Addresses are aligned to one number.
 
     Args:
-        builder: writes the instructions.
+        builder: LLVM's instruction builder.
         scalar: LLVM's type of a number: float or double.
-        lanes: the numbers of a vector; a vector of 1 is a number.
+        lanes: how many numbers a vector has; a vector of 1 is a scalar.
     """
 
     def __init__(self, builder: Any, scalar: Any, lanes: int) -> None:

@@ -159,7 +159,7 @@ def _root(total: Any, power: float = 0.5) -> Any:
 
 
 def _power(x: Any, power: float) -> Any:
-    """``x ** power`` of numbers from 0 on; its derivative at 0 is 0."""
+    """``x ** power`` of numbers of at least 0; its derivative at 0 is 0."""
     positive = np.asarray(np.not_equal(x, 0))
     return np.where(positive, np.where(positive, x, _like(1, x)) ** power, _like(0, x))
 

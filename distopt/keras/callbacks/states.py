@@ -22,7 +22,7 @@ def check_members(state: Any, names: set[str]) -> None:
 
 
 def check_counts(state: dict[str, Any], *names: str) -> None:
-    """Raises if one of these members is no whole number from 0 on."""
+    """Raises if one of these members is no whole number of at least 0."""
     for name in names:
         as_count(state[name], name, least=0)
 

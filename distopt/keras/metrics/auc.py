@@ -172,7 +172,7 @@ def _as_weights(weights: Any) -> Array:
     """
     values = as_numbers(weights, "label_weights")
     if values.ndim != 1 or values.dtype.kind == "c" or not (values >= 0).all():
-        raise ValueError(f"label_weights must be a list of numbers from 0 on; got {shown(weights)}")
+        raise ValueError(f"label_weights must be a list of numbers of at least 0; got {shown(weights)}")
     return values.astype(np.float64)
 
 
