@@ -69,7 +69,7 @@ class LedgerView:
             self._memory = mmap.mmap(descriptor, status.st_size, prot=mmap.PROT_READ)
         finally:
             os.close(descriptor)
-        self.head = _head_in(self._memory[:_HEAD])
+        self.head = _head_in(path, self._memory[:_HEAD])
         if self.head.get("version") != 1:
             raise ValueError(f"{path} is a ledger of another version of distopt")
         self.replicas, self._ring = int(self.head["replicas"]), int(self.head["ring"])
@@ -152,19 +152,19 @@ def _started(path: str) -> int:
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        return int(_head_in(os.pread(descriptor, _HEAD, 0)).get("started_monotonic_ns", 0))
+        return int(_head_in(path, os.pread(descriptor, _HEAD, 0)).get("started_monotonic_ns", 0))
     finally:
         os.close(descriptor)
 
 
-def _head_in(data: bytes) -> dict[str, Any]:
-    """The header of a ledger that starts with ``data``.
+def _head_in(path: str, data: bytes) -> dict[str, Any]:
+    """The header of the ledger at ``path``, which starts with ``data``.
 
     Raises:
         ValueError: it is not a ledger.
     """
     if not data.startswith(_MAGIC):
-        raise ValueError("not a ledger")
+        raise ValueError(f"{path} is not a ledger")
     head: dict[str, Any] = json.loads(data[len(_MAGIC) :].rstrip(b"\0"))
     return head
 
